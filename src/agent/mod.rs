@@ -1,0 +1,4 @@
+//! (to come)
+pub mod claude;
+pub mod command;
+pub mod screen;

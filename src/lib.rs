@@ -1,0 +1,19 @@
+//! ccl
+pub mod agent;
+pub mod cli;
+pub mod command;
+pub mod config;
+pub mod delegation;
+pub mod durable;
+pub mod lock;
+pub mod log;
+pub mod marker;
+pub mod plan;
+pub mod process;
+pub mod queue;
+pub mod report;
+pub mod router;
+pub mod secutools;
+pub mod session;
+pub mod task;
+pub mod tmux;
