@@ -8,6 +8,7 @@ pub mod durable;
 pub mod lock;
 pub mod log;
 pub mod marker;
+pub mod money;
 pub mod plan;
 pub mod process;
 pub mod queue;
