@@ -12,12 +12,12 @@ pub mod screen;
 pub mod transcript;
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use uuid::Uuid;
 
-use crate::config::{AgentKind, Delivery};
+use crate::config::{AgentKind, Delivery, Dispatcher};
 
 /// Up to this many bytes a message is the agent's last argument; the kernel
 /// takes 128 KiB for one.
@@ -61,44 +61,32 @@ pub struct ClaudeOptions<'a> {
 #[derive(Debug, Clone)]
 pub struct Files {
     /// `NAME.run`.
-    pub run: std::path::PathBuf,
+    pub run: PathBuf,
     /// `NAME.prompt`.
-    pub prompt: std::path::PathBuf,
+    pub prompt: PathBuf,
     /// `NAME.ticket`.
-    pub ticket: std::path::PathBuf,
+    pub ticket: PathBuf,
     /// `NAME.exit`.
-    pub exit: std::path::PathBuf,
+    pub exit: PathBuf,
+    /// `NAME.hook`, the script that Claude Code's hooks run.
+    pub hook: PathBuf,
+    /// `NAME.stop`, what the last `Stop` hook was told.
+    pub stop: PathBuf,
 }
 
-/// The message: the configured template with the task's name and its body put
-/// in, without control characters other than newline and tab (an `ESC[201~`
-/// would end a paste and turn the rest into keystrokes).
-pub fn message(template: &str, task: &str, body: &str, task_path: &Path) -> String {
-    let body = match body.trim() {
-        "" => Cow::Owned(format!(
-            "The task file {} has a header and no text: what is to be done is in its title and fields.",
+/// What the agent is told, with a sentence in place of an empty body, and
+/// without control characters other than newline and tab (an `ESC[201~` would
+/// end a paste and turn the rest into keystrokes).
+pub fn message(dispatcher: &Dispatcher, task: &str, body: &str, task_path: &Path) -> String {
+    let mut message = if body.trim().is_empty() {
+        let body = format!(
+            "The task file {} has no text below its header: carry out what its header says.",
             task_path.display()
-        )),
-        body => Cow::Borrowed(body),
+        );
+        dispatcher.fill_message(task, &body)
+    } else {
+        dispatcher.fill_message(task, body)
     };
-    // One pass, so that a body with `{task}` in it stays as it is.
-    let mut message = String::with_capacity(template.len() + body.len());
-    let mut rest = template;
-    while let Some(start) = rest.find('{') {
-        let (before, from) = rest.split_at(start);
-        message.push_str(before);
-        if let Some(after) = from.strip_prefix("{task}") {
-            message.push_str(task);
-            rest = after;
-        } else if let Some(after) = from.strip_prefix("{body}") {
-            message.push_str(&body);
-            rest = after;
-        } else {
-            message.push('{');
-            rest = &from[1..];
-        }
-    }
-    message.push_str(rest);
     message.retain(|c| !c.is_control() || c == '\n' || c == '\t');
     message
 }
@@ -232,19 +220,14 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn the_message_holds_name_and_body_once() {
-        let cases = [
-            ("[{task}] {body}!", "do {task}", "[t.md] do {task}!"),
-            ("{body}", "a\u{1b}[201~b\tc\nd\u{0}", "a[201~b\tc\nd"),
-            ("{x} {body} {", " b ", "{x} b {"),
-        ];
-        for (template, body, expected) in cases {
-            assert_eq!(
-                message(template, "t.md", body, Path::new("/p/t.md")),
-                expected
-            );
-        }
-        assert!(message("{body}", "t.md", " ", Path::new("/p/t.md")).contains("/p/t.md"));
+    fn the_message_has_no_control_characters_and_is_never_empty() {
+        let dispatcher = Dispatcher {
+            message: "[{task}] {body}".to_owned(),
+            ..Dispatcher::default()
+        };
+        let message = |body| message(&dispatcher, "t.md", body, Path::new("/p/t.md.dispatched"));
+        assert_eq!(message("a\u{1b}[201~b\tc\nd\u{0}"), "[t.md] a[201~b\tc\nd");
+        assert!(message(" \n").contains("/p/t.md.dispatched"));
     }
 
     /// Runs the script as a session's shell would.
@@ -254,6 +237,8 @@ mod tests {
             prompt: dir.join("a $(b).prompt"),
             ticket: dir.join("a.ticket"),
             exit: dir.join("a \"b\".exit"),
+            hook: dir.join("a.hook"),
+            stop: dir.join("a.stop"),
         };
         let command: Vec<String> = command.iter().map(ToString::to_string).collect();
         let launch = Launch {

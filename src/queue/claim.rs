@@ -177,7 +177,7 @@ impl Claim {
 
     fn ending(&self) -> Result<Option<Ending>> {
         let dispatched = self.project.dispatched_path(&self.name);
-        Ok(inbox::read_text(&dispatched)?.and_then(|text| task::ending_of(&text)))
+        Ok(inbox::read_text(&dispatched)?.and_then(|text| task::split(&text).read_ending()))
     }
 
     fn is_being_written(&self) -> Result<bool> {

@@ -1,0 +1,479 @@
+//! Giving a free session a task: steps 1 to 6 of DESIGN section 6.
+//!
+//! One short line is typed, and only into a shell that waits for input; with
+//! delivery `paste` the message besides, and only into a composer that was
+//! recognised. Whatever goes wrong, `settle` puts right what was begun.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use uuid::Uuid;
+
+use super::{PaneRef, Pool, Session, Slot, unavailable};
+use crate::agent::claude;
+use crate::agent::command::Exit;
+use crate::agent::screen::{self, Dialog, Screen};
+use crate::agent::transcript::Turn;
+use crate::agent::{self, ClaudeOptions, Launch};
+use crate::config::{AgentKind, Delivery};
+use crate::durable;
+use crate::marker::{self, Agent, Dispatched, Phase, Stamp};
+use crate::process;
+use crate::queue::{Claim, Name, Project, Seen};
+use crate::report::{Event, EventKind};
+use crate::task::{Provider, Task};
+
+/// How often evidence is looked for.
+const POLL: Duration = Duration::from_millis(50);
+/// How often the screen is looked at, which costs a call of tmux.
+const SCREEN_POLL: Duration = Duration::from_millis(500);
+/// A ticket that still lies there after this time was not seen by the shell.
+const RETYPE_AFTER: Duration = Duration::from_secs(2);
+/// How long a shell may take to be ready for the next line.
+const SHELL_PATIENCE: Duration = Duration::from_secs(10);
+/// How often Enter is pressed again while the pasted text still stands there.
+const MAX_ENTERS: u32 = 3;
+
+/// A waiting task that was read and is to be launched.
+#[derive(Debug)]
+pub struct Work {
+    /// Its project.
+    pub project: Project,
+    /// Its name in the inbox.
+    pub name: Name,
+    /// The file that was read.
+    pub seen: Seen,
+    /// What it says.
+    pub task: Task,
+}
+
+/// The conversation of Claude Code that a launch uses.
+struct Conversation {
+    id: Uuid,
+    resume: bool,
+    /// The request that asked for it, removed once the agent has the task.
+    request: Option<PathBuf>,
+}
+
+/// One attempt that is under way.
+pub(super) struct Attempt<'p> {
+    pub(super) session: &'p Session,
+    pub(super) pane: PaneRef,
+    pub(super) claim: Claim,
+    conversation: Option<Conversation>,
+    message: String,
+}
+
+/// What shows whether the agent has its task.
+enum Evidence {
+    Has,
+    /// It ended; in words, why.
+    Ended(String),
+    /// It waits for a person.
+    Dialog(Dialog),
+    /// None within the time limit.
+    Nothing,
+}
+
+impl Pool<'_> {
+    /// Gives the slot's session the task, and waits until the agent has it.
+    pub fn dispatch(&self, slot: &Slot, work: &Work) -> Result<Vec<Event>> {
+        let session = &slot.session;
+        let pane = self.ready_pane(slot)?;
+        let run = Uuid::new_v4();
+        let dispatched = Dispatched {
+            stamp: self.stamp(),
+            project: work.project.path().to_owned(),
+            task: work.name.to_string(),
+            run,
+            pane: Some((pane.id.to_string(), pane.pid.as_raw_nonzero().get())),
+        };
+        marker::write(&session.marker_path(), &dispatched)?;
+        let conversation = self.conversation(session, &work.task, run);
+        let marker = self.claim_marker(session, work, run, conversation.as_ref());
+        let outcome = match work.project.claim(&work.name, &work.seen, marker) {
+            Ok(Ok(claim)) => self.attempt(Attempt {
+                session,
+                pane,
+                claim,
+                conversation,
+                message: agent::message(
+                    &self.config.dispatcher,
+                    work.name.as_str(),
+                    &work.task.body,
+                    &work.project.dispatched_path(&work.name),
+                ),
+            }),
+            Ok(Err(held)) => {
+                durable::remove(&session.marker_path())?;
+                return Ok(vec![work.event(EventKind::Held, held.to_string())]);
+            }
+            Err(error) => Err(error),
+        };
+        outcome.map_err(|error| {
+            let error = error.context(format!("cannot dispatch {} to {}", work.name, session.name));
+            match self.settle_locked(session, super::Word::Pass) {
+                Ok(_) => error,
+                Err(second) => error.context(format!(
+                    "and what was begun waits for the next pass: {second:#}"
+                )),
+            }
+        })
+    }
+
+    fn stamp(&self) -> Stamp {
+        Stamp::new(&self.config.host, self.now)
+    }
+
+    fn claim_marker(
+        &self,
+        session: &Session,
+        work: &Work,
+        run: Uuid,
+        conversation: Option<&Conversation>,
+    ) -> marker::Claim {
+        let models = &self.config.dispatcher.models;
+        marker::Claim {
+            stamp: self.stamp(),
+            owner: self.owner,
+            session: session.name.clone(),
+            run,
+            phase: Phase::Claimed,
+            attempt: work.task.attempts_made() + 1,
+            started_at: self.now,
+            agent: Agent {
+                kind: self.config.agent.kind,
+                model: conversation.map(|_| models.for_priority(work.task.priority).to_owned()),
+                session: conversation.map(|conversation| conversation.id),
+                transcript_from: conversation.map_or(0, |conversation| {
+                    claude::transcript_length(&self.config.claude_dir, conversation.id)
+                }),
+            },
+        }
+    }
+
+    /// The slot's pane with a shell that waits for input; a missing session is
+    /// created first.
+    fn ready_pane(&self, slot: &Slot) -> Result<PaneRef> {
+        if let Some(pane) = &slot.pane {
+            return Ok(pane.clone());
+        }
+        let name = &slot.session.name;
+        let id = self
+            .tmux
+            .new_session(name, 200, 50, &self.config.home, self.may_start_server)
+            .map_err(|error| unavailable(&error))?;
+        let panes = self.tmux.list_panes().map_err(|error| unavailable(&error))?;
+        let pane = panes
+            .iter()
+            .find(|pane| pane.id == id)
+            .map(PaneRef::from)
+            .with_context(|| format!("the session {name} ended as soon as it was created"))?;
+        process::wait_until_reading(pane.pid, SHELL_PATIENCE).map_err(|not_ready| {
+            anyhow::anyhow!("the new session {name} does not get ready: {not_ready}")
+        })?;
+        Ok(pane)
+    }
+
+    /// Which conversation: the task's own, if an attempt was interrupted; one
+    /// that another program asked to resume in this session; else a new one.
+    fn conversation(&self, session: &Session, task: &Task, run: Uuid) -> Option<Conversation> {
+        if self.config.agent.kind != AgentKind::Claude {
+            return None;
+        }
+        let own = task
+            .ending
+            .as_ref()
+            .filter(|_| task.attempts_made() > 0)
+            .and_then(|ending| Uuid::try_parse(ending.agent_session.as_deref()?).ok())
+            .filter(|id| claude::transcript_path(&self.config.claude_dir, *id).is_some())
+            .map(|id| (id, None));
+        let asked = || {
+            claude::resume_request(&self.config.home, &session.name)
+                .map(|(path, id)| (id, Some(path)))
+        };
+        Some(match own.or_else(asked) {
+            Some((id, request)) => Conversation {
+                id,
+                resume: true,
+                request,
+            },
+            None => Conversation {
+                id: run,
+                resume: false,
+                request: None,
+            },
+        })
+    }
+
+    /// Steps 3 to 6, once more without `--resume` where Claude Code refuses it.
+    fn attempt(&self, mut attempt: Attempt<'_>) -> Result<Vec<Event>> {
+        loop {
+            self.write_files(&attempt)?;
+            attempt.claim.advance(Phase::Launching, self.now)?;
+            self.type_run(&attempt)?;
+            let ended = match self.await_evidence(&attempt)? {
+                Evidence::Has => return self.begin_work(&mut attempt),
+                Evidence::Ended(reason) => reason,
+                Evidence::Dialog(dialog) => dialog.advice().to_owned(),
+                Evidence::Nothing => format!(
+                    "the agent showed no sign of having the task within {} s",
+                    self.config.dispatcher.prompt_timeout.as_secs()
+                ),
+            };
+            if attempt.conversation.as_ref().is_some_and(|c| c.resume)
+                && self.resume_was_refused(&attempt)?
+            {
+                self.start_afresh(&mut attempt)?;
+                continue;
+            }
+            return self.give_up(&attempt, &ended);
+        }
+    }
+
+    fn begin_work(&self, attempt: &mut Attempt<'_>) -> Result<Vec<Event>> {
+        attempt.claim.advance(Phase::Working, self.now)?;
+        if let Some(request) = attempt.conversation.as_ref().and_then(|c| c.request.as_ref()) {
+            durable::remove(request)?;
+        }
+        let claim = &attempt.claim;
+        let model = claim.marker().agent.model.clone();
+        self.log.info(format_args!(
+            "DISPATCHED session={} task={} model={}",
+            attempt.session.name,
+            claim.name(),
+            model.as_deref().unwrap_or("-")
+        ));
+        Ok(vec![Event {
+            project: Some(claim.project().path().to_owned()),
+            task: Some(claim.name().to_string()),
+            session: Some(attempt.session.name.clone()),
+            provider: Some(Provider::ClaudeCode),
+            model,
+            ..Event::new(EventKind::Dispatched)
+        }])
+    }
+
+    fn write_files(&self, attempt: &Attempt<'_>) -> Result<()> {
+        let files = attempt.session.files();
+        let claim = attempt.claim.marker();
+        for stale in [&files.exit, &files.stop] {
+            durable::remove(stale)?;
+        }
+        let hooks = attempt.conversation.is_some() && self.config.agent.hooks;
+        if hooks {
+            let script = self.hook_script(attempt)?;
+            durable::write(&files.hook, script.as_bytes(), durable::PRIVATE)?;
+        }
+        let launch = Launch {
+            command: &self.config.agent.command,
+            kind: self.config.agent.kind,
+            delivery: self.config.agent.delivery,
+            run: claim.run,
+            project: attempt.claim.project().path(),
+            files: &files,
+            message: &attempt.message,
+            claude: attempt.conversation.as_ref().map(|conversation| ClaudeOptions {
+                model: claim.agent.model.as_deref().unwrap_or_default(),
+                session: conversation.id,
+                resume: conversation.resume,
+                hooks,
+            }),
+        };
+        durable::write(&files.prompt, attempt.message.as_bytes(), durable::PRIVATE)?;
+        durable::write(&files.run, launch.script()?.as_bytes(), durable::PRIVATE)?;
+        durable::write(&files.ticket, b"", durable::PRIVATE)
+    }
+
+    /// Clears the command line and types the one line that starts the script.
+    fn type_run(&self, attempt: &Attempt<'_>) -> Result<()> {
+        let pane = &attempt.pane;
+        self.tmux
+            .interrupt(&pane.id)
+            .map_err(|error| unavailable(&error))?;
+        process::wait_until_reading(pane.pid, SHELL_PATIENCE)
+            .map_err(|not_ready| anyhow::anyhow!("{}: {not_ready}", attempt.session.name))?;
+        let run = attempt.session.files().run;
+        let line = format!("sh {}", agent::quote_path(&run)?);
+        self.tmux
+            .type_line(&pane.id, &line)
+            .map_err(|error| unavailable(&error))
+    }
+
+    fn await_evidence(&self, attempt: &Attempt<'_>) -> Result<Evidence> {
+        let started = Instant::now();
+        let deadline = started + self.config.dispatcher.prompt_timeout;
+        let ticket = attempt.session.files().ticket;
+        let mut retype_at = Some(started + RETYPE_AFTER);
+        let mut look_at = started + SCREEN_POLL;
+        let mut paste = Paste::default();
+        while Instant::now() < deadline {
+            let now = Instant::now();
+            let waits = ticket.exists();
+            if let Some(evidence) = self.evidence(attempt, waits)? {
+                return Ok(evidence);
+            }
+            if waits && retype_at.is_some_and(|at| now > at) {
+                retype_at = None;
+                if process::is_waiting_shell(attempt.pane.pid).is_ok() {
+                    self.type_run(attempt)?;
+                }
+            }
+            if !waits && attempt.conversation.is_some() && now > look_at {
+                look_at = now + SCREEN_POLL;
+                let screen = self.screen(attempt)?;
+                if let Screen::Dialog(dialog) = screen {
+                    return Ok(Evidence::Dialog(dialog));
+                }
+            }
+            if !waits && self.config.agent.delivery == Delivery::Paste {
+                self.deliver(attempt, &mut paste)?;
+            }
+            thread::sleep(POLL);
+        }
+        Ok(Evidence::Nothing)
+    }
+
+    fn evidence(&self, attempt: &Attempt<'_>, ticket_waits: bool) -> Result<Option<Evidence>> {
+        if ticket_waits {
+            return Ok(None);
+        }
+        let claim = attempt.claim.marker();
+        let exit = Exit::read(&attempt.session.files().exit)?;
+        let in_front = process::runs_in_front(attempt.pane.pid, claim.run);
+        match (claim.agent.session, exit) {
+            (None, Some(Exit::Code(_))) => return Ok(Some(Evidence::Has)),
+            (_, Some(exit)) => return Ok(Some(Evidence::Ended(self.exit_reason(exit, &attempt.claim)))),
+            (None, None) if in_front && self.config.agent.delivery == Delivery::Argument => {
+                return Ok(Some(Evidence::Has));
+            }
+            (Some(id), None) if in_front && self.has_prompt(id, claim)? => {
+                return Ok(Some(Evidence::Has));
+            }
+            _ => {}
+        }
+        if !in_front && process::is_waiting_shell(attempt.pane.pid).is_ok() {
+            // The script may have ended between the two looks.
+            return match Exit::read(&attempt.session.files().exit)? {
+                Some(_) => Ok(None),
+                None => Ok(Some(Evidence::Ended(format!(
+                    "{} ended before it had the task; its screen's last line: {}",
+                    self.program(),
+                    self.last_line(attempt)?
+                )))),
+            };
+        }
+        Ok(None)
+    }
+
+    fn has_prompt(&self, id: Uuid, claim: &marker::Claim) -> Result<bool> {
+        let summary = claude::summary(&self.config.claude_dir, id, claim.agent.transcript_from)?;
+        Ok(summary.is_some_and(|summary| summary.turn != Turn::None))
+    }
+
+    pub(super) fn program(&self) -> &str {
+        self.config.agent.command.first().map_or("agent", String::as_str)
+    }
+
+    pub(super) fn exit_reason(&self, exit: Exit, claim: &Claim) -> String {
+        exit.reason(self.program(), claim.project().path())
+    }
+
+    fn screen(&self, attempt: &Attempt<'_>) -> Result<Screen> {
+        Ok(screen::recognise(&self.capture(attempt)?))
+    }
+
+    fn capture(&self, attempt: &Attempt<'_>) -> Result<String> {
+        self.tmux
+            .capture(&attempt.pane.id)
+            .map_err(|error| unavailable(&error))
+    }
+
+    fn last_line(&self, attempt: &Attempt<'_>) -> Result<String> {
+        let screen = self.capture(attempt)?;
+        let mut lines = screen.lines().rev().filter(|line| !line.trim().is_empty());
+        // The last one is the shell's prompt.
+        Ok(lines.nth(1).unwrap_or_default().trim().to_owned())
+    }
+
+    fn resume_was_refused(&self, attempt: &Attempt<'_>) -> Result<bool> {
+        let id = attempt.claim.marker().agent.session.unwrap_or_default();
+        let refusal = format!("No conversation found with session ID: {id}");
+        let screen = self.capture(attempt)?;
+        // Narrow panes wrap the sentence.
+        Ok(screen.replace('\n', "").contains(&refusal))
+    }
+
+    fn start_afresh(&self, attempt: &mut Attempt<'_>) -> Result<()> {
+        self.log.warn(format_args!(
+            "{}: Claude Code does not know the conversation to resume; starting a new one",
+            attempt.session.name
+        ));
+        let request = attempt.conversation.take().and_then(|c| c.request);
+        let id = Uuid::new_v4();
+        attempt.conversation = Some(Conversation {
+            id,
+            resume: false,
+            request,
+        });
+        attempt.claim.converse(id, self.now)
+    }
+
+    /// Types the message, as far as the screen allows it now.
+    fn deliver(&self, attempt: &Attempt<'_>, paste: &mut Paste) -> Result<()> {
+        let Screen::Composer(composer) = self.screen(attempt)? else {
+            return Ok(());
+        };
+        // Only what carries this run is typed into, checked right before.
+        if !process::runs_in_front(attempt.pane.pid, attempt.claim.marker().run) {
+            return Ok(());
+        }
+        let id = &attempt.pane.id;
+        let typed = match (paste.pasted, composer.text.is_empty()) {
+            (false, true) => {
+                paste.pasted = true;
+                self.tmux.paste(id, attempt.message.as_bytes())
+            }
+            (true, false) if paste.enters < MAX_ENTERS && paste.rested() => {
+                paste.enters += 1;
+                paste.entered = Some(Instant::now());
+                self.tmux.enter(id)
+            }
+            (false, false) => bail!(
+                "{}: the agent's input box is not empty, so nothing was pasted",
+                attempt.session.name
+            ),
+            _ => Ok(()),
+        };
+        typed.map_err(|error| unavailable(&error))
+    }
+}
+
+/// How far a paste has come.
+#[derive(Default)]
+struct Paste {
+    pasted: bool,
+    enters: u32,
+    entered: Option<Instant>,
+}
+
+impl Paste {
+    /// Whether the last Enter had time to show.
+    fn rested(&self) -> bool {
+        self.entered
+            .is_none_or(|entered| entered.elapsed() > Duration::from_secs(1))
+    }
+}
+
+impl Work {
+    fn event(&self, kind: EventKind, reason: String) -> Event {
+        Event {
+            project: Some(self.project.path().to_owned()),
+            task: Some(self.name.to_string()),
+            reason: Some(reason),
+            ..Event::new(kind)
+        }
+    }
+}
