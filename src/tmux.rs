@@ -1,1 +1,430 @@
-//! (to come)
+//! The terminal: every call of tmux that `ccl` makes.
+//!
+//! tmux is started without a shell. Panes are addressed by their id (`%12`), for tmux matches names by
+//! prefix; where a name is used it is `=NAME:`. Nothing that comes from a path or a file stands where tmux
+//! expands formats: `#(…)` in a session's name or in `-c DIR` would be run as a command.
+
+mod call;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::process::Pid;
+
+use call::Call;
+
+/// How long a tmux call may take before it is killed: a hanging server must not hang a pass.
+pub const CALL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Why a tmux call did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TmuxError {
+    /// There is no such program.
+    NotInstalled {
+        /// The program of `tmux.command`.
+        program: String,
+    },
+    /// No tmux server runs on the socket. A server without sessions is not missing.
+    NoServer,
+    /// tmux did not answer and was killed.
+    Timeout {
+        /// The tmux command and its arguments.
+        args: Vec<String>,
+        /// How long it was given.
+        limit: Duration,
+    },
+    /// tmux said no.
+    Failed {
+        /// The tmux command and its arguments.
+        args: Vec<String>,
+        /// What it wrote to standard error, or what kept it from running.
+        stderr: String,
+    },
+    /// tmux printed what it never prints.
+    Unreadable {
+        /// The tmux command and its arguments.
+        args: Vec<String>,
+        /// The line that could not be read.
+        line: String,
+    },
+    /// A text that must not be given to tmux; nothing was called.
+    Unfit {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+impl fmt::Display for TmuxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let command = |args: &[String]| {
+            let named = args.iter().find(|arg| !arg.starts_with('-'));
+            named.or(args.first()).cloned().unwrap_or_default()
+        };
+        match self {
+            Self::NotInstalled { program } => write!(
+                f,
+                "there is no program `{}`: install tmux or set `tmux.command`",
+                program.escape_debug()
+            ),
+            Self::NoServer => {
+                write!(f, "no tmux server is running: start one with `tmux new -d`")
+            }
+            Self::Timeout { args, limit } => write!(
+                f,
+                "`tmux {}` gave no answer within {limit:?}: the tmux server hangs, look at it with `tmux ls`",
+                command(args)
+            ),
+            Self::Failed { args, stderr } => {
+                write!(
+                    f,
+                    "`tmux {}` failed: {}",
+                    command(args),
+                    stderr.escape_debug()
+                )
+            }
+            Self::Unreadable { args, line } => write!(
+                f,
+                "`tmux {}` printed a line that cannot be read: `{}`: check `tmux.command`",
+                command(args),
+                line.escape_debug()
+            ),
+            Self::Unfit { text, why } => {
+                write!(f, "`{}` is not given to tmux: {why}", text.escape_debug())
+            }
+        }
+    }
+}
+
+impl std::error::Error for TmuxError {}
+
+/// A pane's id, `%12`: unique for the life of its server, and never reused.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PaneId(String);
+
+impl PaneId {
+    /// Reads `%12`; anything else is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix('%')?;
+        let fits = (1..=10).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+        fits.then(|| Self(text.to_owned()))
+    }
+
+    /// `%12`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PaneId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One line of `list-panes -a`. A pane whose window is linked to several sessions has a line in each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pane {
+    /// The pane's id.
+    pub id: PaneId,
+    /// The process that tmux started in it.
+    pub pid: Pid,
+    /// The name of its session.
+    pub session: String,
+    /// Windows in the session.
+    pub windows: u32,
+    /// Panes in the window.
+    pub panes: u32,
+    /// The window is linked to further sessions.
+    pub linked: bool,
+    /// Its process has ended (`remain-on-exit`); `pid` may be another process by now.
+    pub dead: bool,
+    /// It is in copy mode or another mode, where keys do not reach the shell.
+    pub in_mode: bool,
+    /// Clients attached to the session.
+    pub attached: u32,
+    /// When a client of the session last attached, detached or pressed a key, or else when it was created.
+    ///
+    /// Measured on 3.3a: neither output nor `send-keys` moves `session_activity`.
+    pub activity: Timestamp,
+    /// The tmux server.
+    pub server: Pid,
+    /// Its terminal, `/dev/pts/7`.
+    pub tty: PathBuf,
+}
+
+/// The fields of [`Pane`]. Blanks between them, for tmux prints a tab as `_` in some locales; the name, which may
+/// hold blanks itself, comes last.
+const PANE_FORMAT: &str = "#{pane_id} #{pane_pid} #{session_windows} #{window_panes} #{window_linked} #{pane_dead} \
+     #{?pane_in_mode,1,0} #{session_attached} #{session_activity} #{pid} #{pane_tty} #{session_name}";
+
+impl Pane {
+    /// The pane is the only one of its session, and its session's alone.
+    pub fn is_alone(&self) -> bool {
+        self.windows == 1 && self.panes == 1 && !self.linked
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let mut fields = line.splitn(12, ' ');
+        let mut next = || fields.next();
+        Some(Self {
+            id: PaneId::parse(next()?)?,
+            pid: parse_pid(next()?)?,
+            windows: next()?.parse().ok()?,
+            panes: next()?.parse().ok()?,
+            linked: parse_flag(next()?)?,
+            dead: parse_flag(next()?)?,
+            in_mode: parse_flag(next()?)?,
+            attached: next()?.parse().ok()?,
+            activity: Timestamp::from_second(next()?.parse().ok()?).ok()?,
+            server: parse_pid(next()?)?,
+            tty: PathBuf::from(next()?),
+            session: next().filter(|name| !name.is_empty())?.to_owned(),
+        })
+    }
+}
+
+fn parse_flag(text: &str) -> Option<bool> {
+    match text {
+        "0" => Some(false),
+        "1" => Some(true),
+        _ => None,
+    }
+}
+
+fn parse_pid(text: &str) -> Option<Pid> {
+    text.parse()
+        .ok()
+        .filter(|raw| *raw > 0)
+        .and_then(Pid::from_raw)
+}
+
+/// A tmux server, by the command that reaches it.
+#[derive(Debug, Clone)]
+pub struct Tmux {
+    /// The program and its flags, `["tmux", "-L", "ccl"]`.
+    pub command: Vec<String>,
+    /// How long one call may take.
+    pub limit: Duration,
+}
+
+impl Tmux {
+    /// The server that `command` reaches, with [`CALL_LIMIT`].
+    pub fn new(command: Vec<String>) -> Self {
+        Self {
+            command,
+            limit: CALL_LIMIT,
+        }
+    }
+
+    fn call(&self, args: &[&str]) -> Result<Vec<u8>, TmuxError> {
+        self.call_with(args, &[])
+    }
+
+    fn call_with(&self, args: &[&str], input: &[u8]) -> Result<Vec<u8>, TmuxError> {
+        Call {
+            command: &self.command,
+            args,
+            input,
+            cwd: None,
+            limit: self.limit,
+        }
+        .run()
+    }
+
+    /// What `tmux -V` prints, `tmux 3.3a`. Needs no server; a running server may be older.
+    pub fn version(&self) -> Result<String, TmuxError> {
+        let printed = self.call(&["-V"])?;
+        Ok(String::from_utf8_lossy(&printed).trim().to_owned())
+    }
+
+    /// Every pane of the server. A server without sessions has none.
+    ///
+    /// # Errors
+    /// [`TmuxError::NoServer`] where there is no server; [`TmuxError::Unreadable`] for a line that is no pane's.
+    pub fn list_panes(&self) -> Result<Vec<Pane>, TmuxError> {
+        let args = ["list-panes", "-a", "-F", PANE_FORMAT];
+        let printed = match self.call(&args) {
+            // The words of tmux for `-a` on a server without sessions (measured on 3.3a).
+            Err(TmuxError::Failed { stderr, .. }) if stderr == "no current target" => Vec::new(),
+            other => other?,
+        };
+        String::from_utf8_lossy(&printed)
+            .lines()
+            .map(|line| Pane::parse(line).ok_or_else(|| unreadable(&args, line)))
+            .collect()
+    }
+
+    /// Creates a detached session with a login shell in `cwd`, and returns its pane.
+    ///
+    /// A relative path in [`Tmux::command`] would be looked up from `cwd`.
+    ///
+    /// # Errors
+    /// [`TmuxError::NoServer`] where there is none and it may not be started; [`TmuxError::Unfit`] for a name that
+    /// [`is_session_name`] refuses; [`TmuxError::Failed`] where the name is taken.
+    pub fn new_session(
+        &self,
+        name: &str,
+        width: u16,
+        height: u16,
+        cwd: &Path,
+        may_start_server: bool,
+    ) -> Result<PaneId, TmuxError> {
+        if !is_session_name(name) {
+            return Err(unfit(
+                name,
+                "a session's name is made of letters, digits, `-` and `_`",
+            ));
+        }
+        let (width, height) = (width.to_string(), height.to_string());
+        let mut args = vec!["-N"];
+        if may_start_server {
+            args.clear();
+        }
+        args.extend(["new-session", "-d", "-s", name, "-x", &width, "-y", &height]);
+        args.extend(["-P", "-F", "#{pane_id}"]);
+        // The directory is the call's own: tmux expands formats in `-c`.
+        let printed = Call {
+            command: &self.command,
+            args: &args,
+            input: &[],
+            cwd: Some(cwd),
+            limit: self.limit,
+        }
+        .run()?;
+        let printed = String::from_utf8_lossy(&printed);
+        PaneId::parse(printed.trim()).ok_or_else(|| unreadable(&args, &printed))
+    }
+
+    /// Leaves copy mode and every other mode; does nothing in a pane that is in none.
+    pub fn cancel_mode(&self, pane: &PaneId) -> Result<(), TmuxError> {
+        self.call(&["copy-mode", "-q", "-t", pane.as_str()])
+            .map(drop)
+    }
+
+    /// Leaves every mode and types `C-c`.
+    pub fn interrupt(&self, pane: &PaneId) -> Result<(), TmuxError> {
+        let pane = pane.as_str();
+        let (leave, type_it) = (
+            ["copy-mode", "-q", "-t", pane],
+            ["send-keys", "-t", pane, "C-c"],
+        );
+        self.call(&[&leave[..], &[";"], &type_it].concat())
+            .map(drop)
+    }
+
+    /// Types one line and Enter, in one call.
+    ///
+    /// # Errors
+    /// [`TmuxError::Unfit`] where the text holds a control character: a newline in it would be an Enter.
+    pub fn type_line(&self, pane: &PaneId, text: &str) -> Result<(), TmuxError> {
+        if text.chars().any(char::is_control) {
+            return Err(unfit(text, "it holds a control character"));
+        }
+        let (pane, text) = (pane.as_str(), as_last_argument(text));
+        let literal = ["send-keys", "-t", pane, "-l", "--", &text];
+        let enter = ["send-keys", "-t", pane, "Enter"];
+        self.call(&[&literal[..], &[";"], &enter].concat())
+            .map(drop)
+    }
+
+    /// Presses Enter.
+    pub fn enter(&self, pane: &PaneId) -> Result<(), TmuxError> {
+        self.call(&["send-keys", "-t", pane.as_str(), "Enter"])
+            .map(drop)
+    }
+
+    /// What the pane shows, line by line, without colours and without trailing blanks.
+    pub fn capture(&self, pane: &PaneId) -> Result<String, TmuxError> {
+        let printed = self.call(&["capture-pane", "-p", "-t", pane.as_str()])?;
+        Ok(String::from_utf8_lossy(&printed).into_owned())
+    }
+
+    /// Pastes bytes into the program in the pane, bracketed where it asked for that, line ends as they are.
+    ///
+    /// They go through a buffer of a name of its own, which is gone afterwards, whatever happens.
+    pub fn paste(&self, pane: &PaneId, bytes: &[u8]) -> Result<(), TmuxError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let buffer = format!("ccl-{}", uuid::Uuid::new_v4());
+        let load = ["load-buffer", "-b", &buffer, "-"];
+        let paste = [
+            "paste-buffer",
+            "-p",
+            "-r",
+            "-d",
+            "-b",
+            &buffer,
+            "-t",
+            pane.as_str(),
+        ];
+        let result = self.call_with(&[&load[..], &[";"], &paste].concat(), bytes);
+        if result.is_err() {
+            // Fails where the buffer was never made; the error that counts is the first.
+            let _ = self.call(&["delete-buffer", "-b", &buffer]);
+        }
+        result.map(drop)
+    }
+
+    /// What tmux knows about a pane: `format` is a constant such as `#{pane_title}`.
+    ///
+    /// # Errors
+    /// [`TmuxError::Failed`] where there is no such pane.
+    pub fn display(&self, pane: &PaneId, format: &'static str) -> Result<String, TmuxError> {
+        // For a pane that does not exist `display-message` prints empty fields and succeeds (measured on 3.3a);
+        // `has-session` in front of it fails.
+        let pane = pane.as_str();
+        let (exists, print) = (
+            ["has-session", "-t", pane],
+            ["display-message", "-p", "-t", pane, format],
+        );
+        let printed = self.call(&[&exists[..], &[";"], &print].concat())?;
+        Ok(String::from_utf8_lossy(&printed)
+            .trim_end_matches('\n')
+            .to_owned())
+    }
+
+    /// The name of the session that a pane is in.
+    pub fn session_of_pane(&self, pane: &PaneId) -> Result<String, TmuxError> {
+        self.display(pane, "#{session_name}")
+    }
+}
+
+/// Whether a name can be that of a pool session: tmux reads `:` and `.` as parts of a target, runs `#(…)` in it,
+/// and takes what begins with `=`, `$`, `@`, `%` or `-` for something else.
+pub fn is_session_name(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with('-')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+}
+
+/// tmux takes a `;` at the end of an argument for the end of the command, unless a backslash stands before it.
+fn as_last_argument(text: &str) -> String {
+    match text.strip_suffix(';') {
+        Some(rest) => format!("{rest}\\;"),
+        None => text.to_owned(),
+    }
+}
+
+fn unfit(text: &str, why: &'static str) -> TmuxError {
+    TmuxError::Unfit {
+        text: text.to_owned(),
+        why,
+    }
+}
+
+fn unreadable(args: &[&str], line: &str) -> TmuxError {
+    TmuxError::Unreadable {
+        args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+        line: line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! Ending an agent: only what carries the run is ever signalled.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use uuid::Uuid;
+
+use super::{carries_run, foreground, members};
+
+/// How long to wait for what SIGKILL ends.
+const AFTER_KILL: Duration = Duration::from_secs(5);
+
+/// How an agent ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Nothing in the foreground carries the run: it had ended before, or it is somebody else's. Nothing was done.
+    NotThere,
+    /// It ended by itself after SIGTERM.
+    Terminated,
+    /// It was killed. The terminal may be in a bad state: see [`super::reset_terminal`].
+    Killed,
+}
+
+/// Why an agent could not be ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EndingError {
+    /// The signal was refused.
+    Refused {
+        /// The process group.
+        group: i32,
+        /// The kernel's word.
+        error: Errno,
+    },
+    /// It is still there, after SIGKILL too.
+    StillThere {
+        /// The process group.
+        group: i32,
+    },
+}
+
+impl fmt::Display for EndingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused { group, error } => {
+                write!(f, "cannot end process group {group}: {error}")
+            }
+            Self::StillThere { group } => write!(
+                f,
+                "process group {group} does not end, even after SIGKILL: it hangs in the kernel, perhaps on a dead network drive"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for EndingError {}
+
+/// Ends what works for `run` in the foreground of the terminal of `pane`: SIGTERM, and SIGKILL after `grace`.
+///
+/// Only the group that carries the run is signalled, and that is checked again right before each signal. A group's
+/// number is not given to others while a process is left in it.
+///
+/// # Errors
+/// Where a signal is refused, or the group survives SIGKILL.
+pub fn terminate(run: Uuid, pane: Pid, grace: Duration) -> Result<Ended, EndingError> {
+    let Some(group) = foreground(pane).filter(|group| carries_run(*group, run)) else {
+        return Ok(Ended::NotThere);
+    };
+    signal(group, Signal::TERM)?;
+    if is_gone_within(group, grace) {
+        return Ok(Ended::Terminated);
+    }
+    if !carries_run(group, run) {
+        return Ok(Ended::Terminated);
+    }
+    signal(group, Signal::KILL)?;
+    if is_gone_within(group, AFTER_KILL) {
+        return Ok(Ended::Killed);
+    }
+    Err(EndingError::StillThere {
+        group: group.as_raw_pid(),
+    })
+}
+
+fn signal(group: Pid, signal: Signal) -> Result<(), EndingError> {
+    match kill_process_group(group, signal) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => Err(EndingError::Refused {
+            group: group.as_raw_pid(),
+            error,
+        }),
+    }
+}
+
+/// Waits until no process of the group is left.
+fn is_gone_within(group: Pid, limit: Duration) -> bool {
+    let deadline = Instant::now() + limit;
+    loop {
+        let Some(member) = members(group).first().copied() else {
+            return true;
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        // A process that is gone by now has no pidfd: the next look shows it.
+        if let Ok(fd) = pidfd_open(member.pid, PidfdFlags::empty())
+            && let Ok(timeout) = Timespec::try_from(left)
+        {
+            let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+            // An interruption only makes the next look come early.
+            let _ = poll(&mut fds, Some(&timeout));
+        }
+    }
+}
