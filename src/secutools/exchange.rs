@@ -115,10 +115,9 @@ fn lost(error: Error, sent: bool, limits: &Limits) -> Lost {
     let unreachable = |why: &dyn std::fmt::Display| (true, format!("could not be reached: {why}"));
     let late = || (true, format!("did not answer within {:?}", limits.answer));
     let (silent, text) = match error {
-        Error::Timeout(Timeout::Resolve | Timeout::Connect) => (
-            true,
-            format!("could not be reached within {:?}", limits.connect),
-        ),
+        Error::Timeout(phase) if !sent || matches!(phase, Timeout::Resolve | Timeout::Connect) => {
+            unreachable(&format!("no connection within {:?}", limits.connect))
+        }
         Error::Timeout(_) => late(),
         Error::BodyExceedsLimit(_) => (false, "answered with more than 8 MiB".to_owned()),
         error if !sent => unreachable(&plain(error)),
