@@ -13,12 +13,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
+use rustix::process::Pid;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::config::AgentKind;
 use crate::durable;
+use crate::tmux::PaneId;
 
 /// The version of every marker that this program writes, and the only one it
 /// reads.
@@ -109,9 +111,38 @@ pub struct Dispatched {
     pub task: String,
     /// The run that the claim beside the task must name.
     pub run: Uuid,
-    /// The pane the agent was started in, `%7`, and the process that tmux
-    /// started there.
-    pub pane: Option<(String, u32)>,
+    /// Where its agent was started.
+    pub pane: Pane,
+}
+
+/// A pane, by what stays true of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pane {
+    /// tmux's id, `%7`.
+    pub id: PaneId,
+    /// The process that tmux started in it.
+    #[serde(with = "pid")]
+    pub pid: Pid,
+    /// Its terminal, `/dev/pts/7`.
+    pub tty: PathBuf,
+}
+
+mod pid {
+    use rustix::process::Pid;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(pid: &Pid, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_i32(pid.as_raw_pid())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Pid, D::Error> {
+        let raw = i32::deserialize(from)?;
+        (raw > 0)
+            .then(|| Pid::from_raw(raw))
+            .flatten()
+            .ok_or_else(|| D::Error::custom("a process id is above 0"))
+    }
 }
 
 /// `STATE/sessions/NAME.cooldown`: the session rests.

@@ -8,11 +8,15 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
+use jiff::Timestamp;
 use serde::Deserialize;
 use uuid::Uuid;
 
 use super::transcript::{self, Summary};
+use crate::money::Cost;
 
 /// Up to this many bytes of a transcript are read; a longer one is read from
 /// its end.
@@ -128,6 +132,64 @@ pub fn summary(claude_dir: &Path, session: Uuid, from: u64) -> Result<Option<Sum
     };
     let text = read().with_context(|| format!("cannot read {}", path.display()))?;
     Ok(Some(transcript::summarise(&text)))
+}
+
+/// How long nothing has changed in the session's registry entry and transcript.
+pub fn quiet(claude_dir: &Path, session: Uuid, registered: Option<&Registered>, now: Timestamp) -> Duration {
+    let written = transcript_path(claude_dir, session)
+        .and_then(|path| path.metadata().ok()?.modified().ok())
+        .and_then(|time| Timestamp::try_from(time).ok());
+    let status = registered
+        .and_then(|entry| entry.updated_at)
+        .and_then(|at| Timestamp::from_millisecond(at).ok());
+    written
+        .max(status)
+        .and_then(|last| now.duration_since(last).try_into().ok())
+        .unwrap_or_default()
+}
+
+/// Whether the last `Stop` hook named work that goes on in the background.
+pub fn has_background(stop: &Path) -> bool {
+    #[derive(Deserialize)]
+    struct Payload {
+        #[serde(default)]
+        background_tasks: Vec<serde_json::Value>,
+    }
+    fs::read(stop)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<Payload>(&bytes).ok())
+        .is_some_and(|payload| {
+            payload
+                .background_tasks
+                .iter()
+                .any(|task| task["status"].as_str().is_none_or(|status| status == "running"))
+        })
+}
+
+/// What the session has cost since its transcript's first `from` bytes, where
+/// Claude Code wrote it down: it does so when it exits, for the conversation as
+/// a whole.
+pub fn cost(claude_dir: &Path, session: Uuid, from: u64) -> Result<Option<Cost>> {
+    let total = |from| {
+        Ok::<_, anyhow::Error>(
+            summary(claude_dir, session, from)?.and_then(|summary| summary.total_cost_usd),
+        )
+    };
+    Ok(total(from)?.and_then(|total| Cost::usd(&total)))
+}
+
+/// Settings that make Claude Code run `hook` when a turn or the session ends;
+/// they add to the user's own. Versions before 2.1.100 reject a file that names
+/// `StopFailure`.
+pub fn hook_settings(hook: &Path) -> Result<String> {
+    let entry = |event: &str| -> Result<serde_json::Value> {
+        let command = format!("sh {} {event}", super::quote_path(hook)?);
+        Ok(serde_json::json!([{ "hooks": [{ "type": "command", "command": command }] }]))
+    };
+    Ok(serde_json::json!({
+        "hooks": { "Stop": entry("Stop")?, "SessionEnd": entry("SessionEnd")?, "StopFailure": entry("StopFailure")? }
+    })
+    .to_string())
 }
 
 /// The conversation that another program asks to resume in this session:

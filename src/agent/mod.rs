@@ -8,6 +8,8 @@
 
 pub mod claude;
 pub mod command;
+pub mod judge;
+pub mod limits;
 pub mod screen;
 pub mod transcript;
 
@@ -53,8 +55,8 @@ pub struct ClaudeOptions<'a> {
     pub session: Uuid,
     /// Whether that session exists and is resumed.
     pub resume: bool,
-    /// `--settings`, JSON.
-    pub settings: Option<String>,
+    /// Whether its hooks call `NAME.hook`.
+    pub hooks: bool,
 }
 
 /// The paths of one launch.
@@ -137,9 +139,9 @@ impl Launch<'_> {
             for word in ["--model", claude.model, flag, &id] {
                 words.push(quote(word)?);
             }
-            if let Some(settings) = &claude.settings {
+            if claude.hooks {
                 words.push("--settings".to_owned());
-                words.push(quote(settings)?);
+                words.push(quote(&claude::hook_settings(&self.files.hook)?)?);
             }
         }
         if self.delivery == Delivery::Argument {
@@ -160,7 +162,8 @@ impl Launch<'_> {
     }
 }
 
-fn quote_path(path: &Path) -> Result<String> {
+/// A path as one word of a shell's command line.
+pub fn quote_path(path: &Path) -> Result<String> {
     let text = path
         .to_str()
         .with_context(|| format!("{} is not UTF-8", path.display()))?;
@@ -193,8 +196,6 @@ pub enum Doing {
 pub struct Report {
     /// Its last answer.
     pub answer: Option<String>,
-    /// What it cost.
-    pub cost: Option<crate::money::Cost>,
     /// Tokens read and written.
     pub tokens: Option<(u64, u64)>,
     /// The model that answered.

@@ -56,8 +56,10 @@ impl Dialog {
 /// An input box that was positively recognised: text may be pasted into it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Composer {
-    /// What stands in it, without the prompt sign.
+    /// What stands in it, without the prompt sign; a placeholder looks the same.
     pub text: String,
+    /// A turn is under way above it.
+    pub busy: bool,
 }
 
 /// What a capture shows.
@@ -132,6 +134,7 @@ fn composer(rows: &[&str]) -> Option<Composer> {
         .collect();
     Some(Composer {
         text: text.join("\n"),
+        busy: rows.iter().any(|row| row.contains("esc to interrupt")),
     })
 }
 

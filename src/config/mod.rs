@@ -17,7 +17,7 @@ use crate::router::AutoRoutes;
 use crate::task::Priority;
 use anyhow::{Context, Result};
 use file::{File, value};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -245,7 +245,7 @@ impl Default for Agent {
 }
 
 /// What kind of program the agent is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AgentKind {
     /// Claude Code: stays when its turn is over, and leaves a transcript.

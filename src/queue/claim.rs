@@ -120,6 +120,14 @@ impl Claim {
         self.write()
     }
 
+    /// Notes that the agent has a new conversation after all.
+    pub fn converse(&mut self, session: Uuid, now: Timestamp) -> Result<()> {
+        self.marker.agent.session = Some(session);
+        self.marker.agent.transcript_from = 0;
+        self.marker.stamp.at = now;
+        self.write()
+    }
+
     /// Gives the task back as it is: nothing was started, no attempt counts.
     pub fn release(&self) -> Result<Option<PathBuf>> {
         let _lock = self.project.lock()?;
@@ -185,7 +193,7 @@ impl Claim {
         let metadata = dispatched
             .symlink_metadata()
             .with_context(|| format!("cannot look at {}", dispatched.display()))?;
-        Ok(inbox::is_being_written(&dispatched, &metadata))
+        Ok(inbox::is_being_written(&metadata))
     }
 
     fn write(&self) -> Result<()> {

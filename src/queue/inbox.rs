@@ -154,7 +154,7 @@ impl Project {
         let path = self.waiting_path(name);
         match read_regular(&path)? {
             Ok((metadata, bytes)) => {
-                if is_being_written(&path, &metadata) {
+                if is_being_written(&metadata) {
                     return Ok(Err(Held::BeingWritten));
                 }
                 Ok(Ok(Opened {
@@ -245,8 +245,8 @@ pub(super) fn read_regular(path: &Path) -> Result<Result<(fs::Metadata, Vec<u8>)
 /// Whether somebody may still be writing the file. The processes that have it
 /// open are looked at where they can be seen, which is the case for a file of
 /// our own user and for root; else it has to have rested for a second.
-pub(super) fn is_being_written(path: &Path, metadata: &fs::Metadata) -> bool {
-    match process::is_open_for_writing(path, metadata) {
+pub(super) fn is_being_written(metadata: &fs::Metadata) -> bool {
+    match process::is_open_for_writing(metadata) {
         Some(open) => open,
         None => metadata.modified().is_ok_and(|modified| {
             SystemTime::now()

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use uuid::Uuid;
 
-use super::{PaneRef, Pool, Session, Slot, unavailable};
+use super::{Pool, Session, Slot, unavailable};
 use crate::agent::claude;
 use crate::agent::command::Exit;
 use crate::agent::screen::{self, Dialog, Screen};
 use crate::agent::transcript::Turn;
-use crate::agent::{self, ClaudeOptions, Launch};
+use crate::agent::{self, ClaudeOptions, Failure, Launch};
 use crate::config::{AgentKind, Delivery};
 use crate::durable;
 use crate::marker::{self, Agent, Dispatched, Phase, Stamp};
@@ -60,7 +60,7 @@ struct Conversation {
 /// One attempt that is under way.
 pub(super) struct Attempt<'p> {
     pub(super) session: &'p Session,
-    pub(super) pane: PaneRef,
+    pub(super) pane: marker::Pane,
     pub(super) claim: Claim,
     conversation: Option<Conversation>,
     message: String,
@@ -88,7 +88,7 @@ impl Pool<'_> {
             project: work.project.path().to_owned(),
             task: work.name.to_string(),
             run,
-            pane: Some((pane.id.to_string(), pane.pid.as_raw_nonzero().get())),
+            pane: pane.clone(),
         };
         marker::write(&session.marker_path(), &dispatched)?;
         let conversation = self.conversation(session, &work.task, run);
@@ -156,7 +156,7 @@ impl Pool<'_> {
 
     /// The slot's pane with a shell that waits for input; a missing session is
     /// created first.
-    fn ready_pane(&self, slot: &Slot) -> Result<PaneRef> {
+    fn ready_pane(&self, slot: &Slot) -> Result<marker::Pane> {
         if let Some(pane) = &slot.pane {
             return Ok(pane.clone());
         }
@@ -169,11 +169,10 @@ impl Pool<'_> {
         let pane = panes
             .iter()
             .find(|pane| pane.id == id)
-            .map(PaneRef::from)
+            .map(marker::Pane::from)
             .with_context(|| format!("the session {name} ended as soon as it was created"))?;
-        process::wait_until_reading(pane.pid, SHELL_PATIENCE).map_err(|not_ready| {
-            anyhow::anyhow!("the new session {name} does not get ready: {not_ready}")
-        })?;
+        process::wait_until_ready(pane.pid, SHELL_PATIENCE)
+            .with_context(|| format!("the new session {name} does not get ready"))?;
         Ok(pane)
     }
 
@@ -229,7 +228,8 @@ impl Pool<'_> {
                 self.start_afresh(&mut attempt)?;
                 continue;
             }
-            return self.give_up(&attempt, &ended);
+            let Attempt { session, claim, .. } = &attempt;
+            return self.conclude_failed(session, claim, &Failure::of_task(ended));
         }
     }
 
@@ -290,11 +290,11 @@ impl Pool<'_> {
     /// Clears the command line and types the one line that starts the script.
     fn type_run(&self, attempt: &Attempt<'_>) -> Result<()> {
         let pane = &attempt.pane;
+        let shell = process::is_waiting_shell(pane.pid)?;
         self.tmux
             .interrupt(&pane.id)
             .map_err(|error| unavailable(&error))?;
-        process::wait_until_reading(pane.pid, SHELL_PATIENCE)
-            .map_err(|not_ready| anyhow::anyhow!("{}: {not_ready}", attempt.session.name))?;
+        shell.wait_until_reading(SHELL_PATIENCE)?;
         let run = attempt.session.files().run;
         let line = format!("sh {}", agent::quote_path(&run)?);
         self.tmux

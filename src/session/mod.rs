@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
-use rustix::process::Pid;
 use uuid::Uuid;
 
 use crate::agent::Files;
@@ -25,13 +24,17 @@ use crate::lock::{self, Lock};
 use crate::log::Log;
 use crate::marker::{self, Cooldown, Dispatched};
 use crate::process;
-use crate::tmux::{Pane, PaneId, Tmux, TmuxError};
+use crate::tmux::{Pane, Tmux, TmuxError};
 
 pub use launch::Work;
 pub use settle::{Standing, Word};
 
 /// A person who pressed a key this recently is still looking at the session.
 const ATTENDED: SignedDuration = SignedDuration::from_secs(60);
+
+/// Services whose end does not end what was started in them: without a login
+/// manager they hold their users' sessions.
+const OUTLIVING: &[&str] = &["ssh.service", "sshd.service", "cron.service", "crond.service"];
 
 /// One session's name and files in `STATE/sessions/`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,20 +139,12 @@ pub fn sweep(state_dir: &Path, now: Timestamp) -> Result<()> {
     durable::sweep(&state_dir.join("sessions"), now.into())
 }
 
-/// A pane by what identifies it: its id, and the process tmux started in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PaneRef {
-    /// `%7`.
-    pub id: PaneId,
-    /// The pane's first process.
-    pub pid: Pid,
-}
-
-impl From<&Pane> for PaneRef {
+impl From<&Pane> for marker::Pane {
     fn from(pane: &Pane) -> Self {
         Self {
             id: pane.id.clone(),
             pid: pane.pid,
+            tty: pane.tty.clone(),
         }
     }
 }
@@ -158,7 +153,7 @@ impl From<&Pane> for PaneRef {
 #[derive(Debug)]
 pub enum Look {
     /// A shell waits for input, and nothing speaks against typing.
-    Free(PaneRef),
+    Free(marker::Pane),
     /// tmux has no session of this name.
     Missing,
     /// It rests.
@@ -173,7 +168,7 @@ pub enum Look {
 #[derive(Debug)]
 pub struct Slot {
     session: Session,
-    pane: Option<PaneRef>,
+    pane: Option<marker::Pane>,
     _lock: Lock,
 }
 
@@ -213,7 +208,8 @@ impl<'a> Pool<'a> {
             owner: marker::owner(&config.state_dir)?,
             tmux,
             panes,
-            may_start_server: process::service().is_none(),
+            may_start_server: process::in_service()
+                .is_none_or(|unit| OUTLIVING.contains(&unit.as_str())),
         })
     }
 
@@ -246,11 +242,11 @@ impl<'a> Pool<'a> {
                 session.name
             )));
         }
-        if self.is_attended(pane) {
+        if self.is_attended(session) {
             return Ok(Look::Attended);
         }
         Ok(match process::is_waiting_shell(pane.pid) {
-            Ok(_) => Look::Free(PaneRef::from(pane)),
+            Ok(_) => Look::Free(pane.into()),
             Err(not_ready) => Look::Busy(not_ready.to_string()),
         })
     }
@@ -332,8 +328,10 @@ impl<'a> Pool<'a> {
 
     /// Whether a person is looking: an attached client was active within the
     /// last minute.
-    fn is_attended(&self, pane: &Pane) -> bool {
-        pane.attached > 0 && self.now.duration_since(pane.activity).abs() < ATTENDED
+    fn is_attended(&self, session: &Session) -> bool {
+        self.panes_of(session).any(|pane| {
+            pane.attached > 0 && self.now.duration_since(pane.activity).abs() < ATTENDED
+        })
     }
 }
 
