@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// The whole file. Every key may be left out; paths are still as they were written.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(super) struct File {
     #[serde(deserialize_with = "pool_section")]
     pub(super) pool: PoolSection,
@@ -32,7 +32,7 @@ pub(super) struct File {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(super) struct PoolSection {
     pub(super) autonomous: Pool,
     pub(super) dedicated: Vec<Dedicated>,
@@ -41,14 +41,14 @@ pub(super) struct PoolSection {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(super) struct RoutingSection {
     pub(super) auto: AutoSection,
 }
 
 /// `routing.auto`; the router's [`AutoRoutes`](crate::router::AutoRoutes) with the defaults of a file.
 #[derive(Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(super) struct AutoSection {
     pub(super) low: Provider,
     pub(super) medium: Provider,
@@ -66,7 +66,7 @@ impl Default for AutoSection {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(super) struct SecutoolsSection {
     #[serde(deserialize_with = "service_url")]
     pub(super) url: Option<String>,
@@ -75,7 +75,7 @@ pub(super) struct SecutoolsSection {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(super) struct TmuxSection {
     #[serde(deserialize_with = "scalar::command")]
     pub(super) command: Vec<String>,
@@ -129,10 +129,13 @@ fn explain(message: &str) -> String {
             None => format!("{path}{ours} `{unknown}`; there are: {}", known.join(", ")),
         };
     }
-    match message.split_once("missing field `") {
-        Some((path, key)) => format!("{path}the key `{key} is missing"),
-        None => message.to_owned(),
-    }
+    message
+        .replace("missing field", "there is no")
+        .replace("duplicate field", "there is more than one")
+        .replace(
+            "deserializing from YAML containing more than one document is not supported",
+            "there is more than one YAML document",
+        )
 }
 
 fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
