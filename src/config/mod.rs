@@ -15,7 +15,6 @@ pub use projects::Projects;
 
 use crate::router::AutoRoutes;
 use crate::task::Priority;
-use file::value;
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -71,16 +70,16 @@ pub struct Overrides {
 #[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub struct Pool {
     /// Letters, digits, `-` and `_`; never empty, no `-` in front.
-    #[serde(deserialize_with = "value::prefix")]
+    #[serde(deserialize_with = "file::prefix")]
     pub prefix: String,
     /// The first session's index.
-    #[serde(deserialize_with = "value::start_index")]
+    #[serde(deserialize_with = "file::start_index")]
     pub start_index: u32,
     /// How many sessions there are, at most 256; with 0 nothing runs here.
-    #[serde(deserialize_with = "value::max")]
+    #[serde(deserialize_with = "file::max")]
     pub max: u32,
     /// Whether a missing session is created.
-    #[serde(deserialize_with = "value::switch")]
+    #[serde(deserialize_with = "file::switch")]
     pub create: bool,
 }
 
@@ -108,10 +107,10 @@ impl Pool {
 #[serde(deny_unknown_fields, expecting = "a session and its project")]
 pub struct Dedicated {
     /// The session's name; it is never typed into.
-    #[serde(deserialize_with = "value::name")]
+    #[serde(deserialize_with = "file::name")]
     pub session: String,
     /// The project's directory.
-    #[serde(deserialize_with = "value::dir")]
+    #[serde(deserialize_with = "file::path")]
     pub project: PathBuf,
 }
 
@@ -119,24 +118,24 @@ pub struct Dedicated {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub struct Dispatcher {
-    #[serde(deserialize_with = "value::projects_dir")]
+    #[serde(deserialize_with = "file::optional_path")]
     projects_dir: Option<PathBuf>,
     /// How long a launched agent has to show that it has the task: 1 s to 1 h.
-    #[serde(deserialize_with = "value::prompt_timeout")]
+    #[serde(deserialize_with = "file::prompt_timeout")]
     pub prompt_timeout: Duration,
     /// How long a session rests after a failed attempt: 0 to 7 days.
-    #[serde(deserialize_with = "value::cooldown")]
+    #[serde(deserialize_with = "file::cooldown")]
     pub cooldown: Duration,
     /// After how many failed attempts a task is given up: 1 to 100.
-    #[serde(deserialize_with = "value::max_attempts")]
+    #[serde(deserialize_with = "file::max_attempts")]
     pub max_attempts: u32,
     /// After how long a busy task counts as stale: a minute to a year.
-    #[serde(deserialize_with = "value::stale_after")]
+    #[serde(deserialize_with = "file::stale_after")]
     pub stale_after: Duration,
     /// Which model works on what.
     pub models: Models,
     /// The template of what an agent is told; it holds `{body}`, and `{task}` where the name is wanted.
-    #[serde(deserialize_with = "value::message")]
+    #[serde(deserialize_with = "file::message")]
     pub message: String,
 }
 
@@ -185,10 +184,10 @@ impl Dispatcher {
 #[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub struct Models {
     /// For critical tasks.
-    #[serde(deserialize_with = "value::model")]
+    #[serde(deserialize_with = "file::model")]
     pub critical: String,
     /// For everything else.
-    #[serde(deserialize_with = "value::model")]
+    #[serde(deserialize_with = "file::model")]
     pub default: String,
 }
 
@@ -219,12 +218,12 @@ pub struct Agent {
     /// What kind of program it is.
     pub kind: AgentKind,
     /// The program and its first arguments; never empty.
-    #[serde(deserialize_with = "value::command")]
+    #[serde(deserialize_with = "scalar::command")]
     pub command: Vec<String>,
     /// How it is given the task.
     pub delivery: Delivery,
     /// Whether Claude Code tells `ccl` at once that it is idle.
-    #[serde(deserialize_with = "value::switch")]
+    #[serde(deserialize_with = "file::switch")]
     pub hooks: bool,
 }
 
