@@ -44,6 +44,14 @@ impl Cost {
         Some(cost)
     }
 
+    /// A cost whose currency is known beforehand; `amount` is a decimal number.
+    pub fn of(amount: &str, currency: &str) -> Option<Cost> {
+        Some(Cost {
+            amount: Decimal::parse(amount)?.to_string(),
+            currency: Some(currency.to_owned()),
+        })
+    }
+
     /// Reads a JSON number or string. The number's own text is taken: it never becomes a float.
     fn from_scalar(json: &str) -> Option<Cost> {
         if json.starts_with('"') {

@@ -111,6 +111,11 @@ pub fn process_carries(pid: Pid, run: Uuid) -> bool {
     environ_has(pid, RUN_VARIABLE, &run.to_string())
 }
 
+/// Whether a process, named by the number that another program wrote down, was started for `run` and lives.
+pub fn is_of_run(pid: i32, run: Uuid) -> bool {
+    to_pid(pid).is_some_and(|pid| process_carries(pid, run))
+}
+
 /// Whether the process group works for `run`: its leader carries the run, or a process of the group does.
 ///
 /// The second is for an agent of kind `command`: there the leader is the `sh` that set the variable itself,

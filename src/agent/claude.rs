@@ -82,7 +82,11 @@ pub struct Registered {
 
 /// Looks the session up in `sessions/*.json`. Files of killed processes stay
 /// behind, so the caller says which process it believes in.
-pub fn registered(claude_dir: &Path, session: Uuid, is_alive: impl Fn(i32) -> bool) -> Option<Registered> {
+pub fn registered(
+    claude_dir: &Path,
+    session: Uuid,
+    is_alive: impl Fn(i32) -> bool,
+) -> Option<Registered> {
     let session = session.to_string();
     fs::read_dir(claude_dir.join("sessions"))
         .ok()?
@@ -125,7 +129,9 @@ pub fn summary(claude_dir: &Path, session: Uuid, from: u64) -> Result<Option<Sum
         let length = file.metadata()?.len();
         // A transcript that became shorter was written anew.
         let from = if from > length { 0 } else { from };
-        file.seek(SeekFrom::Start(from.max(length.saturating_sub(MAX_TRANSCRIPT))))?;
+        file.seek(SeekFrom::Start(
+            from.max(length.saturating_sub(MAX_TRANSCRIPT)),
+        ))?;
         let mut bytes = Vec::new();
         file.take(MAX_TRANSCRIPT).read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -135,7 +141,12 @@ pub fn summary(claude_dir: &Path, session: Uuid, from: u64) -> Result<Option<Sum
 }
 
 /// How long nothing has changed in the session's registry entry and transcript.
-pub fn quiet(claude_dir: &Path, session: Uuid, registered: Option<&Registered>, now: Timestamp) -> Duration {
+pub fn quiet(
+    claude_dir: &Path,
+    session: Uuid,
+    registered: Option<&Registered>,
+    now: Timestamp,
+) -> Duration {
     let written = transcript_path(claude_dir, session)
         .and_then(|path| path.metadata().ok()?.modified().ok())
         .and_then(|time| Timestamp::try_from(time).ok());
@@ -159,10 +170,11 @@ pub fn has_background(stop: &Path) -> bool {
         .ok()
         .and_then(|bytes| serde_json::from_slice::<Payload>(&bytes).ok())
         .is_some_and(|payload| {
-            payload
-                .background_tasks
-                .iter()
-                .any(|task| task["status"].as_str().is_none_or(|status| status == "running"))
+            payload.background_tasks.iter().any(|task| {
+                task["status"]
+                    .as_str()
+                    .is_none_or(|status| status == "running")
+            })
         })
 }
 
@@ -175,7 +187,7 @@ pub fn cost(claude_dir: &Path, session: Uuid, from: u64) -> Result<Option<Cost>>
             summary(claude_dir, session, from)?.and_then(|summary| summary.total_cost_usd),
         )
     };
-    Ok(total(from)?.and_then(|total| Cost::usd(&total)))
+    Ok(total(from)?.and_then(|total| Cost::of(&total, "USD")))
 }
 
 /// Settings that make Claude Code run `hook` when a turn or the session ends;

@@ -54,9 +54,12 @@ pub fn judge(signs: &Signs<'_>) -> Doing {
             Doing::Working
         }
         Turn::Ended => Doing::Finished(report(&summary)),
-        Turn::Error { kind, text } => {
-            Doing::Failed(limits::failure(kind.as_deref(), text, signs.capture, signs.now))
-        }
+        Turn::Error { kind, text } => Doing::Failed(limits::failure(
+            kind.as_deref(),
+            text,
+            signs.capture,
+            signs.now,
+        )),
         Turn::StoppedByPerson if signs.in_front => Doing::NeedsPerson(
             "a person stopped the agent: attach to its session and let it go on, or end it"
                 .to_owned(),

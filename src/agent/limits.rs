@@ -2,7 +2,7 @@
 
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp, ToSpan, Zoned};
+use jiff::{SignedDuration, Timestamp, ToSpan};
 
 use super::Failure;
 
@@ -21,7 +21,9 @@ pub fn failure(kind: Option<&str>, text: &str, capture: &str, now: Timestamp) ->
             needs_person: false,
         },
         Cause::Login => Failure {
-            reason: format!("Claude Code has no valid login, run `claude` and `/login`: {sentence}"),
+            reason: format!(
+                "Claude Code has no valid login, run `claude` and `/login`: {sentence}"
+            ),
             of_account: true,
             until: None,
             needs_person: true,
@@ -56,9 +58,23 @@ fn classify(kind: Option<&str>, text: &str) -> Cause {
     let says = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
     if says(&["credit balance", "billing"]) {
         Cause::Billing
-    } else if says(&["/login", "invalid api key", "invalid x-api-key", "authentication_error", "api error: 401"]) {
+    } else if says(&[
+        "/login",
+        "invalid api key",
+        "invalid x-api-key",
+        "authentication_error",
+        "api error: 401",
+    ]) {
         Cause::Login
-    } else if says(&["usage limit", "session limit", "weekly limit", "hit your limit", "rate limit", "rate_limit", "api error: 429"]) {
+    } else if says(&[
+        "usage limit",
+        "session limit",
+        "weekly limit",
+        "hit your limit",
+        "rate limit",
+        "rate_limit",
+        "api error: 429",
+    ]) {
         Cause::RateLimit
     } else {
         Cause::Other
@@ -91,9 +107,12 @@ fn clock(text: &str, now: Timestamp) -> Option<Timestamp> {
         .and_then(|(_, rest)| rest.split_once(')'))
         .and_then(|(name, _)| TimeZone::get(name).ok())
         .unwrap_or_else(TimeZone::system);
-    let today = now.to_zoned(zone);
+    let today = now.to_zoned_datetime(zone);
     let words = line.split('(').next()?.split_whitespace().skip(1);
-    let mut words = words.map(|word| word.trim_matches(',')).filter(|word| *word != "at").peekable();
+    let mut words = words
+        .map(|word| word.trim_matches(','))
+        .filter(|word| *word != "at")
+        .peekable();
     let month = words.peek().and_then(|word| month(word));
     let day = match month {
         Some(_) => {
@@ -107,7 +126,10 @@ fn clock(text: &str, now: Timestamp) -> Option<Timestamp> {
         (Some(month), Some(day)) => today.date().with().month(month).day(day).build().ok()?,
         _ => today.date(),
     };
-    let candidate: Zoned = date.to_datetime(time).to_zoned(today.time_zone().clone()).ok()?;
+    let candidate = date
+        .to_datetime(time)
+        .to_zoned_datetime(today.time_zone().clone())
+        .ok()?;
     let candidate = match month {
         None if candidate <= today => candidate.checked_add(1.day()).ok()?,
         Some(_) if candidate <= today => candidate.checked_add(1.year()).ok()?,
@@ -154,12 +176,21 @@ mod tests {
     fn reset_times_in_every_wording() {
         let now: Timestamp = "2026-10-06T12:00:00Z".parse().unwrap();
         let cases = [
-            ("Claude AI usage limit reached|1791302400", Some("2026-10-06T16:00:00Z")),
-            ("You've hit your limit · resets 3pm (UTC)", Some("2026-10-06T15:00:00Z")),
+            (
+                "Claude AI usage limit reached|1791302400",
+                Some("2026-10-06T16:00:00Z"),
+            ),
+            (
+                "You've hit your limit · resets 3pm (UTC)",
+                Some("2026-10-06T15:00:00Z"),
+            ),
             ("resets 3:30pm (Europe/Paris)", Some("2026-10-06T13:30:00Z")),
             ("resets 9am (UTC)", Some("2026-10-07T09:00:00Z")),
             ("limit resets at 12am (UTC)", Some("2026-10-07T00:00:00Z")),
-            ("weekly limit · resets Oct 7 at 3pm (UTC)", Some("2026-10-07T15:00:00Z")),
+            (
+                "weekly limit · resets Oct 7 at 3pm (UTC)",
+                Some("2026-10-07T15:00:00Z"),
+            ),
             ("resets Oct 9, 3:05am (UTC)", Some("2026-10-09T03:05:00Z")),
             ("resets Dec 24 at 3pm (UTC)", None),
             ("resets 25pm (UTC)", None),
@@ -184,7 +215,11 @@ mod tests {
         ];
         for (kind, text, of_account, needs_person) in cases {
             let failure = failure(kind, text, "", Timestamp::UNIX_EPOCH);
-            assert_eq!((failure.of_account, failure.needs_person), (of_account, needs_person), "{text}");
+            assert_eq!(
+                (failure.of_account, failure.needs_person),
+                (of_account, needs_person),
+                "{text}"
+            );
         }
     }
 }

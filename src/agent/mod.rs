@@ -162,6 +162,27 @@ impl Launch<'_> {
     }
 }
 
+/// The script that Claude Code's hooks run, with the event's name as its
+/// argument: it keeps what `Stop` is told in `stop`, and has tmux call `assign`,
+/// whose standard input is not the hook's. Any output would put the pane into a
+/// mode, so there is none.
+pub fn hook_script(tmux: &[String], assign: &[String], stop: &Path) -> Result<String> {
+    let mut run_shell = Vec::new();
+    for word in tmux {
+        run_shell.push(quote(word)?);
+    }
+    // tmux expands `#` in what it runs.
+    let command = format!("{} >/dev/null 2>&1 </dev/null", assign.join(" ")).replace('#', "##");
+    Ok(format!(
+        "exec >/dev/null 2>&1\n\
+         if [ \"$1\" = Stop ]; then cat > {stop}.new && mv {stop}.new {stop}; fi\n\
+         exec {tmux} run-shell -b {command}\n",
+        stop = quote_path(stop)?,
+        tmux = run_shell.join(" "),
+        command = quote(&command)?,
+    ))
+}
+
 /// A path as one word of a shell's command line.
 pub fn quote_path(path: &Path) -> Result<String> {
     let text = path

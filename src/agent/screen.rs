@@ -62,6 +62,21 @@ pub struct Composer {
     pub busy: bool,
 }
 
+impl Composer {
+    /// Whether the pasted `message` provably stands in it: as Claude Code's
+    /// placeholder for a long paste, or by the beginning of its first line.
+    pub fn shows(&self, message: &str) -> bool {
+        const ENOUGH: usize = 12;
+        let text: String = self.text.split_whitespace().collect();
+        let start: String = message
+            .chars()
+            .filter(|c| !c.is_whitespace())
+            .take(ENOUGH)
+            .collect();
+        self.text.contains("[Pasted text") || text.starts_with(&start)
+    }
+}
+
 /// What a capture shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Screen {
@@ -113,7 +128,11 @@ fn dialog(rows: &[&str]) -> Option<Dialog> {
         .find(|(phrase, _)| below.iter().any(|row| row.contains(phrase)));
     match phrase {
         Some((_, dialog)) => Some(*dialog),
-        None if menu && below.iter().any(|row| row.contains("What do you want to do?")) => {
+        None if menu
+            && below
+                .iter()
+                .any(|row| row.contains("What do you want to do?")) =>
+        {
             Some(Dialog::Limit)
         }
         None if menu => Some(Dialog::Menu),

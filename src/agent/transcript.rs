@@ -140,13 +140,19 @@ impl Summary {
         let text = text_of(&message.content);
         if record.is_api_error {
             self.turn = Turn::Error {
-                kind: record.error.as_ref().and_then(Value::as_str).map(str::to_owned),
+                kind: record
+                    .error
+                    .as_ref()
+                    .and_then(Value::as_str)
+                    .map(str::to_owned),
                 text,
             };
             return;
         }
-        let goes_on = matches!(message.stop_reason.as_deref(), Some("tool_use" | "pause_turn"))
-            || parts(&message.content).any(|part| part["type"] == "tool_use");
+        let goes_on = matches!(
+            message.stop_reason.as_deref(),
+            Some("tool_use" | "pause_turn")
+        ) || parts(&message.content).any(|part| part["type"] == "tool_use");
         let speaks = !text.trim().is_empty();
         // A record with nothing but thinking is the beginning of an answer.
         self.turn = if goes_on || !speaks {

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::path::PathBuf;
 
 /// The environment variables and the current directory. Read once in `main`; nobody else asks the system for them.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Environment {
     variables: HashMap<OsString, OsString>,
     /// Where relative paths on the command line start; `None` where the directory is gone.
@@ -51,5 +52,15 @@ impl Environment {
         self.var(name)
             .map(PathBuf::from)
             .filter(|path| path.is_absolute())
+    }
+}
+
+/// The variables hold keys and passwords, so only their number is shown.
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment")
+            .field("variables", &self.variables.len())
+            .field("current_dir", &self.current_dir)
+            .finish()
     }
 }

@@ -12,10 +12,11 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor, value::MapAccessDeseria
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The whole file. Every key may be left out; paths are still as they were written.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(super) struct File {
     #[serde(deserialize_with = "pool_section")]
     pub(super) pool: PoolSection,
@@ -25,30 +26,30 @@ pub(super) struct File {
     pub(super) routing: RoutingSection,
     pub(super) secutools: SecutoolsSection,
     pub(super) tmux: TmuxSection,
-    #[serde(deserialize_with = "path")]
+    #[serde(deserialize_with = "optional_path")]
     pub(super) state_dir: Option<PathBuf>,
     #[serde(deserialize_with = "optional_name")]
     pub(super) host: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(super) struct PoolSection {
     pub(super) autonomous: Pool,
     pub(super) dedicated: Vec<Dedicated>,
-    #[serde(deserialize_with = "path")]
+    #[serde(deserialize_with = "optional_path")]
     pub(super) shared_projects_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(super) struct RoutingSection {
     pub(super) auto: AutoSection,
 }
 
 /// `routing.auto`; the router's [`AutoRoutes`](crate::router::AutoRoutes) with the defaults of a file.
 #[derive(Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(super) struct AutoSection {
     pub(super) low: Provider,
     pub(super) medium: Provider,
@@ -66,16 +67,16 @@ impl Default for AutoSection {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(super) struct SecutoolsSection {
     #[serde(deserialize_with = "service_url")]
     pub(super) url: Option<String>,
-    #[serde(deserialize_with = "path")]
+    #[serde(deserialize_with = "optional_path")]
     pub(super) api_key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(super) struct TmuxSection {
     #[serde(deserialize_with = "scalar::command")]
     pub(super) command: Vec<String>,
@@ -129,10 +130,13 @@ fn explain(message: &str) -> String {
             None => format!("{path}{ours} `{unknown}`; there are: {}", known.join(", ")),
         };
     }
-    match message.split_once("missing field `") {
-        Some((path, key)) => format!("{path}the key `{key} is missing"),
-        None => message.to_owned(),
-    }
+    message
+        .replace("missing field", "there is no")
+        .replace("duplicate field", "there is more than one")
+        .replace(
+            "deserializing from YAML containing more than one document is not supported",
+            "there is more than one YAML document",
+        )
 }
 
 fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
@@ -204,91 +208,32 @@ fn agent_section<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Agent, D:
     })
 }
 
-fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
-    scalar(deserializer, scalar::path).map(Some)
+/// Deserializers for single values: name, type, and the parser that checks the text.
+macro_rules! values {
+    ($($name:ident -> $type:ty = $parse:expr;)*) => {$(
+        pub(super) fn $name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<$type, D::Error> {
+            scalar(deserializer, $parse)
+        }
+    )*};
 }
 
-fn optional_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    scalar(deserializer, scalar::name).map(Some)
-}
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
 
-fn service_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    scalar(deserializer, scalar::service_url).map(Some)
-}
-
-/// Deserializers for the values of the sections whose types are public.
-pub(super) mod value {
-    use super::super::scalar::{self, scalar};
-    use serde::de::Deserializer;
-    use std::path::PathBuf;
-    use std::time::Duration;
-
-    const SECOND: Duration = Duration::from_secs(1);
-    const HOUR: Duration = Duration::from_secs(3600);
-
-    pub(in crate::config) use scalar::command;
-
-    pub(in crate::config) fn prefix<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
-        scalar(d, scalar::prefix)
-    }
-
-    pub(in crate::config) fn start_index<'de, D: Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
-        scalar(d, |text| scalar::number(text, 0..=9999))
-    }
-
-    pub(in crate::config) fn max<'de, D: Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
-        scalar(d, |text| scalar::number(text, 0..=256))
-    }
-
-    pub(in crate::config) fn switch<'de, D: Deserializer<'de>>(d: D) -> Result<bool, D::Error> {
-        scalar(d, scalar::switch)
-    }
-
-    pub(in crate::config) fn name<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
-        scalar(d, scalar::name)
-    }
-
-    pub(in crate::config) fn dir<'de, D: Deserializer<'de>>(d: D) -> Result<PathBuf, D::Error> {
-        scalar(d, scalar::path)
-    }
-
-    pub(in crate::config) fn prompt_timeout<'de, D: Deserializer<'de>>(
-        d: D,
-    ) -> Result<Duration, D::Error> {
-        scalar(d, |text| scalar::duration(text, SECOND..=HOUR))
-    }
-
-    pub(in crate::config) fn cooldown<'de, D: Deserializer<'de>>(
-        d: D,
-    ) -> Result<Duration, D::Error> {
-        scalar(d, |text| {
-            scalar::duration(text, Duration::ZERO..=HOUR * 168)
-        })
-    }
-
-    pub(in crate::config) fn stale_after<'de, D: Deserializer<'de>>(
-        d: D,
-    ) -> Result<Duration, D::Error> {
-        scalar(d, |text| scalar::duration(text, SECOND * 60..=HOUR * 8760))
-    }
-
-    pub(in crate::config) fn max_attempts<'de, D: Deserializer<'de>>(
-        d: D,
-    ) -> Result<u32, D::Error> {
-        scalar(d, |text| scalar::number(text, 1..=100))
-    }
-
-    pub(in crate::config) fn model<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
-        scalar(d, scalar::model)
-    }
-
-    pub(in crate::config) fn message<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
-        scalar(d, scalar::message)
-    }
-
-    pub(in crate::config) fn projects_dir<'de, D: Deserializer<'de>>(
-        d: D,
-    ) -> Result<Option<PathBuf>, D::Error> {
-        super::path(d)
-    }
+values! {
+    prefix -> String = scalar::prefix;
+    start_index -> u32 = |text| scalar::number(text, 0..=9999);
+    max -> u32 = |text| scalar::number(text, 0..=256);
+    switch -> bool = scalar::switch;
+    name -> String = scalar::name;
+    optional_name -> Option<String> = |text| scalar::name(text).map(Some);
+    path -> PathBuf = scalar::path;
+    optional_path -> Option<PathBuf> = |text| scalar::path(text).map(Some);
+    prompt_timeout -> Duration = |text| scalar::duration(text, SECOND..=HOUR);
+    cooldown -> Duration = |text| scalar::duration(text, Duration::ZERO..=HOUR * 168);
+    stale_after -> Duration = |text| scalar::duration(text, SECOND * 60..=HOUR * 8760);
+    max_attempts -> u32 = |text| scalar::number(text, 1..=100);
+    model -> String = scalar::model;
+    message -> String = scalar::message;
+    service_url -> Option<String> = |text| scalar::service_url(text).map(Some);
 }

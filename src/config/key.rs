@@ -1,6 +1,6 @@
 //! Where secutools answers, and the key to it.
 
-use super::{Environment, scalar};
+use super::{Environment, load::reason, scalar};
 use crate::error::{Failure, is_temporary};
 use anyhow::Result;
 use rustix::fs::OFlags;
@@ -149,7 +149,7 @@ fn read(path: &Path) -> Result<Option<(String, u32)>> {
         if is_temporary(&error) {
             anyhow::Error::new(error).context(format!("cannot read {}", path.display()))
         } else {
-            unusable(path, &super::reason(&error)).into()
+            unusable(path, &reason(&error)).into()
         }
     };
     let opened = OpenOptions::new()

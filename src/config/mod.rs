@@ -3,6 +3,7 @@
 mod environment;
 mod file;
 mod key;
+mod load;
 mod projects;
 mod scalar;
 #[cfg(test)]
@@ -12,14 +13,10 @@ pub use environment::Environment;
 pub use key::{ApiKey, DelegationOff, Secutools};
 pub use projects::Projects;
 
-use crate::error::{Failure, is_temporary};
 use crate::router::AutoRoutes;
 use crate::task::Priority;
-use anyhow::{Context, Result};
-use file::{File, value};
 use serde::{Deserialize, Serialize};
-use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Everything that can be set, checked and resolved: paths are absolute, values within their bounds.
@@ -70,19 +67,19 @@ pub struct Overrides {
 
 /// The tmux sessions that belong to `ccl`: `prefix` followed by an index.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub struct Pool {
     /// Letters, digits, `-` and `_`; never empty, no `-` in front.
-    #[serde(deserialize_with = "value::prefix")]
+    #[serde(deserialize_with = "file::prefix")]
     pub prefix: String,
     /// The first session's index.
-    #[serde(deserialize_with = "value::start_index")]
+    #[serde(deserialize_with = "file::start_index")]
     pub start_index: u32,
     /// How many sessions there are, at most 256; with 0 nothing runs here.
-    #[serde(deserialize_with = "value::max")]
+    #[serde(deserialize_with = "file::max")]
     pub max: u32,
     /// Whether a missing session is created.
-    #[serde(deserialize_with = "value::switch")]
+    #[serde(deserialize_with = "file::switch")]
     pub create: bool,
 }
 
@@ -107,38 +104,38 @@ impl Pool {
 
 /// A session of the operator's own, and the project whose inbox is served all the same.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a session and its project")]
 pub struct Dedicated {
     /// The session's name; it is never typed into.
-    #[serde(deserialize_with = "value::name")]
+    #[serde(deserialize_with = "file::name")]
     pub session: String,
     /// The project's directory.
-    #[serde(deserialize_with = "value::dir")]
+    #[serde(deserialize_with = "file::path")]
     pub project: PathBuf,
 }
 
 /// How tasks are dispatched.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub struct Dispatcher {
-    #[serde(deserialize_with = "value::projects_dir")]
+    #[serde(deserialize_with = "file::optional_path")]
     projects_dir: Option<PathBuf>,
     /// How long a launched agent has to show that it has the task: 1 s to 1 h.
-    #[serde(deserialize_with = "value::prompt_timeout")]
+    #[serde(deserialize_with = "file::prompt_timeout")]
     pub prompt_timeout: Duration,
     /// How long a session rests after a failed attempt: 0 to 7 days.
-    #[serde(deserialize_with = "value::cooldown")]
+    #[serde(deserialize_with = "file::cooldown")]
     pub cooldown: Duration,
     /// After how many failed attempts a task is given up: 1 to 100.
-    #[serde(deserialize_with = "value::max_attempts")]
+    #[serde(deserialize_with = "file::max_attempts")]
     pub max_attempts: u32,
     /// After how long a busy task counts as stale: a minute to a year.
-    #[serde(deserialize_with = "value::stale_after")]
+    #[serde(deserialize_with = "file::stale_after")]
     pub stale_after: Duration,
     /// Which model works on what.
     pub models: Models,
     /// The template of what an agent is told; it holds `{body}`, and `{task}` where the name is wanted.
-    #[serde(deserialize_with = "value::message")]
+    #[serde(deserialize_with = "file::message")]
     pub message: String,
 }
 
@@ -184,13 +181,13 @@ impl Dispatcher {
 
 /// Which model works on a task of which priority.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub struct Models {
     /// For critical tasks.
-    #[serde(deserialize_with = "value::model")]
+    #[serde(deserialize_with = "file::model")]
     pub critical: String,
     /// For everything else.
-    #[serde(deserialize_with = "value::model")]
+    #[serde(deserialize_with = "file::model")]
     pub default: String,
 }
 
@@ -216,17 +213,17 @@ impl Models {
 
 /// The program that works on tasks.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub struct Agent {
     /// What kind of program it is.
     pub kind: AgentKind,
     /// The program and its first arguments; never empty.
-    #[serde(deserialize_with = "value::command")]
+    #[serde(deserialize_with = "scalar::command")]
     pub command: Vec<String>,
     /// How it is given the task.
     pub delivery: Delivery,
     /// Whether Claude Code tells `ccl` at once that it is idle.
-    #[serde(deserialize_with = "value::switch")]
+    #[serde(deserialize_with = "file::switch")]
     pub hooks: bool,
 }
 
@@ -262,185 +259,4 @@ pub enum Delivery {
     Argument,
     /// Pasted into its composer, once that is recognised.
     Paste,
-}
-
-impl Config {
-    /// Reads the file and the environment, checks everything and fills in the defaults.
-    ///
-    /// # Errors
-    /// [`Failure::Config`] for whatever a person has to mend, naming file, line and key, or the variable.
-    pub fn load(overrides: &Overrides, environment: &Environment) -> Result<Self> {
-        let home = home(environment)?;
-        let (path, mut file) = read(overrides, environment, &home)?;
-        // Only the command line's paths and a relative $CCL_CONFIG need the current directory.
-        let base = path.as_deref().and_then(Path::parent).unwrap_or(&home);
-        let resolve = |path: PathBuf| absolute(&path, base, &home);
-        for dedicated in &mut file.pool.dedicated {
-            dedicated.project = resolve(std::mem::take(&mut dedicated.project));
-        }
-        let projects = Projects::choose(
-            &overrides.projects,
-            file.dispatcher
-                .projects_dir
-                .take()
-                .or(file.pool.shared_projects_dir)
-                .map(resolve),
-            &file.pool.dedicated,
-            environment,
-        )?;
-        let secutools = key::secutools(
-            environment,
-            file.secutools.url,
-            file.secutools.api_key_file.map(resolve),
-        )?;
-        let claude = environment.var("CLAUDE_CONFIG_DIR").map(PathBuf::from);
-        Ok(Self {
-            state_dir: state_dir(overrides, file.state_dir.map(resolve), environment, &home)?,
-            file: path,
-            pool: file.pool.autonomous,
-            dedicated: file.pool.dedicated,
-            projects,
-            dispatcher: file.dispatcher,
-            agent: file.agent,
-            auto_routes: AutoRoutes {
-                low: file.routing.auto.low,
-                medium: file.routing.auto.medium,
-                high: file.routing.auto.high,
-            },
-            secutools,
-            tmux: file.tmux.command,
-            host: file.host.unwrap_or_else(machine),
-            claude_json: claude.as_ref().unwrap_or(&home).join(".claude.json"),
-            claude_dir: claude.unwrap_or_else(|| home.join(".claude")),
-            home,
-            tmux_pane: tmux_pane(environment),
-        })
-    }
-}
-
-/// The user's home.
-fn home(environment: &Environment) -> Result<PathBuf, Failure> {
-    environment.absolute_path("HOME").ok_or_else(|| {
-        Failure::Config("HOME is not set to an absolute path; set it to your home directory".into())
-    })
-}
-
-/// Finds, reads and parses the file: `--config`, `$CCL_CONFIG`, `$XDG_CONFIG_HOME/ccl/config.yaml`,
-/// `~/.config/ccl/config.yaml`. One that was named must exist, the default one need not.
-fn read(
-    overrides: &Overrides,
-    environment: &Environment,
-    home: &Path,
-) -> Result<(Option<PathBuf>, File)> {
-    let named = overrides
-        .config
-        .as_deref()
-        .or_else(|| environment.var("CCL_CONFIG").map(Path::new));
-    let path = match named {
-        Some(path) => absolute_here(path, environment)?,
-        None => environment
-            .absolute_path("XDG_CONFIG_HOME")
-            .unwrap_or_else(|| home.join(".config"))
-            .join("ccl/config.yaml"),
-    };
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {
-            return Ok((None, File::default()));
-        }
-        Err(error) if is_temporary(&error) => {
-            return Err(error).with_context(|| format!("cannot read {}", path.display()));
-        }
-        Err(error) => {
-            let sentence = format!(
-                "cannot read the configuration {}: {}",
-                path.display(),
-                reason(&error)
-            );
-            return Err(Failure::Config(sentence).into());
-        }
-    };
-    let file = file::parse(&text, &path)?;
-    Ok((Some(path), file))
-}
-
-/// What an I/O error says, without the number that Rust adds.
-fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
-        _ => error.to_string(),
-    }
-}
-
-/// The path as seen from `base`, `~` replaced, with no `.` in it.
-fn absolute(path: &Path, base: &Path, home: &Path) -> PathBuf {
-    let joined = match path.strip_prefix("~") {
-        Ok(rest) => home.join(rest),
-        Err(_) => base.join(path),
-    };
-    joined
-        .components()
-        .filter(|part| *part != Component::CurDir)
-        .collect()
-}
-
-/// The path as seen from the current directory.
-fn absolute_here(path: &Path, environment: &Environment) -> Result<PathBuf, Failure> {
-    if path.is_absolute() {
-        return Ok(path.to_owned());
-    }
-    let here = environment.current_dir.as_deref().ok_or_else(|| {
-        Failure::Config(format!(
-            "{} is relative, but the current directory is gone; cd to one that exists",
-            path.display()
-        ))
-    })?;
-    Ok(here
-        .join(path)
-        .components()
-        .filter(|part| *part != Component::CurDir)
-        .collect())
-}
-
-/// `--state-dir`, `state_dir`, `$XDG_STATE_HOME/ccl`, `~/.local/state/ccl`. Its path is part of a line that is typed into
-/// a shell, so nothing in it may be a key press.
-fn state_dir(
-    overrides: &Overrides,
-    from_file: Option<PathBuf>,
-    environment: &Environment,
-    home: &Path,
-) -> Result<PathBuf, Failure> {
-    let path = match (&overrides.state_dir, from_file) {
-        (Some(given), _) => absolute_here(given, environment)?,
-        (None, Some(path)) => path,
-        (None, None) => environment
-            .absolute_path("XDG_STATE_HOME")
-            .unwrap_or_else(|| home.join(".local/state"))
-            .join("ccl"),
-    };
-    match path.to_str() {
-        Some(text) if !text.chars().any(char::is_control) => Ok(path),
-        _ => Err(Failure::Config(format!(
-            "the state directory {} has characters that cannot be typed into a shell; set state_dir to another one",
-            path.display()
-        ))),
-    }
-}
-
-/// The machine's name, as `uname -n` prints it.
-fn machine() -> String {
-    rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned()
-}
-
-/// The pane that `ccl` was called in; a pane's id outside of tmux means nothing.
-fn tmux_pane(environment: &Environment) -> Option<String> {
-    environment.var("TMUX")?;
-    let pane = environment.var("TMUX_PANE")?.to_str()?;
-    let digits = pane.strip_prefix('%')?;
-    let is_id = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    is_id.then(|| pane.to_owned())
 }

@@ -1,9 +1,10 @@
 //! Which projects a pass looks at.
 
-use super::{Config, Dedicated, Environment, absolute_here};
+use super::{Config, Dedicated, Environment, load::absolute_here};
 use crate::error::{Failure, is_temporary};
 use crate::log::{Log, escape};
 use anyhow::{Context, Result};
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -171,7 +172,7 @@ fn shown(path: &Path) -> String {
 }
 
 fn without_repeats(paths: Vec<PathBuf>) -> Vec<PathBuf> {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     paths
         .into_iter()
         .filter(|path| seen.insert(path.clone()))

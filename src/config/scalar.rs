@@ -82,7 +82,7 @@ pub(super) fn printable(text: &str) -> Result<String, String> {
 /// A text that is not empty and has no control characters.
 pub(super) fn name(text: &str) -> Result<String, String> {
     if text.trim().is_empty() {
-        return Err("is empty; leave the key out for the default".to_owned());
+        return Err("is empty".to_owned());
     }
     printable(text)
 }
@@ -215,35 +215,35 @@ pub(super) fn message(text: &str) -> Result<String, String> {
     }
 }
 
-/// Where secutools answers, without a slash at the end: https, or http to a loopback address; the key travels there.
+/// Where secutools answers, without a slash at the end: https, or http to a loopback address, because the API key
+/// travels there. No sentence repeats the text: whoever swaps address and key finds no key in the journal.
 pub(super) fn service_url(text: &str) -> Result<String, String> {
+    const NO_URL: &str = "is not an address such as https://secutools.example";
     let text = text.trim();
-    let uri: ureq::http::Uri = text
-        .parse()
-        .map_err(|_| format!("`{text}` is not a URL such as https://secutools.example"))?;
-    let authority = uri
-        .authority()
-        .ok_or_else(|| format!("`{text}` is not a URL such as https://secutools.example"))?;
-    if authority.as_str().contains('@') {
-        // The password is not repeated: this sentence may end in a journal.
+    if text.contains('@') {
         return Err(
             "has a name or a password in it; take it out and use secutools.api_key_file".to_owned(),
         );
     }
+    let uri: ureq::http::Uri = text.parse().map_err(|_| NO_URL)?;
+    let authority = uri.authority().ok_or(NO_URL)?;
+    let has_bad_port = authority.port_u16().is_none() && authority.as_str() != authority.host();
+    if authority.host().is_empty() || has_bad_port {
+        return Err(NO_URL.to_owned());
+    }
     if uri.query().is_some() || text.contains('#') {
-        return Err(format!(
-            "`{text}` has a query or a fragment; give the address only"
-        ));
+        return Err("has a query or a fragment; give the address only".to_owned());
     }
     match uri.scheme_str() {
         Some("https") => {}
         Some("http") if is_loopback(authority.host()) => {}
         Some("http") => {
-            return Err(format!(
-                "`{text}` would send the API key unencrypted; use https (http is for loopback addresses only)"
-            ));
+            return Err(
+                "would send the API key unencrypted; use https (http is for loopback addresses)"
+                    .to_owned(),
+            );
         }
-        _ => return Err(format!("`{text}` is not an https URL")),
+        _ => return Err(NO_URL.to_owned()),
     }
     Ok(text.trim_end_matches('/').to_owned())
 }

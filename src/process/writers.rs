@@ -15,8 +15,8 @@ const SHARED_WRITE: u32 = 0o022;
 /// process could be one that we may not look into.
 pub fn is_open_for_writing(file: &Metadata) -> Option<bool> {
     let user = rustix::process::geteuid();
-    let sees_all = user.is_root()
-        || (file.uid() == user.as_raw() && file.mode() & SHARED_WRITE == 0);
+    let sees_all =
+        user.is_root() || (file.uid() == user.as_raw() && file.mode() & SHARED_WRITE == 0);
     let found = super::all_processes().any(|pid| has_open(&super::proc_path(pid, ""), file));
     (found || sees_all).then_some(found)
 }

@@ -280,8 +280,8 @@ pub(super) fn note_beside(path: &Path, ending: &Ending, result: Option<&str>) ->
 
 /// The text of a regular file of ours; `None` if it is something else.
 pub(super) fn read_text(path: &Path) -> Result<Option<String>> {
-    let metadata = fs::symlink_metadata(path)
-        .with_context(|| format!("cannot look at {}", path.display()))?;
+    let metadata =
+        fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
     if !metadata.is_file() || metadata.len() > MAX_NOTED {
         return Ok(None);
     }

@@ -3,6 +3,7 @@
 //! In JSON all keys are always there, `null` where something is not known. A path that is not UTF-8 is written with its
 //! odd bytes as `\xNN`, in JSON and in text; the two are not told apart from a name that contains these four characters.
 
+mod table;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -1,20 +1,16 @@
 //! Reports for people: lines and tables that fit 80 columns. Text from elsewhere is printed with control characters
 //! escaped.
 
+use super::table::{Row, table};
 use super::{
-    Decision, Event, Job, JobRow, Pass, ProjectRow, SessionRow, SessionState, Status, TaskRow,
-    TaskState, path_text,
+    Decision, Event, EventKind, Job, JobRow, Pass, ProjectRow, SessionRow, SessionState, Status,
+    TaskRow, TaskState, path_text,
 };
 use crate::log::escape;
 use crate::money::Cost;
 use jiff::Timestamp;
 use serde::Serialize;
 use std::path::Path;
-
-/// What a table may take of a line.
-const WIDTH: usize = 80;
-/// No column is cut below this.
-const NARROWEST: usize = 8;
 
 /// One line for each event.
 pub(super) fn pass(pass: &Pass) -> String {
@@ -44,13 +40,17 @@ fn event(event: &Event) -> String {
     line.trim_end().to_owned() + "\n"
 }
 
-/// Where an event's task is: `→ ccl-auto-0 (opus)`, `→ gemini (job_1)`.
+/// Where an event's task is or goes: `→ ccl-auto-0 (opus)`, `→ gemini (job_1)`, `ccl-auto-0`.
 fn place(event: &Event) -> Option<String> {
     let provider = event.provider.map(|provider| word(&provider));
     let target = event.session.clone().or(provider)?;
+    let arrow = match event.event {
+        EventKind::Dispatched | EventKind::Delegated => "→ ",
+        _ => "",
+    };
     let detail = event.job_id.as_ref().or(event.model.as_ref());
     let detail = detail.map_or_else(String::new, |detail| format!(" ({detail})"));
-    Some(escape(&format!("→ {target}{detail}")).into_owned())
+    Some(escape(&format!("{arrow}{target}{detail}")).into_owned())
 }
 
 /// A block for each file.
@@ -83,7 +83,7 @@ fn decision(decision: &Decision) -> String {
 pub(super) fn status(status: &Status, now: Timestamp) -> String {
     let mut blocks = vec![
         table(
-            ["SESSION", "STATE", "SINCE", "TASK", "NOTE"],
+            ["SESSION", "STATE", "SINCE", "TASK", "PROJECT"],
             status.sessions.iter().map(|row| session(row, now)),
         ),
         table(
@@ -98,11 +98,11 @@ pub(super) fn status(status: &Status, now: Timestamp) -> String {
             status.projects.iter().map(project),
         ),
         table(
-            ["TASK", "STATE", "PRIORITY", "SINCE", "WHERE", "NOTE"],
+            ["TASK", "PROJECT", "STATE", "PRIORITY", "SINCE", "WHERE"],
             status.tasks.iter().map(|row| task(row, now)),
         ),
         table(
-            ["JOB", "TASK", "PROVIDER", "PHASE", "SINCE", "NOTE"],
+            ["JOB", "TASK", "PROJECT", "PROVIDER", "PHASE", "SINCE"],
             status.delegated.jobs.iter().map(|row| job_row(row, now)),
         ),
     ];
@@ -111,71 +111,71 @@ pub(super) fn status(status: &Status, now: Timestamp) -> String {
     blocks.join("\n")
 }
 
-fn session(row: &SessionRow, now: Timestamp) -> [String; 5] {
-    let note = match (row.state, row.until) {
-        (SessionState::Cooldown, Some(until)) => join(
-            &format!("{} left", distance(now, until)),
-            row.reason.as_deref(),
-        ),
-        _ => row.reason.clone().unwrap_or_default(),
+fn session(row: &SessionRow, now: Timestamp) -> Row<5> {
+    let left = match (row.state, row.until) {
+        (SessionState::Cooldown, Some(until)) => format!("{} left", distance(now, until)),
+        _ => String::new(),
     };
-    [
-        row.name.clone(),
-        word(&row.state),
-        row.since
-            .map(|since| distance(since, now))
-            .unwrap_or_default(),
-        row.task.clone().unwrap_or_default(),
-        note,
-    ]
+    Row {
+        cells: [
+            row.name.clone(),
+            word(&row.state),
+            since(row.since, now),
+            row.task.clone().unwrap_or_default(),
+            row.project.as_deref().map(short).unwrap_or_default(),
+        ],
+        note: join(&left, row.reason.as_deref()),
+    }
 }
 
-fn project(row: &ProjectRow) -> [String; 6] {
-    [
-        path_text(&row.path),
-        row.waiting.to_string(),
-        row.dispatched.to_string(),
-        row.delegated.to_string(),
-        row.done.to_string(),
-        row.failed.to_string(),
-    ]
+fn project(row: &ProjectRow) -> Row<6> {
+    Row {
+        cells: [
+            path_text(&row.path),
+            row.waiting.to_string(),
+            row.dispatched.to_string(),
+            row.delegated.to_string(),
+            row.done.to_string(),
+            row.failed.to_string(),
+        ],
+        note: String::new(),
+    }
 }
 
-fn task(row: &TaskRow, now: Timestamp) -> [String; 6] {
+fn task(row: &TaskRow, now: Timestamp) -> Row<6> {
     let state = match row.state {
         TaskState::DelegatedToSecutools => "delegated".to_owned(),
         state => word(&state),
     };
     let provider = row.provider.map(|provider| word(&provider));
-    let stale = if row.stale { "stale" } else { "" };
-    let about = row.reason.as_deref().or(row.title.as_deref());
-    [
-        row.name.clone(),
-        state,
-        row.priority
-            .map(|priority| word(&priority))
-            .unwrap_or_default(),
-        row.since
-            .map(|since| distance(since, now))
-            .unwrap_or_default(),
-        row.session.clone().or(provider).unwrap_or_default(),
-        join(stale, about),
-    ]
+    Row {
+        cells: [
+            row.name.clone(),
+            short(&row.project),
+            state,
+            row.priority.map(|it| word(&it)).unwrap_or_default(),
+            since(row.since, now),
+            row.session.clone().or(provider).unwrap_or_default(),
+        ],
+        note: join(
+            if row.stale { "stale" } else { "" },
+            row.reason.as_deref().or(row.title.as_deref()),
+        ),
+    }
 }
 
-fn job_row(row: &JobRow, now: Timestamp) -> [String; 6] {
-    [
-        row.job_id.clone().unwrap_or_else(|| "-".to_owned()),
-        row.task.clone(),
-        row.provider
-            .map(|provider| word(&provider))
-            .unwrap_or_default(),
-        row.phase.clone(),
-        row.since
-            .map(|since| distance(since, now))
-            .unwrap_or_default(),
-        row.reason.clone().unwrap_or_default(),
-    ]
+fn job_row(row: &JobRow, now: Timestamp) -> Row<6> {
+    Row {
+        cells: [
+            row.job_id.clone().unwrap_or_else(|| "-".to_owned()),
+            row.task.clone(),
+            short(&row.project),
+            row.provider.map(|it| word(&it)).unwrap_or_default(),
+            row.phase.clone(),
+            since(row.since, now),
+        ],
+        note: row.reason.clone().unwrap_or_default(),
+    }
 }
 
 /// The counters in one line.
@@ -231,6 +231,13 @@ fn shown(path: &Path) -> String {
     escape(&path_text(path)).into_owned()
 }
 
+/// A project as a table names it: by its directory's name.
+fn short(project: &Path) -> String {
+    project
+        .file_name()
+        .map_or_else(|| path_text(project), |name| path_text(Path::new(name)))
+}
+
 /// The word that JSON has for a value, so that both outputs speak the same language.
 fn word<T: Serialize>(value: &T) -> String {
     match serde_json::to_value(value) {
@@ -238,6 +245,13 @@ fn word<T: Serialize>(value: &T) -> String {
         // Only called with enums of plain words.
         _ => String::new(),
     }
+}
+
+/// How long ago that was; empty where it is not known.
+fn since(moment: Option<Timestamp>, now: Timestamp) -> String {
+    moment
+        .map(|moment| distance(moment, now))
+        .unwrap_or_default()
 }
 
 /// How long it is from one moment to a later one: `12s`, `5m`, `3h`, `2d`.
@@ -248,61 +262,4 @@ fn distance(from: Timestamp, to: Timestamp) -> String {
         s @ 3600..172_800 => format!("{}h", s / 3600),
         s => format!("{}d", s / 86400),
     }
-}
-
-/// Aligned columns under their names; empty where there are no rows. Columns that hold nothing are left out, and the
-/// widest are cut until a line fits.
-fn table<const N: usize>(names: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
-    let rows: Vec<[String; N]> = rows
-        .map(|row| row.map(|cell| escape(&cell).into_owned()))
-        .collect();
-    if rows.is_empty() {
-        return String::new();
-    }
-    let used: Vec<usize> = (0..N)
-        .filter(|&column| rows.iter().any(|row| !row[column].is_empty()))
-        .collect();
-    let width = |column: usize| {
-        rows.iter()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let mut widths: Vec<usize> = used
-        .iter()
-        .map(|&column| width(column).max(names[column].len()))
-        .collect();
-    fit(&mut widths);
-    let line = |cells: &dyn Fn(usize) -> String| {
-        let cells: Vec<String> = used
-            .iter()
-            .zip(&widths)
-            .map(|(&column, &width)| format!("{:<width$}", cut(&cells(column), width)))
-            .collect();
-        cells.join("  ").trim_end().to_owned() + "\n"
-    };
-    let mut text = line(&|column| names[column].to_owned());
-    for row in &rows {
-        text.push_str(&line(&|column| row[column].clone()));
-    }
-    text
-}
-
-/// Takes from the widest column, again and again, until all fit into a line with two blanks between them.
-fn fit(widths: &mut [usize]) {
-    let room = WIDTH.saturating_sub(2 * widths.len().saturating_sub(1));
-    while widths.iter().sum::<usize>() > room {
-        match widths.iter_mut().max() {
-            Some(widest) if *widest > NARROWEST => *widest -= 1,
-            _ => return,
-        }
-    }
-}
-
-fn cut(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
-    kept + "…"
 }

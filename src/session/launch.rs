@@ -4,11 +4,11 @@
 //! delivery `paste` the message besides, and only into a composer that was
 //! recognised. Whatever goes wrong, `settle` puts right what was begun.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use uuid::Uuid;
 
 use super::{Pool, Session, Slot, unavailable};
@@ -16,10 +16,10 @@ use crate::agent::claude;
 use crate::agent::command::Exit;
 use crate::agent::screen::{self, Dialog, Screen};
 use crate::agent::transcript::Turn;
-use crate::agent::{self, ClaudeOptions, Failure, Launch};
+use crate::agent::{self, ClaudeOptions, Failure, Files, Launch};
 use crate::config::{AgentKind, Delivery};
 use crate::durable;
-use crate::marker::{self, Agent, Dispatched, Phase, Stamp};
+use crate::marker::{self, Agent, Dispatched, Phase};
 use crate::process;
 use crate::queue::{Claim, Name, Project, Seen};
 use crate::report::{Event, EventKind};
@@ -123,10 +123,6 @@ impl Pool<'_> {
         })
     }
 
-    fn stamp(&self) -> Stamp {
-        Stamp::new(&self.config.host, self.now)
-    }
-
     fn claim_marker(
         &self,
         session: &Session,
@@ -165,7 +161,10 @@ impl Pool<'_> {
             .tmux
             .new_session(name, 200, 50, &self.config.home, self.may_start_server)
             .map_err(|error| unavailable(&error))?;
-        let panes = self.tmux.list_panes().map_err(|error| unavailable(&error))?;
+        let panes = self
+            .tmux
+            .list_panes()
+            .map_err(|error| unavailable(&error))?;
         let pane = panes
             .iter()
             .find(|pane| pane.id == id)
@@ -235,7 +234,11 @@ impl Pool<'_> {
 
     fn begin_work(&self, attempt: &mut Attempt<'_>) -> Result<Vec<Event>> {
         attempt.claim.advance(Phase::Working, self.now)?;
-        if let Some(request) = attempt.conversation.as_ref().and_then(|c| c.request.as_ref()) {
+        if let Some(request) = attempt
+            .conversation
+            .as_ref()
+            .and_then(|c| c.request.as_ref())
+        {
             durable::remove(request)?;
         }
         let claim = &attempt.claim;
@@ -264,7 +267,7 @@ impl Pool<'_> {
         }
         let hooks = attempt.conversation.is_some() && self.config.agent.hooks;
         if hooks {
-            let script = self.hook_script(attempt)?;
+            let script = self.hook_script(attempt, &files)?;
             durable::write(&files.hook, script.as_bytes(), durable::PRIVATE)?;
         }
         let launch = Launch {
@@ -275,16 +278,44 @@ impl Pool<'_> {
             project: attempt.claim.project().path(),
             files: &files,
             message: &attempt.message,
-            claude: attempt.conversation.as_ref().map(|conversation| ClaudeOptions {
-                model: claim.agent.model.as_deref().unwrap_or_default(),
-                session: conversation.id,
-                resume: conversation.resume,
-                hooks,
-            }),
+            claude: attempt
+                .conversation
+                .as_ref()
+                .map(|conversation| ClaudeOptions {
+                    model: claim.agent.model.as_deref().unwrap_or_default(),
+                    session: conversation.id,
+                    resume: conversation.resume,
+                    hooks,
+                }),
         };
         durable::write(&files.prompt, attempt.message.as_bytes(), durable::PRIVATE)?;
         durable::write(&files.run, launch.script()?.as_bytes(), durable::PRIVATE)?;
         durable::write(&files.ticket, b"", durable::PRIVATE)
+    }
+
+    /// What Claude Code's hooks run: it keeps what `Stop` was told, and has tmux
+    /// call `ccl assign`, so that Claude Code is not held up.
+    fn hook_script(&self, attempt: &Attempt<'_>, files: &Files) -> Result<String> {
+        let program = std::env::current_exe().context("cannot tell where ccl itself lies")?;
+        let config = self
+            .config
+            .file
+            .as_deref()
+            .unwrap_or(Path::new("/dev/null"));
+        let mut assign = vec![
+            agent::quote_path(&program)?,
+            "--config".to_owned(),
+            agent::quote_path(config)?,
+            "--state-dir".to_owned(),
+            agent::quote_path(&self.config.state_dir)?,
+            "assign".to_owned(),
+        ];
+        if self.config.file.is_none() {
+            assign.push("--project".to_owned());
+            assign.push(agent::quote_path(attempt.claim.project().path())?);
+        }
+        assign.push(attempt.session.name.clone());
+        agent::hook_script(&self.config.tmux, &assign, &files.stop)
     }
 
     /// Clears the command line and types the one line that starts the script.
@@ -312,7 +343,7 @@ impl Pool<'_> {
         while Instant::now() < deadline {
             let now = Instant::now();
             let waits = ticket.exists();
-            if let Some(evidence) = self.evidence(attempt, waits)? {
+            if let Some(evidence) = self.evidence(attempt, waits, paste.submitted)? {
                 return Ok(evidence);
             }
             if waits && retype_at.is_some_and(|at| now > at) {
@@ -336,7 +367,12 @@ impl Pool<'_> {
         Ok(Evidence::Nothing)
     }
 
-    fn evidence(&self, attempt: &Attempt<'_>, ticket_waits: bool) -> Result<Option<Evidence>> {
+    fn evidence(
+        &self,
+        attempt: &Attempt<'_>,
+        ticket_waits: bool,
+        submitted: bool,
+    ) -> Result<Option<Evidence>> {
         if ticket_waits {
             return Ok(None);
         }
@@ -345,8 +381,14 @@ impl Pool<'_> {
         let in_front = process::runs_in_front(attempt.pane.pid, claim.run);
         match (claim.agent.session, exit) {
             (None, Some(Exit::Code(_))) => return Ok(Some(Evidence::Has)),
-            (_, Some(exit)) => return Ok(Some(Evidence::Ended(self.exit_reason(exit, &attempt.claim)))),
-            (None, None) if in_front && self.config.agent.delivery == Delivery::Argument => {
+            (_, Some(exit)) => {
+                return Ok(Some(Evidence::Ended(
+                    self.exit_reason(exit, &attempt.claim),
+                )));
+            }
+            (None, None)
+                if in_front && (submitted || self.config.agent.delivery == Delivery::Argument) =>
+            {
                 return Ok(Some(Evidence::Has));
             }
             (Some(id), None) if in_front && self.has_prompt(id, claim)? => {
@@ -374,7 +416,11 @@ impl Pool<'_> {
     }
 
     pub(super) fn program(&self) -> &str {
-        self.config.agent.command.first().map_or("agent", String::as_str)
+        self.config
+            .agent
+            .command
+            .first()
+            .map_or("agent", String::as_str)
     }
 
     pub(super) fn exit_reason(&self, exit: Exit, claim: &Claim) -> String {
@@ -431,21 +477,19 @@ impl Pool<'_> {
             return Ok(());
         }
         let id = &attempt.pane.id;
-        let typed = match (paste.pasted, composer.text.is_empty()) {
-            (false, true) => {
-                paste.pasted = true;
-                self.tmux.paste(id, attempt.message.as_bytes())
+        let typed = if !paste.pasted {
+            paste.pasted = true;
+            self.tmux.paste(id, attempt.message.as_bytes())
+        } else if composer.shows(&attempt.message) {
+            if paste.enters == MAX_ENTERS || !paste.rested() {
+                return Ok(());
             }
-            (true, false) if paste.enters < MAX_ENTERS && paste.rested() => {
-                paste.enters += 1;
-                paste.entered = Some(Instant::now());
-                self.tmux.enter(id)
-            }
-            (false, false) => bail!(
-                "{}: the agent's input box is not empty, so nothing was pasted",
-                attempt.session.name
-            ),
-            _ => Ok(()),
+            paste.enters += 1;
+            paste.entered = Some(Instant::now());
+            self.tmux.enter(id)
+        } else {
+            paste.submitted = paste.enters > 0;
+            Ok(())
         };
         typed.map_err(|error| unavailable(&error))
     }
@@ -456,6 +500,8 @@ impl Pool<'_> {
 struct Paste {
     pasted: bool,
     enters: u32,
+    /// The text has left the input box.
+    submitted: bool,
     entered: Option<Instant>,
 }
 

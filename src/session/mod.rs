@@ -11,6 +11,7 @@ mod settle;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
@@ -22,7 +23,7 @@ use crate::durable;
 use crate::error::Failure;
 use crate::lock::{self, Lock};
 use crate::log::Log;
-use crate::marker::{self, Cooldown, Dispatched};
+use crate::marker::{self, Cooldown, Dispatched, Stamp};
 use crate::process;
 use crate::tmux::{Pane, Tmux, TmuxError};
 
@@ -34,7 +35,12 @@ const ATTENDED: SignedDuration = SignedDuration::from_secs(60);
 
 /// Services whose end does not end what was started in them: without a login
 /// manager they hold their users' sessions.
-const OUTLIVING: &[&str] = &["ssh.service", "sshd.service", "cron.service", "crond.service"];
+const OUTLIVING: &[&str] = &[
+    "ssh.service",
+    "sshd.service",
+    "cron.service",
+    "crond.service",
+];
 
 /// One session's name and files in `STATE/sessions/`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,8 +141,9 @@ pub fn marked(state_dir: &Path) -> Result<Vec<Session>> {
 
 /// Removes what killed processes left unfinished in `STATE`, a day later.
 pub fn sweep(state_dir: &Path, now: Timestamp) -> Result<()> {
-    durable::sweep(state_dir, now.into())?;
-    durable::sweep(&state_dir.join("sessions"), now.into())
+    let now = SystemTime::try_from(now).context("the clock is out of range")?;
+    durable::sweep(state_dir, now)?;
+    durable::sweep(&state_dir.join("sessions"), now)
 }
 
 impl From<&Pane> for marker::Pane {
@@ -180,7 +187,6 @@ impl Slot {
 }
 
 /// The pool's sessions as one pass sees them.
-#[derive(Debug)]
 pub struct Pool<'a> {
     config: &'a Config,
     log: &'a Log,
@@ -315,6 +321,10 @@ impl<'a> Pool<'a> {
         self.all_panes()
             .find(|candidate| candidate.id.as_str() == pane)
             .map(|pane| pane.session.as_str())
+    }
+
+    pub(super) fn stamp(&self) -> Stamp {
+        Stamp::new(&self.config.host, self.now)
     }
 
     fn all_panes(&self) -> impl Iterator<Item = &Pane> {

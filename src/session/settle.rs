@@ -11,13 +11,13 @@ use uuid::Uuid;
 
 use super::{Pool, Session, unavailable};
 use crate::agent::claude;
+use crate::agent::command::Exit;
 use crate::agent::judge::{Signs, judge};
 use crate::agent::screen;
-use crate::agent::command::Exit;
 use crate::agent::{Doing, Failure, Report};
 use crate::durable;
-use crate::money::Cost;
 use crate::marker::{self, Cooldown, Dispatched, Phase};
+use crate::money::Cost;
 use crate::process::{self, Ended};
 use crate::queue::{Claim, Found, Name, Project};
 use crate::report::{Event, EventKind};
@@ -116,8 +116,12 @@ impl Pool<'_> {
                 marker.task
             );
         }
-        let name = Name::from_marker(&marker.task)
-            .with_context(|| format!("{:?} in the session's marker is no task's name", marker.task))?;
+        let name = Name::from_marker(&marker.task).with_context(|| {
+            format!(
+                "{:?} in the session's marker is no task's name",
+                marker.task
+            )
+        })?;
         project.find_claim(&name, marker.run, self.owner)
     }
 
@@ -173,14 +177,17 @@ impl Pool<'_> {
         match doing {
             Doing::Finished(report) => self.conclude_done(session, &claim, &report),
             Doing::Failed(failure) => self.conclude_failed(session, &claim, &failure),
-            Doing::Interrupted(reason) => {
-                self.conclude(session, &claim, &Failure::of_task(reason))
-            }
+            Doing::Interrupted(reason) => self.conclude(session, &claim, &Failure::of_task(reason)),
             Doing::Working | Doing::NeedsPerson(_) => Ok(Vec::new()),
         }
     }
 
-    fn conclude_done(&self, session: &Session, claim: &Claim, report: &Report) -> Result<Vec<Event>> {
+    fn conclude_done(
+        &self,
+        session: &Session,
+        claim: &Claim,
+        report: &Report,
+    ) -> Result<Vec<Event>> {
         self.end_agent(session, claim.marker().run)?;
         let mut ending = self.ending(claim, Outcome::Done, None);
         ending.model = report.model.clone().or(ending.model);
@@ -192,7 +199,12 @@ impl Pool<'_> {
     }
 
     /// A failed attempt: the task goes back or is given up, and the session rests.
-    pub(super) fn conclude_failed(&self, session: &Session, claim: &Claim, failure: &Failure) -> Result<Vec<Event>> {
+    pub(super) fn conclude_failed(
+        &self,
+        session: &Session,
+        claim: &Claim,
+        failure: &Failure,
+    ) -> Result<Vec<Event>> {
         let until = failure
             .until
             .unwrap_or_else(|| self.now + self.config.dispatcher.cooldown);
@@ -288,7 +300,14 @@ impl Pool<'_> {
     fn clear(&self, session: &Session, run: Uuid) -> Result<()> {
         self.end_agent(session, run)?;
         let files = session.files();
-        for file in [&files.ticket, &files.run, &files.prompt, &files.exit, &files.hook, &files.stop] {
+        for file in [
+            &files.ticket,
+            &files.run,
+            &files.prompt,
+            &files.exit,
+            &files.hook,
+            &files.stop,
+        ] {
             durable::remove(file)?;
         }
         durable::remove(&session.marker_path()).map(drop)
@@ -314,12 +333,18 @@ impl Pool<'_> {
         }
     }
 
-    fn doing_of_claude(&self, session: &Session, marker: &marker::Claim, id: Uuid, in_front: bool, word: Word) -> Result<Doing> {
+    fn doing_of_claude(
+        &self,
+        session: &Session,
+        marker: &marker::Claim,
+        id: Uuid,
+        in_front: bool,
+        word: Word,
+    ) -> Result<Doing> {
         let claude_dir = &self.config.claude_dir;
         let seen = claude::summary(claude_dir, id, marker.agent.transcript_from)?;
-        let registered = claude::registered(claude_dir, id, |pid| {
-            process::is_of_run(pid, marker.run)
-        });
+        let registered =
+            claude::registered(claude_dir, id, |pid| process::is_of_run(pid, marker.run));
         let capture = match session.dispatched()? {
             Some(dispatched) if in_front => self
                 .tmux
@@ -330,7 +355,9 @@ impl Pool<'_> {
         let screen = in_front.then(|| screen::recognise(&capture));
         Ok(judge(&Signs {
             in_front,
-            status: registered.as_ref().and_then(|entry| entry.status.as_deref()),
+            status: registered
+                .as_ref()
+                .and_then(|entry| entry.status.as_deref()),
             quiet: claude::quiet(claude_dir, id, registered.as_ref(), self.now),
             summary: seen.as_ref(),
             screen: screen.as_ref(),
@@ -372,8 +399,14 @@ fn event_of(claim: &Claim, outcome: Outcome, reason: Option<String>) -> Event {
 /// The one line for people: who, where, how long, at what cost, and how to go on.
 fn footer(ending: &Ending, report: &Report) -> String {
     let mut parts = vec![match &ending.model {
-        Some(model) => format!("claude-code ({model}) in {}", ending.session.as_deref().unwrap_or("?")),
-        None => format!("local agent in {}", ending.session.as_deref().unwrap_or("?")),
+        Some(model) => format!(
+            "claude-code ({model}) in {}",
+            ending.session.as_deref().unwrap_or("?")
+        ),
+        None => format!(
+            "local agent in {}",
+            ending.session.as_deref().unwrap_or("?")
+        ),
     }];
     if let (Some(start), Some(end)) = (ending.started_at, ending.ended_at) {
         let seconds = end.duration_since(start).as_secs().max(0);
