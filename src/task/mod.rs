@@ -172,3 +172,6 @@ pub fn priority_of(bytes: &[u8]) -> Option<Priority> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
