@@ -43,7 +43,18 @@ fn header_line() -> impl Strategy<Value = String> {
         "{priority",
     ]);
     let separator = select(vec![
-        ": ", ": ", ": ", ": ", ":  ", ":", " : ", ":\t", ":\n  ", ": # ",
+        ": ",
+        ": ",
+        ": ",
+        ": ",
+        ":  ",
+        ":",
+        " : ",
+        ":\t",
+        ":\n  ",
+        ": # ",
+        ":\n- a\n- ",
+        ":\n  - ",
     ]);
     let word = select(vec![
         "true",
@@ -74,6 +85,8 @@ fn header_line() -> impl Strategy<Value = String> {
         "3",
         "1.5",
         "0x1f",
+        "''",
+        "\"\"",
         "'high'",
         "\"low\"",
         "'it''s'",
@@ -116,6 +129,7 @@ fn header_line() -> impl Strategy<Value = String> {
         "  ",
         "# note",
         "  # note",
+        "  - a",
         "- a",
         "\t",
         "...",

@@ -122,3 +122,16 @@ fn what_did_not_start_does_not_count_as_running() {
     none.not_started();
     assert_eq!(none.running(), 0);
 }
+
+#[test]
+fn each_task_has_a_wait_of_its_own() {
+    let two = [(Normal, "a"), (Normal, "b")];
+    let mut queues = [queue(0, &two), queue(0, &two)];
+    let waits = |project, name: &str| match (project, name) {
+        (0, "a") => 1,
+        (1, "a") => 2,
+        (1, "b") => 3,
+        _ => 9,
+    };
+    assert_eq!(order(&mut queues, waits), ["0/a", "1/a", "1/b", "0/b"]);
+}
