@@ -11,8 +11,15 @@
     clippy::print_stderr
 )]
 
+pub mod messages_api;
+mod messages_wire;
+pub mod real_claude;
+pub mod sandbox;
 pub mod tmux_server;
 pub mod wait;
 
+pub use messages_api::{MessagesApi, Reply};
+pub use real_claude::{Consent, RealClaude};
+pub use sandbox::{Project, Sandbox};
 pub use tmux_server::TmuxServer;
 pub use wait::{PATIENCE, wait_for, wait_until};

@@ -1,0 +1,146 @@
+//! The real Claude Code, installed from npm once, in a throw-away HOME that talks to
+//! [`super::MessagesApi`].
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::messages_api::MessagesApi;
+
+/// The version that `ccl` is measured on.
+pub const CURRENT: &str = "2.1.330";
+/// An older version, without a registry of sessions.
+pub const OLD: &str = "2.0.30";
+
+/// A made-up key; Claude Code remembers approved keys by their last 20 characters.
+pub const API_KEY: &str = "sk-ant-api03-made-up-for-the-tests-of-ccl-0000000000";
+
+/// An installed version of Claude Code.
+pub struct RealClaude {
+    bin: PathBuf,
+}
+
+/// What a HOME for Claude Code says about consent. The default agrees to everything.
+#[derive(Clone, Copy, Debug)]
+pub struct Consent {
+    /// The bypass warning was accepted.
+    pub bypass: bool,
+    /// The API key was approved.
+    pub key_approved: bool,
+    /// There is an API key in the environment.
+    pub key: bool,
+    /// Theme and first steps are done.
+    pub onboarding: bool,
+}
+
+impl Default for Consent {
+    fn default() -> Self {
+        Self {
+            bypass: true,
+            key_approved: true,
+            key: true,
+            onboarding: true,
+        }
+    }
+}
+
+impl RealClaude {
+    /// Installs `@anthropic-ai/claude-code@VERSION` below `target/claude-code/` unless it is there;
+    /// tests that ask at the same time wait for one installation.
+    pub fn install(version: &str) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/claude-code");
+        let prefix = root.join(version);
+        fs::create_dir_all(&prefix).expect("target/claude-code");
+        let lock = fs::File::create(root.join(format!("{version}.lock"))).expect("a lock file");
+        fs2::FileExt::lock_exclusive(&lock).expect("the lock on the installation");
+        // Written last: an installation that was cut off is made again.
+        let complete = prefix.join("complete");
+        if !complete.exists() {
+            npm_install(&prefix, version);
+            fs::write(&complete, version).expect("the mark of a complete installation");
+        }
+        Self {
+            bin: prefix.join("node_modules/.bin"),
+        }
+    }
+
+    /// The directory that holds `claude`.
+    pub fn bin(&self) -> &Path {
+        &self.bin
+    }
+
+    /// The environment of a pane in which `claude` is this version and asks `api`: to be handed to
+    /// the tmux server.
+    pub fn env(&self, api: &MessagesApi, consent: Consent) -> Vec<(OsString, OsString)> {
+        let mut path = self.bin.clone().into_os_string();
+        path.push(":");
+        path.push(std::env::var_os("PATH").expect("PATH is set"));
+        let mut env: Vec<(OsString, OsString)> = vec![
+            ("PATH".into(), path),
+            ("IS_SANDBOX".into(), "1".into()),
+            ("DISABLE_AUTOUPDATER".into(), "1".into()),
+            (
+                "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC".into(),
+                "1".into(),
+            ),
+            ("ANTHROPIC_BASE_URL".into(), api.url().into()),
+        ];
+        if consent.key {
+            env.push(("ANTHROPIC_API_KEY".into(), API_KEY.into()));
+        }
+        env
+    }
+
+    /// Writes `.claude.json` and `.claude/settings.json` into `home`; `trusted` are the directories
+    /// whose trust dialog was accepted.
+    pub fn prepare_home(home: &Path, trusted: &[&Path], consent: Consent) {
+        let mut config = json!({"projects": {}});
+        if consent.onboarding {
+            config["hasCompletedOnboarding"] = json!(true);
+            config["theme"] = json!("dark");
+        }
+        if consent.key_approved {
+            let tail = &API_KEY[API_KEY.len() - 20..];
+            config["customApiKeyResponses"] = json!({"approved": [tail], "rejected": []});
+        }
+        for dir in trusted {
+            let real = fs::canonicalize(dir).expect("a trusted directory exists");
+            let key = real.to_str().expect("its path is UTF-8");
+            config["projects"][key] = json!({"hasTrustDialogAccepted": true});
+        }
+        let settings = match consent.bypass {
+            true => json!({"skipDangerousModePermissionPrompt": true}),
+            false => json!({}),
+        };
+        write_json(&home.join(".claude.json"), &config);
+        write_json(&home.join(".claude/settings.json"), &settings);
+        if consent.bypass {
+            // Versions before the setting kept it here.
+            config["bypassPermissionsModeAccepted"] = json!(true);
+            write_json(&home.join(".claude.json"), &config);
+        }
+    }
+}
+
+fn write_json(path: &Path, value: &Value) {
+    fs::create_dir_all(path.parent().expect("a parent")).expect("its directory");
+    fs::write(path, format!("{value:#}\n")).expect("a JSON file");
+}
+
+fn npm_install(prefix: &Path, version: &str) {
+    let out = Command::new("npm")
+        .args(["install", "--no-audit", "--no-fund", "--prefix"])
+        .arg(prefix)
+        .arg(format!("@anthropic-ai/claude-code@{version}"))
+        .output()
+        .expect("npm can be started");
+    assert!(
+        out.status.success(),
+        "npm cannot install Claude Code {version}: {}\n{}",
+        out.status,
+        String::from_utf8_lossy(&out.stderr)
+    );
+}
