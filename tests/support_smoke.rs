@@ -3,9 +3,13 @@
 mod support;
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::{Value, json};
-use support::{Sandbox, TmuxServer, wait_until};
+use support::{
+    Consent, FakeClaude, MessagesApi, RealClaude, Sandbox, TmuxServer, claude_home, real_claude,
+    wait_until,
+};
 
 #[test]
 fn the_private_tmux_server_runs_shells_and_leaves_nothing_behind() {
@@ -95,4 +99,126 @@ fn a_sandbox_runs_ccl_in_an_environment_of_its_own() {
     fs::write(project.queue("inbox").join("a.b.md"), "another").unwrap();
     assert_eq!(project.task_places("a.md"), ["done/a.2.md"]);
     assert_eq!(project.read("done/a.2.md"), "Do it.\n");
+}
+
+/// What `claude` does with a prompt on the command line, as every launch of `ccl` has it.
+fn launch(tmux: &TmuxServer, pane: &str, dir: &Path, id: &str, prompt: &str) {
+    let settings = json!({"hooks": {"Stop": [{"hooks": [
+        {"type": "command", "command": "cat > ~/stop.json"}]}]}});
+    let dir = dir.display();
+    let line = format!(
+        "cd '{dir}'; claude --dangerously-skip-permissions --model sonnet --session-id {id} \
+         --settings '{settings}' '{prompt}'"
+    );
+    tmux.type_line(pane, &line);
+}
+
+/// The keys that a record must share with the real one's for `ccl` to read it.
+fn shape(record: &Value) -> Value {
+    let message = &record["message"];
+    json!({
+        "type": record["type"], "session": record["sessionId"], "cwd": record["cwd"],
+        "error": record["isApiErrorMessage"], "kind": record["error"], "role": message["role"],
+        "stop_reason": message["stop_reason"],
+        "text": message["content"].as_str().or(message["content"][0]["text"].as_str()),
+    })
+}
+
+fn turn_of(home: &Path, id: &str) -> Vec<Value> {
+    let mut records = claude_home::transcript(home, id);
+    records.retain(|record| record["type"] == "user" || record["type"] == "assistant");
+    records.iter().map(shape).collect()
+}
+
+const ID: &str = "6f1c2a34-9d0e-4c55-8a77-1b2c3d4e5f60";
+
+fn real_turn(version: &str) -> (Sandbox, MessagesApi, TmuxServer, String) {
+    let mut sandbox = Sandbox::new();
+    let project = sandbox.project("web");
+    let api = MessagesApi::start();
+    let claude = RealClaude::install(version);
+    claude_home::prepare_home(&sandbox.home(), &[project.root()], Consent::default());
+    let tmux = sandbox.tmux_with(|b| b.envs(claude.env(&api, Consent::default())));
+    let pane = tmux.new_session("s", &[]);
+    launch(&tmux, &pane, project.root(), ID, "Say hello to ccl");
+    (sandbox, api, tmux, pane)
+}
+
+#[test]
+fn the_real_claude_code_asks_the_stand_in_of_the_api() {
+    let (sandbox, api, tmux, pane) = real_turn(real_claude::CURRENT);
+    let turn = api.wait_for_turn("Say hello to ccl");
+    assert_eq!(turn.header("x-api-key"), Some(claude_home::API_KEY));
+    let screen = tmux.wait_for_text(&pane, "● OK");
+    assert!(screen.contains("bypass permissions on"), "{screen}");
+
+    let home = sandbox.home();
+    tmux.wait_until("the registry says idle", || {
+        let entries = claude_home::registry(&home);
+        entries.iter().any(|e| {
+            e["sessionId"] == ID && e["status"] == "idle" && home.join("stop.json").exists()
+        })
+    });
+    let cwd = sandbox.projects_dir().join("web");
+    assert_eq!(
+        turn_of(&home, ID),
+        [
+            json!({"type": "user", "session": ID, "cwd": cwd, "error": null, "kind": null,
+                   "role": "user", "stop_reason": null, "text": "Say hello to ccl"}),
+            json!({"type": "assistant", "session": ID, "cwd": cwd, "error": null, "kind": null,
+                   "role": "assistant", "stop_reason": "end_turn", "text": "OK"}),
+        ]
+    );
+    let stop: Value = serde_json::from_slice(&fs::read(home.join("stop.json")).unwrap()).unwrap();
+    assert_eq!(stop["background_tasks"], json!([]));
+    assert_eq!(stop["last_assistant_message"], "OK");
+}
+
+#[test]
+fn an_older_real_claude_code_works_too() {
+    let (sandbox, api, tmux, pane) = real_turn(real_claude::OLD);
+    api.wait_for_turn("Say hello to ccl");
+    tmux.wait_for_text(&pane, "● OK");
+    // Its `stop_reason` is `end_turn` or null, as its writing of the file races with the stream.
+    tmux.wait_until("the answer is in the transcript", || {
+        let last = turn_of(&sandbox.home(), ID).pop();
+        last.is_some_and(|record| record["text"] == "OK")
+    });
+    assert!(claude_home::registry(&sandbox.home()).is_empty());
+}
+
+#[test]
+fn the_fake_agent_leaves_what_the_real_one_leaves() {
+    let mut sandbox = Sandbox::new();
+    let project = sandbox.project("web");
+    let fake = FakeClaude::install(&sandbox);
+    let tmux = sandbox.tmux_with(|b| b.envs(fake.env()));
+    let pane = tmux.new_session("s", &[]);
+    launch(&tmux, &pane, project.root(), ID, "Say hello to ccl");
+    let prompt = fake.wait_for("prompt", "Say hello to ccl");
+    assert_eq!(prompt["via"], "argument");
+    let screen = tmux.wait_for_text(&pane, "● OK");
+    assert!(screen.contains("bypass permissions on"), "{screen}");
+    assert_eq!(
+        tmux.format(&pane, "#{alternate_on} #{pane_current_command}"),
+        "1 claude"
+    );
+    tmux.wait_until("the registry says idle", || {
+        fake.registry()
+            .iter()
+            .any(|e| e["sessionId"] == ID && e["status"] == "idle")
+    });
+    let cwd = project.root();
+    assert_eq!(
+        turn_of(fake.home(), ID),
+        [
+            json!({"type": "user", "session": ID, "cwd": cwd, "error": null, "kind": null,
+                   "role": "user", "stop_reason": null, "text": "Say hello to ccl"}),
+            json!({"type": "assistant", "session": ID, "cwd": cwd, "error": null, "kind": null,
+                   "role": "assistant", "stop_reason": "end_turn", "text": "OK"}),
+        ]
+    );
+    let stop: Value =
+        serde_json::from_slice(&fs::read(fake.home().join("stop.json")).unwrap()).unwrap();
+    assert_eq!(stop["background_tasks"], json!([]));
 }

@@ -11,6 +11,10 @@
     clippy::print_stderr
 )]
 
+pub mod claude_home;
+pub mod fake;
+#[path = "fake_claude/script.rs"]
+pub mod fake_script;
 pub mod messages_api;
 mod messages_wire;
 pub mod real_claude;
@@ -18,8 +22,10 @@ pub mod sandbox;
 pub mod tmux_server;
 pub mod wait;
 
+pub use claude_home::Consent;
+pub use fake::FakeClaude;
 pub use messages_api::{MessagesApi, Reply};
-pub use real_claude::{Consent, RealClaude};
+pub use real_claude::RealClaude;
 pub use sandbox::{Project, Sandbox};
 pub use tmux_server::TmuxServer;
 pub use wait::{PATIENCE, wait_for, wait_until};

@@ -6,8 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::{Value, json};
-
+use super::claude_home::{API_KEY, Consent};
 use super::messages_api::MessagesApi;
 
 /// The version that `ccl` is measured on.
@@ -15,36 +14,9 @@ pub const CURRENT: &str = "2.1.330";
 /// An older version, without a registry of sessions.
 pub const OLD: &str = "2.0.30";
 
-/// A made-up key; Claude Code remembers approved keys by their last 20 characters.
-pub const API_KEY: &str = "sk-ant-api03-made-up-for-the-tests-of-ccl-0000000000";
-
 /// An installed version of Claude Code.
 pub struct RealClaude {
     bin: PathBuf,
-}
-
-/// What a HOME for Claude Code says about consent. The default agrees to everything.
-#[derive(Clone, Copy, Debug)]
-pub struct Consent {
-    /// The bypass warning was accepted.
-    pub bypass: bool,
-    /// The API key was approved.
-    pub key_approved: bool,
-    /// There is an API key in the environment.
-    pub key: bool,
-    /// Theme and first steps are done.
-    pub onboarding: bool,
-}
-
-impl Default for Consent {
-    fn default() -> Self {
-        Self {
-            bypass: true,
-            key_approved: true,
-            key: true,
-            onboarding: true,
-        }
-    }
 }
 
 impl RealClaude {
@@ -93,41 +65,6 @@ impl RealClaude {
         }
         env
     }
-
-    /// Writes `.claude.json` and `.claude/settings.json` into `home`; `trusted` are the directories
-    /// whose trust dialog was accepted.
-    pub fn prepare_home(home: &Path, trusted: &[&Path], consent: Consent) {
-        let mut config = json!({"projects": {}});
-        if consent.onboarding {
-            config["hasCompletedOnboarding"] = json!(true);
-            config["theme"] = json!("dark");
-        }
-        if consent.key_approved {
-            let tail = &API_KEY[API_KEY.len() - 20..];
-            config["customApiKeyResponses"] = json!({"approved": [tail], "rejected": []});
-        }
-        for dir in trusted {
-            let real = fs::canonicalize(dir).expect("a trusted directory exists");
-            let key = real.to_str().expect("its path is UTF-8");
-            config["projects"][key] = json!({"hasTrustDialogAccepted": true});
-        }
-        let settings = match consent.bypass {
-            true => json!({"skipDangerousModePermissionPrompt": true}),
-            false => json!({}),
-        };
-        write_json(&home.join(".claude.json"), &config);
-        write_json(&home.join(".claude/settings.json"), &settings);
-        if consent.bypass {
-            // Versions before the setting kept it here.
-            config["bypassPermissionsModeAccepted"] = json!(true);
-            write_json(&home.join(".claude.json"), &config);
-        }
-    }
-}
-
-fn write_json(path: &Path, value: &Value) {
-    fs::create_dir_all(path.parent().expect("a parent")).expect("its directory");
-    fs::write(path, format!("{value:#}\n")).expect("a JSON file");
 }
 
 fn npm_install(prefix: &Path, version: &str) {
