@@ -96,7 +96,7 @@ impl Sandbox {
     /// Merges `part` into the top-level `key` of the configuration (objects key by key, deeply;
     /// anything else is replaced) and writes the file.
     pub fn config(&mut self, key: &str, part: Value) {
-        merge(&mut self.config, json!({key: part}));
+        merge(&mut self.config[key], part);
         // JSON is YAML.
         self.config_text(&format!("{:#}\n", self.config));
     }
