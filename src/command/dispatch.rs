@@ -8,11 +8,10 @@ use anyhow::Result;
 
 use super::{Context, Pass, join};
 use crate::agent::claude::Trust;
-use crate::config::{AgentKind, DelegationOff};
+use crate::config::AgentKind;
 use crate::plan::{self, Queue};
 use crate::queue::{Folder, Held, Inbox, Name, Opened, Project};
 use crate::report::{Event, EventKind};
-use crate::router;
 use crate::session::{Pool, Slot, Work};
 use crate::task::{self, Ending, Outcome, Provider, Unfit};
 
@@ -127,7 +126,7 @@ impl<'a> Chooser<'a> {
             }
         };
         let task = task::parse(&text);
-        if self.belongs_to_secutools(&task) {
+        if self.context.destination(&task.routing).is_remote() {
             return Ok(Ready::NotForSessions);
         }
         if self
@@ -135,10 +134,7 @@ impl<'a> Chooser<'a> {
             .as_ref()
             .is_some_and(|trust| trust.refuses(project.path()))
         {
-            return held(format!(
-                "Claude Code does not trust the project: run `claude` once in {} and accept",
-                project.path().display()
-            ));
+            return held(Trust::advice(project.path()));
         }
         Ok(Ready::Work(Box::new(Work {
             project: project.clone(),
@@ -146,19 +142,6 @@ impl<'a> Chooser<'a> {
             seen,
             task,
         })))
-    }
-
-    /// Whether `scan` will delegate it. Where there is an address but no key, as
-    /// in a hook, the key may be where `scan` runs.
-    fn belongs_to_secutools(&self, task: &task::Task) -> bool {
-        let is_on = !matches!(
-            self.context.config.secutools,
-            Err(DelegationOff::NotConfigured | DelegationOff::NoUrl)
-        );
-        is_on
-            && router::decide(&task.routing, &self.context.config.auto_routes)
-                .provider
-                .is_remote()
     }
 }
 
