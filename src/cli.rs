@@ -1,1 +1,311 @@
-//! (to come)
+//! Every command and flag (section 8 of the design).
+
+use crate::config::Overrides;
+use crate::log::Level;
+use crate::task::Provider;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
+use std::path::PathBuf;
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0   the pass was made, also when there was nothing to do
+  1   something in it failed; standard error says what
+  2   wrong usage
+  75  impossible right now (no tmux server, disk full, server unreachable)
+  78  the configuration is wrong";
+
+const EXAMPLES: &str = "\
+Examples:
+  mkdir -p .agent-queue/inbox            make this directory a project
+  echo 'Fix the login' > .agent-queue/inbox/fix-login.md
+  ccl decide .agent-queue/inbox/*.md     where would it go?
+  ccl scan                               hand it to an agent
+  ccl status                             what is everybody doing?
+  ccl reap                               file what has ended";
+
+/// Hands Markdown task files to coding agents: Claude Code in tmux sessions, or the secutools AI platform over HTTP.
+///
+/// A task is a Markdown file in a project's .agent-queue/inbox. Every call makes one pass and exits; call `ccl scan` and
+/// `ccl reap` once a minute, from a timer, and what was dropped into an inbox is worked on and ends up in done/ or
+/// failed/.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "ccl", version, after_help = EXIT_STATUS, after_long_help = format!("{EXAMPLES}\n\n{EXIT_STATUS}"))]
+pub struct Cli {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Read this configuration [default: $CCL_CONFIG, else $XDG_CONFIG_HOME/ccl/config.yaml]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// Keep the state here; for hooks, which may run in another environment
+    #[arg(long, global = true, value_name = "DIR", hide = true)]
+    pub state_dir: Option<PathBuf>,
+    /// Print the result as one JSON object
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say why things are done
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Say only what went wrong
+    #[arg(short, long, global = true, action = ArgAction::SetTrue)]
+    pub quiet: bool,
+}
+
+/// One command and what it takes.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Route every waiting task: delegate it, or dispatch it to a free session
+    #[command(after_help = "\
+Examples:
+  ccl scan                              the projects of the configuration, or the current one
+  ccl scan --dry-run                    only say what would be done
+  ccl scan --project /srv/app --json    one project, as JSON")]
+    Scan {
+        /// Change nothing, only say what would be done
+        #[arg(short = 'n', long)]
+        dry_run: bool,
+        /// Look at this project only, whatever the configuration says; may be repeated
+        #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        project: Vec<PathBuf>,
+    },
+    /// A session is idle: file what it did, and give it the next local task
+    #[command(after_help = "\
+Examples:
+  ccl assign                 the session that this is called in
+  ccl assign ccl-auto-0      this session")]
+    Assign {
+        /// The tmux session [default: the one that ccl is called in]
+        session: Option<String>,
+        /// The project of the task that the session had, where no configuration names one.
+        #[arg(long, value_name = "DIR", hide = true, value_hint = ValueHint::DirPath)]
+        project: Vec<PathBuf>,
+    },
+    /// File what has ended, in sessions and at secutools
+    #[command(after_help = "\
+Examples:
+  ccl reap                look at what was dispatched and delegated, and file what has ended
+  ccl reap --dry-run      only say what would be filed")]
+    Reap {
+        /// Change nothing, only say what would be done
+        #[arg(short = 'n', long)]
+        dry_run: bool,
+    },
+    /// Say where each task would go, and by which rule; changes nothing
+    #[command(after_help = "\
+Examples:
+  ccl decide task.md
+  ccl decide --json .agent-queue/inbox/*.md | jq -r '.decisions[] | .task + \" \" + .provider'")]
+    Decide {
+        /// Task files, wherever they lie
+        #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        files: Vec<PathBuf>,
+    },
+    /// Show sessions, queues, jobs, cooldowns, stale tasks and counters
+    #[command(after_help = "\
+Examples:
+  ccl status
+  ccl status --json | jq .stale      how many tasks have been worked on for too long?")]
+    Status,
+    /// Talk to secutools' job API by hand
+    #[command(subcommand)]
+    Job(JobCommand),
+    /// Print a completion script for a shell
+    #[command(after_help = "\
+Examples:
+  ccl completions bash > ~/.local/share/bash-completion/completions/ccl
+  ccl completions fish > ~/.config/fish/completions/ccl.fish")]
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    #[command(after_help = "\
+Examples:
+  ccl man | man -l -")]
+    Man,
+}
+
+/// The job API by hand, for scripts.
+#[derive(Debug, Clone, Subcommand)]
+pub enum JobCommand {
+    /// Submit a file as a job, and print the job
+    #[command(after_help = "\
+The file must name its provider (`preferred_ai`), or --provider does. A file in an inbox is refused: `ccl scan` delegates
+those, and submitted twice it would run twice.
+
+Examples:
+  ccl job submit review.md --provider gemini
+  id=$(ccl job submit review.md --json | jq -r .job.id)")]
+    Submit {
+        /// A task file that lies in no inbox
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// Who works on it, whatever the file says
+        #[arg(long, value_parser = remote_provider())]
+        provider: Option<Provider>,
+    },
+    /// Print a job's state
+    #[command(after_help = "\
+Examples:
+  ccl job get job_123")]
+    Get {
+        /// The job's id
+        id: String,
+    },
+    /// Print what a job has made; ends with 75 while it is unfinished
+    #[command(after_help = "\
+Examples:
+  ccl job result job_123 --wait > answer.md")]
+    Result {
+        /// The job's id
+        id: String,
+        /// Wait until it has ended
+        #[arg(long)]
+        wait: bool,
+    },
+}
+
+/// The providers that take jobs.
+fn remote_provider() -> impl TypedValueParser<Value = Provider> {
+    PossibleValuesParser::new(["gpu", "gemini", "claude-api"]).map(|word| match word.as_str() {
+        "gpu" => Provider::Gpu,
+        "gemini" => Provider::Gemini,
+        _ => Provider::ClaudeApi,
+    })
+}
+
+impl Cli {
+    /// How much is said on standard error.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        match (self.global.quiet, self.global.verbose) {
+            (true, _) => Level::Warn,
+            (_, true) => Level::Debug,
+            (false, false) => Level::Info,
+        }
+    }
+
+    /// What goes before the configuration file.
+    #[must_use]
+    pub fn overrides(&self) -> Overrides {
+        let projects = match &self.command {
+            Command::Scan { project, .. } | Command::Assign { project, .. } => project,
+            _ => &Vec::new(),
+        };
+        Overrides {
+            config: self.global.config.clone(),
+            projects: projects.clone(),
+            state_dir: self.global.state_dir.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    fn parse(line: &str) -> Result<Cli, ErrorKind> {
+        Cli::try_parse_from(line.split(' ')).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_of_the_design_is_understood() {
+        for line in [
+            "ccl scan",
+            "ccl scan --dry-run --project a --project /b --json",
+            "ccl assign",
+            "ccl assign ccl-auto-0 -q",
+            "ccl reap -n",
+            "ccl decide a.md b.md",
+            "ccl status --config c.yaml",
+            "ccl --config c.yaml -v status",
+            "ccl job submit a.md --provider claude-api",
+            "ccl job get job_1 --json",
+            "ccl job result job_1 --wait",
+            "ccl completions zsh",
+            "ccl man",
+        ] {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn wrong_usage_ends_with_2() {
+        for line in [
+            "ccl",
+            "ccl skan",
+            "ccl decide",
+            "ccl scan -v -q",
+            "ccl scan extra",
+            "ccl job submit a.md --provider claude-code",
+            "ccl completions cmd",
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn flags_become_overrides() {
+        let cli = parse("ccl scan --project a --project b --config c --state-dir d").unwrap();
+        let overrides = cli.overrides();
+        assert_eq!(overrides.projects, [PathBuf::from("a"), PathBuf::from("b")]);
+        assert_eq!(overrides.config, Some("c".into()));
+        assert_eq!(overrides.state_dir, Some("d".into()));
+        let assign = parse("ccl assign --project p").unwrap().overrides();
+        assert_eq!(assign.projects, [PathBuf::from("p")]);
+    }
+
+    #[test]
+    fn how_much_is_said() {
+        for (line, level) in [
+            ("ccl status", Level::Info),
+            ("ccl status -v", Level::Debug),
+            ("ccl status --quiet", Level::Warn),
+        ] {
+            assert_eq!(parse(line).unwrap().level(), level, "{line}");
+        }
+    }
+
+    #[test]
+    fn providers_are_those_that_take_jobs() {
+        for (word, expected) in [
+            ("gpu", Provider::Gpu),
+            ("gemini", Provider::Gemini),
+            ("claude-api", Provider::ClaudeApi),
+        ] {
+            let cli = parse(&format!("ccl job submit a.md --provider {word}")).unwrap();
+            let Command::Job(JobCommand::Submit { provider, .. }) = cli.command else {
+                panic!("not a submit");
+            };
+            assert_eq!(provider, Some(expected));
+        }
+    }
+
+    #[test]
+    fn the_long_help_tells_the_exit_status_of_a_temporary_failure() {
+        let help = Cli::command().render_long_help().to_string();
+        assert!(help.contains("75  impossible right now"), "{help}");
+        assert!(
+            help.contains("ccl decide .agent-queue/inbox/*.md"),
+            "{help}"
+        );
+    }
+}

@@ -1,1 +1,234 @@
-//! (to come)
+//! Files that survive a crash: written whole or not at all, moved without
+//! overwriting, synced before anything relies on them.
+//!
+//! A write goes to a temporary file `.ccl-*.tmp` in the same directory, is
+//! synced, and takes its name by one rename; the directory is synced after it.
+//! What a killed process leaves behind is such a temporary file and nothing
+//! else; `sweep` removes it after a day.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use rustix::fs::{CWD, RenameFlags};
+use rustix::io::Errno;
+use tempfile::{Builder, NamedTempFile};
+
+const TEMPORARY_PREFIX: &str = ".ccl-";
+const TEMPORARY_SUFFIX: &str = ".tmp";
+const TEMPORARY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Permissions of a file that others may read: what the umask leaves of it.
+pub const SHARED: u32 = 0o666;
+/// Permissions of a file that only its owner may read.
+pub const PRIVATE: u32 = 0o600;
+
+/// Puts `bytes` at `path`, replacing what stood there; synced, with its
+/// directory. `mode` is cut by the umask.
+pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let temporary = write_temporary(path, bytes, mode)?;
+    temporary
+        .persist(path)
+        .map_err(|error| error.error)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    sync_parent(path)
+}
+
+/// Puts `bytes` at `path` unless the name is taken; true if it did.
+pub fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<bool> {
+    let temporary = write_temporary(path, bytes, mode)?.into_temp_path();
+    match rename_noreplace(&temporary, path) {
+        Ok(()) => {
+            // The name is gone with the rename; dropping the guard would only
+            // try to unlink a path that another process may have reused.
+            let _renamed = temporary.keep();
+            sync_parent(path)?;
+            Ok(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("cannot create {}", path.display())),
+    }
+}
+
+/// Replaces the contents of the file at `path` and keeps its permissions.
+pub fn rewrite(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mode = fs::symlink_metadata(path)
+        .with_context(|| format!("cannot look at {}", path.display()))?
+        .permissions();
+    let temporary = write_temporary(path, bytes, PRIVATE)?;
+    temporary
+        .as_file()
+        .set_permissions(mode)
+        .and_then(|()| temporary.persist(path).map_err(|error| error.error))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    sync_parent(path)
+}
+
+fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> Result<NamedTempFile> {
+    let fill = || -> io::Result<NamedTempFile> {
+        let mut file = Builder::new()
+            .prefix(TEMPORARY_PREFIX)
+            .suffix(TEMPORARY_SUFFIX)
+            .permissions(Permissions::from_mode(mode))
+            .tempfile_in(directory_of(path))?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        Ok(file)
+    };
+    fill().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Renames `from` to `to` unless `to` exists (`AlreadyExists`). Where the file
+/// system lacks `RENAME_NOREPLACE`, links and unlinks. Two names of one file
+/// are what a kill between those two leaves: then `from` is removed.
+pub fn rename_noreplace(from: &Path, to: &Path) -> io::Result<()> {
+    let outcome = match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            fs::hard_link(from, to).and_then(|()| fs::remove_file(from))
+        }
+        other => other.map_err(io::Error::from),
+    };
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && same_file(from, to)? => {
+            fs::remove_file(from)
+        }
+        other => other,
+    }
+}
+
+fn same_file(one: &Path, other: &Path) -> io::Result<bool> {
+    let (one, other) = (fs::symlink_metadata(one)?, fs::symlink_metadata(other)?);
+    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
+}
+
+/// Removes a file; false if there was none. The directory is not synced: a
+/// removal that a crash undoes is found and repeated.
+pub fn remove(path: &Path) -> Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("cannot remove {}", path.display())),
+    }
+}
+
+/// Makes the names in `directory` durable.
+pub fn sync_dir(directory: &Path) -> Result<()> {
+    File::open(directory)
+        .and_then(|file| file.sync_all())
+        .with_context(|| format!("cannot sync {}", directory.display()))
+}
+
+/// Removes temporary files that a killed process left more than a day before
+/// `now`. A file that another process removes meanwhile is no error.
+pub fn sweep(directory: &Path, now: SystemTime) -> Result<()> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read {}", directory.display()));
+        }
+    };
+    for entry in entries {
+        let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;
+        if is_temporary(&entry.file_name()) && is_older(&entry.path(), now) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file of this name is one of our unfinished writes.
+pub fn is_temporary(name: &OsStr) -> bool {
+    name.to_str()
+        .is_some_and(|name| name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX))
+}
+
+fn is_older(path: &Path, now: SystemTime) -> bool {
+    fs::symlink_metadata(path)
+        .and_then(|metadata| metadata.modified())
+        .is_ok_and(|modified| {
+            now.duration_since(modified)
+                .is_ok_and(|age| age > TEMPORARY_AGE)
+        })
+}
+
+fn sync_parent(path: &Path) -> Result<()> {
+    sync_dir(directory_of(path))
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    #[test]
+    fn a_rename_never_overwrites() {
+        let dir = directory();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::write(&from, "new").unwrap();
+        fs::write(&to, "old").unwrap();
+        let error = rename_noreplace(&from, &to).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(&to).unwrap(), "old");
+        assert_eq!(fs::read_to_string(&from).unwrap(), "new");
+    }
+
+    #[test]
+    fn two_names_of_one_file_become_the_newer_one() {
+        let dir = directory();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::write(&from, "task").unwrap();
+        fs::hard_link(&from, &to).unwrap();
+        rename_noreplace(&from, &to).unwrap();
+        assert!(!from.exists());
+        assert_eq!(fs::read_to_string(&to).unwrap(), "task");
+    }
+
+    #[test]
+    fn create_leaves_what_is_there_and_no_temporary_file() {
+        let dir = directory();
+        let path = dir.path().join("marker");
+        assert!(create(&path, b"first", SHARED).unwrap());
+        assert!(!create(&path, b"second", SHARED).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "first");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn rewrite_keeps_the_permissions() {
+        let dir = directory();
+        let path = dir.path().join("task.md");
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        rewrite(&path, b"new").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+    }
+
+    #[test]
+    fn sweep_takes_only_our_old_temporary_files() {
+        let dir = directory();
+        for name in [".ccl-abc.tmp", ".ccl-abc.txt", "task.md"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        sweep(dir.path(), SystemTime::now()).unwrap();
+        assert!(dir.path().join(".ccl-abc.tmp").exists());
+        sweep(dir.path(), SystemTime::now() + TEMPORARY_AGE * 2).unwrap();
+        assert!(!dir.path().join(".ccl-abc.tmp").exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+}

@@ -5,6 +5,7 @@ pub mod command;
 pub mod config;
 pub mod delegation;
 pub mod durable;
+pub mod error;
 pub mod lock;
 pub mod log;
 pub mod marker;

@@ -1,1 +1,314 @@
-//! (to come)
+//! Diagnostics for standard error. A [`Log`] is handed down; there is no global one.
+
+use crate::config::Environment;
+use std::borrow::Cow;
+use std::fmt::{Display, Write as _};
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::sync::{Mutex, PoisonError};
+
+/// How grave a message is; a [`Log`] prints those up to its own level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Something in this pass failed.
+    Error,
+    /// It went on, but somebody should know.
+    Warn,
+    /// What was done.
+    Info,
+    /// Why it was done.
+    Debug,
+}
+
+impl Level {
+    /// The word in front of a message; what was done needs none.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error: ",
+            Self::Warn => "warning: ",
+            Self::Info => "",
+            Self::Debug => "debug: ",
+        }
+    }
+
+    /// The priority that the journal reads at the start of a line, sd-daemon(3).
+    fn priority(self) -> u8 {
+        match self {
+            Self::Error => 3,
+            Self::Warn => 4,
+            Self::Info => 6,
+            Self::Debug => 7,
+        }
+    }
+
+    /// SGR parameters for the word.
+    fn colour(self) -> &'static str {
+        match self {
+            Self::Error => "1;31",
+            Self::Warn => "1;33",
+            Self::Info => "",
+            Self::Debug => "2",
+        }
+    }
+}
+
+/// How a line is dressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// The word and the message.
+    Plain,
+    /// `<N>` first, for the journal.
+    Journal,
+    /// The word in colour, for a terminal.
+    Colour,
+}
+
+impl Style {
+    /// What suits standard error: the journal's priorities only if `JOURNAL_STREAM` names this very stream (panes of a
+    /// tmux server under systemd inherit the variable, but not the stream), colour only on a terminal without `NO_COLOR`.
+    #[must_use]
+    pub fn of_stderr(environment: &Environment) -> Self {
+        let stderr = io::stderr();
+        let stream = environment
+            .var("JOURNAL_STREAM")
+            .and_then(|value| value.to_str());
+        if stream.is_some_and(|stream| identity(&stderr).as_deref() == Some(stream)) {
+            return Self::Journal;
+        }
+        let colourless = environment.var("NO_COLOR").is_some()
+            || environment.var("TERM").is_none_or(|term| term == "dumb");
+        if !colourless && stderr.is_terminal() {
+            Self::Colour
+        } else {
+            Self::Plain
+        }
+    }
+}
+
+/// `DEVICE:INODE` of an open file, as systemd writes it into `JOURNAL_STREAM`.
+fn identity(stream: impl AsFd) -> Option<String> {
+    let stat = rustix::fs::fstat(stream).ok()?;
+    Some(format!("{}:{}", stat.st_dev, stat.st_ino))
+}
+
+/// Where diagnostics go. Share it as `&Log`; a message is written whole, also when several threads speak at once.
+pub struct Log {
+    level: Level,
+    style: Style,
+    sink: Mutex<Box<dyn Write + Send>>,
+}
+
+impl Log {
+    /// A log of standard error.
+    #[must_use]
+    pub fn to_stderr(level: Level, environment: &Environment) -> Self {
+        Self::new(level, Style::of_stderr(environment), Box::new(io::stderr()))
+    }
+
+    /// A log of anything else.
+    #[must_use]
+    pub fn new(level: Level, style: Style, sink: Box<dyn Write + Send>) -> Self {
+        Self {
+            level,
+            style,
+            sink: Mutex::new(sink),
+        }
+    }
+
+    /// Something in this pass failed.
+    pub fn error(&self, message: impl Display) {
+        self.write(Level::Error, message);
+    }
+
+    /// It went on, but somebody should know.
+    pub fn warn(&self, message: impl Display) {
+        self.write(Level::Warn, message);
+    }
+
+    /// What was done.
+    pub fn info(&self, message: impl Display) {
+        self.write(Level::Info, message);
+    }
+
+    /// Why it was done.
+    pub fn debug(&self, message: impl Display) {
+        self.write(Level::Debug, message);
+    }
+
+    fn write(&self, level: Level, message: impl Display) {
+        if level > self.level {
+            return;
+        }
+        let text = dress(self.style, level, &message.to_string());
+        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody is left to be told that standard error is gone, and the work goes on without it.
+        let _ = sink.write_all(text.as_bytes()).and_then(|()| sink.flush());
+    }
+}
+
+/// Every line of the message with its prefix, control characters escaped.
+fn dress(style: Style, level: Level, message: &str) -> String {
+    let (word, colour) = (level.word(), level.colour());
+    let mut text = String::new();
+    for line in message.trim_end_matches('\n').split('\n') {
+        let line = escape(line);
+        // Writing to a String cannot fail.
+        let _ = match style {
+            Style::Journal => writeln!(text, "<{}>{word}{line}", level.priority()),
+            Style::Colour if !word.is_empty() => {
+                writeln!(text, "\x1b[{colour}m{word}\x1b[0m{line}")
+            }
+            Style::Plain | Style::Colour => writeln!(text, "{word}{line}"),
+        };
+    }
+    text
+}
+
+/// The text with everything escaped that could move the cursor, change the terminal, start a line of its own or reorder
+/// what stands around it: control characters, line and paragraph separators, bidirectional overrides. `\n` and `\t` are
+/// written so, the rest as `\u{1b}`.
+///
+/// Messages may have several lines, so [`Log`] does not escape newlines: text from files, servers and people goes
+/// through here first.
+#[must_use]
+pub fn escape(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_unprintable) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_unprintable(c) {
+            escaped.extend(c.escape_default());
+        } else {
+            escaped.push(c);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(level: Level, style: Style, speak: impl FnOnce(&Log)) -> String {
+        let buffer = Buffer::default();
+        speak(&Log::new(level, style, Box::new(buffer.clone())));
+        let bytes = buffer.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    fn all_levels(log: &Log) {
+        log.error("e");
+        log.warn("w");
+        log.info("i");
+        log.debug("d");
+    }
+
+    #[test]
+    fn a_log_prints_up_to_its_level() {
+        for (level, expected) in [
+            (Level::Error, "error: e\n"),
+            (Level::Warn, "error: e\nwarning: w\n"),
+            (Level::Info, "error: e\nwarning: w\ni\n"),
+            (Level::Debug, "error: e\nwarning: w\ni\ndebug: d\n"),
+        ] {
+            assert_eq!(logged(level, Style::Plain, all_levels), expected);
+        }
+    }
+
+    #[test]
+    fn the_journal_gets_priorities_and_no_colour() {
+        assert_eq!(
+            logged(Level::Debug, Style::Journal, all_levels),
+            "<3>error: e\n<4>warning: w\n<6>i\n<7>debug: d\n"
+        );
+    }
+
+    #[test]
+    fn a_terminal_gets_coloured_words() {
+        assert_eq!(
+            logged(Level::Info, Style::Colour, all_levels),
+            "\x1b[1;31merror: \x1b[0me\n\x1b[1;33mwarning: \x1b[0mw\ni\n"
+        );
+    }
+
+    #[test]
+    fn every_line_of_a_message_has_its_prefix() {
+        let text = logged(Level::Info, Style::Journal, |log| log.warn("one\ntwo\n"));
+        assert_eq!(text, "<4>warning: one\n<4>warning: two\n");
+    }
+
+    #[test]
+    fn control_characters_never_reach_the_terminal() {
+        let text = logged(Level::Info, Style::Plain, |log| {
+            log.info("a\x1b[2Jb\rc\u{9b}d\u{202e}e");
+        });
+        assert_eq!(text, "a\\u{1b}[2Jb\\rc\\u{9b}d\\u{202e}e\n");
+        assert_eq!(escape("x\ny\tz"), "x\\ny\\tz");
+        assert!(matches!(escape("naïve – 日本"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn several_threads_never_mix_their_lines() {
+        let text = logged(Level::Info, Style::Plain, |log| {
+            std::thread::scope(|scope| {
+                for name in ["a", "b", "c"] {
+                    scope.spawn(move || (0..50).for_each(|_| log.info(name.repeat(40))));
+                }
+            });
+        });
+        assert_eq!(text.lines().count(), 150);
+        for line in text.lines() {
+            assert_eq!(line.len(), 40);
+            assert!(line.chars().all(|c| line.starts_with(c)), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_closed_standard_error_stops_nothing() {
+        struct Closed;
+        impl Write for Closed {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        Log::new(Level::Debug, Style::Plain, Box::new(Closed)).error("unheard");
+    }
+
+    #[test]
+    fn journal_stream_counts_only_if_it_is_this_stream() {
+        let file = tempfile::tempfile().unwrap();
+        let stat = rustix::fs::fstat(&file).unwrap();
+        assert_eq!(
+            identity(&file),
+            Some(format!("{}:{}", stat.st_dev, stat.st_ino))
+        );
+        let elsewhere = Environment::of([("JOURNAL_STREAM", "1:1"), ("NO_COLOR", "1")], "/");
+        assert_eq!(Style::of_stderr(&elsewhere), Style::Plain);
+        let here = identity(io::stderr()).unwrap();
+        let journal = Environment::of([("JOURNAL_STREAM", here)], "/");
+        assert_eq!(Style::of_stderr(&journal), Style::Journal);
+    }
+}

@@ -1,1 +1,360 @@
-//! (to come)
+//! Markers: small JSON files that say what happened to a task or what a
+//! session is doing.
+//!
+//! Every marker carries its version, the host and the time it was written.
+//! One that cannot be read, or is of another version, is reported and left
+//! alone: nothing is ever submitted, launched or deleted on its strength.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use rustix::fs::{Mode, OFlags};
+use rustix::process::Pid;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::config::AgentKind;
+use crate::durable;
+use crate::tmux::PaneId;
+
+/// The version of every marker that this program writes, and the only one it
+/// reads.
+pub const VERSION: u32 = 1;
+
+/// A marker with a prompt in it is the longest: its request is up to 1 MiB of
+/// text, which JSON may write with six characters for one.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// What every marker begins with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// The marker's format.
+    pub version: u32,
+    /// The machine that wrote it.
+    pub host: String,
+    /// When it was written.
+    pub at: Timestamp,
+}
+
+impl Stamp {
+    /// A stamp of this version.
+    pub fn new(host: &str, at: Timestamp) -> Self {
+        Self {
+            version: VERSION,
+            host: host.to_owned(),
+            at,
+        }
+    }
+}
+
+/// How far a claimed task has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// It is ours; nothing was started.
+    Claimed,
+    /// The ticket lies there, or the agent has begun without proof of it yet.
+    Launching,
+    /// The agent has the task.
+    Working,
+}
+
+/// `inbox/.T.md.claim`: who has the task `T.md`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Version, host, time of the last change.
+    #[serde(flatten)]
+    pub stamp: Stamp,
+    /// The pool that has it: the UUID in `STATE/owner`.
+    pub owner: Uuid,
+    /// The session of that pool.
+    pub session: String,
+    /// This attempt's UUID; it is also in the agent's environment, as `CCL_RUN`.
+    pub run: Uuid,
+    /// How far it has come.
+    pub phase: Phase,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// When the claim was made.
+    pub started_at: Timestamp,
+    /// What was started.
+    pub agent: Agent,
+}
+
+/// What a claim remembers of the agent that was started for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agent {
+    /// How its end is recognised.
+    pub kind: AgentKind,
+    /// The model it was asked to use.
+    pub model: Option<String>,
+    /// Claude Code's session id: new, or the one that is resumed.
+    pub session: Option<Uuid>,
+    /// How many bytes of that session's transcript are older than this run.
+    pub transcript_from: u64,
+}
+
+/// `STATE/sessions/NAME.dispatched`: which task and run the session has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dispatched {
+    /// Version, host, time.
+    #[serde(flatten)]
+    pub stamp: Stamp,
+    /// The project's directory.
+    pub project: PathBuf,
+    /// The task's name in the inbox, `T.md`.
+    pub task: String,
+    /// The run that the claim beside the task must name.
+    pub run: Uuid,
+    /// Where its agent was started.
+    pub pane: Pane,
+}
+
+/// A pane, by what stays true of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pane {
+    /// tmux's id, `%7`.
+    pub id: PaneId,
+    /// The process that tmux started in it.
+    #[serde(with = "pid")]
+    pub pid: Pid,
+    /// Its terminal, `/dev/pts/7`.
+    pub tty: PathBuf,
+}
+
+mod pid {
+    use rustix::process::Pid;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(pid: &Pid, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_i32(pid.as_raw_pid())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Pid, D::Error> {
+        let raw = i32::deserialize(from)?;
+        (raw > 0)
+            .then(|| Pid::from_raw(raw))
+            .flatten()
+            .ok_or_else(|| D::Error::custom("a process id is above 0"))
+    }
+}
+
+/// `STATE/sessions/NAME.cooldown`: the session rests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cooldown {
+    /// Version, host, time.
+    #[serde(flatten)]
+    pub stamp: Stamp,
+    /// When it may work again.
+    pub until: Timestamp,
+    /// What happened, and what a person can do about it.
+    pub reason: String,
+    /// Whether it goes on only after a person did something (login, billing).
+    pub needs_person: bool,
+}
+
+/// Why a marker was not read.
+#[derive(Debug)]
+pub enum Unreadable {
+    /// It is there but says nothing that this version understands.
+    Nonsense {
+        /// The marker.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The system refused.
+    Io {
+        /// The marker.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nonsense { path, why } => write!(
+                out,
+                "{} is left alone: {why}; look at it, and remove it once you know what became of its task",
+                path.display()
+            ),
+            Self::Io { path, .. } => write!(out, "cannot read {}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for Unreadable {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Nonsense { .. } => None,
+            Self::Io { source, .. } => Some(source),
+        }
+    }
+}
+
+/// Reads a marker; `None` if there is none.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Unreadable> {
+    match open(path) {
+        Ok(file) => read_file(&file, path).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Unreadable::Io {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// Opens a marker without following links or waiting for a FIFO.
+pub fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
+}
+
+/// Reads the marker that `file` is; `path` is for messages.
+pub fn read_file<T: DeserializeOwned>(file: &File, path: &Path) -> Result<T, Unreadable> {
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|source| Unreadable::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+    parse(&bytes).map_err(|why| Unreadable::Nonsense {
+        path: path.to_owned(),
+        why,
+    })
+}
+
+/// The marker in `bytes`, or what is wrong with it.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u64,
+    }
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err("it is longer than any marker of ours".to_owned());
+    }
+    let version = serde_json::from_slice::<Versioned>(bytes)
+        .map_err(|error| format!("it is not a marker ({error})"))?
+        .version;
+    if version != u64::from(VERSION) {
+        return Err(format!(
+            "it is of version {version}, and this ccl knows version {VERSION}"
+        ));
+    }
+    serde_json::from_slice(bytes).map_err(|error| format!("it is not a marker ({error})"))
+}
+
+/// Writes a marker, replacing an older one.
+pub fn write<T: Serialize>(path: &Path, marker: &T) -> Result<()> {
+    durable::write(path, &to_json(path, marker)?, durable::SHARED)
+}
+
+/// Writes a marker unless there is one; true if it did.
+pub fn create<T: Serialize>(path: &Path, marker: &T) -> Result<bool> {
+    durable::create(path, &to_json(path, marker)?, durable::SHARED)
+}
+
+/// `STATE/owner`: which pool this is. Made once.
+pub fn owner(state_dir: &Path) -> Result<Uuid> {
+    let path = state_dir.join("owner");
+    let read = || -> Result<Option<Uuid>> {
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Uuid::try_parse(text.trim()).map(Some).with_context(|| {
+                format!(
+                    "{} does not hold a UUID: put back the one that the claims of your tasks name, or remove it if none is at work",
+                    path.display()
+                )
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    };
+    if let Some(owner) = read()? {
+        return Ok(owner);
+    }
+    std::fs::create_dir_all(state_dir)
+        .with_context(|| format!("cannot make {}", state_dir.display()))?;
+    let owner = Uuid::new_v4();
+    durable::create(&path, format!("{owner}\n").as_bytes(), durable::SHARED)?;
+    // Another process may have been first.
+    Ok(read()?.unwrap_or(owner))
+}
+
+fn to_json<T: Serialize>(path: &Path, marker: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(marker).with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cooldown() -> Cooldown {
+        Cooldown {
+            stamp: Stamp::new("host", Timestamp::UNIX_EPOCH),
+            until: Timestamp::UNIX_EPOCH,
+            reason: "no evidence".to_owned(),
+            needs_person: false,
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.cooldown");
+        assert!(read::<Cooldown>(&path).unwrap().is_none());
+        write(&path, &cooldown()).unwrap();
+        assert_eq!(read::<Cooldown>(&path).unwrap().unwrap(), cooldown());
+        assert!(!create(&path, &cooldown()).unwrap());
+    }
+
+    #[test]
+    fn nonsense_is_named_and_left_alone() {
+        let whole = serde_json::to_string(&cooldown()).unwrap();
+        let cases: &[(&str, &str)] = &[
+            ("", "not a marker"),
+            (&whole[..whole.len() / 2], "not a marker"),
+            (r#"{"version":2}"#, "of version 2"),
+            (r#"{"version":1}"#, "missing field"),
+            (r#"{"host":"h"}"#, "missing field `version`"),
+            ("[1]", "not a marker"),
+        ];
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.cooldown");
+        for (text, expected) in cases {
+            std::fs::write(&path, text).unwrap();
+            let error = read::<Cooldown>(&path).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+            assert!(error.contains("s.cooldown"), "{error}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), *text);
+        }
+    }
+
+    #[test]
+    fn a_link_or_a_fifo_is_no_marker() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("target");
+        write(&target, &cooldown()).unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        assert!(read::<Cooldown>(&link).is_err());
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &fifo,
+            rustix::fs::FileType::Fifo,
+            Mode::RUSR,
+            0,
+        )
+        .unwrap();
+        assert!(read::<Cooldown>(&fifo).is_err());
+    }
+}

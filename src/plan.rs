@@ -1,1 +1,90 @@
-//! (to come)
+//! Who goes next when a session is free. Pure.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::ffi::{OsStr, OsString};
+
+use crate::task::Priority;
+
+/// The local tasks of one project: those that wait, and how many run.
+#[derive(Debug, Default)]
+pub struct Queue {
+    running: usize,
+    /// The most urgent on top, of those the first by name. A heap, since of a hundred thousand only a few are taken.
+    waiting: BinaryHeap<Reverse<(Priority, OsString)>>,
+    /// Since when the task on top waits, once that has been asked.
+    since: Option<i64>,
+}
+
+impl Queue {
+    /// A project with so many tasks at work, and those that wait by priority and file name, in any order.
+    pub fn new(running: usize, waiting: Vec<(Priority, OsString)>) -> Self {
+        let waiting: Vec<_> = waiting.into_iter().map(Reverse).collect();
+        Self {
+            running,
+            waiting: waiting.into(),
+            since: None,
+        }
+    }
+
+    /// How many tasks run, those included that [`next`] has picked.
+    pub fn running(&self) -> usize {
+        self.running
+    }
+
+    /// How many tasks wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Says that a task which [`next`] picked does not run after all: it was gone, or it is held back.
+    pub fn not_started(&mut self) {
+        self.running = self.running.saturating_sub(1);
+    }
+
+    fn first(&self) -> Option<(Priority, &OsStr)> {
+        self.waiting
+            .peek()
+            .map(|Reverse((priority, name))| (*priority, name.as_os_str()))
+    }
+}
+
+/// Takes the task that goes next: its project's index and its name, or `None` where nothing waits.
+///
+/// The most urgent goes first; between projects the one with the fewest tasks running, then the one whose first task
+/// has waited longest, then the first of them; within a project the first by file name. The task counts as running from
+/// now on.
+///
+/// `since(project, name)` tells since when a task waits; a smaller number is earlier. It is asked only where nothing else
+/// decides, and once for each task.
+pub fn next(
+    queues: &mut [Queue],
+    mut since: impl FnMut(usize, &OsStr) -> i64,
+) -> Option<(usize, OsString)> {
+    let rank = |queue: &Queue| queue.first().map(|(priority, _)| (priority, queue.running));
+    let best = queues.iter().filter_map(rank).min()?;
+    let mut tied = (0..queues.len()).filter(|&project| rank(&queues[project]) == Some(best));
+    let (mut project, rest) = (tied.next()?, tied.collect::<Vec<_>>());
+    if !rest.is_empty() {
+        let mut waits_since = |project: usize| {
+            let queue = &mut queues[project];
+            let Reverse((_, name)) = queue.waiting.peek()?;
+            Some(*queue.since.get_or_insert_with(|| since(project, name)))
+        };
+        let mut earliest = waits_since(project);
+        for other in rest {
+            let moment = waits_since(other);
+            if moment < earliest {
+                (project, earliest) = (other, moment);
+            }
+        }
+    }
+    let queue = &mut queues[project];
+    let Reverse((_, name)) = queue.waiting.pop()?;
+    queue.since = None;
+    queue.running += 1;
+    Some((project, name))
+}
+
+#[cfg(test)]
+mod tests;

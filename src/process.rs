@@ -7,6 +7,7 @@ mod ending;
 mod service;
 mod shell;
 mod terminal;
+mod writers;
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ pub use ending::{Ended, EndingError, terminate};
 pub use service::{in_service, unit_of_cgroup};
 pub use shell::{NotReady, ReadyShell, is_waiting_shell, wait_until_ready};
 pub use terminal::reset_terminal;
+pub use writers::is_open_for_writing;
 
 /// The environment variable that holds the run a process works for.
 pub const RUN_VARIABLE: &str = "CCL_RUN";
@@ -109,6 +111,11 @@ pub fn process_carries(pid: Pid, run: Uuid) -> bool {
     environ_has(pid, RUN_VARIABLE, &run.to_string())
 }
 
+/// Whether a process, named by the number that another program wrote down, was started for `run` and lives.
+pub fn is_of_run(pid: i32, run: Uuid) -> bool {
+    to_pid(pid).is_some_and(|pid| process_carries(pid, run))
+}
+
 /// Whether the process group works for `run`: its leader carries the run, or a process of the group does.
 ///
 /// The second is for an agent of kind `command`: there the leader is the `sh` that set the variable itself,
@@ -120,24 +127,23 @@ pub fn carries_run(group: Pid, run: Uuid) -> bool {
             .any(|member| process_carries(member.pid, run))
 }
 
+/// Whether what works for `run` is in the foreground of the terminal of `pane`.
+pub fn runs_in_front(pane: Pid, run: Uuid) -> bool {
+    foreground(pane).is_some_and(|group| carries_run(group, run))
+}
+
 /// The processes of a process group that still run.
 fn members(group: Pid) -> Vec<Stat> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    entries
-        .filter_map(|entry| {
-            entry
-                .ok()?
-                .file_name()
-                .to_str()?
-                .parse()
-                .ok()
-                .and_then(to_pid)
-        })
+    all_processes()
         .filter_map(stat)
         .filter(|process| process.pgrp == Some(group) && process.is_alive())
         .collect()
+}
+
+/// Every process that `/proc` shows.
+fn all_processes() -> impl Iterator<Item = Pid> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok().and_then(to_pid))
 }
 
 #[cfg(test)]

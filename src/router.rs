@@ -1,6 +1,8 @@
 //! Which provider a task goes to, and by which rule. Pure.
 
-use crate::task::Provider;
+use std::fmt;
+
+use crate::task::{Complexity, Field, HeaderState, Preference, Provider, Routing};
 
 /// Where `preferred_ai: auto` sends a task of each `complexity_hint`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,3 +14,134 @@ pub struct AutoRoutes {
     /// For `complexity_hint: high`.
     pub high: Provider,
 }
+
+impl Default for AutoRoutes {
+    fn default() -> Self {
+        Self {
+            low: Provider::Gpu,
+            medium: Provider::Gemini,
+            high: Provider::ClaudeApi,
+        }
+    }
+}
+
+impl AutoRoutes {
+    fn of(&self, hint: Complexity) -> Provider {
+        match hint {
+            Complexity::Low => self.low,
+            Complexity::Medium => self.medium,
+            Complexity::High => self.high,
+        }
+    }
+}
+
+/// Where a task goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// Who gets it, if delegation is on; where it is off, everything runs locally.
+    pub provider: Provider,
+    /// Why.
+    pub rule: Rule,
+}
+
+/// The rules of routing, in the order in which they are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Rule {
+    /// `needs_claude_code: true`
+    NeedsClaudeCode,
+    /// `preferred_ai: claude-code`
+    PreferredClaudeCode,
+    /// `allow_delegation` is not true.
+    DelegationNotAllowed,
+    /// A routing field of the wrong type, a duplicate key, a header that does not parse.
+    InvalidFrontmatter,
+    /// `preferred_ai` names a remote provider.
+    PreferredAi,
+    /// `preferred_ai` is auto or absent, and there is a `complexity_hint`.
+    Auto,
+    /// The same, without a hint.
+    AutoWithoutHint,
+    /// An unknown word in `preferred_ai` or `complexity_hint`.
+    UnknownProvider,
+}
+
+impl Rule {
+    /// Every rule, in the order of the table.
+    pub const ALL: [Self; 8] = [
+        Self::NeedsClaudeCode,
+        Self::PreferredClaudeCode,
+        Self::DelegationNotAllowed,
+        Self::InvalidFrontmatter,
+        Self::PreferredAi,
+        Self::Auto,
+        Self::AutoWithoutHint,
+        Self::UnknownProvider,
+    ];
+
+    /// The name that `decide` prints.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NeedsClaudeCode => "needs-claude-code",
+            Self::PreferredClaudeCode => "preferred-claude-code",
+            Self::DelegationNotAllowed => "delegation-not-allowed",
+            Self::InvalidFrontmatter => "invalid-frontmatter",
+            Self::PreferredAi => "preferred-ai",
+            Self::Auto => "auto",
+            Self::AutoWithoutHint => "auto-without-hint",
+            Self::UnknownProvider => "unknown-provider",
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Decides where a task goes: the first rule that matches wins.
+///
+/// A header that does not parse is told as such, although its `allow_delegation` is not true either. A bad
+/// `complexity_hint` keeps a task local even beside a good `preferred_ai`: bad input never leaves the machine.
+pub fn decide(routing: &Routing, auto: &AutoRoutes) -> Decision {
+    use Field::{Absent, Given};
+    use Preference::{Auto, Provider as Named};
+    let local = |rule| Decision {
+        provider: Provider::ClaudeCode,
+        rule,
+    };
+
+    if routing.needs_claude_code == Given(true) {
+        return local(Rule::NeedsClaudeCode);
+    }
+    if routing.preferred_ai == Given(Named(Provider::ClaudeCode)) {
+        return local(Rule::PreferredClaudeCode);
+    }
+    if routing.state != HeaderState::Unreadable && routing.allow_delegation != Given(true) {
+        return local(Rule::DelegationNotAllowed);
+    }
+    if routing.state != HeaderState::Sound || has_wrong_type(routing) {
+        return local(Rule::InvalidFrontmatter);
+    }
+    match (&routing.preferred_ai, &routing.complexity_hint) {
+        (Given(Named(provider)), Absent | Given(_)) => Decision {
+            provider: *provider,
+            rule: Rule::PreferredAi,
+        },
+        (Absent | Given(Auto), Given(hint)) => Decision {
+            provider: auto.of(*hint),
+            rule: Rule::Auto,
+        },
+        (Absent | Given(Auto), Absent) => local(Rule::AutoWithoutHint),
+        _ => local(Rule::UnknownProvider),
+    }
+}
+
+fn has_wrong_type(routing: &Routing) -> bool {
+    routing.needs_claude_code.is_bad()
+        || routing.preferred_ai == Field::WrongType
+        || routing.complexity_hint == Field::WrongType
+}
+
+#[cfg(test)]
+mod tests;

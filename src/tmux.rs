@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
 
 use call::Call;
 
@@ -102,8 +103,23 @@ impl fmt::Display for TmuxError {
 impl std::error::Error for TmuxError {}
 
 /// A pane's id, `%12`: unique for the life of its server, and never reused.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct PaneId(String);
+
+impl TryFrom<String> for PaneId {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("a pane's id is a % and a number")
+    }
+}
+
+impl From<PaneId> for String {
+    fn from(id: PaneId) -> Self {
+        id.0
+    }
+}
 
 impl PaneId {
     /// Reads `%12`; anything else is none.

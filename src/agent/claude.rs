@@ -1,1 +1,268 @@
-//! (to come)
+//! Claude Code's own files: who it trusts, its registry, its transcripts.
+//!
+//! None of it is a contract of Claude Code's: files may be missing and keys
+//! renamed. What is missing is skipped, and unknown is never taken for idle.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::transcript::{self, Summary};
+use crate::money::Cost;
+
+/// Up to this many bytes of a transcript are read; a longer one is read from
+/// its end.
+const MAX_TRANSCRIPT: u64 = 64 << 20;
+
+/// The directories that a person has told Claude Code to trust.
+#[derive(Debug)]
+pub struct Trust(Option<HashMap<String, Entry>>);
+
+#[derive(Debug, Deserialize, Default)]
+struct Entry {
+    #[serde(default, rename = "hasTrustDialogAccepted")]
+    accepted: bool,
+}
+
+impl Trust {
+    /// Reads `~/.claude.json`. Where it is missing or says nothing of projects,
+    /// nothing is known and nothing is held for it.
+    pub fn read(claude_json: &Path) -> Self {
+        #[derive(Deserialize)]
+        struct Settings {
+            projects: Option<HashMap<String, Entry>>,
+        }
+        Self(
+            fs::read(claude_json)
+                .ok()
+                .and_then(|bytes| serde_json::from_slice::<Settings>(&bytes).ok())
+                .and_then(|settings| settings.projects),
+        )
+    }
+
+    /// Whether the file says that neither `project` nor a directory above it is
+    /// trusted. Entries are keyed by real paths.
+    pub fn refuses(&self, project: &Path) -> bool {
+        let Some(entries) = &self.0 else {
+            return false;
+        };
+        let real = project
+            .canonicalize()
+            .unwrap_or_else(|_| project.to_owned());
+        !real
+            .ancestors()
+            .filter_map(Path::to_str)
+            .any(|directory| entries.get(directory).is_some_and(|entry| entry.accepted))
+    }
+}
+
+/// What the registry says of a live session.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Registered {
+    /// The process.
+    #[serde(default)]
+    pub pid: i32,
+    #[serde(default, rename = "sessionId")]
+    session: String,
+    /// `idle`, `busy` …; absent in some versions.
+    #[serde(default)]
+    pub status: Option<String>,
+    /// Milliseconds since 1970.
+    #[serde(default, rename = "statusUpdatedAt")]
+    pub updated_at: Option<i64>,
+}
+
+/// Looks the session up in `sessions/*.json`. Files of killed processes stay
+/// behind, so the caller says which process it believes in.
+pub fn registered(
+    claude_dir: &Path,
+    session: Uuid,
+    is_alive: impl Fn(i32) -> bool,
+) -> Option<Registered> {
+    let session = session.to_string();
+    fs::read_dir(claude_dir.join("sessions"))
+        .ok()?
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .filter_map(|path| {
+            let pid = path.file_stem()?.to_str()?.parse().ok()?;
+            let entry: Registered = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+            Some(Registered { pid, ..entry })
+        })
+        .find(|entry| entry.session == session && is_alive(entry.pid))
+}
+
+/// `projects/*/UUID.jsonl`, if there is one; the names of the directories
+/// follow rules that differ between versions.
+pub fn transcript_path(claude_dir: &Path, session: Uuid) -> Option<PathBuf> {
+    let name = format!("{session}.jsonl");
+    fs::read_dir(claude_dir.join("projects"))
+        .ok()?
+        .filter_map(Result::ok)
+        .map(|entry| entry.path().join(&name))
+        .find(|path| path.is_file())
+}
+
+/// How many bytes the session's transcript has; 0 if there is none.
+pub fn transcript_length(claude_dir: &Path, session: Uuid) -> u64 {
+    transcript_path(claude_dir, session)
+        .and_then(|path| path.metadata().ok())
+        .map_or(0, |metadata| metadata.len())
+}
+
+/// What the transcript says of the time since its first `from` bytes; `None`
+/// if there is no transcript.
+pub fn summary(claude_dir: &Path, session: Uuid, from: u64) -> Result<Option<Summary>> {
+    let Some(path) = transcript_path(claude_dir, session) else {
+        return Ok(None);
+    };
+    let read = || -> io::Result<String> {
+        let mut file = File::open(&path)?;
+        let length = file.metadata()?.len();
+        // A transcript that became shorter was written anew.
+        let from = if from > length { 0 } else { from };
+        file.seek(SeekFrom::Start(
+            from.max(length.saturating_sub(MAX_TRANSCRIPT)),
+        ))?;
+        let mut bytes = Vec::new();
+        file.take(MAX_TRANSCRIPT).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let text = read().with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Some(transcript::summarise(&text)))
+}
+
+/// How long nothing has changed in the session's registry entry and transcript.
+pub fn quiet(
+    claude_dir: &Path,
+    session: Uuid,
+    registered: Option<&Registered>,
+    now: Timestamp,
+) -> Duration {
+    let written = transcript_path(claude_dir, session)
+        .and_then(|path| path.metadata().ok()?.modified().ok())
+        .and_then(|time| Timestamp::try_from(time).ok());
+    let status = registered
+        .and_then(|entry| entry.updated_at)
+        .and_then(|at| Timestamp::from_millisecond(at).ok());
+    written
+        .max(status)
+        .and_then(|last| now.duration_since(last).try_into().ok())
+        .unwrap_or_default()
+}
+
+/// Whether the last `Stop` hook named work that goes on in the background.
+pub fn has_background(stop: &Path) -> bool {
+    #[derive(Deserialize)]
+    struct Payload {
+        #[serde(default)]
+        background_tasks: Vec<serde_json::Value>,
+    }
+    fs::read(stop)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<Payload>(&bytes).ok())
+        .is_some_and(|payload| {
+            payload.background_tasks.iter().any(|task| {
+                task["status"]
+                    .as_str()
+                    .is_none_or(|status| status == "running")
+            })
+        })
+}
+
+/// What the session has cost since its transcript's first `from` bytes, where
+/// Claude Code wrote it down: it does so when it exits, for the conversation as
+/// a whole.
+pub fn cost(claude_dir: &Path, session: Uuid, from: u64) -> Result<Option<Cost>> {
+    let total = |from| {
+        Ok::<_, anyhow::Error>(
+            summary(claude_dir, session, from)?.and_then(|summary| summary.total_cost_usd),
+        )
+    };
+    Ok(total(from)?.and_then(|total| Cost::of(&total, "USD")))
+}
+
+/// Settings that make Claude Code run `hook` when a turn or the session ends;
+/// they add to the user's own. Versions before 2.1.100 reject a file that names
+/// `StopFailure`.
+pub fn hook_settings(hook: &Path) -> Result<String> {
+    let entry = |event: &str| -> Result<serde_json::Value> {
+        let command = format!("sh {} {event}", super::quote_path(hook)?);
+        Ok(serde_json::json!([{ "hooks": [{ "type": "command", "command": command }] }]))
+    };
+    Ok(serde_json::json!({
+        "hooks": { "Stop": entry("Stop")?, "SessionEnd": entry("SessionEnd")?, "StopFailure": entry("StopFailure")? }
+    })
+    .to_string())
+}
+
+/// The conversation that another program asks to resume in this session:
+/// `~/.claude-context/NAME-resume-id.txt`, if it holds a UUID.
+pub fn resume_request(home: &Path, session_name: &str) -> Option<(PathBuf, Uuid)> {
+    let path = home
+        .join(".claude-context")
+        .join(format!("{session_name}-resume-id.txt"));
+    let id = Uuid::try_parse(fs::read_to_string(&path).ok()?.trim()).ok()?;
+    Some((path, id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trust_is_inherited_from_above_and_unknown_is_not_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let project = root.join("a/b");
+        fs::create_dir_all(&project).unwrap();
+        let file = root.join(".claude.json");
+        let refuses = |json: String| {
+            fs::write(&file, json).unwrap();
+            Trust::read(&file).refuses(&project)
+        };
+        let entry = |path: &Path, accepted: bool| {
+            format!(
+                r#"{{"projects":{{"{}":{{"hasTrustDialogAccepted":{accepted}}}}}}}"#,
+                path.display()
+            )
+        };
+        assert!(!refuses(entry(&project, true)));
+        assert!(!refuses(entry(&root, true)));
+        assert!(refuses(entry(&project, false)));
+        assert!(refuses(entry(&project.join("c"), true)));
+        assert!(refuses(r#"{"projects":{}}"#.to_owned()));
+        assert!(!refuses("{}".to_owned()));
+        assert!(!refuses("nonsense".to_owned()));
+        assert!(!Trust::read(&root.join("missing")).refuses(&project));
+    }
+
+    #[test]
+    fn a_registry_file_of_a_dead_process_is_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let session = Uuid::new_v4();
+        fs::create_dir(dir.path().join("sessions")).unwrap();
+        let write = |pid: i32, status: &str| {
+            fs::write(
+                dir.path().join(format!("sessions/{pid}.json")),
+                format!(r#"{{"pid":{pid},"sessionId":"{session}","status":"{status}","statusUpdatedAt":5}}"#),
+            )
+            .unwrap();
+        };
+        write(1, "busy");
+        write(2, "idle");
+        fs::write(dir.path().join("sessions/3.json"), "half {").unwrap();
+        let found = registered(dir.path(), session, |pid| pid == 2).unwrap();
+        assert_eq!(found.status.as_deref(), Some("idle"));
+        assert!(registered(dir.path(), session, |_| false).is_none());
+        assert!(registered(dir.path(), Uuid::new_v4(), |_| true).is_none());
+    }
+}

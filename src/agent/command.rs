@@ -1,1 +1,56 @@
-//! (to come)
+//! An agent of kind `command`: any program that takes a prompt and exits.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+/// How a launch ended, as `NAME.run` noted it in `NAME.exit`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// The agent ran and ended with this code.
+    Code(i32),
+    /// The project's directory could not be entered; nothing ran.
+    NoDirectory,
+    /// The agent's program was not found by the session's shell; nothing ran.
+    NoProgram,
+}
+
+impl Exit {
+    /// The word that `NAME.run` writes where the project cannot be entered.
+    pub(super) const NO_DIRECTORY: &str = "no-directory";
+    /// The word that `NAME.run` writes where the program is not found.
+    pub(super) const NO_PROGRAM: &str = "no-program";
+
+    /// Reads `NAME.exit`; `None` while the agent runs.
+    pub fn read(path: &Path) -> Result<Option<Self>> {
+        match fs::read_to_string(path) {
+            Ok(text) => Ok(Self::parse(text.trim())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            Self::NO_DIRECTORY => Some(Self::NoDirectory),
+            Self::NO_PROGRAM => Some(Self::NoProgram),
+            code => code.parse().ok().map(Self::Code),
+        }
+    }
+
+    /// What to tell a person; `program` is the agent's first word.
+    pub fn reason(self, program: &str, project: &Path) -> String {
+        match self {
+            Self::Code(code) => format!("{program} ended with exit code {code}"),
+            Self::NoDirectory => format!(
+                "the session's shell cannot enter {}: check that it exists and its permissions",
+                project.display()
+            ),
+            Self::NoProgram => format!(
+                "{program} is not on the PATH of the session's shell: install it, or give its full path in agent.command"
+            ),
+        }
+    }
+}

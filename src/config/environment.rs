@@ -1,0 +1,66 @@
+//! What the process was given by its surroundings, as a value: tests make their own.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::PathBuf;
+
+/// The environment variables and the current directory. Read once in `main`; nobody else asks the system for them.
+#[derive(Clone, Default)]
+pub struct Environment {
+    variables: HashMap<OsString, OsString>,
+    /// Where relative paths on the command line start; `None` where the directory is gone.
+    pub current_dir: Option<PathBuf>,
+}
+
+impl Environment {
+    /// The surroundings of this process.
+    #[must_use]
+    pub fn of_process() -> Self {
+        Self {
+            variables: std::env::vars_os().collect(),
+            current_dir: std::env::current_dir().ok(),
+        }
+    }
+
+    /// Made-up surroundings: these variables and this current directory, nothing else.
+    pub fn of<K: Into<OsString>, V: Into<OsString>>(
+        variables: impl IntoIterator<Item = (K, V)>,
+        current_dir: impl Into<PathBuf>,
+    ) -> Self {
+        Self {
+            variables: variables
+                .into_iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+            current_dir: Some(current_dir.into()),
+        }
+    }
+
+    /// The variable's value; one that is set to nothing counts as not set.
+    #[must_use]
+    pub fn var(&self, name: &str) -> Option<&OsStr> {
+        self.variables
+            .get(OsStr::new(name))
+            .map(OsString::as_os_str)
+            .filter(|value| !value.is_empty())
+    }
+
+    /// The variable as an absolute path; a relative one is ignored, as the XDG base directory specification asks.
+    #[must_use]
+    pub fn absolute_path(&self, name: &str) -> Option<PathBuf> {
+        self.var(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    }
+}
+
+/// The variables hold keys and passwords, so only their number is shown.
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment")
+            .field("variables", &self.variables.len())
+            .field("current_dir", &self.current_dir)
+            .finish()
+    }
+}

@@ -1,0 +1,175 @@
+//! Where secutools answers, and the key to it.
+
+use super::{Environment, load::reason, scalar};
+use crate::error::{Failure, is_temporary};
+use anyhow::Result;
+use rustix::fs::OFlags;
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The platform that tasks may be delegated to.
+#[derive(Debug, Clone)]
+pub struct Secutools {
+    /// Where it answers, without a slash at the end; https unless the host is a loopback address.
+    pub url: String,
+    /// The key that every request carries.
+    pub api_key: ApiKey,
+}
+
+/// Why nothing is delegated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DelegationOff {
+    /// Nobody asked for it.
+    NotConfigured,
+    /// There is a URL, but no key. Under a hook this is ordinary: agents do not get the key.
+    NoKey,
+    /// There is a key, but no URL.
+    NoUrl,
+}
+
+impl fmt::Display for DelegationOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotConfigured => "delegation is not configured",
+            Self::NoKey => {
+                "there is no API key: set SECUTOOLS_API_KEY or secutools.api_key_file, \
+                 or load the systemd credential secutools_api_key"
+            }
+            Self::NoUrl => {
+                "there is an API key, but no address: set SECUTOOLS_URL or secutools.url"
+            }
+        })
+    }
+}
+
+/// The secutools API key. It has no `Display`, and its `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey(String);
+
+impl ApiKey {
+    /// The key itself, for the one header that carries it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// White space around the key is dropped; what is left is printable ASCII without blanks.
+    ///
+    /// # Errors
+    /// The end of a sentence, without the key.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let key = text.trim();
+        if key.is_empty() {
+            return Err("is empty".to_owned());
+        }
+        if !key.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err("holds something other than one word of printable ASCII".to_owned());
+        }
+        Ok(Self(key.to_owned()))
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(…)")
+    }
+}
+
+/// Puts the address and the key together. The address: `$SECUTOOLS_URL`, else the file's. The key: `$SECUTOOLS_API_KEY`,
+/// else the file's `api_key_file`, else the systemd credential `secutools_api_key`.
+pub(super) fn secutools(
+    environment: &Environment,
+    url: Option<String>,
+    api_key_file: Option<PathBuf>,
+) -> Result<Result<Secutools, DelegationOff>> {
+    let url = match environment.var("SECUTOOLS_URL") {
+        Some(value) => Some(variable("SECUTOOLS_URL", value, scalar::service_url)?),
+        None => url,
+    };
+    let api_key = match (environment.var("SECUTOOLS_API_KEY"), api_key_file) {
+        (Some(value), _) => Some(variable("SECUTOOLS_API_KEY", value, ApiKey::parse)?),
+        (None, Some(path)) => Some(from_file(&path)?),
+        (None, None) => from_credential(environment)?,
+    };
+    Ok(match (url, api_key) {
+        (Some(url), Some(api_key)) => Ok(Secutools { url, api_key }),
+        (Some(_), None) => Err(DelegationOff::NoKey),
+        (None, Some(_)) => Err(DelegationOff::NoUrl),
+        (None, None) => Err(DelegationOff::NotConfigured),
+    })
+}
+
+fn variable<T>(
+    name: &str,
+    value: &OsStr,
+    parse: fn(&str) -> Result<T, String>,
+) -> Result<T, Failure> {
+    value
+        .to_str()
+        .ok_or_else(|| "is not UTF-8".to_owned())
+        .and_then(parse)
+        .map_err(|error| Failure::Config(format!("{name}: {error}")))
+}
+
+fn from_file(path: &Path) -> Result<ApiKey> {
+    let (text, mode) = read(path)
+        .and_then(|found| found.ok_or_else(|| unusable(path, "there is no such file").into()))?;
+    if mode & 0o077 != 0 {
+        let others = format!(
+            "other users may read it (mode {:04o}); run `chmod 600 {}`",
+            mode & 0o7777,
+            path.display()
+        );
+        return Err(unusable(path, &others).into());
+    }
+    Ok(ApiKey::parse(&text).map_err(|error| unusable(path, &error))?)
+}
+
+/// The credential that systemd hands to the service. It keeps others out itself, in ways that the mode does not show.
+fn from_credential(environment: &Environment) -> Result<Option<ApiKey>> {
+    let Some(directory) = environment.absolute_path("CREDENTIALS_DIRECTORY") else {
+        return Ok(None);
+    };
+    let path = directory.join("secutools_api_key");
+    let Some((text, _)) = read(&path)? else {
+        return Ok(None);
+    };
+    let key = ApiKey::parse(&text).map_err(|error| unusable(&path, &error))?;
+    Ok(Some(key))
+}
+
+/// The file's text and mode; `None` where there is none. A FIFO is not waited for.
+fn read(path: &Path) -> Result<Option<(String, u32)>> {
+    const LIMIT: u64 = 16 * 1024;
+    let failed = |error: std::io::Error| {
+        if is_temporary(&error) {
+            anyhow::Error::new(error).context(format!("cannot read {}", path.display()))
+        } else {
+            unusable(path, &reason(&error)).into()
+        }
+    };
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path);
+    let file = match opened {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(unusable(path, "it is not a regular file").into());
+    }
+    let mut text = String::new();
+    file.take(LIMIT).read_to_string(&mut text).map_err(failed)?;
+    Ok(Some((text, metadata.mode())))
+}
+
+fn unusable(path: &Path, reason: &str) -> Failure {
+    Failure::Config(format!("the API key file {}: {reason}", path.display()))
+}

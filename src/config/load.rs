@@ -1,0 +1,195 @@
+//! Finding the file, and putting it together with the environment and the command line.
+
+use super::file::{self, File};
+use super::{Config, Environment, Overrides, Projects, key};
+use crate::error::{Failure, is_temporary};
+use crate::router::AutoRoutes;
+use anyhow::{Context, Result};
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+impl Config {
+    /// Reads the file and the environment, checks everything and fills in the defaults.
+    ///
+    /// # Errors
+    /// [`Failure::Config`] for whatever a person has to mend, naming file, line and key, or the variable.
+    pub fn load(overrides: &Overrides, environment: &Environment) -> Result<Self> {
+        let home = home(environment)?;
+        let (path, mut file) = read(overrides, environment, &home)?;
+        // Only the command line's paths and a relative $CCL_CONFIG need the current directory.
+        let base = path.as_deref().and_then(Path::parent).unwrap_or(&home);
+        let resolve = |path: PathBuf| absolute(&path, base, &home);
+        for dedicated in &mut file.pool.dedicated {
+            dedicated.project = resolve(std::mem::take(&mut dedicated.project));
+        }
+        let projects = Projects::choose(
+            &overrides.projects,
+            file.dispatcher
+                .projects_dir
+                .take()
+                .or(file.pool.shared_projects_dir)
+                .map(resolve),
+            &file.pool.dedicated,
+            environment,
+        )?;
+        let secutools = key::secutools(
+            environment,
+            file.secutools.url,
+            file.secutools.api_key_file.map(resolve),
+        )?;
+        let claude = environment
+            .var("CLAUDE_CONFIG_DIR")
+            .map(|dir| absolute_here(Path::new(dir), environment))
+            .transpose()?;
+        Ok(Self {
+            state_dir: state_dir(overrides, file.state_dir.map(resolve), environment, &home)?,
+            file: path,
+            pool: file.pool.autonomous,
+            dedicated: file.pool.dedicated,
+            projects,
+            dispatcher: file.dispatcher,
+            agent: file.agent,
+            auto_routes: AutoRoutes {
+                low: file.routing.auto.low,
+                medium: file.routing.auto.medium,
+                high: file.routing.auto.high,
+            },
+            secutools,
+            tmux: file.tmux.command,
+            host: file.host.unwrap_or_else(machine),
+            claude_json: claude.as_ref().unwrap_or(&home).join(".claude.json"),
+            claude_dir: claude.unwrap_or_else(|| home.join(".claude")),
+            home,
+            tmux_pane: tmux_pane(environment),
+        })
+    }
+}
+
+/// The user's home.
+fn home(environment: &Environment) -> Result<PathBuf, Failure> {
+    environment.absolute_path("HOME").ok_or_else(|| {
+        Failure::Config("HOME is not set to an absolute path; set it to your home directory".into())
+    })
+}
+
+/// Finds, reads and parses the file: `--config`, `$CCL_CONFIG`, `$XDG_CONFIG_HOME/ccl/config.yaml`,
+/// `~/.config/ccl/config.yaml`. One that was named must exist, the default one need not.
+fn read(
+    overrides: &Overrides,
+    environment: &Environment,
+    home: &Path,
+) -> Result<(Option<PathBuf>, File)> {
+    let named = overrides
+        .config
+        .as_deref()
+        .or_else(|| environment.var("CCL_CONFIG").map(Path::new));
+    let path = match named {
+        Some(path) => absolute_here(path, environment)?,
+        None => environment
+            .absolute_path("XDG_CONFIG_HOME")
+            .unwrap_or_else(|| home.join(".config"))
+            .join("ccl/config.yaml"),
+    };
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {
+            return Ok((None, File::default()));
+        }
+        Err(error) if is_temporary(&error) => {
+            return Err(error).with_context(|| format!("cannot read {}", path.display()));
+        }
+        Err(error) => {
+            let sentence = format!(
+                "cannot read the configuration {}: {}",
+                path.display(),
+                reason(&error)
+            );
+            return Err(Failure::Config(sentence).into());
+        }
+    };
+    let file = file::parse(&text, &path)?;
+    Ok((Some(path), file))
+}
+
+/// Why a file could not be read, in plain words where the reason is an ordinary one.
+pub(super) fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
+        io::ErrorKind::PermissionDenied => "you may not read it".to_owned(),
+        io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// The path as seen from `base`, `~` replaced, with no `.` in it.
+fn absolute(path: &Path, base: &Path, home: &Path) -> PathBuf {
+    let joined = match path.strip_prefix("~") {
+        Ok(rest) => home.join(rest),
+        Err(_) => base.join(path),
+    };
+    joined
+        .components()
+        .filter(|part| *part != Component::CurDir)
+        .collect()
+}
+
+/// The path as seen from the current directory.
+pub(super) fn absolute_here(path: &Path, environment: &Environment) -> Result<PathBuf, Failure> {
+    if path.is_absolute() {
+        return Ok(path.to_owned());
+    }
+    let here = environment.current_dir.as_deref().ok_or_else(|| {
+        Failure::Config(format!(
+            "{} is relative, but the current directory is gone; cd to one that exists",
+            path.display()
+        ))
+    })?;
+    Ok(here
+        .join(path)
+        .components()
+        .filter(|part| *part != Component::CurDir)
+        .collect())
+}
+
+/// `--state-dir`, `state_dir`, `$XDG_STATE_HOME/ccl`, `~/.local/state/ccl`. Its path is part of a line that is typed into
+/// a shell, so nothing in it may be a key press.
+fn state_dir(
+    overrides: &Overrides,
+    from_file: Option<PathBuf>,
+    environment: &Environment,
+    home: &Path,
+) -> Result<PathBuf, Failure> {
+    let path = match (&overrides.state_dir, from_file) {
+        (Some(given), _) => absolute_here(given, environment)?,
+        (None, Some(path)) => path,
+        (None, None) => environment
+            .absolute_path("XDG_STATE_HOME")
+            .unwrap_or_else(|| home.join(".local/state"))
+            .join("ccl"),
+    };
+    match path.to_str() {
+        Some(text) if !text.chars().any(char::is_control) => Ok(path),
+        _ => Err(Failure::Config(format!(
+            "the state directory {} has characters that cannot be typed into a shell; set state_dir to another one",
+            path.display()
+        ))),
+    }
+}
+
+/// The machine's name, as `uname -n` prints it.
+fn machine() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// The pane that `ccl` was called in; a pane's id outside of tmux means nothing.
+fn tmux_pane(environment: &Environment) -> Option<String> {
+    environment.var("TMUX")?;
+    let pane = environment.var("TMUX_PANE")?.to_str()?;
+    let digits = pane.strip_prefix('%')?;
+    let is_id = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    is_id.then(|| pane.to_owned())
+}

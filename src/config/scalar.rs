@@ -1,0 +1,257 @@
+//! The checked words of a configuration: one small parser for each kind of value, used for the file and, where the same
+//! value may stand there, for the environment. A parser's error is the end of the sentence `FILE:LINE:COLUMN: KEY: …`.
+
+use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Deserializes one scalar through `parse`. Its error is raised inside the visitor, where the YAML reader still knows
+/// the line and the column of the value.
+pub(super) fn scalar<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<T, D::Error> {
+    struct Scalar<T, F>(F, PhantomData<T>);
+
+    impl<T, F: FnOnce(&str) -> Result<T, String>> Visitor<'_> for Scalar<T, F> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a single value")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+            (self.0)(text).map_err(E::custom)
+        }
+    }
+
+    deserializer.deserialize_str(Scalar(parse, PhantomData))
+}
+
+/// Deserializes a command: a list of arguments, the program first.
+pub(super) fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Command;
+
+    impl<'de> Visitor<'de> for Command {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of a program and its arguments, such as [claude, --verbose]")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<String>, A::Error> {
+            let mut words = Vec::new();
+            while let Some(Argument(word)) = seq.next_element()? {
+                words.push(word);
+            }
+            match words.first() {
+                None => Err(A::Error::custom(
+                    "the list is empty; it must start with a program",
+                )),
+                Some(program) if program.is_empty() => {
+                    Err(A::Error::custom("the program's name is empty"))
+                }
+                Some(_) => Ok(words),
+            }
+        }
+    }
+
+    deserializer.deserialize_seq(Command)
+}
+
+/// One word of a command; it may be empty, but nothing in it may end a line of the launch script.
+struct Argument(String);
+
+impl<'de> Deserialize<'de> for Argument {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        scalar(deserializer, |text| printable(text).map(Self))
+    }
+}
+
+/// A text without control characters; it may be empty.
+pub(super) fn printable(text: &str) -> Result<String, String> {
+    match text.chars().find(|c| c.is_control()) {
+        Some(c) => Err(format!("has the control character {}", c.escape_default())),
+        None => Ok(text.to_owned()),
+    }
+}
+
+/// A text that is not empty and has no control characters.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("is empty".to_owned());
+    }
+    printable(text)
+}
+
+/// A path as it is written in the file: `~` and what is relative are resolved later.
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+    if text.starts_with('~') && text != "~" && !text.starts_with("~/") {
+        return Err(format!(
+            "`{text}`: only your own home can be written as ~; give the full path"
+        ));
+    }
+    name(text).map(PathBuf::from)
+}
+
+/// `true` or `false`, nothing else.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is neither true nor false"))
+}
+
+/// A whole number within the range.
+pub(super) fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
+    text.parse()
+        .ok()
+        .filter(|number| range.contains(number))
+        .ok_or_else(|| {
+            format!(
+                "`{text}` is not a whole number from {} to {}",
+                range.start(),
+                range.end()
+            )
+        })
+}
+
+/// A duration, written as a whole number and one of `s`, `m`, `h`, within the range.
+pub(super) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, String> {
+    let seconds = seconds(text)
+        .ok_or_else(|| format!("`{text}` is not a duration; write it as 30s, 5m or 2h"))?;
+    let duration = Duration::from_secs(seconds);
+    if range.contains(&duration) {
+        return Ok(duration);
+    }
+    let (least, most) = (range.start().as_secs(), range.end().as_secs());
+    Err(format!(
+        "`{text}` is out of range; it must lie between {} and {}",
+        in_words(least),
+        in_words(most)
+    ))
+}
+
+fn seconds(text: &str) -> Option<u64> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let factor = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return None,
+    };
+    if !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+fn in_words(seconds: u64) -> String {
+    match seconds {
+        0 => "0s".to_owned(),
+        s if s % 3600 == 0 => format!("{}h", s / 3600),
+        s if s % 60 == 0 => format!("{}m", s / 60),
+        s => format!("{s}s"),
+    }
+}
+
+/// How the pool's sessions are called, before the index. The name goes into file names, a typed command line and tmux
+/// targets, where `.` and `:` separate, `=`, `@`, `$` and `%` select and `#` expands: only what means nothing there.
+pub(super) fn prefix(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if text.is_empty() {
+        return Err("is empty; tmux sessions need a name, such as ccl-auto-".to_owned());
+    }
+    if text.len() > 64 {
+        return Err("is longer than 64 characters".to_owned());
+    }
+    if text.starts_with('-') || !text.chars().all(plain) {
+        return Err(format!(
+            "`{text}` cannot start the name of a tmux session here; use letters, digits, - and _, with no - in front"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// A model's name as the agent takes it after `--model`, such as `opus` or `claude-sonnet-4-5[1m]`.
+pub(super) fn model(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._:/@[]".contains(c);
+    if text.is_empty() {
+        return Err("is empty; name a model, such as sonnet".to_owned());
+    }
+    if text.starts_with('-') || text.len() > 200 || !text.chars().all(plain) {
+        return Err(format!("`{text}` is not the name of a model"));
+    }
+    Ok(text.to_owned())
+}
+
+/// The message's template: `{body}` must be in it, `{task}` may be, and no other placeholder.
+pub(super) fn message(text: &str) -> Result<String, String> {
+    for rest in text.split('{').skip(1) {
+        let word = rest
+            .split('}')
+            .next()
+            .filter(|word| word.len() < rest.len());
+        match word {
+            Some("task" | "body") | None => {}
+            Some(word) if word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => {
+                return Err(format!(
+                    "unknown placeholder {{{word}}}; there are {{task}} and {{body}}"
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    if !text.contains("{body}") {
+        return Err("has no {body}; the agent would not see the task".to_owned());
+    }
+    match text
+        .chars()
+        .find(|&c| c.is_control() && c != '\n' && c != '\t')
+    {
+        Some(c) => Err(format!("has the control character {}", c.escape_default())),
+        None => Ok(text.to_owned()),
+    }
+}
+
+/// Where secutools answers, without a slash at the end: https, or http to a loopback address, because the API key
+/// travels there. No sentence repeats the text: whoever swaps address and key finds no key in the journal.
+pub(super) fn service_url(text: &str) -> Result<String, String> {
+    const NO_URL: &str = "is not an address such as https://secutools.example";
+    let text = text.trim();
+    if text.contains('@') {
+        return Err(
+            "has a name or a password in it; take it out and use secutools.api_key_file".to_owned(),
+        );
+    }
+    let uri: ureq::http::Uri = text.parse().map_err(|_| NO_URL)?;
+    let authority = uri.authority().ok_or(NO_URL)?;
+    let has_bad_port = authority.port_u16().is_none() && authority.as_str() != authority.host();
+    if authority.host().is_empty() || has_bad_port {
+        return Err(NO_URL.to_owned());
+    }
+    if uri.query().is_some() || text.contains('#') {
+        return Err("has a query or a fragment; give the address only".to_owned());
+    }
+    match uri.scheme_str() {
+        Some("https") => {}
+        Some("http") if is_loopback(authority.host()) => {}
+        Some("http") => {
+            return Err(
+                "would send the API key unencrypted; use https (http is for loopback addresses)"
+                    .to_owned(),
+            );
+        }
+        _ => return Err(NO_URL.to_owned()),
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || address
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}

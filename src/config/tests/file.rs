@@ -1,0 +1,332 @@
+//! The file: what is understood, and the exact sentence for what is not.
+
+use super::*;
+
+#[test]
+fn the_file_of_the_design_is_understood() {
+    let home = Home::with(
+        "
+pool:
+  autonomous: {prefix: work-, start_index: 2, max: 3, create: false}
+  dedicated: [{session: main, project: /srv/app}, {session: other, project: ~/o}]
+  shared_projects_dir: ~/shared
+dispatcher:
+  projects_dir: ~/projects
+  prompt_timeout: 45s
+  cooldown: 0s
+  max_attempts: 5
+  stale_after: 3h
+  models: {critical: 'claude-opus-4-1[1m]', default: haiku}
+  message: \"Do {task}:\\n{body}\"
+agent: {kind: command, command: [codex, exec, ''], delivery: paste, hooks: false}
+routing: {auto: {low: gemini, medium: claude-code}}
+secutools: {url: 'https://s.example/base/'}
+tmux: {command: [tmux, -L, ccl]}
+state_dir: state
+host: box
+",
+    );
+    let config = home.load();
+    assert_eq!(config.file, Some(home.path(".config/ccl/config.yaml")));
+    assert_eq!(
+        config.pool.session_names().collect::<Vec<_>>(),
+        ["work-2", "work-3", "work-4"]
+    );
+    assert!(!config.pool.create);
+    let dedicated: Vec<_> = config
+        .dedicated
+        .iter()
+        .map(|d| (d.session.as_str(), d.project.clone()))
+        .collect();
+    assert_eq!(
+        dedicated,
+        [
+            ("main", PathBuf::from("/srv/app")),
+            ("other", home.path("o"))
+        ]
+    );
+    assert_eq!(config.projects, Projects::ChildrenOf(home.path("projects")));
+    assert_eq!(config.dispatcher.prompt_timeout, Duration::from_secs(45));
+    assert_eq!(config.dispatcher.cooldown, Duration::ZERO);
+    assert_eq!(config.dispatcher.max_attempts, 5);
+    assert_eq!(config.dispatcher.stale_after, Duration::from_secs(10800));
+    assert_eq!(config.dispatcher.models.critical, "claude-opus-4-1[1m]");
+    assert_eq!(config.dispatcher.message, "Do {task}:\n{body}");
+    assert_eq!(config.agent.kind, AgentKind::Command);
+    assert_eq!(config.agent.command, ["codex", "exec", ""]);
+    assert_eq!(config.agent.delivery, Delivery::Paste);
+    assert!(!config.agent.hooks);
+    use crate::task::Provider;
+    assert_eq!(config.auto_routes.low, Provider::Gemini);
+    assert_eq!(config.auto_routes.medium, Provider::ClaudeCode);
+    assert_eq!(config.auto_routes.high, Provider::ClaudeApi);
+    assert_eq!(config.secutools.unwrap_err(), DelegationOff::NoKey);
+    assert_eq!(config.tmux, ["tmux", "-L", "ccl"]);
+    assert_eq!(
+        config.state_dir,
+        home.path(".config/ccl/state"),
+        "relative to the file"
+    );
+    assert_eq!(config.host, "box");
+}
+
+#[test]
+fn a_file_that_says_nothing_is_all_default() {
+    for text in [
+        "",
+        "\n",
+        "# pool:\n",
+        "---\n",
+        "{}",
+        "pool:\ndispatcher:\n  models:\nagent:\ntmux:\n",
+        "\u{feff}# bom\n",
+    ] {
+        let home = Home::with(text);
+        let config = home.load();
+        assert_eq!(config.pool, Pool::default(), "{text:?}");
+        assert_eq!(config.agent, Agent::default(), "{text:?}");
+        assert_eq!(config.tmux, ["tmux"], "{text:?}");
+        assert!(config.file.is_some());
+    }
+}
+
+/// Files, each with the sentence that it gets after `HOME/.config/ccl/config.yaml:`.
+const BAD: &str = r#"
+pol: {}
+→ 1:1: unknown key `pol`; did you mean `pool`?
+
+dispatcher:
+  cooldwon: 5m
+→ 2:3: dispatcher: unknown key `cooldwon`; did you mean `cooldown`?
+
+pool:
+  autonomous: {size: 3}
+→ 2:16: pool.autonomous: unknown key `size`; there are: prefix, start_index, max, create
+
+agent: {kind: claude}
+agent: {}
+→ 1:1: there is more than one `agent`
+
+pool: {dedicated: [{session: a, project: /a, x: 1}]}
+→ 1:46: pool.dedicated[0]: unknown key `x`; there are: session, project
+
+pool:
+  dedicated:
+    - session: a
+→ 3:7: pool.dedicated[0]: there is no `project`
+
+routing: {auto: {hgih: gpu}}
+→ 1:18: routing.auto: unknown key `hgih`; did you mean `high`?
+
+- a
+→ 1:1: invalid type: sequence, expected keys and values
+
+pool: 3
+→ 1:7: pool: invalid type: integer `3`, expected keys and values
+
+pool: [
+→ 1:7: pool: invalid type: sequence, expected keys and values
+
+a: b: c
+→ 1:1: unknown key `a`; there are: pool, dispatcher, agent, routing, secutools, tmux, state_dir, host
+
+host: a
+---
+host: b
+→  there is more than one YAML document
+
+host: *a
+→ 1:7: unknown anchor
+
+pool: {autonomous: {prefix: ''}}
+→ 1:29: pool.autonomous.prefix: is empty; tmux sessions need a name, such as ccl-auto-
+
+pool: {autonomous: {prefix: a.b}}
+→ 1:29: pool.autonomous.prefix: `a.b` cannot start the name of a tmux session here; use letters, digits, - and _, with no - in front
+
+pool: {autonomous: {prefix: 'a:b'}}
+→ 1:29: pool.autonomous.prefix: `a:b` cannot start the name of a tmux session here; use letters, digits, - and _, with no - in front
+
+pool: {autonomous: {prefix: -x}}
+→ 1:29: pool.autonomous.prefix: `-x` cannot start the name of a tmux session here; use letters, digits, - and _, with no - in front
+
+pool: {autonomous: {prefix: '#{host}'}}
+→ 1:29: pool.autonomous.prefix: `#{host}` cannot start the name of a tmux session here; use letters, digits, - and _, with no - in front
+
+pool: {autonomous: {prefix: "a\eb"}}
+→ 1:29: pool.autonomous.prefix: `ab` cannot start the name of a tmux session here; use letters, digits, - and _, with no - in front
+
+pool: {autonomous: {max: 257}}
+→ 1:26: pool.autonomous.max: `257` is not a whole number from 0 to 256
+
+pool: {autonomous: {max: -1}}
+→ 1:26: pool.autonomous.max: `-1` is not a whole number from 0 to 256
+
+pool: {autonomous: {max: many}}
+→ 1:26: pool.autonomous.max: `many` is not a whole number from 0 to 256
+
+pool: {autonomous: {max: [1]}}
+→ 1:26: pool.autonomous.max: invalid type: sequence, expected a single value
+
+pool: {autonomous: {start_index: 10000}}
+→ 1:34: pool.autonomous.start_index: `10000` is not a whole number from 0 to 9999
+
+pool: {autonomous: {create: yes}}
+→ 1:29: pool.autonomous.create: `yes` is neither true nor false
+
+pool:
+  dedicated: [{session: ccl-auto-3, project: /a}]
+→ 2:3: pool: dedicated[0].session: `ccl-auto-3` is one of the pool's own sessions, and those are typed into; rename it or change autonomous.prefix
+
+pool: {dedicated: [{session: '', project: /a}]}
+→ 1:30: pool.dedicated[0].session: is empty
+
+pool: {dedicated: [{session: a, project: ~bob/x}]}
+→ 1:42: pool.dedicated[0].project: `~bob/x`: only your own home can be written as ~; give the full path
+
+pool: {shared_projects_dir: }
+→ 1:29: pool.shared_projects_dir: is empty
+
+dispatcher:
+  prompt_timeout: 30
+→ 2:19: dispatcher.prompt_timeout: `30` is not a duration; write it as 30s, 5m or 2h
+
+dispatcher: {prompt_timeout: 0s}
+→ 1:30: dispatcher.prompt_timeout: `0s` is out of range; it must lie between 1s and 1h
+
+dispatcher: {prompt_timeout: 61m}
+→ 1:30: dispatcher.prompt_timeout: `61m` is out of range; it must lie between 1s and 1h
+
+dispatcher: {cooldown: -5m}
+→ 1:24: dispatcher.cooldown: `-5m` is not a duration; write it as 30s, 5m or 2h
+
+dispatcher: {cooldown: 1h 30m}
+→ 1:24: dispatcher.cooldown: `1h 30m` is not a duration; write it as 30s, 5m or 2h
+
+dispatcher: {cooldown: 8d}
+→ 1:24: dispatcher.cooldown: `8d` is not a duration; write it as 30s, 5m or 2h
+
+dispatcher: {cooldown: 169h}
+→ 1:24: dispatcher.cooldown: `169h` is out of range; it must lie between 0s and 168h
+
+dispatcher: {cooldown: 99999999999999999999h}
+→ 1:24: dispatcher.cooldown: `99999999999999999999h` is not a duration; write it as 30s, 5m or 2h
+
+dispatcher: {cooldown: 9999999999999999999h}
+→ 1:24: dispatcher.cooldown: `9999999999999999999h` is not a duration; write it as 30s, 5m or 2h
+
+dispatcher: {cooldown: 5µ}
+→ 1:24: dispatcher.cooldown: `5µ` is not a duration; write it as 30s, 5m or 2h
+
+dispatcher: {stale_after: 59s}
+→ 1:27: dispatcher.stale_after: `59s` is out of range; it must lie between 1m and 8760h
+
+dispatcher: {max_attempts: 0}
+→ 1:28: dispatcher.max_attempts: `0` is not a whole number from 1 to 100
+
+dispatcher: {models: {critical: ''}}
+→ 1:33: dispatcher.models.critical: is empty; name a model, such as sonnet
+
+dispatcher: {models: {default: --help}}
+→ 1:32: dispatcher.models.default: `--help` is not the name of a model
+
+dispatcher: {models: {default: 'a b'}}
+→ 1:32: dispatcher.models.default: `a b` is not the name of a model
+
+dispatcher: {message: 'do it'}
+→ 1:23: dispatcher.message: has no {body}; the agent would not see the task
+
+dispatcher: {message: '{body} of {title}'}
+→ 1:23: dispatcher.message: unknown placeholder {title}; there are {task} and {body}
+
+dispatcher: {message: "{body}\e[201~"}
+→ 1:23: dispatcher.message: has the control character \u{1b}
+
+agent: {kind: codex}
+→ 1:15: agent.kind: unknown word `codex`; there are: claude, command
+
+agent: {kind: comand, command: [x]}
+→ 1:15: agent.kind: unknown word `comand`; did you mean `command`?
+
+agent:
+  kind: command
+→ 2:3: agent: kind: command needs a command of its own, one that takes a prompt and exits, such as [claude, -p]
+
+agent: {command: claude}
+→ 1:18: agent.command: invalid type: string "claude", expected a list of a program and its arguments, such as [claude, --verbose]
+
+agent: {command: []}
+→ 1:18: agent.command: the list is empty; it must start with a program
+
+agent: {command: ['']}
+→ 1:18: agent.command: the program's name is empty
+
+agent: {command: [a, "b\nc"]}
+→ 1:22: agent.command[1]: has the control character \n
+
+agent: {delivery: mail}
+→ 1:19: agent.delivery: unknown word `mail`; there are: argument, paste
+
+agent: {hooks: 1}
+→ 1:16: agent.hooks: `1` is neither true nor false
+
+routing: {auto: {low: gpt}}
+→ 1:23: routing.auto.low: unknown word `gpt`; did you mean `gpu`?
+
+secutools: {url: s.example}
+→ 1:18: secutools.url: is not an address such as https://secutools.example
+
+secutools: {url: 'http://s.example'}
+→ 1:18: secutools.url: would send the API key unencrypted; use https (http is for loopback addresses)
+
+secutools: {url: 'https://me:pw@s.example'}
+→ 1:18: secutools.url: has a name or a password in it; take it out and use secutools.api_key_file
+
+secutools: {url: 'https://s.example/?a=b'}
+→ 1:18: secutools.url: has a query or a fragment; give the address only
+
+secutools: {url: 'ftp://s.example'}
+→ 1:18: secutools.url: is not an address such as https://secutools.example
+
+secutools: {url: 'https://s.example/a b'}
+→ 1:18: secutools.url: is not an address such as https://secutools.example
+
+tmux: {command: [tmux, {a: b}]}
+→ 1:24: tmux.command[1]: invalid type: map, expected a single value
+
+state_dir: ''
+→ 1:12: state_dir: is empty
+
+state_dir: "a\nb"
+→ 1:12: state_dir: has the control character \n
+
+host: ''
+→ 1:7: host: is empty
+
+dispatcher: 5m
+→ 1:13: dispatcher: invalid type: string "5m", expected keys and values
+
+pool: {dedicated: [main]}
+→ 1:20: pool.dedicated[0]: invalid type: string "main", expected a session and its project
+
+secutools: {url: 'https://s.example:99999'}
+→ 1:18: secutools.url: is not an address such as https://secutools.example
+
+secutools: {url: 'https://:443'}
+→ 1:18: secutools.url: is not an address such as https://secutools.example
+
+secutools: {url: 'http://localhost.s.example'}
+→ 1:18: secutools.url: would send the API key unencrypted; use https (http is for loopback addresses)
+"#;
+
+#[test]
+fn every_bad_key_and_value_gets_its_sentence() {
+    for block in BAD.trim().split("\n\n") {
+        let (text, sentence) = block.split_once("\n→ ").unwrap();
+        assert_eq!(
+            Home::with(text).complaint(),
+            format!("HOME/.config/ccl/config.yaml:{sentence}"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,64 @@
+//! Whether a file is open for writing somewhere.
+//!
+//! A read lease (`fcntl(F_SETLEASE)`) would tell at once, but no safe binding
+//! of it exists; `/proc/PID/fd` tells the same for every process that may be
+//! looked into, with a few milliseconds' work.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Write access for group or others: writers of another user are possible.
+const SHARED_WRITE: u32 = 0o022;
+
+/// Whether some process has the file open for writing; `None` where such a
+/// process could be one that we may not look into.
+pub fn is_open_for_writing(file: &Metadata) -> Option<bool> {
+    let user = rustix::process::geteuid();
+    let sees_all =
+        user.is_root() || (file.uid() == user.as_raw() && file.mode() & SHARED_WRITE == 0);
+    let found = super::all_processes().any(|pid| has_open(&super::proc_path(pid, ""), file));
+    (found || sees_all).then_some(found)
+}
+
+fn has_open(process: &Path, file: &Metadata) -> bool {
+    let Ok(descriptors) = fs::read_dir(process.join("fd")) else {
+        return false;
+    };
+    descriptors.flatten().any(|entry| {
+        fs::metadata(entry.path())
+            .is_ok_and(|open| (open.dev(), open.ino()) == (file.dev(), file.ino()))
+            && is_writable(&process.join("fdinfo").join(entry.file_name()))
+    })
+}
+
+/// Reads the `flags:` line, octal as `open(2)` has them.
+fn is_writable(fdinfo: &Path) -> bool {
+    const ACCESS_MODE: u32 = 0o3;
+    fs::read_to_string(fdinfo).is_ok_and(|text| {
+        text.lines()
+            .find_map(|line| line.strip_prefix("flags:"))
+            .and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok())
+            .is_some_and(|flags| flags & ACCESS_MODE != 0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{File, OpenOptions};
+
+    #[test]
+    fn a_writer_is_seen_and_a_reader_is_none() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.into_temp_path();
+        let open = || is_open_for_writing(&fs::metadata(&path).unwrap());
+        assert_eq!(open(), Some(false));
+        let reader = File::open(&path).unwrap();
+        assert_eq!(open(), Some(false));
+        let writer = OpenOptions::new().append(true).open(&path).unwrap();
+        assert_eq!(open(), Some(true));
+        drop((reader, writer));
+        assert_eq!(open(), Some(false));
+    }
+}

@@ -1,0 +1,202 @@
+//! A claimed task: the only thing that can be launched, and the steps by which
+//! it is given back or filed.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::inbox::{self, Held, Seen};
+use super::{Folder, Name, Project};
+use crate::durable;
+use crate::marker::{self, Phase};
+use crate::task::{self, Ending, Outcome};
+
+/// A task that this run has: `T.md.dispatched`, with the claim beside it.
+#[derive(Debug)]
+pub struct Claim {
+    project: Project,
+    name: Name,
+    marker: marker::Claim,
+}
+
+/// What lies where a session's marker points.
+#[derive(Debug)]
+pub enum Found {
+    /// No claim of this run: the session's marker is void.
+    Nothing,
+    /// The claim, but the task is not at work under it: it never was, or the
+    /// agent or a person moved it.
+    TaskGone(Claim),
+    /// The task is at work. The outcome is there if it was noted already and
+    /// the file only has to be placed.
+    AtWork(Claim, Option<Outcome>),
+}
+
+impl Project {
+    /// Claims a waiting task, if it is still the file that was `seen` and
+    /// nobody else has one of its name.
+    pub fn claim(
+        &self,
+        name: &Name,
+        seen: &Seen,
+        marker: marker::Claim,
+    ) -> Result<Result<Claim, Held>> {
+        let _lock = self.lock()?;
+        let (waiting, dispatched) = (self.waiting_path(name), self.dispatched_path(name));
+        if !seen.is_still(&waiting) {
+            return Ok(Err(Held::Gone));
+        }
+        if self.is_active(name.as_str(), &waiting) {
+            return Ok(Err(Held::NameActive));
+        }
+        let claim = Claim {
+            project: self.clone(),
+            name: name.clone(),
+            marker,
+        };
+        claim.write()?;
+        durable::rename_noreplace(&waiting, &dispatched).with_context(|| {
+            format!(
+                "cannot rename {} to {}",
+                waiting.display(),
+                dispatched.display()
+            )
+        })?;
+        durable::sync_dir(&self.folder(Folder::Inbox))?;
+        // Who opened the file just before it was renamed still writes to it.
+        if claim.is_being_written()? {
+            claim.put_back()?;
+            return Ok(Err(Held::BeingWritten));
+        }
+        Ok(Ok(claim))
+    }
+
+    /// Looks for the claim of `run` on `name`. An unreadable claim is an error,
+    /// and nothing is done about its task.
+    pub fn find_claim(&self, name: &Name, run: Uuid, owner: Uuid) -> Result<Found> {
+        let found: Option<marker::Claim> = marker::read(&self.claim_path(name))?;
+        let Some(marker) = found.filter(|claim| claim.run == run && claim.owner == owner) else {
+            return Ok(Found::Nothing);
+        };
+        let claim = Claim {
+            project: self.clone(),
+            name: name.clone(),
+            marker,
+        };
+        let dispatched = self.dispatched_path(name);
+        if dispatched.symlink_metadata().is_err() {
+            return Ok(Found::TaskGone(claim));
+        }
+        let outcome = claim
+            .ending()?
+            .filter(|ending| ending.run == run)
+            .map(|ending| ending.outcome);
+        Ok(Found::AtWork(claim, outcome))
+    }
+}
+
+impl Claim {
+    /// What is known of this run.
+    pub fn marker(&self) -> &marker::Claim {
+        &self.marker
+    }
+
+    /// The project's queue.
+    pub fn project(&self) -> &Project {
+        &self.project
+    }
+
+    /// The task's name in the inbox.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// Notes how far the task has come.
+    pub fn advance(&mut self, phase: Phase, now: Timestamp) -> Result<()> {
+        self.marker.phase = phase;
+        self.marker.stamp.at = now;
+        self.write()
+    }
+
+    /// Notes that the agent has a new conversation after all.
+    pub fn converse(&mut self, session: Uuid, now: Timestamp) -> Result<()> {
+        self.marker.agent.session = Some(session);
+        self.marker.agent.transcript_from = 0;
+        self.marker.stamp.at = now;
+        self.write()
+    }
+
+    /// Gives the task back as it is: nothing was started, no attempt counts.
+    pub fn release(&self) -> Result<Option<PathBuf>> {
+        let _lock = self.project.lock()?;
+        self.put_back()
+    }
+
+    /// Writes the outcome into the task, with its result and footer, and then
+    /// moves it where the outcome says. `None` if it has left the inbox
+    /// meanwhile; the claim is removed all the same.
+    pub fn finish(
+        &self,
+        ending: &Ending,
+        result: Option<&str>,
+        footer: Option<&str>,
+    ) -> Result<Option<PathBuf>> {
+        let _lock = self.project.lock()?;
+        let dispatched = self.project.dispatched_path(&self.name);
+        if dispatched.symlink_metadata().is_err() {
+            return self.forget().map(|()| None);
+        }
+        let noted = self.ending()?.is_some_and(|old| old.run == ending.run)
+            || inbox::note(&dispatched, ending, result, footer)?;
+        let placed = self.place(Folder::from(ending.outcome))?;
+        if let (false, Some(path)) = (noted, &placed) {
+            inbox::note_beside(path, ending, result)?;
+        }
+        Ok(placed)
+    }
+
+    /// Moves a task whose outcome was noted before, by a pass that died.
+    pub fn file(&self, outcome: Outcome) -> Result<Option<PathBuf>> {
+        let _lock = self.project.lock()?;
+        self.place(Folder::from(outcome))
+    }
+
+    /// Removes the claim of a task that is not there any more.
+    pub fn forget(&self) -> Result<()> {
+        durable::remove(&self.project.claim_path(&self.name)).map(drop)
+    }
+
+    fn put_back(&self) -> Result<Option<PathBuf>> {
+        self.place(Folder::Inbox)
+    }
+
+    fn place(&self, folder: Folder) -> Result<Option<PathBuf>> {
+        let dispatched = self.project.dispatched_path(&self.name);
+        let placed = if dispatched.symlink_metadata().is_ok() {
+            Some(self.project.place(&dispatched, folder, &self.name)?)
+        } else {
+            None
+        };
+        self.forget()?;
+        Ok(placed)
+    }
+
+    fn ending(&self) -> Result<Option<Ending>> {
+        let dispatched = self.project.dispatched_path(&self.name);
+        Ok(inbox::read_text(&dispatched)?.and_then(|text| task::split(&text).read_ending()))
+    }
+
+    fn is_being_written(&self) -> Result<bool> {
+        let dispatched = self.project.dispatched_path(&self.name);
+        let metadata = dispatched
+            .symlink_metadata()
+            .with_context(|| format!("cannot look at {}", dispatched.display()))?;
+        Ok(inbox::is_being_written(&metadata))
+    }
+
+    fn write(&self) -> Result<()> {
+        marker::write(&self.project.claim_path(&self.name), &self.marker)
+    }
+}

@@ -1,0 +1,361 @@
+//! What lies in an inbox, and reading one task of it safely.
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use rustix::fs::{Mode, OFlags};
+
+use super::{Folder, Name, Project};
+use crate::durable;
+use crate::process;
+use crate::task::{self, Ending, Priority, Unfit};
+
+/// A file whose writers cannot be seen counts as finished after this time.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// So many bytes of a task are read for its priority; nearly every header fits.
+const HEAD: usize = 4 << 10;
+
+/// A file that has grown past this while an agent had it takes no ending line.
+const MAX_NOTED: u64 = 8 << 20;
+
+/// The names in one inbox, as one walk found them.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    /// Regular files `*.md` that nobody has, in no order.
+    pub waiting: Vec<OsString>,
+    /// Tasks that a session of this or another pool has.
+    pub dispatched: Vec<OsString>,
+    /// Tasks that were given to secutools.
+    pub delegated: Vec<OsString>,
+    /// Files that wait but are not touched.
+    pub held: Vec<(OsString, Held)>,
+}
+
+/// Why a file in the inbox is left where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// The name is not UTF-8.
+    NameNotText,
+    /// The name has control characters.
+    NameWithControls,
+    /// The name has more than 200 bytes.
+    NameTooLong,
+    /// A link, a directory, a FIFO, a device.
+    NotRegular,
+    /// The file has a second name somewhere.
+    SecondLink,
+    /// Somebody has it open for writing, or changed it a moment ago.
+    BeingWritten,
+    /// A task of this name is at work.
+    NameActive,
+    /// It is not there any more, or is another file by now.
+    Gone,
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::NameNotText => "its name is not UTF-8: rename it",
+            Self::NameWithControls => "its name has control characters: rename it",
+            Self::NameTooLong => "its name has more than 200 bytes: shorten it",
+            Self::NotRegular => {
+                "it is not a regular file (links are not followed): put the file itself here"
+            }
+            Self::SecondLink => {
+                "it has more than one hard link: copy it, so that nothing else can change it"
+            }
+            Self::BeingWritten => "it is still being written: it is taken once it is closed",
+            Self::NameActive => {
+                "a task of this name is at work: it waits for that to end, or rename it"
+            }
+            Self::Gone => "it has just left the inbox, or was replaced",
+        })
+    }
+}
+
+/// Which file was looked at, so that another one of its name is noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    device: u64,
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+}
+
+impl Seen {
+    fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            changed: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
+
+    /// Whether it has more bytes than a task may have.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.size > (task::MAX_BYTES + task::MAX_ENDING_BYTES) as u64
+    }
+
+    /// Whether `path` is that file, unchanged.
+    pub fn is_still(&self, path: &Path) -> bool {
+        fs::symlink_metadata(path).is_ok_and(|metadata| Self::of(&metadata) == *self)
+    }
+}
+
+/// A task that was read: its text, or why no agent can work on it.
+#[derive(Debug)]
+pub struct Opened {
+    /// The file that was read.
+    pub seen: Seen,
+    /// All of its text.
+    pub text: Result<String, Unfit>,
+}
+
+impl Project {
+    /// Lists the inbox; `None` where the project has none. One walk, and no
+    /// look at any file.
+    pub fn list(&self) -> Result<Option<Inbox>> {
+        let directory = self.folder(Folder::Inbox);
+        let entries = match fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", directory.display()));
+            }
+        };
+        let mut inbox = Inbox::default();
+        for entry in entries {
+            let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;
+            inbox.add(entry.file_name(), || {
+                entry.file_type().is_ok_and(|kind| kind.is_file())
+            });
+        }
+        inbox.separate_active();
+        Ok(Some(inbox))
+    }
+
+    /// The priority of each task that waits, from the first bytes of its file;
+    /// one that cannot be read counts as ordinary, and is told when its turn
+    /// comes. The reading is shared by all cores.
+    pub fn priorities(&self, names: &[OsString]) -> Vec<(Priority, OsString)> {
+        const WORTH_A_THREAD: usize = 256;
+        let directory = self.folder(Folder::Inbox);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(inbox) = rustix::fs::open(&directory, flags, Mode::empty()) else {
+            return Vec::new();
+        };
+        let read = |names: &[OsString]| -> Vec<(Priority, OsString)> {
+            let mut buffer = vec![0; HEAD];
+            names
+                .iter()
+                .map(|name| (priority(&inbox, name, &mut buffer), name.clone()))
+                .collect()
+        };
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let share = names.len().div_ceil(cores).max(WORTH_A_THREAD);
+        if share >= names.len() {
+            return read(names);
+        }
+        thread::scope(|scope| {
+            let readers: Vec<_> = names
+                .chunks(share)
+                .map(|chunk| scope.spawn(|| read(chunk)))
+                .collect();
+            readers
+                .into_iter()
+                .flat_map(|reader| {
+                    reader
+                        .join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                })
+                .collect()
+        })
+    }
+
+    /// Reads a waiting task whole: no link followed, no FIFO opened, nothing
+    /// taken that somebody is still writing.
+    pub fn open(&self, name: &Name) -> Result<Result<Opened, Held>> {
+        let path = self.waiting_path(name);
+        match read_regular(&path)? {
+            Ok((metadata, bytes)) => {
+                if is_being_written(&metadata) {
+                    return Ok(Err(Held::BeingWritten));
+                }
+                Ok(Ok(Opened {
+                    seen: Seen::of(&metadata),
+                    text: task::text_of(&bytes).map(str::to_owned),
+                }))
+            }
+            Err(held) => Ok(Err(held)),
+        }
+    }
+}
+
+impl Inbox {
+    fn add(&mut self, name: OsString, is_file: impl FnOnce() -> bool) {
+        let bytes = name.as_bytes();
+        if bytes.starts_with(b".") {
+            return;
+        }
+        if bytes.ends_with(b".md") {
+            if is_file() {
+                self.waiting.push(name);
+            } else {
+                self.held.push((name, Held::NotRegular));
+            }
+        } else if let Some(task) = bytes.strip_suffix(b".dispatched") {
+            if task.ends_with(b".md") {
+                self.dispatched.push(OsStr::from_bytes(task).to_owned());
+            }
+        } else if let Some(task) = bytes.strip_suffix(b".delegated")
+            && task.ends_with(b".md")
+        {
+            self.delegated.push(OsStr::from_bytes(task).to_owned());
+        }
+    }
+
+    fn separate_active(&mut self) {
+        let dispatched: HashSet<&OsString> = self.dispatched.iter().collect();
+        let delegated: HashSet<&OsString> = self.delegated.iter().collect();
+        let held = &mut self.held;
+        self.waiting.retain(|name| {
+            if dispatched.contains(name) {
+                held.push((name.clone(), Held::NameActive));
+                return false;
+            }
+            if delegated.contains(name) {
+                return false;
+            }
+            match Name::new(name) {
+                Ok(_) => true,
+                Err(reason) => {
+                    held.push((name.clone(), reason));
+                    false
+                }
+            }
+        });
+    }
+}
+
+/// One file's priority, with one read where its header fits into the buffer.
+fn priority(inbox: &OwnedFd, name: &OsStr, buffer: &mut Vec<u8>) -> Priority {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::openat(inbox, name, flags, Mode::empty()) else {
+        return Priority::Default;
+    };
+    let Ok(length) = rustix::io::read(&file, &mut buffer[..HEAD]) else {
+        return Priority::Default;
+    };
+    if let Some(priority) = task::priority_of(&buffer[..length]) {
+        return priority;
+    }
+    let mut bytes = buffer[..length].to_vec();
+    let rest = File::from(file).take(task::MAX_BYTES as u64);
+    match { rest }.read_to_end(&mut bytes) {
+        Ok(_) => task::parse(&String::from_utf8_lossy(&bytes)).priority,
+        Err(_) => Priority::Default,
+    }
+}
+
+/// The contents of a regular file with one name, up to one byte more than a
+/// task may have; it is opened without following a link or waiting for a FIFO.
+pub(super) fn read_regular(path: &Path) -> Result<Result<(fs::Metadata, Vec<u8>), Held>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(descriptor) => File::from(descriptor),
+        Err(rustix::io::Errno::NOENT) => return Ok(Err(Held::Gone)),
+        Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => return Ok(Err(Held::NotRegular)),
+        Err(error) => {
+            return Err(io::Error::from(error))
+                .with_context(|| format!("cannot open {}", path.display()));
+        }
+    };
+    let metadata = file
+        .metadata()
+        .with_context(|| format!("cannot look at {}", path.display()))?;
+    if !metadata.is_file() {
+        return Ok(Err(Held::NotRegular));
+    }
+    if metadata.nlink() > 1 {
+        return Ok(Err(Held::SecondLink));
+    }
+    let mut bytes = Vec::new();
+    file.take((task::MAX_BYTES + task::MAX_ENDING_BYTES) as u64 + 1)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Ok((metadata, bytes)))
+}
+
+/// Whether somebody may still be writing the file. The processes that have it
+/// open are looked at where they can be seen, which is the case for a file of
+/// our own user and for root; else it has to have rested for a second.
+pub(super) fn is_being_written(metadata: &fs::Metadata) -> bool {
+    match process::is_open_for_writing(metadata) {
+        Some(open) => open,
+        None => metadata.modified().is_ok_and(|modified| {
+            SystemTime::now()
+                .duration_since(modified)
+                .is_ok_and(|age| age < SETTLED)
+        }),
+    }
+}
+
+/// Writes `ending` into the task at `path`, as its last line; false if the file
+/// is not text that could take it: its bytes are left untouched.
+pub(super) fn note(
+    path: &Path,
+    ending: &Ending,
+    result: Option<&str>,
+    footer: Option<&str>,
+) -> Result<bool> {
+    let Some(text) = read_text(path)? else {
+        return Ok(false);
+    };
+    let noted = task::with_ending(&text, ending, result, footer);
+    durable::rewrite(path, noted.as_bytes())?;
+    Ok(true)
+}
+
+/// Writes `ending` into `T.md.reason`, beside a task that cannot take it.
+pub(super) fn note_beside(path: &Path, ending: &Ending, result: Option<&str>) -> Result<()> {
+    let noted = task::with_ending("", ending, result, None);
+    durable::write(&reason_path(path), noted.as_bytes(), durable::SHARED)
+}
+
+/// The text of a regular file of ours; `None` if it is something else.
+pub(super) fn read_text(path: &Path) -> Result<Option<String>> {
+    let metadata =
+        fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
+    if !metadata.is_file() || metadata.len() > MAX_NOTED {
+        return Ok(None);
+    }
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(String::from_utf8(bytes)
+        .ok()
+        .filter(|text| !text.contains('\0')))
+}
+
+fn reason_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".reason");
+    PathBuf::from(name)
+}

@@ -1,0 +1,245 @@
+//! A project's queue: its inbox, and the steps by which a task changes hands.
+//!
+//! Every state is a name on disk, and every step is one rename that does not
+//! overwrite (DESIGN section 2):
+//!
+//! ```text
+//! inbox/T.md                    waiting
+//!   | claim: write .T.md.claim, rename                 (under .lock)
+//! inbox/T.md.dispatched         at work; the claim says for whom
+//!   | note: rewrite the task with its ending line
+//!   | place: rename, then remove the claim             (under .lock)
+//! inbox/T.md, done/T.md, failed/T.md
+//! ```
+//!
+//! Recovery follows from the names: a claim whose task still waits, or is gone,
+//! is void; a task whose ending line names the claim's run only has to be
+//! placed; every other claimed task is what its phase says.
+
+mod claim;
+mod inbox;
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+pub use claim::{Claim, Found};
+pub use inbox::{Held, Inbox, Opened, Seen};
+
+use crate::durable;
+use crate::lock::{self, Lock};
+use crate::task::{Ending, Outcome};
+
+/// The directory that makes a directory a project.
+pub const QUEUE: &str = ".agent-queue";
+
+/// A task's name has at most this many bytes; with `.dispatched` and ours around
+/// it, it stays under what file systems allow.
+const MAX_NAME: usize = 200;
+
+/// The name of a task's file in the inbox, `T.md`: text without control
+/// characters, at most 200 bytes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(String);
+
+impl Name {
+    /// The name, or why a file of this name is never a task of ours.
+    pub fn new(name: &std::ffi::OsStr) -> Result<Self, Held> {
+        let text = name.to_str().ok_or(Held::NameNotText)?;
+        if text.chars().any(char::is_control) {
+            Err(Held::NameWithControls)
+        } else if text.len() > MAX_NAME {
+            Err(Held::NameTooLong)
+        } else {
+            Ok(Self(text.to_owned()))
+        }
+    }
+
+    /// The name of a claimed task, as a marker has it.
+    pub fn from_marker(name: &str) -> Option<Self> {
+        let plain = name.ends_with(".md") && !name.starts_with('.') && !name.contains('/');
+        Self::new(name.as_ref()).ok().filter(|_| plain)
+    }
+
+    /// `T.md`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The `number`th name to try where this one is taken: `T.md`, `T.2.md` …
+    fn numbered(&self, number: u32) -> String {
+        match (number, self.0.strip_suffix(".md")) {
+            (0 | 1, _) | (_, None) => self.0.clone(),
+            (_, Some(stem)) => format!("{stem}.{number}.md"),
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+/// Where a task goes when it leaves the hands of an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Folder {
+    /// Back to wait.
+    Inbox,
+    /// Finished.
+    Done,
+    /// Given up.
+    Failed,
+}
+
+impl From<Outcome> for Folder {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Released => Self::Inbox,
+            Outcome::Done => Self::Done,
+            Outcome::Failed => Self::Failed,
+        }
+    }
+}
+
+/// A directory with an `.agent-queue/`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Project {
+    path: PathBuf,
+}
+
+impl Project {
+    /// The project in `path`, which need not have a queue.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// The project's directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it has a queue.
+    pub fn exists(&self) -> bool {
+        self.path.join(QUEUE).is_dir()
+    }
+
+    /// The directory of one state.
+    pub fn folder(&self, folder: Folder) -> PathBuf {
+        self.path.join(QUEUE).join(match folder {
+            Folder::Inbox => "inbox",
+            Folder::Done => "done",
+            Folder::Failed => "failed",
+        })
+    }
+
+    /// `inbox/T.md`.
+    pub fn waiting_path(&self, name: &Name) -> PathBuf {
+        self.folder(Folder::Inbox).join(name.as_str())
+    }
+
+    /// `inbox/T.md.dispatched`.
+    pub fn dispatched_path(&self, name: &Name) -> PathBuf {
+        self.beside(name.as_str(), "dispatched")
+    }
+
+    /// `inbox/T.md.delegated`.
+    pub fn delegated_path(&self, name: &Name) -> PathBuf {
+        self.beside(name.as_str(), "delegated")
+    }
+
+    /// `inbox/.T.md.claim`.
+    pub fn claim_path(&self, name: &Name) -> PathBuf {
+        self.folder(Folder::Inbox).join(format!(".{name}.claim"))
+    }
+
+    fn beside(&self, name: &str, suffix: &str) -> PathBuf {
+        self.folder(Folder::Inbox).join(format!("{name}.{suffix}"))
+    }
+
+    /// Takes the lock under which tasks change hands; held only for a moment.
+    pub fn lock(&self) -> Result<Lock> {
+        lock::exclusive(&self.path.join(QUEUE).join(".lock"))
+    }
+
+    /// Files a waiting task that no agent can work on, with its reason: in its
+    /// ending line where the file is text, else in `T.md.reason` beside it.
+    /// `None` if the file is not the one that was `seen` any more.
+    pub fn reject(&self, name: &Name, seen: &Seen, ending: &Ending) -> Result<Option<PathBuf>> {
+        let _lock = self.lock()?;
+        let waiting = self.waiting_path(name);
+        if !seen.is_still(&waiting) || self.delegated_path(name).exists() {
+            return Ok(None);
+        }
+        let placed = self.place(&waiting, Folder::Failed, name)?;
+        if seen.is_too_large() || !inbox::note(&placed, ending, None, None)? {
+            inbox::note_beside(&placed, ending, None)?;
+        }
+        Ok(Some(placed))
+    }
+
+    /// Moves `from` into `folder` under the first free name; both directories
+    /// are synced. The caller holds the lock.
+    fn place(&self, from: &Path, folder: Folder, name: &Name) -> Result<PathBuf> {
+        let directory = self.make_folder(folder)?;
+        for number in 1..u32::MAX {
+            let candidate = name.numbered(number);
+            if folder == Folder::Inbox && self.is_active(&candidate, from) {
+                continue;
+            }
+            let to = directory.join(&candidate);
+            match durable::rename_noreplace(from, &to) {
+                Ok(()) => {
+                    durable::sync_dir(&directory)?;
+                    if folder != Folder::Inbox {
+                        durable::sync_dir(&self.folder(Folder::Inbox))?;
+                    }
+                    return Ok(to);
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    return Err(error).with_context(|| {
+                        format!("cannot rename {} to {}", from.display(), to.display())
+                    });
+                }
+            }
+        }
+        bail!("no free name for {name} in {}", directory.display())
+    }
+
+    /// Writes a new file under the first free name in `folder`; synced. The
+    /// caller holds the lock.
+    pub fn put(&self, folder: Folder, name: &Name, text: &str) -> Result<PathBuf> {
+        let directory = self.make_folder(folder)?;
+        for number in 1..u32::MAX {
+            let to = directory.join(name.numbered(number));
+            if durable::create(&to, text.as_bytes(), durable::SHARED)? {
+                return Ok(to);
+            }
+        }
+        bail!("no free name for {name} in {}", directory.display())
+    }
+
+    /// Whether a task of this name is at work, other than the one in `from`.
+    fn is_active(&self, name: &str, from: &Path) -> bool {
+        ["dispatched", "delegated"].iter().any(|suffix| {
+            let path = self.beside(name, suffix);
+            path != from && path.symlink_metadata().is_ok()
+        })
+    }
+
+    fn make_folder(&self, folder: Folder) -> Result<PathBuf> {
+        let directory = self.folder(folder);
+        match fs::create_dir(&directory) {
+            Ok(()) => durable::sync_dir(&self.path.join(QUEUE))?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot make {}", directory.display()));
+            }
+        }
+        Ok(directory)
+    }
+}

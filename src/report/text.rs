@@ -1,0 +1,265 @@
+//! Reports for people: lines and tables that fit 80 columns. Text from elsewhere is printed with control characters
+//! escaped.
+
+use super::table::{Row, table};
+use super::{
+    Decision, Event, EventKind, Job, JobRow, Pass, ProjectRow, SessionRow, SessionState, Status,
+    TaskRow, TaskState, path_text,
+};
+use crate::log::escape;
+use crate::money::Cost;
+use jiff::Timestamp;
+use serde::Serialize;
+use std::path::Path;
+
+/// One line for each event.
+pub(super) fn pass(pass: &Pass) -> String {
+    pass.events.iter().map(event).collect()
+}
+
+/// `dispatched  fix-login.md  → ccl-auto-0 (opus)  /srv/app: reason`
+fn event(event: &Event) -> String {
+    let mut line = format!("{:<10}", word(&event.event));
+    let mut add = |text: &str| {
+        line.push_str("  ");
+        line.push_str(text);
+    };
+    if let Some(task) = &event.task {
+        add(&escape(task));
+    }
+    if let Some(place) = place(event) {
+        add(&place);
+    }
+    if let Some(project) = &event.project {
+        add(&shown(project));
+    }
+    if let Some(reason) = &event.reason {
+        line.push_str(": ");
+        line.push_str(&escape(reason));
+    }
+    line.trim_end().to_owned() + "\n"
+}
+
+/// Where an event's task is or goes: `→ ccl-auto-0 (opus)`, `→ gemini (job_1)`, `ccl-auto-0`.
+fn place(event: &Event) -> Option<String> {
+    let provider = event.provider.map(|provider| word(&provider));
+    let target = event.session.clone().or(provider)?;
+    let arrow = match event.event {
+        EventKind::Dispatched | EventKind::Delegated => "→ ",
+        _ => "",
+    };
+    let detail = event.job_id.as_ref().or(event.model.as_ref());
+    let detail = detail.map_or_else(String::new, |detail| format!(" ({detail})"));
+    Some(escape(&format!("{arrow}{target}{detail}")).into_owned())
+}
+
+/// A block for each file.
+pub(super) fn decisions(decisions: &[Decision]) -> String {
+    let blocks: Vec<String> = decisions.iter().map(decision).collect();
+    blocks.join("\n")
+}
+
+fn decision(decision: &Decision) -> String {
+    let provider = word(&decision.provider);
+    let place = match (decision.delegated, provider.as_str()) {
+        (true, _) => format!("{provider}, through secutools"),
+        (false, "claude-code") => provider,
+        (false, _) => format!("{provider}, but delegation is off: it runs here"),
+    };
+    let mut block = format!("{}\n", shown(&decision.task));
+    let mut row =
+        |key: &str, value: &str| block.push_str(&format!("  {key:<9} {}\n", escape(value)));
+    row("provider", &place);
+    row("rule", &decision.rule);
+    row("model", decision.model.as_deref().unwrap_or("-"));
+    row("priority", &word(&decision.priority));
+    for warning in &decision.warnings {
+        row("warning", warning);
+    }
+    block
+}
+
+/// Tables of sessions, projects and tasks, and what secutools has.
+pub(super) fn status(status: &Status, now: Timestamp) -> String {
+    let mut blocks = vec![
+        table(
+            ["SESSION", "STATE", "SINCE", "TASK", "PROJECT"],
+            status.sessions.iter().map(|row| session(row, now)),
+        ),
+        table(
+            [
+                "PROJECT",
+                "WAITING",
+                "DISPATCHED",
+                "DELEGATED",
+                "DONE",
+                "FAILED",
+            ],
+            status.projects.iter().map(project),
+        ),
+        table(
+            ["TASK", "PROJECT", "STATE", "PRIORITY", "SINCE", "WHERE"],
+            status.tasks.iter().map(|row| task(row, now)),
+        ),
+        table(
+            ["JOB", "TASK", "PROJECT", "PROVIDER", "PHASE", "SINCE"],
+            status.delegated.jobs.iter().map(|row| job_row(row, now)),
+        ),
+    ];
+    blocks.push(summary(status));
+    blocks.retain(|block| !block.is_empty());
+    blocks.join("\n")
+}
+
+fn session(row: &SessionRow, now: Timestamp) -> Row<5> {
+    let left = match (row.state, row.until) {
+        (SessionState::Cooldown, Some(until)) => format!("{} left", distance(now, until)),
+        _ => String::new(),
+    };
+    Row {
+        cells: [
+            row.name.clone(),
+            word(&row.state),
+            since(row.since, now),
+            row.task.clone().unwrap_or_default(),
+            row.project.as_deref().map(short).unwrap_or_default(),
+        ],
+        note: join(&left, row.reason.as_deref()),
+    }
+}
+
+fn project(row: &ProjectRow) -> Row<6> {
+    Row {
+        cells: [
+            path_text(&row.path),
+            row.waiting.to_string(),
+            row.dispatched.to_string(),
+            row.delegated.to_string(),
+            row.done.to_string(),
+            row.failed.to_string(),
+        ],
+        note: String::new(),
+    }
+}
+
+fn task(row: &TaskRow, now: Timestamp) -> Row<6> {
+    let state = match row.state {
+        TaskState::DelegatedToSecutools => "delegated".to_owned(),
+        state => word(&state),
+    };
+    let provider = row.provider.map(|provider| word(&provider));
+    Row {
+        cells: [
+            row.name.clone(),
+            short(&row.project),
+            state,
+            row.priority.map(|it| word(&it)).unwrap_or_default(),
+            since(row.since, now),
+            row.session.clone().or(provider).unwrap_or_default(),
+        ],
+        note: join(
+            if row.stale { "stale" } else { "" },
+            row.reason.as_deref().or(row.title.as_deref()),
+        ),
+    }
+}
+
+fn job_row(row: &JobRow, now: Timestamp) -> Row<6> {
+    Row {
+        cells: [
+            row.job_id.clone().unwrap_or_else(|| "-".to_owned()),
+            row.task.clone(),
+            short(&row.project),
+            row.provider.map(|it| word(&it)).unwrap_or_default(),
+            row.phase.clone(),
+            since(row.since, now),
+        ],
+        note: row.reason.clone().unwrap_or_default(),
+    }
+}
+
+/// The counters in one line.
+fn summary(status: &Status) -> String {
+    let delegated = &status.delegated;
+    let cost = match delegated.cost_24h.as_slice() {
+        [] => "cost unknown".to_owned(),
+        costs => costs.iter().map(cost).collect::<Vec<_>>().join(" + "),
+    };
+    let mut line = format!(
+        "{} at secutools; in 24 h: {} done, {} failed, {cost}",
+        delegated.active, delegated.done_24h, delegated.failed_24h
+    );
+    if status.stale > 0 {
+        line = format!("{} stale; {line}", status.stale);
+    }
+    line + "\n"
+}
+
+/// A job in a line or two, without its output.
+pub(super) fn job(job: &Job) -> String {
+    let mut lines = format!("{}  {}", escape(&job.id), escape(&job.status));
+    for part in [job.provider.clone(), job.cost.as_ref().map(cost)]
+        .into_iter()
+        .flatten()
+    {
+        lines.push_str("  ");
+        lines.push_str(&escape(&part));
+    }
+    lines.push('\n');
+    if let Some(error) = &job.error {
+        lines.push_str(&format!("error: {}\n", escape(error)));
+    }
+    lines
+}
+
+fn cost(cost: &Cost) -> String {
+    match &cost.currency {
+        Some(currency) => format!("{} {currency}", cost.amount),
+        None => cost.amount.clone(),
+    }
+}
+
+fn join(first: &str, second: Option<&str>) -> String {
+    match second {
+        None => first.to_owned(),
+        Some(second) if first.is_empty() => second.to_owned(),
+        Some(second) => format!("{first}: {second}"),
+    }
+}
+
+fn shown(path: &Path) -> String {
+    escape(&path_text(path)).into_owned()
+}
+
+/// A project as a table names it: by its directory's name.
+fn short(project: &Path) -> String {
+    project
+        .file_name()
+        .map_or_else(|| path_text(project), |name| path_text(Path::new(name)))
+}
+
+/// The word that JSON has for a value, so that both outputs speak the same language.
+fn word<T: Serialize>(value: &T) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        // Only called with enums of plain words.
+        _ => String::new(),
+    }
+}
+
+/// How long ago that was; empty where it is not known.
+fn since(moment: Option<Timestamp>, now: Timestamp) -> String {
+    moment
+        .map(|moment| distance(moment, now))
+        .unwrap_or_default()
+}
+
+/// How long it is from one moment to a later one: `12s`, `5m`, `3h`, `2d`.
+fn distance(from: Timestamp, to: Timestamp) -> String {
+    match to.duration_since(from).as_secs().max(0) {
+        s @ 0..60 => format!("{s}s"),
+        s @ 60..3600 => format!("{}m", s / 60),
+        s @ 3600..172_800 => format!("{}h", s / 3600),
+        s => format!("{}d", s / 86400),
+    }
+}

@@ -1,0 +1,206 @@
+//! Where secutools is, and whether a proxy stands in between. Pure.
+
+use std::net::IpAddr;
+
+use ureq::http::Uri;
+
+/// The address of a secutools server: https, or http on this machine only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerUrl {
+    text: String,
+    host: String,
+}
+
+impl ServerUrl {
+    /// Reads `https://HOST[:PORT][/PATH]`; a slash at the end does not matter. The error says what
+    /// is wrong, without repeating a password that may be in it.
+    pub fn parse(text: &str) -> Result<ServerUrl, String> {
+        let text = text.trim().trim_end_matches('/');
+        if text.contains(['?', '#', '@']) {
+            return Err("the secutools URL must not hold a query, a fragment or a user".into());
+        }
+        let wrong = || format!("`{}` is no URL like https://HOST", text.escape_debug());
+        let uri: Uri = text.parse().map_err(|_| wrong())?;
+        let authority = uri.authority().ok_or_else(wrong)?;
+        let host = bare(authority.host());
+        let port_is_sound = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") => true,
+            _ => authority.port_u16().is_some_and(|port| port > 0),
+        };
+        if host.is_empty() || !port_is_sound {
+            return Err(wrong());
+        }
+        match uri.scheme_str() {
+            Some("https") => {}
+            Some("http") if is_loopback(&host) => {}
+            Some("http") => {
+                return Err(format!(
+                    "`{text}` would send the API key unencrypted: use https (http is for this machine only)"
+                ));
+            }
+            _ => return Err(wrong()),
+        }
+        let text = text.to_owned();
+        Ok(ServerUrl { text, host })
+    }
+
+    /// The URL without a slash at its end.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether the server runs on this machine: such a server is never reached through a proxy.
+    pub fn is_loopback(&self) -> bool {
+        is_loopback(&self.host)
+    }
+
+    /// The proxy that the environment asks for: `https_proxy`, else `all_proxy`, unless `no_proxy`
+    /// exempts the host or it is this machine. `variable` gives an environment variable's value;
+    /// small letters come first, as curl has it. `http_proxy` never applies: http is only spoken
+    /// to this machine.
+    pub fn proxy(&self, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+        let either = |name: &str| {
+            variable(name)
+                .filter(|value| !value.trim().is_empty())
+                .or_else(|| variable(&name.to_ascii_uppercase()))
+                .map(|value| value.trim().to_owned())
+                .filter(|value| !value.is_empty())
+        };
+        let exempt = either("no_proxy").is_some_and(|list| self.is_exempt(&list));
+        if self.is_loopback() || exempt {
+            return None;
+        }
+        either("https_proxy").or_else(|| either("all_proxy"))
+    }
+
+    /// Whether the list in `no_proxy` names this host, a domain above it, or `*`.
+    fn is_exempt(&self, list: &str) -> bool {
+        list.split([',', ' '])
+            .map(|entry| entry.trim().to_ascii_lowercase())
+            .filter(|entry| !entry.is_empty())
+            .any(|entry| {
+                let domain = bare(entry.trim_start_matches("*.").trim_start_matches('.'));
+                let above = self.host.strip_suffix(&domain);
+                entry == "*" || above.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+            })
+    }
+}
+
+/// A host in small letters, without the brackets of an IPv6 address and the dot at a name's end.
+fn bare(host: &str) -> String {
+    host.trim_start_matches('[')
+        .trim_end_matches(']')
+        .trim_end_matches('.')
+        .to_ascii_lowercase()
+}
+
+fn is_loopback(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn https_anywhere_and_http_on_this_machine_only() {
+        for (text, want) in [
+            ("https://secutools.example", "https://secutools.example"),
+            (
+                "https://secutools.example/base//",
+                "https://secutools.example/base",
+            ),
+            (
+                " https://secutools.example:8443/ ",
+                "https://secutools.example:8443",
+            ),
+            ("http://127.0.0.1:80", "http://127.0.0.1:80"),
+            ("http://127.9.9.9", "http://127.9.9.9"),
+            ("http://LOCALHOST:1", "http://LOCALHOST:1"),
+            ("http://[::1]:8080", "http://[::1]:8080"),
+        ] {
+            assert_eq!(ServerUrl::parse(text).unwrap().as_str(), want, "{text}");
+        }
+        for text in [
+            "",
+            "secutools",
+            "secutools.example",
+            "ftp://secutools.example",
+            "https://",
+            "http://secutools.example",
+            "http://10.0.0.1",
+            "http://localhost.example",
+            "http://127.0.0.1.example",
+            "https://me:secret@secutools.example",
+            "https://secutools.example/?a=b",
+            "https://secutools.example#x",
+            "https://secutools.example:99999",
+            "https://secutools.example:",
+            "https://a b",
+            "https://:443",
+        ] {
+            let error = ServerUrl::parse(text).expect_err(text);
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    fn proxy_for(url: &str, variables: &[(&str, &str)]) -> Option<String> {
+        ServerUrl::parse(url).unwrap().proxy(|name| {
+            let found = variables.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn a_proxy_applies_to_real_hosts_and_never_to_loopback() {
+        let all = [
+            ("HTTPS_PROXY", "http://p:1"),
+            ("HTTP_PROXY", "http://p:2"),
+            ("ALL_PROXY", "http://p:3"),
+            ("https_proxy", "http://p:4"),
+            ("http_proxy", "http://p:5"),
+            ("all_proxy", "http://p:6"),
+        ];
+        let real = "https://api.secutools.example";
+        assert_eq!(proxy_for(real, &all).as_deref(), Some("http://p:4"));
+        assert_eq!(proxy_for(real, &all[..3]).as_deref(), Some("http://p:1"));
+        assert_eq!(proxy_for(real, &all[1..3]).as_deref(), Some("http://p:3"));
+        assert_eq!(proxy_for(real, &all[1..2]), None);
+        assert_eq!(
+            proxy_for(real, &[("https_proxy", ""), all[0]]).as_deref(),
+            Some("http://p:1")
+        );
+        for local in [
+            "http://127.0.0.1:1",
+            "https://127.1.2.3",
+            "http://[::1]:1",
+            "https://localhost",
+            "https://[::ffff:127.0.0.1]",
+            "https://LocalHost.",
+        ] {
+            assert_eq!(proxy_for(local, &all), None, "{local}");
+        }
+    }
+
+    #[test]
+    fn no_proxy_names_hosts_and_domains() {
+        let real = "https://api.Secutools.example:8443";
+        for (list, direct) in [
+            ("*", true),
+            ("secutools.example", true),
+            (".secutools.example", true),
+            ("*.secutools.example", true),
+            ("other, API.secutools.EXAMPLE", true),
+            ("tools.example", false),
+            ("api.secutools.example.org", false),
+            ("", false),
+            (",", false),
+        ] {
+            let variables = [("HTTPS_PROXY", "http://p:1"), ("NO_PROXY", list)];
+            assert_eq!(proxy_for(real, &variables).is_none(), direct, "{list}");
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! Giving a free session a task: steps 1 to 6 of DESIGN section 6.
+//!
+//! One short line is typed, and only into a shell that waits for input; with
+//! delivery `paste` the message besides, and only into a composer that was
+//! recognised. Whatever goes wrong, `settle` puts right what was begun.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use uuid::Uuid;
+
+use super::evidence::Evidence;
+use super::{Pool, Session, Slot, unavailable};
+use crate::agent::claude;
+use crate::agent::command::Exit;
+use crate::agent::{self, ClaudeOptions, Failure, Files, Launch};
+use crate::config::AgentKind;
+use crate::durable;
+use crate::marker::{self, Agent, Dispatched, Phase};
+use crate::process;
+use crate::queue::{Claim, Name, Project, Seen};
+use crate::report::{Event, EventKind};
+use crate::task::{Provider, Task};
+
+/// How long a shell may take to be ready for the next line.
+const SHELL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A waiting task that was read and is to be launched.
+#[derive(Debug)]
+pub struct Work {
+    /// Its project.
+    pub project: Project,
+    /// Its name in the inbox.
+    pub name: Name,
+    /// The file that was read.
+    pub seen: Seen,
+    /// What it says.
+    pub task: Task,
+}
+
+/// The conversation of Claude Code that a launch uses.
+pub(super) struct Conversation {
+    id: Uuid,
+    resume: bool,
+    /// The request that asked for it, removed once the agent has the task.
+    request: Option<PathBuf>,
+}
+
+/// One attempt that is under way.
+pub(super) struct Attempt<'p> {
+    pub(super) session: &'p Session,
+    pub(super) pane: marker::Pane,
+    pub(super) claim: Claim,
+    pub(super) conversation: Option<Conversation>,
+    pub(super) message: String,
+}
+
+impl Pool<'_> {
+    /// Gives the slot's session the task, and waits until the agent has it.
+    pub fn dispatch(&self, slot: &Slot, work: &Work) -> Result<Vec<Event>> {
+        let session = &slot.session;
+        let pane = self.ready_pane(slot)?;
+        let run = Uuid::new_v4();
+        let dispatched = Dispatched {
+            stamp: self.stamp(),
+            project: work.project.path().to_owned(),
+            task: work.name.to_string(),
+            run,
+            pane: pane.clone(),
+        };
+        marker::write(&session.marker_path(), &dispatched)?;
+        let conversation = self.conversation(session, &work.task, run);
+        let marker = self.claim_marker(session, work, run, conversation.as_ref());
+        let outcome = match work.project.claim(&work.name, &work.seen, marker) {
+            Ok(Ok(claim)) => self.attempt(Attempt {
+                session,
+                pane,
+                claim,
+                conversation,
+                message: agent::message(
+                    &self.config.dispatcher,
+                    work.name.as_str(),
+                    &work.task.body,
+                    &work.project.dispatched_path(&work.name),
+                ),
+            }),
+            Ok(Err(held)) => {
+                durable::remove(&session.marker_path())?;
+                return Ok(vec![work.event(EventKind::Held, held.to_string())]);
+            }
+            Err(error) => Err(error),
+        };
+        outcome.map_err(|error| {
+            let error = error.context(format!("cannot dispatch {} to {}", work.name, session.name));
+            match self.settle_locked(session, super::Word::Pass) {
+                Ok(_) => error,
+                Err(second) => error.context(format!(
+                    "and what was begun waits for the next pass: {second:#}"
+                )),
+            }
+        })
+    }
+
+    fn claim_marker(
+        &self,
+        session: &Session,
+        work: &Work,
+        run: Uuid,
+        conversation: Option<&Conversation>,
+    ) -> marker::Claim {
+        let models = &self.config.dispatcher.models;
+        marker::Claim {
+            stamp: self.stamp(),
+            owner: self.owner,
+            session: session.name.clone(),
+            run,
+            phase: Phase::Claimed,
+            attempt: work.task.attempts_made() + 1,
+            started_at: self.now,
+            agent: Agent {
+                kind: self.config.agent.kind,
+                model: conversation.map(|_| models.for_priority(work.task.priority).to_owned()),
+                session: conversation.map(|conversation| conversation.id),
+                transcript_from: conversation.map_or(0, |conversation| {
+                    claude::transcript_length(&self.config.claude_dir, conversation.id)
+                }),
+            },
+        }
+    }
+
+    /// The slot's pane with a shell that waits for input; a missing session is
+    /// created first.
+    fn ready_pane(&self, slot: &Slot) -> Result<marker::Pane> {
+        if let Some(pane) = &slot.pane {
+            return Ok(pane.clone());
+        }
+        let name = &slot.session.name;
+        let id = self
+            .tmux
+            .new_session(name, 200, 50, &self.config.home, self.may_start_server)
+            .map_err(|error| unavailable(&error))?;
+        let panes = self
+            .tmux
+            .list_panes()
+            .map_err(|error| unavailable(&error))?;
+        let pane = panes
+            .iter()
+            .find(|pane| pane.id == id)
+            .map(marker::Pane::from)
+            .with_context(|| format!("the session {name} ended as soon as it was created"))?;
+        process::wait_until_ready(pane.pid, SHELL_PATIENCE)
+            .with_context(|| format!("the new session {name} does not get ready"))?;
+        Ok(pane)
+    }
+
+    /// Which conversation: the task's own, if an attempt was interrupted; one
+    /// that another program asked to resume in this session; else a new one.
+    fn conversation(&self, session: &Session, task: &Task, run: Uuid) -> Option<Conversation> {
+        if self.config.agent.kind != AgentKind::Claude {
+            return None;
+        }
+        let own = task
+            .ending
+            .as_ref()
+            .filter(|_| task.attempts_made() > 0)
+            .and_then(|ending| Uuid::try_parse(ending.agent_session.as_deref()?).ok())
+            .filter(|id| claude::transcript_path(&self.config.claude_dir, *id).is_some())
+            .map(|id| (id, None));
+        let asked = || {
+            claude::resume_request(&self.config.home, &session.name)
+                .map(|(path, id)| (id, Some(path)))
+        };
+        Some(match own.or_else(asked) {
+            Some((id, request)) => Conversation {
+                id,
+                resume: true,
+                request,
+            },
+            None => Conversation {
+                id: run,
+                resume: false,
+                request: None,
+            },
+        })
+    }
+
+    /// Steps 3 to 6, once more without `--resume` where Claude Code refuses it.
+    fn attempt(&self, mut attempt: Attempt<'_>) -> Result<Vec<Event>> {
+        loop {
+            self.write_files(&attempt)?;
+            attempt.claim.advance(Phase::Launching, self.now)?;
+            self.type_run(&attempt)?;
+            let ended = match self.await_evidence(&attempt)? {
+                Evidence::Has => return self.begin_work(&mut attempt),
+                Evidence::Ended(reason) => reason,
+                Evidence::Dialog(dialog) => dialog.advice().to_owned(),
+                Evidence::Nothing => format!(
+                    "the agent showed no sign of having the task within {} s",
+                    self.config.dispatcher.prompt_timeout.as_secs()
+                ),
+            };
+            if attempt.conversation.as_ref().is_some_and(|c| c.resume)
+                && self.resume_was_refused(&attempt)?
+            {
+                self.start_afresh(&mut attempt)?;
+                continue;
+            }
+            let Attempt { session, claim, .. } = &attempt;
+            return self.conclude_failed(session, claim, &Failure::of_task(ended));
+        }
+    }
+
+    fn begin_work(&self, attempt: &mut Attempt<'_>) -> Result<Vec<Event>> {
+        attempt.claim.advance(Phase::Working, self.now)?;
+        if let Some(request) = attempt
+            .conversation
+            .as_ref()
+            .and_then(|c| c.request.as_ref())
+        {
+            durable::remove(request)?;
+        }
+        let claim = &attempt.claim;
+        let model = claim.marker().agent.model.clone();
+        self.log.info(format_args!(
+            "DISPATCHED session={} task={} model={}",
+            attempt.session.name,
+            claim.name(),
+            model.as_deref().unwrap_or("-")
+        ));
+        Ok(vec![Event {
+            project: Some(claim.project().path().to_owned()),
+            task: Some(claim.name().to_string()),
+            session: Some(attempt.session.name.clone()),
+            provider: Some(Provider::ClaudeCode),
+            model,
+            ..Event::new(EventKind::Dispatched)
+        }])
+    }
+
+    fn write_files(&self, attempt: &Attempt<'_>) -> Result<()> {
+        let files = attempt.session.files();
+        let claim = attempt.claim.marker();
+        for stale in [&files.exit, &files.stop] {
+            durable::remove(stale)?;
+        }
+        let hooks = attempt.conversation.is_some() && self.config.agent.hooks;
+        if hooks {
+            let script = self.hook_script(attempt, &files)?;
+            durable::write(&files.hook, script.as_bytes(), durable::PRIVATE)?;
+        }
+        let launch = Launch {
+            command: &self.config.agent.command,
+            kind: self.config.agent.kind,
+            delivery: self.config.agent.delivery,
+            run: claim.run,
+            project: attempt.claim.project().path(),
+            files: &files,
+            message: &attempt.message,
+            claude: attempt
+                .conversation
+                .as_ref()
+                .map(|conversation| ClaudeOptions {
+                    model: claim.agent.model.as_deref().unwrap_or_default(),
+                    session: conversation.id,
+                    resume: conversation.resume,
+                    hooks,
+                }),
+        };
+        durable::write(&files.prompt, attempt.message.as_bytes(), durable::PRIVATE)?;
+        durable::write(&files.run, launch.script()?.as_bytes(), durable::PRIVATE)?;
+        durable::write(&files.ticket, b"", durable::PRIVATE)
+    }
+
+    /// What Claude Code's hooks run: it keeps what `Stop` was told, and has tmux
+    /// call `ccl assign`, so that Claude Code is not held up.
+    fn hook_script(&self, attempt: &Attempt<'_>, files: &Files) -> Result<String> {
+        let program = std::env::current_exe().context("cannot tell where ccl itself lies")?;
+        let config = self
+            .config
+            .file
+            .as_deref()
+            .unwrap_or(Path::new("/dev/null"));
+        let mut assign = vec![
+            agent::quote_path(&program)?,
+            "--config".to_owned(),
+            agent::quote_path(config)?,
+            "--state-dir".to_owned(),
+            agent::quote_path(&self.config.state_dir)?,
+            "assign".to_owned(),
+        ];
+        if self.config.file.is_none() {
+            assign.push("--project".to_owned());
+            assign.push(agent::quote_path(attempt.claim.project().path())?);
+        }
+        assign.push(attempt.session.name.clone());
+        agent::hook_script(&self.config.tmux, &assign, &files.stop)
+    }
+
+    /// Clears the command line and types the one line that starts the script.
+    pub(super) fn type_run(&self, attempt: &Attempt<'_>) -> Result<()> {
+        let pane = &attempt.pane;
+        let shell = process::is_waiting_shell(pane.pid)?;
+        self.tmux
+            .interrupt(&pane.id)
+            .map_err(|error| unavailable(&error))?;
+        shell.wait_until_reading(SHELL_PATIENCE)?;
+        let run = attempt.session.files().run;
+        let line = format!("sh {}", agent::quote_path(&run)?);
+        self.tmux
+            .type_line(&pane.id, &line)
+            .map_err(|error| unavailable(&error))
+    }
+
+    pub(super) fn program(&self) -> &str {
+        self.config
+            .agent
+            .command
+            .first()
+            .map_or("agent", String::as_str)
+    }
+
+    pub(super) fn exit_reason(&self, exit: Exit, claim: &Claim) -> String {
+        exit.reason(self.program(), claim.project().path())
+    }
+
+    fn start_afresh(&self, attempt: &mut Attempt<'_>) -> Result<()> {
+        self.log.warn(format_args!(
+            "{}: Claude Code does not know the conversation to resume; starting a new one",
+            attempt.session.name
+        ));
+        let request = attempt.conversation.take().and_then(|c| c.request);
+        let id = Uuid::new_v4();
+        attempt.conversation = Some(Conversation {
+            id,
+            resume: false,
+            request,
+        });
+        attempt.claim.converse(id, self.now)
+    }
+}
+
+impl Work {
+    fn event(&self, kind: EventKind, reason: String) -> Event {
+        Event {
+            project: Some(self.project.path().to_owned()),
+            task: Some(self.name.to_string()),
+            reason: Some(reason),
+            ..Event::new(kind)
+        }
+    }
+}

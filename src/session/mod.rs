@@ -1,0 +1,389 @@
+//! The pool: which sessions are free, and what each one has on disk.
+//!
+//! A session is ours to type into only while its lock is held, it has no
+//! marker, and a shell waits for input in its foreground ([`Slot`]). `launch`
+//! gives a slot a task; `settle` files what a session did, and sets right what
+//! a killed pass left in it.
+
+mod evidence;
+mod launch;
+mod observe;
+mod settle;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use crate::agent::Files;
+use crate::config::Config;
+use crate::durable;
+use crate::error::Failure;
+use crate::lock::{self, Lock};
+use crate::log::Log;
+use crate::marker::{self, Cooldown, Dispatched, Stamp};
+use crate::process;
+use crate::tmux::{Pane, Tmux, TmuxError};
+
+pub use launch::Work;
+pub use observe::{Standing, Word};
+
+/// A person who pressed a key this recently is still looking at the session.
+const ATTENDED: SignedDuration = SignedDuration::from_secs(60);
+
+/// Services whose end does not end what was started in them: without a login
+/// manager they hold their users' sessions.
+const OUTLIVING: &[&str] = &[
+    "ssh.service",
+    "sshd.service",
+    "cron.service",
+    "crond.service",
+];
+
+/// One session's name and files in `STATE/sessions/`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Session {
+    name: String,
+    directory: PathBuf,
+}
+
+impl Session {
+    /// The session of this name.
+    pub fn new(state_dir: &Path, name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            directory: state_dir.join("sessions"),
+        }
+    }
+
+    /// The tmux session's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn file(&self, suffix: &str) -> PathBuf {
+        self.directory.join(format!("{}.{suffix}", self.name))
+    }
+
+    fn marker_path(&self) -> PathBuf {
+        self.file("dispatched")
+    }
+
+    fn cooldown_path(&self) -> PathBuf {
+        self.file("cooldown")
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        self.file("lock")
+    }
+
+    fn files(&self) -> Files {
+        Files {
+            run: self.file("run"),
+            prompt: self.file("prompt"),
+            ticket: self.file("ticket"),
+            exit: self.file("exit"),
+            hook: self.file("hook"),
+            stop: self.file("stop"),
+        }
+    }
+
+    /// The task it has, by its marker.
+    pub fn dispatched(&self) -> Result<Option<Dispatched>, marker::Unreadable> {
+        marker::read(&self.marker_path())
+    }
+
+    /// Its rest, if it has not ended by `now`.
+    pub fn cooldown(&self, now: Timestamp) -> Result<Option<Cooldown>, marker::Unreadable> {
+        let cooldown: Option<Cooldown> = marker::read(&self.cooldown_path())?;
+        Ok(cooldown.filter(|cooldown| cooldown.until > now))
+    }
+
+    /// Whether another process is at work on it.
+    pub fn is_locked(&self) -> Result<bool> {
+        lock::is_held(&self.lock_path())
+    }
+
+    fn try_lock(&self) -> Result<Option<Lock>> {
+        fs::create_dir_all(&self.directory)
+            .with_context(|| format!("cannot make {}", self.directory.display()))?;
+        lock::try_exclusive(&self.lock_path())
+    }
+}
+
+/// The sessions with a marker, by name, also those that no configuration names
+/// any more. One walk of `STATE/sessions/`.
+pub fn marked(state_dir: &Path) -> Result<Vec<Session>> {
+    let directory = state_dir.join("sessions");
+    let entries = match fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read {}", directory.display()));
+        }
+    };
+    let mut sessions = Vec::new();
+    for entry in entries {
+        let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;
+        if let Some(name) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.strip_suffix(".dispatched"))
+        {
+            sessions.push(Session::new(state_dir, name));
+        }
+    }
+    sessions.sort();
+    Ok(sessions)
+}
+
+/// Removes what killed processes left unfinished in `STATE`, a day later.
+pub fn sweep(state_dir: &Path, now: Timestamp) -> Result<()> {
+    let now = SystemTime::try_from(now).context("the clock is out of range")?;
+    durable::sweep(state_dir, now)?;
+    durable::sweep(&state_dir.join("sessions"), now)
+}
+
+impl From<&Pane> for marker::Pane {
+    fn from(pane: &Pane) -> Self {
+        Self {
+            id: pane.id.clone(),
+            pid: pane.pid,
+            tty: pane.tty.clone(),
+        }
+    }
+}
+
+/// What a session of the pool looks like from outside, when it has no marker.
+#[derive(Debug)]
+pub enum Look {
+    /// A shell waits for input, and nothing speaks against typing.
+    Free(marker::Pane),
+    /// tmux has no session of this name.
+    Missing,
+    /// It rests.
+    Resting(Cooldown),
+    /// A person used it within the last minute.
+    Attended,
+    /// Something else is in its foreground, or it has more than one pane.
+    Busy(String),
+}
+
+/// A free session whose lock is held: it may be typed into.
+#[derive(Debug)]
+pub struct Slot {
+    session: Session,
+    pane: Option<marker::Pane>,
+    _lock: Lock,
+}
+
+/// The pool's sessions as one pass sees them.
+pub struct Pool<'a> {
+    config: &'a Config,
+    log: &'a Log,
+    now: Timestamp,
+    owner: Uuid,
+    tmux: Tmux,
+    /// `None`: there is no tmux server.
+    panes: Option<Vec<Pane>>,
+    may_start_server: bool,
+}
+
+impl<'a> Pool<'a> {
+    /// Reads the whole pool with one call of tmux.
+    pub fn read(config: &'a Config, log: &'a Log, now: Timestamp) -> Result<Self> {
+        let tmux = Tmux::new(config.tmux.clone());
+        let panes = match tmux.list_panes() {
+            Ok(panes) => Some(panes),
+            Err(TmuxError::NoServer) => None,
+            Err(error) => return Err(unavailable(&error)),
+        };
+        Ok(Self {
+            config,
+            log,
+            now,
+            owner: marker::owner(&config.state_dir)?,
+            tmux,
+            panes,
+            may_start_server: process::in_service()
+                .is_none_or(|unit| OUTLIVING.contains(&unit.as_str())),
+        })
+    }
+
+    /// The pool's sessions, in the order of their index.
+    pub fn sessions(&self) -> impl Iterator<Item = Session> {
+        let state_dir = &self.config.state_dir;
+        self.config
+            .pool
+            .session_names()
+            .map(move |name| Session::new(state_dir, &name))
+    }
+
+    /// Looks at a session without a marker.
+    pub fn look(&self, session: &Session) -> Result<Look> {
+        if let Some(cooldown) = session.cooldown(self.now)? {
+            return Ok(Look::Resting(cooldown));
+        }
+        let mut panes = self.panes_of(session);
+        let Some(pane) = panes.next() else {
+            return Ok(Look::Missing);
+        };
+        if panes.next().is_some() || !pane.is_alone() {
+            return Ok(Look::Busy(
+                "it has more than one pane or window: close the others".to_owned(),
+            ));
+        }
+        if pane.dead {
+            return Ok(Look::Busy(format!(
+                "its shell has ended: run `tmux kill-session -t ={}`",
+                session.name
+            )));
+        }
+        if self.is_attended(session) {
+            return Ok(Look::Attended);
+        }
+        Ok(match process::is_waiting_shell(pane.pid) {
+            Ok(_) => Look::Free(pane.into()),
+            Err(not_ready) => Look::Busy(not_ready.to_string()),
+        })
+    }
+
+    /// Whether the session is one of the pool's.
+    pub fn is_ours(&self, session: &Session) -> bool {
+        self.sessions().any(|ours| ours == *session)
+    }
+
+    /// Locks all free sessions. A missing one counts where it may be created;
+    /// it is made when its task is launched.
+    pub fn free(&self) -> Result<Vec<Slot>> {
+        let mut slots = Vec::new();
+        for session in self.sessions() {
+            slots.extend(self.try_slot(session)?);
+        }
+        Ok(slots)
+    }
+
+    /// The names of the sessions that [`Pool::free`] would lock, without locking.
+    pub fn free_names(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for session in self.sessions() {
+            if session.dispatched()?.is_none()
+                && !session.is_locked()?
+                && self.can_be_used(&self.look(&session)?)
+            {
+                names.push(session.name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn can_be_used(&self, look: &Look) -> bool {
+        matches!(look, Look::Free(_)) || matches!(look, Look::Missing if self.config.pool.create)
+    }
+
+    /// Why no session is free, one clause for each.
+    pub fn why_none_is_free(&self) -> Result<String> {
+        let mut reasons = Vec::new();
+        for session in self.sessions() {
+            let why = match session.dispatched()? {
+                Some(marker) => format!("works on {}", marker.task),
+                None => match self.look(&session)? {
+                    Look::Free(_) => "another pass is at work on it".to_owned(),
+                    Look::Missing => {
+                        "does not exist, and pool.autonomous.create is false".to_owned()
+                    }
+                    Look::Resting(cooldown) => {
+                        format!("rests until {}: {}", cooldown.until, cooldown.reason)
+                    }
+                    Look::Attended => "is being used by a person".to_owned(),
+                    Look::Busy(why) => why,
+                },
+            };
+            reasons.push(format!("{} {why}", session.name));
+        }
+        Ok(match reasons.is_empty() {
+            true => "pool.autonomous.max is 0".to_owned(),
+            false => reasons.join("; "),
+        })
+    }
+
+    /// Locks one session, if it is free.
+    pub fn try_slot(&self, session: Session) -> Result<Option<Slot>> {
+        let Some(lock) = session.try_lock()? else {
+            self.log
+                .debug(format_args!("{}: another pass is at work", session.name));
+            return Ok(None);
+        };
+        if session.dispatched()?.is_some() {
+            return Ok(None);
+        }
+        let pane = match self.look(&session)? {
+            Look::Free(pane) => Some(pane),
+            Look::Missing if self.config.pool.create => {
+                self.check_server()?;
+                None
+            }
+            look => {
+                self.log
+                    .debug(format_args!("{} is not free: {look:?}", session.name));
+                return Ok(None);
+            }
+        };
+        Ok(Some(Slot {
+            session,
+            pane,
+            _lock: lock,
+        }))
+    }
+
+    /// Fails where a session would have to be created but no tmux server may be
+    /// started: one started by a systemd service dies with it.
+    pub fn check_server(&self) -> Result<()> {
+        if self.panes.is_some() || self.may_start_server {
+            return Ok(());
+        }
+        Err(Failure::Temporary(
+            "no tmux server is running, and one started from a systemd service would end with it: \
+             run `systemctl --user start ccl-tmux.service`"
+                .to_owned(),
+        )
+        .into())
+    }
+
+    /// The names of sessions on the server, pool or not, that `pane` is in.
+    pub fn session_of(&self, pane: &str) -> Option<&str> {
+        self.all_panes()
+            .find(|candidate| candidate.id.as_str() == pane)
+            .map(|pane| pane.session.as_str())
+    }
+
+    pub(super) fn stamp(&self) -> Stamp {
+        Stamp::new(&self.config.host, self.now)
+    }
+
+    fn all_panes(&self) -> impl Iterator<Item = &Pane> {
+        self.panes.iter().flatten()
+    }
+
+    fn panes_of(&self, session: &Session) -> impl Iterator<Item = &Pane> {
+        self.all_panes()
+            .filter(move |pane| pane.session == session.name)
+    }
+
+    /// Whether a person is looking: an attached client was active within the
+    /// last minute.
+    fn is_attended(&self, session: &Session) -> bool {
+        self.panes_of(session).any(|pane| {
+            pane.attached > 0 && self.now.duration_since(pane.activity).abs() < ATTENDED
+        })
+    }
+}
+
+/// What tmux cannot do now it may do in the next pass.
+fn unavailable(error: &TmuxError) -> anyhow::Error {
+    Failure::Temporary(error.to_string()).into()
+}

@@ -1,0 +1,334 @@
+//! What a session did: filed by its evidence, and the session made free again.
+//!
+//! The same steps set right what a killed pass left, for every session with a
+//! marker (DESIGN section 6, "Finish" and "Crashes"). The claim beside the task
+//! counts; the session's marker only points to it, and goes last.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use uuid::Uuid;
+
+use super::{Pool, Session, Word};
+use crate::agent::{Doing, Failure, Report};
+use crate::durable;
+use crate::marker::{self, Cooldown, Dispatched, Phase};
+use crate::process::{self, Ended};
+use crate::queue::{Claim, Found, Name, Project};
+use crate::report::{Event, EventKind};
+use crate::task::{Ending, Outcome, Provider};
+
+/// How long an agent may take to end by itself.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long the shell may take to come back after that.
+const SHELL_BACK: Duration = Duration::from_secs(5);
+
+impl Pool<'_> {
+    /// Looks at what a session with a marker did, and files what has ended. An
+    /// empty answer: nothing has, or another process is at work on it.
+    pub fn settle(&self, session: &Session, word: Word) -> Result<Vec<Event>> {
+        let Some(_lock) = session.try_lock()? else {
+            return Ok(Vec::new());
+        };
+        self.settle_locked(session, word)
+            .with_context(|| format!("session {}", session.name))
+    }
+
+    pub(super) fn settle_locked(&self, session: &Session, word: Word) -> Result<Vec<Event>> {
+        let Some(marker) = session.dispatched()? else {
+            return Ok(Vec::new());
+        };
+        match self.find(&marker)? {
+            Found::Nothing => self.clear(session, marker.run).map(|()| Vec::new()),
+            Found::TaskGone(claim) => self.task_gone(session, &claim),
+            Found::AtWork(claim, Some(outcome)) => {
+                self.end_agent(session, marker.run)?;
+                let placed = claim.file(outcome)?;
+                self.clear(session, marker.run)?;
+                Ok(placed.map_or_else(Vec::new, |_| vec![event_of(&claim, outcome, None)]))
+            }
+            Found::AtWork(claim, None) => match claim.marker().phase {
+                Phase::Claimed => self.release(session, &claim),
+                Phase::Launching if durable::remove(&session.files().ticket)? => {
+                    self.release(session, &claim)
+                }
+                Phase::Launching | Phase::Working => self.finish(session, claim, word),
+            },
+        }
+    }
+
+    pub(super) fn find(&self, marker: &Dispatched) -> Result<Found> {
+        let project = Project::new(marker.project.clone());
+        if !project.exists() {
+            bail!(
+                "{} is not there, and with it the task {}: put it back (mount it?), or remove the session's marker",
+                marker.project.display(),
+                marker.task
+            );
+        }
+        let name = Name::from_marker(&marker.task).with_context(|| {
+            format!(
+                "{:?} in the session's marker is no task's name",
+                marker.task
+            )
+        })?;
+        project.find_claim(&name, marker.run, self.owner)
+    }
+
+    /// Nothing was started: the task goes back as it is.
+    fn release(&self, session: &Session, claim: &Claim) -> Result<Vec<Event>> {
+        let placed = claim.release()?;
+        self.clear(session, claim.marker().run)?;
+        let reason = "the pass that had claimed it ended before it started anything";
+        Ok(placed.map_or_else(Vec::new, |_| {
+            vec![event_of(claim, Outcome::Released, Some(reason.to_owned()))]
+        }))
+    }
+
+    /// The task left the inbox under its agent's hands, or a person's. An agent
+    /// that still works on it may say its last words, unless the task waits
+    /// again: then somebody took it away from the agent.
+    fn task_gone(&self, session: &Session, claim: &Claim) -> Result<Vec<Event>> {
+        let waits_again = claim.project().waiting_path(claim.name()).exists();
+        if !waits_again
+            && claim.marker().phase != Phase::Claimed
+            && self.runs(session, claim.marker().run)?
+            && matches!(self.doing(session, claim, Word::Pass)?, Doing::Working)
+        {
+            return Ok(Vec::new());
+        }
+        self.log.info(format_args!(
+            "{}: {} has left the inbox; the session is free again",
+            session.name,
+            claim.name()
+        ));
+        self.end_agent(session, claim.marker().run)?;
+        claim.forget()?;
+        self.clear(session, claim.marker().run)?;
+        Ok(Vec::new())
+    }
+
+    fn finish(&self, session: &Session, mut claim: Claim, word: Word) -> Result<Vec<Event>> {
+        let doing = self.doing(session, &claim, word)?;
+        let is_over = !matches!(doing, Doing::Working | Doing::NeedsPerson(_));
+        if !is_over {
+            if claim.marker().phase == Phase::Launching && self.runs(session, claim.marker().run)? {
+                claim.advance(Phase::Working, self.now)?;
+            }
+            return Ok(Vec::new());
+        }
+        if self.is_attended(session) && self.runs(session, claim.marker().run)? {
+            self.log.debug(format_args!(
+                "{}: the turn is over, but a person is looking at it",
+                session.name
+            ));
+            return Ok(Vec::new());
+        }
+        match doing {
+            Doing::Finished(report) => self.conclude_done(session, &claim, &report),
+            Doing::Failed(failure) => self.conclude_failed(session, &claim, &failure),
+            Doing::Interrupted(reason) => self.conclude(session, &claim, &Failure::of_task(reason)),
+            Doing::Working | Doing::NeedsPerson(_) => Ok(Vec::new()),
+        }
+    }
+
+    fn conclude_done(
+        &self,
+        session: &Session,
+        claim: &Claim,
+        report: &Report,
+    ) -> Result<Vec<Event>> {
+        self.end_agent(session, claim.marker().run)?;
+        let mut ending = self.ending(claim, Outcome::Done, None);
+        ending.model = report.model.clone().or(ending.model);
+        ending.cost = self.cost(claim)?;
+        let footer = footer(&ending, report);
+        let placed = claim.finish(&ending, report.answer.as_deref(), Some(&footer))?;
+        self.clear(session, claim.marker().run)?;
+        Ok(placed.map_or_else(Vec::new, |_| vec![event_of(claim, Outcome::Done, None)]))
+    }
+
+    /// A failed attempt: the task goes back or is given up, and the session rests.
+    pub(super) fn conclude_failed(
+        &self,
+        session: &Session,
+        claim: &Claim,
+        failure: &Failure,
+    ) -> Result<Vec<Event>> {
+        let until = failure
+            .until
+            .unwrap_or_else(|| self.now + self.config.dispatcher.cooldown);
+        marker::write(
+            &session.cooldown_path(),
+            &Cooldown {
+                stamp: self.stamp(),
+                until,
+                reason: failure.reason.clone(),
+                needs_person: failure.needs_person,
+            },
+        )?;
+        let mut events = self.conclude(session, claim, failure)?;
+        events.push(Event {
+            session: Some(session.name.clone()),
+            reason: Some(failure.reason.clone()),
+            ..Event::new(EventKind::Cooldown)
+        });
+        Ok(events)
+    }
+
+    fn conclude(&self, session: &Session, claim: &Claim, failure: &Failure) -> Result<Vec<Event>> {
+        self.end_agent(session, claim.marker().run)?;
+        let made = claim.marker().attempt;
+        let outcome = self.outcome(claim, failure);
+        let mut ending = self.ending(claim, outcome, Some(failure.reason.clone()));
+        if failure.of_account {
+            ending.attempt = made - 1;
+        }
+        ending.cost = self.cost(claim)?;
+        let placed = claim.finish(&ending, None, None)?;
+        self.clear(session, claim.marker().run)?;
+        self.log.warn(format_args!(
+            "{} in {}: attempt {made} of {}: {}",
+            claim.name(),
+            session.name,
+            self.config.dispatcher.max_attempts,
+            failure.reason
+        ));
+        Ok(placed.map_or_else(Vec::new, |_| {
+            vec![event_of(claim, outcome, Some(failure.reason.clone()))]
+        }))
+    }
+
+    fn outcome(&self, claim: &Claim, failure: &Failure) -> Outcome {
+        let was_last = claim.marker().attempt >= self.config.dispatcher.max_attempts;
+        if was_last && !failure.of_account {
+            Outcome::Failed
+        } else {
+            Outcome::Released
+        }
+    }
+
+    /// What [`Pool::settle`] would file; changes nothing.
+    pub fn would_settle(&self, session: &Session) -> Result<Vec<Event>> {
+        let Some(standing) = self.standing(session)? else {
+            return Ok(Vec::new());
+        };
+        let (Some(claim), Some(doing)) = (standing.claim, standing.doing) else {
+            return Ok(Vec::new());
+        };
+        Ok(match doing {
+            Doing::Finished(_) => vec![event_of(&claim, Outcome::Done, None)],
+            Doing::Failed(failure) => {
+                let outcome = self.outcome(&claim, &failure);
+                vec![event_of(&claim, outcome, Some(failure.reason))]
+            }
+            Doing::Interrupted(reason) => {
+                let outcome = self.outcome(&claim, &Failure::of_task(reason.clone()));
+                vec![event_of(&claim, outcome, Some(reason))]
+            }
+            Doing::Working | Doing::NeedsPerson(_) => Vec::new(),
+        })
+    }
+
+    fn ending(&self, claim: &Claim, outcome: Outcome, reason: Option<String>) -> Ending {
+        let marker = claim.marker();
+        Ending {
+            run: marker.run,
+            outcome,
+            attempt: marker.attempt,
+            provider: Some(Provider::ClaudeCode),
+            model: marker.agent.model.clone(),
+            session: Some(marker.session.clone()),
+            agent_session: marker.agent.session.map(|id| id.to_string()),
+            job_id: None,
+            cost: None,
+            started_at: Some(marker.started_at),
+            ended_at: Some(self.now),
+            reason,
+        }
+    }
+
+    /// Ends the agent of this run, if it is still in the foreground, and waits
+    /// for the shell. One that has not started cannot start any more: without
+    /// its ticket the script ends, and whoever took that carries the run.
+    fn end_agent(&self, session: &Session, run: Uuid) -> Result<()> {
+        let Some(Dispatched { pane, .. }) = session.dispatched()? else {
+            return Ok(());
+        };
+        durable::remove(&session.files().ticket)?;
+        let ended = process::terminate(run, pane.pid, GRACE)?;
+        if ended == Ended::NotThere {
+            return Ok(());
+        }
+        let shell = process::wait_until_ready(pane.pid, SHELL_BACK);
+        if ended == Ended::Killed || shell.is_err() {
+            // What was killed leaves the terminal as it had it.
+            process::reset_terminal(&pane.tty, pane.pid)
+                .with_context(|| format!("cannot reset {}", pane.tty.display()))?;
+        }
+        Ok(())
+    }
+
+    /// The session has no task any more; its marker goes last.
+    fn clear(&self, session: &Session, run: Uuid) -> Result<()> {
+        self.end_agent(session, run)?;
+        let files = session.files();
+        for file in [
+            &files.ticket,
+            &files.run,
+            &files.prompt,
+            &files.exit,
+            &files.hook,
+            &files.stop,
+        ] {
+            durable::remove(file)?;
+        }
+        durable::remove(&session.marker_path()).map(drop)
+    }
+}
+
+fn event_of(claim: &Claim, outcome: Outcome, reason: Option<String>) -> Event {
+    let marker = claim.marker();
+    let kind = match outcome {
+        Outcome::Done => EventKind::Done,
+        Outcome::Failed => EventKind::Failed,
+        Outcome::Released => EventKind::Released,
+    };
+    Event {
+        project: Some(claim.project().path().to_owned()),
+        task: Some(claim.name().to_string()),
+        session: Some(marker.session.clone()),
+        provider: Some(Provider::ClaudeCode),
+        model: marker.agent.model.clone(),
+        reason,
+        ..Event::new(kind)
+    }
+}
+
+/// The one line for people: who, where, how long, at what cost, and how to go on.
+fn footer(ending: &Ending, report: &Report) -> String {
+    let mut parts = vec![match &ending.model {
+        Some(model) => format!(
+            "claude-code ({model}) in {}",
+            ending.session.as_deref().unwrap_or("?")
+        ),
+        None => format!(
+            "local agent in {}",
+            ending.session.as_deref().unwrap_or("?")
+        ),
+    }];
+    if let (Some(start), Some(end)) = (ending.started_at, ending.ended_at) {
+        let seconds = end.duration_since(start).as_secs().max(0);
+        parts.push(format!("{:#}", jiff::SignedDuration::from_secs(seconds)));
+    }
+    if let Some(cost) = &ending.cost {
+        parts.push(cost.to_string());
+    }
+    if let Some((read, written)) = report.tokens {
+        parts.push(format!("{read} tokens in, {written} out"));
+    }
+    if let Some(id) = &ending.agent_session {
+        parts.push(format!("go on by hand with `claude --resume {id}`"));
+    }
+    format!("*{}*", parts.join(" · "))
+}

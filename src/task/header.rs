@@ -1,0 +1,398 @@
+//! What the fields of a header say, and what is wrong with them.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::str::FromStr;
+
+use super::parts::Opening;
+use super::yaml::{self, Entry, Half, Place, Value};
+use super::{Complexity, MAX_HEADER_BYTES, Preference, Priority, UnknownWord};
+
+/// The fields that `ccl` knows.
+const FIELDS: [&str; 7] = [
+    "title",
+    "priority",
+    "tags",
+    "needs_claude_code",
+    "preferred_ai",
+    "allow_delegation",
+    "complexity_hint",
+];
+
+/// More warnings than these are counted, not told: each costs another look at the header.
+const MAX_WARNINGS: usize = 20;
+
+const STAYS: &str = "the task stays on this machine";
+
+/// What a header says of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Head {
+    /// The task's title, trimmed.
+    pub title: Option<String>,
+    /// How urgent it is; `Default` where that is absent or bad.
+    pub priority: Priority,
+    /// The author's tags, trimmed.
+    pub tags: Vec<String>,
+    /// What decides who works on it.
+    pub routing: Routing,
+}
+
+/// The fields that decide who works on a task. The default is that of a file without a header.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Routing {
+    /// Whether the fields can be believed at all.
+    pub state: HeaderState,
+    /// `needs_claude_code`
+    pub needs_claude_code: Field<bool>,
+    /// `preferred_ai`
+    pub preferred_ai: Field<Preference>,
+    /// `allow_delegation`
+    pub allow_delegation: Field<bool>,
+    /// `complexity_hint`
+    pub complexity_hint: Field<Complexity>,
+}
+
+/// Whether a header as a whole is in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum HeaderState {
+    /// It is, or there is none.
+    #[default]
+    Sound,
+    /// Some key stands in it twice; of each, the first counts.
+    DuplicateKey,
+    /// It does not parse: none of its fields is known.
+    Unreadable,
+}
+
+/// One routing field. Only `Given` holds something to act on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub enum Field<T> {
+    /// The header has no such key.
+    #[default]
+    Absent,
+    /// A good value.
+    Given(T),
+    /// Text, but no word that is known here.
+    Unknown(String),
+    /// Something of another type; a key without a value is one.
+    WrongType,
+}
+
+impl<T> Field<T> {
+    /// Whether it was given and cannot be used.
+    pub fn is_bad(&self) -> bool {
+        matches!(self, Self::Unknown(_) | Self::WrongType)
+    }
+}
+
+/// Something in a header that was not understood; it never stops the task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// Line in the file, from 1.
+    pub line: usize,
+    /// Column in that line, in characters, from 1.
+    pub column: usize,
+    /// What is wrong and what follows from it, on one line.
+    pub message: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.line, self.column, self.message)
+    }
+}
+
+/// A warning whose place is looked up only when somebody wants to read it.
+pub(super) struct Problem {
+    at: At,
+    message: String,
+}
+
+enum At {
+    Place(Place),
+    Entry(usize, Half),
+}
+
+/// Reads the header of a file that opens like this.
+pub(super) fn read(text: &str, opening: Opening) -> (Head, Vec<Problem>) {
+    match opening {
+        Opening::Absent | Opening::Undecided => (Head::default(), Vec::new()),
+        Opening::Unclosed => unreadable(
+            (1, 1),
+            &format!(
+                "no line `---` closes the header within {} KiB; the whole file counts as text",
+                MAX_HEADER_BYTES / 1024
+            ),
+        ),
+        Opening::Closed { start, close, .. } => {
+            let yaml = &text[start..close];
+            match refuse_odd_text(yaml).and_then(|()| yaml::entries(yaml)) {
+                Ok(entries) => understand(entries),
+                Err((place, why)) => {
+                    unreadable(place, &format!("the header does not parse: {why}"))
+                }
+            }
+        }
+    }
+}
+
+fn unreadable(place: Place, why: &str) -> (Head, Vec<Problem>) {
+    let routing = Routing {
+        state: HeaderState::Unreadable,
+        ..Routing::default()
+    };
+    let message = format!("{why}; {STAYS}");
+    (
+        Head {
+            routing,
+            ..Head::default()
+        },
+        vec![Problem {
+            at: At::Place(place),
+            message,
+        }],
+    )
+}
+
+/// Refuses what the YAML library reports without a place (control characters) or resolves wrongly: of two anchors
+/// of one name it may take the wrong one, and a header has no need of them.
+fn refuse_odd_text(yaml: &str) -> Result<(), (Place, String)> {
+    let odd = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}');
+    if let Some(at) = yaml.find(odd) {
+        return Err((place_of(yaml, at), "a control character".to_owned()));
+    }
+    let anchors: HashSet<&str> = names_after(yaml, '&').map(|(_, name)| name).collect();
+    match names_after(yaml, '*').find(|(_, name)| anchors.contains(name)) {
+        Some((at, name)) => Err((
+            place_of(yaml, at),
+            format!("aliases are not understood here, write out what `*{name}` stands for"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The names that directly follow a sign, as YAML reads the names of anchors, each with the sign's offset.
+fn names_after(yaml: &str, sign: char) -> impl Iterator<Item = (usize, &str)> {
+    yaml.match_indices(sign).filter_map(move |(at, sign)| {
+        let rest = &yaml[at + sign.len()..];
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-');
+        let name = &rest[..end.unwrap_or(rest.len())];
+        (!name.is_empty()).then_some((at, name))
+    })
+}
+
+fn place_of(text: &str, offset: usize) -> Place {
+    let before = &text[..offset];
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (
+        before.matches('\n').count() + 1,
+        before[line_start..].chars().count() + 1,
+    )
+}
+
+/// Takes the known fields, and notes what is odd.
+fn understand(entries: Vec<Entry>) -> (Head, Vec<Problem>) {
+    let mut head = Head::default();
+    let mut problems = Vec::new();
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    for (index, Entry { key, value }) in entries.into_iter().enumerate() {
+        let (half, complaint) = if seen.contains_key(&key) {
+            head.routing.state = HeaderState::DuplicateKey;
+            let twice = format!("{} is given twice, the first counts; {STAYS}", shown(&key));
+            (Half::Key, Some(twice))
+        } else if FIELDS.contains(&key.as_str()) {
+            // The library places a missing value at the start of the next line.
+            let half = if matches!(value, Value::Null) {
+                Half::Key
+            } else {
+                Half::Value
+            };
+            (half, take(&mut head, &key, value))
+        } else {
+            (Half::Key, Some(unknown_key(&key)))
+        };
+        seen.entry(key).or_insert(index);
+        problems.extend(complaint.map(|message| Problem {
+            at: At::Entry(index, half),
+            message,
+        }));
+    }
+    (head, problems)
+}
+
+/// Puts one known field where it belongs; a complaint if its value is bad.
+fn take(head: &mut Head, key: &str, value: Value) -> Option<String> {
+    let routing = &mut head.routing;
+    match key {
+        "title" => return take_title(&mut head.title, value),
+        "tags" => return take_tags(&mut head.tags, value),
+        "priority" => return take_priority(&mut head.priority, &value),
+        "needs_claude_code" => take_flag(&mut routing.needs_claude_code, &value),
+        "allow_delegation" => take_flag(&mut routing.allow_delegation, &value),
+        "preferred_ai" => take_word(&mut routing.preferred_ai, &value),
+        "complexity_hint" => take_word(&mut routing.complexity_hint, &value),
+        _ => None,
+    }
+    .map(|complaint| format!("`{key}` {complaint}; {STAYS}"))
+}
+
+fn take_title(title: &mut Option<String>, value: Value) -> Option<String> {
+    match value {
+        Value::Text(text) => *title = Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+        Value::Null => {}
+        other => {
+            let kind = other.kind();
+            return Some(format!(
+                "`title` must be text, not {kind}; put it in quotes"
+            ));
+        }
+    }
+    None
+}
+
+fn take_tags(tags: &mut Vec<String>, value: Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::List(items) => {
+            let mut complaint = None;
+            for item in items {
+                match item {
+                    Value::Text(tag) => tags.push(tag.trim().to_owned()),
+                    other => complaint = Some(format!("a tag must be text, not {}", other.kind())),
+                }
+            }
+            complaint.map(|complaint| format!("`tags`: {complaint}; it is left out"))
+        }
+        other => Some(format!(
+            "`tags` must be a list like [web, auth], not {}; it is left out",
+            other.kind()
+        )),
+    }
+}
+
+fn take_priority(priority: &mut Priority, value: &Value) -> Option<String> {
+    let mut field = Field::Absent;
+    let complaint = match value {
+        Value::Null => None,
+        value => take_word(&mut field, value),
+    };
+    if let Field::Given(given) = field {
+        *priority = given;
+    }
+    complaint.map(|complaint| format!("`priority` {complaint}; it counts as default"))
+}
+
+fn take_flag(field: &mut Field<bool>, value: &Value) -> Option<String> {
+    let (read, complaint) = match value {
+        Value::Bool(flag) => (Field::Given(*flag), None),
+        Value::Text(text) => {
+            let text = shown(text);
+            (
+                Field::WrongType,
+                Some(format!("must be true or false without quotes, not {text}")),
+            )
+        }
+        other => (
+            Field::WrongType,
+            Some(format!("must be true or false, not {}", other.kind())),
+        ),
+    };
+    *field = read;
+    complaint
+}
+
+fn take_word<T>(field: &mut Field<T>, value: &Value) -> Option<String>
+where
+    T: FromStr<Err = UnknownWord>,
+{
+    let (read, complaint) = match value {
+        Value::Text(text) => match text.parse::<T>() {
+            Ok(word) => (Field::Given(word), None),
+            Err(unknown) => {
+                let complaint = format!("is bad: {unknown}");
+                (Field::Unknown(unknown.word), Some(complaint))
+            }
+        },
+        other => (
+            Field::WrongType,
+            Some(format!("must be a word, not {}", other.kind())),
+        ),
+    };
+    *field = read;
+    complaint
+}
+
+fn unknown_key(key: &str) -> String {
+    let plain = key.trim().to_lowercase().replace(['-', ' '], "_");
+    match FIELDS
+        .iter()
+        .find(|field| distance(&plain, field) <= (field.len() / 4).min(2))
+    {
+        Some(field) => format!(
+            "{} is not a known field; did you mean `{field}`?",
+            shown(key)
+        ),
+        None => format!("{} is not a known field; it is ignored", shown(key)),
+    }
+}
+
+/// How many letters must be added, removed or replaced to make one word of the other (Levenshtein).
+/// Words whose lengths alone are too far apart are not compared.
+fn distance(a: &str, b: &str) -> usize {
+    if a.len().abs_diff(b.len()) > 2 {
+        return usize::MAX;
+    }
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// A text from a file for use in a message: in backquotes, on one line, not longer than fits there.
+pub(super) fn shown(text: &str) -> String {
+    const LONG: usize = 40;
+    let mut short: String = text
+        .chars()
+        .take(LONG)
+        .flat_map(char::escape_debug)
+        .collect();
+    if text.chars().nth(LONG).is_some() {
+        short.push('…');
+    }
+    format!("`{short}`")
+}
+
+/// Finds the places of the problems, in the order of the file.
+pub(super) fn warnings(text: &str, opening: Opening, problems: Vec<Problem>) -> Vec<Warning> {
+    let yaml = match opening {
+        Opening::Closed { start, close, .. } => &text[start..close],
+        Opening::Absent | Opening::Unclosed | Opening::Undecided => "",
+    };
+    let more = problems.len().saturating_sub(MAX_WARNINGS);
+    let mut warnings: Vec<Warning> = Vec::with_capacity(problems.len().min(MAX_WARNINGS));
+    for Problem { at, message } in problems.into_iter().take(MAX_WARNINGS) {
+        let (line, column) = match at {
+            At::Place(place) => place,
+            At::Entry(index, half) => yaml::place(yaml, index, half),
+        };
+        warnings.push(Warning {
+            line,
+            column,
+            message,
+        });
+    }
+    if more > 0
+        && let Some(last) = warnings.last_mut()
+    {
+        last.message
+            .push_str(&format!(" (and {more} more warnings below it)"));
+    }
+    warnings
+}

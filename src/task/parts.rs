@@ -1,0 +1,164 @@
+//! Where the header, the body and the ending line of a task file begin and end.
+
+use super::MAX_HEADER_BYTES;
+use super::ending::{self, Ending};
+
+/// A task file, cut in three. The parts always add up to the file, byte for byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parts<'a> {
+    /// From the start (a BOM included) to the end of the closing `---` line; empty without a header.
+    pub header: &'a str,
+    /// What lies between the other two.
+    pub body: &'a str,
+    /// The ending line, with the newline that sets it apart from the body and whatever blank lines follow it;
+    /// empty where the last line is not an ending line.
+    pub ending: &'a str,
+    pub(super) opening: Opening,
+}
+
+impl<'a> Parts<'a> {
+    /// Everything but the ending line: what the author wrote.
+    pub(super) fn written(text: &'a str) -> &'a str {
+        &text[..ending::start(text)]
+    }
+
+    /// The ending line, read.
+    pub fn read_ending(&self) -> Option<Ending> {
+        Ending::parse(self.ending.trim())
+    }
+}
+
+/// Cuts a task file into header, body and ending line; any text will do.
+///
+/// A header opens with a line `---` at the very start (after a BOM at most) and closes with the next such line, which may
+/// end the file; blanks after the dashes and CRLF are accepted. A header that is not closed within [`MAX_HEADER_BYTES`]
+/// counts as body.
+pub fn split(text: &str) -> Parts<'_> {
+    let (written, ending) = text.split_at(ending::start(text));
+    let opening = open(written.as_bytes(), true);
+    let end = match opening {
+        Opening::Closed { end, .. } => end,
+        Opening::Absent | Opening::Unclosed | Opening::Undecided => 0,
+    };
+    let (header, body) = written.split_at(end);
+    Parts {
+        header,
+        body,
+        ending,
+        opening,
+    }
+}
+
+/// How a file opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// Without a header.
+    Absent,
+    /// As a header does, with a field in its first line, but it is never closed.
+    Unclosed,
+    /// With a header: its YAML (the opening `---` included, which YAML understands, so that its line numbers are the
+    /// file's) is at `start..close`, the body begins at `end`.
+    Closed {
+        start: usize,
+        close: usize,
+        end: usize,
+    },
+    /// More of the file must be read to tell.
+    Undecided,
+}
+
+/// Looks for the header in the first bytes of a file, or in `whole` of it.
+pub(super) fn open(bytes: &[u8], whole: bool) -> Opening {
+    const BOM: &[u8] = "\u{feff}".as_bytes();
+    let start = if bytes.starts_with(BOM) { BOM.len() } else { 0 };
+    if !whole
+        && [BOM, b"---"]
+            .iter()
+            .any(|word| word.starts_with(&bytes[start..]))
+    {
+        return Opening::Undecided;
+    }
+    let mut lines = Lines { bytes, at: start };
+    match lines.next() {
+        Some((_, line)) if !whole && !line.ends_with(b"\n") => return undecided_or_absent(line),
+        Some((_, line)) if is_fence(line) => {}
+        _ => return Opening::Absent,
+    }
+    let after = lines.at;
+    while let Some((close, line)) = lines.next() {
+        if close > MAX_HEADER_BYTES {
+            return unclosed(&bytes[after..]);
+        }
+        if !whole && !line.ends_with(b"\n") {
+            break;
+        }
+        if is_fence(line) {
+            return Opening::Closed {
+                start,
+                close,
+                end: lines.at,
+            };
+        }
+    }
+    // A line that is cut off may start before the limit and go on beyond it.
+    if whole {
+        unclosed(&bytes[after..])
+    } else {
+        Opening::Undecided
+    }
+}
+
+/// A first line that is cut off: more dashes or blanks may still make it a fence.
+fn undecided_or_absent(line: &[u8]) -> Opening {
+    if is_fence(line) {
+        Opening::Undecided
+    } else {
+        Opening::Absent
+    }
+}
+
+fn is_fence(line: &[u8]) -> bool {
+    line.strip_prefix(b"---")
+        .is_some_and(|rest| rest.iter().all(u8::is_ascii_whitespace))
+}
+
+/// Markdown may begin with `---` as a thematic break: only one that is followed by a field was meant as a header.
+fn unclosed(after: &[u8]) -> Opening {
+    let mut lines = Lines {
+        bytes: after,
+        at: 0,
+    }
+    .map(|(_, line)| line.trim_ascii());
+    let first = lines
+        .find(|line| !line.is_empty() && !line.starts_with(b"#"))
+        .unwrap_or_default();
+    let word = first
+        .iter()
+        .take_while(|b| b.is_ascii_alphanumeric() || b"_-".contains(b))
+        .count();
+    match &first[word..] {
+        [b':'] | [b':', b' ' | b'\t', ..] if word > 0 => Opening::Unclosed,
+        _ => Opening::Absent,
+    }
+}
+
+/// Lines with their newline and the offset at which they start.
+struct Lines<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = (usize, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let start = self.at;
+        let rest = self.bytes.get(start..).filter(|rest| !rest.is_empty())?;
+        let length = rest
+            .iter()
+            .position(|&b| b == b'\n')
+            .map_or(rest.len(), |at| at + 1);
+        self.at += length;
+        Some((start, &rest[..length]))
+    }
+}
