@@ -42,7 +42,7 @@ fn a_shell_that_reads_its_startup_files_is_not_free() {
         let server = with_startup_file(
             shell,
             &format!(
-                "PS1='$ '\necho one\nuntil [ -e {go_path} ]; do sleep 0.1; done\necho two\nread x <{fifo_path}\n"
+                "PS1='$ '\necho one\nuntil [ -e {go_path} ]; do sleep 0.1; done\necho two\nread x <{fifo_path}\necho three\nread x\n"
             ),
             &format!(
                 "echo one\nwhile not test -e {go_path}; sleep 0.1; end\necho two\nread x <{fifo_path}\n"
@@ -59,6 +59,15 @@ fn a_shell_that_reads_its_startup_files_is_not_free() {
         server.wait_for_text(pane.id.as_str(), "two");
         never_ready(&server, &pane, &format!("{shell}, read in a start-up file"));
         fs::write(&fifo, "x\n").unwrap();
+        if shell != "fish" {
+            server.wait_for_text(pane.id.as_str(), "three");
+            never_ready(
+                &server,
+                &pane,
+                &format!("{shell}, a question in a start-up file"),
+            );
+            server.send_keys(pane.id.as_str(), &["Enter"]);
+        }
         ready(&server, &pane);
     }
 }
@@ -86,6 +95,7 @@ fn a_busy_session_is_not_free() {
             &format!("bash <{}", path("long.sh")),
             &format!("{} 1000", path("sleep/bash")),
             &path("cat/bash"),
+            &format!("sh -c 'stty raw -echo; exec {}'", path("cat/bash")),
             "dash -c 'bash --norc; :'",
         ]
         .iter()

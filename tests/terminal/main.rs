@@ -84,10 +84,10 @@ fn line_that_appends_to(out: &Path) -> String {
     format!("sh '{}'", path.display())
 }
 
-/// The file that `shell` reads at its start, and the server it does so under.
+/// A server whose `shell` reads this start-up file.
 fn with_startup_file(shell: &str, posix: &str, fish: &str) -> TmuxServer {
-    let home = tempfile::tempdir().unwrap().keep();
-    let rc = home.join(match shell {
+    let server = TmuxServer::start();
+    let rc = server.home().join(match shell {
         "bash" => ".bashrc",
         "zsh" => ".zshrc",
         "dash" => ".shinit",
@@ -95,8 +95,8 @@ fn with_startup_file(shell: &str, posix: &str, fish: &str) -> TmuxServer {
     });
     fs::create_dir_all(rc.parent().unwrap()).unwrap();
     fs::write(&rc, if shell == "fish" { fish } else { posix }).unwrap();
-    TmuxServer::builder()
-        .home(&home)
-        .env("ENV", home.join(".shinit"))
-        .start()
+    if shell == "dash" {
+        server.run(&["set-environment", "-g", "ENV", rc.to_str().unwrap()]);
+    }
+    server
 }
