@@ -2,6 +2,7 @@
 
 mod assign;
 mod decide;
+mod delegate;
 mod dispatch;
 pub mod job;
 mod reap;
@@ -77,6 +78,11 @@ impl Pass {
                 self.exit = worse(self.exit, error::exit_code(&error));
             }
         }
+    }
+
+    /// Notes a failure that was told already.
+    fn fail(&mut self) {
+        self.exit = worse(self.exit, 1);
     }
 
     /// One line for a log that is read a day later; none where nothing happened.
@@ -190,8 +196,10 @@ impl<'a> Context<'a> {
     /// the key may be where `scan` runs.
     fn destination(self, routing: &Routing) -> Provider {
         match self.config.secutools {
-            Err(DelegationOff::NotConfigured | DelegationOff::NoUrl) => Provider::ClaudeCode,
-            _ => router::decide(routing, &self.config.auto_routes).provider,
+            Ok(_) | Err(DelegationOff::NoKey) => {
+                router::decide(routing, &self.config.auto_routes).provider
+            }
+            Err(_) => Provider::ClaudeCode,
         }
     }
 

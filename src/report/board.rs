@@ -117,8 +117,9 @@ impl Board<'_> {
         for task in &self.status.tasks {
             match task.state {
                 TaskState::Dispatched if self.is_in_a_session(task) => {}
-                TaskState::DelegatedToSecutools => {}
-                TaskState::Dispatched => rows.push(task),
+                // It is among the jobs, unless its marker cannot be read.
+                TaskState::DelegatedToSecutools if task.provider.is_some() => {}
+                TaskState::Dispatched | TaskState::DelegatedToSecutools => rows.push(task),
                 TaskState::Waiting | TaskState::Held => {
                     let is_held = task.state == TaskState::Held;
                     let count = shown.entry((&task.project, is_held)).or_default();
@@ -170,11 +171,15 @@ impl Board<'_> {
             _ => None,
         };
         let provider = row.provider.map(|provider| word(&provider));
+        let state = match row.state {
+            TaskState::DelegatedToSecutools => "delegated".to_owned(),
+            state => word(&state),
+        };
         Row {
             cells: [
                 row.name.clone().into(),
                 short(&row.project).into(),
-                Cell::coloured(word(&row.state), colour),
+                Cell::coloured(state, colour),
                 row.priority.map(|it| word(&it)).unwrap_or_default().into(),
                 self.since(row.since),
                 row.session.clone().or(provider).unwrap_or_default().into(),

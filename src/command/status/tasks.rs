@@ -11,11 +11,12 @@ use super::{DAY, Problems};
 use crate::agent::claude::Trust;
 use crate::command::Context;
 use crate::config::AgentKind;
+use crate::delegation::{self, TaskRef};
 use crate::marker;
 use crate::money::Totals;
 use crate::process;
 use crate::queue::{Folder, Held, Inbox, Name, Project};
-use crate::report::{DayRow, JobRow, ProjectRow, Status, TaskRow, TaskState, path_text};
+use crate::report::{DayRow, ProjectRow, Status, TaskRow, TaskState, path_text};
 use crate::session::{Pool, Session};
 use crate::task::{Ending, Outcome, Provider};
 
@@ -183,20 +184,31 @@ impl Scene<'_, '_> {
     }
 
     fn add_delegated(&mut self, project: &Project, inbox: &Inbox) {
-        let mut names = inbox.delegated.clone();
-        names.sort();
-        for name in &names {
-            let task = row(project, name, TaskState::DelegatedToSecutools);
-            self.status.delegated.jobs.push(JobRow {
-                project: project.path().to_owned(),
-                task: task.name.clone(),
-                provider: task.provider,
-                job_id: task.job_id.clone(),
-                phase: String::new(),
-                since: task.since,
-                reason: task.reason.clone(),
-            });
-            self.status.tasks.push(task);
+        let mut tasks = TaskRef::delegated_in(project, inbox);
+        tasks.sort_by(|one, other| one.name.cmp(&other.name));
+        for task in tasks {
+            let name = OsStr::new(task.name.as_str());
+            match delegation::job_row(&task) {
+                Ok(Some(job)) => {
+                    let head = project.glance(name).ok().and_then(Result::ok);
+                    self.status.tasks.push(TaskRow {
+                        priority: head.as_ref().map(|glance| glance.head.priority),
+                        title: head.and_then(|glance| glance.head.title),
+                        provider: job.provider,
+                        job_id: job.job_id.clone(),
+                        since: job.since,
+                        reason: job.reason.clone(),
+                        ..row(project, name, TaskState::DelegatedToSecutools)
+                    });
+                    self.status.delegated.jobs.push(job);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    let state = TaskState::DelegatedToSecutools;
+                    let row = self.unreadable(project, name, state, &error);
+                    self.status.tasks.push(row);
+                }
+            }
         }
     }
 
