@@ -1,13 +1,17 @@
 //! The verbs: parse, run one, print its report, end with the right status.
 
+mod add;
 mod assign;
+mod cancel;
 mod decide;
 mod delegate;
 mod dispatch;
 pub mod job;
 mod reap;
+mod retry;
 mod scan;
 mod status;
+mod target;
 
 use std::process::ExitCode;
 
@@ -17,7 +21,7 @@ use jiff::Timestamp;
 
 use crate::cli::{Cli, Command};
 use crate::config::{Config, DelegationOff, Environment};
-use crate::error;
+use crate::error::{self, Failure};
 use crate::log::Log;
 use crate::queue::Project;
 use crate::report::{self, Event, EventKind, Page, Report};
@@ -160,10 +164,16 @@ fn run(cli: &Cli, environment: &Environment, log: &Log, now: Timestamp) -> Resul
         }
         Command::Reap { dry_run } => with_config(&|c| Ok(reap::run(c, *dry_run)?.into())),
         Command::Decide { files } => with_config(&|c| Ok(decide::run(c, files))),
+        Command::Add(new) => with_config(&|c| {
+            let start = environment.current_dir.as_deref();
+            Ok(add::run(c, start, new)?.into())
+        }),
+        Command::Retry { task, .. } => with_config(&|c| Ok(retry::run(c, task)?.into())),
+        Command::Cancel { task, .. } => with_config(&|c| Ok(cancel::run(c, task)?.into())),
         Command::Status { format } => with_config(&|c| status::run(c, *format, cli.global.json)),
         Command::Job(_) => with_config(&job::run),
         Command::Completions { shell } => print_completions(*shell),
-        Command::Man => print_manual(),
+        Command::Man { command } => print_manual(command),
     }
 }
 
@@ -173,9 +183,19 @@ fn print_completions(shell: clap_complete::Shell) -> Result<Outcome> {
     Ok(Report::Text(String::from_utf8(script)?).into())
 }
 
-fn print_manual() -> Result<Outcome> {
+/// The page of `ccl`, or of the command that the words name.
+fn print_manual(words: &[String]) -> Result<Outcome> {
+    let mut whole = Cli::command();
+    whole.build();
+    let mut command = &whole;
+    for word in words {
+        command = command.find_subcommand(word).ok_or_else(|| {
+            let name = words.join(" ");
+            Failure::Usage(format!("there is no command {name}: see `ccl --help`"))
+        })?;
+    }
     let mut page = Vec::new();
-    clap_mangen::Man::new(Cli::command())
+    clap_mangen::Man::new(command.clone())
         .render(&mut page)
         .context("cannot write the manual page")?;
     Ok(Report::Text(String::from_utf8(page)?).into())

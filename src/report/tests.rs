@@ -428,7 +428,7 @@ fn of_many_waiting_tasks_the_first_are_shown() {
     assert!(text.contains("… and 1,007 more wait in app"), "{text}");
     let counts = "/srv/app  1,027    3     1";
     assert!(text.contains(counts), "{text}");
-    let by_priority = "waiting: 257 critical, 257 high, 256 default, 257 low";
+    let by_priority = "waiting: 257 critical, 258 high, 256 default, 256 low";
     assert!(text.contains(by_priority), "{text}");
     assert_eq!(
         text.matches("no trust").count(),
