@@ -16,12 +16,14 @@ use clap::{CommandFactory, Parser};
 use jiff::Timestamp;
 
 use crate::cli::{Cli, Command};
-use crate::config::{Config, Environment};
+use crate::config::{Config, DelegationOff, Environment};
 use crate::error;
 use crate::log::Log;
 use crate::queue::Project;
-use crate::report::{self, Event, EventKind, Report};
+use crate::report::{self, Event, EventKind, Page, Report};
+use crate::router;
 use crate::session::{Pool, Session, Word};
+use crate::task::{Provider, Routing};
 
 /// What every verb works with.
 #[derive(Clone, Copy)]
@@ -130,7 +132,9 @@ pub fn main(environment: &Environment) -> ExitCode {
     let now = Timestamp::now();
     let run = || -> Result<u8> {
         let outcome = run(&cli, environment, &log, now)?;
-        let text = outcome.report.render(cli.global.json, now)?;
+        let text = outcome
+            .report
+            .render(cli.json(), Page::of_stdout(environment), now)?;
         report::print(&text).context("cannot write to standard output")?;
         Ok(outcome.exit)
     };
@@ -156,7 +160,7 @@ fn run(cli: &Cli, environment: &Environment, log: &Log, now: Timestamp) -> Resul
         }
         Command::Reap { dry_run } => with_config(&|c| Ok(reap::run(c, *dry_run)?.into())),
         Command::Decide { files } => with_config(&|c| Ok(decide::run(c, files))),
-        Command::Status => with_config(&status::run),
+        Command::Status { format } => with_config(&|c| status::run(c, *format, cli.global.json)),
         Command::Job(_) => with_config(&job::run),
         Command::Completions { shell } => print_completions(*shell),
         Command::Man => print_manual(),
@@ -185,6 +189,18 @@ impl<'a> Context<'a> {
 
     fn pool(self) -> Result<Pool<'a>> {
         Pool::read(self.config, self.log, self.now)
+    }
+
+    /// Who works on a task: what the router decides, or the local agent where
+    /// delegation is off. Where there is an address but no key, as in a hook,
+    /// the key may be where `scan` runs.
+    fn destination(self, routing: &Routing) -> Provider {
+        match self.config.secutools {
+            Ok(_) | Err(DelegationOff::NoKey) => {
+                router::decide(routing, &self.config.auto_routes).provider
+            }
+            Err(_) => Provider::ClaudeCode,
+        }
     }
 
     /// Files what the sessions did, all of them at once: one that has to be
