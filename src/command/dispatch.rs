@@ -39,12 +39,12 @@ pub(super) fn list(context: Context<'_>, pass: &mut Pass) -> Result<Vec<Waiting>
 pub(super) fn report_held(waiting: &[Waiting], pass: &mut Pass) {
     for Waiting { project, inbox } in waiting {
         for (name, held) in &inbox.held {
-            pass.events.push(held_event(project, name, *held));
+            pass.events.push(held_event(project, name, held));
         }
     }
 }
 
-fn held_event(project: &Project, name: &OsStr, why: impl ToString) -> Event {
+fn held_event(project: &Project, name: &OsStr, why: &dyn std::fmt::Display) -> Event {
     Event {
         project: Some(project.path().to_owned()),
         task: Some(name.to_string_lossy().into_owned()),
@@ -100,7 +100,7 @@ impl<'a> Chooser<'a> {
     }
 
     fn prepare(&self, project: &Project, name: &OsStr) -> Result<Ready> {
-        let held = |why: String| Ok(Ready::Event(held_event(project, name, why)));
+        let held = |why: String| Ok(Ready::Event(held_event(project, name, &why)));
         let task_name = match Name::new(name) {
             Ok(name) => name,
             Err(why) => return held(why.to_string()),
@@ -120,7 +120,7 @@ impl<'a> Chooser<'a> {
                 return Ok(match filed {
                     true => Ready::Event(Event {
                         event: EventKind::Failed,
-                        ..held_event(project, name, unfit)
+                        ..held_event(project, name, &unfit)
                     }),
                     false => Ready::NotForSessions,
                 });

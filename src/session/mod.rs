@@ -5,6 +5,7 @@
 //! gives a slot a task; `settle` files what a session did, and sets right what
 //! a killed pass left in it.
 
+mod evidence;
 mod launch;
 mod observe;
 mod settle;

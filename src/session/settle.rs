@@ -249,11 +249,13 @@ impl Pool<'_> {
     }
 
     /// Ends the agent of this run, if it is still in the foreground, and waits
-    /// for the shell.
+    /// for the shell. One that has not started cannot start any more: without
+    /// its ticket the script ends, and whoever took that carries the run.
     fn end_agent(&self, session: &Session, run: Uuid) -> Result<()> {
         let Some(Dispatched { pane, .. }) = session.dispatched()? else {
             return Ok(());
         };
+        durable::remove(&session.files().ticket)?;
         let ended = process::terminate(run, pane.pid, GRACE)?;
         if ended == Ended::NotThere {
             return Ok(());
