@@ -13,6 +13,7 @@
 
 pub mod claude_home;
 pub mod fake;
+pub mod faults;
 #[path = "fake_claude/script.rs"]
 pub mod fake_script;
 pub mod messages_api;
