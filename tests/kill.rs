@@ -95,7 +95,9 @@ const SCENES: &[Scene] = &[
         pass: &["scan"],
         prepare: |world, task| {
             killed_at(world, "renameat", -1);
-            wait_until("the agent runs", support::PATIENCE, || world.runs(task) == 1);
+            wait_until("the agent runs", support::PATIENCE, || {
+                world.runs(task) == 1
+            });
         },
     },
 ];

@@ -68,7 +68,7 @@ fn decide(context: Context<'_>, path: &Path, task: &Task) -> Decision {
         delegated,
         delegation_enabled: is_on,
         rule: decision.rule.to_string(),
-        model: (!delegated || decision.provider == Provider::ClaudeCode).then(|| {
+        model: (!delegated && config.agent.kind == AgentKind::Claude).then(|| {
             config
                 .dispatcher
                 .models

@@ -99,11 +99,7 @@ impl World {
     #[track_caller]
     pub fn pass(&self, args: &[&str]) -> Output {
         let output = self.sandbox.ccl(args).output().expect("ccl runs");
-        assert!(
-            output.status.success(),
-            "ccl {args:?}: {}",
-            said(&output)
-        );
+        assert!(output.status.success(), "ccl {args:?}: {}", said(&output));
         output
     }
 
@@ -131,7 +127,10 @@ impl World {
             .arg(self.sandbox.config_file())
             .args(args)
             .env_clear()
-            .envs(ccl.get_envs().filter_map(|(key, value)| Some((key, value?))))
+            .envs(
+                ccl.get_envs()
+                    .filter_map(|(key, value)| Some((key, value?))),
+            )
             .current_dir(self.sandbox.path())
             .stdin(Stdio::null());
         let output = command.output().expect("strace runs");
@@ -155,7 +154,12 @@ impl World {
     #[track_caller]
     pub fn assert_once(&self, task: &str, when: &str) {
         let places = self.project.task_places(task);
-        assert_eq!(places.len(), 1, "{task} {when}: {places:?}\n{}", self.shown());
+        assert_eq!(
+            places.len(),
+            1,
+            "{task} {when}: {places:?}\n{}",
+            self.shown()
+        );
     }
 
     /// Makes ordinary passes until the task is done and the session free.

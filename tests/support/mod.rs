@@ -13,9 +13,9 @@
 
 pub mod claude_home;
 pub mod fake;
-pub mod faults;
 #[path = "fake_claude/script.rs"]
 pub mod fake_script;
+pub mod faults;
 pub mod messages_api;
 mod messages_wire;
 pub mod real_claude;
