@@ -105,17 +105,16 @@ impl Launch<'_> {
             AgentKind::Claude => format!("exec {}", self.words()?),
             AgentKind::Command => format!("{}\nfinish $?", self.words()?),
         };
+        // Whoever has removed the ticket carries the run in its environment, so
+        // that nothing that has started can be taken for something else.
         Ok(format!(
             "# Run {run} of ccl. It starts once: whoever removes the ticket starts it.\n\
+             if [ \"${{CCL_PID-}}\" != $$ ]; then CCL_RUN={run} CCL_PID=$$ exec sh {run_file}; fi\n\
+             unset CCL_PID CLAUDECODE CLAUDE_CODE_ENTRYPOINT SECUTOOLS_API_KEY CREDENTIALS_DIRECTORY\n\
              finish() {{ echo \"$1\" > {exit}.new && mv {exit}.new {exit}; exit; }}\n\
-             if [ \"${{CCL_PID-}}\" != $$ ]; then\n\
-             \trm {ticket} 2>/dev/null || exit 0\n\
-             \tcd {project} || finish {no_directory}\n\
-             \tunset CLAUDECODE CLAUDE_CODE_ENTRYPOINT SECUTOOLS_API_KEY CREDENTIALS_DIRECTORY\n\
-             \tcommand -v {program} >/dev/null || finish {no_program}\n\
-             \tCCL_RUN={run} CCL_PID=$$ exec sh {run_file}\n\
-             fi\n\
-             unset CCL_PID\n\
+             rm {ticket} 2>/dev/null || exit 0\n\
+             cd {project} || finish {no_directory}\n\
+             command -v {program} >/dev/null || finish {no_program}\n\
              {start}\n",
             no_directory = command::Exit::NO_DIRECTORY,
             no_program = command::Exit::NO_PROGRAM,

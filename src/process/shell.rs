@@ -2,11 +2,13 @@
 //!
 //! Measured with bash 5.2, zsh 5.9, fish 3.6 and dash 0.5 on Linux 6.18:
 //!
-//! - bash, zsh and fish switch the terminal's line mode *and* echo off while they edit a line, and on again before they
-//!   run anything, start-up files included. `read -n1` and `read -k1` leave the echo on.
-//! - dash never does. At its prompt it sleeps in the terminal's read (`wait_woken` in `/proc/PID/wchan`; `do_wait` and
-//!   `anon_pipe_read` while it waits for a command), and has no file open but terminals; a start-up file stays open
-//!   while it is read.
+//! - bash, zsh and fish switch the terminal's line mode *and* echo off while they edit a line. bash and zsh switch them
+//!   on again before they run anything, start-up files included; fish leaves them off while it draws its prompt, and
+//!   `read -n1` and `read -k1` leave the echo on.
+//! - dash never does. A start-up file stays open while dash reads it; at its prompt only terminals are open.
+//! - A shell that reads sleeps in the terminal's read (`wait_woken` in `/proc/PID/wchan`: dash, zsh) or in a poll
+//!   (`poll_schedule_timeout`: bash, fish); one that waits for a command sleeps in `do_wait`, `anon_pipe_read` or,
+//!   fish, in a futex.
 //! - All four ignore SIGTSTP when interactive, and only then.
 //!
 //! What cannot be told apart: a `read` that a person typed into dash, fish's own `read` (it is its line editor), and a
@@ -195,20 +197,23 @@ pub fn is_waiting_shell(pane: Pid) -> Result<ReadyShell, NotReady> {
 /// What a sleeping interactive shell does instead of waiting for a command.
 fn other_than_reading(shell: Pid, editor: Editor, input: Input) -> Option<&'static str> {
     const BUSY: &str = "runs a command or its start-up files";
-    let edits = !input.line_mode && !input.echo;
-    let waits_in = fs::read_to_string(proc_path(shell, "wchan")).unwrap_or_default();
-    let waits_for_another = waits_in.contains("do_wait") || waits_in.contains("pipe");
-    if edits && editor != Editor::Kernel {
-        return waits_for_another.then_some(BUSY);
+    let Ok(waits_in) = fs::read_to_string(proc_path(shell, "wchan")) else {
+        return Some("cannot be judged: this kernel has no /proc/PID/wchan");
+    };
+    let reads = ["wait_woken", "tty_read"].contains(&waits_in.as_str());
+    let polls = ["poll", "select"]
+        .iter()
+        .any(|word| waits_in.contains(word));
+    if editor != Editor::Kernel && !input.line_mode && !input.echo {
+        return (!reads && !polls).then_some(BUSY);
     }
     if editor == Editor::Own {
         return Some(BUSY);
     }
     if !input.line_mode {
-        return Some("has a terminal that another program left in raw mode (`stty sane` mends it)");
+        return Some("has a terminal that another program left in raw mode: run `stty sane` there");
     }
-    let reads_terminal = waits_in == "wait_woken" || waits_in.contains("tty_read");
-    (!reads_terminal || has_file_open(shell)).then_some(BUSY)
+    (!reads || has_file_open(shell)).then_some(BUSY)
 }
 
 /// Whether a process has a regular file open, as a shell does that reads a script.

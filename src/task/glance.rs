@@ -8,6 +8,7 @@ use super::Priority;
 /// The priority in a header's YAML, or `None` if the header is not plain enough to tell without parsing it.
 pub(super) fn priority(yaml: &[u8]) -> Option<Priority> {
     let mut found = None;
+    let mut list = List::No;
     for line in yaml.split(|&b| b == b'\n').skip(1) {
         let line = line.strip_suffix(b"\r").unwrap_or(line).trim_ascii_end();
         if !is_plain(line) {
@@ -17,12 +18,40 @@ pub(super) fn priority(yaml: &[u8]) -> Option<Priority> {
         if text.is_empty() || text.starts_with(b"#") {
             continue;
         }
-        let (key, value) = field(line)?;
+        if let Some(item) = text.strip_prefix(b"- ") {
+            list = list.item(line.len() - text.len())?;
+            if !is_word(item) {
+                return None;
+            }
+            continue;
+        }
+        let (key, rest) = field(line)?;
+        let value = value(rest)?;
+        let open = matches!(rest.first(), None | Some(b'#'));
+        list = if open { List::MayBegin } else { List::No };
         if key == b"priority" && found.is_none() {
             found = Some(std::str::from_utf8(value).ok()?.parse().unwrap_or_default());
         }
     }
     Some(found.unwrap_or_default())
+}
+
+/// Whether a line may be an item of a list: below a key without a value, all items as far to the right as the first.
+#[derive(Clone, Copy)]
+enum List {
+    No,
+    MayBegin,
+    At(usize),
+}
+
+impl List {
+    fn item(self, column: usize) -> Option<Self> {
+        match self {
+            Self::No => None,
+            Self::MayBegin => Some(Self::At(column)),
+            Self::At(first) => (first == column).then_some(self),
+        }
+    }
 }
 
 /// Printable ASCII and the letters of Latin-1, without `*`: no tab, no odd line break, no alias.
@@ -37,7 +66,7 @@ fn is_plain(line: &[u8]) -> bool {
     })
 }
 
-/// Cuts `key: value` into its key and its value; quotes and comments are gone from the value, a list is left as it is.
+/// Cuts `key: value` into its key and what follows.
 fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = line
         .iter()
@@ -52,9 +81,10 @@ fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
     if !rest.is_empty() && !rest.starts_with(b" ") {
         return None;
     }
-    Some((key, value(rest.trim_ascii_start())?))
+    Some((key, rest.trim_ascii_start()))
 }
 
+/// The value without quotes and comments; a list is left as it is.
 fn value(text: &[u8]) -> Option<&[u8]> {
     match text.first() {
         None | Some(b'#') => Some(b""),
@@ -86,11 +116,15 @@ fn is_comment(rest: &[u8]) -> bool {
 
 /// Plain words between commas.
 fn is_list(items: &[u8]) -> bool {
-    items.split(|&b| b == b',').all(|item| {
-        let item = item.trim_ascii();
-        item.first().is_some_and(u8::is_ascii_alphanumeric)
-            && item
-                .iter()
-                .all(|&b| b.is_ascii_alphanumeric() || b" _-./".contains(&b))
-    })
+    items
+        .split(|&b| b == b',')
+        .all(|item| is_word(item.trim_ascii()))
+}
+
+/// Something that is one plain word, or several, wherever it stands.
+fn is_word(item: &[u8]) -> bool {
+    item.first().is_some_and(u8::is_ascii_alphanumeric)
+        && item
+            .iter()
+            .all(|&b| b.is_ascii_alphanumeric() || b" _-./".contains(&b))
 }

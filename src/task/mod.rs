@@ -26,7 +26,7 @@ pub const MAX_BYTES: usize = 1024 * 1024;
 pub const MAX_ENDING_BYTES: usize = 64 * 1024;
 
 /// A header that is not closed within so many bytes is not read as one. This bounds what YAML can cost.
-pub const MAX_HEADER_BYTES: usize = 16 * 1024;
+pub const MAX_HEADER_BYTES: usize = 8 * 1024;
 
 /// Why a file can never be worked on; its `Display` is the reason for a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,3 +172,6 @@ pub fn priority_of(bytes: &[u8]) -> Option<Priority> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,8 +6,8 @@
 use std::fmt;
 
 use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error as _, IgnoredAny, MapAccess,
-    SeqAccess, VariantAccess, Visitor,
+    Deserialize, DeserializeSeed, Deserializer, EnumAccess, IgnoredAny, MapAccess, SeqAccess,
+    VariantAccess, Visitor,
 };
 
 /// One `key: value` of the header.
@@ -107,28 +107,14 @@ impl<'de> Visitor<'de> for Top {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut entries = Vec::new();
-        while let Some(Key(key)) = map.next_key()? {
+        // A key is taken as it is written, `2024` too; a list or a map in its place stops the header.
+        while let Some(key) = map.next_key()? {
             entries.push(Entry {
                 key,
                 value: map.next_value()?,
             });
         }
         Ok(entries)
-    }
-}
-
-/// A key that is text; others stop the header.
-struct Key(String);
-
-impl<'de> Deserialize<'de> for Key {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Value::deserialize(deserializer)? {
-            Value::Text(key) => Ok(Self(key)),
-            other => Err(D::Error::custom(format_args!(
-                "a key must be text, not {}",
-                other.kind()
-            ))),
-        }
     }
 }
 

@@ -304,65 +304,53 @@ fn perform(
     shared: &Mutex<State>,
 ) -> std::io::Result<bool> {
     let behave = || shared.lock().unwrap().behave(request);
-    let half = |upto: &dyn Fn(&[u8]) -> usize| {
-        let bytes = behave().bytes();
-        bytes[..upto(&bytes)].to_vec()
-    };
-    match step {
-        Step::Behave => stream.write_all(&behave().bytes())?,
-        Step::BehaveAndClose => {
-            stream.write_all(&behave().header("Connection", "close").bytes())?;
-            return Ok(false);
-        }
-        Step::BehaveAndVanish => {
-            stream.write_all(&behave().bytes())?;
-            return Ok(false);
-        }
-        Step::DropUnread => return Ok(false),
-        Step::DropRead { create } => {
-            if *create {
-                behave();
-            }
-            return Ok(false);
-        }
-        Step::HalfHead => {
-            stream.write_all(&half(&|_| 20))?;
-            return Ok(false);
-        }
+    let (bytes, stays) = match step {
+        Step::Behave => (behave().bytes(), true),
+        Step::BehaveAndClose => (behave().header("Connection", "close").bytes(), false),
+        Step::BehaveAndVanish => (behave().bytes(), false),
+        Step::HalfHead => (behave().bytes()[..20].to_vec(), false),
         Step::HalfBody => {
-            stream.write_all(&half(&|bytes| bytes.len() - 3))?;
-            return Ok(false);
+            let mut bytes = behave().bytes();
+            bytes.truncate(bytes.len() - 3);
+            (bytes, false)
+        }
+        Step::DropUnread => (Vec::new(), false),
+        Step::DropRead { create } => {
+            create.then(behave);
+            (Vec::new(), false)
         }
         Step::Silence { create } => {
-            if *create {
-                behave();
-            }
+            create.then(behave);
             wait_for_the_end(stream);
-            return Ok(false);
+            (Vec::new(), false)
         }
         Step::Drip => {
             behave();
-            stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 1000000\r\n\r\n")?;
-            loop {
-                stream.write_all(b" ")?;
-                thread::sleep(Duration::from_millis(20));
-            }
+            drip(stream)?;
+            (Vec::new(), false)
         }
-        Step::Say(answer) => stream.write_all(&answer.bytes())?,
+        Step::Say(answer) => (answer.bytes(), true),
         Step::CreateAndSay(answer) => {
             behave();
-            stream.write_all(&answer.bytes())?;
+            (answer.bytes(), true)
         }
-        Step::Raw(bytes) => {
-            stream.write_all(bytes)?;
-            return Ok(false);
-        }
+        Step::Raw(bytes) => (bytes.clone(), false),
         Step::Echo(status) => {
             let body = format!("what is this: {:?}", request.headers);
-            stream.write_all(&Answer::new(*status, body).bytes())?;
+            (Answer::new(*status, body).bytes(), true)
         }
+    };
+    stream.write_all(&bytes)?;
+    Ok(stays)
+}
+
+/// Sends an answer a byte at a time until the client has had enough.
+fn drip(mut stream: &TcpStream) -> std::io::Result<()> {
+    stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 1000000\r\n\r\n")?;
+    loop {
+        stream.write_all(b" ")?;
+        thread::sleep(Duration::from_millis(20));
     }
-    Ok(true)
 }
 
 /// Returns when the client has closed the connection, or the server ends.

@@ -1,0 +1,136 @@
+use super::*;
+
+#[test]
+fn only_files_with_text_are_fit() {
+    assert_eq!(text_of(b"Do it."), Ok("Do it."));
+    assert_eq!(
+        text_of("---\ntitle: é\n---".as_bytes()),
+        Ok("---\ntitle: é\n---")
+    );
+    for blank in ["", "\n", " \t\r\n\u{a0}\u{2003}", "\u{feff}", "\u{feff}\n"] {
+        assert_eq!(text_of(blank.as_bytes()), Err(Unfit::Empty), "{blank:?}");
+    }
+    for (bytes, offset) in [
+        (&b"ab\0c"[..], 2),
+        (b"\xff", 0),
+        (b"a\0\xff", 1),
+        (b"a\xff\0", 1),
+        (b"ab\xc3", 2),
+    ] {
+        assert_eq!(text_of(bytes), Err(Unfit::NotText { offset }));
+    }
+    let full = "x".repeat(MAX_BYTES);
+    assert!(text_of(full.as_bytes()).is_ok());
+    assert_eq!(text_of(format!("{full}x").as_bytes()), Err(Unfit::TooLarge));
+    assert_eq!(text_of(&vec![0; 4 * MAX_BYTES]), Err(Unfit::TooLarge));
+    let reason = Unfit::NotText { offset: 7 }.to_string();
+    assert!(
+        reason.contains("offset 7") && reason.contains("UTF-8"),
+        "{reason}"
+    );
+    assert!(Unfit::TooLarge.to_string().contains("1 MiB"));
+}
+
+#[test]
+fn the_first_bytes_suffice_or_say_so() {
+    let text = "\u{feff}---\r\ntitle: T\r\npriority: high\r\n---  \r\nB: é\n";
+    let enough = text.find("B:").unwrap();
+    for cut in 0..=text.len() {
+        let known = (cut >= enough).then_some(Priority::High);
+        assert_eq!(priority_of(&text.as_bytes()[..cut]), known, "{cut}");
+        let head = head(&text.as_bytes()[..cut]);
+        assert_eq!(
+            head.map(|head| (head.priority, head.title)),
+            known.map(|p| (p, Some("T".into()))),
+            "{cut}"
+        );
+    }
+    for no_header in ["Do it", "----", "--x", "-- ", "---x", "\u{feff}#"] {
+        assert_eq!(
+            priority_of(no_header.as_bytes()),
+            Some(Priority::Default),
+            "{no_header}"
+        );
+        assert_eq!(
+            head(no_header.as_bytes()),
+            Some(Head::default()),
+            "{no_header}"
+        );
+    }
+    for undecided in [
+        "",
+        "-",
+        "--",
+        "---",
+        "--- ",
+        "\u{feff}--",
+        "---\n",
+        "---\na: b\n",
+        "---\n---",
+        "---\n--- ",
+    ] {
+        assert_eq!(priority_of(undecided.as_bytes()), None, "{undecided:?}");
+        assert_eq!(head(undecided.as_bytes()), None, "{undecided:?}");
+    }
+    let endless = format!("---\npriority: high\n{}", "a: b\n".repeat(4000));
+    assert_eq!(priority_of(endless.as_bytes()), Some(Priority::Default));
+    assert_eq!(
+        head(endless.as_bytes()).map(|head| head.routing.state),
+        Some(HeaderState::Unreadable)
+    );
+    let not_text = b"---\npriority: high\nx: \xff\n---\n";
+    assert_eq!(head(not_text), Some(Head::default()));
+    assert_eq!(priority_of(not_text), Some(Priority::Default));
+}
+
+#[test]
+fn the_quick_look_reads_what_is_plain_and_leaves_the_rest() {
+    let quick = |fields: &str| glance::priority(format!("---\n{fields}\n").as_bytes());
+    for plain in [
+        "priority: high",
+        "tags:\n- web\n\n  # note\n- auth\npriority: high\nown:   # note\n    - a b\n    - c",
+        "title: Fix the login redirect\npriority: high   # soon\ntags: [web, auth]",
+        "title: \"Was: it's #1\"\r\npriority: 'HIGH '\r\nallow_delegation: true",
+        "\n# comment\n  # another\ntitle: Déjà vu\npriority: high\npriority: low\nurl: http://x/y#z",
+    ] {
+        assert_eq!(quick(plain), Some(Priority::High), "{plain}");
+        assert_eq!(with_header(plain).priority, Priority::High, "{plain}");
+    }
+    for odd in [
+        " priority: high",
+        "priority:high",
+        "priority:\n  high",
+        "a: b\n- c",
+        "a: ''\n- c",
+        "a:\n- b\n - c",
+        "a:\n  - b\n- c",
+        "a:\n- b: c",
+        "a:\n-b",
+        "a:\n-",
+        "? priority\n: high",
+        "a: b: c",
+        "a: b:",
+        "a: *b",
+        "a: b &c\nd: e *c",
+        "a: \"x\\\"\"",
+        "a: 'it''s'",
+        "a: [b, [c]]",
+        "a: [b,, c]",
+        "a: {b: c}",
+        "a: 'b' c",
+        "a: b\u{2028}c",
+        "\"priority\": high",
+        "a:\tb",
+        "...",
+        "- a",
+        "just text",
+        "a: |\n  b",
+        "1: x",
+        "a: - b",
+        "a: [b]c",
+        "a: [-]",
+    ] {
+        assert_eq!(quick(odd), None, "{odd}");
+    }
+    assert_eq!(quick("title: T"), Some(Priority::Default));
+}

@@ -1,0 +1,392 @@
+//! What holds for every task file, whatever is in it.
+
+use std::ffi::OsString;
+
+use ccl::money::Cost;
+use ccl::plan::{self, Queue};
+use ccl::router::{AutoRoutes, Decision, Rule, decide};
+use ccl::task::{
+    Ending, Field, HeaderState, Outcome, Preference, Priority, Provider, head, parse, priority_of,
+    split, text_of, with_ending,
+};
+use jiff::Timestamp;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+use uuid::Uuid;
+
+/// Pieces from which headers are made, good, bad and hostile.
+fn header_line() -> impl Strategy<Value = String> {
+    let key = select(vec![
+        "title",
+        "priority",
+        "tags",
+        "needs_claude_code",
+        "preferred_ai",
+        "allow_delegation",
+        "complexity_hint",
+        "\"priority\"",
+        "'allow_delegation'",
+        "Priority",
+        "own",
+        "? priority",
+        " priority",
+        "- priority",
+        "\"prior\\u0069ty\"",
+        "!x priority",
+        "<<",
+        "priorité",
+        "1",
+        "...",
+        "#priority",
+        "{priority",
+    ]);
+    let separator = select(vec![
+        ": ",
+        ": ",
+        ": ",
+        ": ",
+        ":  ",
+        ":",
+        " : ",
+        ":\t",
+        ":\n  ",
+        ": # ",
+        ":\n- a\n- ",
+        ":\n  - ",
+    ]);
+    let word = select(vec![
+        "true",
+        "false",
+        "TRUE",
+        "yes",
+        "\"true\"",
+        "high",
+        "Critical",
+        "low",
+        "medium",
+        "auto",
+        "gpu",
+        "gemini",
+        "claude-api",
+        "claude-code",
+        "gpt",
+        "[web, auth]",
+        "[gpu]",
+        "[",
+        "]",
+        "{a: b}",
+        "{",
+        "}",
+        "",
+        "~",
+        "null",
+        "3",
+        "1.5",
+        "0x1f",
+        "''",
+        "\"\"",
+        "'high'",
+        "\"low\"",
+        "'it''s'",
+        "\"a\\\"b\"",
+        "'",
+        "\"",
+        "high # soon",
+        "high #",
+        "high#soon",
+        "a: b",
+        "a:",
+        "a:b",
+        "&a high",
+        "*a",
+        "*",
+        "!x high",
+        "|\n  high",
+        ">-\n  gpu",
+        "high\n  low",
+        "é",
+        "\u{2028}",
+        "\u{85}",
+        "\u{feff}",
+        "\t",
+        "high\r",
+        "--- ",
+        "- a",
+        "@x",
+        "`x`",
+        "%x",
+        "a, b",
+        "it's",
+        "a & b *c*",
+        "\u{7f}",
+    ]);
+    let plain =
+        (key, separator, word).prop_map(|(key, separator, word)| format!("{key}{separator}{word}"));
+    let odd = select(vec![
+        "",
+        "  ",
+        "# note",
+        "  # note",
+        "  - a",
+        "- a",
+        "\t",
+        "...",
+        "text",
+        "}",
+        "]",
+        "\u{1}",
+        "%YAML 1.2",
+    ]);
+    prop_oneof![8 => plain, 1 => odd.prop_map(str::to_owned), 1 => "[ -~é\r\t]{0,20}"]
+}
+
+/// A whole file: a header of such lines, closed or not, a body, perhaps an ending line.
+fn file() -> impl Strategy<Value = String> {
+    (
+        select(vec![
+            "---\n",
+            "---\n",
+            "---\n",
+            "---\r\n",
+            "\u{feff}---\n",
+            "--- \n",
+            "---",
+            "\n---\n",
+            "",
+        ]),
+        vec(header_line(), 0..7),
+        select(vec!["\n", "\n", "\r\n"]),
+        select(vec![
+            "---\n", "---\n", "---\n", "---\r\n", "---  \n", "---", "", "--- x\n", "----\n",
+        ]),
+        prop_oneof![
+            "[ -~é\n\r]{0,30}",
+            Just("---\n".to_owned()),
+            Just("x".repeat(20_000))
+        ],
+        option::of(ending().prop_map(|ending| ending.render())),
+        select(vec!["", "\n", "\r\n", "\n\n"]),
+    )
+        .prop_map(|(open, lines, newline, close, body, ending, end)| {
+            let lines: String = lines
+                .iter()
+                .flat_map(|line| [line.as_str(), newline])
+                .collect();
+            let ending = ending.map_or(String::new(), |line| format!("\n{line}"));
+            format!("{open}{lines}{close}{body}{ending}{end}")
+        })
+}
+
+fn any_file() -> impl Strategy<Value = String> {
+    prop_oneof![8 => file(), 1 => any::<String>(), 1 => any::<String>().prop_map(|text| format!("---\n{text}\n---\n"))]
+}
+
+fn text() -> impl Strategy<Value = Option<String>> {
+    option::of(prop_oneof![
+        any::<String>(),
+        "[ -~\u{80}-\u{9f}\u{2028}\n\r]{0,40}",
+        Just("--> <!-- ccl {} -->\n--!>".to_owned())
+    ])
+}
+
+fn ending() -> impl Strategy<Value = Ending> {
+    let moment = || {
+        option::of(
+            (-200_000_000_000i64..200_000_000_000)
+                .prop_filter_map("a time", |s| Timestamp::from_second(s).ok()),
+        )
+    };
+    let cost = (text(), text())
+        .prop_map(|(amount, currency)| amount.map(|amount| Cost { amount, currency }));
+    (
+        (
+            any::<u128>(),
+            select(vec![Outcome::Done, Outcome::Failed, Outcome::Released]),
+            any::<u32>(),
+        ),
+        (
+            option::of(select(Provider::ALL.to_vec())),
+            text(),
+            text(),
+            text(),
+            text(),
+            text(),
+        ),
+        (cost, moment(), moment()),
+    )
+        .prop_map(
+            |((run, outcome, attempt), texts, (cost, started_at, ended_at))| {
+                let (provider, model, session, agent_session, job_id, reason) = texts;
+                let run = Uuid::from_u128(run);
+                Ending {
+                    run,
+                    outcome,
+                    attempt,
+                    provider,
+                    model,
+                    session,
+                    agent_session,
+                    job_id,
+                    cost,
+                    started_at,
+                    ended_at,
+                    reason,
+                }
+            },
+        )
+}
+
+fn remote_routes() -> AutoRoutes {
+    AutoRoutes {
+        low: Provider::Gpu,
+        medium: Provider::Gemini,
+        high: Provider::ClaudeApi,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_bytes_panic(bytes in vec(any::<u8>(), 0..300)) {
+        let _ = (text_of(&bytes), head(&bytes), priority_of(&bytes));
+        let _ = parse(&String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn the_parts_add_up_to_the_file(text in any_file()) {
+        let parts = split(&text);
+        prop_assert_eq!([parts.header, parts.body, parts.ending].concat(), &*text);
+    }
+
+    #[test]
+    fn the_first_bytes_never_tell_otherwise_than_the_whole(text in any_file(), cut in any::<prop::sample::Index>()) {
+        let whole = parse(&text);
+        for bytes in [text.as_bytes(), &text.as_bytes()[..cut.index(text.len() + 1)]] {
+            if let Some(priority) = priority_of(bytes) {
+                prop_assert_eq!(priority, whole.priority);
+            }
+            prop_assert_eq!(priority_of(bytes).is_some(), head(bytes).is_some());
+            if let Some(head) = head(bytes) {
+                prop_assert_eq!((head.title, head.priority), (whole.title.clone(), whole.priority));
+                prop_assert_eq!((head.tags, head.routing), (whole.tags.clone(), whole.routing.clone()));
+            }
+        }
+    }
+
+    #[test]
+    fn only_good_headers_leave_the_machine(text in any_file()) {
+        let task = parse(&text);
+        let Decision { provider, rule } = decide(&task.routing, &remote_routes());
+        if provider.is_remote() {
+            let routing = &task.routing;
+            prop_assert_eq!(routing.state, HeaderState::Sound);
+            prop_assert_eq!(&routing.allow_delegation, &Field::Given(true));
+            prop_assert!(matches!(routing.needs_claude_code, Field::Absent | Field::Given(false)));
+            prop_assert!(!routing.preferred_ai.is_bad() && !routing.complexity_hint.is_bad());
+            prop_assert!(matches!(rule, Rule::PreferredAi | Rule::Auto));
+            if let Field::Given(Preference::Provider(named)) = routing.preferred_ai {
+                prop_assert_eq!(named, provider);
+            }
+        }
+    }
+
+    #[test]
+    fn one_bad_routing_field_keeps_a_task_here(
+        key in select(vec!["needs_claude_code", "preferred_ai", "allow_delegation", "complexity_hint"]),
+        value in prop_oneof![
+            select(vec!["yes", "1", "[true]", "{a: b}", "\"true\"", "~", "", "!x gpu", "2.5", "no", "gpt", "''"])
+                .prop_map(str::to_owned),
+            "[a-z]{3,9}x",
+        ],
+        place in 0..5usize,
+    ) {
+        let good = ["needs_claude_code: false", "preferred_ai: gpu", "allow_delegation: true", "complexity_hint: low"];
+        let mut lines: Vec<String> =
+            good.iter().filter(|line| !line.starts_with(key)).map(|line| (*line).to_owned()).collect();
+        let fine = parse(&format!("---\n{}\n---\nB", good.join("\n")));
+        prop_assert!(decide(&fine.routing, &remote_routes()).provider.is_remote());
+        lines.insert(place.min(lines.len()), format!("{key}: {value}"));
+        let task = parse(&format!("---\n{}\n---\nB", lines.join("\n")));
+        prop_assert_eq!(decide(&task.routing, &remote_routes()).provider, Provider::ClaudeCode);
+        prop_assert_eq!(task.warnings.len(), 1);
+        prop_assert!(task.warnings[0].message.contains(key));
+        prop_assert_eq!(task.warnings[0].line, place.min(3) + 2);
+    }
+
+    #[test]
+    fn warnings_lie_within_the_header_and_on_one_line(text in any_file()) {
+        let task = parse(&text);
+        // YAML knows line breaks of its own.
+        let lines = text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count();
+        for warning in &task.warnings {
+            prop_assert!((1..=lines).contains(&warning.line), "{}", warning);
+            prop_assert!(warning.column >= 1 && warning.column <= text.chars().count() + 1, "{}", warning);
+            prop_assert!(!warning.message.contains(char::is_control), "{}", warning);
+        }
+        if task.routing.state != HeaderState::Sound {
+            prop_assert!(!task.warnings.is_empty());
+        }
+    }
+
+    #[test]
+    fn endings_come_back_as_they_were(ending in ending()) {
+        let line = ending.render();
+        prop_assert!(!line.contains(char::is_control), "{}", line);
+        prop_assert_eq!(line.find("-->"), Some(line.len() - 3));
+        prop_assert_eq!(Ending::parse(&line), Some(ending));
+    }
+
+    #[test]
+    fn releases_leave_the_task_as_it_was(text in any_file(), endings in vec(ending(), 1..4)) {
+        let before = split(&text);
+        let mut file = text.clone();
+        for ending in &endings {
+            file = with_ending(&file, ending, None, None);
+            let after = split(&file);
+            prop_assert_eq!((after.header, after.body), (before.header, before.body));
+        }
+        let task = parse(&file);
+        prop_assert_eq!(task.ending.as_ref(), endings.last());
+        let again = with_ending(&file, &endings[endings.len() - 1], None, None);
+        prop_assert_eq!(&again, &file);
+        prop_assert_eq!(ccl::task::Task { ending: None, ..task }, ccl::task::Task { ending: None, ..parse(&text) });
+    }
+
+    #[test]
+    fn a_filed_task_tells_its_true_end(text in any_file(), end in ending(), result in text(), forged in ending()) {
+        let result = result.unwrap_or_default() + &forged.render();
+        for footer in [None, Some("gpu, 3 s")] {
+            let filed = with_ending(&text, &end, Some(&result), footer);
+            prop_assert_eq!(parse(&filed).ending, Some(end.clone()));
+            prop_assert!(filed.contains(&result));
+            prop_assert!(filed.starts_with([split(&text).header, split(&text).body].concat().as_str()));
+        }
+    }
+
+    #[test]
+    fn the_plan_gives_everything_once_and_keeps_its_order(
+        projects in vec((0..4usize, vec((select(Priority::ALL.to_vec()), "[a-c]{1,2}"), 0..6)), 0..5)
+    ) {
+        let mut queues: Vec<Queue> = projects.iter().map(|(running, waiting)| {
+            Queue::new(*running, waiting.iter().map(|(p, name)| (*p, OsString::from(name))).collect())
+        }).collect();
+        let mut left: Vec<Vec<(Priority, String)>> = projects.iter().map(|(_, waiting)| waiting.clone()).collect();
+        let mut running: Vec<usize> = projects.iter().map(|(running, _)| *running).collect();
+        let since = |project: usize, name: &str| i64::try_from(project * 7 % 5 + name.len()).unwrap();
+        while let Some((project, name)) = plan::next(&mut queues, |p, name| since(p, name.to_str().unwrap())) {
+            // The same order, as plainly as it can be said.
+            let expected = (0..left.len()).filter_map(|p| {
+                let (priority, name) = left[p].iter().min()?.clone();
+                Some((priority, running[p], since(p, &name), p, name))
+            }).min().unwrap();
+            prop_assert_eq!((project, name.to_str().unwrap()), (expected.3, expected.4.as_str()));
+            let taken = left[project].iter().position(|t| *t == (expected.0, expected.4.clone())).unwrap();
+            left[project].remove(taken);
+            running[project] += 1;
+        }
+        prop_assert!(left.iter().all(Vec::is_empty));
+    }
+}
