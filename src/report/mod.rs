@@ -106,6 +106,13 @@ impl Event {
             reason: None,
         }
     }
+
+    /// The name of what it happened to: the task, else the session.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        let name = self.task.as_ref().or(self.session.as_ref());
+        name.map_or("", String::as_str)
+    }
 }
 
 /// Where a task would go.

@@ -3,29 +3,18 @@
 //! It lives in a mount namespace (systemd asks for `/run/systemd/system`, and for cgroups at `/sys/fs/cgroup`) and in a
 //! cgroup of its own, in which every process ends with the test, however that ends. It needs root, but no systemd
 //! as process 1. Measured with systemd 252 and tmux 3.3a.
-// A helper that fails ends its test, hence the unwraps; nothing here is reachable from outside a test binary.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stderr
-)]
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// Far longer than anything here takes, because the machine may be loaded.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+use super::journal::Journal;
+use super::wait::{PATIENCE, poll};
 
 /// Runs until its standard input is closed; then everything in the cgroup is killed. `$1` is the manager's directory, `$2`
 /// the cgroup's name.
@@ -51,15 +40,6 @@ echo 1 > "$group/cgroup.kill"
 wait
 until find "$group" -depth -type d -exec rmdir {} + 2> /dev/null; do sleep 0.02; done
 "#;
-
-/// One line that a service wrote to the journal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
-    /// `SyslogIdentifier=`, or the program's name.
-    pub identifier: String,
-    /// The line as it was written, `<N>` in front.
-    pub text: String,
-}
 
 /// A process, by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +68,7 @@ pub struct UserManager {
     dir: TempDir,
     group: String,
     guardian: Child,
-    journal: Arc<Mutex<Vec<Line>>>,
+    journal: Journal,
 }
 
 impl UserManager {
@@ -101,8 +81,7 @@ impl UserManager {
         );
         let dir = TempDir::with_prefix("ccl-systemd-").unwrap();
         install(dir.path());
-        let journal = Arc::new(Mutex::new(Vec::new()));
-        listen(&dir.path().join("journal"), &journal);
+        let journal = Journal::listen(dir.path().join("journal"));
         let group = dir.path().file_name().unwrap().to_str().unwrap().to_owned();
         let log = fs::File::create(dir.path().join("manager.log")).unwrap();
         let guardian = Command::new("unshare")
@@ -124,22 +103,15 @@ impl UserManager {
         manager
     }
 
+    #[track_caller]
     fn wait_until_ready(&mut self) {
-        let start = Instant::now();
-        loop {
-            let state = self.systemctl_unchecked(&["is-active", "default.target"]);
-            if state.status.success() {
-                return;
-            }
+        let ready = poll(PATIENCE, || {
             let ended = self.guardian.try_wait().unwrap();
-            assert!(
-                ended.is_none() && start.elapsed() < PATIENCE,
-                "systemd --user did not start ({ended:?}):\n{}\n{}",
-                String::from_utf8_lossy(&state.stderr),
-                self.log()
-            );
-            thread::sleep(Duration::from_millis(20));
-        }
+            let state = self.systemctl_unchecked(&["is-active", "default.target"]);
+            (ended.is_some() || state.status.success()).then_some(ended.is_none())
+        });
+        let log = self.log();
+        assert_eq!(ready, Some(true), "systemd --user did not start:\n{log}");
     }
 
     /// Everything that belongs to it lies here.
@@ -187,7 +159,7 @@ impl UserManager {
             "systemctl --user {args:?}: {}\n{}\n{:#?}",
             String::from_utf8_lossy(&output.stderr),
             self.log(),
-            self.journal()
+            self.journal
         );
         String::from_utf8(output.stdout).unwrap()
     }
@@ -228,32 +200,18 @@ impl UserManager {
         numbers.filter(inside).map(Process).collect()
     }
 
-    /// What services wrote to the journal so far.
-    pub fn journal(&self) -> Vec<Line> {
-        self.journal.lock().unwrap().clone()
-    }
-
-    /// The lines of `ccl`, as they were written.
+    /// What `ccl` wrote to the journal, line by line, `<N>` in front; waits for a pass that is at work.
+    #[track_caller]
     pub fn said(&self) -> Vec<String> {
-        let lines = self.journal().into_iter();
-        lines
-            .filter(|line| line.identifier == "ccl")
-            .map(|line| line.text)
-            .collect()
+        self.journal.of("ccl")
     }
 
     /// Polls until `ready` holds; panics with `what`, the journal and the manager's log if it does not.
     #[track_caller]
     pub fn wait_until(&self, what: &str, mut ready: impl FnMut() -> bool) {
-        let start = Instant::now();
-        while !ready() {
-            assert!(
-                start.elapsed() < PATIENCE,
-                "waited {PATIENCE:?} in vain: {what}\n{:#?}\n{}",
-                self.journal(),
-                self.log()
-            );
-            thread::sleep(Duration::from_millis(10));
+        if poll(PATIENCE, || ready().then_some(())).is_none() {
+            let (journal, log) = (&self.journal, self.log());
+            panic!("waited {PATIENCE:?} in vain: {what}\n{journal:#?}\n{log}");
         }
     }
 }
@@ -297,28 +255,5 @@ fn copy(from: &Path, to: &Path, wanted: impl Fn(&str) -> bool) {
         if wanted(name.to_str().unwrap()) && entry.path().is_file() {
             fs::copy(entry.path(), to.join(&name)).unwrap();
         }
-    }
-}
-
-/// Collects what services write to the journal's stream socket, systemd's `/run/systemd/journal/stdout`.
-fn listen(socket: &Path, journal: &Arc<Mutex<Vec<Line>>>) {
-    let (listener, journal) = (UnixListener::bind(socket).unwrap(), Arc::clone(journal));
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let journal = Arc::clone(&journal);
-            thread::spawn(move || collect(stream, &journal));
-        }
-    });
-}
-
-/// The first of seven lines in front names the identifier, the others are settings; the rest is text.
-fn collect(stream: UnixStream, journal: &Mutex<Vec<Line>>) {
-    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
-    let Some(identifier) = lines.next() else {
-        return;
-    };
-    for text in lines.skip(6) {
-        let identifier = identifier.clone();
-        journal.lock().unwrap().push(Line { identifier, text });
     }
 }
