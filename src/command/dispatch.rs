@@ -39,12 +39,12 @@ pub(super) fn list(context: Context<'_>, pass: &mut Pass) -> Result<Vec<Waiting>
 pub(super) fn report_held(waiting: &[Waiting], pass: &mut Pass) {
     for Waiting { project, inbox } in waiting {
         for (name, held) in &inbox.held {
-            pass.events.push(held_event(project, name, *held));
+            pass.events.push(held_event(project, name, held));
         }
     }
 }
 
-fn held_event(project: &Project, name: &OsStr, why: impl ToString) -> Event {
+fn held_event(project: &Project, name: &OsStr, why: &dyn std::fmt::Display) -> Event {
     Event {
         project: Some(project.path().to_owned()),
         task: Some(name.to_string_lossy().into_owned()),
@@ -59,12 +59,24 @@ struct Chooser<'a> {
     waiting: &'a [Waiting],
     queues: Vec<Queue>,
     trust: Option<Trust>,
-    dry_run: bool,
+    hand: Hand,
+}
+
+/// On whose behalf tasks are chosen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hand {
+    /// `scan` has taken out what is delegated.
+    Scan,
+    /// `assign` leaves to `scan` what routes to secutools. A hook has no key, so
+    /// an address is enough to leave it.
+    Assign,
+    /// Nothing is changed.
+    Rehearsal,
 }
 
 impl<'a> Chooser<'a> {
     /// Reads the heads of all tasks that wait.
-    fn new(context: Context<'a>, waiting: &'a [Waiting], dry_run: bool) -> Self {
+    fn new(context: Context<'a>, waiting: &'a [Waiting], hand: Hand) -> Self {
         let queues = waiting
             .iter()
             .map(|Waiting { project, inbox }| {
@@ -77,7 +89,7 @@ impl<'a> Chooser<'a> {
             waiting,
             queues,
             trust: is_claude.then(|| Trust::read(&context.config.claude_json)),
-            dry_run,
+            hand,
         }
     }
 
@@ -100,7 +112,7 @@ impl<'a> Chooser<'a> {
     }
 
     fn prepare(&self, project: &Project, name: &OsStr) -> Result<Ready> {
-        let held = |why: String| Ok(Ready::Event(held_event(project, name, why)));
+        let held = |why: String| Ok(Ready::Event(held_event(project, name, &why)));
         let task_name = match Name::new(name) {
             Ok(name) => name,
             Err(why) => return held(why.to_string()),
@@ -113,21 +125,21 @@ impl<'a> Chooser<'a> {
         let text = match text {
             Ok(text) => text,
             Err(unfit) => {
-                let filed = self.dry_run
+                let filed = self.hand == Hand::Rehearsal
                     || project
                         .reject(&task_name, &seen, &rejection(self.context, &unfit))?
                         .is_some();
                 return Ok(match filed {
                     true => Ready::Event(Event {
                         event: EventKind::Failed,
-                        ..held_event(project, name, unfit)
+                        ..held_event(project, name, &unfit)
                     }),
                     false => Ready::NotForSessions,
                 });
             }
         };
         let task = task::parse(&text);
-        if self.belongs_to_secutools(&task) {
+        if self.is_left_to_scan(&task) {
             return Ok(Ready::NotForSessions);
         }
         if self
@@ -148,15 +160,11 @@ impl<'a> Chooser<'a> {
         })))
     }
 
-    /// Whether `scan` will delegate it. Where there is an address but no key, as
-    /// in a hook, the key may be where `scan` runs.
-    fn belongs_to_secutools(&self, task: &task::Task) -> bool {
-        let is_on = !matches!(
-            self.context.config.secutools,
-            Err(DelegationOff::NotConfigured | DelegationOff::NoUrl)
-        );
-        is_on
-            && router::decide(&task.routing, &self.context.config.auto_routes)
+    fn is_left_to_scan(&self, task: &task::Task) -> bool {
+        let config = self.context.config;
+        self.hand == Hand::Assign
+            && matches!(config.secutools, Ok(_) | Err(DelegationOff::NoKey))
+            && router::decide(&task.routing, &config.auto_routes)
                 .provider
                 .is_remote()
     }
@@ -203,10 +211,11 @@ pub(super) fn launch(
     pool: &Pool<'_>,
     slots: Vec<Slot>,
     waiting: &[Waiting],
+    hand: Hand,
     pass: &mut Pass,
 ) {
     let free = slots.len();
-    let mut chooser = Chooser::new(context, waiting, false);
+    let mut chooser = Chooser::new(context, waiting, hand);
     let mut pairs = Vec::new();
     // A slot that gets no task is unlocked before the others are waited for.
     for slot in slots {
@@ -242,7 +251,7 @@ pub(super) fn rehearse(
     pass: &mut Pass,
 ) {
     let config = context.config;
-    let mut chooser = Chooser::new(context, waiting, true);
+    let mut chooser = Chooser::new(context, waiting, Hand::Rehearsal);
     for session in sessions {
         let Some(work) = chooser.next(pass) else {
             break;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::dispatch;
+use super::dispatch::{self, Hand};
 use super::{Context, Pass};
 use crate::session;
 
@@ -48,6 +48,6 @@ fn run_locally(
         context.log.info(format_args!("no free session: {why}"));
         return Ok(());
     }
-    dispatch::launch(context, &pool, slots, waiting, pass);
+    dispatch::launch(context, &pool, slots, waiting, Hand::Scan, pass);
     Ok(())
 }

@@ -164,7 +164,7 @@ impl Project {
             return Vec::new();
         };
         let read = |names: &[OsString]| -> Vec<(Priority, OsString)> {
-            let mut buffer = vec![0; HEAD];
+            let mut buffer = [0; HEAD];
             names
                 .iter()
                 .map(|name| (priority(&inbox, name, &mut buffer), name.clone()))
@@ -257,12 +257,12 @@ impl Inbox {
 }
 
 /// One file's priority, with one read where its header fits into the buffer.
-fn priority(inbox: &OwnedFd, name: &OsStr, buffer: &mut Vec<u8>) -> Priority {
+fn priority(inbox: &OwnedFd, name: &OsStr, buffer: &mut [u8; HEAD]) -> Priority {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let Ok(file) = rustix::fs::openat(inbox, name, flags, Mode::empty()) else {
         return Priority::Default;
     };
-    let Ok(length) = rustix::io::read(&file, &mut buffer[..HEAD]) else {
+    let Ok(length) = rustix::io::read(&file, &mut buffer[..]) else {
         return Priority::Default;
     };
     if let Some(priority) = task::priority_of(&buffer[..length]) {
