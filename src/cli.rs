@@ -116,6 +116,14 @@ Examples:
   ccl status
   ccl status --json | jq .stale      how many tasks have been worked on for too long?")]
     Status,
+    /// Check what a pass needs, and say how to mend what is missing
+    #[command(after_help = "\
+Ends with 0 only if all is well. What does not apply here, as linger without systemd, is named and not counted.
+
+Examples:
+  ccl doctor
+  ccl doctor --json | jq -r '.checks[] | select(.ok == false) | .remedy'")]
+    Doctor,
     /// Talk to secutools' job API by hand
     #[command(subcommand)]
     Job(JobCommand),
@@ -236,6 +244,7 @@ mod tests {
             "ccl decide a.md b.md",
             "ccl status --config c.yaml",
             "ccl --config c.yaml -v status",
+            "ccl doctor --json",
             "ccl job submit a.md --provider claude-api",
             "ccl job get job_1 --json",
             "ccl job result job_1 --wait",

@@ -1,13 +1,19 @@
 //! The units of `systemd/` under a real user manager.
 
+#[path = "support/secutools_server/mod.rs"]
+mod secutools_server;
 mod support;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use secutools_server::SecutoolsServer;
+use serde_json::Value;
 use support::user_manager::Process;
 use support::{Project, UserManager};
+
+const CCL: &str = env!("CARGO_BIN_EXE_ccl");
 
 const UNITS: [&str; 4] = ["ccl.service", "ccl.timer", "ccl-tmux.service", "ccl@.path"];
 
@@ -30,12 +36,16 @@ impl World {
     }
 
     fn configure(&self, tmux: &str) {
+        self.configure_with(tmux, "sh", "");
+    }
+
+    fn configure_with(&self, tmux: &str, agent: &str, more: &str) {
         let directory = self.manager.home().join(".config/ccl");
         fs::create_dir_all(&directory).unwrap();
         let projects = self.manager.path().join("projects");
         let config = format!(
             "{{dispatcher: {{projects_dir: {projects:?}, message: '{{body}}'}}, pool: {{autonomous: {{max: 2}}}}, \
-             agent: {{kind: command, command: [sh, -c]}}, tmux: {{command: [{tmux}]}}}}"
+             agent: {{kind: command, command: [{agent}, -c]}}, tmux: {{command: [{tmux}]}}{more}}}"
         );
         fs::write(directory.join("config.yaml"), config).unwrap();
     }
@@ -59,6 +69,19 @@ impl World {
         });
     }
 
+    /// What `ccl doctor` finds wrong, and whether it ends with 0.
+    #[track_caller]
+    fn diagnose(&self) -> (Vec<String>, bool) {
+        let mut doctor = self.manager.command(CCL);
+        let output = doctor.args(["doctor", "--json"]).output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["version"], 1);
+        let checks = report["checks"].as_array().unwrap();
+        let bad = checks.iter().filter(|check| check["ok"] == false);
+        let detail = |check: &Value| format!("{}: {}", check["check"], check["detail"]);
+        (bad.map(detail).collect(), output.status.success())
+    }
+
     /// Drops a task whose agent writes its process id and then waits for the file `go`.
     fn drop_patient_task(&self) -> PathBuf {
         let (pid, go) = (self.file("pid"), self.file("go"));
@@ -72,7 +95,7 @@ impl World {
     }
 }
 
-fn process_in(file: &std::path::Path) -> Process {
+fn process_in(file: &Path) -> Process {
     Process(fs::read_to_string(file).unwrap().trim().parse().unwrap())
 }
 
@@ -284,4 +307,96 @@ impl Drop for EndServer<'_> {
         let ended = kill.arg("kill-server").status();
         assert!(ended.unwrap().success());
     }
+}
+
+#[test]
+fn doctor_is_content_with_what_the_readme_sets_up_and_names_what_is_missing() {
+    let world = World::new();
+    let manager = &world.manager;
+    manager.systemctl(&["enable", "--now", "ccl.timer"]);
+    world.pass();
+    let (bad, well) = world.diagnose();
+    assert!(bad.len() == 1 && bad[0].contains("linger"), "{bad:#?}");
+    assert!(!well);
+    let mut linger = manager.command("touch");
+    let lingers = linger.arg("/var/lib/systemd/linger/root").status();
+    assert!(lingers.unwrap().success());
+    assert_eq!(world.diagnose(), (vec![], true));
+
+    manager.systemctl(&["stop", "ccl.timer"]);
+    fs::remove_dir(world.project.queue("inbox")).unwrap();
+    world.configure_with("tmux", "no-such-agent", "");
+    let (bad, _) = world.diagnose();
+    assert_eq!(bad.len(), 3, "{bad:#?}");
+    assert!(bad[0].contains("no-such-agent is not on the PATH of the login shell /bin/bash"));
+    assert!(bad[1].contains("/inbox is no directory"));
+    assert!(bad[2].contains("ccl.timer is enabled and inactive"));
+}
+
+#[test]
+fn the_api_key_reaches_ccl_and_nothing_else() {
+    const KEY: &str = "sk-only-for-ccl";
+    let server = SecutoolsServer::start();
+    server.expect_key(KEY);
+    let world = World::new();
+    let manager = &world.manager;
+    world.configure_with(
+        "tmux",
+        "sh",
+        &format!(", secutools: {{url: '{}'}}", server.url()),
+    );
+    let key = manager.home().join(".config/ccl/secutools_api_key");
+    fs::write(&key, KEY).unwrap();
+    let drop_ins = manager.units().join("ccl.service.d");
+    fs::create_dir(&drop_ins).unwrap();
+    let example = "systemd/ccl.service.d/api-key.conf.example";
+    fs::copy(example, drop_ins.join("api-key.conf")).unwrap();
+    let answer = world.file("doctor.json");
+    let doctor = format!(
+        "ExecStart=-/bin/sh -c 'ccl doctor --json > {}'",
+        answer.display()
+    );
+    manager.drop_in("ccl.service", &format!("[Service]\n{doctor}\n"));
+
+    let environment = world.file("environment");
+    let script = format!(
+        "env > {}; cat $CREDENTIALS_DIRECTORY/*\n",
+        environment.display()
+    );
+    world.project.drop_task("a.md", script);
+    world.pass();
+    let (bad, _) = world.diagnose();
+    assert!(!bad.iter().any(|check| check.contains("key")), "{bad:#?}");
+    let report: Value = serde_json::from_slice(&fs::read(&answer).unwrap()).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    let asked = checks.iter().find(|check| check["check"] == "secutools");
+    assert_eq!(asked.unwrap()["ok"], true, "{report:#}");
+
+    manager.wait_until("the agent has written its environment", || {
+        environment.exists()
+    });
+    world.wait_until_done("a.md");
+    let agent = fs::read_to_string(environment).unwrap();
+    assert!(agent.contains("CCL_RUN="), "{agent}");
+    let others = manager.processes("ccl-tmux.service");
+    assert!(!others.is_empty());
+    let everything = others.into_iter().flat_map(Process::environment);
+    let everything: Vec<String> = everything.chain([agent]).chain(manager.said()).collect();
+    for word in [KEY, "CREDENTIALS_DIRECTORY"] {
+        assert!(
+            !everything.iter().any(|text| text.contains(word)),
+            "{everything:#?}"
+        );
+    }
+    // Everything that lies about in HOME, but the file itself.
+    let mut grep = Command::new("grep");
+    let found = grep
+        .args(["-rl", KEY])
+        .arg(manager.path())
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&found.stdout).trim(),
+        key.display().to_string()
+    );
 }

@@ -3,6 +3,7 @@
 mod assign;
 mod decide;
 mod dispatch;
+mod doctor;
 pub mod job;
 mod reap;
 mod scan;
@@ -164,6 +165,7 @@ fn run(cli: &Cli, environment: &Environment, log: &Log, now: Timestamp) -> Resul
         }
         Command::Decide { files } => with_config(&|c| Ok(decide::run(c, files))),
         Command::Status => with_config(&status::run),
+        Command::Doctor => with_config(&|c| Ok(doctor::run(c, environment))),
         Command::Job(_) => with_config(&job::run),
         Command::Completions { shell } => print_completions(*shell),
         Command::Man => print_manual(),

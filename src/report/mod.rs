@@ -3,10 +3,13 @@
 //! In JSON all keys are always there, `null` where something is not known. A path that is not UTF-8 is written with its
 //! odd bytes as `\xNN`, in JSON and in text; the two are not told apart from a name that contains these four characters.
 
+mod doctor;
 mod table;
 #[cfg(test)]
 mod tests;
 mod text;
+
+pub use doctor::Check;
 
 use crate::money::Cost;
 use crate::task::{Priority, Provider};
@@ -33,6 +36,11 @@ pub enum Report {
     /// Of `completions` and `man`: printed as it is.
     #[serde(skip)]
     Text(String),
+    /// Of `doctor`.
+    Checks {
+        /// In the order in which a pass would stumble over them.
+        checks: Vec<Check>,
+    },
     /// Of `job`.
     Job {
         /// The job as secutools knows it.
@@ -335,6 +343,7 @@ impl Report {
             Self::Pass(pass) => text::pass(pass),
             Self::Decisions { decisions } => text::decisions(decisions),
             Self::Status(status) => text::status(status, now),
+            Self::Checks { checks } => doctor::text(checks),
             Self::Job { job } => text::job(job),
             Self::Text(text) => text.clone(),
         })

@@ -1,6 +1,7 @@
 //! A real `systemd --user` manager, with a HOME and a runtime directory of its own and nothing else's units.
 //!
-//! It lives in a mount namespace (systemd asks for `/run/systemd/system`, and for cgroups at `/sys/fs/cgroup`) and in a
+//! It lives in a mount namespace (systemd asks for `/run/systemd/system`, and for cgroups at `/sys/fs/cgroup`; nobody
+//! lingers) and in a
 //! cgroup of its own, in which every process ends with the test, however that ends. It needs root, but no systemd
 //! as process 1. Measured with systemd 252 and tmux 3.3a.
 
@@ -23,6 +24,8 @@ set -eu
 mount -t tmpfs none /run
 mkdir -p /run/systemd/system /run/systemd/journal
 ln -s "$1/journal" /run/systemd/journal/stdout
+mount -t tmpfs none /var/lib/systemd
+mkdir /var/lib/systemd/linger
 mount -t cgroup2 none /sys/fs/cgroup
 own=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)
 group=$own/$2
@@ -129,16 +132,20 @@ impl UserManager {
         fs::read_to_string(self.path().join("manager.log")).unwrap_or_default()
     }
 
-    /// A program in the manager's environment, outside of its namespace and cgroup.
+    /// A program in the manager's environment and mount namespace, outside of its cgroup.
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
+        let mut command = Command::new("nsenter");
         command
+            .arg("--mount")
+            .arg(format!("--target={}", self.guardian.id()))
+            .args(["--", program])
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .env("HOME", self.home())
             .env("XDG_RUNTIME_DIR", self.path().join("run"))
             .env("TMUX_TMPDIR", self.path().join("run"))
             .env("SHELL", "/bin/bash")
+            .env("USER", "root")
             .env("LANG", "C.UTF-8");
         command
     }
