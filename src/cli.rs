@@ -122,6 +122,14 @@ Examples:
         #[arg(long, value_name = "FORM")]
         format: Option<StatusFormat>,
     },
+    /// Check what a pass needs, and say how to mend what is missing
+    #[command(after_help = "\
+Ends with 0 only if all is well. What does not apply here, as linger without systemd, is named and not counted.
+
+Examples:
+  ccl doctor
+  ccl doctor --json | jq -r '.checks[] | select(.ok == false) | .remedy'")]
+    Doctor,
     /// Talk to secutools' job API by hand
     #[command(subcommand)]
     Job(JobCommand),
@@ -263,6 +271,7 @@ mod tests {
             "ccl decide a.md b.md",
             "ccl status --config c.yaml",
             "ccl --config c.yaml -v status",
+            "ccl doctor --json",
             "ccl job submit a.md --provider claude-api",
             "ccl job get job_1 --json",
             "ccl job result job_1 --wait",
