@@ -161,6 +161,14 @@ Examples:
         #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         project: Option<PathBuf>,
     },
+    /// Check what a pass needs, and say how to mend what is missing
+    #[command(after_help = "\
+Ends with 0 only if all is well. What does not apply here, as linger without systemd, is named and not counted.
+
+Examples:
+  ccl doctor
+  ccl doctor --json | jq -r '.checks[] | select(.ok == false) | .remedy'")]
+    Doctor,
     /// Talk to secutools' job API by hand
     #[command(subcommand)]
     Job(JobCommand),
@@ -348,6 +356,7 @@ mod tests {
             "ccl retry a.md --project p",
             "ccl cancel a",
             "ccl --config c.yaml -v status",
+            "ccl doctor --json",
             "ccl job submit a.md --provider claude-api",
             "ccl job get job_1 --json",
             "ccl job result job_1 --wait",

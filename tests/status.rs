@@ -347,7 +347,14 @@ fn a_question_of_claude_needs_a_person() {
     claude_home::prepare_home(&sandbox.home(), &[project.root()], Default::default());
     project.drop_task("ask.md", "Do it.\n");
     strange.drop_task("held.md", "Do it.\n");
-    sandbox.ccl(["scan"]).assert().success();
+    let t = std::time::Instant::now();
+    let o = sandbox.ccl(["scan", "-v"]).output().unwrap();
+    eprintln!(
+        "{:?} {} {}",
+        t.elapsed(),
+        String::from_utf8_lossy(&o.stdout),
+        String::from_utf8_lossy(&o.stderr)
+    );
     wait_until("status sees the question", support::PATIENCE, || {
         sandbox.ccl_json(&["status"])["sessions"][0]["state"] == "needs-attention"
     });

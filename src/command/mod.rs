@@ -6,6 +6,7 @@ mod cancel;
 mod decide;
 mod delegate;
 mod dispatch;
+mod doctor;
 pub mod job;
 mod reap;
 mod retry;
@@ -89,27 +90,38 @@ impl Pass {
         self.exit = worse(self.exit, 1);
     }
 
-    /// One line for a log that is read a day later; none where nothing happened.
+    /// The outcome, with one line for a log that is read a day later: `scan: 2 dispatched`.
+    fn told(self, context: Context<'_>, verb: &str) -> Outcome {
+        if let Some(summary) = self.summary() {
+            context.log.info(format_args!("{verb}: {summary}"));
+        }
+        self.into()
+    }
+
+    /// What happened how often, and to whom; none where nothing did. A task that is held back is so every minute, and
+    /// `status` tells why.
     fn summary(&self) -> Option<String> {
-        const KINDS: [(EventKind, &str); 7] = [
+        /// How many are named.
+        const NAMED: usize = 5;
+        const KINDS: [(EventKind, &str); 6] = [
             (EventKind::Dispatched, "dispatched"),
             (EventKind::Delegated, "delegated"),
             (EventKind::Done, "done"),
             (EventKind::Failed, "failed"),
             (EventKind::Released, "released"),
             (EventKind::Cooldown, "resting"),
-            (EventKind::Held, "held"),
         ];
-        let counts: Vec<String> = KINDS
+        let told: Vec<String> = KINDS
             .iter()
-            .map(|(kind, word)| {
-                let count = self.events.iter().filter(|e| e.event == *kind).count();
-                (count, word)
+            .filter_map(|(kind, word)| {
+                let events = self.events.iter().filter(|event| event.event == *kind);
+                let names: Vec<&str> = events.map(Event::subject).collect();
+                let first = names.get(..NAMED).unwrap_or(&names).join(", ");
+                let more = if names.len() > NAMED { ", …" } else { "" };
+                (!names.is_empty()).then(|| format!("{} {word} ({first}{more})", names.len()))
             })
-            .filter(|(count, _)| *count > 0)
-            .map(|(count, word)| format!("{count} {word}"))
             .collect();
-        (!counts.is_empty()).then(|| counts.join(", "))
+        (!told.is_empty()).then(|| told.join(", "))
     }
 }
 
@@ -158,11 +170,13 @@ fn run(cli: &Cli, environment: &Environment, log: &Log, now: Timestamp) -> Resul
         })
     };
     match &cli.command {
-        Command::Scan { dry_run, .. } => with_config(&|c| Ok(scan::run(c, *dry_run)?.into())),
+        Command::Scan { dry_run: true, .. } => with_config(&|c| Ok(scan::run(c, true)?.into())),
+        Command::Reap { dry_run: true } => with_config(&|c| Ok(reap::run(c, true)?.into())),
+        Command::Scan { .. } => with_config(&|c| Ok(scan::run(c, false)?.told(c, "scan"))),
+        Command::Reap { .. } => with_config(&|c| Ok(reap::run(c, false)?.told(c, "reap"))),
         Command::Assign { session, .. } => {
-            with_config(&|c| Ok(assign::run(c, session.as_deref())?.into()))
+            with_config(&|c| Ok(assign::run(c, session.as_deref())?.told(c, "assign")))
         }
-        Command::Reap { dry_run } => with_config(&|c| Ok(reap::run(c, *dry_run)?.into())),
         Command::Decide { files } => with_config(&|c| Ok(decide::run(c, files))),
         Command::Add(new) => with_config(&|c| {
             let start = environment.current_dir.as_deref();
@@ -171,6 +185,7 @@ fn run(cli: &Cli, environment: &Environment, log: &Log, now: Timestamp) -> Resul
         Command::Retry { task, .. } => with_config(&|c| Ok(retry::run(c, task)?.into())),
         Command::Cancel { task, .. } => with_config(&|c| Ok(cancel::run(c, task)?.into())),
         Command::Status { format } => with_config(&|c| status::run(c, *format, cli.global.json)),
+        Command::Doctor => with_config(&|c| Ok(doctor::run(c, environment))),
         Command::Job(_) => with_config(&job::run),
         Command::Completions { shell } => print_completions(*shell),
         Command::Man { command } => print_manual(command),

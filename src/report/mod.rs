@@ -4,6 +4,7 @@
 //! odd bytes as `\xNN`, in JSON and in text; the two are not told apart from a name that contains these four characters.
 
 mod board;
+mod doctor;
 mod prometheus;
 mod table;
 #[cfg(test)]
@@ -14,6 +15,8 @@ pub use prometheus::metrics;
 
 use crate::config::Environment;
 use crate::log;
+pub use doctor::Check;
+
 use crate::money::Cost;
 use crate::task::{Priority, Provider};
 use jiff::Timestamp;
@@ -39,6 +42,11 @@ pub enum Report {
     /// Of `completions` and `man`: printed as it is.
     #[serde(skip)]
     Text(String),
+    /// Of `doctor`.
+    Checks {
+        /// In the order in which a pass would stumble over them.
+        checks: Vec<Check>,
+    },
     /// Of `job`.
     Job {
         /// The job as secutools knows it.
@@ -113,6 +121,13 @@ impl Event {
             job_id: None,
             reason: None,
         }
+    }
+
+    /// The name of what it happened to: the task, else the session.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        let name = self.task.as_ref().or(self.session.as_ref());
+        name.map_or("", String::as_str)
     }
 }
 
@@ -389,6 +404,7 @@ impl Report {
             Self::Pass(pass) => text::pass(pass),
             Self::Decisions { decisions } => text::decisions(decisions),
             Self::Status(status) => board::status(status, page, now),
+            Self::Checks { checks } => doctor::text(checks),
             Self::Job { job } => text::job(job),
             Self::Text(text) => text.clone(),
         })
