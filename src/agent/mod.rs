@@ -102,7 +102,8 @@ impl Launch<'_> {
         let (project, run_file) = (quote_path(self.project)?, quote_path(&files.run)?);
         let run = self.run;
         let start = match self.kind {
-            AgentKind::Claude => format!("exec {}", self.words()?),
+            // What an earlier agent left on the screen must not be taken for this one's words.
+            AgentKind::Claude => format!("printf '\\033[H\\033[2J'\nexec {}", self.words()?),
             AgentKind::Command => format!("{}\nfinish $?", self.words()?),
         };
         // Whoever has removed the ticket carries the run in its environment, so
@@ -242,12 +243,9 @@ mod tests {
 
     #[test]
     fn the_message_has_no_control_characters_and_is_never_empty() {
-        let dispatcher = Dispatcher {
-            message: "[{task}] {body}".to_owned(),
-            ..Dispatcher::default()
-        };
+        let dispatcher = Dispatcher::default();
         let message = |body| message(&dispatcher, "t.md", body, Path::new("/p/t.md.dispatched"));
-        assert_eq!(message("a\u{1b}[201~b\tc\nd\u{0}"), "[t.md] a[201~b\tc\nd");
+        assert!(message("a\u{1b}[201~b\tc\nd\u{0}").starts_with("[t.md] a[201~b\tc\nd\n"));
         assert!(message(" \n").contains("/p/t.md.dispatched"));
     }
 
