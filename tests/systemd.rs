@@ -359,10 +359,7 @@ fn the_api_key_reaches_ccl_and_nothing_else() {
     manager.drop_in("ccl.service", &format!("[Service]\n{doctor}\n"));
 
     let environment = world.file("environment");
-    let script = format!(
-        "env > {}; cat $CREDENTIALS_DIRECTORY/*\n",
-        environment.display()
-    );
+    let script = format!("env > {}\n", environment.display());
     world.project.drop_task("a.md", script);
     world.pass();
     let (bad, _) = world.diagnose();
