@@ -4,7 +4,7 @@ use crate::config::Overrides;
 use crate::log::Level;
 use crate::task::Provider;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use std::path::PathBuf;
 
@@ -114,8 +114,14 @@ Examples:
     #[command(after_help = "\
 Examples:
   ccl status
-  ccl status --json | jq .stale      how many tasks have been worked on for too long?")]
-    Status,
+  ccl status --json | jq .stale      how many tasks have been worked on for too long?
+  ccl status --format prometheus > ccl.prom.new && mv ccl.prom.new ccl.prom
+                                     for node_exporter's textfile collector")]
+    Status {
+        /// The form of the result; `json` is the same as --json
+        #[arg(long, value_name = "FORM")]
+        format: Option<StatusFormat>,
+    },
     /// Check what a pass needs, and say how to mend what is missing
     #[command(after_help = "\
 Ends with 0 only if all is well. What does not apply here, as linger without systemd, is named and not counted.
@@ -141,6 +147,17 @@ Examples:
 Examples:
   ccl man | man -l -")]
     Man,
+}
+
+/// What `status` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StatusFormat {
+    /// Tables for people
+    Text,
+    /// One JSON object
+    Json,
+    /// Metrics in Prometheus' text format
+    Prometheus,
 }
 
 /// The job API by hand, for scripts.
@@ -201,6 +218,16 @@ impl Cli {
             (_, true) => Level::Debug,
             (false, false) => Level::Info,
         }
+    }
+
+    /// Whether the result is printed as one JSON object.
+    #[must_use]
+    pub fn json(&self) -> bool {
+        let form = match &self.command {
+            Command::Status { format } => *format,
+            _ => None,
+        };
+        self.global.json || form == Some(StatusFormat::Json)
     }
 
     /// What goes before the configuration file.

@@ -8,11 +8,10 @@ use anyhow::Result;
 
 use super::{Context, Pass, join};
 use crate::agent::claude::Trust;
-use crate::config::{AgentKind, DelegationOff};
+use crate::config::AgentKind;
 use crate::plan::{self, Queue};
-use crate::queue::{Folder, Held, Inbox, Name, Opened, Project};
+use crate::queue::{Folder, Held, Inbox, Name, Opened, Project, Seen};
 use crate::report::{Event, EventKind};
-use crate::router;
 use crate::session::{Pool, Slot, Work};
 use crate::task::{self, Ending, Outcome, Provider, Unfit};
 
@@ -112,33 +111,16 @@ impl<'a> Chooser<'a> {
     }
 
     fn prepare(&self, project: &Project, name: &OsStr) -> Result<Ready> {
-        let held = |why: String| Ok(Ready::Event(held_event(project, name, &why)));
-        let task_name = match Name::new(name) {
-            Ok(name) => name,
-            Err(why) => return held(why.to_string()),
+        let rehearsal = self.hand == Hand::Rehearsal;
+        let Read {
+            name: task_name,
+            seen,
+            task,
+            ..
+        } = match read(self.context, project, name, rehearsal)? {
+            Ok(read) => read,
+            Err(event) => return Ok(event.map_or(Ready::NotForSessions, Ready::Event)),
         };
-        let Opened { seen, text } = match project.open(&task_name)? {
-            Ok(opened) => opened,
-            Err(Held::Gone) => return Ok(Ready::NotForSessions),
-            Err(why) => return held(why.to_string()),
-        };
-        let text = match text {
-            Ok(text) => text,
-            Err(unfit) => {
-                let filed = self.hand == Hand::Rehearsal
-                    || project
-                        .reject(&task_name, &seen, &rejection(self.context, &unfit))?
-                        .is_some();
-                return Ok(match filed {
-                    true => Ready::Event(Event {
-                        event: EventKind::Failed,
-                        ..held_event(project, name, &unfit)
-                    }),
-                    false => Ready::NotForSessions,
-                });
-            }
-        };
-        let task = task::parse(&text);
         if self.is_left_to_scan(&task) {
             return Ok(Ready::NotForSessions);
         }
@@ -147,10 +129,8 @@ impl<'a> Chooser<'a> {
             .as_ref()
             .is_some_and(|trust| trust.refuses(project.path()))
         {
-            return held(format!(
-                "Claude Code does not trust the project: run `claude` once in {} and accept",
-                project.path().display()
-            ));
+            let why = Trust::advice(project.path());
+            return Ok(Ready::Event(held_event(project, name, &why)));
         }
         Ok(Ready::Work(Box::new(Work {
             project: project.clone(),
@@ -161,12 +141,7 @@ impl<'a> Chooser<'a> {
     }
 
     fn is_left_to_scan(&self, task: &task::Task) -> bool {
-        let config = self.context.config;
-        self.hand == Hand::Assign
-            && matches!(config.secutools, Ok(_) | Err(DelegationOff::NoKey))
-            && router::decide(&task.routing, &config.auto_routes)
-                .provider
-                .is_remote()
+        self.hand == Hand::Assign && self.context.destination(&task.routing).is_remote()
     }
 }
 
@@ -176,6 +151,49 @@ enum Ready {
     Event(Event),
     /// It is gone, or somebody else's.
     NotForSessions,
+}
+
+/// A waiting task, read whole.
+pub(super) struct Read {
+    pub(super) name: Name,
+    pub(super) seen: Seen,
+    pub(super) text: String,
+    pub(super) task: task::Task,
+}
+
+/// Reads a waiting task. What is held back, or filed as no agent's work, comes
+/// back as its event; what has just gone as none.
+pub(super) fn read(
+    context: Context<'_>,
+    project: &Project,
+    name: &OsStr,
+    rehearsal: bool,
+) -> Result<Result<Read, Option<Event>>> {
+    let opened = match Name::new(name) {
+        Ok(task) => project.open(&task)?.map(|opened| (task, opened)),
+        Err(held) => Err(held),
+    };
+    let (task_name, Opened { seen, text }) = match opened {
+        Ok(opened) => opened,
+        Err(Held::Gone) => return Ok(Err(None)),
+        Err(held) => return Ok(Err(Some(held_event(project, name, &held)))),
+    };
+    match text {
+        Ok(text) => Ok(Ok(Read {
+            name: task_name,
+            seen,
+            task: task::parse(&text),
+            text,
+        })),
+        Err(unfit) => {
+            let ending = rejection(context, &unfit);
+            let filed = rehearsal || project.reject(&task_name, &seen, &ending)?.is_some();
+            Ok(Err(filed.then(|| Event {
+                event: EventKind::Failed,
+                ..held_event(project, name, &unfit)
+            })))
+        }
+    }
 }
 
 fn rejection(context: Context<'_>, unfit: &Unfit) -> Ending {

@@ -2,6 +2,7 @@
 
 mod assign;
 mod decide;
+mod delegate;
 mod dispatch;
 mod doctor;
 pub mod job;
@@ -16,12 +17,14 @@ use clap::{CommandFactory, Parser};
 use jiff::Timestamp;
 
 use crate::cli::{Cli, Command};
-use crate::config::{Config, Environment};
+use crate::config::{Config, DelegationOff, Environment};
 use crate::error;
 use crate::log::Log;
 use crate::queue::Project;
-use crate::report::{self, Event, EventKind, Report};
+use crate::report::{self, Event, EventKind, Page, Report};
+use crate::router;
 use crate::session::{Pool, Session, Word};
+use crate::task::{Provider, Routing};
 
 /// What every verb works with.
 #[derive(Clone, Copy)]
@@ -76,6 +79,11 @@ impl Pass {
                 self.exit = worse(self.exit, error::exit_code(&error));
             }
         }
+    }
+
+    /// Notes a failure that was told already.
+    fn fail(&mut self) {
+        self.exit = worse(self.exit, 1);
     }
 
     /// The outcome, with one line for a log that is read a day later: `scan: 2 dispatched`.
@@ -136,7 +144,9 @@ pub fn main(environment: &Environment) -> ExitCode {
     let now = Timestamp::now();
     let run = || -> Result<u8> {
         let outcome = run(&cli, environment, &log, now)?;
-        let text = outcome.report.render(cli.global.json, now)?;
+        let text = outcome
+            .report
+            .render(cli.json(), Page::of_stdout(environment), now)?;
         report::print(&text).context("cannot write to standard output")?;
         Ok(outcome.exit)
     };
@@ -164,7 +174,7 @@ fn run(cli: &Cli, environment: &Environment, log: &Log, now: Timestamp) -> Resul
             with_config(&|c| Ok(assign::run(c, session.as_deref())?.told(c, "assign")))
         }
         Command::Decide { files } => with_config(&|c| Ok(decide::run(c, files))),
-        Command::Status => with_config(&status::run),
+        Command::Status { format } => with_config(&|c| status::run(c, *format, cli.global.json)),
         Command::Doctor => with_config(&|c| Ok(doctor::run(c, environment))),
         Command::Job(_) => with_config(&job::run),
         Command::Completions { shell } => print_completions(*shell),
@@ -194,6 +204,18 @@ impl<'a> Context<'a> {
 
     fn pool(self) -> Result<Pool<'a>> {
         Pool::read(self.config, self.log, self.now)
+    }
+
+    /// Who works on a task: what the router decides, or the local agent where
+    /// delegation is off. Where there is an address but no key, as in a hook,
+    /// the key may be where `scan` runs.
+    fn destination(self, routing: &Routing) -> Provider {
+        match self.config.secutools {
+            Ok(_) | Err(DelegationOff::NoKey) => {
+                router::decide(routing, &self.config.auto_routes).provider
+            }
+            Err(_) => Provider::ClaudeCode,
+        }
     }
 
     /// Files what the sessions did, all of them at once: one that has to be

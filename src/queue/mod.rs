@@ -18,6 +18,7 @@
 
 mod claim;
 mod inbox;
+mod look;
 
 use std::fmt;
 use std::fs;
@@ -28,6 +29,7 @@ use anyhow::{Context, Result, bail};
 
 pub use claim::{Claim, Found};
 pub use inbox::{Held, Inbox, Opened, Seen};
+pub use look::{Ended, Glance};
 
 use crate::durable;
 use crate::lock::{self, Lock};
@@ -215,7 +217,11 @@ impl Project {
     pub fn put(&self, folder: Folder, name: &Name, text: &str) -> Result<PathBuf> {
         let directory = self.make_folder(folder)?;
         for number in 1..u32::MAX {
-            let to = directory.join(name.numbered(number));
+            let candidate = name.numbered(number);
+            let to = directory.join(&candidate);
+            if folder == Folder::Inbox && self.is_active(&candidate, &to) {
+                continue;
+            }
             if durable::create(&to, text.as_bytes(), durable::SHARED)? {
                 return Ok(to);
             }

@@ -15,6 +15,7 @@ pub mod claude_home;
 pub mod fake;
 #[path = "fake_claude/script.rs"]
 pub mod fake_script;
+pub mod faults;
 pub mod journal;
 pub mod messages_api;
 mod messages_wire;
