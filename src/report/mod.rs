@@ -11,12 +11,11 @@ mod table;
 mod tests;
 mod text;
 
+pub use doctor::Check;
 pub use prometheus::metrics;
 
 use crate::config::Environment;
 use crate::log;
-pub use doctor::Check;
-
 use crate::money::Cost;
 use crate::task::{Priority, Provider};
 use jiff::Timestamp;
