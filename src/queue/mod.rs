@@ -216,7 +216,10 @@ impl Project {
         let directory = self.make_folder(folder)?;
         for number in 1..u32::MAX {
             let to = directory.join(name.numbered(number));
-            if durable::create(&to, text.as_bytes(), durable::SHARED)? {
+            // A look costs less than writing and syncing the file for a name that is taken.
+            if to.symlink_metadata().is_err()
+                && durable::create(&to, text.as_bytes(), durable::SHARED)?
+            {
                 return Ok(to);
             }
         }
