@@ -14,12 +14,16 @@ pub enum Failure {
     /// Impossible right now, but the same call may work later: no tmux server, disk full, server unreachable.
     /// Exit status 75 (`EX_TEMPFAIL`).
     Temporary(String),
+    /// The command line asks for what is never done. Exit status 2.
+    Usage(String),
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Config(sentence) | Self::Temporary(sentence) => f.write_str(sentence),
+            Self::Config(sentence) | Self::Temporary(sentence) | Self::Usage(sentence) => {
+                f.write_str(sentence)
+            }
         }
     }
 }
@@ -37,6 +41,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     match failure {
         Some(Failure::Config(_)) => 78,
         Some(Failure::Temporary(_)) => 75,
+        Some(Failure::Usage(_)) => 2,
         None if error
             .chain()
             .filter_map(|cause| cause.downcast_ref())

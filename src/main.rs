@@ -1,1 +1,7 @@
-fn main() {}
+//! `ccl`: hands Markdown task files to coding agents. See the library for how.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ccl::command::main(&ccl::config::Environment::of_process())
+}

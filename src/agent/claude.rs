@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use std::time::Duration;
@@ -121,23 +122,27 @@ pub fn transcript_length(claude_dir: &Path, session: Uuid) -> u64 {
 /// What the transcript says of the time since its first `from` bytes; `None`
 /// if there is no transcript.
 pub fn summary(claude_dir: &Path, session: Uuid, from: u64) -> Result<Option<Summary>> {
-    let Some(path) = transcript_path(claude_dir, session) else {
-        return Ok(None);
-    };
+    transcript_path(claude_dir, session)
+        .map(|path| Ok(transcript::summarise(&read_range(&path, from..u64::MAX)?)))
+        .transpose()
+}
+
+/// The bytes of a transcript in `range`, of a very long one the last. One that
+/// has become shorter than the range's start was written anew: all of it.
+fn read_range(path: &Path, range: Range<u64>) -> Result<String> {
     let read = || -> io::Result<String> {
-        let mut file = File::open(&path)?;
+        let mut file = File::open(path)?;
         let length = file.metadata()?.len();
-        // A transcript that became shorter was written anew.
-        let from = if from > length { 0 } else { from };
-        file.seek(SeekFrom::Start(
-            from.max(length.saturating_sub(MAX_TRANSCRIPT)),
-        ))?;
+        let start = if range.start > length { 0 } else { range.start };
+        let end = range.end.min(length);
+        let start = start.max(end.saturating_sub(MAX_TRANSCRIPT));
+        file.seek(SeekFrom::Start(start))?;
         let mut bytes = Vec::new();
-        file.take(MAX_TRANSCRIPT).read_to_end(&mut bytes)?;
+        file.take(end.saturating_sub(start))
+            .read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
-    let text = read().with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Some(transcript::summarise(&text)))
+    read().with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// How long nothing has changed in the session's registry entry and transcript.
@@ -180,14 +185,22 @@ pub fn has_background(stop: &Path) -> bool {
 
 /// What the session has cost since its transcript's first `from` bytes, where
 /// Claude Code wrote it down: it does so when it exits, for the conversation as
-/// a whole.
+/// a whole. Its floats are told to a billionth of a dollar.
 pub fn cost(claude_dir: &Path, session: Uuid, from: u64) -> Result<Option<Cost>> {
-    let total = |from| {
-        Ok::<_, anyhow::Error>(
-            summary(claude_dir, session, from)?.and_then(|summary| summary.total_cost_usd),
-        )
+    let Some(path) = transcript_path(claude_dir, session) else {
+        return Ok(None);
     };
-    Ok(total(from)?.and_then(|total| Cost::of(&total, "USD")))
+    let total = |range| -> Result<Option<f64>> {
+        Ok(transcript::summarise(&read_range(&path, range)?).total_cost_usd)
+    };
+    let Some(after) = total(from..u64::MAX)? else {
+        return Ok(None);
+    };
+    let before = if from == 0 { None } else { total(0..from)? };
+    Ok(Cost::of(
+        &format!("{:.9}", after - before.unwrap_or(0.0)),
+        "USD",
+    ))
 }
 
 /// Settings that make Claude Code run `hook` when a turn or the session ends;

@@ -20,7 +20,8 @@ const SETTLED: Duration = Duration::from_secs(10);
 pub struct Signs<'a> {
     /// Its process is in the foreground of the session.
     pub in_front: bool,
-    /// The registry's word, `idle`, `busy` …; `None` in versions without one.
+    /// The registry's word: `idle`, `busy`, `waiting` (for a person), `shell` (a
+    /// command runs in the background); `None` in versions without one.
     pub status: Option<&'a str>,
     /// How long nothing has changed in registry and transcript.
     pub quiet: Duration,
@@ -44,6 +45,9 @@ pub fn judge(signs: &Signs<'_>) -> Doing {
         && let Some(Screen::Dialog(dialog)) = signs.screen
     {
         return waits_at(*dialog, signs);
+    }
+    if signs.in_front && signs.status == Some("waiting") {
+        return Doing::NeedsPerson(Dialog::Menu.advice().to_owned());
     }
     let summary = signs.summary.cloned().unwrap_or_default();
     if signs.in_front && !is_idle(signs) {

@@ -102,20 +102,20 @@ impl Launch<'_> {
         let (project, run_file) = (quote_path(self.project)?, quote_path(&files.run)?);
         let run = self.run;
         let start = match self.kind {
-            AgentKind::Claude => format!("exec {}", self.words()?),
+            // What an earlier agent left on the screen must not be taken for this one's words.
+            AgentKind::Claude => format!("printf '\\033[H\\033[2J'\nexec {}", self.words()?),
             AgentKind::Command => format!("{}\nfinish $?", self.words()?),
         };
+        // Whoever has removed the ticket carries the run in its environment, so
+        // that nothing that has started can be taken for something else.
         Ok(format!(
             "# Run {run} of ccl. It starts once: whoever removes the ticket starts it.\n\
+             if [ \"${{CCL_PID-}}\" != $$ ]; then CCL_RUN={run} CCL_PID=$$ exec sh {run_file}; fi\n\
+             unset CCL_PID CLAUDECODE CLAUDE_CODE_ENTRYPOINT SECUTOOLS_API_KEY CREDENTIALS_DIRECTORY\n\
              finish() {{ echo \"$1\" > {exit}.new && mv {exit}.new {exit}; exit; }}\n\
-             if [ \"${{CCL_PID-}}\" != $$ ]; then\n\
-             \trm {ticket} 2>/dev/null || exit 0\n\
-             \tcd {project} || finish {no_directory}\n\
-             \tunset CLAUDECODE CLAUDE_CODE_ENTRYPOINT SECUTOOLS_API_KEY CREDENTIALS_DIRECTORY\n\
-             \tcommand -v {program} >/dev/null || finish {no_program}\n\
-             \tCCL_RUN={run} CCL_PID=$$ exec sh {run_file}\n\
-             fi\n\
-             unset CCL_PID\n\
+             rm {ticket} 2>/dev/null || exit 0\n\
+             cd {project} || finish {no_directory}\n\
+             command -v {program} >/dev/null || finish {no_program}\n\
              {start}\n",
             no_directory = command::Exit::NO_DIRECTORY,
             no_program = command::Exit::NO_PROGRAM,
@@ -243,12 +243,9 @@ mod tests {
 
     #[test]
     fn the_message_has_no_control_characters_and_is_never_empty() {
-        let dispatcher = Dispatcher {
-            message: "[{task}] {body}".to_owned(),
-            ..Dispatcher::default()
-        };
+        let dispatcher = Dispatcher::default();
         let message = |body| message(&dispatcher, "t.md", body, Path::new("/p/t.md.dispatched"));
-        assert_eq!(message("a\u{1b}[201~b\tc\nd\u{0}"), "[t.md] a[201~b\tc\nd");
+        assert!(message("a\u{1b}[201~b\tc\nd\u{0}").starts_with("[t.md] a[201~b\tc\nd\n"));
         assert!(message(" \n").contains("/p/t.md.dispatched"));
     }
 

@@ -185,3 +185,72 @@ fn inside_box(row: &str) -> &str {
     row.strip_prefix('│')
         .map_or(row, |row| row.strip_suffix('│').unwrap_or(row))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixture(name: &str) -> Screen {
+        let path = format!(
+            "{}/tests/support/fixtures/screens/{name}.txt",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        recognise(&std::fs::read_to_string(path).unwrap())
+    }
+
+    #[test]
+    fn every_dialog_of_the_real_one_is_told_from_a_composer() {
+        let cases = [
+            ("trust", Dialog::Trust),
+            ("bypass", Dialog::Bypass),
+            ("api-key", Dialog::ApiKey),
+            ("login", Dialog::Login),
+            ("resume-picker", Dialog::ResumePicker),
+            ("permission", Dialog::Menu),
+            ("question", Dialog::Menu),
+        ];
+        for (name, dialog) in cases {
+            assert_eq!(fixture(name), Screen::Dialog(dialog), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_composer_is_recognised_with_what_stands_in_it() {
+        let cases = [
+            ("composer-empty", "", false),
+            ("composer-after-turn", "", false),
+            ("composer-pasted", "first line\nsecond line\nthird", false),
+            ("composer-pasted-long", "[Pasted text #1 +39 lines]", false),
+            ("busy-tool", "", true),
+            ("busy-thinking", "", true),
+            ("background-task", "", false),
+            ("error-rate-limit", "", false),
+            (
+                "error-authentication",
+                "Once fixed, resend your message",
+                false,
+            ),
+            (
+                "2.0.30-composer",
+                "Try \"write a test for <filepath>\"",
+                false,
+            ),
+        ];
+        for (name, text, busy) in cases {
+            let expected = Composer {
+                text: text.to_owned(),
+                busy,
+            };
+            assert_eq!(fixture(name), Screen::Composer(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_shell_is_nothing_to_type_into() {
+        for name in ["resume-unknown", "session-in-use", "first-start-offline"] {
+            assert_eq!(fixture(name), Screen::Unknown, "{name}");
+        }
+        assert_eq!(recognise("❯ No, exit\n  Yes"), Screen::Unknown);
+        assert_eq!(recognise(""), Screen::Unknown);
+    }
+}

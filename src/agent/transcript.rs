@@ -41,9 +41,9 @@ pub struct Summary {
     pub model: Option<String>,
     /// Tokens read (with those from the cache) and written.
     pub tokens: Option<(u64, u64)>,
-    /// `totalCostUSD` of the last `cost-state` record, as it was written. It
+    /// `totalCostUSD` of the last `cost-state` record, a float there too. It
     /// counts from the beginning of the conversation, not of this run.
-    pub total_cost_usd: Option<String>,
+    pub total_cost_usd: Option<f64>,
     /// Commands left running in the background and not reported as ended.
     pub background: usize,
 }
@@ -63,7 +63,7 @@ struct Record {
     #[serde(default, rename = "isSidechain")]
     is_sidechain: bool,
     #[serde(default, rename = "totalCostUSD")]
-    total_cost_usd: Option<serde_json::Number>,
+    total_cost_usd: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -114,7 +114,7 @@ pub fn summarise(lines: &str) -> Summary {
                 }
             }
             ("cost-state", _) => {
-                summary.total_cost_usd = record.total_cost_usd.map(|cost| cost.to_string());
+                summary.total_cost_usd = record.total_cost_usd.or(summary.total_cost_usd);
             }
             _ => {}
         }
@@ -195,4 +195,61 @@ fn add_up(usages: &HashMap<String, Usage>) -> Option<(u64, u64)> {
             written + usage.output_tokens,
         )
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixture(name: &str) -> Summary {
+        let path = format!(
+            "{}/tests/support/fixtures/transcripts/{name}.jsonl",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        summarise(&std::fs::read_to_string(path).unwrap())
+    }
+
+    #[test]
+    fn a_turn_that_ended_has_its_answer_and_cost() {
+        for (name, answer) in [("done", "OK"), ("2.0.30-done", "fine"), ("resumed", "OK")] {
+            let summary = fixture(name);
+            assert_eq!(summary.turn, Turn::Ended, "{name}");
+            assert_eq!(summary.answer.as_deref(), Some(answer), "{name}");
+            assert!(summary.model.unwrap().starts_with("claude-"), "{name}");
+        }
+        assert_eq!(fixture("done").tokens, Some((100, 10)));
+        assert_eq!(fixture("resumed").tokens, Some((200, 20)));
+        assert_eq!(fixture("2.0.30-done").total_cost_usd, None);
+        assert!(fixture("resumed").total_cost_usd.unwrap() > 0.0005);
+    }
+
+    #[test]
+    fn an_api_error_is_no_end() {
+        let cases = [
+            ("rate-limit", Some("rate_limit")),
+            ("authentication", Some("authentication_failed")),
+            ("billing", Some("billing_error")),
+            ("2.0.30-rate-limit", None),
+            ("2.0.30-authentication", None),
+        ];
+        for (name, expected) in cases {
+            match fixture(name).turn {
+                Turn::Error { kind, text } => {
+                    assert_eq!(kind.as_deref(), expected, "{name}");
+                    assert!(!text.is_empty(), "{name}");
+                }
+                turn => panic!("{name}: {turn:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_no_end_is_open() {
+        assert_eq!(fixture("busy-tool").turn, Turn::Open);
+        assert_eq!(fixture("interrupted").turn, Turn::StoppedByPerson);
+        assert_eq!(fixture("terminated-in-mid-turn").turn, Turn::Open);
+        assert_eq!(summarise("").turn, Turn::None);
+        assert_eq!(summarise("{\"type\":\"user\",\"mess").turn, Turn::None);
+        assert_eq!(summarise("null\n[]\n\"x\"\n{\"type\":7}").turn, Turn::None);
+    }
 }

@@ -1,1 +1,80 @@
-//! (to come)
+//! `ccl decide`: where each task would go, and by which rule. Changes nothing.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use super::{Context, Outcome, worse};
+use crate::error;
+use crate::report::{self, Decision, Report};
+use crate::router;
+use crate::task::{self, Provider, Task};
+
+/// So many bytes tell whether a file is too large.
+const MAX_READ: u64 = (task::MAX_BYTES + task::MAX_ENDING_BYTES) as u64 + 1;
+
+/// One decision for each file that can be read; the others are told.
+pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Outcome {
+    let mut decisions = Vec::new();
+    let mut exit = 0;
+    for file in files {
+        match read(file) {
+            Ok(task) => decisions.push(decide(context, file, &task)),
+            Err(error) => {
+                context.log.error(format_args!("{error:#}"));
+                exit = worse(exit, error::exit_code(&error));
+            }
+        }
+    }
+    Outcome {
+        report: Report::Decisions { decisions },
+        exit,
+    }
+}
+
+fn read(path: &Path) -> Result<Task> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_READ).read_to_end(&mut bytes))
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    let text = task::text_of(&bytes)
+        .with_context(|| format!("{} would be filed as failed", path.display()))?;
+    Ok(task::parse(text))
+}
+
+fn decide(context: Context<'_>, path: &Path, task: &Task) -> Decision {
+    let config = context.config;
+    let decision = router::decide(&task.routing, &config.auto_routes);
+    let is_on = config.secutools.is_ok();
+    let delegated = decision.provider.is_remote() && is_on;
+    let mut warnings: Vec<String> = task
+        .warnings
+        .iter()
+        .map(|w| report::warning(path, Some((w.line, w.column)), &w.message))
+        .collect();
+    if let (true, Err(off)) = (decision.provider.is_remote(), &config.secutools) {
+        warnings.push(report::warning(
+            path,
+            None,
+            &format!("it runs locally whatever the rule says: {off}"),
+        ));
+    }
+    Decision {
+        task: path.to_owned(),
+        provider: decision.provider,
+        delegated,
+        delegation_enabled: is_on,
+        rule: decision.rule.to_string(),
+        model: (!delegated || decision.provider == Provider::ClaudeCode).then(|| {
+            config
+                .dispatcher
+                .models
+                .for_priority(task.priority)
+                .to_owned()
+        }),
+        priority: task.priority,
+        warnings,
+    }
+}

@@ -1,1 +1,50 @@
-//! (to come)
+//! `ccl reap`: file what has ended, here and at secutools.
+
+use anyhow::Result;
+
+use super::{Context, Pass, delegate, dispatch};
+use crate::delegation::Delegation;
+use crate::durable;
+use crate::queue::Folder;
+use crate::session;
+
+/// One look at everything that was handed out.
+pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
+    let mut pass = Pass::default();
+    let marked = session::marked(&context.config.state_dir)?;
+    if !marked.is_empty() {
+        match context.pool() {
+            Ok(pool) if dry_run => {
+                for session in &marked {
+                    pass.take(context, pool.would_settle(session));
+                }
+            }
+            Ok(pool) => context.settle(&pool, &marked, &mut pass),
+            Err(error) => pass.take(context, Err(error)),
+        }
+    }
+    if let Some(delegation) = Delegation::open(context.config, context.log, context.now)? {
+        let mut waiting = dispatch::list(context, &mut pass)?;
+        delegate::reap(context, &delegation, &mut waiting, dry_run, &mut pass);
+    }
+    if !dry_run {
+        sweep(context, &mut pass)?;
+    }
+    Ok(pass)
+}
+
+/// Removes what killed passes left half written, a day later.
+fn sweep(context: Context<'_>, pass: &mut Pass) -> Result<()> {
+    let now = std::time::SystemTime::try_from(context.now)?;
+    pass.take(
+        context,
+        session::sweep(&context.config.state_dir, context.now).map(|()| Vec::new()),
+    );
+    for project in context.projects()? {
+        for folder in [Folder::Inbox, Folder::Done, Folder::Failed] {
+            let swept = durable::sweep(&project.folder(folder), now);
+            pass.take(context, swept.map(|()| Vec::new()));
+        }
+    }
+    Ok(())
+}

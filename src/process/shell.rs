@@ -2,11 +2,13 @@
 //!
 //! Measured with bash 5.2, zsh 5.9, fish 3.6 and dash 0.5 on Linux 6.18:
 //!
-//! - bash, zsh and fish switch the terminal's line mode *and* echo off while they edit a line, and on again before they
-//!   run anything, start-up files included. `read -n1` and `read -k1` leave the echo on.
-//! - dash never does. At its prompt it sleeps in the terminal's read (`wait_woken` in `/proc/PID/wchan`; `do_wait` and
-//!   `anon_pipe_read` while it waits for a command), and has no file open but terminals; a start-up file stays open
-//!   while it is read.
+//! - bash, zsh and fish switch the terminal's line mode *and* echo off while they edit a line. bash and zsh switch them
+//!   on again before they run anything, start-up files included; fish leaves them off while it draws its prompt, and
+//!   `read -n1` and `read -k1` leave the echo on.
+//! - dash never does. A start-up file stays open while dash reads it; at its prompt only terminals are open.
+//! - A shell that reads sleeps in the terminal's read (`wait_woken` in `/proc/PID/wchan`: dash, zsh) or in a poll
+//!   (`poll_schedule_timeout`: bash, fish); one that waits for a command sleeps in `do_wait`, `anon_pipe_read` or,
+//!   fish, in a futex.
 //! - All four ignore SIGTSTP when interactive, and only then.
 //!
 //! What cannot be told apart: a `read` that a person typed into dash, fish's own `read` (it is its line editor), and a
@@ -18,6 +20,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
+
+use crate::log::escape;
 
 use super::terminal::{Input, input_of};
 use super::{foreground, proc_path, stat};
@@ -151,11 +155,7 @@ pub fn is_waiting_shell(pane: Pid) -> Result<ReadyShell, NotReady> {
         return not_ready("nothing is in the foreground of its terminal");
     };
     let name = exe_name(leader.pid);
-    let shown = format!(
-        "`{}` (process {})",
-        name.escape_debug(),
-        leader.pid.as_raw_pid()
-    );
+    let shown = format!("`{}` (process {})", escape(&name), leader.pid.as_raw_pid());
     let Some(editor) = shell_of(&name) else {
         return not_ready(format!("{shown} is in the foreground"));
     };
@@ -195,20 +195,23 @@ pub fn is_waiting_shell(pane: Pid) -> Result<ReadyShell, NotReady> {
 /// What a sleeping interactive shell does instead of waiting for a command.
 fn other_than_reading(shell: Pid, editor: Editor, input: Input) -> Option<&'static str> {
     const BUSY: &str = "runs a command or its start-up files";
-    let edits = !input.line_mode && !input.echo;
-    let waits_in = fs::read_to_string(proc_path(shell, "wchan")).unwrap_or_default();
-    let waits_for_another = waits_in.contains("do_wait") || waits_in.contains("pipe");
-    if edits && editor != Editor::Kernel {
-        return waits_for_another.then_some(BUSY);
+    let Ok(waits_in) = fs::read_to_string(proc_path(shell, "wchan")) else {
+        return Some("cannot be judged: this kernel has no /proc/PID/wchan");
+    };
+    let reads = ["wait_woken", "tty_read"].contains(&waits_in.as_str());
+    let polls = ["poll", "select"]
+        .iter()
+        .any(|word| waits_in.contains(word));
+    if editor != Editor::Kernel && !input.line_mode && !input.echo {
+        return (!reads && !polls).then_some(BUSY);
     }
     if editor == Editor::Own {
         return Some(BUSY);
     }
     if !input.line_mode {
-        return Some("has a terminal that another program left in raw mode (`stty sane` mends it)");
+        return Some("has a terminal that another program left in raw mode: run `stty sane` there");
     }
-    let reads_terminal = waits_in == "wait_woken" || waits_in.contains("tty_read");
-    (!reads_terminal || has_file_open(shell)).then_some(BUSY)
+    (!reads || has_file_open(shell)).then_some(BUSY)
 }
 
 /// Whether a process has a regular file open, as a shell does that reads a script.
@@ -236,9 +239,10 @@ fn has_terminal_arguments(pid: Pid) -> bool {
     reads_commands_from_terminal(&argv)
 }
 
-/// Whether the foreground process of a pane is a shell that sets the terminal's modes itself at each prompt.
-pub(super) fn edits_its_lines(pane: Pid) -> bool {
-    foreground(pane).is_some_and(|leader| shell_of(&exe_name(leader)) == Some(Editor::Own))
+/// Whether the foreground process of a pane is a shell that relies on the terminal's line mode.
+pub(super) fn needs_line_mode(pane: Pid) -> bool {
+    let shell = foreground(pane).and_then(|leader| shell_of(&exe_name(leader)));
+    shell.is_some_and(|editor| editor != Editor::Own)
 }
 
 impl ReadyShell {

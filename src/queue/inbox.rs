@@ -5,9 +5,11 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
@@ -16,10 +18,13 @@ use rustix::fs::{Mode, OFlags};
 use super::{Folder, Name, Project};
 use crate::durable;
 use crate::process;
-use crate::task::{self, Ending, Unfit};
+use crate::task::{self, Ending, Priority, Routing, Task, Unfit};
 
 /// A file whose writers cannot be seen counts as finished after this time.
 const SETTLED: Duration = Duration::from_secs(1);
+
+/// So many bytes of a task are read for its priority; nearly every header fits.
+const HEAD: usize = 4 << 10;
 
 /// A file that has grown past this while an agent had it takes no ending line.
 const MAX_NOTED: u64 = 8 << 20;
@@ -100,7 +105,7 @@ impl Seen {
 
     /// Whether it has more bytes than a task may have.
     pub(super) fn is_too_large(&self) -> bool {
-        self.size > task::MAX_BYTES as u64
+        self.size > (task::MAX_BYTES + task::MAX_ENDING_BYTES) as u64
     }
 
     /// Whether `path` is that file, unchanged.
@@ -146,6 +151,66 @@ impl Project {
         }
         inbox.separate_active();
         Ok(Some(inbox))
+    }
+
+    /// The priority of each task that waits, from the first bytes of its file;
+    /// one that cannot be read counts as ordinary, and is told when its turn
+    /// comes.
+    pub fn priorities(&self, names: &[OsString]) -> Vec<(Priority, OsString)> {
+        self.heads(names, task::priority_of, |whole| whole.priority)
+    }
+
+    /// What decides the route of each task that waits, read in the same way; one
+    /// that cannot be read stays on this machine.
+    pub fn routings(&self, names: &[OsString]) -> Vec<(Routing, OsString)> {
+        self.heads(
+            names,
+            |bytes| task::head(bytes).map(|head| head.routing),
+            |whole| whole.routing,
+        )
+    }
+
+    /// Reads the first bytes of each file, and only where they do not suffice
+    /// all of it. The reading is shared by all cores.
+    fn heads<T: Default + Send>(
+        &self,
+        names: &[OsString],
+        glance: fn(&[u8]) -> Option<T>,
+        of_whole: fn(Task) -> T,
+    ) -> Vec<(T, OsString)> {
+        const WORTH_A_THREAD: usize = 256;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(inbox) = rustix::fs::open(self.folder(Folder::Inbox), flags, Mode::empty()) else {
+            return Vec::new();
+        };
+        let read = |names: &[OsString]| -> Vec<(T, OsString)> {
+            let mut buffer = [0; HEAD];
+            let mut found = Vec::with_capacity(names.len());
+            for name in names {
+                let head = head(&inbox, name, &mut buffer, glance, of_whole);
+                found.push((head.unwrap_or_default(), name.clone()));
+            }
+            found
+        };
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let share = names.len().div_ceil(cores).max(WORTH_A_THREAD);
+        if share >= names.len() {
+            return read(names);
+        }
+        thread::scope(|scope| {
+            let readers: Vec<_> = names
+                .chunks(share)
+                .map(|chunk| scope.spawn(|| read(chunk)))
+                .collect();
+            readers
+                .into_iter()
+                .flat_map(|reader| {
+                    reader
+                        .join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                })
+                .collect()
+        })
     }
 
     /// Reads a waiting task whole: no link followed, no FIFO opened, nothing
@@ -213,6 +278,26 @@ impl Inbox {
     }
 }
 
+/// What one file's head says, with one read where its header fits into the buffer.
+fn head<T>(
+    inbox: &OwnedFd,
+    name: &OsStr,
+    buffer: &mut [u8; HEAD],
+    glance: fn(&[u8]) -> Option<T>,
+    of_whole: fn(Task) -> T,
+) -> Option<T> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(inbox, name, flags, Mode::empty()).ok()?;
+    let length = rustix::io::read(&file, &mut buffer[..]).ok()?;
+    if let Some(found) = glance(&buffer[..length]) {
+        return Some(found);
+    }
+    let mut bytes = buffer[..length].to_vec();
+    let mut rest = File::from(file).take(task::MAX_BYTES as u64);
+    rest.read_to_end(&mut bytes).ok()?;
+    Some(of_whole(task::parse(&String::from_utf8_lossy(&bytes))))
+}
+
 /// The contents of a regular file with one name, up to one byte more than a
 /// task may have; it is opened without following a link or waiting for a FIFO.
 pub(super) fn read_regular(path: &Path) -> Result<Result<(fs::Metadata, Vec<u8>), Held>> {
@@ -236,7 +321,7 @@ pub(super) fn read_regular(path: &Path) -> Result<Result<(fs::Metadata, Vec<u8>)
         return Ok(Err(Held::SecondLink));
     }
     let mut bytes = Vec::new();
-    file.take(task::MAX_BYTES as u64 + 1)
+    file.take((task::MAX_BYTES + task::MAX_ENDING_BYTES) as u64 + 1)
         .read_to_end(&mut bytes)
         .with_context(|| format!("cannot read {}", path.display()))?;
     Ok(Ok((metadata, bytes)))

@@ -30,6 +30,9 @@ pub enum Report {
     },
     /// Of `status`.
     Status(Status),
+    /// Of `completions` and `man`: printed as it is.
+    #[serde(skip)]
+    Text(String),
     /// Of `job`.
     Job {
         /// The job as secutools knows it.
@@ -313,7 +316,7 @@ impl Report {
             #[serde(flatten)]
             report: &'a Report,
         }
-        if json {
+        if json && !matches!(self, Self::Text(_)) {
             let mut line = serde_json::to_string(&Versioned {
                 version: 1,
                 report: self,
@@ -326,6 +329,7 @@ impl Report {
             Self::Decisions { decisions } => text::decisions(decisions),
             Self::Status(status) => text::status(status, now),
             Self::Job { job } => text::job(job),
+            Self::Text(text) => text.clone(),
         })
     }
 }

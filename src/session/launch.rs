@@ -5,36 +5,26 @@
 //! recognised. Whatever goes wrong, `settle` puts right what was begun.
 
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use uuid::Uuid;
 
+use super::evidence::Evidence;
 use super::{Pool, Session, Slot, unavailable};
 use crate::agent::claude;
 use crate::agent::command::Exit;
-use crate::agent::screen::{self, Dialog, Screen};
-use crate::agent::transcript::Turn;
 use crate::agent::{self, ClaudeOptions, Failure, Files, Launch};
-use crate::config::{AgentKind, Delivery};
+use crate::config::AgentKind;
 use crate::durable;
 use crate::marker::{self, Agent, Dispatched, Phase};
 use crate::process;
 use crate::queue::{Claim, Name, Project, Seen};
 use crate::report::{Event, EventKind};
-use crate::task::{Provider, Task};
+use crate::task::{Outcome, Provider, Task};
 
-/// How often evidence is looked for.
-const POLL: Duration = Duration::from_millis(50);
-/// How often the screen is looked at, which costs a call of tmux.
-const SCREEN_POLL: Duration = Duration::from_millis(500);
-/// A ticket that still lies there after this time was not seen by the shell.
-const RETYPE_AFTER: Duration = Duration::from_secs(2);
 /// How long a shell may take to be ready for the next line.
 const SHELL_PATIENCE: Duration = Duration::from_secs(10);
-/// How often Enter is pressed again while the pasted text still stands there.
-const MAX_ENTERS: u32 = 3;
 
 /// A waiting task that was read and is to be launched.
 #[derive(Debug)]
@@ -50,7 +40,7 @@ pub struct Work {
 }
 
 /// The conversation of Claude Code that a launch uses.
-struct Conversation {
+pub(super) struct Conversation {
     id: Uuid,
     resume: bool,
     /// The request that asked for it, removed once the agent has the task.
@@ -62,19 +52,8 @@ pub(super) struct Attempt<'p> {
     pub(super) session: &'p Session,
     pub(super) pane: marker::Pane,
     pub(super) claim: Claim,
-    conversation: Option<Conversation>,
-    message: String,
-}
-
-/// What shows whether the agent has its task.
-enum Evidence {
-    Has,
-    /// It ended; in words, why.
-    Ended(String),
-    /// It waits for a person.
-    Dialog(Dialog),
-    /// None within the time limit.
-    Nothing,
+    pub(super) conversation: Option<Conversation>,
+    pub(super) message: String,
 }
 
 impl Pool<'_> {
@@ -184,7 +163,7 @@ impl Pool<'_> {
         let own = task
             .ending
             .as_ref()
-            .filter(|_| task.attempts_made() > 0)
+            .filter(|ending| ending.outcome == Outcome::Released)
             .and_then(|ending| Uuid::try_parse(ending.agent_session.as_deref()?).ok())
             .filter(|id| claude::transcript_path(&self.config.claude_dir, *id).is_some())
             .map(|id| (id, None));
@@ -319,7 +298,7 @@ impl Pool<'_> {
     }
 
     /// Clears the command line and types the one line that starts the script.
-    fn type_run(&self, attempt: &Attempt<'_>) -> Result<()> {
+    pub(super) fn type_run(&self, attempt: &Attempt<'_>) -> Result<()> {
         let pane = &attempt.pane;
         let shell = process::is_waiting_shell(pane.pid)?;
         self.tmux
@@ -333,88 +312,6 @@ impl Pool<'_> {
             .map_err(|error| unavailable(&error))
     }
 
-    fn await_evidence(&self, attempt: &Attempt<'_>) -> Result<Evidence> {
-        let started = Instant::now();
-        let deadline = started + self.config.dispatcher.prompt_timeout;
-        let ticket = attempt.session.files().ticket;
-        let mut retype_at = Some(started + RETYPE_AFTER);
-        let mut look_at = started + SCREEN_POLL;
-        let mut paste = Paste::default();
-        while Instant::now() < deadline {
-            let now = Instant::now();
-            let waits = ticket.exists();
-            if let Some(evidence) = self.evidence(attempt, waits, paste.submitted)? {
-                return Ok(evidence);
-            }
-            if waits && retype_at.is_some_and(|at| now > at) {
-                retype_at = None;
-                if process::is_waiting_shell(attempt.pane.pid).is_ok() {
-                    self.type_run(attempt)?;
-                }
-            }
-            if !waits && attempt.conversation.is_some() && now > look_at {
-                look_at = now + SCREEN_POLL;
-                let screen = self.screen(attempt)?;
-                if let Screen::Dialog(dialog) = screen {
-                    return Ok(Evidence::Dialog(dialog));
-                }
-            }
-            if !waits && self.config.agent.delivery == Delivery::Paste {
-                self.deliver(attempt, &mut paste)?;
-            }
-            thread::sleep(POLL);
-        }
-        Ok(Evidence::Nothing)
-    }
-
-    fn evidence(
-        &self,
-        attempt: &Attempt<'_>,
-        ticket_waits: bool,
-        submitted: bool,
-    ) -> Result<Option<Evidence>> {
-        if ticket_waits {
-            return Ok(None);
-        }
-        let claim = attempt.claim.marker();
-        let exit = Exit::read(&attempt.session.files().exit)?;
-        let in_front = process::runs_in_front(attempt.pane.pid, claim.run);
-        match (claim.agent.session, exit) {
-            (None, Some(Exit::Code(_))) => return Ok(Some(Evidence::Has)),
-            (_, Some(exit)) => {
-                return Ok(Some(Evidence::Ended(
-                    self.exit_reason(exit, &attempt.claim),
-                )));
-            }
-            (None, None)
-                if in_front && (submitted || self.config.agent.delivery == Delivery::Argument) =>
-            {
-                return Ok(Some(Evidence::Has));
-            }
-            (Some(id), None) if in_front && self.has_prompt(id, claim)? => {
-                return Ok(Some(Evidence::Has));
-            }
-            _ => {}
-        }
-        if !in_front && process::is_waiting_shell(attempt.pane.pid).is_ok() {
-            // The script may have ended between the two looks.
-            return match Exit::read(&attempt.session.files().exit)? {
-                Some(_) => Ok(None),
-                None => Ok(Some(Evidence::Ended(format!(
-                    "{} ended before it had the task; its screen's last line: {}",
-                    self.program(),
-                    self.last_line(attempt)?
-                )))),
-            };
-        }
-        Ok(None)
-    }
-
-    fn has_prompt(&self, id: Uuid, claim: &marker::Claim) -> Result<bool> {
-        let summary = claude::summary(&self.config.claude_dir, id, claim.agent.transcript_from)?;
-        Ok(summary.is_some_and(|summary| summary.turn != Turn::None))
-    }
-
     pub(super) fn program(&self) -> &str {
         self.config
             .agent
@@ -425,31 +322,6 @@ impl Pool<'_> {
 
     pub(super) fn exit_reason(&self, exit: Exit, claim: &Claim) -> String {
         exit.reason(self.program(), claim.project().path())
-    }
-
-    fn screen(&self, attempt: &Attempt<'_>) -> Result<Screen> {
-        Ok(screen::recognise(&self.capture(attempt)?))
-    }
-
-    fn capture(&self, attempt: &Attempt<'_>) -> Result<String> {
-        self.tmux
-            .capture(&attempt.pane.id)
-            .map_err(|error| unavailable(&error))
-    }
-
-    fn last_line(&self, attempt: &Attempt<'_>) -> Result<String> {
-        let screen = self.capture(attempt)?;
-        let mut lines = screen.lines().rev().filter(|line| !line.trim().is_empty());
-        // The last one is the shell's prompt.
-        Ok(lines.nth(1).unwrap_or_default().trim().to_owned())
-    }
-
-    fn resume_was_refused(&self, attempt: &Attempt<'_>) -> Result<bool> {
-        let id = attempt.claim.marker().agent.session.unwrap_or_default();
-        let refusal = format!("No conversation found with session ID: {id}");
-        let screen = self.capture(attempt)?;
-        // Narrow panes wrap the sentence.
-        Ok(screen.replace('\n', "").contains(&refusal))
     }
 
     fn start_afresh(&self, attempt: &mut Attempt<'_>) -> Result<()> {
@@ -465,51 +337,6 @@ impl Pool<'_> {
             request,
         });
         attempt.claim.converse(id, self.now)
-    }
-
-    /// Types the message, as far as the screen allows it now.
-    fn deliver(&self, attempt: &Attempt<'_>, paste: &mut Paste) -> Result<()> {
-        let Screen::Composer(composer) = self.screen(attempt)? else {
-            return Ok(());
-        };
-        // Only what carries this run is typed into, checked right before.
-        if !process::runs_in_front(attempt.pane.pid, attempt.claim.marker().run) {
-            return Ok(());
-        }
-        let id = &attempt.pane.id;
-        let typed = if !paste.pasted {
-            paste.pasted = true;
-            self.tmux.paste(id, attempt.message.as_bytes())
-        } else if composer.shows(&attempt.message) {
-            if paste.enters == MAX_ENTERS || !paste.rested() {
-                return Ok(());
-            }
-            paste.enters += 1;
-            paste.entered = Some(Instant::now());
-            self.tmux.enter(id)
-        } else {
-            paste.submitted = paste.enters > 0;
-            Ok(())
-        };
-        typed.map_err(|error| unavailable(&error))
-    }
-}
-
-/// How far a paste has come.
-#[derive(Default)]
-struct Paste {
-    pasted: bool,
-    enters: u32,
-    /// The text has left the input box.
-    submitted: bool,
-    entered: Option<Instant>,
-}
-
-impl Paste {
-    /// Whether the last Enter had time to show.
-    fn rested(&self) -> bool {
-        self.entered
-            .is_none_or(|entered| entered.elapsed() > Duration::from_secs(1))
     }
 }
 

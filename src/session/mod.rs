@@ -5,7 +5,9 @@
 //! gives a slot a task; `settle` files what a session did, and sets right what
 //! a killed pass left in it.
 
+mod evidence;
 mod launch;
+mod observe;
 mod settle;
 
 use std::fs;
@@ -28,7 +30,7 @@ use crate::process;
 use crate::tmux::{Pane, Tmux, TmuxError};
 
 pub use launch::Work;
-pub use settle::{Standing, Word};
+pub use observe::{Standing, Word};
 
 /// A person who pressed a key this recently is still looking at the session.
 const ATTENDED: SignedDuration = SignedDuration::from_secs(60);
@@ -179,13 +181,6 @@ pub struct Slot {
     _lock: Lock,
 }
 
-impl Slot {
-    /// The session.
-    pub fn session(&self) -> &Session {
-        &self.session
-    }
-}
-
 /// The pool's sessions as one pass sees them.
 pub struct Pool<'a> {
     config: &'a Config,
@@ -257,20 +252,63 @@ impl<'a> Pool<'a> {
         })
     }
 
-    /// Locks up to `wanted` free sessions. A missing one counts where it may be
-    /// created; it is made when its task is launched.
-    pub fn free(&self, wanted: usize) -> Result<Vec<Slot>> {
+    /// Whether the session is one of the pool's.
+    pub fn is_ours(&self, session: &Session) -> bool {
+        self.sessions().any(|ours| ours == *session)
+    }
+
+    /// Locks all free sessions. A missing one counts where it may be created;
+    /// it is made when its task is launched.
+    pub fn free(&self) -> Result<Vec<Slot>> {
         let mut slots = Vec::new();
         for session in self.sessions() {
-            if slots.len() == wanted {
-                break;
-            }
-            match self.try_slot(session) {
-                Ok(slot) => slots.extend(slot),
-                Err(error) => self.log.error(format_args!("{error:#}")),
-            }
+            slots.extend(self.try_slot(session)?);
         }
         Ok(slots)
+    }
+
+    /// The names of the sessions that [`Pool::free`] would lock, without locking.
+    pub fn free_names(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for session in self.sessions() {
+            if session.dispatched()?.is_none()
+                && !session.is_locked()?
+                && self.can_be_used(&self.look(&session)?)
+            {
+                names.push(session.name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn can_be_used(&self, look: &Look) -> bool {
+        matches!(look, Look::Free(_)) || matches!(look, Look::Missing if self.config.pool.create)
+    }
+
+    /// Why no session is free, one clause for each.
+    pub fn why_none_is_free(&self) -> Result<String> {
+        let mut reasons = Vec::new();
+        for session in self.sessions() {
+            let why = match session.dispatched()? {
+                Some(marker) => format!("works on {}", marker.task),
+                None => match self.look(&session)? {
+                    Look::Free(_) => "another pass is at work on it".to_owned(),
+                    Look::Missing => {
+                        "does not exist, and pool.autonomous.create is false".to_owned()
+                    }
+                    Look::Resting(cooldown) => {
+                        format!("rests until {}: {}", cooldown.until, cooldown.reason)
+                    }
+                    Look::Attended => "is being used by a person".to_owned(),
+                    Look::Busy(why) => why,
+                },
+            };
+            reasons.push(format!("{} {why}", session.name));
+        }
+        Ok(match reasons.is_empty() {
+            true => "pool.autonomous.max is 0".to_owned(),
+            false => reasons.join("; "),
+        })
     }
 
     /// Locks one session, if it is free.

@@ -9,15 +9,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use uuid::Uuid;
 
-use super::{Pool, Session, unavailable};
-use crate::agent::claude;
-use crate::agent::command::Exit;
-use crate::agent::judge::{Signs, judge};
-use crate::agent::screen;
+use super::{Pool, Session, Word};
 use crate::agent::{Doing, Failure, Report};
 use crate::durable;
 use crate::marker::{self, Cooldown, Dispatched, Phase};
-use crate::money::Cost;
 use crate::process::{self, Ended};
 use crate::queue::{Claim, Found, Name, Project};
 use crate::report::{Event, EventKind};
@@ -28,28 +23,6 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long the shell may take to come back after that.
 const SHELL_BACK: Duration = Duration::from_secs(5);
 
-/// What the caller knows about the session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Word {
-    /// Nothing: an ordinary pass.
-    Pass,
-    /// Somebody who watches it says that it is idle.
-    Idle,
-}
-
-/// How the task of a session stands, for `status`.
-#[derive(Debug)]
-pub struct Standing {
-    /// What the session's marker says.
-    pub marker: Dispatched,
-    /// The claim it points to, if that is valid and the task is at work.
-    pub claim: Option<marker::Claim>,
-    /// What the agent is doing.
-    pub doing: Option<Doing>,
-    /// Whether a person is looking at the session.
-    pub attended: bool,
-}
-
 impl Pool<'_> {
     /// Looks at what a session with a marker did, and files what has ended. An
     /// empty answer: nothing has, or another process is at work on it.
@@ -59,29 +32,6 @@ impl Pool<'_> {
         };
         self.settle_locked(session, word)
             .with_context(|| format!("session {}", session.name))
-    }
-
-    /// How the task of a session stands; changes nothing.
-    pub fn standing(&self, session: &Session) -> Result<Option<Standing>> {
-        let Some(marker) = session.dispatched()? else {
-            return Ok(None);
-        };
-        let (claim, doing) = match self.find(&marker)? {
-            Found::AtWork(claim, None) => {
-                let doing = self.doing(session, &claim, Word::Pass)?;
-                (Some(claim.marker().clone()), Some(doing))
-            }
-            Found::AtWork(claim, Some(_)) | Found::TaskGone(claim) => {
-                (Some(claim.marker().clone()), None)
-            }
-            Found::Nothing => (None, None),
-        };
-        Ok(Some(Standing {
-            marker,
-            claim,
-            doing,
-            attended: self.is_attended(session),
-        }))
     }
 
     pub(super) fn settle_locked(&self, session: &Session, word: Word) -> Result<Vec<Event>> {
@@ -107,7 +57,7 @@ impl Pool<'_> {
         }
     }
 
-    fn find(&self, marker: &Dispatched) -> Result<Found> {
+    pub(super) fn find(&self, marker: &Dispatched) -> Result<Found> {
         let project = Project::new(marker.project.clone());
         if !project.exists() {
             bail!(
@@ -229,11 +179,7 @@ impl Pool<'_> {
     fn conclude(&self, session: &Session, claim: &Claim, failure: &Failure) -> Result<Vec<Event>> {
         self.end_agent(session, claim.marker().run)?;
         let made = claim.marker().attempt;
-        let outcome = if !failure.of_account && made >= self.config.dispatcher.max_attempts {
-            Outcome::Failed
-        } else {
-            Outcome::Released
-        };
+        let outcome = self.outcome(claim, failure);
         let mut ending = self.ending(claim, outcome, Some(failure.reason.clone()));
         if failure.of_account {
             ending.attempt = made - 1;
@@ -251,6 +197,37 @@ impl Pool<'_> {
         Ok(placed.map_or_else(Vec::new, |_| {
             vec![event_of(claim, outcome, Some(failure.reason.clone()))]
         }))
+    }
+
+    fn outcome(&self, claim: &Claim, failure: &Failure) -> Outcome {
+        let was_last = claim.marker().attempt >= self.config.dispatcher.max_attempts;
+        if was_last && !failure.of_account {
+            Outcome::Failed
+        } else {
+            Outcome::Released
+        }
+    }
+
+    /// What [`Pool::settle`] would file; changes nothing.
+    pub fn would_settle(&self, session: &Session) -> Result<Vec<Event>> {
+        let Some(standing) = self.standing(session)? else {
+            return Ok(Vec::new());
+        };
+        let (Some(claim), Some(doing)) = (standing.claim, standing.doing) else {
+            return Ok(Vec::new());
+        };
+        Ok(match doing {
+            Doing::Finished(_) => vec![event_of(&claim, Outcome::Done, None)],
+            Doing::Failed(failure) => {
+                let outcome = self.outcome(&claim, &failure);
+                vec![event_of(&claim, outcome, Some(failure.reason))]
+            }
+            Doing::Interrupted(reason) => {
+                let outcome = self.outcome(&claim, &Failure::of_task(reason.clone()));
+                vec![event_of(&claim, outcome, Some(reason))]
+            }
+            Doing::Working | Doing::NeedsPerson(_) => Vec::new(),
+        })
     }
 
     fn ending(&self, claim: &Claim, outcome: Outcome, reason: Option<String>) -> Ending {
@@ -271,18 +248,14 @@ impl Pool<'_> {
         }
     }
 
-    /// Whether this run's agent is in the foreground where it was started.
-    fn runs(&self, session: &Session, run: Uuid) -> Result<bool> {
-        let marker = session.dispatched()?;
-        Ok(marker.is_some_and(|marker| process::runs_in_front(marker.pane.pid, run)))
-    }
-
     /// Ends the agent of this run, if it is still in the foreground, and waits
-    /// for the shell.
+    /// for the shell. One that has not started cannot start any more: without
+    /// its ticket the script ends, and whoever took that carries the run.
     fn end_agent(&self, session: &Session, run: Uuid) -> Result<()> {
         let Some(Dispatched { pane, .. }) = session.dispatched()? else {
             return Ok(());
         };
+        durable::remove(&session.files().ticket)?;
         let ended = process::terminate(run, pane.pid, GRACE)?;
         if ended == Ended::NotThere {
             return Ok(());
@@ -311,70 +284,6 @@ impl Pool<'_> {
             durable::remove(file)?;
         }
         durable::remove(&session.marker_path()).map(drop)
-    }
-
-    /// What the session's agent is doing, by all the evidence there is.
-    fn doing(&self, session: &Session, claim: &Claim, word: Word) -> Result<Doing> {
-        let marker = claim.marker();
-        let in_front = self.runs(session, marker.run)?;
-        if let Some(exit) = Exit::read(&session.files().exit)? {
-            return Ok(match exit {
-                Exit::Code(0) => Doing::Finished(Report::default()),
-                exit => Doing::Failed(Failure::of_task(self.exit_reason(exit, claim))),
-            });
-        }
-        match marker.agent.session {
-            None if in_front => Ok(Doing::Working),
-            None => Ok(Doing::Interrupted(format!(
-                "{} ended without an exit code: it was killed, or its session was",
-                self.program()
-            ))),
-            Some(id) => self.doing_of_claude(session, marker, id, in_front, word),
-        }
-    }
-
-    fn doing_of_claude(
-        &self,
-        session: &Session,
-        marker: &marker::Claim,
-        id: Uuid,
-        in_front: bool,
-        word: Word,
-    ) -> Result<Doing> {
-        let claude_dir = &self.config.claude_dir;
-        let seen = claude::summary(claude_dir, id, marker.agent.transcript_from)?;
-        let registered =
-            claude::registered(claude_dir, id, |pid| process::is_of_run(pid, marker.run));
-        let capture = match session.dispatched()? {
-            Some(dispatched) if in_front => self
-                .tmux
-                .capture(&dispatched.pane.id)
-                .map_err(|error| unavailable(&error))?,
-            _ => String::new(),
-        };
-        let screen = in_front.then(|| screen::recognise(&capture));
-        Ok(judge(&Signs {
-            in_front,
-            status: registered
-                .as_ref()
-                .and_then(|entry| entry.status.as_deref()),
-            quiet: claude::quiet(claude_dir, id, registered.as_ref(), self.now),
-            summary: seen.as_ref(),
-            screen: screen.as_ref(),
-            capture: &capture,
-            told_idle: word == Word::Idle,
-            background: claude::has_background(&session.files().stop),
-            now: self.now,
-        }))
-    }
-
-    /// What this run has cost, as far as Claude Code wrote it down.
-    fn cost(&self, claim: &Claim) -> Result<Option<Cost>> {
-        let agent = &claim.marker().agent;
-        match agent.session {
-            Some(id) => claude::cost(&self.config.claude_dir, id, agent.transcript_from),
-            None => Ok(None),
-        }
     }
 }
 

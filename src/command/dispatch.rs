@@ -1,0 +1,299 @@
+//! Waiting tasks for free sessions: the local half of `scan`, and of `assign`.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::thread;
+
+use anyhow::Result;
+
+use super::{Context, Pass, join};
+use crate::agent::claude::Trust;
+use crate::config::{AgentKind, DelegationOff};
+use crate::plan::{self, Queue};
+use crate::queue::{Folder, Held, Inbox, Name, Opened, Project, Seen};
+use crate::report::{Event, EventKind};
+use crate::router;
+use crate::session::{Pool, Slot, Work};
+use crate::task::{self, Ending, Outcome, Provider, Unfit};
+
+/// One project and what its inbox holds.
+pub(super) struct Waiting {
+    pub(super) project: Project,
+    pub(super) inbox: Inbox,
+}
+
+/// Lists the inboxes; a project that cannot be read does not stop the others.
+pub(super) fn list(context: Context<'_>, pass: &mut Pass) -> Result<Vec<Waiting>> {
+    let mut found = Vec::new();
+    for project in context.projects()? {
+        match project.list() {
+            Ok(Some(inbox)) => found.push(Waiting { project, inbox }),
+            Ok(None) => {}
+            Err(error) => pass.take(context, Err(error)),
+        }
+    }
+    Ok(found)
+}
+
+/// Tells which files are held back, and why.
+pub(super) fn report_held(waiting: &[Waiting], pass: &mut Pass) {
+    for Waiting { project, inbox } in waiting {
+        for (name, held) in &inbox.held {
+            pass.events.push(held_event(project, name, held));
+        }
+    }
+}
+
+fn held_event(project: &Project, name: &OsStr, why: &dyn std::fmt::Display) -> Event {
+    Event {
+        project: Some(project.path().to_owned()),
+        task: Some(name.to_string_lossy().into_owned()),
+        reason: Some(why.to_string()),
+        ..Event::new(EventKind::Held)
+    }
+}
+
+/// Takes tasks in the order of DESIGN section 5, one after the other.
+struct Chooser<'a> {
+    context: Context<'a>,
+    waiting: &'a [Waiting],
+    queues: Vec<Queue>,
+    trust: Option<Trust>,
+    hand: Hand,
+}
+
+/// On whose behalf tasks are chosen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hand {
+    /// `scan` has taken out what is delegated.
+    Scan,
+    /// `assign` leaves to `scan` what routes to secutools. A hook has no key, so
+    /// an address is enough to leave it.
+    Assign,
+    /// Nothing is changed.
+    Rehearsal,
+}
+
+impl<'a> Chooser<'a> {
+    /// Reads the heads of all tasks that wait.
+    fn new(context: Context<'a>, waiting: &'a [Waiting], hand: Hand) -> Self {
+        let queues = waiting
+            .iter()
+            .map(|Waiting { project, inbox }| {
+                Queue::new(inbox.dispatched.len(), project.priorities(&inbox.waiting))
+            })
+            .collect();
+        let is_claude = context.config.agent.kind == AgentKind::Claude;
+        Self {
+            context,
+            waiting,
+            queues,
+            trust: is_claude.then(|| Trust::read(&context.config.claude_json)),
+            hand,
+        }
+    }
+
+    /// The next task that can be launched; what cannot is told and passed over.
+    fn next(&mut self, pass: &mut Pass) -> Option<Work> {
+        loop {
+            let waiting = self.waiting;
+            let (index, name) = plan::next(&mut self.queues, |index, name| {
+                modified(&waiting[index].project, name)
+            })?;
+            let project = &waiting[index].project;
+            match self.prepare(project, &name) {
+                Ok(Ready::Work(work)) => return Some(*work),
+                Ok(Ready::NotForSessions) => {}
+                Ok(Ready::Event(event)) => pass.events.push(event),
+                Err(error) => pass.take(self.context, Err(error)),
+            }
+            self.queues[index].not_started();
+        }
+    }
+
+    fn prepare(&self, project: &Project, name: &OsStr) -> Result<Ready> {
+        let rehearsal = self.hand == Hand::Rehearsal;
+        let Read {
+            name: task_name,
+            seen,
+            task,
+            ..
+        } = match read(self.context, project, name, rehearsal)? {
+            Ok(read) => read,
+            Err(event) => return Ok(event.map_or(Ready::NotForSessions, Ready::Event)),
+        };
+        if self.is_left_to_scan(&task) {
+            return Ok(Ready::NotForSessions);
+        }
+        if self
+            .trust
+            .as_ref()
+            .is_some_and(|trust| trust.refuses(project.path()))
+        {
+            let why = format!(
+                "Claude Code does not trust the project: run `claude` once in {} and accept",
+                project.path().display()
+            );
+            return Ok(Ready::Event(held_event(project, name, &why)));
+        }
+        Ok(Ready::Work(Box::new(Work {
+            project: project.clone(),
+            name: task_name,
+            seen,
+            task,
+        })))
+    }
+
+    fn is_left_to_scan(&self, task: &task::Task) -> bool {
+        let config = self.context.config;
+        self.hand == Hand::Assign
+            && matches!(config.secutools, Ok(_) | Err(DelegationOff::NoKey))
+            && router::decide(&task.routing, &config.auto_routes)
+                .provider
+                .is_remote()
+    }
+}
+
+enum Ready {
+    Work(Box<Work>),
+    /// It was held back, or filed.
+    Event(Event),
+    /// It is gone, or somebody else's.
+    NotForSessions,
+}
+
+/// A waiting task, read whole.
+pub(super) struct Read {
+    pub(super) name: Name,
+    pub(super) seen: Seen,
+    pub(super) text: String,
+    pub(super) task: task::Task,
+}
+
+/// Reads a waiting task. What is held back, or filed as no agent's work, comes
+/// back as its event; what has just gone as none.
+pub(super) fn read(
+    context: Context<'_>,
+    project: &Project,
+    name: &OsStr,
+    rehearsal: bool,
+) -> Result<Result<Read, Option<Event>>> {
+    let opened = match Name::new(name) {
+        Ok(task) => project.open(&task)?.map(|opened| (task, opened)),
+        Err(held) => Err(held),
+    };
+    let (task_name, Opened { seen, text }) = match opened {
+        Ok(opened) => opened,
+        Err(Held::Gone) => return Ok(Err(None)),
+        Err(held) => return Ok(Err(Some(held_event(project, name, &held)))),
+    };
+    match text {
+        Ok(text) => Ok(Ok(Read {
+            name: task_name,
+            seen,
+            task: task::parse(&text),
+            text,
+        })),
+        Err(unfit) => {
+            let ending = rejection(context, &unfit);
+            let filed = rehearsal || project.reject(&task_name, &seen, &ending)?.is_some();
+            Ok(Err(filed.then(|| Event {
+                event: EventKind::Failed,
+                ..held_event(project, name, &unfit)
+            })))
+        }
+    }
+}
+
+fn rejection(context: Context<'_>, unfit: &Unfit) -> Ending {
+    Ending {
+        run: uuid::Uuid::nil(),
+        outcome: Outcome::Failed,
+        attempt: 0,
+        provider: None,
+        model: None,
+        session: None,
+        agent_session: None,
+        job_id: None,
+        cost: None,
+        started_at: None,
+        ended_at: Some(context.now),
+        reason: Some(unfit.to_string()),
+    }
+}
+
+/// When the file was last changed, in nanoseconds; a file that is gone is last.
+fn modified(project: &Project, name: &OsStr) -> i64 {
+    fs::symlink_metadata(project.folder(Folder::Inbox).join(name))
+        .and_then(|metadata| metadata.modified())
+        .ok()
+        .and_then(|time| jiff::Timestamp::try_from(time).ok())
+        .and_then(|time| i64::try_from(time.as_nanosecond()).ok())
+        .unwrap_or(i64::MAX)
+}
+
+/// Gives each slot the next task, all at once.
+pub(super) fn launch(
+    context: Context<'_>,
+    pool: &Pool<'_>,
+    slots: Vec<Slot>,
+    waiting: &[Waiting],
+    hand: Hand,
+    pass: &mut Pass,
+) {
+    let free = slots.len();
+    let mut chooser = Chooser::new(context, waiting, hand);
+    let mut pairs = Vec::new();
+    // A slot that gets no task is unlocked before the others are waited for.
+    for slot in slots {
+        match chooser.next(pass) {
+            Some(work) => pairs.push((slot, work)),
+            None => break,
+        }
+    }
+    let launched: Vec<Result<Vec<Event>>> = thread::scope(|scope| {
+        let running: Vec<_> = pairs
+            .iter()
+            .map(|(slot, work)| scope.spawn(|| pool.dispatch(slot, work)))
+            .collect();
+        running.into_iter().map(join).collect()
+    });
+    let used = launched
+        .iter()
+        .flatten()
+        .flatten()
+        .filter(|event| matches!(event.event, EventKind::Dispatched | EventKind::Cooldown))
+        .count();
+    pass.free_sessions = Some(free.saturating_sub(used));
+    for step in launched {
+        pass.take(context, step);
+    }
+}
+
+/// What [`launch`] would do, with nothing locked, changed or typed.
+pub(super) fn rehearse(
+    context: Context<'_>,
+    sessions: Vec<String>,
+    waiting: &[Waiting],
+    pass: &mut Pass,
+) {
+    let config = context.config;
+    let mut chooser = Chooser::new(context, waiting, Hand::Rehearsal);
+    for session in sessions {
+        let Some(work) = chooser.next(pass) else {
+            break;
+        };
+        pass.free_sessions = pass.free_sessions.map(|free| free.saturating_sub(1));
+        pass.events.push(Event {
+            project: Some(work.project.path().to_owned()),
+            task: Some(work.name.to_string()),
+            session: Some(session),
+            provider: Some(Provider::ClaudeCode),
+            model: (config.agent.kind == AgentKind::Claude).then(|| {
+                let models = &config.dispatcher.models;
+                models.for_priority(work.task.priority).to_owned()
+            }),
+            ..Event::new(EventKind::Dispatched)
+        });
+    }
+}

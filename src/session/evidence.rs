@@ -1,0 +1,196 @@
+//! Whether a launched agent has its task, and pasting it where that is how the
+//! agent gets it.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use uuid::Uuid;
+
+use super::launch::Attempt;
+use super::{Pool, unavailable};
+use crate::agent::claude;
+use crate::agent::command::Exit;
+use crate::agent::screen::{self, Dialog, Screen};
+use crate::agent::transcript::Turn;
+use crate::config::Delivery;
+use crate::marker;
+use crate::process;
+
+/// How often evidence is looked for.
+const POLL: Duration = Duration::from_millis(50);
+/// How often the screen is looked at, which costs a call of tmux.
+const SCREEN_POLL: Duration = Duration::from_millis(500);
+/// A ticket that still lies there after this time was not seen by the shell.
+const RETYPE_AFTER: Duration = Duration::from_secs(2);
+/// How often Enter is pressed while the pasted text still stands there.
+const MAX_ENTERS: u32 = 3;
+/// An Enter has this long to show before it is pressed again.
+const ENTER_SHOWS: Duration = Duration::from_secs(1);
+
+/// What shows whether the agent has its task.
+pub(super) enum Evidence {
+    Has,
+    /// It ended; in words, why.
+    Ended(String),
+    /// It waits for a person.
+    Dialog(Dialog),
+    /// None within the time limit.
+    Nothing,
+}
+
+/// How far a paste has come.
+#[derive(Default)]
+struct Paste {
+    pasted: bool,
+    enters: u32,
+    /// The text has left the input box.
+    submitted: bool,
+    entered: Option<Instant>,
+}
+
+impl Paste {
+    /// Whether the last Enter had time to show.
+    fn rested(&self) -> bool {
+        self.entered
+            .is_none_or(|entered| entered.elapsed() > ENTER_SHOWS)
+    }
+}
+
+impl Pool<'_> {
+    /// Waits for evidence, up to `prompt_timeout`.
+    pub(super) fn await_evidence(&self, attempt: &Attempt<'_>) -> Result<Evidence> {
+        let started = Instant::now();
+        let deadline = started + self.config.dispatcher.prompt_timeout;
+        let ticket = attempt.session.files().ticket;
+        let mut retype_at = Some(started + RETYPE_AFTER);
+        let mut look_at = started + SCREEN_POLL;
+        let mut paste = Paste::default();
+        while Instant::now() < deadline {
+            let now = Instant::now();
+            let waits = ticket.exists();
+            if let Some(evidence) = self.evidence(attempt, waits, paste.submitted)? {
+                return Ok(evidence);
+            }
+            if waits && retype_at.is_some_and(|at| now > at) {
+                retype_at = None;
+                if process::is_waiting_shell(attempt.pane.pid).is_ok() {
+                    self.type_run(attempt)?;
+                }
+            }
+            if !waits && attempt.conversation.is_some() && now > look_at {
+                look_at = now + SCREEN_POLL;
+                let screen = self.screen(attempt)?;
+                if let Screen::Dialog(dialog) = screen {
+                    return Ok(Evidence::Dialog(dialog));
+                }
+            }
+            if !waits && self.config.agent.delivery == Delivery::Paste {
+                self.deliver(attempt, &mut paste)?;
+            }
+            thread::sleep(POLL);
+        }
+        Ok(Evidence::Nothing)
+    }
+
+    fn evidence(
+        &self,
+        attempt: &Attempt<'_>,
+        ticket_waits: bool,
+        submitted: bool,
+    ) -> Result<Option<Evidence>> {
+        if ticket_waits {
+            return Ok(None);
+        }
+        let claim = attempt.claim.marker();
+        let exit = Exit::read(&attempt.session.files().exit)?;
+        let in_front = process::runs_in_front(attempt.pane.pid, claim.run);
+        match (claim.agent.session, exit) {
+            (None, Some(Exit::Code(_))) => return Ok(Some(Evidence::Has)),
+            (_, Some(exit)) => {
+                return Ok(Some(Evidence::Ended(
+                    self.exit_reason(exit, &attempt.claim),
+                )));
+            }
+            (None, None)
+                if in_front && (submitted || self.config.agent.delivery == Delivery::Argument) =>
+            {
+                return Ok(Some(Evidence::Has));
+            }
+            (Some(id), None) if self.has_prompt(id, claim)? => {
+                return Ok(Some(Evidence::Has));
+            }
+            _ => {}
+        }
+        if !in_front && process::is_waiting_shell(attempt.pane.pid).is_ok() {
+            // The script may have ended between the two looks.
+            return match Exit::read(&attempt.session.files().exit)? {
+                Some(_) => Ok(None),
+                None => Ok(Some(Evidence::Ended(format!(
+                    "{} ended before it had the task; its screen's last line: {}",
+                    self.program(),
+                    self.last_line(attempt)?
+                )))),
+            };
+        }
+        Ok(None)
+    }
+
+    fn has_prompt(&self, id: Uuid, claim: &marker::Claim) -> Result<bool> {
+        let summary = claude::summary(&self.config.claude_dir, id, claim.agent.transcript_from)?;
+        Ok(summary.is_some_and(|summary| summary.turn != Turn::None))
+    }
+
+    fn screen(&self, attempt: &Attempt<'_>) -> Result<Screen> {
+        Ok(screen::recognise(&self.capture(attempt)?))
+    }
+
+    fn capture(&self, attempt: &Attempt<'_>) -> Result<String> {
+        self.tmux
+            .capture(&attempt.pane.id)
+            .map_err(|error| unavailable(&error))
+    }
+
+    fn last_line(&self, attempt: &Attempt<'_>) -> Result<String> {
+        let screen = self.capture(attempt)?;
+        let mut lines = screen.lines().rev().filter(|line| !line.trim().is_empty());
+        // The last one is the shell's prompt.
+        Ok(lines.nth(1).unwrap_or_default().trim().to_owned())
+    }
+
+    /// Whether Claude Code said that it does not know the conversation.
+    pub(super) fn resume_was_refused(&self, attempt: &Attempt<'_>) -> Result<bool> {
+        let id = attempt.claim.marker().agent.session.unwrap_or_default();
+        let refusal = format!("No conversation found with session ID: {id}");
+        let screen = self.capture(attempt)?;
+        // Narrow panes wrap the sentence.
+        Ok(screen.replace('\n', "").contains(&refusal))
+    }
+
+    /// Types the message, as far as the screen allows it now.
+    fn deliver(&self, attempt: &Attempt<'_>, paste: &mut Paste) -> Result<()> {
+        let Screen::Composer(composer) = self.screen(attempt)? else {
+            return Ok(());
+        };
+        // Only what carries this run is typed into, checked right before.
+        if !process::runs_in_front(attempt.pane.pid, attempt.claim.marker().run) {
+            return Ok(());
+        }
+        let id = &attempt.pane.id;
+        let typed = if !paste.pasted {
+            paste.pasted = true;
+            self.tmux.paste(id, attempt.message.as_bytes())
+        } else if composer.shows(&attempt.message) {
+            if paste.enters == MAX_ENTERS || !paste.rested() {
+                return Ok(());
+            }
+            paste.enters += 1;
+            paste.entered = Some(Instant::now());
+            self.tmux.enter(id)
+        } else {
+            paste.submitted = paste.enters > 0;
+            Ok(())
+        };
+        typed.map_err(|error| unavailable(&error))
+    }
+}

@@ -1,0 +1,129 @@
+//! What a session's agent is doing, by all the evidence there is. Changes
+//! nothing.
+
+use anyhow::Result;
+use uuid::Uuid;
+
+use super::{Pool, Session, unavailable};
+use crate::agent::command::Exit;
+use crate::agent::judge::{Signs, judge};
+use crate::agent::{Doing, Failure, Report, claude, screen};
+use crate::marker::{self, Dispatched};
+use crate::money::Cost;
+use crate::process;
+use crate::queue::{Claim, Found};
+
+/// What the caller knows about the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// Nothing: an ordinary pass.
+    Pass,
+    /// Somebody who watches it says that it is idle.
+    Idle,
+}
+
+/// How the task of a session stands, for `status`.
+#[derive(Debug)]
+pub struct Standing {
+    /// What the session's marker says.
+    pub marker: Dispatched,
+    /// The claim it points to, if that is valid and the task is at work.
+    pub claim: Option<Claim>,
+    /// What the agent is doing.
+    pub doing: Option<Doing>,
+    /// Whether a person is looking at the session.
+    pub attended: bool,
+}
+
+impl Pool<'_> {
+    /// How the task of a session stands; changes nothing.
+    pub fn standing(&self, session: &Session) -> Result<Option<Standing>> {
+        let Some(marker) = session.dispatched()? else {
+            return Ok(None);
+        };
+        let (claim, doing) = match self.find(&marker)? {
+            Found::AtWork(claim, None) => {
+                let doing = self.doing(session, &claim, Word::Pass)?;
+                (Some(claim), Some(doing))
+            }
+            Found::AtWork(claim, Some(_)) | Found::TaskGone(claim) => (Some(claim), None),
+            Found::Nothing => (None, None),
+        };
+        Ok(Some(Standing {
+            marker,
+            claim,
+            doing,
+            attended: self.is_attended(session),
+        }))
+    }
+
+    /// Whether this run's agent is in the foreground where it was started.
+    pub(super) fn runs(&self, session: &Session, run: Uuid) -> Result<bool> {
+        let marker = session.dispatched()?;
+        Ok(marker.is_some_and(|marker| process::runs_in_front(marker.pane.pid, run)))
+    }
+
+    /// What the session's agent is doing, by all the evidence there is.
+    pub(super) fn doing(&self, session: &Session, claim: &Claim, word: Word) -> Result<Doing> {
+        let marker = claim.marker();
+        let in_front = self.runs(session, marker.run)?;
+        if let Some(exit) = Exit::read(&session.files().exit)? {
+            return Ok(match exit {
+                Exit::Code(0) => Doing::Finished(Report::default()),
+                exit => Doing::Failed(Failure::of_task(self.exit_reason(exit, claim))),
+            });
+        }
+        match marker.agent.session {
+            None if in_front => Ok(Doing::Working),
+            None => Ok(Doing::Interrupted(format!(
+                "{} ended without an exit code: it was killed, or its session was",
+                self.program()
+            ))),
+            Some(id) => self.doing_of_claude(session, marker, id, in_front, word),
+        }
+    }
+
+    fn doing_of_claude(
+        &self,
+        session: &Session,
+        marker: &marker::Claim,
+        id: Uuid,
+        in_front: bool,
+        word: Word,
+    ) -> Result<Doing> {
+        let claude_dir = &self.config.claude_dir;
+        let seen = claude::summary(claude_dir, id, marker.agent.transcript_from)?;
+        let registered =
+            claude::registered(claude_dir, id, |pid| process::is_of_run(pid, marker.run));
+        let capture = match session.dispatched()? {
+            Some(dispatched) if in_front => self
+                .tmux
+                .capture(&dispatched.pane.id)
+                .map_err(|error| unavailable(&error))?,
+            _ => String::new(),
+        };
+        let screen = in_front.then(|| screen::recognise(&capture));
+        Ok(judge(&Signs {
+            in_front,
+            status: registered
+                .as_ref()
+                .and_then(|entry| entry.status.as_deref()),
+            quiet: claude::quiet(claude_dir, id, registered.as_ref(), self.now),
+            summary: seen.as_ref(),
+            screen: screen.as_ref(),
+            capture: &capture,
+            told_idle: word == Word::Idle,
+            background: claude::has_background(&session.files().stop),
+            now: self.now,
+        }))
+    }
+
+    /// What this run has cost, as far as Claude Code wrote it down.
+    pub(super) fn cost(&self, claim: &Claim) -> Result<Option<Cost>> {
+        let agent = &claim.marker().agent;
+        match agent.session {
+            Some(id) => claude::cost(&self.config.claude_dir, id, agent.transcript_from),
+            None => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! What the agent does: dialogs, the composer, turns, its end.
+
+mod draw;
+mod events;
+
+use std::collections::VecDeque;
+use std::process::{Stdio, exit};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Signal, getpid, kill_process};
+use serde_json::{Value, json};
+use signal_hook::consts::{SIGTERM, SIGWINCH};
+
+use self::events::{Event, listen};
+use crate::dialog::{Choice, Dialog};
+use crate::files::{Doing, Session};
+use crate::keys::{Key, Keys};
+use crate::launch::{Launch, shell};
+use crate::script::{Behaviour, Ending, Screen, Turn};
+use crate::terminal::{Terminal, put};
+
+enum Mode {
+    /// Before the composer.
+    Start(Dialog),
+    Idle,
+    Busy(Turn, Instant),
+    Running(Turn),
+    Asking(Turn, Dialog),
+    Hooks(Turn),
+    Late(Turn, Instant),
+}
+
+/// The running program.
+pub struct Agent {
+    launch: Launch,
+    behaviour: Behaviour,
+    session: Session,
+    terminal: Terminal,
+    mode: Mode,
+    screens: VecDeque<Screen>,
+    turns: VecDeque<Turn>,
+    queued: VecDeque<(String, &'static str)>,
+    said: Vec<String>,
+    composer: String,
+    pasted: Option<String>,
+    swallow: u32,
+    interrupted_once: bool,
+    events: Receiver<Event>,
+    sender: Sender<Event>,
+}
+
+impl Agent {
+    /// With its terminal, before the first screen.
+    pub fn new(launch: Launch, behaviour: Behaviour, session: Session, terminal: Terminal) -> Self {
+        let (sender, events) = channel();
+        Self {
+            screens: behaviour.screens.iter().copied().collect(),
+            turns: behaviour.turns.iter().cloned().collect(),
+            queued: VecDeque::new(),
+            said: Vec::new(),
+            composer: String::new(),
+            pasted: None,
+            swallow: 0,
+            interrupted_once: false,
+            mode: Mode::Idle,
+            launch,
+            behaviour,
+            session,
+            terminal,
+            events,
+            sender,
+        }
+    }
+
+    /// Runs until something ends it.
+    pub fn run(mut self) -> ! {
+        listen(self.sender.clone());
+        self.next_screen();
+        let mut keys = Keys::default();
+        loop {
+            self.draw();
+            let event = match self.deadline() {
+                None => self
+                    .events
+                    .recv()
+                    .map_err(|_| RecvTimeoutError::Disconnected),
+                Some(at) => {
+                    let left = at.saturating_duration_since(Instant::now());
+                    self.events.recv_timeout(left)
+                }
+            };
+            match event {
+                Ok(Event::Bytes(bytes)) => {
+                    for key in keys.feed(&bytes) {
+                        self.press(key);
+                    }
+                }
+                Ok(Event::Signal(SIGTERM)) => self.terminate(),
+                Ok(Event::Signal(SIGWINCH)) => {}
+                Ok(Event::Signal(_) | Event::Hangup) => self.quit(129, "hangup"),
+                Ok(Event::JobDone) => self.job_done(),
+                Err(_) => self.time_is_up(),
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match &self.mode {
+            Mode::Busy(
+                Turn {
+                    end: Ending::Forever,
+                    ..
+                },
+                _,
+            ) => None,
+            Mode::Busy(_, until) | Mode::Late(_, until) => Some(*until),
+            _ => None,
+        }
+    }
+
+    /// The next dialog of the start, or the composer with the prompt from the command line.
+    fn next_screen(&mut self) {
+        if let Some(screen) = self.screens.pop_front() {
+            self.mode = Mode::Start(Dialog::new(screen, &self.session.cwd));
+            return;
+        }
+        if !self.behaviour.old {
+            self.terminal.use_alternate_screen();
+        }
+        self.session.status(Doing::Starting);
+        self.mode = Mode::Idle;
+        self.session.status(Doing::Idle);
+        if let Some(prompt) = self.launch.prompt.take() {
+            self.submit(prompt, "argument");
+        }
+    }
+
+    fn press(&mut self, key: Key) {
+        match &key {
+            Key::Text(text) => self.launch.log("keys", json!({"text": text})),
+            Key::Paste(text) => self.launch.log("paste", json!({"text": text})),
+            other => self
+                .launch
+                .log("keys", json!({"key": format!("{other:?}")})),
+        }
+        let (Mode::Start(dialog) | Mode::Asking(_, dialog)) = &mut self.mode else {
+            return self.compose(key);
+        };
+        let choice = match key {
+            Key::Up => return dialog.step(-1),
+            Key::Down => return dialog.step(1),
+            Key::Enter => dialog.enter(),
+            Key::Escape | Key::Interrupt => dialog.escape(),
+            _ => return,
+        };
+        match choice {
+            Choice::Stay => {}
+            Choice::Exit => {
+                let farewell = dialog.farewell();
+                self.leave(1, "dialog", farewell)
+            }
+            Choice::Continue => match std::mem::replace(&mut self.mode, Mode::Idle) {
+                Mode::Asking(turn, _) => {
+                    self.session.status(Doing::Busy);
+                    self.done(turn);
+                }
+                _ => self.next_screen(),
+            },
+        }
+    }
+
+    /// A key while the composer is there.
+    fn compose(&mut self, key: Key) {
+        let again = std::mem::take(&mut self.interrupted_once);
+        match key {
+            Key::Text(text) => self.composer += &text,
+            Key::Newline => self.composer.push('\n'),
+            Key::Clear => self.composer.clear(),
+            Key::Backspace => drop(self.composer.pop()),
+            Key::Paste(text) => {
+                self.composer += &text;
+                self.pasted = Some(text);
+                self.swallow = self.behaviour.swallow_enters;
+            }
+            Key::Enter if self.swallow > 0 => self.swallow -= 1,
+            Key::Enter if self.composer.trim().is_empty() => {}
+            Key::Enter => {
+                let via = if self.pasted.take().is_some() {
+                    "paste"
+                } else {
+                    "keys"
+                };
+                let prompt = std::mem::take(&mut self.composer);
+                self.submit(prompt, via);
+            }
+            Key::Escape | Key::Interrupt if matches!(self.mode, Mode::Busy(..)) => {
+                self.interrupted();
+            }
+            Key::Interrupt | Key::End if again => self.quit(0, "prompt_input_exit"),
+            Key::Interrupt | Key::End => {
+                self.composer.clear();
+                self.pasted = None;
+                self.interrupted_once = true;
+            }
+            Key::Escape | Key::Up | Key::Down => {}
+        }
+    }
+
+    fn submit(&mut self, prompt: String, via: &'static str) {
+        if prompt.trim() == "/exit" {
+            self.quit(0, "prompt_input_exit");
+        }
+        if !matches!(self.mode, Mode::Idle) {
+            self.queued.push_back((prompt, via));
+            return;
+        }
+        self.launch.log(
+            "prompt",
+            json!({"text": prompt, "via": via, "session": self.session.id}),
+        );
+        let marker = self.marker();
+        self.said
+            .push(format!("{marker} {}", prompt.replace('\n', "\n  ")));
+        self.session.user(&prompt);
+        self.session.status(Doing::Busy);
+        let turn = self.turns.pop_front().unwrap_or_default();
+        let until = Instant::now() + Duration::from_millis(turn.ms);
+        self.composer.clear();
+        self.mode = Mode::Busy(turn, until);
+    }
+
+    fn time_is_up(&mut self) {
+        match std::mem::replace(&mut self.mode, Mode::Idle) {
+            Mode::Busy(turn, _) if turn.run.is_empty() => self.end(turn),
+            Mode::Busy(turn, _) => {
+                let command = turn.run.clone();
+                self.job(move || drop(shell(&command, Stdio::null()).wait()));
+                self.mode = Mode::Running(turn);
+            }
+            Mode::Late(turn, _) => {
+                self.session.assistant(&turn.says);
+                self.rest(&turn);
+            }
+            other => self.mode = other,
+        }
+    }
+
+    /// Runs `work` beside the terminal.
+    fn job(&self, work: impl FnOnce() + Send + 'static) {
+        let sender = self.sender.clone();
+        thread::spawn(move || {
+            work();
+            sender.send(Event::JobDone)
+        });
+    }
+
+    fn job_done(&mut self) {
+        match std::mem::replace(&mut self.mode, Mode::Idle) {
+            Mode::Running(turn) => self.end(turn),
+            Mode::Hooks(turn) if turn.late_ms > 0 => {
+                let until = Instant::now() + Duration::from_millis(turn.late_ms);
+                self.mode = Mode::Late(turn, until);
+            }
+            Mode::Hooks(turn) => self.rest(&turn),
+            other => self.mode = other,
+        }
+    }
+
+    fn end(&mut self, turn: Turn) {
+        match &turn.end {
+            Ending::Done => self.done(turn),
+            Ending::Error(kind) => {
+                let text = self.session.api_error(kind, &turn.says);
+                let mut payload = self.payload();
+                if !self.behaviour.old {
+                    payload["error"] = json!(kind);
+                    payload["last_assistant_message"] = json!(text);
+                }
+                if kind == "authentication_failed" || kind == "billing_error" {
+                    self.behaviour.suggestion = "Once fixed, resend your message".to_owned();
+                }
+                self.said.push(format!("  ⎿  {text}"));
+                let event = if self.behaviour.old {
+                    "Stop"
+                } else {
+                    "StopFailure"
+                };
+                self.hooks(event, &payload, Turn { late_ms: 0, ..turn });
+            }
+            Ending::Crash => {
+                self.launch.log("exit", json!({"why": "crash"}));
+                let _ = kill_process(getpid(), Signal::KILL);
+            }
+            Ending::Exit(code) => self.quit(*code, "exit"),
+            Ending::Forever => self.mode = Mode::Busy(turn, Instant::now()),
+            Ending::Ask(screen) => {
+                let dialog = Dialog::new(*screen, &self.session.cwd);
+                self.session.status(Doing::Waiting(dialog.waiting_for()));
+                self.mode = Mode::Asking(turn, dialog);
+            }
+            Ending::Interrupted => self.interrupted(),
+        }
+    }
+
+    fn done(&mut self, turn: Turn) {
+        self.said.push(format!("● {}", turn.says));
+        if turn.late_ms == 0 {
+            self.session.assistant(&turn.says);
+        }
+        let mut payload = self.payload();
+        payload["stop_hook_active"] = json!(false);
+        payload["permission_mode"] = json!("bypassPermissions");
+        if !self.behaviour.old {
+            payload["last_assistant_message"] = json!(turn.says);
+            let tasks = turn.background.iter().enumerate().map(|(i, command)| {
+                json!({"id": format!("b{i}"), "type": "shell", "status": "running",
+                       "description": "Run it", "command": command})
+            });
+            payload["background_tasks"] = tasks.collect();
+        }
+        self.hooks("Stop", &payload, turn);
+    }
+
+    fn payload(&self) -> Value {
+        json!({"session_id": self.session.id, "transcript_path": self.session.transcript(),
+               "cwd": self.session.cwd})
+    }
+
+    fn hooks(&mut self, event: &str, payload: &Value, turn: Turn) {
+        let hooks = self.launch.run_hooks(event, payload, self.behaviour.old);
+        self.job(move || hooks.run());
+        self.mode = Mode::Hooks(turn);
+    }
+
+    /// After a turn.
+    fn rest(&mut self, turn: &Turn) {
+        for command in &turn.background {
+            drop(shell(command, Stdio::null()));
+        }
+        self.session.status(match turn.background.is_empty() {
+            true => Doing::Idle,
+            false => Doing::Shell,
+        });
+        self.mode = Mode::Idle;
+        if let Some((prompt, via)) = self.queued.pop_front() {
+            self.submit(prompt, via);
+        }
+    }
+
+    fn interrupted(&mut self) {
+        let last = self.said.pop().unwrap_or_default();
+        let marker = self.marker();
+        self.composer = last.trim_start_matches(marker).trim_start().to_owned();
+        self.session.status(Doing::Idle);
+        self.mode = Mode::Idle;
+    }
+
+    fn terminate(&mut self) {
+        self.launch
+            .log("sigterm", json!({"ignored": self.behaviour.ignore_sigterm}));
+        if self.behaviour.ignore_sigterm {
+            return;
+        }
+        thread::sleep(Duration::from_millis(self.behaviour.sigterm_delay_ms));
+        // A dialog of the start has no conversation to end.
+        match self.mode {
+            Mode::Start(_) => self.leave(143, "other", ""),
+            _ => self.quit(143, "other"),
+        }
+    }
+
+    /// Ends the conversation as Claude Code does.
+    fn quit(&mut self, code: u8, reason: &str) -> ! {
+        let mut payload = self.payload();
+        payload["reason"] = json!(reason);
+        self.launch
+            .run_hooks("SessionEnd", &payload, self.behaviour.old)
+            .run();
+        self.session.close();
+        let hint = format!(
+            "\nResume this session with:\nclaude --resume {}\n",
+            self.session.id
+        );
+        let hint = if self.behaviour.old { "" } else { &hint };
+        self.leave(code, reason, hint)
+    }
+
+    fn leave(&mut self, code: u8, why: &str, farewell: &str) -> ! {
+        self.terminal.restore();
+        put(farewell);
+        self.launch.log("exit", json!({"code": code, "why": why}));
+        exit(code.into())
+    }
+
+    fn marker(&self) -> &'static str {
+        if self.behaviour.old { ">" } else { "❯" }
+    }
+}
