@@ -33,8 +33,13 @@ pub enum Report {
     /// Of `completions` and `man`: printed as it is.
     #[serde(skip)]
     Text(String),
-    /// Of `job`.
+    /// Of `job submit` and `job get`.
     Job {
+        /// The job as secutools knows it.
+        job: Job,
+    },
+    /// Of `job result`: the same in JSON; as text only what the job has made, as it is.
+    Output {
         /// The job as secutools knows it.
         job: Job,
     },
@@ -329,6 +334,7 @@ impl Report {
             Self::Decisions { decisions } => text::decisions(decisions),
             Self::Status(status) => text::status(status, now),
             Self::Job { job } => text::job(job),
+            Self::Output { job } => text::output(job),
             Self::Text(text) => text.clone(),
         })
     }

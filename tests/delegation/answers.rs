@@ -7,7 +7,7 @@ use crate::world::{TASK, World, at, is_about};
 
 /// A world whose task is job-1.
 fn delegated() -> World {
-    let world = World::new().impatient();
+    let world = World::new();
     assert_eq!(world.scan_one(at(0)).0, "delegated");
     world
 }
@@ -103,12 +103,13 @@ fn a_done_task_holds_the_result_and_one_line_for_people() {
     world.reap(at(75));
     let done = world.read("done/T.md");
     let (text, last) = done.trim_end().rsplit_once('\n').unwrap();
+    let (text, footer) = text.trim_end().rsplit_once('\n').unwrap();
     assert_eq!(
         text,
-        format!(
-            "{TASK}\n## Result\n\n# Good\n\nIt is **done**.\n\n*gpu · 1m 15s · 0.0123 USD · job job-1*\n"
-        )
+        format!("{TASK}\n## Result\n\n# Good\n\nIt is **done**.\n")
     );
+    assert!(footer.starts_with("*gpu · 1m 1"), "{footer}");
+    assert!(footer.ends_with("s · 0.0123 USD · job job-1*"), "{footer}");
     assert!(last.starts_with("<!-- ccl {"), "{last}");
 }
 
@@ -246,7 +247,7 @@ fn a_poll_that_goes_wrong_loses_nothing_and_is_told() {
         let name: String = format!("{fault:?}").chars().take(100).collect();
         let world = delegated();
         world.server.finish("job-1", "ok", &Value::Null);
-        world.server.otherwise(fault);
+        world.break_server(&fault);
         assert_eq!(world.reap_one(at(60)).0, "nothing", "{name}");
         assert!(world.log().contains(word), "{name}: {}", world.log());
         assert_eq!(
@@ -254,7 +255,7 @@ fn a_poll_that_goes_wrong_loses_nothing_and_is_told() {
             ["inbox/T.md", "inbox/T.md.delegated"],
             "{name}"
         );
-        world.server.otherwise(Step::Behave);
+        world.mend_server();
         assert_eq!(world.reap_one(at(120)).0, "done", "{name}");
         assert_eq!(world.server.jobs().len(), 1, "{name}");
     }

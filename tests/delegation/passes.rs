@@ -70,8 +70,8 @@ fn what_was_ambiguous_once_is_given_up_after_an_hour_and_never_runs_here() {
 
 #[test]
 fn an_unreachable_server_does_not_make_an_ambiguous_task_run_here() {
-    let world = World::new().impatient();
-    world.server.otherwise(Step::Silence { create: true });
+    let world = World::new();
+    world.break_server(&Step::Silence { create: true });
     assert_eq!(world.scan_one(at(0)).0, "held");
     let world = world.without_server();
     let (minute, said, _) = until_decided(&world);
@@ -106,9 +106,9 @@ fn a_retry_waits_for_what_the_server_asked_for() {
         let (said, reason) = world.scan_one(at(0));
         assert_eq!(said, "held");
         assert!(reason.contains("submitted again in"), "{reason}");
-        assert_eq!(world.scan_one(at(seconds - 2)).0, "nothing");
+        assert_eq!(world.scan_one(at(seconds - 10)).0, "nothing");
         assert_eq!(world.server.requests().len(), 1);
-        assert_eq!(world.scan_one(at(seconds + 1)).0, "delegated");
+        assert_eq!(world.scan_one(at(seconds + 60)).0, "delegated");
     }
 }
 
@@ -118,11 +118,12 @@ fn without_a_wish_the_pause_doubles_from_one_minute_to_ten() {
     world.server.otherwise(Step::status(503));
     let mut tried = Vec::new();
     for minute in 0..40 {
-        if world.scan_one(at(minute * 60 + 1)).0 == "held" {
+        // Half a minute late: the little time that a pass takes decides nothing but ties.
+        if world.scan_one(at(minute * 60 + 30 * minute.min(1))).0 == "held" {
             tried.push(minute);
         }
     }
-    assert_eq!(tried, [0, 2, 5, 10, 19, 30]);
+    assert_eq!(tried, [0, 1, 4, 9, 18, 29]);
 }
 
 #[test]
@@ -137,7 +138,7 @@ fn a_clock_that_was_set_back_does_not_hold_a_task_for_ever() {
 
 #[test]
 fn while_a_retry_is_under_way_the_marker_says_that_a_job_may_exist() {
-    let world = World::new().impatient();
+    let world = World::new();
     world
         .server
         .script([Step::status(503), Step::status(503), Step::status(503)]);
@@ -148,7 +149,7 @@ fn while_a_retry_is_under_way_the_marker_says_that_a_job_may_exist() {
     };
     assert!(!is_ambiguous());
     let before = world.server.requests().len();
-    world.server.otherwise(Step::Silence { create: true });
+    world.break_server(&Step::Silence { create: true });
     thread::scope(|scope| {
         let pass = scope.spawn(|| world.scan_one(at(120)));
         while world.server.requests().len() == before {
@@ -167,11 +168,11 @@ fn while_a_retry_is_under_way_the_marker_says_that_a_job_may_exist() {
 fn a_submission_that_was_killed_is_repeated_at_once_with_the_same_key() {
     // Before anything was sent, and after the job was made.
     for sent in [false, true] {
-        let world = World::new().impatient();
+        let world = World::new();
         if sent {
-            world.server.otherwise(Step::Silence { create: true });
+            world.break_server(&Step::Silence { create: true });
         } else {
-            world.server.otherwise(Step::DropUnread);
+            world.break_server(&Step::DropUnread);
         }
         world.scan(at(0));
         // What the marker held before the pass could write down what came of it.
@@ -187,7 +188,7 @@ fn a_submission_that_was_killed_is_repeated_at_once_with_the_same_key() {
         }
         let path = world.path("inbox/T.md.delegated");
         std::fs::write(&path, serde_json::to_vec(&marker).unwrap()).unwrap();
-        world.server.otherwise(Step::Behave);
+        world.mend_server();
         assert_eq!(world.scan_one(at(1)).0, "delegated");
         let jobs = world.server.jobs();
         assert_eq!(jobs.len(), 1);
@@ -202,8 +203,8 @@ fn a_task_that_was_deleted_while_it_was_submitted_comes_back_done() {
     world.scan(at(0));
     std::fs::remove_file(world.path("inbox/T.md")).unwrap();
     world.server.otherwise(Step::Behave);
-    assert_eq!(world.scan_one(at(61)).0, "delegated");
+    assert_eq!(world.scan_one(at(120)).0, "delegated");
     world.server.finish("job-1", "Good.", &Value::Null);
-    assert_eq!(world.reap_one(at(70)).0, "done");
+    assert_eq!(world.reap_one(at(130)).0, "done");
     assert_eq!(world.files(), ["done/T.md"]);
 }

@@ -59,7 +59,7 @@ fn passes_at_the_same_time_resume_each_submission_once() {
     world.server.otherwise(Step::Behave);
     let before = world.server.requests().len();
     let said = together(|| {
-        world.pass(at(61), |delegation| {
+        world.pass(at(120), |delegation| {
             let settled = delegation.retry_all(world.delegated());
             settled.iter().map(crate::world::said).collect()
         })
@@ -84,8 +84,8 @@ fn passes_at_the_same_time_file_each_job_once() {
 
 #[test]
 fn a_submission_that_is_under_way_is_left_to_who_makes_it() {
-    let world = World::new().impatient();
-    world.server.script([Step::Silence { create: true }]);
+    let world = World::new();
+    world.break_server(&Step::Silence { create: true });
     thread::scope(|scope| {
         let first = scope.spawn(|| world.scan_one(at(0)));
         while world.server.requests().is_empty() {

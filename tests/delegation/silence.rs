@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use crate::secutools_server::{Answer, Step};
-use crate::world::{Said, TASK, World, at};
+use crate::world::{MOMENT, Said, TASK, World, at};
 
 const TASKS: usize = 30;
 
 fn many() -> World {
-    let world = World::empty().impatient();
+    let world = World::empty();
     for number in 0..TASKS {
         world.put(&format!("T{number:02}.md"), TASK);
     }
@@ -23,10 +23,10 @@ fn count(said: &[Said], word: &str) -> usize {
 fn a_silent_server_costs_one_pass_one_timeout_and_one_task_its_certainty() {
     for fault in [Step::Silence { create: true }, Step::Drip] {
         let world = many();
-        world.server.otherwise(fault);
+        world.break_server(&fault);
         let start = Instant::now();
         let said = world.scan(at(0));
-        assert!(start.elapsed() < 3 * world.limits.answer);
+        assert!(start.elapsed() < 10 * MOMENT);
         assert_eq!(count(&said, "held"), 1);
         assert_eq!(count(&said, "local"), TASKS - 1);
         assert_eq!(world.server.requests().len(), 1);
@@ -39,7 +39,7 @@ fn a_server_that_is_not_there_leaves_every_task_to_the_sessions() {
     let world = many().without_server();
     let start = Instant::now();
     let said = world.scan(at(0));
-    assert!(start.elapsed() < Duration::from_secs(3));
+    assert!(start.elapsed() < Duration::from_secs(15));
     assert_eq!(count(&said, "local"), TASKS);
     assert!(said[0].1.contains("could not be reached"), "{said:?}");
     assert_eq!(world.files().len(), TASKS, "no marker is left");
@@ -71,13 +71,13 @@ fn a_server_that_falls_silent_costs_the_polls_one_timeout() {
     let world = many();
     assert_eq!(count(&world.scan(at(0)), "delegated"), TASKS);
     let before = world.server.requests().len();
-    world.server.otherwise(Step::Silence { create: false });
+    world.break_server(&Step::Silence { create: false });
     let start = Instant::now();
     assert_eq!(count(&world.reap(at(60)), "nothing"), TASKS);
-    assert!(start.elapsed() < 3 * world.limits.answer);
+    assert!(start.elapsed() < 10 * MOMENT);
     assert_eq!(world.server.requests().len() - before, 1);
     // And nothing is lost.
-    world.server.otherwise(Step::Behave);
+    world.mend_server();
     world.server.auto_finish(1, "ok", "0.1".into());
     assert_eq!(count(&world.reap(at(120)), "done"), TASKS);
     assert_eq!(world.server.jobs().len(), TASKS);

@@ -17,7 +17,7 @@ use ccl::task::{self, Ending, Provider};
 use jiff::Timestamp;
 use tempfile::TempDir;
 
-use crate::secutools_server::SecutoolsServer;
+use crate::secutools_server::{SecutoolsServer, Step};
 
 pub(crate) const KEY: &str = "sk-test-0123456789";
 
@@ -27,7 +27,7 @@ pub(crate) const TASK: &str =
 
 pub(crate) struct World {
     pub(crate) server: SecutoolsServer,
-    pub(crate) limits: Limits,
+    limits: Mutex<Limits>,
     url: String,
     dir: TempDir,
     log: Lines,
@@ -43,6 +43,16 @@ impl Write for Lines {
     }
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+/// How long a hurried pass waits for an answer: long enough for a loaded machine to give one.
+pub(crate) const MOMENT: Duration = Duration::from_secs(1);
+
+fn patient() -> Limits {
+    Limits {
+        backoff: Duration::from_millis(5),
+        ..Limits::default()
     }
 }
 
@@ -76,22 +86,38 @@ impl World {
         World {
             url: server.url(),
             server,
-            limits: Limits {
-                backoff: Duration::from_millis(5),
-                ..Limits::default()
-            },
+            limits: Mutex::new(patient()),
             dir,
             log: Lines::default(),
         }
     }
 
-    /// Does not wait long for a server that says nothing.
-    pub(crate) fn impatient(mut self) -> World {
-        let moment = Duration::from_millis(300);
-        self.limits.connect = moment;
-        self.limits.answer = moment;
-        self.limits.retrying = moment;
-        self
+    /// From now on passes do not wait long for a server that says nothing.
+    pub(crate) fn hurry(&self) {
+        *self.limits.lock().unwrap() = Limits {
+            connect: MOMENT,
+            answer: MOMENT,
+            retrying: MOMENT,
+            ..patient()
+        };
+    }
+
+    /// From now on they do.
+    pub(crate) fn relax(&self) {
+        *self.limits.lock().unwrap() = patient();
+    }
+
+    /// What the server does from now on; passes hurry if it says nothing.
+    pub(crate) fn break_server(&self, fault: &Step) {
+        if matches!(fault, Step::Silence { .. } | Step::Drip) {
+            self.hurry();
+        }
+        self.server.otherwise(fault.clone());
+    }
+
+    pub(crate) fn mend_server(&self) {
+        self.relax();
+        self.server.otherwise(Step::Behave);
     }
 
     /// Talks with a port at which nobody answers.
@@ -159,7 +185,8 @@ impl World {
             api_key: ApiKey::parse(KEY).unwrap(),
             proxy: None,
         };
-        act(&Delegation::new(&secutools, "box", &log, now, self.limits).unwrap())
+        let limits = *self.limits.lock().unwrap();
+        act(&Delegation::new(&secutools, "box", &log, now, limits).unwrap())
     }
 
     /// The waiting tasks that the router sends away, as `scan` finds them.
