@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::{Context, Outcome, read_task, worse};
+use crate::config::AgentKind;
 use crate::error;
 use crate::report::{self, Decision, Report};
 use crate::router;
-use crate::task::{Provider, Task};
+use crate::task::Task;
 
 /// One decision for each file that can be read; the others are told.
 pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Outcome {
@@ -56,7 +57,7 @@ fn decide(context: Context<'_>, path: &Path, task: &Task) -> Decision {
         delegated,
         delegation_enabled: is_on,
         rule: decision.rule.to_string(),
-        model: (!delegated || decision.provider == Provider::ClaudeCode).then(|| {
+        model: (!delegated && config.agent.kind == AgentKind::Claude).then(|| {
             config
                 .dispatcher
                 .models

@@ -29,9 +29,6 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
     if let Err(error) = run_locally(context, &waiting, dry_run, &mut pass) {
         pass.take(context, Err(error));
     }
-    if let Some(summary) = pass.summary() {
-        context.log.debug(format_args!("scan: {summary}"));
-    }
     Ok(pass)
 }
 

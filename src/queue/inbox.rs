@@ -299,8 +299,24 @@ fn head<T>(
 }
 
 /// The contents of a regular file with one name, up to one byte more than a
-/// task may have; it is opened without following a link or waiting for a FIFO.
+/// task may have.
 pub(super) fn read_regular(path: &Path) -> Result<Result<(fs::Metadata, Vec<u8>), Held>> {
+    let (file, metadata) = match open_regular(path)? {
+        Ok(opened) => opened,
+        Err(held) => return Ok(Err(held)),
+    };
+    if metadata.nlink() > 1 {
+        return Ok(Err(Held::SecondLink));
+    }
+    let mut bytes = Vec::new();
+    file.take((task::MAX_BYTES + task::MAX_ENDING_BYTES) as u64 + 1)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Ok((metadata, bytes)))
+}
+
+/// Opens a regular file, without following a link or waiting for a FIFO.
+pub(super) fn open_regular(path: &Path) -> Result<Result<(File, fs::Metadata), Held>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(descriptor) => File::from(descriptor),
@@ -314,17 +330,10 @@ pub(super) fn read_regular(path: &Path) -> Result<Result<(fs::Metadata, Vec<u8>)
     let metadata = file
         .metadata()
         .with_context(|| format!("cannot look at {}", path.display()))?;
-    if !metadata.is_file() {
-        return Ok(Err(Held::NotRegular));
-    }
-    if metadata.nlink() > 1 {
-        return Ok(Err(Held::SecondLink));
-    }
-    let mut bytes = Vec::new();
-    file.take((task::MAX_BYTES + task::MAX_ENDING_BYTES) as u64 + 1)
-        .read_to_end(&mut bytes)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Ok((metadata, bytes)))
+    Ok(match metadata.is_file() {
+        true => Ok((file, metadata)),
+        false => Err(Held::NotRegular),
+    })
 }
 
 /// Whether somebody may still be writing the file. The processes that have it

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ccl::config::{ApiKey, Secutools};
+use ccl::config::{ApiKey, KeySource, Secutools};
 use ccl::delegation::{Candidate, Delegated, Delegation, Outcome, Settled, TaskRef};
 use ccl::log::{Level, Log, Style};
 use ccl::queue::{Name, Project};
@@ -184,6 +184,7 @@ impl World {
             url: ServerUrl::parse(&self.url).unwrap(),
             api_key: ApiKey::parse(KEY).unwrap(),
             proxy: None,
+            key_source: KeySource::Variable,
         };
         let limits = *self.limits.lock().unwrap();
         act(&Delegation::new(&secutools, "box", &log, now, limits).unwrap())
