@@ -385,7 +385,8 @@ pub(super) fn read_text(path: &Path) -> Result<Option<String>> {
         .filter(|text| !text.contains('\0')))
 }
 
-fn reason_path(path: &Path) -> PathBuf {
+/// `T.md.reason`, beside a task that cannot take its ending line.
+pub(super) fn reason_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".reason");
     PathBuf::from(name)

@@ -71,6 +71,8 @@ pub struct Pass {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventKind {
+    /// A new task is in the inbox.
+    Added,
     /// An agent in a session has the task.
     Dispatched,
     /// secutools has the task.
