@@ -18,6 +18,7 @@ use crate::cli::{Cli, Command};
 use crate::config::{Config, Environment};
 use crate::error;
 use crate::log::Log;
+use crate::parallel;
 use crate::queue::Project;
 use crate::report::{self, Event, EventKind, Report};
 use crate::session::{Pool, Session, Word};
@@ -184,22 +185,9 @@ impl<'a> Context<'a> {
     /// Files what the sessions did, all of them at once: one that has to be
     /// waited for does not hold up the others.
     fn settle(self, pool: &Pool<'_>, sessions: &[Session], pass: &mut Pass) {
-        let settled: Vec<Result<Vec<Event>>> = std::thread::scope(|scope| {
-            let running: Vec<_> = sessions
-                .iter()
-                .map(|session| scope.spawn(move || pool.settle(session, Word::Pass)))
-                .collect();
-            running.into_iter().map(join).collect()
-        });
+        let settled = parallel::map(sessions, |session| pool.settle(session, Word::Pass));
         for step in settled {
             pass.take(self, step);
         }
     }
-}
-
-/// A thread's result; a panic in it goes on here.
-fn join<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
-    thread
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

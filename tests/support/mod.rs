@@ -13,13 +13,14 @@
 
 pub mod claude_home;
 pub mod fake;
-pub mod faults;
 #[path = "fake_claude/script.rs"]
 pub mod fake_script;
+pub mod faults;
 pub mod messages_api;
 mod messages_wire;
 pub mod real_claude;
 pub mod sandbox;
+pub mod scenes;
 pub mod tmux_server;
 pub mod wait;
 
