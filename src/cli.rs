@@ -4,7 +4,7 @@ use crate::config::Overrides;
 use crate::log::Level;
 use crate::task::Provider;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use std::path::PathBuf;
 
@@ -114,8 +114,22 @@ Examples:
     #[command(after_help = "\
 Examples:
   ccl status
-  ccl status --json | jq .stale      how many tasks have been worked on for too long?")]
-    Status,
+  ccl status --json | jq .stale      how many tasks have been worked on for too long?
+  ccl status --format prometheus > ccl.prom.new && mv ccl.prom.new ccl.prom
+                                     for node_exporter's textfile collector")]
+    Status {
+        /// The form of the result; `json` is the same as --json
+        #[arg(long, value_name = "FORM")]
+        format: Option<StatusFormat>,
+    },
+    /// Check what a pass needs, and say how to mend what is missing
+    #[command(after_help = "\
+Ends with 0 only if all is well. What does not apply here, as linger without systemd, is named and not counted.
+
+Examples:
+  ccl doctor
+  ccl doctor --json | jq -r '.checks[] | select(.ok == false) | .remedy'")]
+    Doctor,
     /// Talk to secutools' job API by hand
     #[command(subcommand)]
     Job(JobCommand),
@@ -133,6 +147,17 @@ Examples:
 Examples:
   ccl man | man -l -")]
     Man,
+}
+
+/// What `status` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StatusFormat {
+    /// Tables for people
+    Text,
+    /// One JSON object
+    Json,
+    /// Metrics in Prometheus' text format
+    Prometheus,
 }
 
 /// The job API by hand, for scripts.
@@ -195,6 +220,16 @@ impl Cli {
         }
     }
 
+    /// Whether the result is printed as one JSON object.
+    #[must_use]
+    pub fn json(&self) -> bool {
+        let form = match &self.command {
+            Command::Status { format } => *format,
+            _ => None,
+        };
+        self.global.json || form == Some(StatusFormat::Json)
+    }
+
     /// What goes before the configuration file.
     #[must_use]
     pub fn overrides(&self) -> Overrides {
@@ -236,6 +271,7 @@ mod tests {
             "ccl decide a.md b.md",
             "ccl status --config c.yaml",
             "ccl --config c.yaml -v status",
+            "ccl doctor --json",
             "ccl job submit a.md --provider claude-api",
             "ccl job get job_1 --json",
             "ccl job result job_1 --wait",

@@ -37,6 +37,7 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod delegation;
+pub mod doctor;
 pub mod durable;
 pub mod error;
 pub mod lock;

@@ -75,14 +75,20 @@ impl Style {
         if stream.is_some_and(|stream| identity(&stderr).as_deref() == Some(stream)) {
             return Self::Journal;
         }
-        let colourless = environment.var("NO_COLOR").is_some()
-            || environment.var("TERM").is_none_or(|term| term == "dumb");
-        if !colourless && stderr.is_terminal() {
+        if shows_colours(environment, &stderr) {
             Self::Colour
         } else {
             Self::Plain
         }
     }
+}
+
+/// Whether what is written to `stream` may be coloured: a terminal that is not `dumb`, and nobody set `NO_COLOR`.
+#[must_use]
+pub fn shows_colours(environment: &Environment, stream: &impl IsTerminal) -> bool {
+    let colourless = environment.var("NO_COLOR").is_some()
+        || environment.var("TERM").is_none_or(|term| term == "dumb");
+    !colourless && stream.is_terminal()
 }
 
 /// `DEVICE:INODE` of an open file, as systemd writes it into `JOURNAL_STREAM`.

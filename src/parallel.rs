@@ -17,11 +17,13 @@ pub fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<
             .map(|item| (item, Builder::new().spawn_scoped(scope, move || work(item))))
             .collect();
         let mut results = vec![work(first)];
-        results.extend(started.into_iter().map(|(item, thread)| match thread {
-            Ok(thread) => thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            Err(_) => work(item),
+        results.extend(started.into_iter().map(|(item, thread)| {
+            match thread {
+                Ok(thread) => thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                Err(_) => work(item),
+            }
         }));
         results
     })

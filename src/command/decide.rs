@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::{Context, Outcome, worse};
+use crate::config::AgentKind;
 use crate::error;
 use crate::report::{self, Decision, Report};
 use crate::router;
-use crate::task::{self, Provider, Task};
+use crate::task::{self, Task};
 
 /// So many bytes tell whether a file is too large.
 const MAX_READ: u64 = (task::MAX_BYTES + task::MAX_ENDING_BYTES) as u64 + 1;
@@ -67,7 +68,7 @@ fn decide(context: Context<'_>, path: &Path, task: &Task) -> Decision {
         delegated,
         delegation_enabled: is_on,
         rule: decision.rule.to_string(),
-        model: (!delegated || decision.provider == Provider::ClaudeCode).then(|| {
+        model: (!delegated && config.agent.kind == AgentKind::Claude).then(|| {
             config
                 .dispatcher
                 .models

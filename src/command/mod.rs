@@ -2,7 +2,9 @@
 
 mod assign;
 mod decide;
+mod delegate;
 mod dispatch;
+mod doctor;
 pub mod job;
 mod reap;
 mod scan;
@@ -15,13 +17,15 @@ use clap::{CommandFactory, Parser};
 use jiff::Timestamp;
 
 use crate::cli::{Cli, Command};
-use crate::config::{Config, Environment};
+use crate::config::{Config, DelegationOff, Environment};
 use crate::error;
 use crate::log::Log;
 use crate::parallel;
 use crate::queue::Project;
-use crate::report::{self, Event, EventKind, Report};
+use crate::report::{self, Event, EventKind, Page, Report};
+use crate::router;
 use crate::session::{Pool, Session, Word};
+use crate::task::{Provider, Routing};
 
 /// What every verb works with.
 #[derive(Clone, Copy)]
@@ -78,27 +82,43 @@ impl Pass {
         }
     }
 
-    /// One line for a log that is read a day later; none where nothing happened.
+    /// Notes a failure that was told already.
+    fn fail(&mut self) {
+        self.exit = worse(self.exit, 1);
+    }
+
+    /// The outcome, with one line for a log that is read a day later: `scan: 2 dispatched`.
+    fn told(self, context: Context<'_>, verb: &str) -> Outcome {
+        if let Some(summary) = self.summary() {
+            context.log.info(format_args!("{verb}: {summary}"));
+        }
+        self.into()
+    }
+
+    /// What happened how often, and to whom; none where nothing did. A task that is held back is so every minute, and
+    /// `status` tells why.
     fn summary(&self) -> Option<String> {
-        const KINDS: [(EventKind, &str); 7] = [
+        /// How many are named.
+        const NAMED: usize = 5;
+        const KINDS: [(EventKind, &str); 6] = [
             (EventKind::Dispatched, "dispatched"),
             (EventKind::Delegated, "delegated"),
             (EventKind::Done, "done"),
             (EventKind::Failed, "failed"),
             (EventKind::Released, "released"),
             (EventKind::Cooldown, "resting"),
-            (EventKind::Held, "held"),
         ];
-        let counts: Vec<String> = KINDS
+        let told: Vec<String> = KINDS
             .iter()
-            .map(|(kind, word)| {
-                let count = self.events.iter().filter(|e| e.event == *kind).count();
-                (count, word)
+            .filter_map(|(kind, word)| {
+                let events = self.events.iter().filter(|event| event.event == *kind);
+                let names: Vec<&str> = events.map(Event::subject).collect();
+                let first = names.get(..NAMED).unwrap_or(&names).join(", ");
+                let more = if names.len() > NAMED { ", …" } else { "" };
+                (!names.is_empty()).then(|| format!("{} {word} ({first}{more})", names.len()))
             })
-            .filter(|(count, _)| *count > 0)
-            .map(|(count, word)| format!("{count} {word}"))
             .collect();
-        (!counts.is_empty()).then(|| counts.join(", "))
+        (!told.is_empty()).then(|| told.join(", "))
     }
 }
 
@@ -125,7 +145,9 @@ pub fn main(environment: &Environment) -> ExitCode {
     let now = Timestamp::now();
     let run = || -> Result<u8> {
         let outcome = run(&cli, environment, &log, now)?;
-        let text = outcome.report.render(cli.global.json, now)?;
+        let text = outcome
+            .report
+            .render(cli.json(), Page::of_stdout(environment), now)?;
         report::print(&text).context("cannot write to standard output")?;
         Ok(outcome.exit)
     };
@@ -145,13 +167,16 @@ fn run(cli: &Cli, environment: &Environment, log: &Log, now: Timestamp) -> Resul
         })
     };
     match &cli.command {
-        Command::Scan { dry_run, .. } => with_config(&|c| Ok(scan::run(c, *dry_run)?.into())),
+        Command::Scan { dry_run: true, .. } => with_config(&|c| Ok(scan::run(c, true)?.into())),
+        Command::Reap { dry_run: true } => with_config(&|c| Ok(reap::run(c, true)?.into())),
+        Command::Scan { .. } => with_config(&|c| Ok(scan::run(c, false)?.told(c, "scan"))),
+        Command::Reap { .. } => with_config(&|c| Ok(reap::run(c, false)?.told(c, "reap"))),
         Command::Assign { session, .. } => {
-            with_config(&|c| Ok(assign::run(c, session.as_deref())?.into()))
+            with_config(&|c| Ok(assign::run(c, session.as_deref())?.told(c, "assign")))
         }
-        Command::Reap { dry_run } => with_config(&|c| Ok(reap::run(c, *dry_run)?.into())),
         Command::Decide { files } => with_config(&|c| Ok(decide::run(c, files))),
-        Command::Status => with_config(&status::run),
+        Command::Status { format } => with_config(&|c| status::run(c, *format, cli.global.json)),
+        Command::Doctor => with_config(&|c| Ok(doctor::run(c, environment))),
         Command::Job(_) => with_config(&job::run),
         Command::Completions { shell } => print_completions(*shell),
         Command::Man => print_manual(),
@@ -180,6 +205,18 @@ impl<'a> Context<'a> {
 
     fn pool(self) -> Result<Pool<'a>> {
         Pool::read(self.config, self.log, self.now)
+    }
+
+    /// Who works on a task: what the router decides, or the local agent where
+    /// delegation is off. Where there is an address but no key, as in a hook,
+    /// the key may be where `scan` runs.
+    fn destination(self, routing: &Routing) -> Provider {
+        match self.config.secutools {
+            Ok(_) | Err(DelegationOff::NoKey) => {
+                router::decide(routing, &self.config.auto_routes).provider
+            }
+            Err(_) => Provider::ClaudeCode,
+        }
     }
 
     /// Files what the sessions did, all of them at once: one that has to be

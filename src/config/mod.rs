@@ -10,7 +10,7 @@ mod scalar;
 mod tests;
 
 pub use environment::Environment;
-pub use key::{ApiKey, DelegationOff, Secutools};
+pub use key::{ApiKey, DelegationOff, KeySource, Secutools};
 pub use projects::Projects;
 
 use crate::router::AutoRoutes;
@@ -119,7 +119,7 @@ pub struct Dedicated {
 #[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub struct Dispatcher {
     #[serde(deserialize_with = "file::optional_path")]
-    projects_dir: Option<PathBuf>,
+    pub(crate) projects_dir: Option<PathBuf>,
     /// How long a launched agent has to show that it has the task: 1 s to 1 h.
     #[serde(deserialize_with = "file::prompt_timeout")]
     pub prompt_timeout: Duration,

@@ -18,6 +18,7 @@
 
 mod claim;
 mod inbox;
+mod look;
 
 use std::fmt;
 use std::fs;
@@ -28,6 +29,7 @@ use anyhow::{Context, Result, bail};
 
 pub use claim::{Claim, Found};
 pub use inbox::{Held, Inbox, Opened, Seen};
+pub use look::{Ended, Glance};
 
 use crate::durable;
 use crate::lock::{self, Lock};
@@ -70,7 +72,7 @@ impl Name {
     }
 
     /// The `number`th name to try where this one is taken: `T.md`, `T.2.md` …
-    fn numbered(&self, number: u32) -> String {
+    pub fn numbered(&self, number: u32) -> String {
         match (number, self.0.strip_suffix(".md")) {
             (0 | 1, _) | (_, None) => self.0.clone(),
             (_, Some(stem)) => format!("{stem}.{number}.md"),
@@ -215,7 +217,11 @@ impl Project {
     pub fn put(&self, folder: Folder, name: &Name, text: &str) -> Result<PathBuf> {
         let directory = self.make_folder(folder)?;
         for number in 1..u32::MAX {
-            let to = directory.join(name.numbered(number));
+            let candidate = name.numbered(number);
+            let to = directory.join(&candidate);
+            if folder == Folder::Inbox && self.is_active(&candidate, &to) {
+                continue;
+            }
             if durable::create(&to, text.as_bytes(), durable::SHARED)? {
                 return Ok(to);
             }

@@ -12,15 +12,20 @@ fn now() -> Timestamp {
     at("2026-03-01T12:00:00Z")
 }
 
+const PAGE: Page = Page {
+    width: 80,
+    colour: false,
+};
+
 fn json_of(report: &Report) -> Value {
-    let line = report.render(true, now()).unwrap();
+    let line = report.render(true, PAGE, now()).unwrap();
     assert_eq!(line.matches('\n').count(), 1, "one object on one line");
     assert!(line.starts_with("{\"version\":1,"), "{line}");
     serde_json::from_str(&line).unwrap()
 }
 
 fn text_of(report: &Report) -> String {
-    report.render(false, now()).unwrap()
+    report.render(false, PAGE, now()).unwrap()
 }
 
 fn pass() -> Report {
@@ -266,6 +271,23 @@ fn status() -> Report {
                 currency: Some("USD".to_owned()),
             }],
         },
+        last_24h: vec![
+            DayRow {
+                provider: Some(Provider::ClaudeCode),
+                done: 1234,
+                failed: 0,
+                cost: vec![],
+            },
+            DayRow {
+                provider: Some(Provider::Gemini),
+                done: 3,
+                failed: 1,
+                cost: vec![Cost {
+                    amount: "0.0123".to_owned(),
+                    currency: Some("USD".to_owned()),
+                }],
+            },
+        ],
         tasks: vec![task, delegated],
         stale: 1,
     })
@@ -297,10 +319,15 @@ fn the_status_as_json_has_every_key() {
                          "task": "review-the-whole-of-the-authentication-and-session-handling-code.md",
                          "since": "2026-03-01T11:59:18Z", "reason": null}]})
     );
+    assert_eq!(
+        json["last_24h"],
+        json!([{"provider": "claude-code", "done": 1234, "failed": 0, "cost": []},
+               {"provider": "gemini", "done": 3, "failed": 1, "cost": [{"amount": "0.0123", "currency": "USD"}]}])
+    );
     assert_eq!(json["stale"], 1);
     assert_eq!(
         json_of(&Report::Status(Status::default())),
-        json!({"version": 1, "sessions": [], "projects": [], "tasks": [], "stale": 0,
+        json!({"version": 1, "sessions": [], "projects": [], "tasks": [], "stale": 0, "last_24h": [],
                "delegated": {"active": 0, "jobs": [], "done_24h": 0, "failed_24h": 0, "cost_24h": []}})
     );
 }
@@ -370,7 +397,7 @@ fn the_status_as_text_fits_80_columns() {
     ");
     assert_eq!(
         text_of(&Report::Status(Status::default())),
-        "0 at secutools; in 24 h: 0 done, 0 failed, cost unknown\n"
+        "no task waits, and none is at work\n"
     );
 }
 

@@ -203,15 +203,38 @@ impl<'a> Pool<'a> {
             Err(error) => return Err(unavailable(&error)),
         };
         Ok(Self {
+            panes,
+            ..Self::without_tmux(config, log, now)?
+        })
+    }
+
+    /// The pool as it lies on disk, where tmux cannot be asked.
+    pub fn without_tmux(config: &'a Config, log: &'a Log, now: Timestamp) -> Result<Self> {
+        Ok(Self {
             config,
             log,
             now,
             owner: marker::owner(&config.state_dir)?,
-            tmux,
-            panes,
+            tmux: Tmux::new(config.tmux.clone()),
+            panes: None,
             may_start_server: process::in_service()
                 .is_none_or(|unit| OUTLIVING.contains(&unit.as_str())),
         })
+    }
+
+    /// The UUID in `STATE/owner`.
+    pub fn owner(&self) -> Uuid {
+        self.owner
+    }
+
+    /// Whether there is a tmux server.
+    pub fn has_server(&self) -> bool {
+        self.panes.is_some()
+    }
+
+    /// Whether the tmux server has the session.
+    pub fn has(&self, session: &Session) -> bool {
+        self.panes_of(session).next().is_some()
     }
 
     /// The pool's sessions, in the order of their index.
