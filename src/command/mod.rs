@@ -27,6 +27,7 @@ use crate::cli::{Cli, Command};
 use crate::config::{Config, DelegationOff, Environment};
 use crate::error::{self, Failure};
 use crate::log::Log;
+use crate::parallel;
 use crate::queue::Project;
 use crate::report::{self, Event, EventKind, Page, Report};
 use crate::router;
@@ -244,13 +245,7 @@ impl<'a> Context<'a> {
     /// Files what the sessions did, all of them at once: one that has to be
     /// waited for does not hold up the others.
     fn settle(self, pool: &Pool<'_>, sessions: &[Session], pass: &mut Pass) {
-        let settled: Vec<Result<Vec<Event>>> = std::thread::scope(|scope| {
-            let running: Vec<_> = sessions
-                .iter()
-                .map(|session| scope.spawn(move || pool.settle(session, Word::Pass)))
-                .collect();
-            running.into_iter().map(join).collect()
-        });
+        let settled = parallel::map(sessions, |session| pool.settle(session, Word::Pass));
         for step in settled {
             pass.take(self, step);
         }
@@ -266,11 +261,4 @@ fn read_task(path: &Path) -> Result<Result<Task, Unfit>> {
         .and_then(|file| file.take(MAX_READ).read_to_end(&mut bytes))
         .with_context(|| format!("cannot read {}", path.display()))?;
     Ok(task::text_of(&bytes).map(task::parse))
-}
-
-/// A thread's result; a panic in it goes on here.
-fn join<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
-    thread
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -17,6 +17,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::{Folder, Name, Project};
 use crate::durable;
+use crate::parallel;
 use crate::process;
 use crate::task::{self, Ending, Priority, Routing, Task, Unfit};
 
@@ -197,20 +198,8 @@ impl Project {
         if share >= names.len() {
             return read(names);
         }
-        thread::scope(|scope| {
-            let readers: Vec<_> = names
-                .chunks(share)
-                .map(|chunk| scope.spawn(|| read(chunk)))
-                .collect();
-            readers
-                .into_iter()
-                .flat_map(|reader| {
-                    reader
-                        .join()
-                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                })
-                .collect()
-        })
+        let shares: Vec<&[OsString]> = names.chunks(share).collect();
+        parallel::map(&shares, |names| read(names)).concat()
     }
 
     /// Reads a waiting task whole: no link followed, no FIFO opened, nothing
