@@ -21,7 +21,7 @@ use crate::marker::{self, Agent, Dispatched, Phase};
 use crate::process;
 use crate::queue::{Claim, Name, Project, Seen};
 use crate::report::{Event, EventKind};
-use crate::task::{Provider, Task};
+use crate::task::{Outcome, Provider, Task};
 
 /// How long a shell may take to be ready for the next line.
 const SHELL_PATIENCE: Duration = Duration::from_secs(10);
@@ -163,7 +163,7 @@ impl Pool<'_> {
         let own = task
             .ending
             .as_ref()
-            .filter(|_| task.attempts_made() > 0)
+            .filter(|ending| ending.outcome == Outcome::Released)
             .and_then(|ending| Uuid::try_parse(ending.agent_session.as_deref()?).ok())
             .filter(|id| claude::transcript_path(&self.config.claude_dir, *id).is_some())
             .map(|id| (id, None));
@@ -244,8 +244,11 @@ impl Pool<'_> {
         for stale in [&files.exit, &files.stop] {
             durable::remove(stale)?;
         }
-        let hooks = attempt.conversation.is_some() && self.config.agent.hooks;
-        if hooks {
+        let hooks = match attempt.conversation {
+            Some(_) if self.config.agent.hooks => claude::hook_events(&self.config.claude_json),
+            _ => &[],
+        };
+        if !hooks.is_empty() {
             let script = self.hook_script(attempt, &files)?;
             durable::write(&files.hook, script.as_bytes(), durable::PRIVATE)?;
         }

@@ -1,0 +1,12 @@
+//! `ccl` with the real Claude Code, in a real tmux, against a stand-in of the Messages API.
+//!
+//! What counts is what arrives: the prompt as the API received it, the files in the queue, the
+//! events and exit status of `ccl`.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod delivery;
+mod refused;
+mod world;
