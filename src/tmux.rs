@@ -5,6 +5,7 @@
 //! expands formats: `#(…)` in a session's name or in `-c DIR` would be run as a command.
 
 mod call;
+mod error;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,92 +16,10 @@ use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use call::Call;
+pub use error::TmuxError;
 
 /// How long a tmux call may take before it is killed: a hanging server must not hang a pass.
 pub const CALL_LIMIT: Duration = Duration::from_secs(10);
-
-/// Why a tmux call did not succeed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TmuxError {
-    /// There is no such program.
-    NotInstalled {
-        /// The program of `tmux.command`.
-        program: String,
-    },
-    /// No tmux server runs on the socket. A server without sessions is not missing.
-    NoServer,
-    /// tmux did not answer and was killed.
-    Timeout {
-        /// The tmux command and its arguments.
-        args: Vec<String>,
-        /// How long it was given.
-        limit: Duration,
-    },
-    /// tmux said no.
-    Failed {
-        /// The tmux command and its arguments.
-        args: Vec<String>,
-        /// What it wrote to standard error, or what kept it from running.
-        stderr: String,
-    },
-    /// tmux printed what it never prints.
-    Unreadable {
-        /// The tmux command and its arguments.
-        args: Vec<String>,
-        /// The line that could not be read.
-        line: String,
-    },
-    /// A text that must not be given to tmux; nothing was called.
-    Unfit {
-        /// The text.
-        text: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-}
-
-impl fmt::Display for TmuxError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let command = |args: &[String]| {
-            let named = args.iter().find(|arg| !arg.starts_with('-'));
-            named.or(args.first()).cloned().unwrap_or_default()
-        };
-        match self {
-            Self::NotInstalled { program } => write!(
-                f,
-                "there is no program `{}`: install tmux or set `tmux.command`",
-                program.escape_debug()
-            ),
-            Self::NoServer => {
-                write!(f, "no tmux server is running: start one with `tmux new -d`")
-            }
-            Self::Timeout { args, limit } => write!(
-                f,
-                "`tmux {}` gave no answer within {limit:?}: the tmux server hangs, look at it with `tmux ls`",
-                command(args)
-            ),
-            Self::Failed { args, stderr } => {
-                write!(
-                    f,
-                    "`tmux {}` failed: {}",
-                    command(args),
-                    stderr.escape_debug()
-                )
-            }
-            Self::Unreadable { args, line } => write!(
-                f,
-                "`tmux {}` printed a line that cannot be read: `{}`: check `tmux.command`",
-                command(args),
-                line.escape_debug()
-            ),
-            Self::Unfit { text, why } => {
-                write!(f, "`{}` is not given to tmux: {why}", text.escape_debug())
-            }
-        }
-    }
-}
-
-impl std::error::Error for TmuxError {}
 
 /// A pane's id, `%12`: unique for the life of its server, and never reused.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

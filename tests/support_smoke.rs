@@ -1,5 +1,8 @@
 //! The test support itself: each stand-in works, and behaves like the real thing.
 
+// The helpers of a test fail it.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::fs;
@@ -7,8 +10,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use support::{
-    Consent, FakeClaude, MessagesApi, RealClaude, Sandbox, TmuxServer, claude_home, real_claude,
-    wait_until,
+    Consent, FakeClaude, MessagesApi, RealClaude, Reply, Sandbox, TmuxServer, claude_home,
+    real_claude, wait_until,
 };
 
 #[test]
@@ -221,4 +224,48 @@ fn the_fake_agent_leaves_what_the_real_one_leaves() {
     let stop: Value =
         serde_json::from_slice(&fs::read(fake.home().join("stop.json")).unwrap()).unwrap();
     assert_eq!(stop["background_tasks"], json!([]));
+}
+
+#[test]
+fn the_real_claude_code_takes_every_scripted_reply() {
+    let (sandbox, api, tmux, _) = real_turn(real_claude::CURRENT);
+    let home = sandbox.home();
+    let dir = sandbox.projects_dir().join("web");
+    let last = |id: &str| turn_of(&home, id).pop().unwrap_or_default();
+    tmux.wait_until("the first turn is over", || last(ID)["text"] == "OK");
+
+    let refusals = [
+        (Reply::rate_limited(1_900_000_000), "rate_limit"),
+        (Reply::unauthorized(), "authentication_failed"),
+        (Reply::no_credit(), "billing_error"),
+        (Reply::server_error(), "server_error"),
+    ];
+    for (n, (reply, error)) in refusals.into_iter().enumerate() {
+        let id = format!("{n}{}", &ID[1..]);
+        api.script([reply]);
+        launch(&tmux, &tmux.new_session(error, &[]), &dir, &id, error);
+        tmux.wait_until(error, || last(&id)["kind"] == error);
+    }
+
+    api.script([Reply::bash("tail -f /dev/null")]);
+    let pane = tmux.new_session("tool", &[]);
+    launch(&tmux, &pane, &dir, &ID.replace('6', "a"), "Use a tool");
+    tmux.wait_for_text(&pane, "esc to interrupt");
+    tmux.wait_until("the registry says busy", || {
+        let entries = claude_home::registry(&home);
+        entries.iter().any(|entry| entry["status"] == "busy")
+    });
+
+    api.script([Reply::question("Which way?")]);
+    let pane = tmux.new_session("question", &[]);
+    launch(&tmux, &pane, &dir, &ID.replace('6', "b"), "Ask me");
+    tmux.wait_for_text(&pane, "Which way?");
+
+    api.script([Reply::Hang("Late.".to_owned())]);
+    let pane = tmux.new_session("hang", &[]);
+    launch(&tmux, &pane, &dir, &ID.replace('6', "c"), "Hang on");
+    api.wait_for_turn("Hang on");
+    assert!(!tmux.capture(&pane).contains("Late."));
+    api.release();
+    tmux.wait_for_text(&pane, "● Late.");
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use super::dispatch;
+use super::dispatch::{self, Hand};
 use super::{Context, Pass};
 use crate::error::Failure;
 use crate::session::{Pool, Session, Word};
@@ -42,7 +42,14 @@ pub(super) fn run(context: Context<'_>, name: Option<&str>) -> Result<Pass> {
         return Ok(pass);
     };
     let waiting = dispatch::list(context, &mut pass)?;
-    dispatch::launch(context, &pool, vec![slot], &waiting, &mut pass);
+    dispatch::launch(
+        context,
+        &pool,
+        vec![slot],
+        &waiting,
+        Hand::Assign,
+        &mut pass,
+    );
     // One session was looked at, not the pool.
     pass.free_sessions = None;
     Ok(pass)

@@ -6,6 +6,7 @@
 use super::scalar::{self, scalar};
 use super::{Agent, AgentKind, Dedicated, Dispatcher, Pool};
 use crate::error::Failure;
+use crate::secutools::ServerUrl;
 use crate::task::Provider;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor, value::MapAccessDeserializer};
@@ -70,7 +71,7 @@ impl Default for AutoSection {
 #[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(super) struct SecutoolsSection {
     #[serde(deserialize_with = "service_url")]
-    pub(super) url: Option<String>,
+    pub(super) url: Option<ServerUrl>,
     #[serde(deserialize_with = "optional_path")]
     pub(super) api_key_file: Option<PathBuf>,
 }
@@ -235,5 +236,5 @@ values! {
     max_attempts -> u32 = |text| scalar::number(text, 1..=100);
     model -> String = scalar::model;
     message -> String = scalar::message;
-    service_url -> Option<String> = |text| scalar::service_url(text).map(Some);
+    service_url -> Option<ServerUrl> = |text| ServerUrl::parse(text).map(Some);
 }

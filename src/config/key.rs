@@ -1,7 +1,8 @@
 //! Where secutools answers, and the key to it.
 
-use super::{Environment, load::reason, scalar};
+use super::{Environment, load::reason};
 use crate::error::{Failure, is_temporary};
+use crate::secutools::ServerUrl;
 use anyhow::Result;
 use rustix::fs::OFlags;
 use std::ffi::OsStr;
@@ -12,12 +13,24 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The platform that tasks may be delegated to.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Secutools {
-    /// Where it answers, without a slash at the end; https unless the host is a loopback address.
-    pub url: String,
+    /// Where it answers; https unless the host is a loopback address.
+    pub url: ServerUrl,
     /// The key that every request carries.
     pub api_key: ApiKey,
+    /// The http(s) proxy that the environment asks for; it may hold a password.
+    pub proxy: Option<String>,
+}
+
+/// Does not show the proxy, which may hold a password.
+impl fmt::Debug for Secutools {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secutools")
+            .field("url", &self.url)
+            .field("api_key", &self.api_key)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why nothing is delegated.
@@ -83,11 +96,11 @@ impl fmt::Debug for ApiKey {
 /// else the file's `api_key_file`, else the systemd credential `secutools_api_key`.
 pub(super) fn secutools(
     environment: &Environment,
-    url: Option<String>,
+    url: Option<ServerUrl>,
     api_key_file: Option<PathBuf>,
 ) -> Result<Result<Secutools, DelegationOff>> {
     let url = match environment.var("SECUTOOLS_URL") {
-        Some(value) => Some(variable("SECUTOOLS_URL", value, scalar::service_url)?),
+        Some(value) => Some(variable("SECUTOOLS_URL", value, ServerUrl::parse)?),
         None => url,
     };
     let api_key = match (environment.var("SECUTOOLS_API_KEY"), api_key_file) {
@@ -96,7 +109,11 @@ pub(super) fn secutools(
         (None, None) => from_credential(environment)?,
     };
     Ok(match (url, api_key) {
-        (Some(url), Some(api_key)) => Ok(Secutools { url, api_key }),
+        (Some(url), Some(api_key)) => Ok(Secutools {
+            proxy: url.proxy(|name| environment.var(name)?.to_str().map(str::to_owned)),
+            url,
+            api_key,
+        }),
         (Some(_), None) => Err(DelegationOff::NoKey),
         (None, Some(_)) => Err(DelegationOff::NoUrl),
         (None, None) => Err(DelegationOff::NotConfigured),

@@ -119,7 +119,7 @@ pub struct Dedicated {
 #[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub struct Dispatcher {
     #[serde(deserialize_with = "file::optional_path")]
-    projects_dir: Option<PathBuf>,
+    pub(crate) projects_dir: Option<PathBuf>,
     /// How long a launched agent has to show that it has the task: 1 s to 1 h.
     #[serde(deserialize_with = "file::prompt_timeout")]
     pub prompt_timeout: Duration,

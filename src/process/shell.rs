@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
+use crate::log::escape;
+
 use super::terminal::{Input, input_of};
 use super::{foreground, proc_path, stat};
 
@@ -153,11 +155,7 @@ pub fn is_waiting_shell(pane: Pid) -> Result<ReadyShell, NotReady> {
         return not_ready("nothing is in the foreground of its terminal");
     };
     let name = exe_name(leader.pid);
-    let shown = format!(
-        "`{}` (process {})",
-        name.escape_debug(),
-        leader.pid.as_raw_pid()
-    );
+    let shown = format!("`{}` (process {})", escape(&name), leader.pid.as_raw_pid());
     let Some(editor) = shell_of(&name) else {
         return not_ready(format!("{shown} is in the foreground"));
     };
@@ -241,9 +239,10 @@ fn has_terminal_arguments(pid: Pid) -> bool {
     reads_commands_from_terminal(&argv)
 }
 
-/// Whether the foreground process of a pane is a shell that sets the terminal's modes itself at each prompt.
-pub(super) fn edits_its_lines(pane: Pid) -> bool {
-    foreground(pane).is_some_and(|leader| shell_of(&exe_name(leader)) == Some(Editor::Own))
+/// Whether the foreground process of a pane is a shell that relies on the terminal's line mode.
+pub(super) fn needs_line_mode(pane: Pid) -> bool {
+    let shell = foreground(pane).and_then(|leader| shell_of(&exe_name(leader)));
+    shell.is_some_and(|editor| editor != Editor::Own)
 }
 
 impl ReadyShell {

@@ -78,7 +78,7 @@ const LEAVE_FULL_SCREEN: &[u8] = b"\x1b[?1049l\x1b[?25h\x1b[0m\x1b[?1l\x1b>\x1b[
 pub fn reset_terminal(tty: &Path, pane: Pid) -> io::Result<()> {
     let mut open = open(tty, true)?;
     open.write_all(LEAVE_FULL_SCREEN)?;
-    if super::shell::edits_its_lines(pane) {
+    if !super::shell::needs_line_mode(pane) {
         return Ok(());
     }
     let mut modes = tcgetattr(&open)?;

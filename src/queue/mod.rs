@@ -70,7 +70,7 @@ impl Name {
     }
 
     /// The `number`th name to try where this one is taken: `T.md`, `T.2.md` …
-    fn numbered(&self, number: u32) -> String {
+    pub fn numbered(&self, number: u32) -> String {
         match (number, self.0.strip_suffix(".md")) {
             (0 | 1, _) | (_, None) => self.0.clone(),
             (_, Some(stem)) => format!("{stem}.{number}.md"),

@@ -10,10 +10,11 @@ pub enum Meaning {
     NeverReached,
     /// The server said no, for good: there is no job.
     Refused,
-    /// The server asks to come back later (408, 425, 429, 5xx).
+    /// The server has not taken it and asks to come back later (408, 425, 429, 503).
     Later,
     /// There may be a job: the request was sent and no usable answer came back, or what came back
-    /// does not tell (409).
+    /// does not tell (409; a 5xx other than 503, behind which a proxy or the server itself may have
+    /// failed after the job was made).
     Ambiguous,
 }
 
@@ -21,7 +22,7 @@ impl Meaning {
     /// What the answer to a status other than 2xx means, to the first request with its key.
     pub(super) fn of_status(status: u16) -> Meaning {
         match status {
-            408 | 425 | 429 | 500..=599 => Meaning::Later,
+            408 | 425 | 429 | 503 => Meaning::Later,
             // Another request with this key is under way, or so a server may put it.
             409 => Meaning::Ambiguous,
             300..=499 => Meaning::Refused,
@@ -142,8 +143,13 @@ mod tests {
     #[test]
     fn statuses_mean_what_the_contract_says() {
         for (statuses, want) in [
-            (vec![408, 425, 429, 500, 501, 502, 503, 504, 599], Later),
-            (vec![409, 100, 101, 200, 204, 299, 600, 999], Ambiguous),
+            (vec![408, 425, 429, 503], Later),
+            (
+                vec![
+                    409, 100, 101, 200, 204, 299, 500, 501, 502, 504, 599, 600, 999,
+                ],
+                Ambiguous,
+            ),
             (
                 vec![
                     300, 301, 302, 307, 308, 400, 401, 403, 404, 410, 413, 422, 499,

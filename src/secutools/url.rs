@@ -12,33 +12,40 @@ pub struct ServerUrl {
 }
 
 impl ServerUrl {
-    /// Reads `https://HOST[:PORT][/PATH]`; a slash at the end does not matter. The error says what
-    /// is wrong, without repeating a password that may be in it.
+    /// Reads `https://HOST[:PORT][/PATH]`; a slash at the end does not matter.
+    ///
+    /// # Errors
+    /// The end of a sentence that begins with where the text came from. It never repeats the text:
+    /// that may hold a password, or be the API key put into the wrong variable.
     pub fn parse(text: &str) -> Result<ServerUrl, String> {
+        const NO_URL: &str = "is not an address such as https://secutools.example";
         let text = text.trim().trim_end_matches('/');
-        if text.contains(['?', '#', '@']) {
-            return Err("the secutools URL must not hold a query, a fragment or a user".into());
+        if text.contains('@') {
+            return Err(
+                "has a name or a password in it; take it out and use secutools.api_key_file".into(),
+            );
         }
-        let wrong = || format!("`{}` is no URL like https://HOST", text.escape_debug());
-        let uri: Uri = text.parse().map_err(|_| wrong())?;
-        let authority = uri.authority().ok_or_else(wrong)?;
+        if text.contains(['?', '#']) {
+            return Err("has a query or a fragment; give the address only".into());
+        }
+        let uri: Uri = text.parse().map_err(|_| NO_URL)?;
+        let authority = uri.authority().ok_or(NO_URL)?;
         let host = bare(authority.host());
         let port_is_sound = match authority.as_str().strip_prefix(authority.host()) {
             Some("") => true,
             _ => authority.port_u16().is_some_and(|port| port > 0),
         };
         if host.is_empty() || !port_is_sound {
-            return Err(wrong());
+            return Err(NO_URL.into());
         }
         match uri.scheme_str() {
             Some("https") => {}
             Some("http") if is_loopback(&host) => {}
-            Some("http") => {
-                return Err(format!(
-                    "`{text}` would send the API key unencrypted: use https (http is for this machine only)"
-                ));
-            }
-            _ => return Err(wrong()),
+            Some("http") => return Err(
+                "would send the API key unencrypted; use https (http is for loopback addresses)"
+                    .into(),
+            ),
+            _ => return Err(NO_URL.into()),
         }
         let text = text.to_owned();
         Ok(ServerUrl { text, host })
@@ -143,6 +150,7 @@ mod tests {
             "https://:443",
         ] {
             let error = ServerUrl::parse(text).expect_err(text);
+            assert!(text.is_empty() || !error.contains(text), "{error}");
             assert!(!error.contains("secret"), "{error}");
         }
     }

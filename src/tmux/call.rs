@@ -92,7 +92,10 @@ impl Call<'_> {
             ErrorKind::NotFound if self.cwd.is_none_or(Path::is_dir) => TmuxError::NotInstalled {
                 program: program.clone(),
             },
-            _ => self.failed(format!("cannot start it: {error}")),
+            _ => self.failed(match self.cwd {
+                Some(cwd) => format!("cannot start it in {}: {error}", cwd.display()),
+                None => format!("cannot start it: {error}"),
+            }),
         })
     }
 

@@ -155,7 +155,9 @@ fn every_lasting_fault_has_its_meaning() {
             3,
             "answered 503: Down",
         ),
-        (Step::status(500), Later, 3, "answered 500"),
+        (Step::status(500), Ambiguous, 3, "answered 500"),
+        (Step::status(502), Ambiguous, 3, "answered 502"),
+        (Step::status(504), Ambiguous, 3, "answered 504"),
         (
             Step::Say(problem),
             Refused,

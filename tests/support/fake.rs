@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
@@ -17,11 +19,41 @@ use super::wait::{PATIENCE, poll};
 /// let mut sandbox = Sandbox::new();
 /// let fake = FakeClaude::install(&sandbox);
 /// let tmux = sandbox.tmux_with(|b| b.envs(fake.env()));
-/// fake.script(&[Behaviour { screens: vec![Screen::Trust], ..Behaviour::default() }]);
+/// fake.script(&[Behaviour::on("fix.md").ends(Ending::Error("rate_limit".into()))]);
 /// ```
 pub struct FakeClaude {
     home: PathBuf,
     bin: PathBuf,
+}
+
+impl Behaviour {
+    /// For launches with `when` in an argument or in the directory's path.
+    pub fn on(when: &str) -> Self {
+        Self {
+            when: when.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// With one dialog more before the composer.
+    pub fn screen(mut self, screen: Screen) -> Self {
+        self.screens.push(screen);
+        self
+    }
+
+    /// With one turn more.
+    pub fn turn(mut self, turn: Turn) -> Self {
+        self.turns.push(turn);
+        self
+    }
+
+    /// With one turn more, which ends so.
+    pub fn ends(self, end: Ending) -> Self {
+        self.turn(Turn {
+            end,
+            ..Turn::default()
+        })
+    }
 }
 
 impl FakeClaude {
@@ -36,17 +68,11 @@ impl FakeClaude {
         }
     }
 
-    /// The program, as Cargo built it beside the tests.
-    pub fn binary() -> PathBuf {
-        let test = std::env::current_exe().expect("the test's own path");
-        let deps = test.parent().expect("deps/");
-        let binary = deps.with_file_name("examples").join("fake-claude");
-        assert!(
-            binary.exists(),
-            "{} is built by `cargo test`",
-            binary.display()
-        );
-        binary
+    /// The program. `cargo test` builds it with the other examples, `cargo test --test NAME` does
+    /// not: then, and where its source is newer, it is built here.
+    pub fn binary() -> &'static Path {
+        static BINARY: OnceLock<PathBuf> = OnceLock::new();
+        BINARY.get_or_init(build)
     }
 
     /// The variables of a pane in which `claude` is this program: for the tmux server.
@@ -115,4 +141,25 @@ impl FakeClaude {
     pub fn home(&self) -> &Path {
         &self.home
     }
+}
+
+fn build() -> PathBuf {
+    let test = std::env::current_exe().expect("the test's own path");
+    let profile = test.ancestors().nth(2).expect("target/PROFILE");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--example", "fake-claude"]);
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    cargo.arg("--target-dir").arg(profile.with_file_name(""));
+    let out = cargo
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo can be started");
+    let errors = String::from_utf8_lossy(&out.stderr);
+    assert!(
+        out.status.success(),
+        "the stand-in agent does not build:\n{errors}"
+    );
+    profile.join("examples/fake-claude")
 }

@@ -116,6 +116,8 @@ impl Sandbox {
         let builder = TmuxServer::builder()
             .home(&self.home())
             .env("TMPDIR", self.path().join("tmp"))
+            // Claude Code's own, which does not heed TMPDIR.
+            .env("CLAUDE_CODE_TMPDIR", self.path().join("tmp"))
             .env("XDG_RUNTIME_DIR", self.path().join("xdg/run"));
         let tmux = choose(builder).start();
         self.config("tmux", json!({"command": tmux.command()}));

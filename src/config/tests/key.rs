@@ -43,9 +43,15 @@ fn the_environment_goes_before_the_key_file_and_that_before_the_credential() {
 #[test]
 fn the_url_in_the_environment_goes_before_the_one_in_the_file() {
     let home = with_key_file("k", 0o600);
-    assert_eq!(home.load().secutools.unwrap().url, "https://s.example");
+    assert_eq!(
+        home.load().secutools.unwrap().url.as_str(),
+        "https://s.example"
+    );
     let home = home.set("SECUTOOLS_URL", "http://127.0.0.1:8080/");
-    assert_eq!(home.load().secutools.unwrap().url, "http://127.0.0.1:8080");
+    assert_eq!(
+        home.load().secutools.unwrap().url.as_str(),
+        "http://127.0.0.1:8080"
+    );
 }
 
 #[test]
@@ -60,7 +66,7 @@ fn only_loopback_addresses_may_be_http() {
             .set("SECUTOOLS_URL", url)
             .set("SECUTOOLS_API_KEY", "k")
             .load();
-        assert_eq!(config.secutools.unwrap().url, url);
+        assert_eq!(config.secutools.unwrap().url.as_str(), url);
     }
     for url in [
         "http://10.0.0.1",
@@ -74,6 +80,23 @@ fn only_loopback_addresses_may_be_http() {
             "{url}"
         );
     }
+}
+
+#[test]
+fn the_proxy_of_the_environment_applies_and_is_not_shown() {
+    let config = |url: &str| {
+        Home::new()
+            .set("SECUTOOLS_URL", url)
+            .set("SECUTOOLS_API_KEY", "k")
+            .set("HTTPS_PROXY", "http://me:s3cr3t@proxy:1")
+            .load()
+    };
+    let real = config("https://s.example");
+    assert!(!format!("{real:?}").contains("s3cr3t"));
+    let proxy = real.secutools.unwrap().proxy;
+    assert_eq!(proxy.as_deref(), Some("http://me:s3cr3t@proxy:1"));
+    let local = config("https://localhost:1").secutools.unwrap();
+    assert_eq!(local.proxy, None);
 }
 
 #[test]

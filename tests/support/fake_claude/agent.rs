@@ -1,9 +1,9 @@
 //! What the agent does: dialogs, the composer, turns, its end.
 
 mod draw;
+mod events;
 
 use std::collections::VecDeque;
-use std::io::{Read, stdin};
 use std::process::{Stdio, exit};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
@@ -11,23 +11,15 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, getpid, kill_process};
 use serde_json::{Value, json};
-use signal_hook::consts::{SIGHUP, SIGTERM, SIGWINCH};
-use signal_hook::iterator::Signals;
+use signal_hook::consts::{SIGTERM, SIGWINCH};
 
+use self::events::{Event, listen};
 use crate::dialog::{Choice, Dialog};
 use crate::files::{Doing, Session};
 use crate::keys::{Key, Keys};
 use crate::launch::{Launch, shell};
 use crate::script::{Behaviour, Ending, Screen, Turn};
 use crate::terminal::{Terminal, put};
-
-enum Event {
-    Bytes(Vec<u8>),
-    Signal(i32),
-    Hangup,
-    /// The turn's command, or its hooks, have run.
-    JobDone,
-}
 
 enum Mode {
     /// Before the composer.
@@ -405,23 +397,4 @@ impl Agent {
     fn marker(&self) -> &'static str {
         if self.behaviour.old { ">" } else { "❯" }
     }
-}
-
-/// Reads the terminal and the signals, each in a thread of its own.
-fn listen(sender: Sender<Event>) {
-    let mut signals = Signals::new([SIGTERM, SIGHUP, SIGWINCH]).expect("signal handlers");
-    let to = sender.clone();
-    thread::spawn(move || {
-        for signal in &mut signals {
-            to.send(Event::Signal(signal)).expect("the agent listens");
-        }
-    });
-    thread::spawn(move || {
-        let mut buffer = [0; 65536];
-        while let Ok(count @ 1..) = stdin().read(&mut buffer) {
-            let bytes = buffer[..count].to_vec();
-            sender.send(Event::Bytes(bytes)).expect("the agent listens");
-        }
-        sender.send(Event::Hangup)
-    });
 }

@@ -1,0 +1,276 @@
+//! From a job that has ended to `done/` or `failed/`.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use super::marker::{Delegated, between, sha256};
+use super::{Delegation, Outcome, TaskRef};
+use crate::durable;
+use crate::log::escape;
+use crate::marker;
+use crate::money::Cost;
+use crate::process;
+use crate::queue::{Folder, Name, Project};
+use crate::report::{Event, EventKind};
+use crate::secutools::{Job, Status};
+use crate::task::{self, Ending};
+
+/// The footer quotes a server's words up to so many characters.
+const MAX_WORDS: usize = 300;
+
+/// What is to be written into the filed task.
+pub(super) struct Filing {
+    outcome: task::Outcome,
+    /// The job's output.
+    result: Option<String>,
+    /// Who worked on it, in the server's words.
+    worker: Option<String>,
+    cost: Option<Cost>,
+    reason: Option<String>,
+    at: Timestamp,
+}
+
+impl Filing {
+    /// A job that has ended.
+    pub(super) fn of_job(job: &Job, at: Timestamp) -> Filing {
+        let is_done = job.status == Status::Succeeded;
+        let result = match &job.output {
+            None if is_done => Some("(secutools returned no output.)".to_owned()),
+            output => output.clone(),
+        };
+        let reason = (!is_done).then(|| match &job.error {
+            Some(error) => format!("secutools: job {}: {error}", job.status.as_str()),
+            None => format!("secutools: job {}, without a reason", job.status.as_str()),
+        });
+        Filing {
+            outcome: match is_done {
+                true => task::Outcome::Done,
+                false => task::Outcome::Failed,
+            },
+            result,
+            worker: job.provider.clone(),
+            cost: job.cost.clone(),
+            reason,
+            at,
+        }
+    }
+
+    /// A task of which nothing more can be learned.
+    pub(super) fn given_up(at: Timestamp, reason: String) -> Filing {
+        Filing {
+            outcome: task::Outcome::Failed,
+            result: None,
+            worker: None,
+            cost: None,
+            reason: Some(reason),
+            at,
+        }
+    }
+
+    /// What a pass says about it.
+    pub(super) fn event(&self, task: &TaskRef, marker: &Delegated) -> Event {
+        let kind = match self.outcome {
+            task::Outcome::Done => EventKind::Done,
+            task::Outcome::Failed | task::Outcome::Released => EventKind::Failed,
+        };
+        Event {
+            job_id: marker.job_id().map(ToString::to_string),
+            reason: self.reason.as_deref().map(words),
+            ..task.event(kind, marker.provider)
+        }
+    }
+
+    fn ending(&self, marker: &Delegated) -> Ending {
+        Ending {
+            run: marker.key,
+            outcome: self.outcome,
+            attempt: task::parse(&marker.text).attempts_made() + 1,
+            provider: Some(marker.provider),
+            model: None,
+            session: None,
+            agent_session: None,
+            job_id: marker.job_id().map(ToString::to_string),
+            cost: self.cost.clone(),
+            started_at: Some(marker.started_at),
+            ended_at: Some(self.at),
+            reason: self.reason.clone(),
+        }
+    }
+
+    /// The one line for people: what went wrong, who worked on it, for how long, at what cost.
+    fn footer(&self, marker: &Delegated) -> String {
+        let worker = self.worker.as_deref().map(words);
+        let seconds = between(marker.started_at, self.at).as_secs();
+        let mut parts: Vec<String> = self.reason.iter().map(|reason| words(reason)).collect();
+        parts.push(worker.unwrap_or_else(|| marker.provider.as_str().to_owned()));
+        parts.push(format!(
+            "{:#}",
+            SignedDuration::from_secs(seconds.try_into().unwrap_or(i64::MAX))
+        ));
+        parts.push(match &self.cost {
+            Some(cost) => cost.to_string(),
+            None => "cost unknown".to_owned(),
+        });
+        parts.extend(marker.job_id().map(|id| format!("job {id}")));
+        format!("*{}*", parts.join(" · "))
+    }
+}
+
+/// The beginning of a server's words, as one harmless line.
+fn words(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut short: String = line.chars().take(MAX_WORDS).collect();
+    if short.len() < line.len() {
+        short.push('…');
+    }
+    escape(&short).into_owned()
+}
+
+impl Delegation<'_> {
+    /// Files the task as it was submitted: first the copy, then the task is removed if it is still
+    /// that file, and the marker last. A copy that a killed pass has written is found by the run in
+    /// its last line.
+    pub(super) fn file(
+        &self,
+        task: &TaskRef,
+        marker: &Delegated,
+        filing: &Filing,
+    ) -> Result<Outcome> {
+        let TaskRef { project, name } = task;
+        let path = project.delegated_path(name);
+        let ending = filing.ending(marker);
+        let _turn = self.turn();
+        let _lock = project.lock()?;
+        let current: Option<Delegated> = marker::read(&path)?;
+        if !current.is_some_and(|current| current.is_same_stay(marker)) {
+            return Ok(Outcome::Nothing);
+        }
+        let waiting = project.waiting_path(name);
+        let Some(is_ours) = is_the_submitted_file(&waiting, marker)? else {
+            let reason = "its job has ended, but the file is open for writing: it is filed once it is closed";
+            self.log.warn(format_args!("{task}: {reason}"));
+            return Ok(Outcome::Event(Event {
+                reason: Some(reason.to_owned()),
+                ..task.event(EventKind::Held, marker.provider)
+            }));
+        };
+        if !is_filed(project, name, marker.key)? {
+            let footer = filing.footer(marker);
+            let text = task::with_ending(
+                &marker.text,
+                &ending,
+                filing.result.as_deref(),
+                Some(&footer),
+            );
+            project.put(Folder::from(ending.outcome), name, &text)?;
+        }
+        if is_ours {
+            durable::remove(&waiting)?;
+            // Should the machine crash, the marker must not be gone while the task is back.
+            durable::sync_dir(&project.folder(Folder::Inbox))?;
+        }
+        durable::remove(&path)?;
+        let event = filing.event(task, marker);
+        self.log.info(format_args!(
+            "{} task={} provider={} job={}{}",
+            match event.event {
+                EventKind::Done => "DONE",
+                _ => "FAILED",
+            },
+            escape(name.as_str()),
+            marker.provider.as_str(),
+            event.job_id.as_deref().unwrap_or("-"),
+            event
+                .reason
+                .as_ref()
+                .map_or_else(String::new, |reason| format!(": {reason}"))
+        ));
+        Ok(Outcome::Event(event))
+    }
+}
+
+/// Whether `path` is the file that was submitted, byte for byte; false as well if it has gone.
+/// `None`: it is, and somebody has it open for writing.
+fn is_the_submitted_file(path: &Path, marker: &Delegated) -> Result<Option<bool>> {
+    let failed = || format!("cannot read {}", path.display());
+    let file = match marker::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(false)),
+        // A link or the like has taken the name.
+        Err(_) if !fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) => {
+            return Ok(Some(false));
+        }
+        Err(error) => return Err(error).with_context(failed),
+    };
+    let metadata = file.metadata().with_context(failed)?;
+    if !metadata.is_file() || metadata.len() != marker.text.len() as u64 {
+        return Ok(Some(false));
+    }
+    let mut bytes = Vec::new();
+    let limit = marker.text.len() as u64 + 1;
+    file.take(limit)
+        .read_to_end(&mut bytes)
+        .with_context(failed)?;
+    if sha256(&bytes) != marker.sha256 {
+        return Ok(Some(false));
+    }
+    let is_open = process::is_open_for_writing(&metadata) == Some(true);
+    Ok((!is_open).then_some(true))
+}
+
+/// Whether a pass that was killed has filed this stay: under the task's name or a numbered one.
+fn is_filed(project: &Project, name: &Name, key: Uuid) -> Result<bool> {
+    for folder in [Folder::Done, Folder::Failed] {
+        let directory = project.folder(folder);
+        for number in 1.. {
+            match read_ending(&directory.join(name.numbered(number)))? {
+                Last::NoFile => break,
+                Last::Ending(ending) if ending.run == key => return Ok(true),
+                Last::Ending(_) | Last::None => {}
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// The last line of a filed task.
+pub(super) enum Last {
+    /// There is no such file.
+    NoFile,
+    /// It is no ending line.
+    None,
+    /// It is.
+    Ending(Box<Ending>),
+}
+
+/// Reads the last line of a filed task, and no more of it than an ending line may have.
+pub(super) fn read_ending(path: &Path) -> Result<Last> {
+    let tail = |mut file: File| -> io::Result<Vec<u8>> {
+        let longest = task::MAX_ENDING_BYTES as u64;
+        let end = file.seek(SeekFrom::End(0))?;
+        file.seek(SeekFrom::Start(end.saturating_sub(longest)))?;
+        let mut bytes = Vec::new();
+        file.take(longest).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let is_regular = |file: &File| file.metadata().is_ok_and(|metadata| metadata.is_file());
+    let bytes = match marker::open(path) {
+        Ok(file) if is_regular(&file) => {
+            tail(file).with_context(|| format!("cannot read {}", path.display()))?
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Last::NoFile),
+        // Whatever took the name is no filed task of ours.
+        _ => return Ok(Last::None),
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let last = text.trim_end_matches(['\r', '\n']).lines().next_back();
+    Ok(match last.and_then(Ending::parse) {
+        Some(ending) => Last::Ending(Box::new(ending)),
+        None => Last::None,
+    })
+}

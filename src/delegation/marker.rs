@@ -1,0 +1,154 @@
+//! The marker beside a delegated task, and what time makes of it. Pure.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::marker::Stamp;
+use crate::secutools::{JobId, Meaning};
+use crate::task::Provider;
+
+/// How long a task waits for a server that does not take it.
+const PATIENCE: Duration = Duration::from_secs(60 * 60);
+/// How many submissions it takes at least before nobody knows what became of a task.
+const LEAST_TRIES: u32 = 5;
+/// A server may have forgotten a key after so long: sent again, it could make a second job.
+const KEY_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+/// The pause after the first submission; it doubles with every further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10 * 60);
+/// The longest that a server may ask for. A time further off was written under another clock.
+const LONGEST_WISH: Duration = Duration::from_secs(60 * 60);
+
+/// `inbox/T.md.delegated`: secutools has the task, or is being given it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delegated {
+    /// Version, host, time of the last change.
+    #[serde(flatten)]
+    pub stamp: Stamp,
+    /// The idempotency key: one for the task's whole stay, and the `run` in its ending line.
+    pub key: Uuid,
+    /// The task's text as it was read; it is what is filed, whatever happens to the file.
+    pub text: String,
+    /// The SHA-256 of the task's file, hexadecimal.
+    pub sha256: String,
+    /// Who shall work on it.
+    pub provider: Provider,
+    /// The rule that chose the provider.
+    pub rule: String,
+    /// When the marker was made.
+    pub started_at: Timestamp,
+    /// How far it has come.
+    #[serde(flatten)]
+    pub phase: Phase,
+}
+
+/// How far a delegated task has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "lowercase")]
+pub enum Phase {
+    /// A submission is under way, has been broken off by a kill, or is to be repeated. Who submits
+    /// holds a lock on the marker.
+    Submitting {
+        /// The request's body: sent as it is, whatever happens to the task.
+        request: String,
+        /// Whether a job may exist. True as well for as long as a submission is under way: what a
+        /// killed one came to, nobody knows.
+        ambiguous: bool,
+        /// Submissions so far, each of up to three requests.
+        tries: u32,
+        /// No further one before this.
+        not_before: Option<Timestamp>,
+        /// What the last one came to.
+        reason: Option<String>,
+    },
+    /// secutools has it.
+    Submitted {
+        /// The job.
+        job_id: JobId,
+        /// When it was taken.
+        submitted_at: Timestamp,
+        /// Since when the server has denied to know it.
+        unknown_since: Option<Timestamp>,
+    },
+}
+
+impl Delegated {
+    /// Whether it waits for a submission whose time has come.
+    pub(super) fn is_due(&self, now: Timestamp) -> bool {
+        match &self.phase {
+            Phase::Submitting { not_before, .. } => {
+                not_before.is_none_or(|then| then <= now || between(now, then) > LONGEST_WISH)
+            }
+            Phase::Submitted { .. } => false,
+        }
+    }
+
+    /// The job, once there is one.
+    pub fn job_id(&self) -> Option<&JobId> {
+        match &self.phase {
+            Phase::Submitting { .. } => None,
+            Phase::Submitted { job_id, .. } => Some(job_id),
+        }
+    }
+
+    /// Whether `other` is about the same submission and the same job.
+    pub(super) fn is_same_stay(&self, other: &Delegated) -> bool {
+        self.key == other.key && self.job_id() == other.job_id()
+    }
+
+    /// Whether it is so old that its key must not be sent again.
+    pub(super) fn is_key_worn(&self, now: Timestamp) -> bool {
+        between(self.started_at, now) >= KEY_LIFE
+    }
+}
+
+/// What is to be done about a task that was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// There is no job: a session gets the task.
+    RunLocally,
+    /// There may be one, and nothing will tell: it is given up.
+    OutcomeUnknown,
+    /// Submit it again later.
+    Wait,
+}
+
+/// Judges a submission by what all its tries together mean, how long ago the first was, and how
+/// many there were.
+pub(super) fn judge(meaning: Meaning, age: Duration, tries: u32) -> Verdict {
+    match meaning {
+        Meaning::NeverReached | Meaning::Refused => Verdict::RunLocally,
+        Meaning::Later if age >= PATIENCE => Verdict::RunLocally,
+        Meaning::Ambiguous if age >= KEY_LIFE || (age >= PATIENCE && tries >= LEAST_TRIES) => {
+            Verdict::OutcomeUnknown
+        }
+        Meaning::Later | Meaning::Ambiguous => Verdict::Wait,
+    }
+}
+
+/// How long to wait after the `tries`th submission: what the server asked for, else a minute,
+/// doubling to ten.
+pub(super) fn pause(tries: u32, asked_for: Option<Duration>) -> Duration {
+    let doublings = tries.saturating_sub(1).min(10);
+    asked_for.unwrap_or((FIRST_PAUSE * 2_u32.pow(doublings)).min(LONGEST_PAUSE))
+}
+
+/// How long after `start` it is; nothing if the clock was set back.
+pub(super) fn between(start: Timestamp, now: Timestamp) -> Duration {
+    now.duration_since(start).try_into().unwrap_or_default()
+}
+
+/// The SHA-256, hexadecimal.
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(64);
+    for byte in Sha256::digest(bytes) {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}

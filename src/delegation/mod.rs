@@ -1,0 +1,283 @@
+//! Delegation: tasks go to secutools and come back, exactly once (DESIGN section 7).
+//!
+//! ```text
+//! inbox/T.md                       waiting
+//!   | begin: write T.md.delegated, phase submitting, and lock it     (under the project's lock)
+//!   | send:  POST with the marker's key and bytes
+//!   |          accepted               -> phase submitted, with the job's id
+//!   |          no job, for certain    -> remove the marker: a session gets the task
+//!   |          later, or nobody knows -> keep the marker; resume it in a later pass
+//! inbox/T.md + T.md.delegated      at secutools
+//!   | poll:  GET; once it has ended, file:                           (under the project's lock)
+//!   |          write done/T.md or failed/T.md, remove T.md, then the marker
+//! done/T.md, failed/T.md
+//! ```
+//!
+//! The marker is there before the first byte is sent, and while it says `submitting` without an
+//! outcome, a job may exist. So whatever a killed pass leaves is resumed with the same key and the
+//! same bytes: the server makes one job of them.
+
+mod filing;
+mod marker;
+mod poll;
+mod status;
+mod submit;
+mod turns;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+
+use crate::config::{Config, Secutools};
+use crate::log::{Log, escape};
+use crate::queue::{Inbox, Name, Project, Seen};
+use crate::report::{Event, EventKind, path_text};
+use crate::router::Rule;
+use crate::secutools::{Client, Limits, Talk};
+use crate::task::{Provider, Task};
+
+pub use marker::{Delegated, Phase};
+pub use status::overview;
+
+/// No new talk with the server begins later than this after the pass's first: what is left then
+/// waits for the next pass, and a slow server does not hold up what runs here.
+const TALKING: Duration = Duration::from_secs(60);
+
+/// Everything that one pass has to say to secutools. Share it as `&Delegation`.
+pub struct Delegation<'a> {
+    host: &'a str,
+    log: &'a Log,
+    client: Client,
+    /// The pass's time, and when it was handed to us: the clock is read once.
+    now: (Timestamp, Instant),
+    answered: AtomicBool,
+    end: Mutex<Option<End>>,
+    turn: Mutex<()>,
+}
+
+/// Why nothing more is said to the server in this pass.
+#[derive(Debug, Clone)]
+enum End {
+    /// It cannot be reached, or did not answer in time.
+    Silent(String),
+    /// It refuses our key.
+    Unauthorized(String),
+    /// The pass has talked for long enough.
+    TimeUp,
+}
+
+/// One task of one project, by its name in the inbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskRef {
+    /// The project's queue.
+    pub project: Project,
+    /// `T.md`.
+    pub name: Name,
+}
+
+/// A waiting task that the router sends to secutools: its text, and the decision made on it.
+#[derive(Debug)]
+pub struct Candidate {
+    /// Which task.
+    pub task: TaskRef,
+    /// The file as it was read.
+    pub seen: Seen,
+    /// All of its text.
+    pub text: String,
+    /// The same, understood.
+    pub parsed: Task,
+    /// Who shall work on it; a remote one.
+    pub provider: Provider,
+    /// Why.
+    pub rule: Rule,
+}
+
+/// What became of a task in this pass.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It was delegated, filed as done or failed, or is held for a later pass with its reason.
+    Event(Event),
+    /// There is no job of it and no marker: give it to a session in this pass.
+    RunLocally {
+        /// Why secutools does not have it.
+        reason: String,
+    },
+    /// Nothing new: it is being worked on, its time has not come, or another process has it.
+    Nothing,
+}
+
+/// A task and what became of it.
+#[derive(Debug)]
+pub struct Settled {
+    /// Which task.
+    pub task: TaskRef,
+    /// What became of it. An error regards this task alone; its marker lies as it lay.
+    pub outcome: Result<Outcome>,
+}
+
+impl TaskRef {
+    /// The tasks of this inbox that have a `.delegated` marker. A name that cannot be a task's is
+    /// left alone.
+    pub fn delegated_in(project: &Project, inbox: &Inbox) -> Vec<TaskRef> {
+        let names = inbox
+            .delegated
+            .iter()
+            .filter_map(|name| Name::new(name).ok());
+        names
+            .map(|name| TaskRef {
+                project: project.clone(),
+                name,
+            })
+            .collect()
+    }
+
+    fn event(&self, event: EventKind, provider: Provider) -> Event {
+        Event {
+            project: Some(self.project.path().to_owned()),
+            task: Some(self.name.to_string()),
+            provider: Some(provider),
+            ..Event::new(event)
+        }
+    }
+}
+
+/// `T.md of /srv/app`, harmless to print.
+impl fmt::Display for TaskRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let project = path_text(self.project.path());
+        write!(f, "{} of {}", escape(self.name.as_str()), escape(&project))
+    }
+}
+
+impl Candidate {
+    /// What would happen to it: for a dry run.
+    pub fn would_be_delegated(&self) -> Event {
+        let event = self.task.event(EventKind::Delegated, self.provider);
+        Event {
+            reason: Some(self.rule.to_string()),
+            ..event
+        }
+    }
+}
+
+impl<'a> Delegation<'a> {
+    /// What talks to the configured server; `None` where delegation is off. No connection is made
+    /// yet.
+    ///
+    /// # Errors
+    /// A proxy that cannot be used.
+    pub fn open(config: &'a Config, log: &'a Log, now: Timestamp) -> Result<Option<Self>> {
+        match &config.secutools {
+            Ok(secutools) => {
+                Self::new(secutools, &config.host, log, now, Limits::default()).map(Some)
+            }
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The same with other limits.
+    ///
+    /// # Errors
+    /// A proxy that cannot be used.
+    pub fn new(
+        secutools: &Secutools,
+        host: &'a str,
+        log: &'a Log,
+        now: Timestamp,
+        limits: Limits,
+    ) -> Result<Self> {
+        Ok(Self {
+            host,
+            log,
+            client: client(secutools, limits)?,
+            now: (now, Instant::now()),
+            answered: AtomicBool::new(false),
+            end: Mutex::new(None),
+            turn: Mutex::new(()),
+        })
+    }
+
+    /// Whether the server has refused our key: then the pass has failed. It was said already.
+    pub fn is_unauthorized(&self) -> bool {
+        matches!(*locked(&self.end), Some(End::Unauthorized(_)))
+    }
+
+    /// The pass's time, moved on by how long the pass has taken.
+    fn now(&self) -> Timestamp {
+        let (now, since) = self.now;
+        now.checked_add(since.elapsed()).unwrap_or(now)
+    }
+
+    /// Whether there is to be no more talk in this pass, and why.
+    fn end(&self) -> Option<End> {
+        let mut end = locked(&self.end);
+        if end.is_none() && self.now.1.elapsed() > TALKING {
+            self.log.warn(format_args!(
+                "this pass has talked with secutools for {} s; the rest waits for the next one",
+                TALKING.as_secs()
+            ));
+            *end = Some(End::TimeUp);
+        }
+        end.clone()
+    }
+
+    /// Whether several requests may be under way at once.
+    fn is_answering(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of what an exchange says about the server.
+    fn note(&self, talk: Talk, text: &str) {
+        let end = match talk {
+            Talk::GoesOn => return self.answered.store(true, Ordering::Relaxed),
+            Talk::Silent => End::Silent(text.to_owned()),
+            Talk::Unauthorized => End::Unauthorized(text.to_owned()),
+        };
+        let mut known = locked(&self.end);
+        match (&*known, &end) {
+            (Some(End::Unauthorized(_)), _) | (Some(_), End::Silent(_)) => {}
+            (_, End::Unauthorized(_)) => {
+                self.log.error(format_args!(
+                    "{text}; check the secutools API key. Nothing more is said to the server in this pass"
+                ));
+                *known = Some(end);
+            }
+            _ => {
+                self.log.warn(format_args!(
+                    "{text}; nothing more is said to the server in this pass"
+                ));
+                *known = Some(end);
+            }
+        }
+    }
+
+    /// The turn of one thread to hold a project's lock. A file's lock is polled for; threads of one
+    /// pass wait for each other here instead.
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        locked(&self.turn)
+    }
+}
+
+/// A client for the configured server.
+///
+/// # Errors
+/// A proxy that cannot be used.
+pub fn client(secutools: &Secutools, limits: Limits) -> Result<Client> {
+    Client::new(
+        secutools.url.clone(),
+        secutools.api_key.expose(),
+        secutools.proxy.as_deref(),
+        limits,
+    )
+    .context("cannot talk with secutools")
+}
+
+/// A mutex's value, also after a thread that held it has panicked: none of ours is ever half
+/// changed.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,126 @@
+//! Asking how far the jobs are, and filing those that have ended.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::filing::Filing;
+use super::marker::{Delegated, Phase, between};
+use super::turns::each;
+use super::{Delegation, Outcome, Settled, TaskRef};
+use crate::log::escape;
+use crate::marker::{self, Stamp};
+use crate::secutools::{GetError, Job, Status, Talk};
+
+/// A job that the server does not know is given up when it says so again after this time.
+const UNKNOWN_FOR: Duration = Duration::from_secs(60);
+
+impl Delegation<'_> {
+    /// Asks once about each job, several at once, and files what has ended. With `dry_run` it asks
+    /// all the same, but changes nothing and says what would be filed.
+    pub fn reap_all(&self, tasks: Vec<TaskRef>, dry_run: bool) -> Vec<Settled> {
+        each(
+            tasks.into_iter(),
+            || self.is_answering(),
+            |task| {
+                let outcome = self.reap(&task, dry_run);
+                Settled { task, outcome }
+            },
+        )
+    }
+
+    fn reap(&self, task: &TaskRef, dry_run: bool) -> Result<Outcome> {
+        let path = task.project.delegated_path(&task.name);
+        let Some(marker) = marker::read::<Delegated>(&path)? else {
+            return Ok(Outcome::Nothing);
+        };
+        let Phase::Submitted {
+            job_id,
+            unknown_since,
+            ..
+        } = &marker.phase
+        else {
+            return Ok(Outcome::Nothing);
+        };
+        if self.end().is_some() {
+            return Ok(Outcome::Nothing);
+        }
+        let answer = self.client.get(job_id);
+        self.note_answer(&answer);
+        let filing = match answer {
+            Ok(job) => {
+                if unknown_since.is_some() && !dry_run {
+                    self.note_unknown(task, &marker, false)?;
+                }
+                if !job.status.is_final() {
+                    self.tell_unfinished(task, &job);
+                    return Ok(Outcome::Nothing);
+                }
+                Filing::of_job(&job, self.now())
+            }
+            Err(GetError::Unknown(text)) => match unknown_since {
+                Some(since) if between(*since, self.now()) >= UNKNOWN_FOR => Filing::given_up(
+                    self.now(),
+                    format!("secutools does not know the job: {text}"),
+                ),
+                Some(_) => return Ok(Outcome::Nothing),
+                None => {
+                    self.log.warn(format_args!(
+                        "{task}: {text}; if that stays so, the task is given up"
+                    ));
+                    if !dry_run {
+                        self.note_unknown(task, &marker, true)?;
+                    }
+                    return Ok(Outcome::Nothing);
+                }
+            },
+            Err(error) => {
+                if error.talk() == Talk::GoesOn {
+                    self.log.warn(format_args!("{task}, job {job_id}: {error}"));
+                }
+                return Ok(Outcome::Nothing);
+            }
+        };
+        match dry_run {
+            true => Ok(Outcome::Event(filing.event(task, &marker))),
+            false => self.file(task, &marker, &filing),
+        }
+    }
+
+    fn note_answer(&self, answer: &Result<Job, GetError>) {
+        match answer {
+            Ok(_) => self.note(Talk::GoesOn, ""),
+            Err(error) => self.note(error.talk(), &error.to_string()),
+        }
+    }
+
+    fn tell_unfinished(&self, task: &TaskRef, job: &Job) {
+        let (id, word) = (&job.id, escape(job.status.as_str()));
+        match job.status {
+            Status::Unknown(_) => self.log.warn(format_args!(
+                "{task}: secutools says `{word}` about job {id}, which this ccl does not know; it counts as not finished"
+            )),
+            _ => self.log.debug(format_args!("{task}: job {id} is {word}")),
+        }
+    }
+
+    /// Writes down that the server has begun to deny the job, or that it knows it after all.
+    fn note_unknown(&self, task: &TaskRef, marker: &Delegated, is_unknown: bool) -> Result<()> {
+        let path = task.project.delegated_path(&task.name);
+        let _turn = self.turn();
+        let _lock = task.project.lock()?;
+        let Some(mut current) = marker::read::<Delegated>(&path)? else {
+            return Ok(());
+        };
+        let now = self.now();
+        if !current.is_same_stay(marker) {
+            return Ok(());
+        }
+        if let Phase::Submitted { unknown_since, .. } = &mut current.phase {
+            *unknown_since = is_unknown.then_some(now);
+            current.stamp = Stamp::new(self.host, now);
+            marker::write(&path, &current)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,86 @@
+//! Why a tmux call did not succeed, in sentences that say what to do.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::log::escape;
+
+/// Why a tmux call did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TmuxError {
+    /// There is no such program.
+    NotInstalled {
+        /// The program of `tmux.command`.
+        program: String,
+    },
+    /// No tmux server runs on the socket. A server without sessions is not missing.
+    NoServer,
+    /// tmux did not answer and was killed.
+    Timeout {
+        /// The tmux command and its arguments.
+        args: Vec<String>,
+        /// How long it was given.
+        limit: Duration,
+    },
+    /// tmux said no.
+    Failed {
+        /// The tmux command and its arguments.
+        args: Vec<String>,
+        /// What it wrote to standard error, or what kept it from running.
+        stderr: String,
+    },
+    /// tmux printed what it never prints.
+    Unreadable {
+        /// The tmux command and its arguments.
+        args: Vec<String>,
+        /// The line that could not be read.
+        line: String,
+    },
+    /// A text that must not be given to tmux; nothing was called.
+    Unfit {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+impl fmt::Display for TmuxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotInstalled { program } => write!(
+                f,
+                "there is no program `{}`: install tmux or set `tmux.command`",
+                escape(program)
+            ),
+            Self::NoServer => {
+                write!(f, "no tmux server is running: start one with `tmux new -d`")
+            }
+            Self::Timeout { args, limit } => write!(
+                f,
+                "`tmux {}` gave no answer within {limit:?}: the tmux server hangs, look at it with `tmux ls`",
+                verb(args)
+            ),
+            Self::Failed { args, stderr } => {
+                write!(f, "`tmux {}` failed: {}", verb(args), escape(stderr))
+            }
+            Self::Unreadable { args, line } => write!(
+                f,
+                "`tmux {}` printed a line that cannot be read: `{}`: check `tmux.command`",
+                verb(args),
+                escape(line)
+            ),
+            Self::Unfit { text, why } => {
+                write!(f, "`{}` is not given to tmux: {why}", escape(text))
+            }
+        }
+    }
+}
+
+impl std::error::Error for TmuxError {}
+
+/// The tmux command: what follows the flags.
+fn verb(args: &[String]) -> &str {
+    let named = args.iter().find(|arg| !arg.starts_with('-'));
+    named.or(args.first()).map_or("", String::as_str)
+}

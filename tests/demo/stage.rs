@@ -1,0 +1,272 @@
+//! What the demo stands on: directories, a tmux server, a stand-in for
+//! secutools, and the built `ccl`. All of it goes when the demo ends.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::secutools_server::SecutoolsServer;
+
+/// Shows what it was given, and takes a moment over it.
+const AGENT: &str =
+    r#"printf '%s\n\n' "$1" | tee -a "$0/received.txt"; sleep 1; echo 'I have done it.'"#;
+
+/// Who works on the demo's tasks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum AgentChoice {
+    /// A line of shell.
+    Shell,
+    /// The Claude Code that is on the PATH.
+    Claude,
+}
+
+impl AgentChoice {
+    /// `--agent claude`, or nothing.
+    pub fn from_arguments() -> Result<Self> {
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            [] => Ok(Self::Shell),
+            ["--agent", "claude"] => Ok(Self::Claude),
+            _ => bail!("usage: demo [--agent claude]"),
+        }
+    }
+}
+
+pub struct Stage {
+    directory: TempDir,
+    agent: AgentChoice,
+    ccl: PathBuf,
+    secutools: SecutoolsServer,
+}
+
+impl Stage {
+    /// Builds `ccl` and makes a project, a configuration and the servers.
+    pub fn set(agent: AgentChoice) -> Result<Self> {
+        let directory = match agent {
+            AgentChoice::Shell => TempDir::with_prefix("ccl-demo-")?,
+            // Claude Code's trust is inherited from above.
+            AgentChoice::Claude => TempDir::with_prefix_in("ccl-demo-", std::env::current_dir()?)?,
+        };
+        let secutools = SecutoolsServer::start();
+        secutools.auto_finish(
+            2,
+            "Version 2 is faster.\nIt needs less memory.\nNothing was removed.",
+            json!({"amount": "0.0042", "currency": "USD"}),
+        );
+        let stage = Self {
+            ccl: build_ccl()?,
+            directory,
+            agent,
+            secutools,
+        };
+        fs::create_dir_all(stage.project().join(".agent-queue/inbox"))?;
+        fs::create_dir_all(stage.path("home"))?;
+        fs::write(stage.path("config.yaml"), stage.configuration())?;
+        ensure!(
+            stage.tmux(&["-V"]).is_ok(),
+            "the demo needs tmux: sudo apt-get install -y tmux"
+        );
+        Ok(stage)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn project(&self) -> PathBuf {
+        self.path("shop")
+    }
+
+    fn configuration(&self) -> String {
+        let root = self.directory.path().display();
+        let agent = match self.agent {
+            AgentChoice::Shell => {
+                json!({"kind": "command", "command": ["sh", "-c", AGENT, root.to_string()]})
+            }
+            AgentChoice::Claude => json!({"kind": "claude"}),
+        };
+        json!({
+            "pool": {"autonomous": {"prefix": "demo-", "max": 2}},
+            "dispatcher": {"projects_dir": root.to_string()},
+            "agent": agent,
+            "secutools": {"url": self.secutools.url()},
+            "tmux": {"command": self.tmux_command()},
+            "state_dir": self.path("state"),
+        })
+        .to_string()
+    }
+
+    fn tmux_command(&self) -> Vec<String> {
+        let socket = self.path("tmux.socket").display().to_string();
+        ["tmux", "-f", "/dev/null", "-S", &socket]
+            .map(String::from)
+            .to_vec()
+    }
+
+    fn tmux(&self, arguments: &[&str]) -> Result<String> {
+        let command = self.tmux_command();
+        let output = self
+            .surroundings(
+                Command::new(&command[0])
+                    .args(&command[1..])
+                    .args(arguments),
+            )
+            .output()
+            .context("cannot run tmux")?;
+        ensure!(output.status.success(), "tmux {arguments:?} failed");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Nothing of the user's own but what the agent needs.
+    fn surroundings<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        command
+            .current_dir(self.project())
+            .env_remove("TMUX")
+            .env_remove("TMUX_PANE")
+            .env("SECUTOOLS_API_KEY", "a-key-for-the-demo");
+        if self.agent == AgentChoice::Shell {
+            command
+                .env("HOME", self.path("home"))
+                .env("SHELL", "/bin/sh")
+                .env("PS1", "$ ");
+        }
+        command
+    }
+
+    /// Puts a task into the inbox the safe way: written aside, then renamed.
+    pub fn drop_task(&self, name: &str, text: &str) -> Result<()> {
+        let aside = self.path(name);
+        fs::write(&aside, text)?;
+        fs::rename(aside, self.project().join(".agent-queue/inbox").join(name))?;
+        Ok(())
+    }
+
+    pub fn say(&self, text: &str) {
+        println!("\n\x1b[1m# {text}\x1b[0m");
+    }
+
+    /// Runs `ccl` as a person would, and shows what it says.
+    pub fn ccl(&self, arguments: &[&str]) -> Result<()> {
+        println!("$ ccl {}", arguments.join(" "));
+        let mut command = Command::new(&self.ccl);
+        command
+            .arg("--config")
+            .arg(self.path("config.yaml"))
+            .args(arguments);
+        let status = self
+            .surroundings(&mut command)
+            .status()
+            .context("cannot run ccl")?;
+        ensure!(status.success(), "ccl {arguments:?} ended with {status}");
+        Ok(())
+    }
+
+    pub fn wait_a_moment(&self, moment: Duration) {
+        thread::sleep(moment);
+    }
+
+    pub fn patience(&self) -> Duration {
+        Duration::from_secs(match self.agent {
+            AgentChoice::Shell => 60,
+            AgentChoice::Claude => 900,
+        })
+    }
+
+    /// How many tasks are not filed yet.
+    pub fn unfinished(&self) -> Result<usize> {
+        let names = names(&self.project().join(".agent-queue/inbox"))?;
+        Ok(names
+            .iter()
+            .filter(|name| name.ends_with(".md") || name.ends_with(".dispatched"))
+            .count())
+    }
+
+    pub fn show_session(&self, name: &str) -> Result<()> {
+        let screen = self.tmux(&["capture-pane", "-p", "-t", &format!("={name}:")])?;
+        for line in screen.lines().filter(|line| !line.trim().is_empty()) {
+            println!("  | {line}");
+        }
+        Ok(())
+    }
+
+    pub fn show_queue(&self) -> Result<()> {
+        for folder in ["inbox", "done", "failed"] {
+            let directory = self.project().join(".agent-queue").join(folder);
+            let names = if directory.exists() {
+                names(&directory)?
+            } else {
+                Vec::new()
+            };
+            println!("{:<8} {}", format!("{folder}/"), names.join("  "));
+        }
+        Ok(())
+    }
+
+    pub fn show(&self, file: &str) -> Result<()> {
+        let path = self.project().join(".agent-queue").join(file);
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        for line in text.lines() {
+            println!("  | {line}");
+        }
+        Ok(())
+    }
+
+    /// What the shell agent was given, word for word.
+    pub fn show_received(&self) -> Result<()> {
+        if self.agent == AgentChoice::Shell {
+            self.say("What the agents were given, word for word:");
+            for line in fs::read_to_string(self.path("received.txt"))?.lines() {
+                println!("  | {line}");
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory, for a person to look at; it is removed with the demo.
+    pub fn keep(&self) -> String {
+        self.directory.path().display().to_string()
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // A server that has ended already is no trouble.
+        let _ = self.tmux(&["kill-server"]);
+    }
+}
+
+fn names(directory: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Cargo builds an example without the program: build it, the same way.
+fn build_ccl() -> Result<PathBuf> {
+    let demo = std::env::current_exe()?;
+    let profile = demo
+        .ancestors()
+        .nth(2)
+        .context("run the demo with `cargo run --release --example demo`")?;
+    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    build.args(["build", "--quiet", "--bin", "ccl"]);
+    if profile.ends_with("release") {
+        build.arg("--release");
+    }
+    let status = build
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .context("cannot run cargo")?;
+    ensure!(status.success(), "ccl does not build");
+    Ok(profile.join("ccl"))
+}
