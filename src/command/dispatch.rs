@@ -10,7 +10,7 @@ use super::{Context, Pass, join};
 use crate::agent::claude::Trust;
 use crate::config::{AgentKind, DelegationOff};
 use crate::plan::{self, Queue};
-use crate::queue::{Folder, Held, Inbox, Name, Opened, Project};
+use crate::queue::{Folder, Held, Inbox, Name, Opened, Project, Seen};
 use crate::report::{Event, EventKind};
 use crate::router;
 use crate::session::{Pool, Slot, Work};
@@ -112,33 +112,16 @@ impl<'a> Chooser<'a> {
     }
 
     fn prepare(&self, project: &Project, name: &OsStr) -> Result<Ready> {
-        let held = |why: String| Ok(Ready::Event(held_event(project, name, &why)));
-        let task_name = match Name::new(name) {
-            Ok(name) => name,
-            Err(why) => return held(why.to_string()),
+        let rehearsal = self.hand == Hand::Rehearsal;
+        let Read {
+            name: task_name,
+            seen,
+            task,
+            ..
+        } = match read(self.context, project, name, rehearsal)? {
+            Ok(read) => read,
+            Err(event) => return Ok(event.map_or(Ready::NotForSessions, Ready::Event)),
         };
-        let Opened { seen, text } = match project.open(&task_name)? {
-            Ok(opened) => opened,
-            Err(Held::Gone) => return Ok(Ready::NotForSessions),
-            Err(why) => return held(why.to_string()),
-        };
-        let text = match text {
-            Ok(text) => text,
-            Err(unfit) => {
-                let filed = self.hand == Hand::Rehearsal
-                    || project
-                        .reject(&task_name, &seen, &rejection(self.context, &unfit))?
-                        .is_some();
-                return Ok(match filed {
-                    true => Ready::Event(Event {
-                        event: EventKind::Failed,
-                        ..held_event(project, name, &unfit)
-                    }),
-                    false => Ready::NotForSessions,
-                });
-            }
-        };
-        let task = task::parse(&text);
         if self.is_left_to_scan(&task) {
             return Ok(Ready::NotForSessions);
         }
@@ -147,10 +130,11 @@ impl<'a> Chooser<'a> {
             .as_ref()
             .is_some_and(|trust| trust.refuses(project.path()))
         {
-            return held(format!(
+            let why = format!(
                 "Claude Code does not trust the project: run `claude` once in {} and accept",
                 project.path().display()
-            ));
+            );
+            return Ok(Ready::Event(held_event(project, name, &why)));
         }
         Ok(Ready::Work(Box::new(Work {
             project: project.clone(),
@@ -176,6 +160,49 @@ enum Ready {
     Event(Event),
     /// It is gone, or somebody else's.
     NotForSessions,
+}
+
+/// A waiting task, read whole.
+pub(super) struct Read {
+    pub(super) name: Name,
+    pub(super) seen: Seen,
+    pub(super) text: String,
+    pub(super) task: task::Task,
+}
+
+/// Reads a waiting task. What is held back, or filed as no agent's work, comes
+/// back as its event; what has just gone as none.
+pub(super) fn read(
+    context: Context<'_>,
+    project: &Project,
+    name: &OsStr,
+    rehearsal: bool,
+) -> Result<Result<Read, Option<Event>>> {
+    let opened = match Name::new(name) {
+        Ok(task) => project.open(&task)?.map(|opened| (task, opened)),
+        Err(held) => Err(held),
+    };
+    let (task_name, Opened { seen, text }) = match opened {
+        Ok(opened) => opened,
+        Err(Held::Gone) => return Ok(Err(None)),
+        Err(held) => return Ok(Err(Some(held_event(project, name, &held)))),
+    };
+    match text {
+        Ok(text) => Ok(Ok(Read {
+            name: task_name,
+            seen,
+            task: task::parse(&text),
+            text,
+        })),
+        Err(unfit) => {
+            let ending = rejection(context, &unfit);
+            let filed = rehearsal || project.reject(&task_name, &seen, &ending)?.is_some();
+            Ok(Err(filed.then(|| Event {
+                event: EventKind::Failed,
+                ..held_event(project, name, &unfit)
+            })))
+        }
+    }
 }
 
 fn rejection(context: Context<'_>, unfit: &Unfit) -> Ending {

@@ -2,6 +2,7 @@
 
 mod assign;
 mod decide;
+mod delegate;
 mod dispatch;
 pub mod job;
 mod reap;
@@ -75,6 +76,11 @@ impl Pass {
                 self.exit = worse(self.exit, error::exit_code(&error));
             }
         }
+    }
+
+    /// Notes a failure that was told already.
+    fn fail(&mut self) {
+        self.exit = worse(self.exit, 1);
     }
 
     /// One line for a log that is read a day later; none where nothing happened.

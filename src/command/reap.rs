@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use super::{Context, Pass};
+use super::{Context, Pass, delegate, dispatch};
+use crate::delegation::Delegation;
 use crate::durable;
 use crate::queue::Folder;
 use crate::session;
@@ -21,6 +22,10 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
             Ok(pool) => context.settle(&pool, &marked, &mut pass),
             Err(error) => pass.take(context, Err(error)),
         }
+    }
+    if let Some(delegation) = Delegation::open(context.config, context.log, context.now)? {
+        let mut waiting = dispatch::list(context, &mut pass)?;
+        delegate::reap(context, &delegation, &mut waiting, dry_run, &mut pass);
     }
     if !dry_run {
         sweep(context, &mut pass)?;

@@ -3,7 +3,8 @@
 use anyhow::Result;
 
 use super::dispatch::{self, Hand};
-use super::{Context, Pass};
+use super::{Context, Pass, delegate};
+use crate::delegation::Delegation;
 use crate::session;
 
 /// One pass over all projects.
@@ -16,8 +17,11 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
             Err(error) => pass.take(context, Err(error)),
         }
     }
-    let waiting = dispatch::list(context, &mut pass)?;
+    let mut waiting = dispatch::list(context, &mut pass)?;
     dispatch::report_held(&waiting, &mut pass);
+    if let Some(delegation) = Delegation::open(context.config, context.log, context.now)? {
+        delegate::submit(context, &delegation, &mut waiting, dry_run, &mut pass);
+    }
     if waiting.iter().all(|one| one.inbox.waiting.is_empty()) {
         context.log.debug("no task waits");
         return Ok(pass);

@@ -18,7 +18,7 @@ use rustix::fs::{Mode, OFlags};
 use super::{Folder, Name, Project};
 use crate::durable;
 use crate::process;
-use crate::task::{self, Ending, Priority, Unfit};
+use crate::task::{self, Ending, Priority, Routing, Task, Unfit};
 
 /// A file whose writers cannot be seen counts as finished after this time.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -158,20 +158,42 @@ impl Project {
 
     /// The priority of each task that waits, from the first bytes of its file;
     /// one that cannot be read counts as ordinary, and is told when its turn
-    /// comes. The reading is shared by all cores.
+    /// comes.
     pub fn priorities(&self, names: &[OsString]) -> Vec<(Priority, OsString)> {
+        self.heads(names, task::priority_of, |whole| whole.priority)
+    }
+
+    /// What decides the route of each task that waits, read in the same way; one
+    /// that cannot be read stays on this machine.
+    pub fn routings(&self, names: &[OsString]) -> Vec<(Routing, OsString)> {
+        self.heads(
+            names,
+            |bytes| task::head(bytes).map(|head| head.routing),
+            |whole| whole.routing,
+        )
+    }
+
+    /// Reads the first bytes of each file, and only where they do not suffice
+    /// all of it. The reading is shared by all cores.
+    fn heads<T: Default + Send>(
+        &self,
+        names: &[OsString],
+        glance: fn(&[u8]) -> Option<T>,
+        of_whole: fn(Task) -> T,
+    ) -> Vec<(T, OsString)> {
         const WORTH_A_THREAD: usize = 256;
-        let directory = self.folder(Folder::Inbox);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let Ok(inbox) = rustix::fs::open(&directory, flags, Mode::empty()) else {
+        let Ok(inbox) = rustix::fs::open(self.folder(Folder::Inbox), flags, Mode::empty()) else {
             return Vec::new();
         };
-        let read = |names: &[OsString]| -> Vec<(Priority, OsString)> {
+        let read = |names: &[OsString]| -> Vec<(T, OsString)> {
             let mut buffer = [0; HEAD];
-            names
-                .iter()
-                .map(|name| (priority(&inbox, name, &mut buffer), name.clone()))
-                .collect()
+            let mut found = Vec::with_capacity(names.len());
+            for name in names {
+                let head = head(&inbox, name, &mut buffer, glance, of_whole);
+                found.push((head.unwrap_or_default(), name.clone()));
+            }
+            found
         };
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let share = names.len().div_ceil(cores).max(WORTH_A_THREAD);
@@ -264,24 +286,24 @@ impl Inbox {
     }
 }
 
-/// One file's priority, with one read where its header fits into the buffer.
-fn priority(inbox: &OwnedFd, name: &OsStr, buffer: &mut [u8; HEAD]) -> Priority {
+/// What one file's head says, with one read where its header fits into the buffer.
+fn head<T>(
+    inbox: &OwnedFd,
+    name: &OsStr,
+    buffer: &mut [u8; HEAD],
+    glance: fn(&[u8]) -> Option<T>,
+    of_whole: fn(Task) -> T,
+) -> Option<T> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let Ok(file) = rustix::fs::openat(inbox, name, flags, Mode::empty()) else {
-        return Priority::Default;
-    };
-    let Ok(length) = rustix::io::read(&file, &mut buffer[..]) else {
-        return Priority::Default;
-    };
-    if let Some(priority) = task::priority_of(&buffer[..length]) {
-        return priority;
+    let file = rustix::fs::openat(inbox, name, flags, Mode::empty()).ok()?;
+    let length = rustix::io::read(&file, &mut buffer[..]).ok()?;
+    if let Some(found) = glance(&buffer[..length]) {
+        return Some(found);
     }
     let mut bytes = buffer[..length].to_vec();
-    let rest = File::from(file).take(task::MAX_BYTES as u64);
-    match { rest }.read_to_end(&mut bytes) {
-        Ok(_) => task::parse(&String::from_utf8_lossy(&bytes)).priority,
-        Err(_) => Priority::Default,
-    }
+    let mut rest = File::from(file).take(task::MAX_BYTES as u64);
+    rest.read_to_end(&mut bytes).ok()?;
+    Some(of_whole(task::parse(&String::from_utf8_lossy(&bytes))))
 }
 
 /// The contents of a regular file with one name, up to one byte more than a
