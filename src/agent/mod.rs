@@ -111,7 +111,7 @@ impl Launch<'_> {
         Ok(format!(
             "# Run {run} of ccl. It starts once: whoever removes the ticket starts it.\n\
              if [ \"${{CCL_PID-}}\" != $$ ]; then CCL_RUN={run} CCL_PID=$$ exec sh {run_file}; fi\n\
-             unset CCL_PID CLAUDECODE CLAUDE_CODE_ENTRYPOINT SECUTOOLS_API_KEY CREDENTIALS_DIRECTORY\n\
+             unset CLAUDECODE CLAUDE_CODE_ENTRYPOINT SECUTOOLS_API_KEY CREDENTIALS_DIRECTORY\n\
              finish() {{ echo \"$1\" > {exit}.new && mv {exit}.new {exit}; exit; }}\n\
              rm {ticket} 2>/dev/null || exit 0\n\
              cd {project} || finish {no_directory}\n\

@@ -58,9 +58,13 @@ pub(super) struct Attempt<'p> {
 
 impl Pool<'_> {
     /// Gives the slot's session the task, and waits until the agent has it.
-    pub fn dispatch(&self, slot: &Slot, work: &Work) -> Result<Vec<Event>> {
+    ///
+    /// The slot is given back as soon as that is known: whoever is told that the
+    /// agent is idle waits for it.
+    pub fn dispatch(&self, slot: Slot, work: &Work) -> Result<Vec<Event>> {
         let session = &slot.session;
-        let pane = self.ready_pane(slot)?;
+        let owner = marker::owner(&self.config.state_dir)?;
+        let pane = self.ready_pane(&slot)?;
         let run = Uuid::new_v4();
         let dispatched = Dispatched {
             stamp: self.stamp(),
@@ -71,7 +75,7 @@ impl Pool<'_> {
         };
         marker::write(&session.marker_path(), &dispatched)?;
         let conversation = self.conversation(session, &work.task, run);
-        let marker = self.claim_marker(session, work, run, conversation.as_ref());
+        let marker = self.claim_marker(session, work, (owner, run), conversation.as_ref());
         let outcome = match work.project.claim(&work.name, &work.seen, marker) {
             Ok(Ok(claim)) => self.attempt(Attempt {
                 session,
@@ -106,13 +110,13 @@ impl Pool<'_> {
         &self,
         session: &Session,
         work: &Work,
-        run: Uuid,
+        (owner, run): (Uuid, Uuid),
         conversation: Option<&Conversation>,
     ) -> marker::Claim {
         let models = &self.config.dispatcher.models;
         marker::Claim {
             stamp: self.stamp(),
-            owner: self.owner,
+            owner,
             session: session.name.clone(),
             run,
             phase: Phase::Claimed,

@@ -13,11 +13,10 @@ mod settle;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
-use uuid::Uuid;
 
 use crate::agent::Files;
 use crate::config::Config;
@@ -97,6 +96,11 @@ impl Session {
         marker::read(&self.marker_path())
     }
 
+    /// Whether it has a marker, readable or not.
+    fn is_marked(&self) -> bool {
+        self.marker_path().symlink_metadata().is_ok()
+    }
+
     /// Its rest, if it has not ended by `now`.
     pub fn cooldown(&self, now: Timestamp) -> Result<Option<Cooldown>, marker::Unreadable> {
         let cooldown: Option<Cooldown> = marker::read(&self.cooldown_path())?;
@@ -109,9 +113,18 @@ impl Session {
     }
 
     fn try_lock(&self) -> Result<Option<Lock>> {
-        fs::create_dir_all(&self.directory)
-            .with_context(|| format!("cannot make {}", self.directory.display()))?;
+        self.make_directory()?;
         lock::try_exclusive(&self.lock_path())
+    }
+
+    fn lock_within(&self, limit: Duration) -> Result<Option<Lock>> {
+        self.make_directory()?;
+        lock::within(&self.lock_path(), limit)
+    }
+
+    fn make_directory(&self) -> Result<()> {
+        fs::create_dir_all(&self.directory)
+            .with_context(|| format!("cannot make {}", self.directory.display()))
     }
 }
 
@@ -186,7 +199,6 @@ pub struct Pool<'a> {
     config: &'a Config,
     log: &'a Log,
     now: Timestamp,
-    owner: Uuid,
     tmux: Tmux,
     /// `None`: there is no tmux server.
     panes: Option<Vec<Pane>>,
@@ -206,7 +218,6 @@ impl<'a> Pool<'a> {
             config,
             log,
             now,
-            owner: marker::owner(&config.state_dir)?,
             tmux,
             panes,
             may_start_server: process::in_service()
@@ -258,20 +269,19 @@ impl<'a> Pool<'a> {
     }
 
     /// Locks all free sessions. A missing one counts where it may be created;
-    /// it is made when its task is launched.
-    pub fn free(&self) -> Result<Vec<Slot>> {
-        let mut slots = Vec::new();
-        for session in self.sessions() {
-            slots.extend(self.try_slot(session)?);
-        }
-        Ok(slots)
+    /// it is made when its task is launched. One that cannot be judged does not
+    /// keep the others from being used.
+    pub fn free(&self) -> Vec<Result<Slot>> {
+        self.sessions()
+            .filter_map(|session| self.try_slot(session).transpose())
+            .collect()
     }
 
     /// The names of the sessions that [`Pool::free`] would lock, without locking.
     pub fn free_names(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
         for session in self.sessions() {
-            if session.dispatched()?.is_none()
+            if !session.is_marked()
                 && !session.is_locked()?
                 && self.can_be_used(&self.look(&session)?)
             {
@@ -289,9 +299,10 @@ impl<'a> Pool<'a> {
     pub fn why_none_is_free(&self) -> Result<String> {
         let mut reasons = Vec::new();
         for session in self.sessions() {
-            let why = match session.dispatched()? {
-                Some(marker) => format!("works on {}", marker.task),
-                None => match self.look(&session)? {
+            let why = match session.dispatched() {
+                Err(unreadable) => unreadable.to_string(),
+                Ok(Some(marker)) => format!("works on {}", marker.task),
+                Ok(None) => match self.look(&session)? {
                     Look::Free(_) => "another pass is at work on it".to_owned(),
                     Look::Missing => {
                         "does not exist, and pool.autonomous.create is false".to_owned()
@@ -318,7 +329,7 @@ impl<'a> Pool<'a> {
                 .debug(format_args!("{}: another pass is at work", session.name));
             return Ok(None);
         };
-        if session.dispatched()?.is_some() {
+        if session.is_marked() {
             return Ok(None);
         }
         let pane = match self.look(&session)? {
@@ -372,6 +383,12 @@ impl<'a> Pool<'a> {
     fn panes_of(&self, session: &Session) -> impl Iterator<Item = &Pane> {
         self.all_panes()
             .filter(move |pane| pane.session == session.name)
+    }
+
+    /// Whether the pane is still the one that a marker names.
+    fn has_pane(&self, pane: &marker::Pane) -> bool {
+        self.all_panes()
+            .any(|one| (&one.id, one.pid) == (&pane.id, pane.pid))
     }
 
     /// Whether a person is looking: an attached client was active within the
