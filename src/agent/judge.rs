@@ -85,15 +85,16 @@ pub fn judge(signs: &Signs<'_>) -> Doing {
 }
 
 fn is_idle(signs: &Signs<'_>) -> bool {
-    match signs.status {
-        Some("idle") => signs.told_idle || signs.quiet >= SETTLED,
-        Some(_) => false,
-        None if signs.told_idle => true,
-        None => {
-            matches!(signs.screen, Some(Screen::Composer(composer)) if !composer.busy)
-                && signs.quiet >= SETTLED
-        }
-    }
+    // Versions without a registry write the words before a tool's call as if they ended the turn.
+    let composer = match signs.screen {
+        Some(Screen::Composer(composer)) => Some(!composer.busy),
+        _ => None,
+    };
+    let shows_idle = match signs.status {
+        Some(status) => status == "idle",
+        None => composer.unwrap_or(signs.told_idle),
+    };
+    shows_idle && (signs.told_idle || signs.quiet >= SETTLED)
 }
 
 fn waits_at(dialog: Dialog, signs: &Signs<'_>) -> Doing {

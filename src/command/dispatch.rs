@@ -253,8 +253,8 @@ pub(super) fn launch(
     }
     let launched: Vec<Result<Vec<Event>>> = thread::scope(|scope| {
         let running: Vec<_> = pairs
-            .iter()
-            .map(|(slot, work)| scope.spawn(|| pool.dispatch(slot, work)))
+            .into_iter()
+            .map(|(slot, work)| scope.spawn(move || pool.dispatch(slot, &work)))
             .collect();
         running.into_iter().map(join).collect()
     });

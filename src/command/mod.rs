@@ -151,8 +151,8 @@ fn run(cli: &Cli, environment: &Environment, log: &Log, now: Timestamp) -> Resul
     };
     match &cli.command {
         Command::Scan { dry_run, .. } => with_config(&|c| Ok(scan::run(c, *dry_run)?.into())),
-        Command::Assign { session, .. } => {
-            with_config(&|c| Ok(assign::run(c, session.as_deref())?.into()))
+        Command::Assign { session, run, .. } => {
+            with_config(&|c| Ok(assign::run(c, session.as_deref(), *run)?.into()))
         }
         Command::Reap { dry_run } => with_config(&|c| Ok(reap::run(c, *dry_run)?.into())),
         Command::Decide { files } => with_config(&|c| Ok(decide::run(c, files))),

@@ -295,6 +295,7 @@ impl Pool<'_> {
             "--state-dir".to_owned(),
             agent::quote_path(&self.config.state_dir)?,
             "assign".to_owned(),
+            format!("--run={}", attempt.claim.marker().run),
         ];
         if self.config.file.is_none() {
             assign.push("--project".to_owned());

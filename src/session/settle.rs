@@ -34,7 +34,7 @@ impl Pool<'_> {
     pub fn settle(&self, session: &Session, word: Word) -> Result<Vec<Event>> {
         let lock = match word {
             Word::Pass => session.try_lock()?,
-            Word::Idle => session.lock_within(PATIENCE)?,
+            Word::Idle(_) => session.lock_within(PATIENCE)?,
         };
         let Some(_lock) = lock else {
             return Ok(Vec::new());

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::support::messages_api::Request;
 use super::support::real_claude;
 use super::world::{Setup, TASK, World, kinds};
 
@@ -16,7 +17,6 @@ fn template(text: &str) -> serde_json::Value {
 #[test]
 fn an_argument_arrives_as_it_was_written() {
     let world = World::new();
-    world.api.otherwise(super::support::Reply::text("Done."));
     world.dispatch(&format!("---\npriority: high\n---\n{ODD}\n"));
     let turn = world.api.wait_for_turn("last line");
     let expected = format!(
@@ -33,28 +33,79 @@ fn an_argument_arrives_as_it_was_written() {
     assert!(filed.text.contains(ODD), "{}", filed.text);
 }
 
+/// They are dispatched one after the other, from a single `scan`: each by the hook of the one before.
 #[test]
 fn no_message_is_taken_for_an_option_or_a_subcommand() {
-    for version in [real_claude::CURRENT, real_claude::OLD] {
-        let world = World::with(Setup {
-            version,
-            dispatcher: template("{body}"),
-            ..Setup::default()
-        });
-        for (name, body) in [
-            ("a.md", "--version"),
-            ("b.md", "-p"),
-            ("c.md", "update"),
-            ("d.md", "mcp list"),
-            ("e.md", "--"),
-        ] {
-            world.project.drop_task(name, body);
-            assert_eq!(kinds(&world.scan()), ["dispatched"], "{version} {body}");
-            world.tmux.wait_until(&format!("{version}: the prompt {body:?}"), || {
-                let texts: Vec<_> = world.api.turns().iter().map(|t| t.prompt()).collect();
-                texts.iter().any(|text| text.lines().any(|line| line == body))
-            });
-            world.wait_for_place(&format!("done/{name}"));
-        }
+    no_message_is_misread_by(real_claude::CURRENT);
+}
+
+#[test]
+fn nor_by_an_older_version() {
+    no_message_is_misread_by(real_claude::OLD);
+}
+
+fn no_message_is_misread_by(version: &'static str) {
+    let world = World::with(Setup {
+        version,
+        dispatcher: template("{body}"),
+        ..Setup::default()
+    });
+    let bodies = ["--version", "-p", "update", "mcp list", "--"];
+    for (index, body) in bodies.iter().enumerate() {
+        world.project.drop_task(format!("{index}.md"), body);
     }
+    assert_eq!(kinds(&world.scan()), ["dispatched"]);
+    world.wait_for_place("done/4.md");
+    assert_eq!(world.project.done(), ["0.md", "1.md", "2.md", "3.md", "4.md"]);
+    let prompts: Vec<_> = world.api.turns().iter().map(Request::prompt).collect();
+    let last_words: Vec<_> = prompts.iter().filter_map(|p| p.lines().last()).collect();
+    assert_eq!(last_words, bodies);
+}
+
+#[test]
+fn what_is_too_long_for_an_argument_is_left_in_its_file() {
+    let world = World::without_hooks();
+    let hang = super::support::Reply::Hang("read".to_owned());
+    world.api.script([hang]);
+    let body = "All work and no play.\n".repeat(10_000);
+    world.dispatch(&body);
+    let turn = world.api.wait_for_turn("Read the file");
+    let prompt = turn.prompt();
+    let (_, rest) = prompt.split_once("Read the file ").unwrap();
+    let (path, _) = rest.split_once(" and carry out").unwrap();
+    let text = std::fs::read_to_string(path).unwrap();
+    assert!(text.contains(body.trim_end()), "{} bytes", text.len());
+}
+
+fn paste() -> World {
+    World::with(Setup {
+        agent: json!({"delivery": "paste"}),
+        ..Setup::default()
+    })
+}
+
+#[test]
+fn a_paste_arrives_as_it_was_written() {
+    let world = paste();
+    world.dispatch(&format!("{ODD}\n\u{1b}[201~\u{3}after\n"));
+    let turn = world.api.wait_for_turn("last line");
+    let prompt = turn.prompt();
+    // It has the pasted text in a block of its own.
+    assert!(prompt.contains(&format!("{ODD}\n[201~after\n\nIMPORTANT")), "{prompt}");
+    world.wait_for_place("done/fix.md");
+    assert_eq!(world.api.turns().len(), 1);
+}
+
+#[test]
+fn a_short_paste_and_a_long_one_arrive_whole_and_once() {
+    let world = paste();
+    world.project.drop_task("a.md", "short");
+    let long: String = (0..6000).map(|n| format!("line {n} of a long task\n")).collect();
+    world.project.drop_task("b.md", &long);
+    assert_eq!(kinds(&world.scan()), ["dispatched"]);
+    world.wait_for_place("done/b.md");
+    let turns = world.api.turns();
+    assert_eq!(turns.len(), 2);
+    assert!(turns[0].prompt().contains("[a.md] short\n\nIMPORTANT"));
+    assert!(turns[1].prompt().contains(long.trim_end()), "{}", turns[1].prompt());
 }

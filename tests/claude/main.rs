@@ -8,5 +8,6 @@
 mod support;
 
 mod delivery;
+mod life;
 mod refused;
 mod world;

@@ -177,16 +177,3 @@ fn a_conversation_that_claude_does_not_know_is_begun_anew() {
     assert_ne!(filed.ending["agent_session"], KNOWN);
     assert_eq!(world.api.turns().len(), 1);
 }
-#[test]
-fn probe() {
-    use super::support::real_claude;
-    let world = World::with(Setup { version: real_claude::OLD, ..Setup::default() });
-    world.dispatch("hello");
-    world.api.wait_for_turn("hello");
-    std::thread::sleep(std::time::Duration::from_secs(4));
-    let o = std::process::Command::new("sh").arg("-c").arg("cd $0; ls -la state/sessions; cat state/sessions/*.run state/sessions/*.stop state/sessions/*.hook; tail -n 4 home/.claude/projects/*/*.jsonl | cut -c1-600; ls -la home/.claude home/.claude/debug; ").arg(world.sandbox.path()).output().unwrap();
-    println!("{}{}", String::from_utf8_lossy(&o.stdout), String::from_utf8_lossy(&o.stderr));
-    let o = world.sandbox.ccl(["assign", SESSION, "-v"]).output().unwrap();
-    println!("{}{}", String::from_utf8_lossy(&o.stdout), String::from_utf8_lossy(&o.stderr));
-    println!("{}", world.screen());
-}
