@@ -36,7 +36,7 @@ fn what_is_done_is_filed_with_its_result_and_what_it_took() {
     let (task, rest) = filed.text.split_once("## Result").unwrap();
     assert_eq!(task.trim_end(), "---\npriority: critical\n---\nFix it");
     let lines: Vec<_> = rest.trim().lines().collect();
-    let [first, "", "- twice", .., footer, _ending] = lines[..] else {
+    let [first, "", "- twice", .., footer, "", _ending] = lines[..] else {
         panic!("{rest}");
     };
     assert_eq!(first, "It is **fixed**.");

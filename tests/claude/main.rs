@@ -8,6 +8,8 @@
 mod support;
 
 mod delivery;
+mod failures;
 mod life;
+mod older;
 mod refused;
 mod world;
