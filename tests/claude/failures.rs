@@ -70,11 +70,19 @@ fn a_subscription_rests_until_the_time_that_claude_names() {
         ..Setup::default()
     });
     let reset = Timestamp::now().as_second() / 3600 * 3600 + 2 * 3600;
-    let filed = fails_with(&world, Reply::rate_limited(reset));
+    world.api.otherwise(Reply::rate_limited(reset));
+    world.dispatch("Fix it");
+    // No hook fires: Claude Code means to go on by itself when the time has come.
+    let events = world.tmux.wait_for("assign files it", || {
+        Some(world.assign()).filter(|events| !events.is_empty())
+    });
+    assert_eq!(kinds(&events), ["released", "cooldown"], "{events:?}");
+    let filed = world.wait_for_place("inbox/fix.md");
     assert_eq!(filed.ending["attempt"], 0);
-    assert!(filed.reason().contains("resets"), "{}", filed.reason());
+    assert!(filed.reason().contains("5-hour limit · resets"), "{}", filed.reason());
     let until: Timestamp = world.cooldown()["until"].as_str().unwrap().parse().unwrap();
     assert_eq!(until.as_second(), reset, "{}", filed.reason());
+    world.assert_usable_shell();
 }
 
 #[test]
