@@ -344,9 +344,7 @@ impl Pool<'_> {
         }
         let shell = process::wait_until_ready(pane.pid, SHELL_BACK);
         if ended == Ended::Killed || shell.is_err() {
-            // What was killed leaves the terminal as it had it.
-            process::reset_terminal(&pane.tty, pane.pid)
-                .with_context(|| format!("cannot reset {}", pane.tty.display()))?;
+            self.tidy_terminal(session)?;
         }
         Ok(())
     }
