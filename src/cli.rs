@@ -2,12 +2,14 @@
 
 use crate::config::Overrides;
 use crate::log::Level;
+use crate::secutools::JobId;
 use crate::task::{Priority, Provider};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use uuid::Uuid;
 
 const EXIT_STATUS: &str = "\
 Exit status:
@@ -90,6 +92,9 @@ Examples:
         /// The project of the task that the session had, where no configuration names one.
         #[arg(long, value_name = "DIR", hide = true, value_hint = ValueHint::DirPath)]
         project: Vec<PathBuf>,
+        /// The run that the session is idle of: a hook may come late.
+        #[arg(long, value_name = "UUID", hide = true)]
+        run: Option<Uuid>,
     },
     /// File what has ended, in sessions and at secutools
     #[command(after_help = "\
@@ -257,7 +262,8 @@ Examples:
   ccl job get job_123")]
     Get {
         /// The job's id
-        id: String,
+        #[arg(value_parser = job_id)]
+        id: JobId,
     },
     /// Print what a job has made; ends with 75 while it is unfinished
     #[command(after_help = "\
@@ -265,7 +271,8 @@ Examples:
   ccl job result job_123 --wait > answer.md")]
     Result {
         /// The job's id
-        id: String,
+        #[arg(value_parser = job_id)]
+        id: JobId,
         /// Wait until it has ended
         #[arg(long)]
         wait: bool,
@@ -284,6 +291,10 @@ fn remote_provider() -> impl TypedValueParser<Value = Provider> {
         "gemini" => Provider::Gemini,
         _ => Provider::ClaudeApi,
     })
+}
+
+fn job_id(text: &str) -> Result<JobId, String> {
+    JobId::try_from(text.to_owned())
 }
 
 impl Cli {
@@ -377,6 +388,7 @@ mod tests {
             "ccl scan -v -q",
             "ccl scan extra",
             "ccl job submit a.md --provider claude-code",
+            "ccl job get ../x",
             "ccl completions cmd",
             "ccl add --priority urgent",
             "ccl retry",

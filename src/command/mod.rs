@@ -7,13 +7,16 @@ mod decide;
 mod delegate;
 mod dispatch;
 mod doctor;
-pub mod job;
+mod job;
 mod reap;
 mod retry;
 mod scan;
 mod status;
 mod target;
 
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -24,11 +27,12 @@ use crate::cli::{Cli, Command};
 use crate::config::{Config, DelegationOff, Environment};
 use crate::error::{self, Failure};
 use crate::log::Log;
+use crate::parallel;
 use crate::queue::Project;
 use crate::report::{self, Event, EventKind, Page, Report};
 use crate::router;
 use crate::session::{Pool, Session, Word};
-use crate::task::{Provider, Routing};
+use crate::task::{self, Provider, Routing, Task, Unfit};
 
 /// What every verb works with.
 #[derive(Clone, Copy)]
@@ -174,8 +178,8 @@ fn run(cli: &Cli, environment: &Environment, log: &Log, now: Timestamp) -> Resul
         Command::Reap { dry_run: true } => with_config(&|c| Ok(reap::run(c, true)?.into())),
         Command::Scan { .. } => with_config(&|c| Ok(scan::run(c, false)?.told(c, "scan"))),
         Command::Reap { .. } => with_config(&|c| Ok(reap::run(c, false)?.told(c, "reap"))),
-        Command::Assign { session, .. } => {
-            with_config(&|c| Ok(assign::run(c, session.as_deref())?.told(c, "assign")))
+        Command::Assign { session, run, .. } => {
+            with_config(&|c| Ok(assign::run(c, session.as_deref(), *run)?.told(c, "assign")))
         }
         Command::Decide { files } => with_config(&|c| Ok(decide::run(c, files))),
         Command::Add(new) => with_config(&|c| {
@@ -186,7 +190,7 @@ fn run(cli: &Cli, environment: &Environment, log: &Log, now: Timestamp) -> Resul
         Command::Cancel { task, .. } => with_config(&|c| Ok(cancel::run(c, task)?.into())),
         Command::Status { format } => with_config(&|c| status::run(c, *format, cli.global.json)),
         Command::Doctor => with_config(&|c| Ok(doctor::run(c, environment))),
-        Command::Job(_) => with_config(&job::run),
+        Command::Job(command) => with_config(&|c| job::run(c, command)),
         Command::Completions { shell } => print_completions(*shell),
         Command::Man { command } => print_manual(command),
     }
@@ -241,12 +245,8 @@ impl<'a> Context<'a> {
     /// Files what the sessions did, all of them at once: one that has to be
     /// waited for does not hold up the others.
     fn settle(self, pool: &Pool<'_>, sessions: &[Session], pass: &mut Pass) {
-        let settled: Vec<Result<Vec<Event>>> = std::thread::scope(|scope| {
-            let running: Vec<_> = sessions
-                .iter()
-                .map(|session| scope.spawn(move || pool.settle(session, Word::Pass)))
-                .collect();
-            running.into_iter().map(join).collect()
+        let settled = parallel::map(sessions.iter().collect(), |session| {
+            pool.settle(session, Word::Pass)
         });
         for step in settled {
             pass.take(self, step);
@@ -254,9 +254,13 @@ impl<'a> Context<'a> {
     }
 }
 
-/// A thread's result; a panic in it goes on here.
-fn join<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
-    thread
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+/// Reads a task file, wherever it lies; a pipe will do.
+fn read_task(path: &Path) -> Result<Result<Task, Unfit>> {
+    // So many bytes tell whether a file is too large.
+    const MAX_READ: u64 = (task::MAX_BYTES + task::MAX_ENDING_BYTES) as u64 + 1;
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_READ).read_to_end(&mut bytes))
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(task::text_of(&bytes).map(task::parse))
 }
