@@ -2,6 +2,7 @@
 
 use crate::config::Overrides;
 use crate::log::Level;
+use crate::secutools::JobId;
 use crate::task::Provider;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -185,7 +186,8 @@ Examples:
   ccl job get job_123")]
     Get {
         /// The job's id
-        id: String,
+        #[arg(value_parser = job_id)]
+        id: JobId,
     },
     /// Print what a job has made; ends with 75 while it is unfinished
     #[command(after_help = "\
@@ -193,7 +195,8 @@ Examples:
   ccl job result job_123 --wait > answer.md")]
     Result {
         /// The job's id
-        id: String,
+        #[arg(value_parser = job_id)]
+        id: JobId,
         /// Wait until it has ended
         #[arg(long)]
         wait: bool,
@@ -207,6 +210,10 @@ fn remote_provider() -> impl TypedValueParser<Value = Provider> {
         "gemini" => Provider::Gemini,
         _ => Provider::ClaudeApi,
     })
+}
+
+fn job_id(text: &str) -> Result<JobId, String> {
+    JobId::try_from(text.to_owned())
 }
 
 impl Cli {
@@ -291,6 +298,7 @@ mod tests {
             "ccl scan -v -q",
             "ccl scan extra",
             "ccl job submit a.md --provider claude-code",
+            "ccl job get ../x",
             "ccl completions cmd",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();

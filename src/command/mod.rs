@@ -5,11 +5,14 @@ mod decide;
 mod delegate;
 mod dispatch;
 mod doctor;
-pub mod job;
+mod job;
 mod reap;
 mod scan;
 mod status;
 
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -24,7 +27,7 @@ use crate::queue::Project;
 use crate::report::{self, Event, EventKind, Page, Report};
 use crate::router;
 use crate::session::{Pool, Session, Word};
-use crate::task::{Provider, Routing};
+use crate::task::{self, Provider, Routing, Task, Unfit};
 
 /// What every verb works with.
 #[derive(Clone, Copy)]
@@ -176,7 +179,7 @@ fn run(cli: &Cli, environment: &Environment, log: &Log, now: Timestamp) -> Resul
         Command::Decide { files } => with_config(&|c| Ok(decide::run(c, files))),
         Command::Status { format } => with_config(&|c| status::run(c, *format, cli.global.json)),
         Command::Doctor => with_config(&|c| Ok(doctor::run(c, environment))),
-        Command::Job(_) => with_config(&job::run),
+        Command::Job(command) => with_config(&|c| job::run(c, command)),
         Command::Completions { shell } => print_completions(*shell),
         Command::Man => print_manual(),
     }
@@ -232,6 +235,17 @@ impl<'a> Context<'a> {
             pass.take(self, step);
         }
     }
+}
+
+/// Reads a task file, wherever it lies; a pipe will do.
+fn read_task(path: &Path) -> Result<Result<Task, Unfit>> {
+    // So many bytes tell whether a file is too large.
+    const MAX_READ: u64 = (task::MAX_BYTES + task::MAX_ENDING_BYTES) as u64 + 1;
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_READ).read_to_end(&mut bytes))
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(task::text_of(&bytes).map(task::parse))
 }
 
 /// A thread's result; a panic in it goes on here.

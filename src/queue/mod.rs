@@ -72,7 +72,7 @@ impl Name {
     }
 
     /// The `number`th name to try where this one is taken: `T.md`, `T.2.md` …
-    pub fn numbered(&self, number: u32) -> String {
+    fn numbered(&self, number: u32) -> String {
         match (number, self.0.strip_suffix(".md")) {
             (0 | 1, _) | (_, None) => self.0.clone(),
             (_, Some(stem)) => format!("{stem}.{number}.md"),
@@ -222,7 +222,10 @@ impl Project {
             if folder == Folder::Inbox && self.is_active(&candidate, &to) {
                 continue;
             }
-            if durable::create(&to, text.as_bytes(), durable::SHARED)? {
+            // A look costs less than writing and syncing the file for a name that is taken.
+            if to.symlink_metadata().is_err()
+                && durable::create(&to, text.as_bytes(), durable::SHARED)?
+            {
                 return Ok(to);
             }
         }

@@ -46,8 +46,13 @@ pub enum Report {
         /// In the order in which a pass would stumble over them.
         checks: Vec<Check>,
     },
-    /// Of `job`.
+    /// Of `job submit` and `job get`.
     Job {
+        /// The job as secutools knows it.
+        job: Job,
+    },
+    /// Of `job result`: the same in JSON; as text only what the job has made, as it is.
+    Output {
         /// The job as secutools knows it.
         job: Job,
     },
@@ -403,6 +408,7 @@ impl Report {
             Self::Status(status) => board::status(status, page, now),
             Self::Checks { checks } => doctor::text(checks),
             Self::Job { job } => text::job(job),
+            Self::Output { job } => text::output(job),
             Self::Text(text) => text.clone(),
         })
     }

@@ -91,6 +91,15 @@ pub(super) fn job(job: &Job) -> String {
     lines
 }
 
+/// What it has made, ending with a newline if there is anything.
+pub(super) fn output(job: &Job) -> String {
+    let mut output = job.output.clone().unwrap_or_default();
+    if !output.is_empty() && !output.ends_with('\n') {
+        output.push('\n');
+    }
+    output
+}
+
 pub(super) fn cost(cost: &Cost) -> String {
     match &cost.currency {
         Some(currency) => format!("{} {currency}", cost.amount),
