@@ -3,7 +3,9 @@
 
 mod answers;
 mod filing;
+mod kill;
 mod passes;
+mod pool;
 mod races;
 mod silence;
 mod submission;
@@ -11,3 +13,5 @@ mod world;
 
 #[path = "../support/secutools_server/mod.rs"]
 mod secutools_server;
+#[path = "../support/mod.rs"]
+mod support;
