@@ -204,11 +204,11 @@ fn kill_in_the_middle(world: &Binary, pass: &str, is_far_enough: impl Fn() -> bo
     assert_eq!(filed(world), TASKS);
     assert_eq!(world.server.jobs().len(), TASKS);
     let left = world.project.inbox();
-    assert!(left.iter().all(is_temporary), "{left:?}");
+    assert!(left.iter().all(|name| is_temporary(name)), "{left:?}");
 }
 
 /// What a killed pass leaves for a day.
-fn is_temporary(name: &String) -> bool {
+fn is_temporary(name: &str) -> bool {
     name.starts_with(".ccl-")
 }
 
