@@ -44,6 +44,7 @@ pub mod lock;
 pub mod log;
 pub mod marker;
 pub mod money;
+pub mod parallel;
 pub mod plan;
 pub mod process;
 pub mod queue;

@@ -136,6 +136,14 @@ impl Log {
         self.write(Level::Info, message);
     }
 
+    /// Why nothing was done: for whoever called, not for the journal, where it would stand every minute.
+    pub fn aside(&self, message: impl Display) {
+        match self.style {
+            Style::Journal => self.write(Level::Debug, message),
+            Style::Plain | Style::Colour => self.write(Level::Info, message),
+        }
+    }
+
     /// Why it was done.
     pub fn debug(&self, message: impl Display) {
         self.write(Level::Debug, message);

@@ -2,13 +2,13 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::thread;
 
 use anyhow::Result;
 
-use super::{Context, Pass, join};
+use super::{Context, Pass};
 use crate::agent::claude::Trust;
 use crate::config::AgentKind;
+use crate::parallel;
 use crate::plan::{self, Queue};
 use crate::queue::{Folder, Held, Inbox, Name, Opened, Project, Seen};
 use crate::report::{Event, EventKind};
@@ -242,13 +242,7 @@ pub(super) fn launch(
             None => break,
         }
     }
-    let launched: Vec<Result<Vec<Event>>> = thread::scope(|scope| {
-        let running: Vec<_> = pairs
-            .iter()
-            .map(|(slot, work)| scope.spawn(|| pool.dispatch(slot, work)))
-            .collect();
-        running.into_iter().map(join).collect()
-    });
+    let launched = parallel::map(&pairs, |(slot, work)| pool.dispatch(slot, work));
     let used = launched
         .iter()
         .flatten()

@@ -1,14 +1,18 @@
 //! The verbs: parse, run one, print its report, end with the right status.
 
+mod add;
 mod assign;
+mod cancel;
 mod decide;
 mod delegate;
 mod dispatch;
 mod doctor;
 mod job;
 mod reap;
+mod retry;
 mod scan;
 mod status;
+mod target;
 
 use std::fs::File;
 use std::io::Read as _;
@@ -21,8 +25,9 @@ use jiff::Timestamp;
 
 use crate::cli::{Cli, Command};
 use crate::config::{Config, DelegationOff, Environment};
-use crate::error;
+use crate::error::{self, Failure};
 use crate::log::Log;
+use crate::parallel;
 use crate::queue::Project;
 use crate::report::{self, Event, EventKind, Page, Report};
 use crate::router;
@@ -177,11 +182,17 @@ fn run(cli: &Cli, environment: &Environment, log: &Log, now: Timestamp) -> Resul
             with_config(&|c| Ok(assign::run(c, session.as_deref())?.told(c, "assign")))
         }
         Command::Decide { files } => with_config(&|c| Ok(decide::run(c, files))),
+        Command::Add(new) => with_config(&|c| {
+            let start = environment.current_dir.as_deref();
+            Ok(add::run(c, start, new)?.into())
+        }),
+        Command::Retry { task, .. } => with_config(&|c| Ok(retry::run(c, task)?.into())),
+        Command::Cancel { task, .. } => with_config(&|c| Ok(cancel::run(c, task)?.into())),
         Command::Status { format } => with_config(&|c| status::run(c, *format, cli.global.json)),
         Command::Doctor => with_config(&|c| Ok(doctor::run(c, environment))),
         Command::Job(command) => with_config(&|c| job::run(c, command)),
         Command::Completions { shell } => print_completions(*shell),
-        Command::Man => print_manual(),
+        Command::Man { command } => print_manual(command),
     }
 }
 
@@ -191,9 +202,19 @@ fn print_completions(shell: clap_complete::Shell) -> Result<Outcome> {
     Ok(Report::Text(String::from_utf8(script)?).into())
 }
 
-fn print_manual() -> Result<Outcome> {
+/// The page of `ccl`, or of the command that the words name.
+fn print_manual(words: &[String]) -> Result<Outcome> {
+    let mut whole = Cli::command();
+    whole.build();
+    let mut command = &whole;
+    for word in words {
+        command = command.find_subcommand(word).ok_or_else(|| {
+            let name = words.join(" ");
+            Failure::Usage(format!("there is no command {name}: see `ccl --help`"))
+        })?;
+    }
     let mut page = Vec::new();
-    clap_mangen::Man::new(Cli::command())
+    clap_mangen::Man::new(command.clone())
         .render(&mut page)
         .context("cannot write the manual page")?;
     Ok(Report::Text(String::from_utf8(page)?).into())
@@ -224,13 +245,7 @@ impl<'a> Context<'a> {
     /// Files what the sessions did, all of them at once: one that has to be
     /// waited for does not hold up the others.
     fn settle(self, pool: &Pool<'_>, sessions: &[Session], pass: &mut Pass) {
-        let settled: Vec<Result<Vec<Event>>> = std::thread::scope(|scope| {
-            let running: Vec<_> = sessions
-                .iter()
-                .map(|session| scope.spawn(move || pool.settle(session, Word::Pass)))
-                .collect();
-            running.into_iter().map(join).collect()
-        });
+        let settled = parallel::map(sessions, |session| pool.settle(session, Word::Pass));
         for step in settled {
             pass.take(self, step);
         }
@@ -246,11 +261,4 @@ fn read_task(path: &Path) -> Result<Result<Task, Unfit>> {
         .and_then(|file| file.take(MAX_READ).read_to_end(&mut bytes))
         .with_context(|| format!("cannot read {}", path.display()))?;
     Ok(task::text_of(&bytes).map(task::parse))
-}
-
-/// A thread's result; a panic in it goes on here.
-fn join<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
-    thread
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

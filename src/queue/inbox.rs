@@ -17,6 +17,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::{Folder, Name, Project};
 use crate::durable;
+use crate::parallel;
 use crate::process;
 use crate::task::{self, Ending, Priority, Routing, Task, Unfit};
 
@@ -197,20 +198,8 @@ impl Project {
         if share >= names.len() {
             return read(names);
         }
-        thread::scope(|scope| {
-            let readers: Vec<_> = names
-                .chunks(share)
-                .map(|chunk| scope.spawn(|| read(chunk)))
-                .collect();
-            readers
-                .into_iter()
-                .flat_map(|reader| {
-                    reader
-                        .join()
-                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                })
-                .collect()
-        })
+        let shares: Vec<&[OsString]> = names.chunks(share).collect();
+        parallel::map(&shares, |names| read(names)).concat()
     }
 
     /// Reads a waiting task whole: no link followed, no FIFO opened, nothing
@@ -385,7 +374,8 @@ pub(super) fn read_text(path: &Path) -> Result<Option<String>> {
         .filter(|text| !text.contains('\0')))
 }
 
-fn reason_path(path: &Path) -> PathBuf {
+/// `T.md.reason`, beside a task that cannot take its ending line.
+pub(super) fn reason_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".reason");
     PathBuf::from(name)

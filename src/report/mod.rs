@@ -11,12 +11,11 @@ mod table;
 mod tests;
 mod text;
 
+pub use doctor::Check;
 pub use prometheus::metrics;
 
 use crate::config::Environment;
 use crate::log;
-pub use doctor::Check;
-
 use crate::money::Cost;
 use crate::task::{Priority, Provider};
 use jiff::Timestamp;
@@ -72,6 +71,8 @@ pub struct Pass {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventKind {
+    /// A new task is in the inbox.
+    Added,
     /// An agent in a session has the task.
     Dispatched,
     /// secutools has the task.

@@ -13,7 +13,8 @@ mod settle;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
@@ -34,6 +35,9 @@ pub use observe::{Standing, Word};
 
 /// A person who pressed a key this recently is still looking at the session.
 const ATTENDED: SignedDuration = SignedDuration::from_secs(60);
+
+/// How often a lock that another pass holds is tried again.
+const LOCK_POLL: Duration = Duration::from_millis(50);
 
 /// Services whose end does not end what was started in them: without a login
 /// manager they hold their users' sessions.
@@ -106,6 +110,24 @@ impl Session {
     /// Whether another process is at work on it.
     pub fn is_locked(&self) -> Result<bool> {
         lock::is_held(&self.lock_path())
+    }
+
+    /// Waits so long for another pass that is at work on it.
+    fn lock_within(&self, patience: Duration) -> Result<Lock> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(lock) = self.try_lock()? {
+                return Ok(lock);
+            }
+            if Instant::now() > deadline {
+                return Err(Failure::Temporary(format!(
+                    "another pass is at work on {}: try again in a moment",
+                    self.name
+                ))
+                .into());
+            }
+            thread::sleep(LOCK_POLL);
+        }
     }
 
     fn try_lock(&self) -> Result<Option<Lock>> {

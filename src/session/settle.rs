@@ -23,6 +23,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long the shell may take to come back after that.
 const SHELL_BACK: Duration = Duration::from_secs(5);
 
+/// How long another pass may be at work on a session whose task is cancelled.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
+
 impl Pool<'_> {
     /// Looks at what a session with a marker did, and files what has ended. An
     /// empty answer: nothing has, or another process is at work on it.
@@ -55,6 +58,29 @@ impl Pool<'_> {
                 Phase::Launching | Phase::Working => self.finish(session, claim, word),
             },
         }
+    }
+
+    /// Ends the agent of `run`, whatever it is doing, and files its task as
+    /// failed with `reason`.
+    pub fn cancel(&self, session: &Session, run: Uuid, reason: &str) -> Result<Vec<Event>> {
+        let _lock = session.lock_within(CANCEL_PATIENCE)?;
+        let marker = session.dispatched()?.filter(|marker| marker.run == run);
+        let Some(marker) = marker else {
+            bail!("it is not at work in {} any more", session.name);
+        };
+        let Found::AtWork(claim, None) = self.find(&marker)? else {
+            return self.settle_locked(session, Word::Pass);
+        };
+        // What has not started yet must not start any more.
+        durable::remove(&session.files().ticket)?;
+        self.end_agent(session, run)?;
+        let mut ending = self.ending(&claim, Outcome::Failed, Some(reason.to_owned()));
+        ending.cost = self.cost(&claim)?;
+        let placed = claim.finish(&ending, None, None)?;
+        self.clear(session, run)?;
+        Ok(placed.map_or_else(Vec::new, |_| {
+            vec![event_of(&claim, Outcome::Failed, Some(reason.to_owned()))]
+        }))
     }
 
     pub(super) fn find(&self, marker: &Dispatched) -> Result<Found> {

@@ -34,6 +34,7 @@ fn kill(syscall: &str, nth: u32) -> Fault<'_> {
         syscall,
         nth,
         action: "signal=SIGKILL",
+        from_then_on: false,
     }
 }
 

@@ -1,12 +1,15 @@
 //! A small pool that can be ended or starved at any system call, and the question that is asked
 //! after each step: where is the task, and how often did it run?
 
+use std::any::Any;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Output, Stdio};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use serde_json::json;
 
@@ -44,6 +47,8 @@ pub struct Fault<'a> {
     pub nth: u32,
     /// In strace's words: `signal=SIGKILL`, `error=ENOSPC`.
     pub action: &'a str,
+    /// At every later call too.
+    pub from_then_on: bool,
 }
 
 impl World {
@@ -183,8 +188,10 @@ pub fn pass_with(sandbox: &Sandbox, args: &[&str], fault: Fault<'_>) -> Output {
         syscall,
         nth,
         action,
+        from_then_on,
     } = fault;
-    words.push(format!("--inject={syscall}:{action}:when={nth}"));
+    let plus = if from_then_on { "+" } else { "" };
+    words.push(format!("--inject={syscall}:{action}:when={nth}{plus}"));
     words.push(format!("--trace={syscall}"));
     let ccl = sandbox.std_ccl();
     let mut command = std::process::Command::new(&words[0]);
@@ -233,25 +240,62 @@ pub fn was_killed(status: ExitStatus) -> bool {
     status.signal() == Some(9)
 }
 
-/// Works on all `jobs`, some at a time, each worker in a world of its own.
-pub fn in_worlds<J: Send>(jobs: Vec<J>, work: impl Fn(&World, J) + Sync) {
+/// Disturbs a pass at each of its calls in turn: for each job, `disturb(world, job, nth)` with
+/// `nth` = 1, … as `next` counts, until it answers that the pass came to no such call. Several jobs
+/// at a time, each in a world of its own. Returns how many calls were disturbed; all that went
+/// wrong is shown together.
+#[track_caller]
+pub fn disturb_each<J: Copy + Send>(
+    jobs: Vec<J>,
+    next: impl Fn(u32) -> u32 + Sync,
+    disturb: impl Fn(&World, J, u32) -> bool + Sync,
+) -> usize {
     const WORKERS: usize = 5;
     let jobs = Mutex::new(jobs.into_iter());
-    std::thread::scope(|scope| {
-        for _ in 0..WORKERS {
-            scope.spawn(|| {
-                let world = World::new();
-                loop {
-                    let job = jobs.lock().unwrap_or_else(|e| e.into_inner()).next();
-                    match job {
-                        Some(job) => work(&world, job),
-                        None => return,
+    let (disturbed, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let worker = || {
+        let mut world = World::new();
+        loop {
+            let Some(job) = jobs.lock().expect("the jobs").next() else {
+                return;
+            };
+            let mut nth = 1;
+            loop {
+                match catch_unwind(AssertUnwindSafe(|| disturb(&world, job, nth))) {
+                    Ok(true) => {
+                        disturbed.fetch_add(1, Ordering::SeqCst);
+                    }
+                    Ok(false) => break,
+                    Err(panic) => {
+                        wrong
+                            .lock()
+                            .expect("the list")
+                            .push(text_of(panic.as_ref()));
+                        world = World::new();
                     }
                 }
-            });
+                nth = next(nth);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(worker);
         }
     });
+    let wrong = wrong.into_inner().expect("the list");
+    assert!(
+        wrong.is_empty(),
+        "{} wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    disturbed.into_inner()
 }
 
-/// How long a pass may take that a fault held up.
-pub const HELD_UP: Duration = Duration::from_secs(60);
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    match panic.downcast_ref::<String>() {
+        Some(text) => text.clone(),
+        None => format!("{:?}", panic.downcast_ref::<&str>()),
+    }
+}

@@ -21,6 +21,7 @@ pub mod messages_api;
 mod messages_wire;
 pub mod real_claude;
 pub mod sandbox;
+pub mod scenes;
 pub mod tmux_server;
 pub mod user_manager;
 pub mod wait;
