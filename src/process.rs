@@ -24,6 +24,10 @@ pub use writers::{is_open_for_writing, open_for_writing};
 /// The environment variable that holds the run a process works for.
 pub const RUN_VARIABLE: &str = "CCL_RUN";
 
+/// The environment variable that holds the number of the process that was started for a run: the agent itself, or the
+/// script that waits for it. What it starts inherits the variable and has another number.
+pub const LEADER_VARIABLE: &str = "CCL_PID";
+
 /// One line of `/proc/PID/stat`, as far as it is needed (proc_pid_stat(5)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
@@ -130,6 +134,16 @@ pub fn carries_run(group: Pid, run: Uuid) -> bool {
 /// Whether what works for `run` is in the foreground of the terminal of `pane`.
 pub fn runs_in_front(pane: Pid, run: Uuid) -> bool {
     foreground(pane).is_some_and(|group| carries_run(group, run))
+}
+
+/// The process group that was started for `run`, wherever it is: stopped, in the background of its pane, or left
+/// without a terminal. What the agent put into groups of their own, a server that is to stay, does not count.
+pub fn group_of(run: Uuid) -> Option<Pid> {
+    all_processes().find_map(|pid| {
+        let group = stat(pid).filter(Stat::is_alive)?.pgrp?;
+        let leads = environ_has(pid, LEADER_VARIABLE, &group.as_raw_pid().to_string());
+        (leads && process_carries(pid, run)).then_some(group)
+    })
 }
 
 /// The processes of a process group that still run.

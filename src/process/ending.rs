@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use uuid::Uuid;
 
-use super::{carries_run, foreground, members};
+use super::{carries_run, foreground, group_of, members};
 
 /// How long to wait for what SIGKILL ends.
 const AFTER_KILL: Duration = Duration::from_secs(5);
@@ -16,7 +16,7 @@ const AFTER_KILL: Duration = Duration::from_secs(5);
 /// How an agent ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// Nothing in the foreground carries the run: it had ended before, or it is somebody else's. Nothing was done.
+    /// Nothing carries the run: it had ended before. Nothing was done.
     NotThere,
     /// It ended by itself after SIGTERM.
     Terminated,
@@ -57,7 +57,8 @@ impl fmt::Display for EndingError {
 
 impl std::error::Error for EndingError {}
 
-/// Ends what works for `run` in the foreground of the terminal of `pane`: SIGTERM, and SIGKILL after `grace`.
+/// Ends what works for `run`: SIGTERM, and SIGKILL after `grace`. It is looked for in the foreground of the terminal of
+/// `pane` first, then wherever it is: a person may have stopped it there, or its terminal may be gone.
 ///
 /// Only the group that carries the run is signalled, and that is checked again right before each signal. A group's
 /// number is not given to others while a process is left in it.
@@ -65,10 +66,15 @@ impl std::error::Error for EndingError {}
 /// # Errors
 /// Where a signal is refused, or the group survives SIGKILL.
 pub fn terminate(run: Uuid, pane: Pid, grace: Duration) -> Result<Ended, EndingError> {
-    let Some(group) = foreground(pane).filter(|group| carries_run(*group, run)) else {
+    let in_front = foreground(pane).filter(|group| carries_run(*group, run));
+    let Some(group) = in_front.or_else(|| group_of(run)) else {
         return Ok(Ended::NotThere);
     };
     signal(group, Signal::TERM)?;
+    if in_front.is_none() {
+        // What is stopped does not take notice before it goes on.
+        signal(group, Signal::CONT)?;
+    }
     if is_gone_within(group, grace) {
         return Ok(Ended::Terminated);
     }

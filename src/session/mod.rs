@@ -13,8 +13,7 @@ mod settle;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
@@ -35,9 +34,6 @@ pub use observe::{Standing, Word};
 
 /// A person who pressed a key this recently is still looking at the session.
 const ATTENDED: SignedDuration = SignedDuration::from_secs(60);
-
-/// How often a lock that another pass holds is tried again.
-const LOCK_POLL: Duration = Duration::from_millis(50);
 
 /// Services whose end does not end what was started in them: without a login
 /// manager they hold their users' sessions.
@@ -101,6 +97,11 @@ impl Session {
         marker::read(&self.marker_path())
     }
 
+    /// Whether it has a marker, readable or not.
+    fn is_marked(&self) -> bool {
+        self.marker_path().symlink_metadata().is_ok()
+    }
+
     /// Its rest, if it has not ended by `now`.
     pub fn cooldown(&self, now: Timestamp) -> Result<Option<Cooldown>, marker::Unreadable> {
         let cooldown: Option<Cooldown> = marker::read(&self.cooldown_path())?;
@@ -112,28 +113,19 @@ impl Session {
         lock::is_held(&self.lock_path())
     }
 
-    /// Waits so long for another pass that is at work on it.
-    fn lock_within(&self, patience: Duration) -> Result<Lock> {
-        let deadline = Instant::now() + patience;
-        loop {
-            if let Some(lock) = self.try_lock()? {
-                return Ok(lock);
-            }
-            if Instant::now() > deadline {
-                return Err(Failure::Temporary(format!(
-                    "another pass is at work on {}: try again in a moment",
-                    self.name
-                ))
-                .into());
-            }
-            thread::sleep(LOCK_POLL);
-        }
+    fn try_lock(&self) -> Result<Option<Lock>> {
+        self.make_directory()?;
+        lock::try_exclusive(&self.lock_path())
     }
 
-    fn try_lock(&self) -> Result<Option<Lock>> {
+    fn lock_within(&self, limit: Duration) -> Result<Option<Lock>> {
+        self.make_directory()?;
+        lock::within(&self.lock_path(), limit)
+    }
+
+    fn make_directory(&self) -> Result<()> {
         fs::create_dir_all(&self.directory)
-            .with_context(|| format!("cannot make {}", self.directory.display()))?;
-        lock::try_exclusive(&self.lock_path())
+            .with_context(|| format!("cannot make {}", self.directory.display()))
     }
 }
 
@@ -208,7 +200,6 @@ pub struct Pool<'a> {
     config: &'a Config,
     log: &'a Log,
     now: Timestamp,
-    owner: Uuid,
     tmux: Tmux,
     /// `None`: there is no tmux server.
     panes: Option<Vec<Pane>>,
@@ -236,7 +227,6 @@ impl<'a> Pool<'a> {
             config,
             log,
             now,
-            owner: marker::owner(&config.state_dir)?,
             tmux: Tmux::new(config.tmux.clone()),
             panes: None,
             may_start_server: process::in_service()
@@ -244,9 +234,9 @@ impl<'a> Pool<'a> {
         })
     }
 
-    /// The UUID in `STATE/owner`.
-    pub fn owner(&self) -> Uuid {
-        self.owner
+    /// Which pool this is; `None` if it has never claimed anything.
+    pub fn owner(&self) -> Result<Option<Uuid>> {
+        marker::known_owner(&self.config.state_dir)
     }
 
     /// Whether there is a tmux server.
@@ -303,20 +293,19 @@ impl<'a> Pool<'a> {
     }
 
     /// Locks all free sessions. A missing one counts where it may be created;
-    /// it is made when its task is launched.
-    pub fn free(&self) -> Result<Vec<Slot>> {
-        let mut slots = Vec::new();
-        for session in self.sessions() {
-            slots.extend(self.try_slot(session)?);
-        }
-        Ok(slots)
+    /// it is made when its task is launched. One that cannot be judged does not
+    /// keep the others from being used.
+    pub fn free(&self) -> Vec<Result<Slot>> {
+        self.sessions()
+            .filter_map(|session| self.try_slot(session).transpose())
+            .collect()
     }
 
     /// The names of the sessions that [`Pool::free`] would lock, without locking.
     pub fn free_names(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
         for session in self.sessions() {
-            if session.dispatched()?.is_none()
+            if !session.is_marked()
                 && !session.is_locked()?
                 && self.can_be_used(&self.look(&session)?)
             {
@@ -334,9 +323,10 @@ impl<'a> Pool<'a> {
     pub fn why_none_is_free(&self) -> Result<String> {
         let mut reasons = Vec::new();
         for session in self.sessions() {
-            let why = match session.dispatched()? {
-                Some(marker) => format!("works on {}", marker.task),
-                None => match self.look(&session)? {
+            let why = match session.dispatched() {
+                Err(unreadable) => unreadable.to_string(),
+                Ok(Some(marker)) => format!("works on {}", marker.task),
+                Ok(None) => match self.look(&session)? {
                     Look::Free(_) => "another pass is at work on it".to_owned(),
                     Look::Missing => {
                         "does not exist, and pool.autonomous.create is false".to_owned()
@@ -363,7 +353,7 @@ impl<'a> Pool<'a> {
                 .debug(format_args!("{}: another pass is at work", session.name));
             return Ok(None);
         };
-        if session.dispatched()?.is_some() {
+        if session.is_marked() {
             return Ok(None);
         }
         let pane = match self.look(&session)? {
@@ -388,7 +378,8 @@ impl<'a> Pool<'a> {
     /// Fails where a session would have to be created but no tmux server may be
     /// started: one started by a systemd service dies with it.
     pub fn check_server(&self) -> Result<()> {
-        if self.panes.is_some() || self.may_start_server {
+        let creates = self.config.pool.create && self.config.pool.max > 0;
+        if self.panes.is_some() || self.may_start_server || !creates {
             return Ok(());
         }
         Err(Failure::Temporary(
@@ -417,6 +408,12 @@ impl<'a> Pool<'a> {
     fn panes_of(&self, session: &Session) -> impl Iterator<Item = &Pane> {
         self.all_panes()
             .filter(move |pane| pane.session == session.name)
+    }
+
+    /// Whether the pane is still the one that a marker names.
+    fn has_pane(&self, pane: &marker::Pane) -> bool {
+        self.all_panes()
+            .any(|one| (&one.id, one.pid) == (&pane.id, pane.pid))
     }
 
     /// Whether a person is looking: an attached client was active within the

@@ -18,8 +18,16 @@ use crate::queue::{Claim, Found};
 pub enum Word {
     /// Nothing: an ordinary pass.
     Pass,
-    /// Somebody who watches it says that it is idle.
-    Idle,
+    /// Somebody who watches it says that it is idle: while it worked for this
+    /// run, where that is known.
+    Idle(Option<Uuid>),
+}
+
+impl Word {
+    /// What the word is worth for `run`: nothing, if it was about another.
+    fn is_idle(self, run: Uuid) -> bool {
+        matches!(self, Self::Idle(of) if of.is_none_or(|of| of == run))
+    }
 }
 
 /// How the task of a session stands, for `status`.
@@ -63,6 +71,15 @@ impl Pool<'_> {
         Ok(marker.is_some_and(|marker| process::runs_in_front(marker.pane.pid, run)))
     }
 
+    /// Whether the agent lives in its pane, but not in front: a person pressed
+    /// Ctrl-Z. One whose pane is gone is nobody's any more.
+    fn is_put_aside(&self, session: &Session, run: Uuid) -> Result<bool> {
+        let Some(marker) = session.dispatched()? else {
+            return Ok(false);
+        };
+        Ok(self.has_pane(&marker.pane) && process::group_of(run).is_some())
+    }
+
     /// What the session's agent is doing, by all the evidence there is.
     pub(super) fn doing(&self, session: &Session, claim: &Claim, word: Word) -> Result<Doing> {
         let marker = claim.marker();
@@ -72,6 +89,12 @@ impl Pool<'_> {
                 Exit::Code(0) => Doing::Finished(Report::default()),
                 exit => Doing::Failed(Failure::of_task(self.exit_reason(exit, claim))),
             });
+        }
+        if !in_front && self.is_put_aside(session, marker.run)? {
+            return Ok(Doing::NeedsPerson(
+                "the agent is stopped, or in the background of its session: attach to it and type `fg`"
+                    .to_owned(),
+            ));
         }
         match marker.agent.session {
             None if in_front => Ok(Doing::Working),
@@ -112,7 +135,7 @@ impl Pool<'_> {
             summary: seen.as_ref(),
             screen: screen.as_ref(),
             capture: &capture,
-            told_idle: word == Word::Idle,
+            told_idle: word.is_idle(marker.run),
             background: claude::has_background(&session.files().stop),
             now: self.now,
         }))
