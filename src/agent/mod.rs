@@ -55,6 +55,8 @@ pub struct ClaudeOptions<'a> {
     pub session: Uuid,
     /// Whether that session exists and is resumed.
     pub resume: bool,
+    /// `CLAUDE_CONFIG_DIR`, where `ccl` was given one.
+    pub config_dir: Option<&'a Path>,
     /// The events whose hooks run `NAME.hook`.
     pub hooks: &'a [&'a str],
 }
@@ -103,7 +105,11 @@ impl Launch<'_> {
         let run = self.run;
         let start = match self.kind {
             // What an earlier agent left on the screen must not be taken for this one's words.
-            AgentKind::Claude => format!("printf '\\033[H\\033[2J'\nexec {}", self.words()?),
+            AgentKind::Claude => format!(
+                "{}\nprintf '\\033[H\\033[2J'\nexec {}",
+                self.config_dir()?,
+                self.words()?
+            ),
             AgentKind::Command => format!("{}\nfinish $?", self.words()?),
         };
         // Whoever has removed the ticket carries the run in its environment, so
@@ -121,6 +127,18 @@ impl Launch<'_> {
             no_program = command::Exit::NO_PROGRAM,
             program = quote(first)?,
         ))
+    }
+
+    /// Claude Code has its files where `ccl` looks for them, or does not start.
+    fn config_dir(&self) -> Result<String> {
+        let given = self.claude.as_ref().and_then(|claude| claude.config_dir);
+        Ok(match given {
+            Some(dir) => format!("export CLAUDE_CONFIG_DIR={}", quote_path(dir)?),
+            None => format!(
+                "[ -z \"${{CLAUDE_CONFIG_DIR-}}\" ] || finish {}",
+                command::Exit::OTHER_CONFIG_DIR
+            ),
+        })
     }
 
     /// The agent's command line, quoted for the shell.

@@ -271,6 +271,7 @@ impl Pool<'_> {
                     model: claim.agent.model.as_deref().unwrap_or_default(),
                     session: conversation.id,
                     resume: conversation.resume,
+                    config_dir: self.config.claude_config_dir(),
                     hooks,
                 }),
         };
@@ -288,7 +289,12 @@ impl Pool<'_> {
             .file
             .as_deref()
             .unwrap_or(Path::new("/dev/null"));
-        let mut assign = vec![
+        let mut assign = Vec::new();
+        if let Some(dir) = self.config.claude_config_dir() {
+            let dir = agent::quote_path(dir)?;
+            assign.extend(["env".to_owned(), format!("CLAUDE_CONFIG_DIR={dir}")]);
+        }
+        assign.extend([
             agent::quote_path(&program)?,
             "--config".to_owned(),
             agent::quote_path(config)?,
@@ -296,7 +302,7 @@ impl Pool<'_> {
             agent::quote_path(&self.config.state_dir)?,
             "assign".to_owned(),
             format!("--run={}", attempt.claim.marker().run),
-        ];
+        ]);
         if self.config.file.is_none() {
             assign.push("--project".to_owned());
             assign.push(agent::quote_path(attempt.claim.project().path())?);

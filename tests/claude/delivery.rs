@@ -28,7 +28,10 @@ fn an_argument_arrives_as_it_was_written() {
         texts.iter().any(|text| text.contains(&expected)),
         "{texts:#?}"
     );
-    assert_eq!(turn.body["model"].as_str().map(|m| m.contains("sonnet")), Some(true));
+    assert_eq!(
+        turn.body["model"].as_str().map(|m| m.contains("sonnet")),
+        Some(true)
+    );
     let filed = world.wait_for_place("done/fix.md");
     assert!(filed.text.contains(ODD), "{}", filed.text);
 }
@@ -102,12 +105,18 @@ fn a_paste_arrives_as_it_was_written() {
 fn a_short_paste_and_a_long_one_arrive_whole_and_once() {
     let world = paste();
     world.project.drop_task("a.md", "short");
-    let long: String = (0..6000).map(|n| format!("line {n} of a long task\n")).collect();
+    let long: String = (0..6000)
+        .map(|n| format!("line {n} of a long task\n"))
+        .collect();
     world.project.drop_task("b.md", &long);
     assert_eq!(kinds(&world.scan()), ["dispatched"]);
     world.wait_for_place("done/b.md");
     let turns = world.api.turns();
     assert_eq!(turns.len(), 2);
     assert!(turns[0].prompt().contains("[a.md] short\n\nIMPORTANT"));
-    assert!(turns[1].prompt().contains(long.trim_end()), "{}", turns[1].prompt());
+    assert!(
+        turns[1].prompt().contains(long.trim_end()),
+        "{}",
+        turns[1].prompt()
+    );
 }

@@ -25,12 +25,21 @@ fn fails_with(world: &World, reply: Reply) -> Filed {
 fn rest(world: &World, filed: &Filed) -> i64 {
     let time = |value: &Value| value.as_str().unwrap().parse::<Timestamp>().unwrap();
     let until = time(&world.cooldown()["until"]);
-    until.duration_since(time(&filed.ending["ended_at"])).as_secs()
+    until
+        .duration_since(time(&filed.ending["ended_at"]))
+        .as_secs()
 }
 
-/// The rest is over.
+/// The rest is over, and the task is dispatched again: by this pass, or by the hook that put it back
+/// and is still under way.
+#[track_caller]
 fn wake(world: &World) {
     fs::remove_file(world.sandbox.session_file(SESSION, "cooldown")).unwrap();
+    let before = world.api.turns().len();
+    world.tmux.wait_until("the task is dispatched again", || {
+        world.scan();
+        world.api.turns().len() > before
+    });
 }
 
 #[test]
@@ -39,16 +48,19 @@ fn a_rate_limit_costs_a_rest_and_no_attempt_and_the_conversation_goes_on() {
     let now = Timestamp::now().as_second();
     let filed = fails_with(&world, Reply::rate_limited(now + 3600));
     assert_eq!(filed.ending["attempt"], 0);
-    assert!(filed.reason().contains("limit is reached"), "{}", filed.reason());
+    assert!(
+        filed.reason().contains("limit is reached"),
+        "{}",
+        filed.reason()
+    );
     let conversation = filed.ending["agent_session"].clone();
     // With an API key Claude Code names no time.
     assert_eq!(rest(&world, &filed), 300);
     assert_eq!(world.cooldown()["needs_person"], false);
     assert_eq!(world.scan(), [] as [Value; 0]);
 
-    wake(&world);
     world.api.otherwise(Reply::text("Fixed"));
-    assert_eq!(kinds(&world.scan()), ["dispatched"]);
+    wake(&world);
     let filed = world.wait_for_place("done/fix.md");
     assert_eq!(filed.ending["attempt"], 1);
     assert_eq!(filed.ending["agent_session"], conversation);
@@ -79,7 +91,11 @@ fn a_subscription_rests_until_the_time_that_claude_names() {
     assert_eq!(kinds(&events), ["released", "cooldown"], "{events:?}");
     let filed = world.wait_for_place("inbox/fix.md");
     assert_eq!(filed.ending["attempt"], 0);
-    assert!(filed.reason().contains("5-hour limit · resets"), "{}", filed.reason());
+    assert!(
+        filed.reason().contains("5-hour limit · resets"),
+        "{}",
+        filed.reason()
+    );
     let until: Timestamp = world.cooldown()["until"].as_str().unwrap().parse().unwrap();
     assert_eq!(until.as_second(), reset, "{}", filed.reason());
     world.assert_usable_shell();
@@ -90,7 +106,11 @@ fn a_key_that_is_not_valid_needs_a_person() {
     let world = World::new();
     let filed = fails_with(&world, Reply::unauthorized());
     assert_eq!(filed.ending["attempt"], 0);
-    assert!(filed.reason().contains("no valid login"), "{}", filed.reason());
+    assert!(
+        filed.reason().contains("no valid login"),
+        "{}",
+        filed.reason()
+    );
     assert_eq!(world.cooldown()["needs_person"], true);
     assert_eq!(rest(&world, &filed), 300);
 }
@@ -100,7 +120,11 @@ fn an_account_without_money_needs_a_person() {
     let world = World::new();
     let filed = fails_with(&world, Reply::no_credit());
     assert_eq!(filed.ending["attempt"], 0);
-    assert!(filed.reason().contains("cannot be billed"), "{}", filed.reason());
+    assert!(
+        filed.reason().contains("cannot be billed"),
+        "{}",
+        filed.reason()
+    );
     assert_eq!(world.cooldown()["needs_person"], true);
 }
 
@@ -117,7 +141,6 @@ fn a_server_error_counts_and_the_last_attempt_is_filed_in_failed() {
     assert_eq!(world.cooldown()["needs_person"], false);
 
     wake(&world);
-    assert_eq!(kinds(&world.scan()), ["dispatched"]);
     let filed = world.wait_for_place("failed/fix.md");
     assert_eq!(filed.ending["outcome"], "failed");
     assert_eq!(filed.ending["attempt"], 2);
@@ -129,13 +152,19 @@ fn a_server_error_counts_and_the_last_attempt_is_filed_in_failed() {
 fn the_cost_of_a_resumed_conversation_is_that_of_this_run() {
     let world = World::new();
     // 100 tokens read and 10 written each time; what failed cost nothing.
-    world.api.script([Reply::bash("true"), Reply::bash("true"), Reply::server_error()]);
+    world.api.script([
+        Reply::bash("true"),
+        Reply::bash("true"),
+        Reply::server_error(),
+    ]);
     world.dispatch("Fix it");
     let first = world.wait_for_place("inbox/fix.md");
     wake(&world);
-    assert_eq!(kinds(&world.scan()), ["dispatched"]);
     let second = world.wait_for_place("done/fix.md");
-    assert_eq!(first.ending["agent_session"], second.ending["agent_session"]);
+    assert_eq!(
+        first.ending["agent_session"],
+        second.ending["agent_session"]
+    );
     let amount = |filed: &Filed| -> f64 {
         let amount = &filed.ending["cost"]["amount"];
         amount.as_str().unwrap().parse().unwrap()

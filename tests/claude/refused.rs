@@ -25,7 +25,12 @@ fn assert_refused(world: &World, sentence: &str) {
     assert_eq!(filed.ending["outcome"], "released");
     assert_eq!(filed.ending["attempt"], 1);
     assert!(filed.reason().contains(sentence), "{}", filed.reason());
-    assert!(world.cooldown()["reason"].as_str().unwrap().contains(sentence));
+    assert!(
+        world.cooldown()["reason"]
+            .as_str()
+            .unwrap()
+            .contains(sentence)
+    );
     assert!(!world.sandbox.session_file(SESSION, "dispatched").exists());
     assert_eq!(world.api.turns().len(), 0);
     world.assert_usable_shell();
@@ -59,7 +64,10 @@ fn a_trust_dialog_is_not_answered() {
     let mut state: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     state.as_object_mut().unwrap().remove("projects");
     fs::write(&file, state.to_string()).unwrap();
-    assert_refused(&world, "whether it may trust the project: run `claude` once there");
+    assert_refused(
+        &world,
+        "whether it may trust the project: run `claude` once there",
+    );
 }
 
 #[test]
@@ -108,7 +116,11 @@ fn without_a_login_the_task_waits_for_a_person() {
     let filed = world.wait_for_place("inbox/fix.md");
     assert_eq!(filed.ending["outcome"], "released");
     assert_eq!(filed.ending["attempt"], 0, "{}", filed.reason());
-    assert!(filed.reason().contains("no valid login"), "{}", filed.reason());
+    assert!(
+        filed.reason().contains("no valid login"),
+        "{}",
+        filed.reason()
+    );
     assert_eq!(world.cooldown()["needs_person"], true);
     assert_eq!(world.api.turns().len(), 0);
 }
@@ -169,7 +181,10 @@ fn a_conversation_that_claude_does_not_know_is_begun_anew() {
     let out = world.sandbox.ccl(["scan"]).output().unwrap();
     let stderr = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success(), "{stderr}");
-    assert!(stderr.contains("does not know the conversation to resume"), "{stderr}");
+    assert!(
+        stderr.contains("does not know the conversation to resume"),
+        "{stderr}"
+    );
     assert!(!file.exists());
     world.api.wait_for_turn("Line three");
     let filed = world.wait_for_place("done/fix.md");

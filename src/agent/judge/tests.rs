@@ -84,7 +84,13 @@ fn an_agent_that_is_idle_is_judged_by_its_transcript() {
             in_front: false,
             ..LIVES
         };
-        assert_judged(&Signs { summary: Some(&summary), ..ended }, gone);
+        assert_judged(
+            &Signs {
+                summary: Some(&summary),
+                ..ended
+            },
+            gone,
+        );
     }
     let gone = Signs {
         in_front: false,
@@ -126,7 +132,13 @@ fn unknown_is_never_idle() {
         assert_judged(&unknown, "working");
         let nothing_known = Screen::Unknown;
         let screen = Some(&nothing_known);
-        assert_judged(&Signs { screen, ..unknown.clone() }, "working");
+        assert_judged(
+            &Signs {
+                screen,
+                ..unknown.clone()
+            },
+            "working",
+        );
         for status in ["busy", "shell", "starting", "a word of tomorrow"] {
             let signs = Signs {
                 status: Some(status),
@@ -240,7 +252,10 @@ fn a_dialog_waits_for_a_person_but_for_the_limit() {
 #[test]
 fn an_agent_that_waits_for_its_limit_has_failed() {
     let screen = Screen::Dialog(Dialog::Menu);
-    let summary = summary(error("rate_limit", "You've hit your 5-hour limit · resets 5am (UTC)"));
+    let summary = summary(error(
+        "rate_limit",
+        "You've hit your 5-hour limit · resets 5am (UTC)",
+    ));
     let signs = Signs {
         status: Some("idle"),
         screen: Some(&screen),

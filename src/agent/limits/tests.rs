@@ -16,14 +16,23 @@ fn assert_reset(text: &str, expected: &str) {
 fn reset_times_in_the_words_of_every_version() {
     let cases = [
         // 1.x
-        ("Claude AI usage limit reached|1791302400", "2026-10-06T16:00:00Z"),
+        (
+            "Claude AI usage limit reached|1791302400",
+            "2026-10-06T16:00:00Z",
+        ),
         (
             "Claude usage limit reached. Your limit will reset at 3pm (America/New_York).",
             "2026-10-06T19:00:00Z",
         ),
         // 2.0
-        ("5-hour limit reached ∙ resets 3pm (UTC)", "2026-10-06T15:00:00Z"),
-        ("Session limit reached ∙ resets 9:30pm (UTC)", "2026-10-06T21:30:00Z"),
+        (
+            "5-hour limit reached ∙ resets 3pm (UTC)",
+            "2026-10-06T15:00:00Z",
+        ),
+        (
+            "Session limit reached ∙ resets 9:30pm (UTC)",
+            "2026-10-06T21:30:00Z",
+        ),
         (
             "Weekly limit reached ∙ resets Oct 9, 5pm (UTC)",
             "2026-10-09T17:00:00Z",
@@ -58,9 +67,18 @@ fn reset_times_in_the_words_of_every_version() {
             "2026-10-08T04:00:00Z",
         ),
         // Screens
-        ("⚠ Usage limit reached · limit resets 5pm (UTC)", "2026-10-06T17:00:00Z"),
-        ("Resets Oct 18 at 4am (Europe/Vienna)", "2026-10-18T02:00:00Z"),
-        ("Session limit reached ∙ resets 5:00 PM (UTC)", "2026-10-06T17:00:00Z"),
+        (
+            "⚠ Usage limit reached · limit resets 5pm (UTC)",
+            "2026-10-06T17:00:00Z",
+        ),
+        (
+            "Resets Oct 18 at 4am (Europe/Vienna)",
+            "2026-10-18T02:00:00Z",
+        ),
+        (
+            "Session limit reached ∙ resets 5:00 PM (UTC)",
+            "2026-10-06T17:00:00Z",
+        ),
     ];
     for (text, expected) in cases {
         assert_reset(text, expected);
@@ -117,13 +135,43 @@ fn what_is_the_accounts_is_not_the_tasks() {
     let cases = [
         (Some("rate_limit"), "x", true, false),
         (Some("unknown"), "API Error: 429 {}", true, false),
-        (None, "Claude AI usage limit reached|1791302400", true, false),
-        (None, "You've hit your session limit · resets 3pm", true, false),
+        (
+            None,
+            "Claude AI usage limit reached|1791302400",
+            true,
+            false,
+        ),
+        (
+            None,
+            "You've hit your session limit · resets 3pm",
+            true,
+            false,
+        ),
         (None, "5-hour limit reached ∙ resets 3pm", true, false),
-        (None, "Weekly limit reached ∙ resets Oct 9, 5pm", true, false),
-        (None, "Opus limit resets Oct 9, 5pm ∙ contact an admin", true, false),
-        (Some("rate_limit"), "You've hit your monthly spend limit · raise it", true, true),
-        (Some("rate_limit"), "You're out of usage credits", true, true),
+        (
+            None,
+            "Weekly limit reached ∙ resets Oct 9, 5pm",
+            true,
+            false,
+        ),
+        (
+            None,
+            "Opus limit resets Oct 9, 5pm ∙ contact an admin",
+            true,
+            false,
+        ),
+        (
+            Some("rate_limit"),
+            "You've hit your monthly spend limit · raise it",
+            true,
+            true,
+        ),
+        (
+            Some("rate_limit"),
+            "You're out of usage credits",
+            true,
+            true,
+        ),
         (
             Some("rate_limit"),
             "You're out of usage credits · resets 3pm (UTC)",
@@ -136,7 +184,12 @@ fn what_is_the_accounts_is_not_the_tasks() {
         (Some("billing_error"), "x", true, true),
         (Some("server_error"), "API Error: 500", false, false),
         (Some("invalid_request"), "Prompt is too long", false, false),
-        (None, "Context limit reached · /compact or /clear to continue", false, false),
+        (
+            None,
+            "Context limit reached · /compact or /clear to continue",
+            false,
+            false,
+        ),
         (Some("model_not_found"), "x", false, false),
         (None, "API Error: 529 Overloaded", false, false),
     ];
