@@ -191,14 +191,15 @@ impl Launch<'_> {
 /// The script that Claude Code's hooks run, with the event's name as its
 /// argument: it keeps what `Stop` is told in `stop`, and has tmux call `assign`,
 /// whose standard input is not the hook's. Any output would put the pane into a
-/// mode, so there is none.
+/// mode, and so would an exit code, which tmux tells there: so there is neither.
 pub fn hook_script(tmux: &[String], assign: &[String], stop: &Path) -> Result<String> {
     let mut run_shell = Vec::new();
     for word in tmux {
         run_shell.push(quote(word)?);
     }
     // tmux expands `#` in what it runs.
-    let command = format!("{} >/dev/null 2>&1 </dev/null", assign.join(" ")).replace('#', "##");
+    let command =
+        format!("{} >/dev/null 2>&1 </dev/null || true", assign.join(" ")).replace('#', "##");
     Ok(format!(
         "exec >/dev/null 2>&1\n\
          if [ \"$1\" = Stop ]; then cat > {stop}.new && mv {stop}.new {stop}; fi\n\

@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use serde_json::json;
-
 use super::support::Reply;
 use super::world::{Setup, TASK, World, kinds};
 
@@ -18,7 +16,7 @@ fn secrets_and_marks_of_another_agent_do_not_reach_it() {
     let world = World::with(Setup {
         env: odd
             .iter()
-            .map(|name| (*name, "from outside".to_owned()))
+            .map(|name| (*name, "from-outside".to_owned()))
             .collect(),
         ..Setup::default()
     });
@@ -30,7 +28,7 @@ fn secrets_and_marks_of_another_agent_do_not_reach_it() {
     let run = world.claim()["run"].as_str().unwrap().to_owned();
     world.wait_for_place("done/fix.md");
     let env = fs::read_to_string(seen).unwrap();
-    assert!(!env.contains("from outside"), "{env}");
+    assert!(!env.contains("from-outside"), "{env}");
     assert!(env.contains(&format!("CCL_RUN={run}\n")), "{env}");
     let names: BTreeSet<_> = env
         .lines()
@@ -59,7 +57,6 @@ fn it_has_its_files_where_ccl_looks_for_them() {
 fn it_does_not_start_where_ccl_would_not_find_its_files() {
     let world = World::with(Setup {
         env: vec![("CLAUDE_CONFIG_DIR", "/tmp/elsewhere".to_owned())],
-        agent: json!({}),
         ..Setup::default()
     });
     world.project.drop_task(TASK, "Fix it");
