@@ -125,6 +125,11 @@ impl<'a> Chooser<'a> {
         if self.is_left_to_scan(&task) {
             return Ok(Ready::NotForSessions);
         }
+        if project.path().to_str().is_none() {
+            // Neither a marker nor a shell script can name it.
+            let why = "the path of its project is not UTF-8: rename the directory";
+            return Ok(Ready::Event(held_event(project, name, &why)));
+        }
         if self
             .trust
             .as_ref()
@@ -253,8 +258,8 @@ pub(super) fn launch(
     }
     let launched: Vec<Result<Vec<Event>>> = thread::scope(|scope| {
         let running: Vec<_> = pairs
-            .iter()
-            .map(|(slot, work)| scope.spawn(|| pool.dispatch(slot, work)))
+            .into_iter()
+            .map(|(slot, work)| scope.spawn(move || pool.dispatch(slot, &work)))
             .collect();
         running.into_iter().map(join).collect()
     });

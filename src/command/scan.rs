@@ -48,7 +48,15 @@ fn run_locally(
         dispatch::rehearse(context, names, waiting, pass);
         return Ok(());
     }
-    let slots = pool.free()?;
+    // Once, and not for each session that would have to be created.
+    pool.check_server()?;
+    let mut slots = Vec::new();
+    for slot in pool.free() {
+        match slot {
+            Ok(slot) => slots.push(slot),
+            Err(error) => pass.take(context, Err(error)),
+        }
+    }
     pass.free_sessions = Some(slots.len());
     if slots.is_empty() {
         let why = pool.why_none_is_free()?;

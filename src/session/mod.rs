@@ -354,7 +354,8 @@ impl<'a> Pool<'a> {
     /// Fails where a session would have to be created but no tmux server may be
     /// started: one started by a systemd service dies with it.
     pub fn check_server(&self) -> Result<()> {
-        if self.panes.is_some() || self.may_start_server {
+        let creates = self.config.pool.create && self.config.pool.max > 0;
+        if self.panes.is_some() || self.may_start_server || !creates {
             return Ok(());
         }
         Err(Failure::Temporary(

@@ -307,7 +307,8 @@ impl Pool<'_> {
         };
         durable::remove(&session.files().ticket)?;
         let ended = process::terminate(run, pane.pid, GRACE)?;
-        if ended == Ended::NotThere {
+        // It may have outlived its pane.
+        if ended == Ended::NotThere || process::foreground(pane.pid).is_none() {
             return Ok(());
         }
         let shell = process::wait_until_ready(pane.pid, SHELL_BACK);
