@@ -24,7 +24,14 @@ const POLL: Duration = Duration::from_millis(2);
 /// A lock, held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Lock {
+    /// Gives the lock up before it is dropped.
+    pub fn release(&self) -> Result<()> {
+        fs2::FileExt::unlock(&self.file).context("cannot unlock a file")
+    }
 }
 
 /// Takes the lock if nobody holds it. `None`: somebody does, for longer than a
@@ -43,7 +50,7 @@ pub fn within(path: &Path, limit: Duration) -> Result<Option<Lock>> {
         }
         thread::sleep(POLL);
     }
-    Ok(Some(Lock { _file: file }))
+    Ok(Some(Lock { file }))
 }
 
 /// Takes a lock that others hold only for a moment; fails as [`Failure::Temporary`]
@@ -117,9 +124,38 @@ mod tests {
         let held = try_exclusive(&path).unwrap().unwrap();
         assert!(is_held(&path).unwrap());
         assert!(try_exclusive(&path).unwrap().is_none());
-        drop(held);
+        held.release().unwrap();
         assert!(!is_held(&path).unwrap());
+        drop(held);
         exclusive(&path).unwrap();
+    }
+
+    #[test]
+    fn who_only_looks_keeps_nobody_from_locking() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        try_exclusive(&path).unwrap().unwrap();
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| (0..200).for_each(|_| drop(is_held(&path).unwrap())));
+            }
+            for _ in 0..200 {
+                assert!(try_exclusive(&path).unwrap().is_some());
+            }
+        });
+    }
+
+    #[test]
+    fn a_lock_is_waited_for_within_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = try_exclusive(&path).unwrap().unwrap();
+        assert!(within(&path, Duration::ZERO).unwrap().is_none());
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| within(&path, PATIENCE).unwrap().is_some());
+            drop(held);
+            assert!(waiting.join().unwrap());
+        });
     }
 
     #[test]

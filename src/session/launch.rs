@@ -59,12 +59,18 @@ pub(super) struct Attempt<'p> {
 impl Pool<'_> {
     /// Gives the slot's session the task, and waits until the agent has it.
     ///
-    /// The slot is given back as soon as that is known: whoever is told that the
-    /// agent is idle waits for it.
-    pub fn dispatch(&self, slot: Slot, work: &Work) -> Result<Vec<Event>> {
+    /// The slot is given up as soon as that is known, and not when all launches
+    /// of the pass are over: a hook of the agent may wait for it.
+    pub fn dispatch(&self, slot: &Slot, work: &Work) -> Result<Vec<Event>> {
+        let dispatched = self.give(slot, work);
+        slot.lock.release()?;
+        dispatched
+    }
+
+    fn give(&self, slot: &Slot, work: &Work) -> Result<Vec<Event>> {
         let session = &slot.session;
         let owner = marker::owner(&self.config.state_dir)?;
-        let pane = self.ready_pane(&slot)?;
+        let pane = self.ready_pane(slot)?;
         let run = Uuid::new_v4();
         let dispatched = Dispatched {
             stamp: self.stamp(),

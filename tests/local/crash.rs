@@ -99,20 +99,25 @@ impl Left {
         );
         fs::write(&script, text).unwrap();
         let target = format!("={}:", self.session);
-        world.tmux.type_line(&target, &format!("sh {}", script.display()));
+        world
+            .tmux
+            .type_line(&target, &format!("sh {}", script.display()));
         let pid = world.tmux.wait_for("the agent starts", || {
             fs::read_to_string(&pid).ok()?.trim().parse().ok()
         });
         let run = format!("CCL_RUN={}", self.run);
         world.tmux.wait_until("it carries the run", || {
             let environ = fs::read(format!("/proc/{pid}/environ")).unwrap();
-            environ.split(|byte| *byte == 0).any(|entry| entry == run.as_bytes())
+            environ
+                .split(|byte| *byte == 0)
+                .any(|entry| entry == run.as_bytes())
         });
         pid
     }
 
     fn end_with(&self, outcome: &str, attempt: u32) {
-        let line = json!({"run": self.run, "outcome": outcome, "attempt": attempt, "reason": "noted"});
+        let line =
+            json!({"run": self.run, "outcome": outcome, "attempt": attempt, "reason": "noted"});
         let text = format!("{TEXT}\n<!-- ccl {line} -->\n");
         fs::write(self.inbox("a.md.dispatched"), text).unwrap();
     }
@@ -172,7 +177,11 @@ fn every_row_of_the_table_is_set_right_by_one_pass() {
 
     // Killed between filing the task and removing the session's marker.
     let filed = stage(12, Phase::Working);
-    fs::rename(filed.inbox("a.md.dispatched"), filed.project.queue("done").join("a.md")).unwrap();
+    fs::rename(
+        filed.inbox("a.md.dispatched"),
+        filed.project.queue("done").join("a.md"),
+    )
+    .unwrap();
     fs::remove_file(filed.inbox(".a.md.claim")).unwrap();
 
     // Killed between filing the task and removing its claim.
@@ -206,27 +215,58 @@ fn every_row_of_the_table_is_set_right_by_one_pass() {
         "{pass:#?}"
     );
     for left in [
-        &no_claim, &another_run, &claimed, &not_started, &ended, &vanished, &noted[0], &noted[1],
-        &noted[2], &no_task, &waits, &filed, &half_filed, &stranger, &shrunk,
+        &no_claim,
+        &another_run,
+        &claimed,
+        &not_started,
+        &ended,
+        &vanished,
+        &noted[0],
+        &noted[1],
+        &noted[2],
+        &no_task,
+        &waits,
+        &filed,
+        &half_filed,
+        &stranger,
+        &shrunk,
     ] {
         assert!(!left.has_marker(&world), "{}", left.session);
         world.assert_nothing_is_left(&left.session);
     }
     assert!(!lives(orphan));
     assert_eq!(no_claim.project.inbox(), ["a.md.dispatched"]);
-    assert_eq!(another_run.project.inbox(), [".a.md.claim", "a.md.dispatched"]);
+    assert_eq!(
+        another_run.project.inbox(),
+        [".a.md.claim", "a.md.dispatched"]
+    );
     assert_eq!(stranger.project.inbox(), [".a.md.claim", "a.md.dispatched"]);
     assert_eq!(claimed.project.read("inbox/a.md"), with_attempt);
     assert_eq!(not_started.project.read("inbox/a.md"), TEXT);
     assert!(lives(agent) && started.has_marker(&world));
-    assert_eq!(started.project.marker("inbox/.a.md.claim")["phase"], "working");
+    assert_eq!(
+        started.project.marker("inbox/.a.md.claim")["phase"],
+        "working"
+    );
     assert_eq!(ended.project.task_places("a.md"), ["done/a.md"]);
     let interrupted = ending(&vanished.project, "inbox/a.md");
-    assert_eq!((&interrupted["outcome"], &interrupted["attempt"]), (&json!("released"), &json!(1)));
+    assert_eq!(
+        (&interrupted["outcome"], &interrupted["attempt"]),
+        (&json!("released"), &json!(1))
+    );
     for (left, place) in noted.iter().zip(["done", "failed", "inbox"]) {
         assert_eq!(left.project.task_places("a.md"), [format!("{place}/a.md")]);
-        assert_eq!(ending(&left.project, &format!("{place}/a.md"))["reason"], "noted");
-        assert_eq!(left.project.read(&format!("{place}/a.md")).matches("<!-- ccl").count(), 1);
+        assert_eq!(
+            ending(&left.project, &format!("{place}/a.md"))["reason"],
+            "noted"
+        );
+        assert_eq!(
+            left.project
+                .read(&format!("{place}/a.md"))
+                .matches("<!-- ccl")
+                .count(),
+            1
+        );
     }
     assert_eq!(no_task.project.inbox(), [""; 0]);
     assert_eq!(waits.project.inbox(), ["a.md"]);
@@ -255,11 +295,16 @@ fn scan_and_assign_set_right_what_was_left_and_use_the_session_at_once() {
     assert_eq!(left.project.task_places("a.md"), ["done/a.md"]);
 
     let again = world.project("again");
-    fs::write(again.queue("inbox").join(".b.md.claim"), fs::read_to_string(&{
-        // A claim beside a waiting task is void, whoever's it is.
-        left.write_claim();
-        left.inbox(".a.md.claim")
-    }).unwrap()).unwrap();
+    fs::write(
+        again.queue("inbox").join(".b.md.claim"),
+        fs::read_to_string(&{
+            // A claim beside a waiting task is void, whoever's it is.
+            left.write_claim();
+            left.inbox(".a.md.claim")
+        })
+        .unwrap(),
+    )
+    .unwrap();
     again.drop_task("b.md", "x");
     assert_eq!(world.scan(), ["dispatched b.md ccl-auto-0"]);
 }
@@ -273,7 +318,10 @@ fn what_cannot_be_understood_is_left_alone_and_told() {
 
     let away = Left::stage(&world, 1, Phase::Working);
     away.file(&world, "exit", "0\n");
-    let (home, moved) = (away.project.root().to_owned(), world.sandbox.path().join("moved"));
+    let (home, moved) = (
+        away.project.root().to_owned(),
+        world.sandbox.path().join("moved"),
+    );
     fs::rename(&home, &moved).unwrap();
 
     let elsewhere = Left::stage(&world, 2, Phase::Working);
@@ -291,14 +339,21 @@ fn what_cannot_be_understood_is_left_alone_and_told() {
             "of-ccl-auto-1 is not there, and with it the task a.md: put it back",
             "at work on the machine another-machine",
         ] {
-            assert!(pass.stderr.contains(sentence), "{sentence}: {}", pass.stderr);
+            assert!(
+                pass.stderr.contains(sentence),
+                "{sentence}: {}",
+                pass.stderr
+            );
         }
     }
     assert!(lives(agent));
     for left in [&unreadable, &away, &elsewhere] {
         assert!(left.has_marker(&world));
     }
-    assert_eq!(elsewhere.project.inbox(), [".a.md.claim", "a.md.dispatched"]);
+    assert_eq!(
+        elsewhere.project.inbox(),
+        [".a.md.claim", "a.md.dispatched"]
+    );
 
     fs::rename(&moved, &home).unwrap();
     let pass = world.ccl(&["reap"]);

@@ -34,7 +34,9 @@ fn one_scan_and_no_timer_work_through_a_whole_inbox() {
     };
     world.script(&[late]);
     assert_eq!(world.scan(), ["dispatched t0.md ccl-auto-0"]);
-    world.tmux.wait_until("all of them are done", || project.done() == names);
+    world
+        .tmux
+        .wait_until("all of them are done", || project.done() == names);
     wait_until("the session is given back", PATIENCE, || {
         !world.session_file("ccl-auto-0", "dispatched").exists()
     });
@@ -63,9 +65,17 @@ fn a_quick_task_beside_a_slow_launch_goes_on_at_once() {
     project.drop_task("slow.md", "---\npriority: critical\n---\nDo it.\n");
     // While the pass still waits for the slow one, the hooks of the other one's agents work.
     let mut scan = world.sandbox.std_ccl();
-    scan.arg("--config").arg(world.sandbox.config_file()).arg("scan");
-    let mut scan = scan.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    world.tmux.wait_until("the quick ones are done", || project.done().len() == 3);
+    scan.arg("--config")
+        .arg(world.sandbox.config_file())
+        .arg("scan");
+    let mut scan = scan
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    world
+        .tmux
+        .wait_until("the quick ones are done", || project.done().len() == 3);
     assert_eq!(scan.try_wait().unwrap(), None, "the pass is still at work");
     assert!(scan.wait().unwrap().success());
 }
@@ -78,8 +88,14 @@ fn two_hooks_at_once_file_one_task_and_give_one() {
         project.drop_task(name, "Do it.\n");
     }
     world.script(&[
-        Behaviour { times: 1, ..Behaviour::default() },
-        Behaviour { turns: forever(), ..Behaviour::default() },
+        Behaviour {
+            times: 1,
+            ..Behaviour::default()
+        },
+        Behaviour {
+            turns: forever(),
+            ..Behaviour::default()
+        },
     ]);
     assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
     world.wait_for_status("idle");
@@ -87,10 +103,16 @@ fn two_hooks_at_once_file_one_task_and_give_one() {
         let hooks: Vec<_> = (0..3)
             .map(|_| scope.spawn(|| world.assign("ccl-auto-0")))
             .collect();
-        hooks.into_iter().flat_map(|hook| hook.join().unwrap()).collect()
+        hooks
+            .into_iter()
+            .flat_map(|hook| hook.join().unwrap())
+            .collect()
     });
     events.sort();
-    assert_eq!(events, ["dispatched b.md ccl-auto-0", "done a.md ccl-auto-0"]);
+    assert_eq!(
+        events,
+        ["dispatched b.md ccl-auto-0", "done a.md ccl-auto-0"]
+    );
     assert_eq!(world.fake.prompts().len(), 2);
     assert_eq!(project.inbox(), [".b.md.claim", "b.md.dispatched", "c.md"]);
 }
@@ -106,11 +128,16 @@ fn a_hook_waits_for_the_pass_that_is_at_work_on_its_session() {
     let lock = lock::try_exclusive(&path).unwrap().unwrap();
     let mut hook = world.sandbox.std_ccl();
     hook.arg("--config").arg(world.sandbox.config_file());
-    let mut hook = hook.args(["assign", "ccl-auto-0"]).stdout(Stdio::null()).spawn().unwrap();
+    let mut hook = hook
+        .args(["assign", "ccl-auto-0"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     let descriptors = format!("/proc/{}/fd", hook.id());
     world.tmux.wait_until("the hook waits for the lock", || {
         let open = fs::read_dir(&descriptors).into_iter().flatten().flatten();
-        open.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|file| file == path)
+        open.filter_map(|entry| fs::read_link(entry.path()).ok())
+            .any(|file| file == path)
     });
     assert_eq!(project.done(), [""; 0]);
     drop(lock);
@@ -125,7 +152,10 @@ fn a_hook_after_its_task_was_filed_finds_nothing_to_do() {
     assert_eq!(world.assign("ccl-auto-0"), [""; 0]);
     let project = world.project("web");
     project.drop_task("a.md", "Do it.\n");
-    world.script(&[Behaviour { turns: forever(), ..Behaviour::default() }]);
+    world.script(&[Behaviour {
+        turns: forever(),
+        ..Behaviour::default()
+    }]);
     // A late one starts the next task, and one that is later still leaves that alone.
     assert_eq!(world.assign("ccl-auto-0"), ["dispatched a.md ccl-auto-0"]);
     assert_eq!(world.assign("ccl-auto-0"), [""; 0]);
@@ -140,8 +170,14 @@ fn without_a_name_it_is_the_session_it_is_called_in() {
     project.drop_task("a.md", "Do it.\n");
     let outside = world.ccl(&["assign"]);
     assert_eq!(outside.code, 2);
-    assert!(outside.stderr.contains("not called inside tmux"), "{}", outside.stderr);
-    world.sandbox.env("TMUX", format!("{},1,0", world.tmux.socket().display()));
+    assert!(
+        outside.stderr.contains("not called inside tmux"),
+        "{}",
+        outside.stderr
+    );
+    world
+        .sandbox
+        .env("TMUX", format!("{},1,0", world.tmux.socket().display()));
     world.sandbox.env("TMUX_PANE", &pane);
     assert_eq!(world.pass(&["assign"]), ["dispatched a.md ccl-auto-1"]);
     world.sandbox.env("TMUX_PANE", "%999");
@@ -162,7 +198,10 @@ fn sessions_that_are_not_the_pools_are_refused() {
     project.drop_task("a.md", "Do it.\n");
     for (name, sentence) in [
         ("main", "main is a dedicated session"),
-        ("mine", "mine is not a session of the pool, which is ccl-auto-0 to ccl-auto-1"),
+        (
+            "mine",
+            "mine is not a session of the pool, which is ccl-auto-0 to ccl-auto-1",
+        ),
         ("ccl-auto-2", "not a session of the pool"),
         ("ccl-auto-", "not a session of the pool"),
         ("../evil", "not a session of the pool"),

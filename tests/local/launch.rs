@@ -38,15 +38,25 @@ fn the_argument_arrives_byte_for_byte_in_every_shell_and_directory() {
     })
     .with("agent", json!({"hooks": false}));
     let body = "First \"$(touch ~/oops)\" `line`;\n\n\t'quoted' \\ $HOME !! #{pane_id} %s ;\né 日本 🎉\n--help";
-    let names = ["it's a \"dir\"", "$HOME `x` #{y}", "-rf ;& |", "line\nbreak é"];
+    let names = [
+        "it's a \"dir\"",
+        "$HOME `x` #{y}",
+        "-rf ;& |",
+        "line\nbreak é",
+    ];
     let projects: Vec<Project> = names.iter().map(|name| world.project(name)).collect();
     for (index, shell) in ["bash", "zsh", "dash", "fish"].iter().enumerate() {
-        world.tmux.new_session(&format!("ccl-auto-{index}"), &["env", shell]);
+        world
+            .tmux
+            .new_session(&format!("ccl-auto-{index}"), &["env", shell]);
         let priority = ["critical", "high", "default", "low"][index];
         let text = format!("---\npriority: {priority}\n---\n{body}\n");
         projects[index].drop_task(format!("{priority}.md"), text);
     }
-    world.script(&[Behaviour { turns: forever(), ..Behaviour::default() }]);
+    world.script(&[Behaviour {
+        turns: forever(),
+        ..Behaviour::default()
+    }]);
     world.tmux.wait_until("every shell waits", || {
         world.pass(&["scan", "--dry-run"]).len() == 4
     });
@@ -60,7 +70,10 @@ fn the_argument_arrives_byte_for_byte_in_every_shell_and_directory() {
         let name = format!("{priority}.md");
         let claim = project.marker(&format!("inbox/.{name}.claim"));
         let run = claim["run"].as_str().unwrap();
-        let start = starts.iter().find(|start| start["env"]["CCL_RUN"] == run).unwrap();
+        let start = starts
+            .iter()
+            .find(|start| start["env"]["CCL_RUN"] == run)
+            .unwrap();
         assert_eq!(start["cwd"], project.root().to_str().unwrap());
         let expected = format!(
             "[{name}] {body}\n\nIMPORTANT: carry out what this task asks for; do not just describe how it could be done."
@@ -70,13 +83,22 @@ fn the_argument_arrives_byte_for_byte_in_every_shell_and_directory() {
         let model = if index == 0 { "opus" } else { "sonnet" };
         assert_eq!(
             argv[1..6],
-            ["--dangerously-skip-permissions", "--model", model, "--session-id", run]
-                .map(|word| json!(word))
+            [
+                "--dangerously-skip-permissions",
+                "--model",
+                model,
+                "--session-id",
+                run
+            ]
+            .map(|word| json!(word))
         );
         for variable in ["CLAUDECODE", "SECUTOOLS_API_KEY", "CREDENTIALS_DIRECTORY"] {
             assert_eq!(start["env"][variable], Value::Null, "{variable}");
         }
-        assert_eq!((&claim["phase"], &claim["attempt"]), (&json!("working"), &json!(1)));
+        assert_eq!(
+            (&claim["phase"], &claim["attempt"]),
+            (&json!("working"), &json!(1))
+        );
         assert_eq!(claim["session"], format!("ccl-auto-{index}"));
         assert_eq!(claim["host"], "test-host");
         let line = format!("DISPATCHED session=ccl-auto-{index} task={name} model={model}");
@@ -111,14 +133,25 @@ fn a_paste_is_made_once_and_a_lost_enter_is_pressed_again_at_most_twice() {
     world.script(&[behaviour(0), behaviour(2), behaviour(3)]);
     let pass = world.ccl(&["scan"]);
     assert_eq!(pass.code, 0, "{pass:#?}\n{}", world.tmux.screens());
-    let mut kinds: Vec<_> = pass.events.iter().map(|e| e["event"].as_str().unwrap()).collect();
+    let mut kinds: Vec<_> = pass
+        .events
+        .iter()
+        .map(|e| e["event"].as_str().unwrap())
+        .collect();
     kinds.sort_unstable();
-    assert_eq!(kinds, ["cooldown", "dispatched", "dispatched", "released"], "{pass:#?}");
+    assert_eq!(
+        kinds,
+        ["cooldown", "dispatched", "dispatched", "released"],
+        "{pass:#?}"
+    );
     assert_eq!(world.fake.prompts().len(), 2);
     for event in world.fake.events("prompt") {
         assert_eq!(event["via"], "paste");
         let text = event["text"].as_str().unwrap();
-        assert!(text.contains("[201~rm -rf ~\nend of ") && !text.contains('\u{1b}'), "{text}");
+        assert!(
+            text.contains("[201~rm -rf ~\nend of ") && !text.contains('\u{1b}'),
+            "{text}"
+        );
     }
     for start in world.fake.events("start") {
         let of_this = |kind: &str| -> Vec<Value> {
@@ -132,10 +165,17 @@ fn a_paste_is_made_once_and_a_lost_enter_is_pressed_again_at_most_twice() {
         assert!(keys.iter().all(|key| key["key"] == "Enter"), "{keys:?}");
         assert_eq!(keys.len(), [1, 3, 3][swallowed as usize], "{keys:?}");
     }
-    let released: Vec<_> = pass.events.iter().filter(|e| e["event"] == "released").collect();
+    let released: Vec<_> = pass
+        .events
+        .iter()
+        .filter(|e| e["event"] == "released")
+        .collect();
     let task = released[0]["task"].as_str().unwrap();
     assert_eq!(project.task_places(task), [format!("inbox/{task}")]);
-    assert!(pass.reason(task).contains("no sign of having the task within 8 s"));
+    assert!(
+        pass.reason(task)
+            .contains("no sign of having the task within 8 s")
+    );
 }
 
 const DIALOGS: [(Screen, &str); 9] = [
@@ -157,7 +197,9 @@ fn dialogs(delivery: &str) {
         .with("pool", json!({"autonomous": {"max": DIALOGS.len()}}));
     let mut behaviours = Vec::new();
     for (index, (screen, _)) in DIALOGS.iter().enumerate() {
-        world.project(&format!("dialog-{index}")).drop_task("t.md", "Do it.\n");
+        world
+            .project(&format!("dialog-{index}"))
+            .drop_task("t.md", "Do it.\n");
         behaviours.push(Behaviour {
             when: format!("dialog-{index}"),
             screens: vec![*screen],
@@ -219,13 +261,19 @@ fn an_agent_that_ends_at_once_is_told_with_its_last_words() {
     let project = world.project("web");
     project.drop_task("a.md", "Do it.\n");
     world.script(&[Behaviour {
-        exit_at_once: Some(("--dangerously-skip-permissions cannot be used with root".to_owned(), 1)),
+        exit_at_once: Some((
+            "--dangerously-skip-permissions cannot be used with root".to_owned(),
+            1,
+        )),
         ..Behaviour::default()
     }]);
     let pass = world.ccl(&["scan"]);
     assert_eq!((pass.code, pass.short().len()), (0, 2), "{pass:#?}");
     let reason = pass.reason("a.md");
-    assert!(reason.contains("claude ended before it had the task"), "{reason}");
+    assert!(
+        reason.contains("claude ended before it had the task"),
+        "{reason}"
+    );
     assert!(reason.contains("cannot be used with root"), "{reason}");
     assert_eq!(project.inbox(), ["a.md"]);
     assert_eq!(ending(&project, "inbox/a.md")["attempt"], 1);
@@ -235,7 +283,10 @@ fn an_agent_that_ends_at_once_is_told_with_its_last_words() {
     let world = world.with("agent", json!({"command": ["no-such-claude"]}));
     let pass = world.ccl(&["scan"]);
     let reason = pass.reason("a.md");
-    assert!(reason.contains("no-such-claude is not on the PATH"), "{reason}");
+    assert!(
+        reason.contains("no-such-claude is not on the PATH"),
+        "{reason}"
+    );
     assert_eq!(ending(&project, "inbox/a.md")["attempt"], 2);
 }
 
@@ -249,10 +300,17 @@ fn a_conversation_that_claude_does_not_know_is_begun_anew() {
     let unknown = "0b8a1c1e-7a42-4f0c-9d3e-5f6a7b8c9d0e";
     fs::write(&request, format!("{unknown}\n")).unwrap();
     project.drop_task("a.md", "Do it.\n");
-    world.script(&[Behaviour { turns: forever(), ..Behaviour::default() }]);
+    world.script(&[Behaviour {
+        turns: forever(),
+        ..Behaviour::default()
+    }]);
     let pass = world.ccl(&["scan"]);
     assert_eq!(pass.short(), ["dispatched a.md ccl-auto-0"], "{pass:#?}");
-    assert!(pass.stderr.contains("does not know the conversation"), "{}", pass.stderr);
+    assert!(
+        pass.stderr.contains("does not know the conversation"),
+        "{}",
+        pass.stderr
+    );
     let starts = world.fake.events("start");
     assert_eq!(starts.len(), 2);
     let has = |start: &Value, word: &str| start["argv"].as_array().unwrap().contains(&json!(word));
@@ -273,8 +331,14 @@ fn an_agent_that_shows_no_sign_in_time_is_ended() {
         ..Behaviour::default()
     }]);
     let pass = world.ccl(&["scan"]);
-    assert_eq!(pass.short(), ["released a.md ccl-auto-0", "cooldown - ccl-auto-0"]);
-    assert!(pass.reason("a.md").contains("no sign of having the task within 1 s"));
+    assert_eq!(
+        pass.short(),
+        ["released a.md ccl-auto-0", "cooldown - ccl-auto-0"]
+    );
+    assert!(
+        pass.reason("a.md")
+            .contains("no sign of having the task within 1 s")
+    );
     let pid = world.fake.events("start")[0]["pid"].as_i64().unwrap();
     assert!(!lives(pid as i32));
     assert_eq!(project.inbox(), ["a.md"]);
@@ -297,7 +361,10 @@ fn an_agent_that_does_not_end_is_killed_and_its_session_works_on() {
                 swallow_enters: 99,
                 ..Behaviour::default()
             },
-            Behaviour { turns: forever(), ..Behaviour::default() },
+            Behaviour {
+                turns: forever(),
+                ..Behaviour::default()
+            },
         ]);
         let pass = world.ccl(&["scan"]);
         assert_eq!(
@@ -327,7 +394,10 @@ fn sixteen_agents_are_launched_at_once_and_each_gets_its_own_task() {
     for index in 10..26 {
         project.drop_task(format!("t{index}.md"), format!("Task number {index}.\n"));
     }
-    world.script(&[Behaviour { turns: forever(), ..Behaviour::default() }]);
+    world.script(&[Behaviour {
+        turns: forever(),
+        ..Behaviour::default()
+    }]);
     let pass = world.ccl(&["scan"]);
     assert_eq!(pass.code, 0, "{pass:#?}");
     let expected: Vec<_> = (0..16)

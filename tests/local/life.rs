@@ -42,14 +42,23 @@ fn idle_for_a_while_with_a_good_end_is_done() {
     assert_eq!(world.pass(&["reap"]), [""; 0], "it may go on in a moment");
     world.let_rest();
     assert_eq!(world.pass(&["reap", "-n"]), ["done a.md ccl-auto-0"]);
-    assert_eq!(world.scan(), ["done a.md ccl-auto-0", "dispatched b.md ccl-auto-0"]);
+    assert_eq!(
+        world.scan(),
+        ["done a.md ccl-auto-0", "dispatched b.md ccl-auto-0"]
+    );
 
     let filed = project.read("done/a.md");
     assert!(filed.starts_with("---\ntitle: A\n---\nDo it.\n"), "{filed}");
-    assert!(filed.contains("\n## Result\n\nI did it.\nAll of it.\n"), "{filed}");
+    assert!(
+        filed.contains("\n## Result\n\nI did it.\nAll of it.\n"),
+        "{filed}"
+    );
     let end = ending(&project, "done/a.md");
     let id = end["agent_session"].as_str().unwrap();
-    assert!(filed.contains("claude-code (claude-sonnet-5-5) in ccl-auto-0 · "), "{filed}");
+    assert!(
+        filed.contains("claude-code (claude-sonnet-5-5) in ccl-auto-0 · "),
+        "{filed}"
+    );
     assert!(filed.contains("100 tokens in, 10 out"), "{filed}");
     assert!(filed.contains(&format!("claude --resume {id}")), "{filed}");
     assert_eq!(end["outcome"], "done");
@@ -68,7 +77,12 @@ fn idle_for_a_while_with_a_good_end_is_done() {
 #[test]
 fn a_turn_that_failed_is_not_done_and_the_accounts_failures_do_not_count() {
     let world = World::claude(4).with("dispatcher", json!({"max_attempts": 1}));
-    let kinds = ["rate_limit", "authentication_failed", "billing_error", "server_error"];
+    let kinds = [
+        "rate_limit",
+        "authentication_failed",
+        "billing_error",
+        "server_error",
+    ];
     let mut behaviours: Vec<_> = kinds
         .iter()
         .map(|kind| of(kind, turn(Ending::Error((*kind).to_owned()))))
@@ -88,7 +102,13 @@ fn a_turn_that_failed_is_not_done_and_the_accounts_failures_do_not_count() {
     assert_eq!(world.scan().len(), 4);
     world.tmux.wait_until("every turn has ended", || {
         let idle = |entry: &Value| entry["status"] == "idle";
-        world.fake.registry().iter().filter(|entry| idle(entry)).count() == 4
+        world
+            .fake
+            .registry()
+            .iter()
+            .filter(|entry| idle(entry))
+            .count()
+            == 4
     });
     world.let_rest();
     let pass = world.ccl(&["reap"]);
@@ -104,7 +124,10 @@ fn a_turn_that_failed_is_not_done_and_the_accounts_failures_do_not_count() {
         ("billing_error", true, "cannot be billed"),
     ] {
         let end = ending(&world.project(kind), "inbox/t.md");
-        assert_eq!((&end["outcome"], &end["attempt"]), (&json!("released"), &json!(0)));
+        assert_eq!(
+            (&end["outcome"], &end["attempt"]),
+            (&json!("released"), &json!(0))
+        );
         assert!(end["reason"].as_str().unwrap().contains(sentence), "{end}");
         let rest = cooldown(kind, "inbox/t.md");
         assert_eq!(rest["needs_person"], needs_person, "{kind}");
@@ -112,7 +135,10 @@ fn a_turn_that_failed_is_not_done_and_the_accounts_failures_do_not_count() {
     let until = cooldown("rate_limit", "inbox/t.md")["until"].to_string();
     assert!(until.contains("T15:00:00"), "{until}");
     let end = ending(&world.project("server_error"), "failed/t.md");
-    assert_eq!((&end["outcome"], &end["attempt"]), (&json!("failed"), &json!(1)));
+    assert_eq!(
+        (&end["outcome"], &end["attempt"]),
+        (&json!("failed"), &json!(1))
+    );
     assert_eq!(world.scan(), [""; 0], "all of them rest");
 
     // After the rest the conversation goes on.
@@ -129,7 +155,8 @@ fn a_turn_that_failed_is_not_done_and_the_accounts_failures_do_not_count() {
         let id = &end["agent_session"];
         let resumed = starts[4..].iter().any(|start| {
             let argv = start["argv"].as_array().unwrap();
-            argv.windows(2).any(|pair| pair[0] == "--resume" && pair[1] == *id)
+            argv.windows(2)
+                .any(|pair| pair[0] == "--resume" && pair[1] == *id)
         });
         assert!(resumed, "{id}");
     }
@@ -158,13 +185,26 @@ fn an_agent_that_was_killed_is_resumed_and_its_terminal_put_right() {
     assert_eq!(pass.code, 0, "{pass:#?}");
     let mut events = pass.short();
     events.sort();
-    assert_eq!(events, ["released t.md ccl-auto-0", "released t.md ccl-auto-1"]);
-    assert!(pass.events[0]["reason"].as_str().unwrap().contains("in the middle of its turn"));
+    assert_eq!(
+        events,
+        ["released t.md ccl-auto-0", "released t.md ccl-auto-1"]
+    );
+    assert!(
+        pass.events[0]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("in the middle of its turn")
+    );
     for project in &projects {
         assert_eq!(ending(project, "inbox/t.md")["attempt"], 1);
     }
     for session in ["=ccl-auto-0:", "=ccl-auto-1:"] {
-        assert_eq!(world.tmux.format(session, "#{alternate_on}#{mouse_any_flag}"), "00");
+        assert_eq!(
+            world
+                .tmux
+                .format(session, "#{alternate_on}#{mouse_any_flag}"),
+            "00"
+        );
     }
     let again = world.scan();
     assert_eq!(again.len(), 2, "{again:?}\n{}", world.tmux.screens());
@@ -174,8 +214,14 @@ fn an_agent_that_was_killed_is_resumed_and_its_terminal_put_right() {
         let at = argv.iter().position(|word| word == flag);
         at.map(|at| argv[at + 1].clone())
     };
-    let mut first: Vec<_> = starts[..2].iter().map(|s| ids(s, "--session-id").unwrap()).collect();
-    let mut then: Vec<_> = starts[2..].iter().map(|s| ids(s, "--resume").unwrap()).collect();
+    let mut first: Vec<_> = starts[..2]
+        .iter()
+        .map(|s| ids(s, "--session-id").unwrap())
+        .collect();
+    let mut then: Vec<_> = starts[2..]
+        .iter()
+        .map(|s| ids(s, "--resume").unwrap())
+        .collect();
     first.sort_by_key(Value::to_string);
     then.sort_by_key(Value::to_string);
     assert_eq!(first, then);
@@ -187,7 +233,10 @@ fn a_session_or_a_server_that_is_gone_gives_its_task_back() {
     let project = world.project("web");
     project.drop_task("a.md", HOLDS);
     // It does not take notice when its terminal goes.
-    project.drop_task("b.md", format!("DO: trap '' HUP; echo $PPID > ~/stubborn\n{HOLDS}"));
+    project.drop_task(
+        "b.md",
+        format!("DO: trap '' HUP; echo $PPID > ~/stubborn\n{HOLDS}"),
+    );
     assert_eq!(world.scan().len(), 2);
     let stubborn = world.sandbox.home().join("stubborn");
     world.tmux.wait_until("b is at work", || stubborn.exists());
@@ -236,9 +285,8 @@ fn a_busy_agent_and_one_that_asks_are_left_alone() {
     world.wait_for_status("waiting");
     world.let_rest();
     assert_eq!(world.pass(&["reap"]), [""; 0]);
-    let claims = || {
-        ["busy", "asks", "wants"].map(|name| world.project(name).read("inbox/.t.md.claim"))
-    };
+    let claims =
+        || ["busy", "asks", "wants"].map(|name| world.project(name).read("inbox/.t.md.claim"));
     let before = claims();
     let watched = ["ccl-auto-0", "ccl-auto-1", "ccl-auto-2"];
     std::thread::scope(|scope| {
@@ -272,16 +320,29 @@ fn what_the_agent_does_with_its_task_file_is_respected() {
     assert_eq!(world.scan().len(), 3);
     world.tmux.wait_until("every turn has ended", || {
         let idle = |entry: &Value| entry["status"] == "idle";
-        world.fake.registry().iter().filter(|entry| idle(entry)).count() == 3
+        world
+            .fake
+            .registry()
+            .iter()
+            .filter(|entry| idle(entry))
+            .count()
+            == 3
     });
     world.let_rest();
     let events = world.pass(&["reap"]);
     assert_eq!(events.len(), 1, "{events:?}");
     assert!(events[0].starts_with("done t.md"));
     assert_eq!(moves.read("done/by-hand.md"), "Do it.\n");
-    assert_eq!((moves.inbox(), moves.done()), (vec![], vec!["by-hand.md".to_owned()]));
+    assert_eq!(
+        (moves.inbox(), moves.done()),
+        (vec![], vec!["by-hand.md".to_owned()])
+    );
     assert_eq!((deletes.inbox(), deletes.done()), (vec![], vec![]));
-    assert!(edits.read("done/t.md").starts_with("Do it.\nWhat I found.\n"));
+    assert!(
+        edits
+            .read("done/t.md")
+            .starts_with("Do it.\nWhat I found.\n")
+    );
     for index in 0..3 {
         world.assert_nothing_is_left(&format!("ccl-auto-{index}"));
     }
@@ -304,7 +365,9 @@ fn work_in_the_background_keeps_it_working() {
     world.let_rest();
     assert_eq!(world.pass(&["reap"]), [""; 0]);
     assert_eq!(project.task_places("t.md"), ["inbox/t.md.dispatched"]);
-    let told = fs::read_to_string(&stop).unwrap().replace("running", "completed");
+    let told = fs::read_to_string(&stop)
+        .unwrap()
+        .replace("running", "completed");
     fs::write(&stop, told).unwrap();
     assert_eq!(world.pass(&["reap"]), ["done t.md ccl-auto-0"]);
 }
@@ -356,7 +419,11 @@ fn a_session_that_a_person_uses_is_neither_given_a_task_nor_recycled() {
     world.tmux.wait_for_text("=ccl-auto-0:", "half a li");
     let pass = world.ccl(&["scan"]);
     assert_eq!((pass.code, pass.short()), (0, vec![]));
-    assert!(pass.stderr.contains("ccl-auto-0 is being used by a person"), "{}", pass.stderr);
+    assert!(
+        pass.stderr.contains("ccl-auto-0 is being used by a person"),
+        "{}",
+        pass.stderr
+    );
     assert_eq!(world.assign("ccl-auto-0"), [""; 0]);
     let screen = world.tmux.capture("=ccl-auto-0:");
     assert!(screen.trim_end().ends_with("half a li"), "{screen}");

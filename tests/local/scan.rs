@@ -22,9 +22,16 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, (u64, i64, i64, Vec<u8>)> {
             false => Vec::new(),
         };
         if meta.is_dir() {
-            left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            left.extend(
+                fs::read_dir(&path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
         }
-        found.insert(path, (meta.ino(), meta.mtime(), meta.mtime_nsec(), contents));
+        found.insert(
+            path,
+            (meta.ino(), meta.mtime(), meta.mtime_nsec(), contents),
+        );
     }
     found
 }
@@ -57,7 +64,10 @@ fn priority_fairness_and_names_decide_who_goes_next() {
         .collect();
     assert_eq!(world.pass(&["scan", "--dry-run"]), expected);
     let pass = world.ccl(&["scan"]);
-    assert_eq!((pass.code, pass.short(), pass.free), (0, expected, json!(0)));
+    assert_eq!(
+        (pass.code, pass.short(), pass.free),
+        (0, expected, json!(0))
+    );
     for project in &projects {
         for name in project.inbox().iter().filter(|name| name.starts_with('.')) {
             let claim = project.marker(&format!("inbox/{name}"));
@@ -67,7 +77,10 @@ fn priority_fairness_and_names_decide_who_goes_next() {
     let got = world.got("g1.md");
     assert_eq!(got.len(), 1);
     assert!(got[0].starts_with("[g1.md] DO: while"), "{got:?}");
-    assert!(got[0].contains("carry out what this task asks for"), "{got:?}");
+    assert!(
+        got[0].contains("carry out what this task asks for"),
+        "{got:?}"
+    );
 
     world.let_go();
     for index in 0..6 {
@@ -80,7 +93,10 @@ fn priority_fairness_and_names_decide_who_goes_next() {
     assert_eq!(projects[0].done(), ["a1.md", "a2.md", "a3.md"]);
     assert!(projects.iter().all(|project| project.inbox().is_empty()));
     let filed = ending(&projects[1], "done/b1.md");
-    assert_eq!((&filed["outcome"], &filed["attempt"]), (&json!("done"), &json!(1)));
+    assert_eq!(
+        (&filed["outcome"], &filed["attempt"]),
+        (&json!("done"), &json!(1))
+    );
     assert_eq!(world.scan(), [""; 0]);
 }
 
@@ -109,7 +125,10 @@ fn a_dry_run_changes_nothing_at_all() {
     world.wait_for_exit("ccl-auto-1");
     let before = tree(world.sandbox.path());
     let rehearsed = world.pass(&["reap", "--dry-run"]);
-    assert_eq!(rehearsed, ["done b1.md ccl-auto-0", "done g1.md ccl-auto-1"]);
+    assert_eq!(
+        rehearsed,
+        ["done b1.md ccl-auto-0", "done g1.md ccl-auto-1"]
+    );
     assert!(before == tree(world.sandbox.path()));
     assert_eq!(world.pass(&["reap"]), rehearsed);
 }
@@ -129,7 +148,11 @@ fn only_the_given_projects_are_looked_at() {
     assert_eq!(pass.events[1]["project"], root(&elsewhere));
     let nowhere = world.ccl(&["scan", "--project", "/nowhere/at/all"]);
     assert_eq!(nowhere.code, 78);
-    assert!(nowhere.stderr.contains("/nowhere/at/all"), "{}", nowhere.stderr);
+    assert!(
+        nowhere.stderr.contains("/nowhere/at/all"),
+        "{}",
+        nowhere.stderr
+    );
     world.let_go();
 }
 
@@ -142,7 +165,10 @@ fn text_says_the_same_as_json() {
         String::from_utf8(out.stdout).unwrap(),
         String::from_utf8(out.stderr).unwrap(),
     );
-    assert!(stdout.contains("dispatched") && stdout.contains("a.md"), "{stdout}");
+    assert!(
+        stdout.contains("dispatched") && stdout.contains("a.md"),
+        "{stdout}"
+    );
     assert!(
         stderr.contains("DISPATCHED session=ccl-auto-0 task=a.md model=-"),
         "{stderr}"
@@ -167,14 +193,19 @@ fn without_a_configuration_the_current_directory_is_the_project() {
     let nowhere = sandbox.bare_ccl().arg("scan").output().unwrap();
     let said = String::from_utf8(nowhere.stderr).unwrap();
     assert_eq!(nowhere.status.code(), Some(78), "{said}");
-    assert!(said.contains("mkdir -p") && said.contains(".agent-queue/inbox"), "{said}");
+    assert!(
+        said.contains("mkdir -p") && said.contains(".agent-queue/inbox"),
+        "{said}"
+    );
 
     let mut scan = sandbox.bare_ccl();
     scan.current_dir(&below).arg("scan").assert().success();
     let prompt = fake.wait_for("prompt", "Fix it.");
     assert_eq!(prompt["via"], "argument");
     assert_eq!(project.inbox(), [".fix.md.claim", "fix.md.dispatched"]);
-    let state = sandbox.path().join("xdg/state/ccl/sessions/ccl-auto-0.dispatched");
+    let state = sandbox
+        .path()
+        .join("xdg/state/ccl/sessions/ccl-auto-0.dispatched");
     assert!(state.exists());
     drop(tmux);
 }
@@ -194,9 +225,13 @@ fn without_tmux_nothing_is_lost_and_the_sentence_says_so() {
 #[test]
 fn where_no_session_is_free_each_one_says_why() {
     let world = World::commands(5).with("pool", json!({"autonomous": {"create": false}}));
-    world.tmux.new_session("ccl-auto-0", &["sh", "-c", "echo up; exec sleep 1000"]);
+    world
+        .tmux
+        .new_session("ccl-auto-0", &["sh", "-c", "echo up; exec sleep 1000"]);
     world.tmux.new_session("ccl-auto-1", &[]);
-    world.tmux.run(&["split-window", "-d", "-t", "=ccl-auto-1:"]);
+    world
+        .tmux
+        .run(&["split-window", "-d", "-t", "=ccl-auto-1:"]);
     world.tmux.new_session("ccl-auto-2", &[]);
     world.tmux.new_session("ccl-auto-3", &[]);
     let project = world.project("web");
@@ -204,7 +239,10 @@ fn where_no_session_is_free_each_one_says_why() {
     project.drop_task("long.md", HOLDS);
     assert_eq!(
         world.scan(),
-        ["dispatched bad.md ccl-auto-2", "dispatched long.md ccl-auto-3"]
+        [
+            "dispatched bad.md ccl-auto-2",
+            "dispatched long.md ccl-auto-3"
+        ]
     );
     world.wait_for_exit("ccl-auto-2");
     let pass = world.ccl(&["scan"]);
@@ -253,8 +291,7 @@ fn an_unreadable_marker_keeps_one_session_from_being_used_and_no_other() {
 
 #[test]
 fn after_its_last_attempt_a_task_is_given_up_with_the_reason() {
-    let world =
-        World::commands(1).with("dispatcher", json!({"max_attempts": 2, "cooldown": "0s"}));
+    let world = World::commands(1).with("dispatcher", json!({"max_attempts": 2, "cooldown": "0s"}));
     let project = world.project("web");
     let text = "---\ntitle: T\n---\nDO: exit 7\n";
     project.drop_task("a.md", text);
@@ -270,12 +307,18 @@ fn after_its_last_attempt_a_task_is_given_up_with_the_reason() {
     );
     world.wait_for_exit("ccl-auto-0");
     let pass = world.ccl(&["reap"]);
-    assert_eq!(pass.short(), ["failed a.md ccl-auto-0", "cooldown - ccl-auto-0"]);
+    assert_eq!(
+        pass.short(),
+        ["failed a.md ccl-auto-0", "cooldown - ccl-auto-0"]
+    );
     assert_eq!(pass.reason("a.md"), "sh ended with exit code 7");
     assert_eq!(project.task_places("a.md"), ["failed/a.md"]);
     assert!(project.read("failed/a.md").starts_with(text));
     let end = ending(&project, "failed/a.md");
-    assert_eq!((&end["outcome"], &end["attempt"]), (&json!("failed"), &json!(2)));
+    assert_eq!(
+        (&end["outcome"], &end["attempt"]),
+        (&json!("failed"), &json!(2))
+    );
     assert_eq!(end["reason"], "sh ended with exit code 7");
     // The prompt of the second attempt has nothing of the first one's ending line.
     let got = world.got("a.md");
@@ -284,7 +327,11 @@ fn after_its_last_attempt_a_task_is_given_up_with_the_reason() {
     world.assert_nothing_is_left("ccl-auto-0");
 
     // A file that comes back into the inbox starts afresh.
-    fs::rename(project.queue("failed").join("a.md"), project.queue("inbox").join("a.md")).unwrap();
+    fs::rename(
+        project.queue("failed").join("a.md"),
+        project.queue("inbox").join("a.md"),
+    )
+    .unwrap();
     assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
     assert_eq!(project.marker("inbox/.a.md.claim")["attempt"], 1);
 }
@@ -301,10 +348,16 @@ fn a_name_that_is_taken_gets_a_number() {
     project.drop_task("a.md", "The second.\nDO: exit 1\n");
     let pass = world.ccl(&["scan"]);
     assert_eq!(pass.short(), ["held a.md -"]);
-    assert!(pass.reason("a.md").contains("a task of this name is at work"));
+    assert!(
+        pass.reason("a.md")
+            .contains("a task of this name is at work")
+    );
     world.let_go();
     world.wait_for_exit("ccl-auto-0");
-    assert_eq!(world.scan(), ["done a.md ccl-auto-0", "dispatched a.md ccl-auto-0"]);
+    assert_eq!(
+        world.scan(),
+        ["done a.md ccl-auto-0", "dispatched a.md ccl-auto-0"]
+    );
     assert_eq!(project.read("done/a.md"), "an older one");
     assert!(project.read("done/a.2.md").starts_with("The first."));
 
@@ -312,7 +365,10 @@ fn a_name_that_is_taken_gets_a_number() {
     world.wait_for_exit("ccl-auto-0");
     project.drop_task("a.md", "The third.\n");
     let events = world.pass(&["reap"]);
-    assert_eq!(events, ["released a.md ccl-auto-0", "cooldown - ccl-auto-0"]);
+    assert_eq!(
+        events,
+        ["released a.md ccl-auto-0", "cooldown - ccl-auto-0"]
+    );
     assert_eq!(project.inbox(), ["a.2.md", "a.md"]);
     assert!(project.read("inbox/a.2.md").starts_with("The second."));
     assert_eq!(project.read("inbox/a.md"), "The third.\n");

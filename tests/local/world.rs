@@ -101,7 +101,12 @@ impl World {
     #[track_caller]
     pub(super) fn pass(&self, args: &[&str]) -> Vec<String> {
         let pass = self.ccl(args);
-        assert_eq!(pass.code, 0, "ccl {args:?}: {pass:#?}\n{}", self.tmux.screens());
+        assert_eq!(
+            pass.code,
+            0,
+            "ccl {args:?}: {pass:#?}\n{}",
+            self.tmux.screens()
+        );
         pass.short()
     }
 
@@ -152,9 +157,13 @@ impl World {
     /// Waits until the stand-in's registry says so.
     #[track_caller]
     pub(super) fn wait_for_status(&self, status: &str) {
-        self.tmux.wait_until(&format!("the registry says {status}"), || {
-            self.fake.registry().iter().any(|entry| entry["status"] == status)
-        });
+        self.tmux
+            .wait_until(&format!("the registry says {status}"), || {
+                self.fake
+                    .registry()
+                    .iter()
+                    .any(|entry| entry["status"] == status)
+            });
     }
 
     /// Makes Claude Code's files as old as they are after two minutes of rest.
@@ -196,7 +205,15 @@ impl World {
     /// No session has a task, and no agent runs.
     #[track_caller]
     pub(super) fn assert_nothing_is_left(&self, session: &str) {
-        for kind in ["dispatched", "ticket", "run", "prompt", "exit", "hook", "stop"] {
+        for kind in [
+            "dispatched",
+            "ticket",
+            "run",
+            "prompt",
+            "exit",
+            "hook",
+            "stop",
+        ] {
             let file = self.session_file(session, kind);
             assert!(!file.exists(), "{} is left", file.display());
         }
@@ -225,7 +242,9 @@ impl Pass {
     #[track_caller]
     pub(super) fn reason(&self, task: &str) -> String {
         let mut about = self.events.iter().filter(|event| event["task"] == task);
-        let event = about.next().unwrap_or_else(|| panic!("no event about {task}: {self:#?}"));
+        let event = about
+            .next()
+            .unwrap_or_else(|| panic!("no event about {task}: {self:#?}"));
         event["reason"].as_str().unwrap_or_default().to_owned()
     }
 }
@@ -239,7 +258,9 @@ pub(super) fn ending(project: &Project, path: &str) -> Value {
 
 /// Sends a signal by name.
 pub(super) fn kill(signal: &str, pid: i32) {
-    let status = Command::new("kill").args([signal, &pid.to_string()]).status();
+    let status = Command::new("kill")
+        .args([signal, &pid.to_string()])
+        .status();
     assert!(status.unwrap().success());
 }
 
