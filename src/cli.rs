@@ -9,6 +9,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use uuid::Uuid;
 
 const EXIT_STATUS: &str = "\
 Exit status:
@@ -91,6 +92,9 @@ Examples:
         /// The project of the task that the session had, where no configuration names one.
         #[arg(long, value_name = "DIR", hide = true, value_hint = ValueHint::DirPath)]
         project: Vec<PathBuf>,
+        /// The run that the session is idle of: a hook may come late.
+        #[arg(long, value_name = "UUID", hide = true)]
+        run: Option<Uuid>,
     },
     /// File what has ended, in sessions and at secutools
     #[command(after_help = "\

@@ -24,14 +24,7 @@ const POLL: Duration = Duration::from_millis(2);
 /// A lock, held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    file: File,
-}
-
-impl Lock {
-    /// Gives the lock up before it is dropped.
-    pub fn release(&self) -> Result<()> {
-        fs2::FileExt::unlock(&self.file).context("cannot unlock a file")
-    }
+    _file: File,
 }
 
 /// Takes the lock if nobody holds it. `None`: somebody does, for longer than a
@@ -50,7 +43,7 @@ pub fn within(path: &Path, limit: Duration) -> Result<Option<Lock>> {
         }
         thread::sleep(POLL);
     }
-    Ok(Some(Lock { file }))
+    Ok(Some(Lock { _file: file }))
 }
 
 /// Takes a lock that others hold only for a moment; fails as [`Failure::Temporary`]
@@ -124,9 +117,8 @@ mod tests {
         let held = try_exclusive(&path).unwrap().unwrap();
         assert!(is_held(&path).unwrap());
         assert!(try_exclusive(&path).unwrap().is_none());
-        held.release().unwrap();
-        assert!(!is_held(&path).unwrap());
         drop(held);
+        assert!(!is_held(&path).unwrap());
         exclusive(&path).unwrap();
     }
 

@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use uuid::Uuid;
 
 use super::dispatch::{self, Hand};
 use super::{Context, Pass};
@@ -15,16 +16,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(200);
 
 /// One pass for one session; without a name, for the one it is called in.
-pub(super) fn run(context: Context<'_>, name: Option<&str>) -> Result<Pass> {
+/// Who knows for which `run` it worked says so.
+pub(super) fn run(context: Context<'_>, name: Option<&str>, run: Option<Uuid>) -> Result<Pass> {
     let mut pass = Pass::default();
     let pool = context.pool()?;
     let session = chosen(context, &pool, name)?;
-    let had = session.dispatched()?.map(|marker| marker.run);
+    let had = run.or(session.dispatched()?.map(|marker| marker.run));
     let mut deadline = None;
     loop {
         // Read anew each time: a person may have come.
         let pool = context.pool()?;
-        let settled = pool.settle(&session, Word::Idle);
+        let settled = pool.settle(&session, Word::Idle(had));
         pass.take(context, settled);
         let Some(marker) = session.dispatched()? else {
             break;

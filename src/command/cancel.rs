@@ -80,7 +80,7 @@ fn end(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {
         )
     })?;
     let pool = Pool::without_tmux(context.config, context.log, context.now)?;
-    if Some(claim.owner) != pool.owner() {
+    if Some(claim.owner) != pool.owner()? {
         bail!(
             "another pool has it: cancel it there, session {} on {}",
             claim.session,

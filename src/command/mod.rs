@@ -178,8 +178,8 @@ fn run(cli: &Cli, environment: &Environment, log: &Log, now: Timestamp) -> Resul
         Command::Reap { dry_run: true } => with_config(&|c| Ok(reap::run(c, true)?.into())),
         Command::Scan { .. } => with_config(&|c| Ok(scan::run(c, false)?.told(c, "scan"))),
         Command::Reap { .. } => with_config(&|c| Ok(reap::run(c, false)?.told(c, "reap"))),
-        Command::Assign { session, .. } => {
-            with_config(&|c| Ok(assign::run(c, session.as_deref())?.told(c, "assign")))
+        Command::Assign { session, run, .. } => {
+            with_config(&|c| Ok(assign::run(c, session.as_deref(), *run)?.told(c, "assign")))
         }
         Command::Decide { files } => with_config(&|c| Ok(decide::run(c, files))),
         Command::Add(new) => with_config(&|c| {
@@ -245,7 +245,9 @@ impl<'a> Context<'a> {
     /// Files what the sessions did, all of them at once: one that has to be
     /// waited for does not hold up the others.
     fn settle(self, pool: &Pool<'_>, sessions: &[Session], pass: &mut Pass) {
-        let settled = parallel::map(sessions, |session| pool.settle(session, Word::Pass));
+        let settled = parallel::map(sessions.iter().collect(), |session| {
+            pool.settle(session, Word::Pass)
+        });
         for step in settled {
             pass.take(self, step);
         }

@@ -202,7 +202,7 @@ impl Project {
             return read(names);
         }
         let shares: Vec<&[OsString]> = names.chunks(share).collect();
-        parallel::map(&shares, |names| read(names)).concat()
+        parallel::map(shares, read).into_iter().flatten().collect()
     }
 
     /// Reads a waiting task whole: no link followed, no FIFO opened, nothing

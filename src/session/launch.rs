@@ -61,16 +61,10 @@ impl Pool<'_> {
     ///
     /// The slot is given up as soon as that is known, and not when all launches
     /// of the pass are over: a hook of the agent may wait for it.
-    pub fn dispatch(&self, slot: &Slot, work: &Work) -> Result<Vec<Event>> {
-        let dispatched = self.give(slot, work);
-        slot.lock.release()?;
-        dispatched
-    }
-
-    fn give(&self, slot: &Slot, work: &Work) -> Result<Vec<Event>> {
+    pub fn dispatch(&self, slot: Slot, work: &Work) -> Result<Vec<Event>> {
         let session = &slot.session;
         let owner = marker::owner(&self.config.state_dir)?;
-        let pane = self.ready_pane(slot)?;
+        let pane = self.ready_pane(&slot)?;
         let run = Uuid::new_v4();
         let dispatched = Dispatched {
             stamp: self.stamp(),
@@ -254,8 +248,11 @@ impl Pool<'_> {
         for stale in [&files.exit, &files.stop] {
             durable::remove(stale)?;
         }
-        let hooks = attempt.conversation.is_some() && self.config.agent.hooks;
-        if hooks {
+        let hooks = match attempt.conversation {
+            Some(_) if self.config.agent.hooks => claude::hook_events(&self.config.claude_json),
+            _ => &[],
+        };
+        if !hooks.is_empty() {
             let script = self.hook_script(attempt, &files)?;
             durable::write(&files.hook, script.as_bytes(), durable::PRIVATE)?;
         }
@@ -298,6 +295,7 @@ impl Pool<'_> {
             "--state-dir".to_owned(),
             agent::quote_path(&self.config.state_dir)?,
             "assign".to_owned(),
+            format!("--run={}", attempt.claim.marker().run),
         ];
         if self.config.file.is_none() {
             assign.push("--project".to_owned());
@@ -310,11 +308,15 @@ impl Pool<'_> {
     /// Clears the command line and types the one line that starts the script.
     pub(super) fn type_run(&self, attempt: &Attempt<'_>) -> Result<()> {
         let pane = &attempt.pane;
-        let shell = process::is_waiting_shell(pane.pid)?;
-        self.tmux
-            .interrupt(&pane.id)
-            .map_err(|error| unavailable(&error))?;
-        shell.wait_until_reading(SHELL_PATIENCE)?;
+        let mut shell = process::is_waiting_shell(pane.pid)?;
+        // fish was seen to lose one C-c on a busy machine; what stood there would
+        // then be joined with our line, and run.
+        for _ in 0..2 {
+            self.tmux
+                .interrupt(&pane.id)
+                .map_err(|error| unavailable(&error))?;
+            shell = shell.wait_until_reading(SHELL_PATIENCE)?;
+        }
         let run = attempt.session.files().run;
         let line = format!("sh {}", agent::quote_path(&run)?);
         self.tmux

@@ -11,7 +11,7 @@ mod launch;
 mod observe;
 mod settle;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
@@ -69,7 +69,7 @@ pub enum Look {
 pub struct Slot {
     session: Session,
     pane: Option<marker::Pane>,
-    lock: Lock,
+    _lock: Lock,
 }
 
 /// The pool's sessions as one pass sees them.
@@ -77,7 +77,6 @@ pub struct Pool<'a> {
     config: &'a Config,
     log: &'a Log,
     now: Timestamp,
-    owner: Option<Uuid>,
     tmux: Tmux,
     /// `None`: there is no tmux server.
     panes: Option<Vec<Pane>>,
@@ -105,7 +104,6 @@ impl<'a> Pool<'a> {
             config,
             log,
             now,
-            owner: marker::known_owner(&config.state_dir)?,
             tmux: Tmux::new(config.tmux.clone()),
             panes: None,
             may_start_server: process::in_service()
@@ -113,9 +111,9 @@ impl<'a> Pool<'a> {
         })
     }
 
-    /// The UUID in `STATE/owner`; `None` if this pool has never claimed anything.
-    pub fn owner(&self) -> Option<Uuid> {
-        self.owner
+    /// Which pool this is; `None` if it has never claimed anything.
+    pub fn owner(&self) -> Result<Option<Uuid>> {
+        marker::known_owner(&self.config.state_dir)
     }
 
     /// Whether there is a tmux server.
@@ -250,7 +248,7 @@ impl<'a> Pool<'a> {
         Ok(Some(Slot {
             session,
             pane,
-            lock,
+            _lock: lock,
         }))
     }
 

@@ -18,8 +18,16 @@ use crate::queue::{Claim, Found};
 pub enum Word {
     /// Nothing: an ordinary pass.
     Pass,
-    /// Somebody who watches it says that it is idle.
-    Idle,
+    /// Somebody who watches it says that it is idle: while it worked for this
+    /// run, where that is known.
+    Idle(Option<Uuid>),
+}
+
+impl Word {
+    /// What the word is worth for `run`: nothing, if it was about another.
+    fn is_idle(self, run: Uuid) -> bool {
+        matches!(self, Self::Idle(of) if of.is_none_or(|of| of == run))
+    }
 }
 
 /// How the task of a session stands, for `status`.
@@ -127,7 +135,7 @@ impl Pool<'_> {
             summary: seen.as_ref(),
             screen: screen.as_ref(),
             capture: &capture,
-            told_idle: word == Word::Idle,
+            told_idle: word.is_idle(marker.run),
             background: claude::has_background(&session.files().stop),
             now: self.now,
         }))

@@ -34,7 +34,7 @@ impl Pool<'_> {
     pub fn settle(&self, session: &Session, word: Word) -> Result<Vec<Event>> {
         let lock = match word {
             Word::Pass => session.try_lock()?,
-            Word::Idle => session.lock_within(PATIENCE)?,
+            Word::Idle(_) => session.lock_within(PATIENCE)?,
         };
         let Some(_lock) = lock else {
             return Ok(Vec::new());
@@ -342,9 +342,7 @@ impl Pool<'_> {
         }
         let shell = process::wait_until_ready(pane.pid, SHELL_BACK);
         if ended == Ended::Killed || shell.is_err() {
-            // What was killed leaves the terminal as it had it.
-            process::reset_terminal(&pane.tty, pane.pid)
-                .with_context(|| format!("cannot reset {}", pane.tty.display()))?;
+            self.tidy_terminal(session)?;
         }
         Ok(())
     }

@@ -35,7 +35,10 @@ pub(super) fn add<'a>(
     let is_claude = context.config.agent.kind == AgentKind::Claude;
     let mut scene = Scene {
         context,
-        owner: pool.owner(),
+        owner: pool.owner().unwrap_or_else(|error| {
+            problems.note(&error);
+            None
+        }),
         trust: is_claude.then(|| Trust::read(&context.config.claude_json)),
         problems,
         status,
