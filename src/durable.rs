@@ -75,13 +75,18 @@ pub fn rewrite(path: &Path, bytes: &[u8], is_still: impl FnOnce(&Path) -> bool) 
     sync_parent(path).map(|()| true)
 }
 
+/// A new file in `directory` that is removed when it is dropped, or by [`sweep`] should this process be killed.
+pub fn temporary(directory: &Path, mode: u32) -> io::Result<NamedTempFile> {
+    Builder::new()
+        .prefix(TEMPORARY_PREFIX)
+        .suffix(TEMPORARY_SUFFIX)
+        .permissions(Permissions::from_mode(mode))
+        .tempfile_in(directory)
+}
+
 fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> Result<NamedTempFile> {
     let fill = || -> io::Result<NamedTempFile> {
-        let mut file = Builder::new()
-            .prefix(TEMPORARY_PREFIX)
-            .suffix(TEMPORARY_SUFFIX)
-            .permissions(Permissions::from_mode(mode))
-            .tempfile_in(directory_of(path))?;
+        let mut file = temporary(directory_of(path), mode)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         Ok(file)

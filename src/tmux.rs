@@ -323,6 +323,18 @@ impl Tmux {
             .to_owned())
     }
 
+    /// What tmux knows apart from any pane: `format` is a constant such as `#{default-shell}`, or names a variable of
+    /// the server's environment, `#{PATH}`.
+    ///
+    /// # Errors
+    /// [`TmuxError::NoServer`] where there is no server.
+    pub fn display_global(&self, format: &'static str) -> Result<String, TmuxError> {
+        let printed = self.call(&["display-message", "-p", format])?;
+        Ok(String::from_utf8_lossy(&printed)
+            .trim_end_matches('\n')
+            .to_owned())
+    }
+
     /// The name of the session that a pane is in.
     pub fn session_of_pane(&self, pane: &PaneId) -> Result<String, TmuxError> {
         self.display(pane, "#{session_name}")

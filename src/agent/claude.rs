@@ -63,6 +63,14 @@ impl Trust {
             .filter_map(Path::to_str)
             .any(|directory| entries.get(directory).is_some_and(|entry| entry.accepted))
     }
+
+    /// What a person does about a project that is refused.
+    pub fn advice(project: &Path) -> String {
+        format!(
+            "Claude Code does not trust the project: run `claude` once in {} and accept",
+            project.display()
+        )
+    }
 }
 
 /// What the registry says of a live session.

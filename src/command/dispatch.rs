@@ -2,17 +2,16 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::thread;
 
 use anyhow::Result;
 
-use super::{Context, Pass, join};
+use super::{Context, Pass};
 use crate::agent::claude::Trust;
-use crate::config::{AgentKind, DelegationOff};
+use crate::config::AgentKind;
+use crate::parallel;
 use crate::plan::{self, Queue};
 use crate::queue::{Folder, Held, Inbox, Name, Opened, Project, Seen};
 use crate::report::{Event, EventKind};
-use crate::router;
 use crate::session::{Pool, Slot, Work};
 use crate::task::{self, Ending, Outcome, Provider, Unfit};
 
@@ -125,15 +124,17 @@ impl<'a> Chooser<'a> {
         if self.is_left_to_scan(&task) {
             return Ok(Ready::NotForSessions);
         }
+        if project.path().to_str().is_none() {
+            // Neither a marker nor a shell script can name it.
+            let why = "the path of its project is not UTF-8: rename the directory";
+            return Ok(Ready::Event(held_event(project, name, &why)));
+        }
         if self
             .trust
             .as_ref()
             .is_some_and(|trust| trust.refuses(project.path()))
         {
-            let why = format!(
-                "Claude Code does not trust the project: run `claude` once in {} and accept",
-                project.path().display()
-            );
+            let why = Trust::advice(project.path());
             return Ok(Ready::Event(held_event(project, name, &why)));
         }
         Ok(Ready::Work(Box::new(Work {
@@ -145,12 +146,7 @@ impl<'a> Chooser<'a> {
     }
 
     fn is_left_to_scan(&self, task: &task::Task) -> bool {
-        let config = self.context.config;
-        self.hand == Hand::Assign
-            && matches!(config.secutools, Ok(_) | Err(DelegationOff::NoKey))
-            && router::decide(&task.routing, &config.auto_routes)
-                .provider
-                .is_remote()
+        self.hand == Hand::Assign && self.context.destination(&task.routing).is_remote()
     }
 }
 
@@ -251,13 +247,7 @@ pub(super) fn launch(
             None => break,
         }
     }
-    let launched: Vec<Result<Vec<Event>>> = thread::scope(|scope| {
-        let running: Vec<_> = pairs
-            .into_iter()
-            .map(|(slot, work)| scope.spawn(move || pool.dispatch(slot, &work)))
-            .collect();
-        running.into_iter().map(join).collect()
-    });
+    let launched = parallel::map(pairs, |(slot, work)| pool.dispatch(slot, &work));
     let used = launched
         .iter()
         .flatten()

@@ -1,14 +1,22 @@
 //! The verbs: parse, run one, print its report, end with the right status.
 
+mod add;
 mod assign;
+mod cancel;
 mod decide;
 mod delegate;
 mod dispatch;
-pub mod job;
+mod doctor;
+mod job;
 mod reap;
+mod retry;
 mod scan;
 mod status;
+mod target;
 
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -16,12 +24,15 @@ use clap::{CommandFactory, Parser};
 use jiff::Timestamp;
 
 use crate::cli::{Cli, Command};
-use crate::config::{Config, Environment};
-use crate::error;
+use crate::config::{Config, DelegationOff, Environment};
+use crate::error::{self, Failure};
 use crate::log::Log;
+use crate::parallel;
 use crate::queue::Project;
-use crate::report::{self, Event, EventKind, Report};
+use crate::report::{self, Event, EventKind, Page, Report};
+use crate::router;
 use crate::session::{Pool, Session, Word};
+use crate::task::{self, Provider, Routing, Task, Unfit};
 
 /// What every verb works with.
 #[derive(Clone, Copy)]
@@ -83,27 +94,38 @@ impl Pass {
         self.exit = worse(self.exit, 1);
     }
 
-    /// One line for a log that is read a day later; none where nothing happened.
+    /// The outcome, with one line for a log that is read a day later: `scan: 2 dispatched`.
+    fn told(self, context: Context<'_>, verb: &str) -> Outcome {
+        if let Some(summary) = self.summary() {
+            context.log.info(format_args!("{verb}: {summary}"));
+        }
+        self.into()
+    }
+
+    /// What happened how often, and to whom; none where nothing did. A task that is held back is so every minute, and
+    /// `status` tells why.
     fn summary(&self) -> Option<String> {
-        const KINDS: [(EventKind, &str); 7] = [
+        /// How many are named.
+        const NAMED: usize = 5;
+        const KINDS: [(EventKind, &str); 6] = [
             (EventKind::Dispatched, "dispatched"),
             (EventKind::Delegated, "delegated"),
             (EventKind::Done, "done"),
             (EventKind::Failed, "failed"),
             (EventKind::Released, "released"),
             (EventKind::Cooldown, "resting"),
-            (EventKind::Held, "held"),
         ];
-        let counts: Vec<String> = KINDS
+        let told: Vec<String> = KINDS
             .iter()
-            .map(|(kind, word)| {
-                let count = self.events.iter().filter(|e| e.event == *kind).count();
-                (count, word)
+            .filter_map(|(kind, word)| {
+                let events = self.events.iter().filter(|event| event.event == *kind);
+                let names: Vec<&str> = events.map(Event::subject).collect();
+                let first = names.get(..NAMED).unwrap_or(&names).join(", ");
+                let more = if names.len() > NAMED { ", …" } else { "" };
+                (!names.is_empty()).then(|| format!("{} {word} ({first}{more})", names.len()))
             })
-            .filter(|(count, _)| *count > 0)
-            .map(|(count, word)| format!("{count} {word}"))
             .collect();
-        (!counts.is_empty()).then(|| counts.join(", "))
+        (!told.is_empty()).then(|| told.join(", "))
     }
 }
 
@@ -130,7 +152,9 @@ pub fn main(environment: &Environment) -> ExitCode {
     let now = Timestamp::now();
     let run = || -> Result<u8> {
         let outcome = run(&cli, environment, &log, now)?;
-        let text = outcome.report.render(cli.global.json, now)?;
+        let text = outcome
+            .report
+            .render(cli.json(), Page::of_stdout(environment), now)?;
         report::print(&text).context("cannot write to standard output")?;
         Ok(outcome.exit)
     };
@@ -150,16 +174,25 @@ fn run(cli: &Cli, environment: &Environment, log: &Log, now: Timestamp) -> Resul
         })
     };
     match &cli.command {
-        Command::Scan { dry_run, .. } => with_config(&|c| Ok(scan::run(c, *dry_run)?.into())),
+        Command::Scan { dry_run: true, .. } => with_config(&|c| Ok(scan::run(c, true)?.into())),
+        Command::Reap { dry_run: true } => with_config(&|c| Ok(reap::run(c, true)?.into())),
+        Command::Scan { .. } => with_config(&|c| Ok(scan::run(c, false)?.told(c, "scan"))),
+        Command::Reap { .. } => with_config(&|c| Ok(reap::run(c, false)?.told(c, "reap"))),
         Command::Assign { session, run, .. } => {
-            with_config(&|c| Ok(assign::run(c, session.as_deref(), *run)?.into()))
+            with_config(&|c| Ok(assign::run(c, session.as_deref(), *run)?.told(c, "assign")))
         }
-        Command::Reap { dry_run } => with_config(&|c| Ok(reap::run(c, *dry_run)?.into())),
         Command::Decide { files } => with_config(&|c| Ok(decide::run(c, files))),
-        Command::Status => with_config(&status::run),
-        Command::Job(_) => with_config(&job::run),
+        Command::Add(new) => with_config(&|c| {
+            let start = environment.current_dir.as_deref();
+            Ok(add::run(c, start, new)?.into())
+        }),
+        Command::Retry { task, .. } => with_config(&|c| Ok(retry::run(c, task)?.into())),
+        Command::Cancel { task, .. } => with_config(&|c| Ok(cancel::run(c, task)?.into())),
+        Command::Status { format } => with_config(&|c| status::run(c, *format, cli.global.json)),
+        Command::Doctor => with_config(&|c| Ok(doctor::run(c, environment))),
+        Command::Job(command) => with_config(&|c| job::run(c, command)),
         Command::Completions { shell } => print_completions(*shell),
-        Command::Man => print_manual(),
+        Command::Man { command } => print_manual(command),
     }
 }
 
@@ -169,9 +202,19 @@ fn print_completions(shell: clap_complete::Shell) -> Result<Outcome> {
     Ok(Report::Text(String::from_utf8(script)?).into())
 }
 
-fn print_manual() -> Result<Outcome> {
+/// The page of `ccl`, or of the command that the words name.
+fn print_manual(words: &[String]) -> Result<Outcome> {
+    let mut whole = Cli::command();
+    whole.build();
+    let mut command = &whole;
+    for word in words {
+        command = command.find_subcommand(word).ok_or_else(|| {
+            let name = words.join(" ");
+            Failure::Usage(format!("there is no command {name}: see `ccl --help`"))
+        })?;
+    }
     let mut page = Vec::new();
-    clap_mangen::Man::new(Cli::command())
+    clap_mangen::Man::new(command.clone())
         .render(&mut page)
         .context("cannot write the manual page")?;
     Ok(Report::Text(String::from_utf8(page)?).into())
@@ -187,15 +230,23 @@ impl<'a> Context<'a> {
         Pool::read(self.config, self.log, self.now)
     }
 
+    /// Who works on a task: what the router decides, or the local agent where
+    /// delegation is off. Where there is an address but no key, as in a hook,
+    /// the key may be where `scan` runs.
+    fn destination(self, routing: &Routing) -> Provider {
+        match self.config.secutools {
+            Ok(_) | Err(DelegationOff::NoKey) => {
+                router::decide(routing, &self.config.auto_routes).provider
+            }
+            Err(_) => Provider::ClaudeCode,
+        }
+    }
+
     /// Files what the sessions did, all of them at once: one that has to be
     /// waited for does not hold up the others.
     fn settle(self, pool: &Pool<'_>, sessions: &[Session], pass: &mut Pass) {
-        let settled: Vec<Result<Vec<Event>>> = std::thread::scope(|scope| {
-            let running: Vec<_> = sessions
-                .iter()
-                .map(|session| scope.spawn(move || pool.settle(session, Word::Pass)))
-                .collect();
-            running.into_iter().map(join).collect()
+        let settled = parallel::map(sessions.iter().collect(), |session| {
+            pool.settle(session, Word::Pass)
         });
         for step in settled {
             pass.take(self, step);
@@ -203,9 +254,13 @@ impl<'a> Context<'a> {
     }
 }
 
-/// A thread's result; a panic in it goes on here.
-fn join<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
-    thread
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+/// Reads a task file, wherever it lies; a pipe will do.
+fn read_task(path: &Path) -> Result<Result<Task, Unfit>> {
+    // So many bytes tell whether a file is too large.
+    const MAX_READ: u64 = (task::MAX_BYTES + task::MAX_ENDING_BYTES) as u64 + 1;
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_READ).read_to_end(&mut bytes))
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(task::text_of(&bytes).map(task::parse))
 }

@@ -19,6 +19,8 @@ pub struct Secutools {
     pub url: ServerUrl,
     /// The key that every request carries.
     pub api_key: ApiKey,
+    /// Where the key came from.
+    pub key_source: KeySource,
     /// The http(s) proxy that the environment asks for; it may hold a password.
     pub proxy: Option<String>,
 }
@@ -29,7 +31,29 @@ impl fmt::Debug for Secutools {
         f.debug_struct("Secutools")
             .field("url", &self.url)
             .field("api_key", &self.api_key)
+            .field("key_source", &self.key_source)
             .finish_non_exhaustive()
+    }
+}
+
+/// Where an API key came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// `$SECUTOOLS_API_KEY`
+    Variable,
+    /// The file of `secutools.api_key_file`.
+    File(PathBuf),
+    /// The systemd credential `secutools_api_key`.
+    Credential,
+}
+
+impl fmt::Display for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Variable => f.write_str("$SECUTOOLS_API_KEY"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Credential => f.write_str("the systemd credential secutools_api_key"),
+        }
     }
 }
 
@@ -104,15 +128,19 @@ pub(super) fn secutools(
         None => url,
     };
     let api_key = match (environment.var("SECUTOOLS_API_KEY"), api_key_file) {
-        (Some(value), _) => Some(variable("SECUTOOLS_API_KEY", value, ApiKey::parse)?),
-        (None, Some(path)) => Some(from_file(&path)?),
-        (None, None) => from_credential(environment)?,
+        (Some(value), _) => {
+            let key = variable("SECUTOOLS_API_KEY", value, ApiKey::parse)?;
+            Some((key, KeySource::Variable))
+        }
+        (None, Some(path)) => Some((from_file(&path)?, KeySource::File(path))),
+        (None, None) => from_credential(environment)?.map(|key| (key, KeySource::Credential)),
     };
     Ok(match (url, api_key) {
-        (Some(url), Some(api_key)) => Ok(Secutools {
+        (Some(url), Some((api_key, key_source))) => Ok(Secutools {
             proxy: url.proxy(|name| environment.var(name)?.to_str().map(str::to_owned)),
             url,
             api_key,
+            key_source,
         }),
         (Some(_), None) => Err(DelegationOff::NoKey),
         (None, Some(_)) => Err(DelegationOff::NoUrl),

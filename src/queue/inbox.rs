@@ -17,6 +17,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::{Folder, Name, Project};
 use crate::durable;
+use crate::parallel;
 use crate::process;
 use crate::task::{self, Ending, Priority, Routing, Task, Unfit};
 
@@ -200,20 +201,8 @@ impl Project {
         if share >= names.len() {
             return read(names);
         }
-        thread::scope(|scope| {
-            let readers: Vec<_> = names
-                .chunks(share)
-                .map(|chunk| scope.spawn(|| read(chunk)))
-                .collect();
-            readers
-                .into_iter()
-                .flat_map(|reader| {
-                    reader
-                        .join()
-                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                })
-                .collect()
-        })
+        let shares: Vec<&[OsString]> = names.chunks(share).collect();
+        parallel::map(shares, read).into_iter().flatten().collect()
     }
 
     /// Reads a waiting task whole: no link followed, no FIFO opened, nothing
@@ -307,8 +296,24 @@ fn head<T>(
 }
 
 /// The contents of a regular file with one name, up to one byte more than a
-/// task may have; it is opened without following a link or waiting for a FIFO.
+/// task may have.
 pub(super) fn read_regular(path: &Path) -> Result<Result<(fs::Metadata, Vec<u8>), Held>> {
+    let (file, metadata) = match open_regular(path)? {
+        Ok(opened) => opened,
+        Err(held) => return Ok(Err(held)),
+    };
+    if metadata.nlink() > 1 {
+        return Ok(Err(Held::SecondLink));
+    }
+    let mut bytes = Vec::new();
+    file.take((task::MAX_BYTES + task::MAX_ENDING_BYTES) as u64 + 1)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Ok((metadata, bytes)))
+}
+
+/// Opens a regular file, without following a link or waiting for a FIFO.
+pub(super) fn open_regular(path: &Path) -> Result<Result<(File, fs::Metadata), Held>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(descriptor) => File::from(descriptor),
@@ -322,17 +327,10 @@ pub(super) fn read_regular(path: &Path) -> Result<Result<(fs::Metadata, Vec<u8>)
     let metadata = file
         .metadata()
         .with_context(|| format!("cannot look at {}", path.display()))?;
-    if !metadata.is_file() {
-        return Ok(Err(Held::NotRegular));
-    }
-    if metadata.nlink() > 1 {
-        return Ok(Err(Held::SecondLink));
-    }
-    let mut bytes = Vec::new();
-    file.take((task::MAX_BYTES + task::MAX_ENDING_BYTES) as u64 + 1)
-        .read_to_end(&mut bytes)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Ok((metadata, bytes)))
+    Ok(match metadata.is_file() {
+        true => Ok((file, metadata)),
+        false => Err(Held::NotRegular),
+    })
 }
 
 /// Whether somebody may still be writing the file. The processes that have it
@@ -400,7 +398,8 @@ pub(super) fn read_text(path: &Path) -> Result<Option<String>> {
         .filter(|text| !text.contains('\0')))
 }
 
-fn reason_path(path: &Path) -> PathBuf {
+/// `T.md.reason`, beside a task that cannot take its ending line.
+pub(super) fn reason_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".reason");
     PathBuf::from(name)

@@ -3,17 +3,25 @@
 //! In JSON all keys are always there, `null` where something is not known. A path that is not UTF-8 is written with its
 //! odd bytes as `\xNN`, in JSON and in text; the two are not told apart from a name that contains these four characters.
 
+mod board;
+mod doctor;
+mod prometheus;
 mod table;
 #[cfg(test)]
 mod tests;
 mod text;
 
+pub use doctor::Check;
+pub use prometheus::metrics;
+
+use crate::config::Environment;
+use crate::log;
 use crate::money::Cost;
 use crate::task::{Priority, Provider};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -33,8 +41,18 @@ pub enum Report {
     /// Of `completions` and `man`: printed as it is.
     #[serde(skip)]
     Text(String),
-    /// Of `job`.
+    /// Of `doctor`.
+    Checks {
+        /// In the order in which a pass would stumble over them.
+        checks: Vec<Check>,
+    },
+    /// Of `job submit` and `job get`.
     Job {
+        /// The job as secutools knows it.
+        job: Job,
+    },
+    /// Of `job result`: the same in JSON; as text only what the job has made, as it is.
+    Output {
         /// The job as secutools knows it.
         job: Job,
     },
@@ -53,6 +71,8 @@ pub struct Pass {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventKind {
+    /// A new task is in the inbox.
+    Added,
     /// An agent in a session has the task.
     Dispatched,
     /// secutools has the task.
@@ -106,6 +126,13 @@ impl Event {
             reason: None,
         }
     }
+
+    /// The name of what it happened to: the task, else the session.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        let name = self.task.as_ref().or(self.session.as_ref());
+        name.map_or("", String::as_str)
+    }
 }
 
 /// Where a task would go.
@@ -141,6 +168,8 @@ pub struct Status {
     pub tasks: Vec<TaskRow>,
     /// What secutools has.
     pub delegated: Delegated,
+    /// What ended in the last 24 hours.
+    pub last_24h: Vec<DayRow>,
     /// How many tasks have been worked on for longer than `stale_after`.
     pub stale: usize,
 }
@@ -266,6 +295,27 @@ pub struct Delegated {
     pub cost_24h: Vec<Cost>,
 }
 
+/// What one provider ended in the last 24 hours.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DayRow {
+    /// Who worked on it; `None` for what nobody worked on, or nobody wrote down.
+    pub provider: Option<Provider>,
+    /// How many tasks were filed as done.
+    pub done: usize,
+    /// How many were given up.
+    pub failed: usize,
+    /// What they cost, one for each currency; empty where nothing is known.
+    pub cost: Vec<Cost>,
+}
+
+impl DayRow {
+    /// Whether this was done by way of secutools.
+    #[must_use]
+    pub fn is_delegated(&self) -> bool {
+        self.provider.is_some_and(Provider::is_remote)
+    }
+}
+
 /// One job that has not ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct JobRow {
@@ -303,13 +353,43 @@ pub struct Job {
     pub error: Option<String>,
 }
 
+/// What text is laid out for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// Columns.
+    pub width: usize,
+    /// Whether it shows colours.
+    pub colour: bool,
+}
+
+impl Page {
+    /// Nobody reads lines that are narrower than this.
+    const NARROWEST: usize = 40;
+    const ORDINARY: usize = 80;
+
+    /// The terminal that standard output is, or 80 columns without colours.
+    #[must_use]
+    pub fn of_stdout(environment: &Environment) -> Self {
+        let stdout = io::stdout();
+        let width = rustix::termios::tcgetwinsize(&stdout)
+            .ok()
+            .map(|size| usize::from(size.ws_col))
+            .filter(|width| stdout.is_terminal() && *width > 0)
+            .unwrap_or(Self::ORDINARY);
+        Self {
+            width: width.max(Self::NARROWEST),
+            colour: log::shows_colours(environment, &stdout),
+        }
+    }
+}
+
 impl Report {
-    /// The report as it goes to standard output: text, or with `json` one object on one line. `now` is the clock of the
-    /// pass; text tells times as distances from it.
+    /// The report as it goes to standard output: text for the `page`, or with `json` one object on one line. `now` is the
+    /// clock of the pass; text tells times as distances from it.
     ///
     /// # Errors
     /// None that can happen: all keys are strings, all values have a JSON form.
-    pub fn render(&self, json: bool, now: Timestamp) -> anyhow::Result<String> {
+    pub fn render(&self, json: bool, page: Page, now: Timestamp) -> anyhow::Result<String> {
         #[derive(Serialize)]
         struct Versioned<'a> {
             version: u8,
@@ -327,8 +407,10 @@ impl Report {
         Ok(match self {
             Self::Pass(pass) => text::pass(pass),
             Self::Decisions { decisions } => text::decisions(decisions),
-            Self::Status(status) => text::status(status, now),
+            Self::Status(status) => board::status(status, page, now),
+            Self::Checks { checks } => doctor::text(checks),
             Self::Job { job } => text::job(job),
+            Self::Output { job } => text::output(job),
             Self::Text(text) => text.clone(),
         })
     }

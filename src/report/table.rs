@@ -1,23 +1,64 @@
-//! Aligned columns that fit a terminal of 80 columns.
+//! Aligned columns that fit a terminal.
 
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use super::Page;
 use crate::log::escape;
 
-/// What a table may take of a line.
-const WIDTH: usize = 80;
 /// No column is cut below this.
 const NARROWEST: usize = 8;
 /// What stands in front of a note.
 const INDENT: &str = "    ";
 
+/// SGR parameters: how something stands out on a terminal that shows colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Colour(&'static str);
+
+impl Colour {
+    pub(super) const GOOD: Self = Self("32");
+    pub(super) const RESTING: Self = Self("33");
+    pub(super) const BAD: Self = Self("1;31");
+    pub(super) const ASIDE: Self = Self("2");
+    const HEADING: Self = Self("1");
+
+    /// The text in this colour, where the page has colours.
+    pub(super) fn paint(self, page: Page, text: &str) -> String {
+        match page.colour && !text.is_empty() {
+            true => format!("\x1b[{}m{text}\x1b[0m", self.0),
+            false => text.to_owned(),
+        }
+    }
+}
+
+/// One value of a row.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Cell {
+    text: String,
+    colour: Option<Colour>,
+}
+
+impl Cell {
+    pub(super) fn coloured(text: String, colour: Option<Colour>) -> Self {
+        Self { text, colour }
+    }
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self::coloured(text.into(), None)
+    }
+}
+
 /// One row: a cell for each column, and a sentence that is printed below them in full.
 pub(super) struct Row<const N: usize> {
-    pub(super) cells: [String; N],
+    pub(super) cells: [Cell; N],
     pub(super) note: String,
 }
 
 /// The rows under their columns' names; empty where there are no rows. Columns that hold nothing are left out, and the
-/// widest are cut until a line fits. Control characters are escaped.
+/// widest are cut until a line fits the page. Control characters are escaped.
 pub(super) fn table<const N: usize>(
+    page: Page,
     names: [&str; N],
     rows: impl Iterator<Item = Row<N>>,
 ) -> String {
@@ -26,41 +67,56 @@ pub(super) fn table<const N: usize>(
         return String::new();
     }
     let width = |column: usize| {
-        let cells = rows.iter().map(|row| row.cells[column].chars().count());
+        let cells = rows.iter().map(|row| row.cells[column].text.width());
         cells.max().filter(|&widest| widest > 0)
     };
     // A column that is left out has no width.
     let widths: [Option<usize>; N] =
-        std::array::from_fn(|column| Some(width(column)?.max(names[column].len())));
-    let widths = fit(widths);
-    let mut text = line(&names.map(str::to_owned), &widths);
+        std::array::from_fn(|column| Some(width(column)?.max(names[column].width())));
+    let widths = fit(widths, page.width);
+    let heading = names.map(|name| Cell::coloured(name.to_owned(), Some(Colour::HEADING)));
+    let mut text = line(page, &heading, &widths);
     for row in &rows {
-        text.push_str(&line(&row.cells, &widths));
-        text.push_str(&wrap(&row.note));
+        text.push_str(&line(page, &row.cells, &widths));
+        text.push_str(&wrap(page, &row.note));
     }
     text
 }
 
 fn printable<const N: usize>(row: Row<N>) -> Row<N> {
     Row {
-        cells: row.cells.map(|cell| escape(&cell).into_owned()),
+        cells: row.cells.map(|cell| Cell {
+            text: escape(&cell.text).into_owned(),
+            ..cell
+        }),
         note: escape(&row.note).into_owned(),
     }
 }
 
-fn line<const N: usize>(cells: &[String; N], widths: &[Option<usize>; N]) -> String {
-    let padded: Vec<String> = cells
-        .iter()
-        .zip(widths)
-        .filter_map(|(cell, width)| width.map(|width| format!("{:<width$}", cut(cell, width))))
-        .collect();
-    padded.join("  ").trim_end().to_owned() + "\n"
+fn line<const N: usize>(page: Page, cells: &[Cell; N], widths: &[Option<usize>; N]) -> String {
+    let mut line = String::new();
+    // Blanks are written only once something stands behind them.
+    let mut blanks = 0;
+    for (cell, width) in cells.iter().zip(widths) {
+        let Some(width) = *width else { continue };
+        let text = cut(&cell.text, width);
+        if !text.is_empty() {
+            line.push_str(&" ".repeat(blanks));
+            blanks = 0;
+            line.push_str(&match cell.colour {
+                Some(colour) => colour.paint(page, &text),
+                None => text.clone(),
+            });
+        }
+        blanks += width - text.width() + 2;
+    }
+    line + "\n"
 }
 
 /// Takes from the widest column, again and again, until all fit into a line with two blanks between them.
-fn fit<const N: usize>(mut widths: [Option<usize>; N]) -> [Option<usize>; N] {
+fn fit<const N: usize>(mut widths: [Option<usize>; N], page: usize) -> [Option<usize>; N] {
     let gaps = widths.iter().flatten().count().saturating_sub(1);
-    while widths.iter().flatten().sum::<usize>() + 2 * gaps > WIDTH {
+    while widths.iter().flatten().sum::<usize>() + 2 * gaps > page {
         match widths.iter_mut().flatten().max() {
             Some(widest) if *widest > NARROWEST => *widest -= 1,
             _ => break,
@@ -69,36 +125,53 @@ fn fit<const N: usize>(mut widths: [Option<usize>; N]) -> [Option<usize>; N] {
     widths
 }
 
+/// At most so many columns of the text.
 fn cut(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
+    if text.width() <= width {
         return text.to_owned();
     }
-    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
+    let mut kept = String::new();
+    let mut taken = 1;
+    for c in text.chars() {
+        taken += c.width().unwrap_or(0);
+        if taken > width {
+            break;
+        }
+        kept.push(c);
+    }
     kept + "…"
 }
 
 /// The note in indented lines, broken between words; a word that is longer than a line stays whole.
-fn wrap(note: &str) -> String {
+pub(super) fn wrap(page: Page, note: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     for word in note.split_whitespace() {
         match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= WIDTH => {
+            Some(line) if line.width() + 1 + word.width() <= page.width => {
                 line.push(' ');
                 line.push_str(word);
             }
             _ => lines.push(format!("{INDENT}{word}")),
         }
     }
-    lines.into_iter().map(|line| line + "\n").collect()
+    lines
+        .into_iter()
+        .map(|line| Colour::ASIDE.paint(page, &line) + "\n")
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const PLAIN: Page = Page {
+        width: 80,
+        colour: false,
+    };
+
     fn row<const N: usize>(cells: [&str; N], note: &str) -> Row<N> {
         Row {
-            cells: cells.map(str::to_owned),
+            cells: cells.map(Cell::from),
             note: note.to_owned(),
         }
     }
@@ -107,29 +180,64 @@ mod tests {
     fn columns_are_aligned_and_empty_ones_left_out() {
         let rows = [row(["a", "", "1"], ""), row(["bcd", "", "two"], "")];
         assert_eq!(
-            table(["NAME", "GONE", "N"], rows.into_iter()),
+            table(PLAIN, ["NAME", "GONE", "N"], rows.into_iter()),
             "NAME  N\na     1\nbcd   two\n"
         );
-        assert_eq!(table(["NAME"], std::iter::empty()), "");
+        assert_eq!(table(PLAIN, ["NAME"], std::iter::empty()), "");
     }
 
     #[test]
     fn the_widest_column_is_cut_and_a_note_is_wrapped() {
-        let (long, words) = ("é".repeat(100), "word ".repeat(30));
-        let text = table(["A", "B"], [row([&long, "short"], &words)].into_iter());
-        let widths: Vec<usize> = text.lines().map(|line| line.chars().count()).collect();
-        assert_eq!(widths, [76, 80, 78, 78], "{text}");
-        assert_eq!(
-            text.matches("word").count(),
-            30,
-            "no word of a note is lost"
-        );
-        assert!(text.contains("é…  short"), "{text}");
+        for width in [40, 80, 132] {
+            let page = Page { width, ..PLAIN };
+            for long in ["é".repeat(200), "中".repeat(100)] {
+                let words = "word ".repeat(40);
+                let rows = [row([&long, "short"], &words)];
+                let text = table(page, ["A", "B"], rows.into_iter());
+                let widest = text.lines().map(UnicodeWidthStr::width).max().unwrap();
+                assert!((width - 4..=width).contains(&widest), "{widest}\n{text}");
+                assert_eq!(
+                    text.matches("word").count(),
+                    40,
+                    "no word of a note is lost"
+                );
+                let (line, short) = (text.lines().nth(1).unwrap(), "short");
+                assert!(line.ends_with(short) && line.contains('…'), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn wide_characters_do_not_shift_what_stands_behind_them() {
+        let rows = [row(["日本", "x"], ""), row(["abcd", "y"], "")];
+        let text = table(PLAIN, ["A", "B"], rows.into_iter());
+        assert_eq!(text, "A     B\n日本  x\nabcd  y\n");
     }
 
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
-        let text = table(["A"], [row(["a\x1b[2J"], "b\rc")].into_iter());
+        let text = table(PLAIN, ["A"], [row(["a\x1b[2J"], "b\rc")].into_iter());
         assert_eq!(text, "A\na\\u{1b}[2J\n    b\\rc\n");
+    }
+
+    #[test]
+    fn colours_change_nothing_but_the_colour() {
+        let rows = || {
+            let state = Cell::coloured("busy".to_owned(), Some(Colour::BAD));
+            let cells = [state, "x".into()];
+            let note = "note".to_owned();
+            [Row { cells, note }].into_iter()
+        };
+        let page = Page {
+            colour: true,
+            ..PLAIN
+        };
+        let coloured = table(page, ["STATE", "B"], rows());
+        assert!(coloured.contains("\x1b[1;31mbusy\x1b[0m   x"), "{coloured}");
+        let plain = coloured
+            .split('\x1b')
+            .map(|part| part.split_once('m').map_or(part, |(_, rest)| rest))
+            .collect::<String>();
+        assert_eq!(plain, table(PLAIN, ["STATE", "B"], rows()));
     }
 }

@@ -12,15 +12,20 @@ fn now() -> Timestamp {
     at("2026-03-01T12:00:00Z")
 }
 
+const PAGE: Page = Page {
+    width: 80,
+    colour: false,
+};
+
 fn json_of(report: &Report) -> Value {
-    let line = report.render(true, now()).unwrap();
+    let line = report.render(true, PAGE, now()).unwrap();
     assert_eq!(line.matches('\n').count(), 1, "one object on one line");
     assert!(line.starts_with("{\"version\":1,"), "{line}");
     serde_json::from_str(&line).unwrap()
 }
 
 fn text_of(report: &Report) -> String {
-    report.render(false, now()).unwrap()
+    report.render(false, PAGE, now()).unwrap()
 }
 
 fn pass() -> Report {
@@ -266,6 +271,23 @@ fn status() -> Report {
                 currency: Some("USD".to_owned()),
             }],
         },
+        last_24h: vec![
+            DayRow {
+                provider: Some(Provider::ClaudeCode),
+                done: 1234,
+                failed: 0,
+                cost: vec![],
+            },
+            DayRow {
+                provider: Some(Provider::Gemini),
+                done: 3,
+                failed: 1,
+                cost: vec![Cost {
+                    amount: "0.0123".to_owned(),
+                    currency: Some("USD".to_owned()),
+                }],
+            },
+        ],
         tasks: vec![task, delegated],
         stale: 1,
     })
@@ -297,10 +319,15 @@ fn the_status_as_json_has_every_key() {
                          "task": "review-the-whole-of-the-authentication-and-session-handling-code.md",
                          "since": "2026-03-01T11:59:18Z", "reason": null}]})
     );
+    assert_eq!(
+        json["last_24h"],
+        json!([{"provider": "claude-code", "done": 1234, "failed": 0, "cost": []},
+               {"provider": "gemini", "done": 3, "failed": 1, "cost": [{"amount": "0.0123", "currency": "USD"}]}])
+    );
     assert_eq!(json["stale"], 1);
     assert_eq!(
         json_of(&Report::Status(Status::default())),
-        json!({"version": 1, "sessions": [], "projects": [], "tasks": [], "stale": 0,
+        json!({"version": 1, "sessions": [], "projects": [], "tasks": [], "stale": 0, "last_24h": [],
                "delegated": {"active": 0, "jobs": [], "done_24h": 0, "failed_24h": 0, "cost_24h": []}})
     );
 }
@@ -350,27 +377,63 @@ fn the_status_as_text_fits_80_columns() {
     insta::assert_snapshot!(text, @r"
     SESSION     STATE            SINCE  TASK          PROJECT
     ccl-auto-0  working          3h     fix-login.md  app
+        stale: it has been at work for long; attach and look, or `ccl cancel` it;
+        Fix the login redirect
     ccl-auto-1  cooldown         2m
-        3m left: rate limit
+        3m left; rate limit
     ccl-auto-2  needs-attention
 
-    PROJECT   WAITING  DISPATCHED  DELEGATED  DONE  FAILED
-    /srv/app  12       1           1          340   2
-
-    TASK                            PROJECT  STATE       PRIORITY  SINCE  WHERE
-    fix-login.md                    app      dispatched  critical  3h     ccl-auto-0
-        stale: Fix the login redirect
-    review-the-whole-of-the-authe…  app      delegated   default   42s    gemini
-        Fix the login redirect
+    PROJECT   WAITING  AT WORK  DELEGATED  DONE  FAILED
+    /srv/app  12       1        1          340   2
 
     JOB    TASK                                  PROJECT  PROVIDER  PHASE      SINCE
     job_1  review-the-whole-of-the-authenticat…  app      gemini    submitted  42s
 
-    1 stale; 1 at secutools; in 24 h: 3 done, 1 failed, 0.0123 USD
+    LAST 24 H    DONE   FAILED  COST
+    claude-code  1,234  0       unknown
+    gemini       3      1       0.0123 USD
+
+    1 session needs a person, 1 task is stale
     ");
     assert_eq!(
         text_of(&Report::Status(Status::default())),
-        "0 at secutools; in 24 h: 0 done, 0 failed, cost unknown\n"
+        "no task waits, and none is at work\n"
+    );
+}
+
+#[test]
+fn of_many_waiting_tasks_the_first_are_shown() {
+    let Report::Status(mut many) = status() else {
+        unreachable!()
+    };
+    let waiting = |index: usize| TaskRow {
+        name: format!("t{index:03}.md"),
+        state: TaskState::Waiting,
+        priority: Some(Priority::ALL[index % 4]),
+        session: None,
+        stale: false,
+        ..many.tasks[0].clone()
+    };
+    many.tasks = (0..1030).map(waiting).collect();
+    for index in 30..33 {
+        many.tasks[index].state = TaskState::Held;
+        many.tasks[index].reason = Some("no trust".to_owned());
+    }
+    many.projects[0].waiting = 1030;
+    let text = text_of(&Report::Status(many));
+    assert!(
+        text.contains("t019.md") && !text.contains("t020.md"),
+        "{text}"
+    );
+    assert!(text.contains("… and 1,007 more wait in app"), "{text}");
+    let counts = "/srv/app  1,027    3     1";
+    assert!(text.contains(counts), "{text}");
+    let by_priority = "waiting: 257 critical, 258 high, 256 default, 256 low";
+    assert!(text.contains(by_priority), "{text}");
+    assert_eq!(
+        text.matches("no trust").count(),
+        1,
+        "a reason that several share stands once\n{text}"
     );
 }
 

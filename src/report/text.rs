@@ -1,13 +1,9 @@
-//! Reports for people: lines and tables that fit 80 columns. Text from elsewhere is printed with control characters
-//! escaped.
+//! Reports for people: lines and blocks. Text from elsewhere is printed with control characters escaped.
 
-use super::table::{Row, table};
-use super::{
-    Decision, Event, EventKind, Job, JobRow, Pass, ProjectRow, SessionRow, SessionState, Status,
-    TaskRow, TaskState, path_text,
-};
+use super::{Decision, Event, EventKind, Job, Pass, path_text};
 use crate::log::escape;
 use crate::money::Cost;
+use crate::queue::{Folder, Project};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::path::Path;
@@ -17,8 +13,15 @@ pub(super) fn pass(pass: &Pass) -> String {
     pass.events.iter().map(event).collect()
 }
 
+/// The path of a task that was added; else
 /// `dispatched  fix-login.md  → ccl-auto-0 (opus)  /srv/app: reason`
 fn event(event: &Event) -> String {
+    if let (EventKind::Added, Some(project), Some(task)) =
+        (event.event, &event.project, &event.task)
+    {
+        let inbox = Project::new(project.clone()).folder(Folder::Inbox);
+        return shown(&inbox.join(task)) + "\n";
+    }
     let mut line = format!("{:<10}", word(&event.event));
     let mut add = |text: &str| {
         line.push_str("  ");
@@ -79,122 +82,6 @@ fn decision(decision: &Decision) -> String {
     block
 }
 
-/// Tables of sessions, projects and tasks, and what secutools has.
-pub(super) fn status(status: &Status, now: Timestamp) -> String {
-    let mut blocks = vec![
-        table(
-            ["SESSION", "STATE", "SINCE", "TASK", "PROJECT"],
-            status.sessions.iter().map(|row| session(row, now)),
-        ),
-        table(
-            [
-                "PROJECT",
-                "WAITING",
-                "DISPATCHED",
-                "DELEGATED",
-                "DONE",
-                "FAILED",
-            ],
-            status.projects.iter().map(project),
-        ),
-        table(
-            ["TASK", "PROJECT", "STATE", "PRIORITY", "SINCE", "WHERE"],
-            status.tasks.iter().map(|row| task(row, now)),
-        ),
-        table(
-            ["JOB", "TASK", "PROJECT", "PROVIDER", "PHASE", "SINCE"],
-            status.delegated.jobs.iter().map(|row| job_row(row, now)),
-        ),
-    ];
-    blocks.push(summary(status));
-    blocks.retain(|block| !block.is_empty());
-    blocks.join("\n")
-}
-
-fn session(row: &SessionRow, now: Timestamp) -> Row<5> {
-    let left = match (row.state, row.until) {
-        (SessionState::Cooldown, Some(until)) => format!("{} left", distance(now, until)),
-        _ => String::new(),
-    };
-    Row {
-        cells: [
-            row.name.clone(),
-            word(&row.state),
-            since(row.since, now),
-            row.task.clone().unwrap_or_default(),
-            row.project.as_deref().map(short).unwrap_or_default(),
-        ],
-        note: join(&left, row.reason.as_deref()),
-    }
-}
-
-fn project(row: &ProjectRow) -> Row<6> {
-    Row {
-        cells: [
-            path_text(&row.path),
-            row.waiting.to_string(),
-            row.dispatched.to_string(),
-            row.delegated.to_string(),
-            row.done.to_string(),
-            row.failed.to_string(),
-        ],
-        note: String::new(),
-    }
-}
-
-fn task(row: &TaskRow, now: Timestamp) -> Row<6> {
-    let state = match row.state {
-        TaskState::DelegatedToSecutools => "delegated".to_owned(),
-        state => word(&state),
-    };
-    let provider = row.provider.map(|provider| word(&provider));
-    Row {
-        cells: [
-            row.name.clone(),
-            short(&row.project),
-            state,
-            row.priority.map(|it| word(&it)).unwrap_or_default(),
-            since(row.since, now),
-            row.session.clone().or(provider).unwrap_or_default(),
-        ],
-        note: join(
-            if row.stale { "stale" } else { "" },
-            row.reason.as_deref().or(row.title.as_deref()),
-        ),
-    }
-}
-
-fn job_row(row: &JobRow, now: Timestamp) -> Row<6> {
-    Row {
-        cells: [
-            row.job_id.clone().unwrap_or_else(|| "-".to_owned()),
-            row.task.clone(),
-            short(&row.project),
-            row.provider.map(|it| word(&it)).unwrap_or_default(),
-            row.phase.clone(),
-            since(row.since, now),
-        ],
-        note: row.reason.clone().unwrap_or_default(),
-    }
-}
-
-/// The counters in one line.
-fn summary(status: &Status) -> String {
-    let delegated = &status.delegated;
-    let cost = match delegated.cost_24h.as_slice() {
-        [] => "cost unknown".to_owned(),
-        costs => costs.iter().map(cost).collect::<Vec<_>>().join(" + "),
-    };
-    let mut line = format!(
-        "{} at secutools; in 24 h: {} done, {} failed, {cost}",
-        delegated.active, delegated.done_24h, delegated.failed_24h
-    );
-    if status.stale > 0 {
-        line = format!("{} stale; {line}", status.stale);
-    }
-    line + "\n"
-}
-
 /// A job in a line or two, without its output.
 pub(super) fn job(job: &Job) -> String {
     let mut lines = format!("{}  {}", escape(&job.id), escape(&job.status));
@@ -212,18 +99,19 @@ pub(super) fn job(job: &Job) -> String {
     lines
 }
 
-fn cost(cost: &Cost) -> String {
+/// What it has made, ending with a newline if there is anything.
+pub(super) fn output(job: &Job) -> String {
+    let mut output = job.output.clone().unwrap_or_default();
+    if !output.is_empty() && !output.ends_with('\n') {
+        output.push('\n');
+    }
+    output
+}
+
+pub(super) fn cost(cost: &Cost) -> String {
     match &cost.currency {
         Some(currency) => format!("{} {currency}", cost.amount),
         None => cost.amount.clone(),
-    }
-}
-
-fn join(first: &str, second: Option<&str>) -> String {
-    match second {
-        None => first.to_owned(),
-        Some(second) if first.is_empty() => second.to_owned(),
-        Some(second) => format!("{first}: {second}"),
     }
 }
 
@@ -232,14 +120,14 @@ fn shown(path: &Path) -> String {
 }
 
 /// A project as a table names it: by its directory's name.
-fn short(project: &Path) -> String {
+pub(super) fn short(project: &Path) -> String {
     project
         .file_name()
         .map_or_else(|| path_text(project), |name| path_text(Path::new(name)))
 }
 
 /// The word that JSON has for a value, so that both outputs speak the same language.
-fn word<T: Serialize>(value: &T) -> String {
+pub(super) fn word<T: Serialize>(value: &T) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(word)) => word,
         // Only called with enums of plain words.
@@ -247,15 +135,8 @@ fn word<T: Serialize>(value: &T) -> String {
     }
 }
 
-/// How long ago that was; empty where it is not known.
-fn since(moment: Option<Timestamp>, now: Timestamp) -> String {
-    moment
-        .map(|moment| distance(moment, now))
-        .unwrap_or_default()
-}
-
 /// How long it is from one moment to a later one: `12s`, `5m`, `3h`, `2d`.
-fn distance(from: Timestamp, to: Timestamp) -> String {
+pub(super) fn distance(from: Timestamp, to: Timestamp) -> String {
     match to.duration_since(from).as_secs().max(0) {
         s @ 0..60 => format!("{s}s"),
         s @ 60..3600 => format!("{}m", s / 60),

@@ -59,8 +59,8 @@ pub(super) struct Attempt<'p> {
 impl Pool<'_> {
     /// Gives the slot's session the task, and waits until the agent has it.
     ///
-    /// The slot is given back as soon as that is known: whoever is told that the
-    /// agent is idle waits for it.
+    /// The slot is given up as soon as that is known, and not when all launches
+    /// of the pass are over: a hook of the agent may wait for it.
     pub fn dispatch(&self, slot: Slot, work: &Work) -> Result<Vec<Event>> {
         let session = &slot.session;
         let owner = marker::owner(&self.config.state_dir)?;
@@ -314,11 +314,15 @@ impl Pool<'_> {
     /// Clears the command line and types the one line that starts the script.
     pub(super) fn type_run(&self, attempt: &Attempt<'_>) -> Result<()> {
         let pane = &attempt.pane;
-        let shell = process::is_waiting_shell(pane.pid)?;
-        self.tmux
-            .interrupt(&pane.id)
-            .map_err(|error| unavailable(&error))?;
-        shell.wait_until_reading(SHELL_PATIENCE)?;
+        let mut shell = process::is_waiting_shell(pane.pid)?;
+        // fish was seen to lose one C-c on a busy machine; what stood there would
+        // then be joined with our line, and run.
+        for _ in 0..2 {
+            self.tmux
+                .interrupt(&pane.id)
+                .map_err(|error| unavailable(&error))?;
+            shell = shell.wait_until_reading(SHELL_PATIENCE)?;
+        }
         let run = attempt.session.files().run;
         let line = format!("sh {}", agent::quote_path(&run)?);
         self.tmux

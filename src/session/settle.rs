@@ -18,7 +18,7 @@ use crate::queue::{Claim, Found, Name, Project};
 use crate::report::{Event, EventKind};
 use crate::task::{Ending, Outcome, Provider};
 
-/// How long a hook waits for a pass that is at work on its session.
+/// How long a hook or a person waits for a pass that is at work on the session.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long an agent may take to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
@@ -70,6 +70,35 @@ impl Pool<'_> {
                 Phase::Launching | Phase::Working => self.finish(session, claim, word),
             },
         }
+    }
+
+    /// Ends the agent of `run`, whatever it is doing, and files its task as
+    /// failed with `reason`.
+    pub fn cancel(&self, session: &Session, run: Uuid, reason: &str) -> Result<Vec<Event>> {
+        let Some(_lock) = session.lock_within(PATIENCE)? else {
+            return Err(crate::error::Failure::Temporary(format!(
+                "another pass is at work on {}: try again in a moment",
+                session.name
+            ))
+            .into());
+        };
+        let marker = session.dispatched()?.filter(|marker| marker.run == run);
+        let Some(marker) = marker else {
+            bail!("it is not at work in {} any more", session.name);
+        };
+        let Found::AtWork(claim, None) = self.find(&marker)? else {
+            return self.settle_locked(session, Word::Pass);
+        };
+        // What has not started yet must not start any more.
+        durable::remove(&session.files().ticket)?;
+        self.end_agent(session, run)?;
+        let mut ending = self.ending(&claim, Outcome::Failed, Some(reason.to_owned()));
+        ending.cost = self.cost(&claim)?;
+        let placed = claim.finish(&ending, None, None)?;
+        self.clear(session, run)?;
+        Ok(placed.map_or_else(Vec::new, |_| {
+            vec![event_of(&claim, Outcome::Failed, Some(reason.to_owned()))]
+        }))
     }
 
     pub(super) fn find(&self, marker: &Dispatched) -> Result<Found> {
@@ -307,14 +336,13 @@ impl Pool<'_> {
         };
         durable::remove(&session.files().ticket)?;
         let ended = process::terminate(run, pane.pid, GRACE)?;
-        if ended == Ended::NotThere {
+        // It may have outlived its pane.
+        if ended == Ended::NotThere || process::foreground(pane.pid).is_none() {
             return Ok(());
         }
         let shell = process::wait_until_ready(pane.pid, SHELL_BACK);
         if ended == Ended::Killed || shell.is_err() {
-            // What was killed leaves the terminal as it had it.
-            process::reset_terminal(&pane.tty, pane.pid)
-                .with_context(|| format!("cannot reset {}", pane.tty.display()))?;
+            self.tidy_terminal(session)?;
         }
         Ok(())
     }

@@ -15,11 +15,15 @@ pub mod claude_home;
 pub mod fake;
 #[path = "fake_claude/script.rs"]
 pub mod fake_script;
+pub mod faults;
+pub mod journal;
 pub mod messages_api;
 mod messages_wire;
 pub mod real_claude;
 pub mod sandbox;
+pub mod scenes;
 pub mod tmux_server;
+pub mod user_manager;
 pub mod wait;
 
 pub use claude_home::Consent;
@@ -28,4 +32,5 @@ pub use messages_api::{MessagesApi, Reply};
 pub use real_claude::RealClaude;
 pub use sandbox::{Project, Sandbox};
 pub use tmux_server::TmuxServer;
+pub use user_manager::UserManager;
 pub use wait::{PATIENCE, wait_for, wait_until};

@@ -1,0 +1,62 @@
+//! The key to secutools, and what the server says to it.
+
+use uuid::Uuid;
+
+use crate::config::{DelegationOff, Secutools};
+use crate::delegation;
+use crate::report::Check;
+use crate::secutools::{GetError, JobId, Limits};
+
+/// The key's source, and the server's answer to a question about a job that does not exist.
+///
+/// `service_has_key`: `ccl.service` loads the key as a credential, which nobody else can read.
+pub fn checks(secutools: &Result<Secutools, DelegationOff>, service_has_key: bool) -> Vec<Check> {
+    let secutools = match secutools {
+        Ok(secutools) => secutools,
+        Err(off @ DelegationOff::NotConfigured) => {
+            return vec![Check::skipped(
+                "secutools",
+                format!("{off}: every task runs here"),
+            )];
+        }
+        Err(DelegationOff::NoKey) if service_has_key => {
+            return vec![Check {
+                remedy: Some(
+                    "to ask the server: systemd-run --user --wait --pipe \
+                     --property=LoadCredential=secutools_api_key:FILE ccl doctor"
+                        .to_owned(),
+                ),
+                ..Check::skipped("key", "only ccl.service has it, as a systemd credential")
+            }];
+        }
+        Err(off) => {
+            return vec![Check::bad(
+                "key",
+                "nothing can be delegated",
+                off.to_string(),
+            )];
+        }
+    };
+    let key = Check::good("key", format!("from {}", secutools.key_source));
+    vec![key, answer(secutools)]
+}
+
+fn answer(secutools: &Secutools) -> Check {
+    let url = secutools.url.as_str();
+    let asked = delegation::client(secutools, Limits::default()).and_then(|client| {
+        let unknown = JobId::try_from(format!("ccl-doctor-{}", Uuid::new_v4()));
+        Ok(client.get(&unknown.map_err(anyhow::Error::msg)?))
+    });
+    let (text, remedy) = match asked {
+        Ok(Ok(_) | Err(GetError::Unknown(_))) => {
+            return Check::good("secutools", format!("{url} answers and takes the key"));
+        }
+        Ok(Err(GetError::Unauthorized(text))) => (text, "get a new API key, and put it there"),
+        Ok(Err(GetError::Later { text, .. })) => (text, "try again in a while"),
+        Ok(Err(GetError::Unreachable(text) | GetError::Bad(text))) => {
+            (text, "check secutools.url, the network and the proxy")
+        }
+        Err(error) => (format!("{error:#}"), "check the proxy's variables"),
+    };
+    Check::bad("secutools", text, remedy)
+}

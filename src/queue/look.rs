@@ -1,0 +1,246 @@
+//! What `status` reads of a queue: a task's first and last bytes, and what has
+//! ended lately. Nothing here changes anything or takes a lock.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::inbox::{self, Held};
+use super::{Folder, Name, Project};
+use crate::marker::{self, Unreadable};
+use crate::task::{self, Ending, Head, MAX_ENDING_BYTES};
+
+/// So many first bytes hold every header, and one line more.
+const FIRST: usize = 2 * task::MAX_HEADER_BYTES;
+
+/// What the first and the last bytes of a task's file tell.
+#[derive(Debug)]
+pub struct Glance {
+    /// Its header.
+    pub head: Head,
+    /// What became of it so far.
+    pub ending: Option<Ending>,
+    /// When it was last changed.
+    pub modified: Option<Timestamp>,
+    /// Its device and inode, by which [`crate::process::open_for_writing`] knows it.
+    pub file: (u64, u64),
+    /// Whether it has no second name.
+    pub is_single: bool,
+}
+
+/// What lies in `done/` or `failed/`.
+#[derive(Debug, Default)]
+pub struct Ended {
+    /// How many tasks.
+    pub tasks: usize,
+    /// The endings of those that ended lately; `None` where nobody noted one.
+    pub lately: Vec<Option<Ending>>,
+}
+
+impl Project {
+    /// Glances at a file of the inbox; at most 80 KiB of it are read. The
+    /// answer says why it is left alone, if it is no file of ours to read.
+    pub fn glance(&self, file_name: &OsStr) -> Result<Result<Glance, Held>> {
+        let path = self.folder(Folder::Inbox).join(file_name);
+        let (file, metadata) = match inbox::open_regular(&path)? {
+            Ok(opened) => opened,
+            Err(held) => return Ok(Err(held)),
+        };
+        let read = || -> io::Result<(Vec<u8>, Option<Ending>)> {
+            let mut first = vec![0; FIRST];
+            let length = file.read_at(&mut first, 0)?;
+            first.truncate(length);
+            let ending = ending(&file, metadata.len())?;
+            Ok((first, ending))
+        };
+        let (first, ending) = read().with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Ok(Glance {
+            head: head(&first),
+            ending,
+            modified: modified(&metadata),
+            file: (metadata.dev(), metadata.ino()),
+            is_single: metadata.nlink() <= 1,
+        }))
+    }
+
+    /// Counts the tasks in `done/` or `failed/`, and reads the last line of
+    /// those that ended at `since` or later. Only files changed since then are
+    /// opened, and only their last 64 KiB are read.
+    pub fn ended(&self, folder: Folder, since: Timestamp) -> Result<Ended> {
+        let directory = self.folder(folder);
+        let entries = match fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ended::default()),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", directory.display()));
+            }
+        };
+        let mut ended = Ended::default();
+        for entry in entries {
+            let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;
+            let name = entry.file_name();
+            if name.as_bytes().starts_with(b".") || !name.as_bytes().ends_with(b".md") {
+                continue;
+            }
+            // What is moved away meanwhile is not there any more.
+            let Ok(metadata) = entry.metadata() else {
+                continue;
+            };
+            ended.tasks += 1;
+            if metadata.is_file() && modified(&metadata).is_none_or(|changed| changed >= since) {
+                let Ok((file, metadata)) = inbox::open_regular(&entry.path())? else {
+                    continue;
+                };
+                let ending = ending(&file, metadata.len())
+                    .with_context(|| format!("cannot read {}", entry.path().display()))?;
+                let is_older = ending
+                    .as_ref()
+                    .and_then(|ending| ending.ended_at)
+                    .is_some_and(|at| at < since);
+                if !is_older {
+                    ended.lately.push(ending);
+                }
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Whether `done/` or `failed/` holds a copy of the task that `run` has filed,
+    /// under its name or a numbered one.
+    pub fn is_filed(&self, name: &Name, run: Uuid) -> Result<bool> {
+        for folder in [Folder::Done, Folder::Failed] {
+            let directory = self.folder(folder);
+            for number in 1.. {
+                let path = directory.join(name.numbered(number));
+                let (file, metadata) = match inbox::open_regular(&path)? {
+                    Ok(opened) => opened,
+                    Err(Held::Gone) => break,
+                    Err(_) => continue,
+                };
+                let ending = ending(&file, metadata.len())
+                    .with_context(|| format!("cannot read {}", path.display()))?;
+                if ending.is_some_and(|ending| ending.run == run) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Who has the task, whichever pool that is; `None` without a claim.
+    pub fn claimant(&self, name: &Name) -> Result<Option<marker::Claim>, Unreadable> {
+        marker::read(&self.claim_path(name))
+    }
+}
+
+fn head(first: &[u8]) -> Head {
+    task::head(first).unwrap_or_else(|| {
+        let task = task::parse(&String::from_utf8_lossy(first));
+        Head {
+            title: task.title,
+            priority: task.priority,
+            tags: task.tags,
+            routing: task.routing,
+        }
+    })
+}
+
+/// The ending line of a file of `length` bytes.
+fn ending(file: &File, length: u64) -> io::Result<Option<Ending>> {
+    let from = length.saturating_sub(MAX_ENDING_BYTES as u64);
+    let mut last = vec![0; MAX_ENDING_BYTES];
+    let read = file.read_at(&mut last, from)?;
+    // The cut may go through a character, which then belongs to no last line.
+    let text = String::from_utf8_lossy(&last[..read]);
+    Ok(task::split(&text).read_ending())
+}
+
+fn modified(metadata: &fs::Metadata) -> Option<Timestamp> {
+    Timestamp::try_from(metadata.modified().ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn project() -> (tempfile::TempDir, Project) {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["inbox", "done", "failed"] {
+            fs::create_dir_all(dir.path().join(".agent-queue").join(folder)).unwrap();
+        }
+        let project = Project::new(dir.path().to_owned());
+        (dir, project)
+    }
+
+    fn ending_at(at: &str) -> String {
+        format!(
+            r#"<!-- ccl {{"run":"{}","outcome":"done","attempt":1,"provider":"gpu","ended_at":"{at}"}} -->"#,
+            uuid::Uuid::nil()
+        )
+    }
+
+    #[test]
+    fn a_glance_reads_both_ends_of_a_long_file() {
+        let (_dir, project) = project();
+        let path = project.folder(Folder::Inbox).join("a.md");
+        let end = ending_at("2026-03-01T12:00:00Z");
+        let text = format!(
+            "---\ntitle: T\npriority: low\n---\n{}\n{end}\n",
+            "é".repeat(200_000)
+        );
+        fs::write(&path, text).unwrap();
+        let glance = project.glance(OsStr::new("a.md")).unwrap().unwrap();
+        assert_eq!(glance.head.title.as_deref(), Some("T"));
+        assert_eq!(glance.head.priority, task::Priority::Low);
+        assert_eq!(glance.ending.unwrap().attempt, 1);
+        fs::write(&path, "---\ntitle: unclosed").unwrap();
+        assert!(project.glance(OsStr::new("a.md")).unwrap().is_ok());
+    }
+
+    #[test]
+    fn links_and_what_is_gone_are_held() {
+        let (_dir, project) = project();
+        let inbox = project.folder(Folder::Inbox);
+        symlink("/etc/passwd", inbox.join("link.md")).unwrap();
+        fs::create_dir(inbox.join("dir.md")).unwrap();
+        let held = |name: &str| project.glance(OsStr::new(name)).unwrap().unwrap_err();
+        assert_eq!(held("link.md"), Held::NotRegular);
+        assert_eq!(held("dir.md"), Held::NotRegular);
+        assert_eq!(held("none.md"), Held::Gone);
+    }
+
+    #[test]
+    fn only_what_ended_lately_is_read() {
+        let (_dir, project) = project();
+        let done = project.folder(Folder::Done);
+        let since: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        for (name, text) in [
+            ("new.md", ending_at("2026-03-01T12:00:00Z")),
+            ("old.md", ending_at("2026-03-01T11:59:59Z")),
+            ("by-hand.md", "no ending".to_owned()),
+            ("note.txt", String::new()),
+            (".hidden.md", String::new()),
+        ] {
+            fs::write(done.join(name), text).unwrap();
+        }
+        let touched = File::options().write(true).open(done.join("new.md"));
+        touched
+            .unwrap()
+            .set_modified(since.try_into().unwrap())
+            .unwrap();
+        let mut ended = project.ended(Folder::Done, since).unwrap();
+        ended.lately.sort_by_key(Option::is_none);
+        assert_eq!(ended.tasks, 3);
+        assert_eq!(ended.lately.len(), 2, "{ended:?}");
+        assert!(ended.lately[0].is_some() && ended.lately[1].is_none());
+        let after = since + std::time::Duration::from_secs(1);
+        assert_eq!(project.ended(Folder::Done, after).unwrap().lately.len(), 1);
+    }
+}

@@ -1,0 +1,73 @@
+//! `ccl` is ended with SIGKILL at every system call that changes a file or talks to tmux; ordinary
+//! passes then bring the task to its end. After every step the task is in one place, and in the end
+//! it has run as often as it should, whatever was killed.
+
+mod support;
+
+use support::faults::{CHANGING, World, disturb_each, was_killed};
+use support::scenes::{Scene, kill, scene};
+
+/// Kills at one call; false if the pass makes fewer of them.
+fn kill_at(world: &World, scene: &Scene, syscall: &str, nth: u32) -> bool {
+    let task = format!("{}-{syscall}-{nth}.md", scene.name.replace(' ', "-"));
+    let when = format!("{}, killed at {syscall} {nth}", scene.name);
+    world.go(false);
+    world.project.drop_task(&task, scene.body);
+    (scene.prepare)(world, &task);
+    let output = world.pass_with(scene.pass, kill(syscall, nth));
+    world.assert_once(&task, &when);
+    // An agent that is alive is recognised, and not started again.
+    world.pass(&["scan"]);
+    world.assert_once(&task, &when);
+    world.pass(&["reap"]);
+    world.go(true);
+    world.converge(&task, &when);
+    assert_eq!(world.runs(&task), scene.runs, "{when}");
+    assert!(world.project.failed().is_empty(), "{when}");
+    was_killed(output.status)
+}
+
+fn play(name: &str) {
+    let scene = scene(name);
+    let kills = disturb_each(
+        CHANGING.to_vec(),
+        |nth| nth + 1,
+        |world, syscall, nth| kill_at(world, scene, syscall, nth),
+    );
+    assert!(kills >= scene.at_least, "{name}: only {kills} kills");
+}
+
+#[test]
+fn scan_that_launches() {
+    play("scan launches");
+}
+
+#[test]
+fn scan_that_creates_the_session() {
+    play("scan creates the session and launches");
+}
+
+#[test]
+fn reap_that_files() {
+    play("reap files what is done");
+}
+
+#[test]
+fn reap_that_gives_back() {
+    play("reap gives back what failed");
+}
+
+#[test]
+fn assign_that_files_and_launches() {
+    play("assign files and launches the next");
+}
+
+#[test]
+fn reap_after_a_killed_scan() {
+    play("reap gives back what a killed scan had claimed");
+}
+
+#[test]
+fn scan_after_a_killed_scan() {
+    play("scan finds the agent that a killed scan had started");
+}
