@@ -113,6 +113,9 @@ fn a_key_that_is_not_valid_needs_a_person() {
     );
     assert_eq!(world.cooldown()["needs_person"], true);
     assert_eq!(rest(&world, &filed), 300);
+    let status = world.sandbox.ccl_json(&["status"]);
+    let reason = status["sessions"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("no valid login"), "{status:#}");
 }
 
 #[test]

@@ -108,6 +108,9 @@ fn a_question_waits_for_a_person() {
     assert_eq!(kinds(&world.assign()), [] as [&str; 0]);
     assert_eq!(world.project.task_places(TASK), ["inbox/fix.md.dispatched"]);
     assert!(world.screen().contains("Which way?"));
+    let status = world.sandbox.ccl_json(&["status"]);
+    let session = &status["sessions"][0];
+    assert_eq!(session["state"], "needs-attention", "{status:#}");
 }
 
 #[test]
