@@ -123,6 +123,34 @@ mod tests {
     }
 
     #[test]
+    fn who_only_looks_keeps_nobody_from_locking() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        try_exclusive(&path).unwrap().unwrap();
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| (0..200).for_each(|_| drop(is_held(&path).unwrap())));
+            }
+            for _ in 0..200 {
+                assert!(try_exclusive(&path).unwrap().is_some());
+            }
+        });
+    }
+
+    #[test]
+    fn a_lock_is_waited_for_within_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = try_exclusive(&path).unwrap().unwrap();
+        assert!(within(&path, Duration::ZERO).unwrap().is_none());
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| within(&path, PATIENCE).unwrap().is_some());
+            drop(held);
+            assert!(waiting.join().unwrap());
+        });
+    }
+
+    #[test]
     fn a_link_is_not_followed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");

@@ -15,6 +15,9 @@ pub enum Exit {
     NoDirectory,
     /// The agent's program was not found by the session's shell; nothing ran.
     NoProgram,
+    /// The session's shell sets `CLAUDE_CONFIG_DIR` and `ccl` does not, so that
+    /// it would look for Claude Code's files elsewhere; nothing ran.
+    OtherConfigDir,
 }
 
 impl Exit {
@@ -22,6 +25,8 @@ impl Exit {
     pub(super) const NO_DIRECTORY: &str = "no-directory";
     /// The word that `NAME.run` writes where the program is not found.
     pub(super) const NO_PROGRAM: &str = "no-program";
+    /// The word that `NAME.run` writes where `CLAUDE_CONFIG_DIR` is another.
+    pub(super) const OTHER_CONFIG_DIR: &str = "other-config-dir";
 
     /// Reads `NAME.exit`; `None` while the agent runs.
     pub fn read(path: &Path) -> Result<Option<Self>> {
@@ -36,6 +41,7 @@ impl Exit {
         match text {
             Self::NO_DIRECTORY => Some(Self::NoDirectory),
             Self::NO_PROGRAM => Some(Self::NoProgram),
+            Self::OTHER_CONFIG_DIR => Some(Self::OtherConfigDir),
             code => code.parse().ok().map(Self::Code),
         }
     }
@@ -51,6 +57,7 @@ impl Exit {
             Self::NoProgram => format!(
                 "{program} is not on the PATH of the session's shell: install it, or give its full path in agent.command"
             ),
+            Self::OtherConfigDir => "the session's shell sets CLAUDE_CONFIG_DIR, and ccl was started without it: set it there too (with `systemctl --user edit ccl.service`, if the timer starts it)".to_owned(),
         }
     }
 }

@@ -124,10 +124,9 @@ pub fn reset_time(text: &str, now: Timestamp) -> Option<Timestamp> {
 
 /// Only a line that speaks of a limit: an agent's own words may stand there too.
 fn reset_time_on_screen(capture: &str, now: Timestamp) -> Option<Timestamp> {
-    let lines = capture
-        .lines()
-        .filter(|line| line.to_ascii_lowercase().contains("limit"));
-    lines.filter_map(|line| reset_time(line, now)).next_back()
+    let speaks_of_it = |line: &&str| line.to_ascii_lowercase().contains("limit");
+    let mut newest_first = capture.lines().rev().filter(speaks_of_it);
+    newest_first.find_map(|line| reset_time(line, now))
 }
 
 fn is_near(time: Timestamp, now: Timestamp) -> bool {

@@ -55,6 +55,8 @@ pub struct ClaudeOptions<'a> {
     pub session: Uuid,
     /// Whether that session exists and is resumed.
     pub resume: bool,
+    /// `CLAUDE_CONFIG_DIR`, where `ccl` was given one.
+    pub config_dir: Option<&'a Path>,
     /// The events whose hooks run `NAME.hook`.
     pub hooks: &'a [&'a str],
 }
@@ -103,7 +105,11 @@ impl Launch<'_> {
         let run = self.run;
         let start = match self.kind {
             // What an earlier agent left on the screen must not be taken for this one's words.
-            AgentKind::Claude => format!("printf '\\033[H\\033[2J'\nexec {}", self.words()?),
+            AgentKind::Claude => format!(
+                "{}\nprintf '\\033[H\\033[2J'\nexec {}",
+                self.config_dir()?,
+                self.words()?
+            ),
             AgentKind::Command => format!("{}\nfinish $?", self.words()?),
         };
         // Whoever has removed the ticket carries the run in its environment, so
@@ -121,6 +127,18 @@ impl Launch<'_> {
             no_program = command::Exit::NO_PROGRAM,
             program = quote(first)?,
         ))
+    }
+
+    /// Claude Code has its files where `ccl` looks for them, or does not start.
+    fn config_dir(&self) -> Result<String> {
+        let given = self.claude.as_ref().and_then(|claude| claude.config_dir);
+        Ok(match given {
+            Some(dir) => format!("export CLAUDE_CONFIG_DIR={}", quote_path(dir)?),
+            None => format!(
+                "[ -z \"${{CLAUDE_CONFIG_DIR-}}\" ] || finish {}",
+                command::Exit::OTHER_CONFIG_DIR
+            ),
+        })
     }
 
     /// The agent's command line, quoted for the shell.
@@ -173,14 +191,15 @@ impl Launch<'_> {
 /// The script that Claude Code's hooks run, with the event's name as its
 /// argument: it keeps what `Stop` is told in `stop`, and has tmux call `assign`,
 /// whose standard input is not the hook's. Any output would put the pane into a
-/// mode, so there is none.
+/// mode, and so would an exit code, which tmux tells there: so there is neither.
 pub fn hook_script(tmux: &[String], assign: &[String], stop: &Path) -> Result<String> {
     let mut run_shell = Vec::new();
     for word in tmux {
         run_shell.push(quote(word)?);
     }
     // tmux expands `#` in what it runs.
-    let command = format!("{} >/dev/null 2>&1 </dev/null", assign.join(" ")).replace('#', "##");
+    let command =
+        format!("{} >/dev/null 2>&1 </dev/null || true", assign.join(" ")).replace('#', "##");
     Ok(format!(
         "exec >/dev/null 2>&1\n\
          if [ \"$1\" = Stop ]; then cat > {stop}.new && mv {stop}.new {stop}; fi\n\

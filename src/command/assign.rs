@@ -12,7 +12,7 @@ use crate::error::Failure;
 use crate::session::{Look, Pool, Session, Slot, Word};
 
 /// When a hook fires, the agent's own files may lag behind for a moment.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(200);
 
 /// One pass for one session; without a name, for the one it is called in.

@@ -124,6 +124,11 @@ impl<'a> Chooser<'a> {
         if self.is_left_to_scan(&task) {
             return Ok(Ready::NotForSessions);
         }
+        if project.path().to_str().is_none() {
+            // Neither a marker nor a shell script can name it.
+            let why = "the path of its project is not UTF-8: rename the directory";
+            return Ok(Ready::Event(held_event(project, name, &why)));
+        }
         if self
             .trust
             .as_ref()

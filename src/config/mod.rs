@@ -16,7 +16,7 @@ pub use projects::Projects;
 use crate::router::AutoRoutes;
 use crate::task::Priority;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Everything that can be set, checked and resolved: paths are absolute, values within their bounds.
@@ -52,6 +52,14 @@ pub struct Config {
     pub claude_json: PathBuf,
     /// The tmux pane that `ccl` was called in, such as `%3`.
     pub tmux_pane: Option<String>,
+}
+
+impl Config {
+    /// `$CLAUDE_CONFIG_DIR`, where it is set: then Claude Code keeps its state file in there too.
+    #[must_use]
+    pub fn claude_config_dir(&self) -> Option<&Path> {
+        Some(self.claude_dir.as_path()).filter(|dir| self.claude_json.starts_with(dir))
+    }
 }
 
 /// What the command line says about the configuration; it goes before file and environment.

@@ -283,3 +283,6 @@ impl Project {
         Ok(directory)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,8 +59,8 @@ pub(super) struct Attempt<'p> {
 impl Pool<'_> {
     /// Gives the slot's session the task, and waits until the agent has it.
     ///
-    /// The slot is given back as soon as that is known: whoever is told that the
-    /// agent is idle waits for it.
+    /// The slot is given up as soon as that is known, and not when all launches
+    /// of the pass are over: a hook of the agent may wait for it.
     pub fn dispatch(&self, slot: Slot, work: &Work) -> Result<Vec<Event>> {
         let session = &slot.session;
         let owner = marker::owner(&self.config.state_dir)?;
@@ -271,6 +271,7 @@ impl Pool<'_> {
                     model: claim.agent.model.as_deref().unwrap_or_default(),
                     session: conversation.id,
                     resume: conversation.resume,
+                    config_dir: self.config.claude_config_dir(),
                     hooks,
                 }),
         };
@@ -288,7 +289,12 @@ impl Pool<'_> {
             .file
             .as_deref()
             .unwrap_or(Path::new("/dev/null"));
-        let mut assign = vec![
+        let mut assign = Vec::new();
+        if let Some(dir) = self.config.claude_config_dir() {
+            let dir = agent::quote_path(dir)?;
+            assign.extend(["env".to_owned(), format!("CLAUDE_CONFIG_DIR={dir}")]);
+        }
+        assign.extend([
             agent::quote_path(&program)?,
             "--config".to_owned(),
             agent::quote_path(config)?,
@@ -296,7 +302,7 @@ impl Pool<'_> {
             agent::quote_path(&self.config.state_dir)?,
             "assign".to_owned(),
             format!("--run={}", attempt.claim.marker().run),
-        ];
+        ]);
         if self.config.file.is_none() {
             assign.push("--project".to_owned());
             assign.push(agent::quote_path(attempt.claim.project().path())?);

@@ -6,29 +6,24 @@
 //! a killed pass left in it.
 
 mod evidence;
+mod files;
 mod launch;
 mod observe;
 mod settle;
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use crate::agent::Files;
 use crate::config::Config;
-use crate::durable;
 use crate::error::Failure;
-use crate::lock::{self, Lock};
+use crate::lock::Lock;
 use crate::log::Log;
-use crate::marker::{self, Cooldown, Dispatched, Stamp};
+use crate::marker::{self, Cooldown, Stamp};
 use crate::process;
 use crate::tmux::{Pane, Tmux, TmuxError};
 
+pub use files::{Session, marked, sweep};
 pub use launch::Work;
 pub use observe::{Standing, Word};
 
@@ -43,124 +38,6 @@ const OUTLIVING: &[&str] = &[
     "cron.service",
     "crond.service",
 ];
-
-/// One session's name and files in `STATE/sessions/`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Session {
-    name: String,
-    directory: PathBuf,
-}
-
-impl Session {
-    /// The session of this name.
-    pub fn new(state_dir: &Path, name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            directory: state_dir.join("sessions"),
-        }
-    }
-
-    /// The tmux session's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn file(&self, suffix: &str) -> PathBuf {
-        self.directory.join(format!("{}.{suffix}", self.name))
-    }
-
-    fn marker_path(&self) -> PathBuf {
-        self.file("dispatched")
-    }
-
-    fn cooldown_path(&self) -> PathBuf {
-        self.file("cooldown")
-    }
-
-    fn lock_path(&self) -> PathBuf {
-        self.file("lock")
-    }
-
-    fn files(&self) -> Files {
-        Files {
-            run: self.file("run"),
-            prompt: self.file("prompt"),
-            ticket: self.file("ticket"),
-            exit: self.file("exit"),
-            hook: self.file("hook"),
-            stop: self.file("stop"),
-        }
-    }
-
-    /// The task it has, by its marker.
-    pub fn dispatched(&self) -> Result<Option<Dispatched>, marker::Unreadable> {
-        marker::read(&self.marker_path())
-    }
-
-    /// Whether it has a marker, readable or not.
-    fn is_marked(&self) -> bool {
-        self.marker_path().symlink_metadata().is_ok()
-    }
-
-    /// Its rest, if it has not ended by `now`.
-    pub fn cooldown(&self, now: Timestamp) -> Result<Option<Cooldown>, marker::Unreadable> {
-        let cooldown: Option<Cooldown> = marker::read(&self.cooldown_path())?;
-        Ok(cooldown.filter(|cooldown| cooldown.until > now))
-    }
-
-    /// Whether another process is at work on it.
-    pub fn is_locked(&self) -> Result<bool> {
-        lock::is_held(&self.lock_path())
-    }
-
-    fn try_lock(&self) -> Result<Option<Lock>> {
-        self.make_directory()?;
-        lock::try_exclusive(&self.lock_path())
-    }
-
-    fn lock_within(&self, limit: Duration) -> Result<Option<Lock>> {
-        self.make_directory()?;
-        lock::within(&self.lock_path(), limit)
-    }
-
-    fn make_directory(&self) -> Result<()> {
-        fs::create_dir_all(&self.directory)
-            .with_context(|| format!("cannot make {}", self.directory.display()))
-    }
-}
-
-/// The sessions with a marker, by name, also those that no configuration names
-/// any more. One walk of `STATE/sessions/`.
-pub fn marked(state_dir: &Path) -> Result<Vec<Session>> {
-    let directory = state_dir.join("sessions");
-    let entries = match fs::read_dir(&directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => {
-            return Err(error).with_context(|| format!("cannot read {}", directory.display()));
-        }
-    };
-    let mut sessions = Vec::new();
-    for entry in entries {
-        let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;
-        if let Some(name) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.strip_suffix(".dispatched"))
-        {
-            sessions.push(Session::new(state_dir, name));
-        }
-    }
-    sessions.sort();
-    Ok(sessions)
-}
-
-/// Removes what killed processes left unfinished in `STATE`, a day later.
-pub fn sweep(state_dir: &Path, now: Timestamp) -> Result<()> {
-    let now = SystemTime::try_from(now).context("the clock is out of range")?;
-    durable::sweep(state_dir, now)?;
-    durable::sweep(&state_dir.join("sessions"), now)
-}
 
 impl From<&Pane> for marker::Pane {
     fn from(pane: &Pane) -> Self {

@@ -18,15 +18,12 @@ use crate::queue::{Claim, Found, Name, Project};
 use crate::report::{Event, EventKind};
 use crate::task::{Ending, Outcome, Provider};
 
-/// How long a hook waits for a pass that is at work on its session.
+/// How long a hook or a person waits for a pass that is at work on the session.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long an agent may take to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long the shell may take to come back after that.
 const SHELL_BACK: Duration = Duration::from_secs(5);
-
-/// How long another pass may be at work on a session whose task is cancelled.
-const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Pool<'_> {
     /// Looks at what a session with a marker did, and files what has ended. An
@@ -78,7 +75,7 @@ impl Pool<'_> {
     /// Ends the agent of `run`, whatever it is doing, and files its task as
     /// failed with `reason`.
     pub fn cancel(&self, session: &Session, run: Uuid, reason: &str) -> Result<Vec<Event>> {
-        let Some(_lock) = session.lock_within(CANCEL_PATIENCE)? else {
+        let Some(_lock) = session.lock_within(PATIENCE)? else {
             return Err(crate::error::Failure::Temporary(format!(
                 "another pass is at work on {}: try again in a moment",
                 session.name
@@ -339,7 +336,8 @@ impl Pool<'_> {
         };
         durable::remove(&session.files().ticket)?;
         let ended = process::terminate(run, pane.pid, GRACE)?;
-        if ended == Ended::NotThere {
+        // It may have outlived its pane.
+        if ended == Ended::NotThere || process::foreground(pane.pid).is_none() {
             return Ok(());
         }
         let shell = process::wait_until_ready(pane.pid, SHELL_BACK);

@@ -30,9 +30,16 @@ fn rest(world: &World, filed: &Filed) -> i64 {
         .as_secs()
 }
 
-/// The rest is over.
+/// The rest is over, and the task is dispatched again: by this pass, or by the hook that put it back
+/// and is still under way.
+#[track_caller]
 fn wake(world: &World) {
     fs::remove_file(world.sandbox.session_file(SESSION, "cooldown")).unwrap();
+    let before = world.api.turns().len();
+    world.tmux.wait_until("the task is dispatched again", || {
+        world.scan();
+        world.api.turns().len() > before
+    });
 }
 
 #[test]
@@ -52,9 +59,8 @@ fn a_rate_limit_costs_a_rest_and_no_attempt_and_the_conversation_goes_on() {
     assert_eq!(world.cooldown()["needs_person"], false);
     assert_eq!(world.scan(), [] as [Value; 0]);
 
-    wake(&world);
     world.api.otherwise(Reply::text("Fixed"));
-    assert_eq!(kinds(&world.scan()), ["dispatched"]);
+    wake(&world);
     let filed = world.wait_for_place("done/fix.md");
     assert_eq!(filed.ending["attempt"], 1);
     assert_eq!(filed.ending["agent_session"], conversation);
@@ -107,6 +113,9 @@ fn a_key_that_is_not_valid_needs_a_person() {
     );
     assert_eq!(world.cooldown()["needs_person"], true);
     assert_eq!(rest(&world, &filed), 300);
+    let status = world.sandbox.ccl_json(&["status"]);
+    let reason = status["sessions"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("no valid login"), "{status:#}");
 }
 
 #[test]
@@ -135,7 +144,6 @@ fn a_server_error_counts_and_the_last_attempt_is_filed_in_failed() {
     assert_eq!(world.cooldown()["needs_person"], false);
 
     wake(&world);
-    assert_eq!(kinds(&world.scan()), ["dispatched"]);
     let filed = world.wait_for_place("failed/fix.md");
     assert_eq!(filed.ending["outcome"], "failed");
     assert_eq!(filed.ending["attempt"], 2);
@@ -155,7 +163,6 @@ fn the_cost_of_a_resumed_conversation_is_that_of_this_run() {
     world.dispatch("Fix it");
     let first = world.wait_for_place("inbox/fix.md");
     wake(&world);
-    assert_eq!(kinds(&world.scan()), ["dispatched"]);
     let second = world.wait_for_place("done/fix.md");
     assert_eq!(
         first.ending["agent_session"],

@@ -88,7 +88,9 @@ fn a_turn_that_is_under_way_is_left_alone_whoever_says_it_is_idle() {
     let world = World::without_hooks();
     world.api.script([Reply::bash("tail -f /dev/null")]);
     world.dispatch("Fix it");
-    wait_for_status(&world, "busy");
+    world
+        .tmux
+        .wait_for_text(&format!("={SESSION}:"), "$ tail -f");
     assert_eq!(kinds(&world.assign()), [] as [&str; 0]);
     assert_eq!(world.project.task_places(TASK), ["inbox/fix.md.dispatched"]);
     assert_eq!(world.claim()["phase"], "working");
@@ -162,16 +164,20 @@ fn an_agent_that_was_killed_goes_on_where_it_was() {
     let world = World::without_hooks();
     world.api.script([Reply::bash("tail -f /dev/null")]);
     world.dispatch("Fix it in two steps");
-    wait_for_status(&world, "busy");
+    world
+        .tmux
+        .wait_for_text(&format!("={SESSION}:"), "$ tail -f");
     let conversation = world.conversation();
     let pid = claude_home::registry(&world.sandbox.home())[0]["pid"]
         .as_i64()
         .unwrap();
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    // The next pass finds it, gives it back and resumes it.
-    let events = world.tmux.wait_for("the pass finds it", || {
-        Some(world.scan()).filter(|events| !events.is_empty())
+    // A pass finds it and gives it back; that one, or the next, resumes it.
+    let mut events = Vec::new();
+    world.tmux.wait_until("the passes go on with it", || {
+        events.extend(world.scan());
+        events.len() >= 2
     });
     assert_eq!(kinds(&events), ["released", "dispatched"], "{events:#?}");
     assert!(
@@ -219,4 +225,31 @@ fn work_in_the_background_is_work() {
     std::fs::write(&gate, "").unwrap();
     let filed = world.wait_for_place("done/fix.md");
     assert!(filed.text.contains("It is built"), "{}", filed.text);
+}
+
+#[test]
+fn a_hook_that_fails_leaves_the_screen_as_it_is() {
+    let world = World::new();
+    world.api.script([Reply::Hang("Fixed".to_owned())]);
+    world.dispatch("Fix it");
+    // The hook reads this instead of its configuration, and waits for what is in it.
+    let config = world.sandbox.config_file();
+    let good = std::fs::read_to_string(&config).unwrap();
+    std::fs::remove_file(&config).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&config).status();
+    assert!(made.unwrap().success());
+    world.api.wait_for_turn("Fix it");
+    world.api.release();
+    std::fs::write(&config, "no: such key\n").unwrap();
+    world.tmux.wait_until("the hook ends", || {
+        world.tmux.processes().iter().all(|pid| {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+            name.unwrap_or_default().trim() != "ccl"
+        })
+    });
+    std::fs::remove_file(&config).unwrap();
+    world.sandbox.config_text(&good);
+    assert_eq!(kinds(&world.assign()), ["done"]);
+    world.wait_for_place("done/fix.md");
+    world.assert_usable_shell();
 }

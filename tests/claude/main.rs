@@ -8,6 +8,7 @@
 mod support;
 
 mod delivery;
+mod environment;
 mod failures;
 mod life;
 mod older;

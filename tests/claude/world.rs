@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use super::support::sandbox::ending_line;
+use super::support::wait::poll;
 use super::support::{
     Consent, MessagesApi, Project, RealClaude, Sandbox, TmuxServer, claude_home, real_claude,
 };
@@ -14,6 +16,9 @@ use super::support::{
 pub(crate) const SESSION: &str = "ccl-auto-0";
 /// The task's name in most tests.
 pub(crate) const TASK: &str = "fix.md";
+
+/// A turn and what follows it take seconds, on a loaded machine ten times as long.
+const LONG: Duration = Duration::from_secs(90);
 
 /// Everything one test needs; each has its own.
 pub(crate) struct World {
@@ -112,15 +117,23 @@ impl World {
         assert_eq!(kinds(&events), ["dispatched"], "{events:?}");
     }
 
-    /// Waits until the task is at `place` (`done/fix.md`) and the session has been cleared, then
-    /// tells what is in the file.
+    /// Waits until the task is at `place` (`done/fix.md`) and the session has it no more, then tells
+    /// what is in the file.
     #[track_caller]
     pub(crate) fn wait_for_place(&self, place: &str) -> Filed {
         let name = place.rsplit('/').next().unwrap();
+        let has_it = |marker: &Path| {
+            let text = fs::read_to_string(marker).unwrap_or_default();
+            text.contains(&format!("{name:?}"))
+        };
         let marker = self.sandbox.session_file(SESSION, "dispatched");
-        self.tmux.wait_until(place, || {
-            self.project.task_places(name) == [place] && !marker.exists()
+        let filed = poll(LONG, || {
+            let is_there = self.project.task_places(name) == [place];
+            (is_there && !has_it(&marker)).then_some(())
         });
+        if filed.is_none() {
+            panic!("waited in vain: {place}\n{}", self.tmux.screens());
+        }
         self.filed(place)
     }
 

@@ -1,0 +1,307 @@
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::{Claim, Folder, Found, Held, Name, Project};
+use crate::config::AgentKind;
+use crate::marker::{self, Agent, Phase, Stamp};
+use crate::task::{self, Ending, Outcome};
+
+const OWNER: Uuid = Uuid::from_u128(7);
+const RUN: Uuid = Uuid::from_u128(1);
+
+/// A project with an empty inbox.
+fn project() -> (TempDir, Project) {
+    let dir = tempfile::tempdir().unwrap();
+    let project = Project::new(dir.path().to_owned());
+    fs::create_dir_all(project.folder(Folder::Inbox)).unwrap();
+    (dir, project)
+}
+
+fn name() -> Name {
+    Name::new("T.md".as_ref()).unwrap()
+}
+
+fn marker_of(run: Uuid) -> marker::Claim {
+    marker::Claim {
+        stamp: Stamp::new("host", Timestamp::UNIX_EPOCH),
+        owner: OWNER,
+        session: "s".to_owned(),
+        run,
+        phase: Phase::Claimed,
+        attempt: 1,
+        started_at: Timestamp::UNIX_EPOCH,
+        agent: Agent {
+            kind: AgentKind::Command,
+            model: None,
+            session: None,
+            transcript_from: 0,
+        },
+    }
+}
+
+fn ending(outcome: Outcome) -> Ending {
+    Ending {
+        run: RUN,
+        outcome,
+        attempt: 1,
+        provider: None,
+        model: None,
+        session: None,
+        agent_session: None,
+        job_id: None,
+        cost: None,
+        started_at: None,
+        ended_at: None,
+        reason: Some("because".to_owned()),
+    }
+}
+
+fn drop_task(project: &Project, text: &str) -> PathBuf {
+    let path = project.waiting_path(&name());
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn claim(project: &Project) -> Result<Claim, Held> {
+    let seen = project.open(&name()).unwrap()?.seen;
+    project.claim(&name(), &seen, marker_of(RUN)).unwrap()
+}
+
+/// All names in a folder that are not the lock's.
+fn names(project: &Project, folder: Folder) -> Vec<String> {
+    let entries = fs::read_dir(project.folder(folder)).into_iter().flatten();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_claim_is_a_rename_and_released_as_it_was() {
+    let (_dir, project) = project();
+    drop_task(&project, "Do it.\n");
+    let claim = claim(&project).unwrap();
+    assert_eq!(
+        names(&project, Folder::Inbox),
+        [".T.md.claim", "T.md.dispatched"]
+    );
+    let back = claim.release().unwrap().unwrap();
+    assert_eq!(back, project.waiting_path(&name()));
+    assert_eq!(names(&project, Folder::Inbox), ["T.md"]);
+    assert_eq!(fs::read_to_string(back).unwrap(), "Do it.\n");
+}
+
+#[test]
+fn only_the_file_that_was_seen_is_claimed() {
+    let (_dir, project) = project();
+    let path = drop_task(&project, "one");
+    let seen = project.open(&name()).unwrap().unwrap().seen;
+    let claim = || project.claim(&name(), &seen, marker_of(RUN)).unwrap();
+    fs::write(&path, "other").unwrap();
+    assert_eq!(claim().unwrap_err(), Held::Gone);
+    fs::remove_file(&path).unwrap();
+    assert_eq!(claim().unwrap_err(), Held::Gone);
+    assert_eq!(names(&project, Folder::Inbox), [""; 0]);
+}
+
+#[test]
+fn a_name_that_is_at_work_is_not_claimed() {
+    for suffix in ["dispatched", "delegated"] {
+        let (_dir, project) = project();
+        let path = drop_task(&project, "new");
+        fs::write(format!("{}.{suffix}", path.display()), "old").unwrap();
+        assert_eq!(claim(&project).unwrap_err(), Held::NameActive);
+        assert_eq!(
+            names(&project, Folder::Inbox),
+            ["T.md".to_owned(), format!("T.md.{suffix}")]
+        );
+    }
+}
+
+#[test]
+fn of_many_who_claim_one_wins() {
+    let (_dir, project) = project();
+    drop_task(&project, "Do it.\n");
+    let seen = project.open(&name()).unwrap().unwrap().seen;
+    let claims: Vec<_> = std::thread::scope(|scope| {
+        let project = &project;
+        let claimants: Vec<_> = (1..9)
+            .map(|run| {
+                scope.spawn(move || {
+                    let marker = marker_of(Uuid::from_u128(run));
+                    project.claim(&name(), &seen, marker).unwrap()
+                })
+            })
+            .collect();
+        claimants
+            .into_iter()
+            .map(|one| one.join().unwrap())
+            .collect()
+    });
+    let winners: Vec<_> = claims.iter().flatten().collect();
+    assert_eq!(winners.len(), 1);
+    let on_disk: marker::Claim = marker::read(&project.claim_path(&name())).unwrap().unwrap();
+    assert_eq!(on_disk.run, winners[0].marker().run);
+}
+
+#[test]
+fn what_somebody_still_writes_to_is_put_back() {
+    let (_dir, project) = project();
+    let path = drop_task(&project, "half");
+    let seen = project.open(&name()).unwrap().unwrap().seen;
+    let _writer = OpenOptions::new().append(true).open(&path).unwrap();
+    let held = project.claim(&name(), &seen, marker_of(RUN)).unwrap();
+    assert_eq!(held.unwrap_err(), Held::BeingWritten);
+    assert_eq!(names(&project, Folder::Inbox), ["T.md"]);
+}
+
+#[test]
+fn a_finished_task_has_its_outcome_and_takes_a_free_name() {
+    for (outcome, folder) in [
+        (Outcome::Done, Folder::Done),
+        (Outcome::Failed, Folder::Failed),
+        (Outcome::Released, Folder::Inbox),
+    ] {
+        let (_dir, project) = project();
+        drop_task(&project, "Do it.\n");
+        let claim = claim(&project).unwrap();
+        fs::create_dir_all(project.folder(folder)).unwrap();
+        for taken in ["T.md", "T.2.md"] {
+            fs::write(project.folder(folder).join(taken), "older").unwrap();
+        }
+        let placed = claim
+            .finish(&ending(outcome), Some("42"), None)
+            .unwrap()
+            .unwrap();
+        assert_eq!(placed, project.folder(folder).join("T.3.md"));
+        assert_eq!(names(&project, folder), ["T.2.md", "T.3.md", "T.md"]);
+        let text = fs::read_to_string(placed).unwrap();
+        assert!(text.starts_with("Do it.\n\n## Result\n\n42\n"), "{text}");
+        assert_eq!(task::split(&text).read_ending().unwrap(), ending(outcome));
+        assert!(!project.claim_path(&name()).exists());
+        assert_eq!(
+            fs::read_to_string(project.folder(folder).join("T.md")).unwrap(),
+            "older"
+        );
+    }
+}
+
+#[test]
+fn what_the_agent_wrote_into_its_task_stays() {
+    let (_dir, project) = project();
+    drop_task(&project, "Do it.\n");
+    let claim = claim(&project).unwrap();
+    let path = project.dispatched_path(&name());
+    let mut file = OpenOptions::new().append(true).open(path).unwrap();
+    file.write_all(b"A finding.\n").unwrap();
+    drop(file);
+    let placed = claim
+        .finish(&ending(Outcome::Done), None, None)
+        .unwrap()
+        .unwrap();
+    assert!(
+        fs::read_to_string(placed)
+            .unwrap()
+            .starts_with("Do it.\nA finding.\n")
+    );
+}
+
+#[test]
+fn a_task_that_became_something_else_gets_its_outcome_beside_it() {
+    let (_dir, project) = project();
+    drop_task(&project, "Do it.\n");
+    let claim = claim(&project).unwrap();
+    fs::write(project.dispatched_path(&name()), b"\xff\0").unwrap();
+    let placed = claim
+        .finish(&ending(Outcome::Done), Some("42"), None)
+        .unwrap()
+        .unwrap();
+    assert_eq!(fs::read(placed).unwrap(), b"\xff\0");
+    assert_eq!(names(&project, Folder::Done), ["T.md", "T.md.reason"]);
+    let beside = fs::read_to_string(project.folder(Folder::Done).join("T.md.reason")).unwrap();
+    assert!(
+        beside.contains("## Result\n\n42") && beside.contains("because"),
+        "{beside}"
+    );
+}
+
+#[test]
+fn a_task_that_is_gone_leaves_no_claim() {
+    let (_dir, project) = project();
+    drop_task(&project, "Do it.\n");
+    let claim = claim(&project).unwrap();
+    fs::remove_file(project.dispatched_path(&name())).unwrap();
+    assert_eq!(
+        claim.finish(&ending(Outcome::Done), None, None).unwrap(),
+        None
+    );
+    assert_eq!(names(&project, Folder::Inbox), [""; 0]);
+    assert_eq!(names(&project, Folder::Done), [""; 0]);
+}
+
+#[test]
+fn a_claim_is_found_by_its_run_and_its_owner() {
+    let (_dir, project) = project();
+    let find = |run, owner| project.find_claim(&name(), run, owner).unwrap();
+    assert!(matches!(find(RUN, OWNER), Found::Nothing));
+    drop_task(&project, "Do it.\n");
+    let claim = claim(&project).unwrap();
+    assert!(matches!(find(RUN, OWNER), Found::AtWork(_, None)));
+    assert!(matches!(find(Uuid::from_u128(2), OWNER), Found::Nothing));
+    assert!(matches!(find(RUN, Uuid::from_u128(2)), Found::Nothing));
+
+    // Another run's ending line, which the last attempt left, says nothing of this one.
+    let path = project.dispatched_path(&name());
+    let older = Ending {
+        run: Uuid::from_u128(2),
+        ..ending(Outcome::Done)
+    };
+    fs::write(&path, task::with_ending("Do it.\n", &older, None, None)).unwrap();
+    assert!(matches!(find(RUN, OWNER), Found::AtWork(_, None)));
+    let noted = task::with_ending("Do it.\n", &ending(Outcome::Failed), None, None);
+    fs::write(&path, noted).unwrap();
+    assert!(matches!(
+        find(RUN, OWNER),
+        Found::AtWork(_, Some(Outcome::Failed))
+    ));
+    assert!(claim.file(Outcome::Failed).unwrap().is_some());
+    assert!(matches!(find(RUN, OWNER), Found::Nothing));
+    assert_eq!(names(&project, Folder::Failed), ["T.md"]);
+}
+
+#[test]
+fn a_claim_that_says_nonsense_is_an_error_and_stays() {
+    let (_dir, project) = project();
+    fs::write(project.claim_path(&name()), "{").unwrap();
+    fs::write(project.dispatched_path(&name()), "Do it.\n").unwrap();
+    let error = project.find_claim(&name(), RUN, OWNER).unwrap_err();
+    assert!(error.to_string().contains(".T.md.claim"), "{error}");
+    assert_eq!(names(&project, Folder::Inbox).len(), 2);
+}
+
+#[test]
+fn a_rejected_file_keeps_its_bytes() {
+    let (_dir, project) = project();
+    let path = drop_task(&project, "");
+    fs::write(&path, b"caf\xe9").unwrap();
+    let opened = project.open(&name()).unwrap().unwrap();
+    assert!(opened.text.is_err());
+    let reject = |seen| {
+        project
+            .reject(&name(), seen, &ending(Outcome::Failed))
+            .unwrap()
+    };
+    fs::write(&path, b"caf\xe9 au lait").unwrap();
+    assert_eq!(reject(&opened.seen), None, "it is another file by now");
+    let seen = project.open(&name()).unwrap().unwrap().seen;
+    let placed = reject(&seen).unwrap();
+    assert_eq!(fs::read(placed).unwrap(), b"caf\xe9 au lait");
+    assert_eq!(names(&project, Folder::Failed), ["T.md", "T.md.reason"]);
+    assert_eq!(names(&project, Folder::Inbox), [""; 0]);
+}

@@ -1,0 +1,361 @@
+//! The table of crashes: every state that a killed process can leave, made by hand, and one pass over it.
+
+use std::fs;
+
+use ccl::config::AgentKind;
+use ccl::marker::{self, Agent, Claim, Dispatched, Pane, Phase, Stamp};
+use ccl::tmux::PaneId;
+use jiff::Timestamp;
+use rustix::process::Pid;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::support::Project;
+use super::world::{World, ending, lives};
+
+const TEXT: &str = "---\ntitle: T\n---\nDo it.\n";
+
+/// One session with a marker, and the task it points to.
+struct Left {
+    session: String,
+    project: Project,
+    run: Uuid,
+    claim: Claim,
+}
+
+impl Left {
+    /// A session of the pool, its marker, and a claimed task in `phase`.
+    fn stage(world: &World, index: usize, phase: Phase) -> Self {
+        Self::in_session(world, &format!("ccl-auto-{index}"), phase)
+    }
+
+    fn in_session(world: &World, session: &str, phase: Phase) -> Self {
+        world.tmux.new_session(session, &[]);
+        let project = world.project(&format!("of-{session}"));
+        let target = format!("={session}:");
+        let run = Uuid::new_v4();
+        let stamp = Stamp::new("test-host", Timestamp::now());
+        let pid: i32 = world.tmux.format(&target, "#{pane_pid}").parse().unwrap();
+        let dispatched = Dispatched {
+            stamp: stamp.clone(),
+            project: project.root().to_owned(),
+            task: "a.md".to_owned(),
+            run,
+            pane: Pane {
+                id: PaneId::parse(&world.tmux.format(&target, "#{pane_id}")).unwrap(),
+                pid: Pid::from_raw(pid).unwrap(),
+                tty: world.tmux.format(&target, "#{pane_tty}").into(),
+            },
+        };
+        let claim = Claim {
+            stamp,
+            owner: marker::owner(&world.sandbox.state_dir()).unwrap(),
+            session: session.to_owned(),
+            run,
+            phase,
+            attempt: 1,
+            started_at: Timestamp::now(),
+            agent: Agent {
+                kind: AgentKind::Command,
+                model: None,
+                session: None,
+                transcript_from: 0,
+            },
+        };
+        let path = world.session_file(session, "dispatched");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        marker::write(&path, &dispatched).unwrap();
+        let left = Self {
+            session: session.to_owned(),
+            project,
+            run,
+            claim,
+        };
+        left.write_claim();
+        fs::write(left.inbox("a.md.dispatched"), TEXT).unwrap();
+        left
+    }
+
+    fn inbox(&self, name: &str) -> std::path::PathBuf {
+        self.project.queue("inbox").join(name)
+    }
+
+    fn write_claim(&self) {
+        marker::write(&self.inbox(".a.md.claim"), &self.claim).unwrap();
+    }
+
+    fn file(&self, world: &World, kind: &str, text: &str) {
+        fs::write(world.session_file(&self.session, kind), text).unwrap();
+    }
+
+    /// Starts what carries the run in the session's pane, as `NAME.run` does; returns its process.
+    fn start_agent(&self, world: &World) -> i32 {
+        let pid = world.sandbox.home().join(format!("{}.pid", self.session));
+        let script = world.sandbox.home().join(format!("{}.sh", self.session));
+        let text = format!(
+            "echo $$ > {}; CCL_RUN={} CCL_PID=$$ exec sleep 1000\n",
+            pid.display(),
+            self.run
+        );
+        fs::write(&script, text).unwrap();
+        let target = format!("={}:", self.session);
+        world
+            .tmux
+            .type_line(&target, &format!("sh {}", script.display()));
+        let pid = world.tmux.wait_for("the agent starts", || {
+            fs::read_to_string(&pid).ok()?.trim().parse().ok()
+        });
+        let run = format!("CCL_RUN={}", self.run);
+        world.tmux.wait_until("it carries the run", || {
+            let environ = fs::read(format!("/proc/{pid}/environ")).unwrap();
+            environ
+                .split(|byte| *byte == 0)
+                .any(|entry| entry == run.as_bytes())
+        });
+        pid
+    }
+
+    fn end_with(&self, outcome: &str, attempt: u32) {
+        let line =
+            json!({"run": self.run, "outcome": outcome, "attempt": attempt, "reason": "noted"});
+        let text = format!("{TEXT}\n<!-- ccl {line} -->\n");
+        fs::write(self.inbox("a.md.dispatched"), text).unwrap();
+    }
+
+    fn has_marker(&self, world: &World) -> bool {
+        world.session_file(&self.session, "dispatched").exists()
+    }
+}
+
+#[test]
+fn every_row_of_the_table_is_set_right_by_one_pass() {
+    let world = World::commands(16);
+    let stage = |index, phase| Left::stage(&world, index, phase);
+
+    let no_claim = stage(0, Phase::Working);
+    fs::remove_file(no_claim.inbox(".a.md.claim")).unwrap();
+    let orphan = no_claim.start_agent(&world);
+
+    let mut another_run = stage(1, Phase::Working);
+    another_run.claim.run = Uuid::new_v4();
+    another_run.write_claim();
+
+    let claimed = stage(2, Phase::Claimed);
+    let released_before = json!({"run": Uuid::new_v4(), "outcome": "released", "attempt": 1});
+    let with_attempt = format!("{TEXT}\n<!-- ccl {released_before} -->\n");
+    fs::write(claimed.inbox("a.md.dispatched"), &with_attempt).unwrap();
+
+    let not_started = stage(3, Phase::Launching);
+    for kind in ["ticket", "run", "prompt"] {
+        not_started.file(&world, kind, "");
+    }
+
+    let started = stage(4, Phase::Launching);
+    let agent = started.start_agent(&world);
+
+    let ended = stage(5, Phase::Launching);
+    ended.file(&world, "exit", "0\n");
+
+    let vanished = stage(6, Phase::Launching);
+
+    let noted: Vec<Left> = ["done", "failed", "released"]
+        .iter()
+        .enumerate()
+        .map(|(index, outcome)| {
+            let left = stage(7 + index, Phase::Working);
+            left.end_with(outcome, 2);
+            left
+        })
+        .collect();
+
+    let no_task = stage(10, Phase::Working);
+    fs::remove_file(no_task.inbox("a.md.dispatched")).unwrap();
+
+    // Killed between the claim and the rename.
+    let waits = stage(11, Phase::Claimed);
+    fs::rename(waits.inbox("a.md.dispatched"), waits.inbox("a.md")).unwrap();
+
+    // Killed between filing the task and removing the session's marker.
+    let filed = stage(12, Phase::Working);
+    fs::rename(
+        filed.inbox("a.md.dispatched"),
+        filed.project.queue("done").join("a.md"),
+    )
+    .unwrap();
+    fs::remove_file(filed.inbox(".a.md.claim")).unwrap();
+
+    // Killed between filing the task and removing its claim.
+    let half_filed = stage(13, Phase::Working);
+    let done = half_filed.project.queue("done").join("a.md");
+    fs::rename(half_filed.inbox("a.md.dispatched"), done).unwrap();
+
+    let mut stranger = stage(14, Phase::Working);
+    stranger.claim.owner = Uuid::new_v4();
+    stranger.write_claim();
+
+    let shrunk = Left::in_session(&world, "retired-7", Phase::Working);
+    shrunk.file(&world, "exit", "0\n");
+
+    let pass = world.ccl(&["reap"]);
+    assert_eq!(pass.code, 0, "{pass:#?}");
+    let mut events = pass.short();
+    events.sort();
+    assert_eq!(
+        events,
+        [
+            "done a.md ccl-auto-5",
+            "done a.md ccl-auto-7",
+            "done a.md retired-7",
+            "failed a.md ccl-auto-8",
+            "released a.md ccl-auto-2",
+            "released a.md ccl-auto-3",
+            "released a.md ccl-auto-6",
+            "released a.md ccl-auto-9",
+        ],
+        "{pass:#?}"
+    );
+    for left in [
+        &no_claim,
+        &another_run,
+        &claimed,
+        &not_started,
+        &ended,
+        &vanished,
+        &noted[0],
+        &noted[1],
+        &noted[2],
+        &no_task,
+        &waits,
+        &filed,
+        &half_filed,
+        &stranger,
+        &shrunk,
+    ] {
+        assert!(!left.has_marker(&world), "{}", left.session);
+        world.assert_nothing_is_left(&left.session);
+    }
+    assert!(!lives(orphan));
+    assert_eq!(no_claim.project.inbox(), ["a.md.dispatched"]);
+    assert_eq!(
+        another_run.project.inbox(),
+        [".a.md.claim", "a.md.dispatched"]
+    );
+    assert_eq!(stranger.project.inbox(), [".a.md.claim", "a.md.dispatched"]);
+    assert_eq!(claimed.project.read("inbox/a.md"), with_attempt);
+    assert_eq!(not_started.project.read("inbox/a.md"), TEXT);
+    assert!(lives(agent) && started.has_marker(&world));
+    assert_eq!(
+        started.project.marker("inbox/.a.md.claim")["phase"],
+        "working"
+    );
+    assert_eq!(ended.project.task_places("a.md"), ["done/a.md"]);
+    let interrupted = ending(&vanished.project, "inbox/a.md");
+    assert_eq!(
+        (&interrupted["outcome"], &interrupted["attempt"]),
+        (&json!("released"), &json!(1))
+    );
+    for (left, place) in noted.iter().zip(["done", "failed", "inbox"]) {
+        assert_eq!(left.project.task_places("a.md"), [format!("{place}/a.md")]);
+        assert_eq!(
+            ending(&left.project, &format!("{place}/a.md"))["reason"],
+            "noted"
+        );
+        assert_eq!(
+            left.project
+                .read(&format!("{place}/a.md"))
+                .matches("<!-- ccl")
+                .count(),
+            1
+        );
+    }
+    assert_eq!(no_task.project.inbox(), [""; 0]);
+    assert_eq!(waits.project.inbox(), ["a.md"]);
+    assert_eq!(waits.project.read("inbox/a.md"), TEXT);
+    for filed in [&filed, &half_filed] {
+        assert_eq!(filed.project.task_places("a.md"), ["done/a.md"]);
+        assert_eq!(filed.project.inbox(), [""; 0]);
+        assert_eq!(filed.project.read("done/a.md"), TEXT);
+    }
+    // Nothing more happens.
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+}
+
+#[test]
+fn scan_and_assign_set_right_what_was_left_and_use_the_session_at_once() {
+    let world = World::commands(1);
+    let left = Left::stage(&world, 0, Phase::Launching);
+    left.file(&world, "ticket", "");
+    assert_eq!(
+        world.scan(),
+        ["released a.md ccl-auto-0", "dispatched a.md ccl-auto-0"]
+    );
+    world.wait_for_exit("ccl-auto-0");
+    assert_eq!(world.assign("ccl-auto-0"), ["done a.md ccl-auto-0"]);
+    assert_eq!(world.order(), ["a.md"]);
+    assert_eq!(left.project.task_places("a.md"), ["done/a.md"]);
+
+    let again = world.project("again");
+    fs::write(
+        again.queue("inbox").join(".b.md.claim"),
+        fs::read_to_string(&{
+            // A claim beside a waiting task is void, whoever's it is.
+            left.write_claim();
+            left.inbox(".a.md.claim")
+        })
+        .unwrap(),
+    )
+    .unwrap();
+    again.drop_task("b.md", "x");
+    assert_eq!(world.scan(), ["dispatched b.md ccl-auto-0"]);
+}
+
+#[test]
+fn what_cannot_be_understood_is_left_alone_and_told() {
+    let world = World::commands(3);
+    let unreadable = Left::stage(&world, 0, Phase::Working);
+    let agent = unreadable.start_agent(&world);
+    fs::write(unreadable.inbox(".a.md.claim"), "{\"version\":9}").unwrap();
+
+    let away = Left::stage(&world, 1, Phase::Working);
+    away.file(&world, "exit", "0\n");
+    let (home, moved) = (
+        away.project.root().to_owned(),
+        world.sandbox.path().join("moved"),
+    );
+    fs::rename(&home, &moved).unwrap();
+
+    let elsewhere = Left::stage(&world, 2, Phase::Working);
+    let path = world.session_file("ccl-auto-2", "dispatched");
+    let mut marker: Dispatched = marker::read(&path).unwrap().unwrap();
+    marker.stamp.host = "another-machine".to_owned();
+    marker::write(&path, &marker).unwrap();
+
+    world.project("web").drop_task("b.md", "x");
+    for verb in ["reap", "scan"] {
+        let pass = world.ccl(&[verb]);
+        assert_eq!((pass.code, pass.short()), (1, vec![]), "{pass:#?}");
+        for sentence in [
+            ".a.md.claim is left alone: it is of version 9",
+            "of-ccl-auto-1 is not there, and with it the task a.md: put it back",
+            "at work on the machine another-machine",
+        ] {
+            assert!(
+                pass.stderr.contains(sentence),
+                "{sentence}: {}",
+                pass.stderr
+            );
+        }
+    }
+    assert!(lives(agent));
+    for left in [&unreadable, &away, &elsewhere] {
+        assert!(left.has_marker(&world));
+    }
+    assert_eq!(
+        elsewhere.project.inbox(),
+        [".a.md.claim", "a.md.dispatched"]
+    );
+
+    fs::rename(&moved, &home).unwrap();
+    let pass = world.ccl(&["reap"]);
+    assert_eq!(pass.short(), ["done a.md ccl-auto-1"]);
+}

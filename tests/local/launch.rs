@@ -1,0 +1,414 @@
+//! Launches of the stand-in for Claude Code: it gets its task exactly, or nothing is typed where it does not belong.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::support::Project;
+use super::support::fake_script::{Behaviour, Ending, Screen, Turn};
+use super::world::{World, ending, lives};
+
+/// A turn that lasts until the agent is ended.
+pub(super) fn forever() -> Vec<Turn> {
+    vec![Turn {
+        end: Ending::Forever,
+        ..Turn::default()
+    }]
+}
+
+/// What was typed into any agent.
+fn typed(world: &World) -> Vec<Value> {
+    let mut typed = world.fake.events("keys");
+    typed.extend(world.fake.events("paste"));
+    typed
+}
+
+fn quick(world: World) -> World {
+    world.with("dispatcher", json!({"cooldown": "0s"}))
+}
+
+#[test]
+fn the_argument_arrives_byte_for_byte_in_every_shell_and_directory() {
+    let world = World::new(4, |builder| {
+        builder
+            .env("CLAUDECODE", "1")
+            .env("SECUTOOLS_API_KEY", "secret-of-the-test")
+            .env("CREDENTIALS_DIRECTORY", "/run/credentials")
+    })
+    .with("agent", json!({"hooks": false}));
+    let body = "First \"$(touch ~/oops)\" `line`;\n\n\t'quoted' \\ $HOME !! #{pane_id} %s ;\né 日本 🎉\n--help";
+    let names = [
+        "it's a \"dir\"",
+        "$HOME `x` #{y}",
+        "-rf ;& |",
+        "line\nbreak é",
+    ];
+    let projects: Vec<Project> = names.iter().map(|name| world.project(name)).collect();
+    for (index, shell) in ["bash", "zsh", "dash", "fish"].iter().enumerate() {
+        world
+            .tmux
+            .new_session(&format!("ccl-auto-{index}"), &["env", shell]);
+        let priority = ["critical", "high", "default", "low"][index];
+        let text = format!("---\npriority: {priority}\n---\n{body}\n");
+        projects[index].drop_task(format!("{priority}.md"), text);
+    }
+    world.script(&[Behaviour {
+        turns: forever(),
+        ..Behaviour::default()
+    }]);
+    world.tmux.wait_until("every shell waits", || {
+        world.pass(&["scan", "--dry-run"]).len() == 4
+    });
+    let pass = world.ccl(&["scan"]);
+    assert_eq!(pass.code, 0, "{pass:#?}\n{}", world.tmux.screens());
+    assert_eq!(pass.events.len(), 4, "{pass:#?}");
+    let starts = world.fake.events("start");
+    assert_eq!(starts.len(), 4);
+    for (index, project) in projects.iter().enumerate() {
+        let priority = ["critical", "high", "default", "low"][index];
+        let name = format!("{priority}.md");
+        let claim = project.marker(&format!("inbox/.{name}.claim"));
+        let run = claim["run"].as_str().unwrap();
+        let start = starts
+            .iter()
+            .find(|start| start["env"]["CCL_RUN"] == run)
+            .unwrap();
+        assert_eq!(start["cwd"], project.root().to_str().unwrap());
+        let expected = format!(
+            "[{name}] {body}\n\nIMPORTANT: carry out what this task asks for; do not just describe how it could be done."
+        );
+        let argv = start["argv"].as_array().unwrap();
+        assert_eq!(argv.last().unwrap(), &json!(expected));
+        let model = if index == 0 { "opus" } else { "sonnet" };
+        assert_eq!(
+            argv[1..6],
+            [
+                "--dangerously-skip-permissions",
+                "--model",
+                model,
+                "--session-id",
+                run
+            ]
+            .map(|word| json!(word))
+        );
+        for variable in ["CLAUDECODE", "SECUTOOLS_API_KEY", "CREDENTIALS_DIRECTORY"] {
+            assert_eq!(start["env"][variable], Value::Null, "{variable}");
+        }
+        assert_eq!(
+            (&claim["phase"], &claim["attempt"]),
+            (&json!("working"), &json!(1))
+        );
+        assert_eq!(claim["session"], format!("ccl-auto-{index}"));
+        assert_eq!(claim["host"], "test-host");
+        let line = format!("DISPATCHED session=ccl-auto-{index} task={name} model={model}");
+        assert!(pass.stderr.contains(&line), "{}", pass.stderr);
+    }
+    assert_eq!(typed(&world), [] as [Value; 0]);
+    assert!(!world.sandbox.home().join("oops").exists());
+    let secret = "secret-of-the-test";
+    for entry in fs::read_dir(world.sandbox.state_dir().join("sessions")).unwrap() {
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+        assert!(!text.contains(secret));
+    }
+}
+
+#[test]
+fn a_paste_is_made_once_and_a_lost_enter_is_pressed_again_at_most_twice() {
+    let world = quick(World::claude(3)).with("agent", json!({"delivery": "paste"}));
+    let world = world.with("dispatcher", json!({"prompt_timeout": "8s"}));
+    let project = world.project("web");
+    let long = "line\n".repeat(60) + "\u{1b}[201~\u{3}rm -rf ~\nend";
+    for name in ["plain.md", "lost.md", "swallowed.md"] {
+        project.drop_task(name, format!("{long} of {name}\n"));
+    }
+    // A pasted prompt is not seen at the start: which task meets which behaviour is left open.
+    // A pasted prompt is not seen at the start: which task meets which behaviour is left open.
+    let behaviour = |count| Behaviour {
+        times: 1,
+        swallow_enters: count,
+        turns: forever(),
+        ..Behaviour::default()
+    };
+    world.script(&[behaviour(0), behaviour(2), behaviour(3)]);
+    let pass = world.ccl(&["scan"]);
+    assert_eq!(pass.code, 0, "{pass:#?}\n{}", world.tmux.screens());
+    let mut kinds: Vec<_> = pass
+        .events
+        .iter()
+        .map(|e| e["event"].as_str().unwrap())
+        .collect();
+    kinds.sort_unstable();
+    assert_eq!(
+        kinds,
+        ["cooldown", "dispatched", "dispatched", "released"],
+        "{pass:#?}"
+    );
+    assert_eq!(world.fake.prompts().len(), 2);
+    for event in world.fake.events("prompt") {
+        assert_eq!(event["via"], "paste");
+        let text = event["text"].as_str().unwrap();
+        assert!(
+            text.contains("[201~rm -rf ~\nend of ") && !text.contains('\u{1b}'),
+            "{text}"
+        );
+    }
+    for start in world.fake.events("start") {
+        let of_this = |kind: &str| -> Vec<Value> {
+            let mut events = world.fake.events(kind);
+            events.retain(|event| event["pid"] == start["pid"]);
+            events
+        };
+        let swallowed = start["behaviour"].as_u64().unwrap();
+        assert_eq!(of_this("paste").len(), 1);
+        let keys = of_this("keys");
+        assert!(keys.iter().all(|key| key["key"] == "Enter"), "{keys:?}");
+        assert_eq!(keys.len(), [1, 3, 3][swallowed as usize], "{keys:?}");
+    }
+    let released: Vec<_> = pass
+        .events
+        .iter()
+        .filter(|e| e["event"] == "released")
+        .collect();
+    let task = released[0]["task"].as_str().unwrap();
+    assert_eq!(project.task_places(task), [format!("inbox/{task}")]);
+    assert!(
+        pass.reason(task)
+            .contains("no sign of having the task within 8 s")
+    );
+}
+
+const DIALOGS: [(Screen, &str); 9] = [
+    (Screen::Trust, "whether it may trust the project"),
+    (Screen::TrustYesFirst, "whether it may trust the project"),
+    (Screen::TrustOld, "whether it may trust the project"),
+    (Screen::Bypass, "whether it may bypass permissions"),
+    (Screen::ApiKey, "whether it may use the API key"),
+    (Screen::Login, "no valid login"),
+    (Screen::Theme, "never been set up"),
+    (Screen::Limit, "account's limit is reached"),
+    (Screen::ResumePicker, "which conversation to resume"),
+];
+
+/// Nine dialogs in one pass: nothing is typed, and every task is back with its sentence.
+fn dialogs(delivery: &str) {
+    let world = World::claude(DIALOGS.len())
+        .with("agent", json!({"delivery": delivery}))
+        .with("pool", json!({"autonomous": {"max": DIALOGS.len()}}));
+    let mut behaviours = Vec::new();
+    for (index, (screen, _)) in DIALOGS.iter().enumerate() {
+        world
+            .project(&format!("dialog-{index}"))
+            .drop_task("t.md", "Do it.\n");
+        behaviours.push(Behaviour {
+            when: format!("dialog-{index}"),
+            screens: vec![*screen],
+            ..Behaviour::default()
+        });
+    }
+    world.script(&behaviours);
+    let pass = world.ccl(&["scan"]);
+    assert_eq!(pass.code, 0, "{pass:#?}");
+    assert_eq!(typed(&world), [] as [Value; 0]);
+    assert_eq!(world.fake.prompts(), [""; 0]);
+    for (index, (screen, sentence)) in DIALOGS.iter().enumerate() {
+        let project = world.project(&format!("dialog-{index}"));
+        assert_eq!(project.inbox(), ["t.md"], "{screen:?}");
+        let end = ending(&project, "inbox/t.md");
+        let reason = end["reason"].as_str().unwrap();
+        assert!(reason.contains(sentence), "{screen:?}: {reason}");
+        assert_eq!(end["outcome"], "released");
+        let session = end["session"].as_str().unwrap();
+        let rest = fs::read_to_string(world.session_file(session, "cooldown")).unwrap();
+        assert!(rest.contains(sentence), "{rest}");
+        world.assert_nothing_is_left(session);
+    }
+    let exits = world.fake.events("exit");
+    assert_eq!(exits.len(), DIALOGS.len());
+    assert!(exits.iter().all(|exit| exit["code"] == 143), "{exits:?}");
+    assert_eq!(world.scan(), [""; 0], "every session rests");
+}
+
+#[test]
+fn a_dialog_is_never_typed_into_where_the_prompt_is_an_argument() {
+    dialogs("argument");
+}
+
+#[test]
+fn a_dialog_is_never_pasted_into() {
+    dialogs("paste");
+}
+
+#[test]
+fn a_slow_start_is_waited_for() {
+    let world = World::claude(1);
+    let project = world.project("web");
+    project.drop_task("slow.md", "Do it.\n");
+    world.script(&[Behaviour {
+        start_delay_ms: 3500,
+        turns: forever(),
+        ..Behaviour::default()
+    }]);
+    let begun = Instant::now();
+    assert_eq!(world.scan(), ["dispatched slow.md ccl-auto-0"]);
+    assert!(begun.elapsed() > Duration::from_secs(3));
+    assert_eq!(world.fake.prompts().len(), 1);
+}
+
+#[test]
+fn an_agent_that_ends_at_once_is_told_with_its_last_words() {
+    let world = World::claude(2);
+    let project = world.project("web");
+    project.drop_task("a.md", "Do it.\n");
+    world.script(&[Behaviour {
+        exit_at_once: Some((
+            "--dangerously-skip-permissions cannot be used with root".to_owned(),
+            1,
+        )),
+        ..Behaviour::default()
+    }]);
+    let pass = world.ccl(&["scan"]);
+    assert_eq!((pass.code, pass.short().len()), (0, 2), "{pass:#?}");
+    let reason = pass.reason("a.md");
+    assert!(
+        reason.contains("claude ended before it had the task"),
+        "{reason}"
+    );
+    assert!(reason.contains("cannot be used with root"), "{reason}");
+    assert_eq!(project.inbox(), ["a.md"]);
+    assert_eq!(ending(&project, "inbox/a.md")["attempt"], 1);
+    world.assert_nothing_is_left("ccl-auto-0");
+
+    // Without the program at all.
+    let world = world.with("agent", json!({"command": ["no-such-claude"]}));
+    let pass = world.ccl(&["scan"]);
+    let reason = pass.reason("a.md");
+    assert!(
+        reason.contains("no-such-claude is not on the PATH"),
+        "{reason}"
+    );
+    assert_eq!(ending(&project, "inbox/a.md")["attempt"], 2);
+}
+
+#[test]
+fn a_conversation_that_claude_does_not_know_is_begun_anew() {
+    let world = World::claude(1);
+    let project = world.project("web");
+    let context = world.sandbox.home().join(".claude-context");
+    fs::create_dir(&context).unwrap();
+    let request = context.join("ccl-auto-0-resume-id.txt");
+    let unknown = "0b8a1c1e-7a42-4f0c-9d3e-5f6a7b8c9d0e";
+    fs::write(&request, format!("{unknown}\n")).unwrap();
+    project.drop_task("a.md", "Do it.\n");
+    world.script(&[Behaviour {
+        turns: forever(),
+        ..Behaviour::default()
+    }]);
+    let pass = world.ccl(&["scan"]);
+    assert_eq!(pass.short(), ["dispatched a.md ccl-auto-0"], "{pass:#?}");
+    assert!(
+        pass.stderr.contains("does not know the conversation"),
+        "{}",
+        pass.stderr
+    );
+    let starts = world.fake.events("start");
+    assert_eq!(starts.len(), 2);
+    let has = |start: &Value, word: &str| start["argv"].as_array().unwrap().contains(&json!(word));
+    assert!(has(&starts[0], "--resume") && has(&starts[0], unknown));
+    assert!(!has(&starts[1], "--resume") && !has(&starts[1], unknown));
+    assert_eq!(world.fake.prompts().len(), 1);
+    assert!(!request.exists());
+    assert_eq!(project.marker("inbox/.a.md.claim")["attempt"], 1);
+}
+
+#[test]
+fn an_agent_that_shows_no_sign_in_time_is_ended() {
+    let world = World::claude(1).with("dispatcher", json!({"prompt_timeout": "1s"}));
+    let project = world.project("web");
+    project.drop_task("a.md", "Do it.\n");
+    world.script(&[Behaviour {
+        start_delay_ms: 600_000,
+        ..Behaviour::default()
+    }]);
+    let pass = world.ccl(&["scan"]);
+    assert_eq!(
+        pass.short(),
+        ["released a.md ccl-auto-0", "cooldown - ccl-auto-0"]
+    );
+    assert!(
+        pass.reason("a.md")
+            .contains("no sign of having the task within 1 s")
+    );
+    let pid = world.fake.events("start")[0]["pid"].as_i64().unwrap();
+    assert!(!lives(pid as i32));
+    assert_eq!(project.inbox(), ["a.md"]);
+    world.assert_nothing_is_left("ccl-auto-0");
+}
+
+#[test]
+fn an_agent_that_does_not_end_is_killed_and_its_session_works_on() {
+    for shell in ["bash", "dash"] {
+        let world = quick(World::claude(1))
+            .with("dispatcher", json!({"prompt_timeout": "2s"}))
+            .with("agent", json!({"delivery": "paste"}));
+        let pane = world.tmux.new_session("ccl-auto-0", &["env", shell]);
+        let project = world.project("web");
+        project.drop_task("a.md", "Do it.\n");
+        world.script(&[
+            Behaviour {
+                times: 1,
+                ignore_sigterm: true,
+                swallow_enters: 99,
+                ..Behaviour::default()
+            },
+            Behaviour {
+                turns: forever(),
+                ..Behaviour::default()
+            },
+        ]);
+        let pass = world.ccl(&["scan"]);
+        assert_eq!(
+            pass.short(),
+            ["released a.md ccl-auto-0", "cooldown - ccl-auto-0"],
+            "{pass:#?}"
+        );
+        let pid = world.fake.events("start")[0]["pid"].as_i64().unwrap();
+        assert!(!lives(pid as i32));
+        assert_eq!(world.fake.events("sigterm").len(), 1);
+        world.tmux.wait_until("the terminal is put right", || {
+            world.tmux.format(&pane, "#{alternate_on}#{mouse_any_flag}") == "00"
+        });
+        // With `argument`, for the default of a paste timeout would be short on a busy machine.
+        let world = world
+            .with("agent", json!({"delivery": "argument"}))
+            .with("dispatcher", json!({"prompt_timeout": "30s"}));
+        assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"], "{shell}");
+        assert_eq!(project.marker("inbox/.a.md.claim")["attempt"], 2);
+    }
+}
+
+#[test]
+fn sixteen_agents_are_launched_at_once_and_each_gets_its_own_task() {
+    let world = World::claude(16);
+    let project = world.project("web");
+    for index in 10..26 {
+        project.drop_task(format!("t{index}.md"), format!("Task number {index}.\n"));
+    }
+    world.script(&[Behaviour {
+        turns: forever(),
+        ..Behaviour::default()
+    }]);
+    let pass = world.ccl(&["scan"]);
+    assert_eq!(pass.code, 0, "{pass:#?}");
+    let expected: Vec<_> = (0..16)
+        .map(|i| format!("dispatched t{}.md ccl-auto-{i}", i + 10))
+        .collect();
+    assert_eq!(pass.short(), expected);
+    let prompts = world.fake.prompts();
+    assert_eq!(prompts.len(), 16);
+    for index in 10..26 {
+        let start = format!("[t{index}.md] Task number {index}.");
+        assert_eq!(prompts.iter().filter(|p| p.starts_with(&start)).count(), 1);
+    }
+    assert_eq!(typed(&world), [] as [Value; 0]);
+}

@@ -1,0 +1,512 @@
+//! The life of a task in a session: done, failed, interrupted, left alone.
+
+use std::fs;
+use std::io::Write;
+use std::process::{Child, Stdio};
+
+use serde_json::{Value, json};
+
+use super::launch::forever;
+use super::support::fake_script::{Behaviour, Ending, Registry, Screen, Turn};
+use super::world::{HOLDS, World, ending, kill, lives};
+
+fn turn(end: Ending) -> Behaviour {
+    Behaviour {
+        turns: vec![Turn {
+            end,
+            ..Turn::default()
+        }],
+        ..Behaviour::default()
+    }
+}
+
+/// A behaviour for the project of this name.
+fn of(project: &str, behaviour: Behaviour) -> Behaviour {
+    Behaviour {
+        when: format!("projects/{project}"),
+        ..behaviour
+    }
+}
+
+#[test]
+fn idle_for_a_while_with_a_good_end_is_done() {
+    let world = World::claude(1);
+    let project = world.project("web");
+    project.drop_task("a.md", "---\ntitle: A\n---\nDo it.\n");
+    project.drop_task("b.md", "And that.\n");
+    let mut done = turn(Ending::Done);
+    done.turns[0].says = "I did it.\nAll of it.".to_owned();
+    world.script(&[done]);
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
+    world.wait_for_status("idle");
+    assert_eq!(world.pass(&["reap"]), [""; 0], "it may go on in a moment");
+    world.let_rest();
+    assert_eq!(world.pass(&["reap", "-n"]), ["done a.md ccl-auto-0"]);
+    assert_eq!(
+        world.scan(),
+        ["done a.md ccl-auto-0", "dispatched b.md ccl-auto-0"]
+    );
+
+    let filed = project.read("done/a.md");
+    assert!(filed.starts_with("---\ntitle: A\n---\nDo it.\n"), "{filed}");
+    assert!(
+        filed.contains("\n## Result\n\nI did it.\nAll of it.\n"),
+        "{filed}"
+    );
+    let end = ending(&project, "done/a.md");
+    let id = end["agent_session"].as_str().unwrap();
+    assert!(
+        filed.contains("claude-code (claude-sonnet-5-5) in ccl-auto-0 · "),
+        "{filed}"
+    );
+    assert!(filed.contains("100 tokens in, 10 out"), "{filed}");
+    assert!(filed.contains(&format!("claude --resume {id}")), "{filed}");
+    assert_eq!(end["outcome"], "done");
+    assert_eq!(end["provider"], "claude-code");
+    assert_eq!(end["model"], "claude-sonnet-5-5");
+    assert_eq!(end["cost"], json!({"amount": "0.0003", "currency": "USD"}));
+    assert_eq!(end["session"], "ccl-auto-0");
+    assert_eq!(world.fake.events("exit")[0]["code"], 143);
+
+    // The watcher's word counts at once.
+    world.wait_for_status("idle");
+    assert_eq!(world.assign("ccl-auto-0"), ["done b.md ccl-auto-0"]);
+    world.assert_nothing_is_left("ccl-auto-0");
+}
+
+#[test]
+fn a_turn_that_failed_is_not_done_and_the_accounts_failures_do_not_count() {
+    let world = World::claude(4).with("dispatcher", json!({"max_attempts": 1}));
+    let kinds = [
+        "rate_limit",
+        "authentication_failed",
+        "billing_error",
+        "server_error",
+    ];
+    let mut behaviours: Vec<_> = kinds
+        .iter()
+        .map(|kind| of(kind, turn(Ending::Error((*kind).to_owned()))))
+        .collect();
+    for behaviour in &mut behaviours {
+        behaviour.times = 1;
+    }
+    behaviours[0].turns[0].says = "You've hit your limit · resets 3pm (UTC)".to_owned();
+    behaviours.push(Behaviour {
+        turns: forever(),
+        ..Behaviour::default()
+    });
+    world.script(&behaviours);
+    for kind in kinds {
+        world.project(kind).drop_task("t.md", "Do it.\n");
+    }
+    assert_eq!(world.scan().len(), 4);
+    world.tmux.wait_until("every turn has ended", || {
+        let idle = |entry: &Value| entry["status"] == "idle";
+        world
+            .fake
+            .registry()
+            .iter()
+            .filter(|entry| idle(entry))
+            .count()
+            == 4
+    });
+    world.let_rest();
+    let pass = world.ccl(&["reap"]);
+    assert_eq!((pass.code, pass.events.len()), (0, 8), "{pass:#?}");
+    let cooldown = |kind: &str, place: &str| -> Value {
+        let session = ending(&world.project(kind), place)["session"].clone();
+        let path = world.session_file(session.as_str().unwrap(), "cooldown");
+        serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+    };
+    for (kind, needs_person, sentence) in [
+        ("rate_limit", false, "the account's limit is reached"),
+        ("authentication_failed", true, "no valid login"),
+        ("billing_error", true, "cannot be billed"),
+    ] {
+        let end = ending(&world.project(kind), "inbox/t.md");
+        assert_eq!(
+            (&end["outcome"], &end["attempt"]),
+            (&json!("released"), &json!(0))
+        );
+        assert!(end["reason"].as_str().unwrap().contains(sentence), "{end}");
+        let rest = cooldown(kind, "inbox/t.md");
+        assert_eq!(rest["needs_person"], needs_person, "{kind}");
+    }
+    let until = cooldown("rate_limit", "inbox/t.md")["until"].to_string();
+    assert!(until.contains("T15:00:00"), "{until}");
+    let end = ending(&world.project("server_error"), "failed/t.md");
+    assert_eq!(
+        (&end["outcome"], &end["attempt"]),
+        (&json!("failed"), &json!(1))
+    );
+    assert_eq!(world.scan(), [""; 0], "all of them rest");
+
+    // After the rest the conversation goes on.
+    let ends: Vec<_> = kinds[..3]
+        .iter()
+        .map(|kind| ending(&world.project(kind), "inbox/t.md"))
+        .collect();
+    for index in 0..4 {
+        fs::remove_file(world.session_file(&format!("ccl-auto-{index}"), "cooldown")).unwrap();
+    }
+    assert_eq!(world.scan().len(), 3);
+    let starts = world.fake.events("start");
+    for end in &ends {
+        let id = &end["agent_session"];
+        let resumed = starts[4..].iter().any(|start| {
+            let argv = start["argv"].as_array().unwrap();
+            argv.windows(2)
+                .any(|pair| pair[0] == "--resume" && pair[1] == *id)
+        });
+        assert!(resumed, "{id}");
+    }
+}
+
+#[test]
+fn an_agent_that_was_killed_is_resumed_and_its_terminal_put_right() {
+    let world = World::claude(2);
+    world.tmux.new_session("ccl-auto-0", &[]);
+    world.tmux.new_session("ccl-auto-1", &["env", "dash"]);
+    let projects = ["one", "two"].map(|name| world.project(name));
+    for project in &projects {
+        project.drop_task("t.md", "Do it.\n");
+    }
+    world.script(&[Behaviour {
+        turns: forever(),
+        ..Behaviour::default()
+    }]);
+    assert_eq!(world.scan().len(), 2);
+    for start in world.fake.events("start") {
+        kill("-KILL", start["pid"].as_i64().unwrap() as i32);
+    }
+    world.wait_for_shell("ccl-auto-0");
+    world.wait_for_shell("ccl-auto-1");
+    let pass = world.ccl(&["reap"]);
+    assert_eq!(pass.code, 0, "{pass:#?}");
+    let mut events = pass.short();
+    events.sort();
+    assert_eq!(
+        events,
+        ["released t.md ccl-auto-0", "released t.md ccl-auto-1"]
+    );
+    assert!(
+        pass.events[0]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("in the middle of its turn")
+    );
+    for project in &projects {
+        assert_eq!(ending(project, "inbox/t.md")["attempt"], 1);
+    }
+    for session in ["=ccl-auto-0:", "=ccl-auto-1:"] {
+        assert_eq!(
+            world
+                .tmux
+                .format(session, "#{alternate_on}#{mouse_any_flag}"),
+            "00"
+        );
+    }
+    let again = world.scan();
+    assert_eq!(again.len(), 2, "{again:?}\n{}", world.tmux.screens());
+    let starts = world.fake.events("start");
+    let ids = |start: &Value, flag: &str| {
+        let argv = start["argv"].as_array().unwrap().clone();
+        let at = argv.iter().position(|word| word == flag);
+        at.map(|at| argv[at + 1].clone())
+    };
+    let mut first: Vec<_> = starts[..2]
+        .iter()
+        .map(|s| ids(s, "--session-id").unwrap())
+        .collect();
+    let mut then: Vec<_> = starts[2..]
+        .iter()
+        .map(|s| ids(s, "--resume").unwrap())
+        .collect();
+    first.sort_by_key(Value::to_string);
+    then.sort_by_key(Value::to_string);
+    assert_eq!(first, then);
+}
+
+#[test]
+fn a_session_or_a_server_that_is_gone_gives_its_task_back() {
+    let world = World::commands(2);
+    let project = world.project("web");
+    project.drop_task("a.md", HOLDS);
+    // It does not take notice when its terminal goes.
+    project.drop_task(
+        "b.md",
+        format!("DO: trap '' HUP; echo $PPID > ~/stubborn\n{HOLDS}"),
+    );
+    assert_eq!(world.scan().len(), 2);
+    let stubborn = world.sandbox.home().join("stubborn");
+    world.tmux.wait_until("b is at work", || stubborn.exists());
+    world.tmux.run(&["kill-session", "-t", "=ccl-auto-0"]);
+    let pass = world.ccl(&["reap"]);
+    assert_eq!(pass.short(), ["released a.md ccl-auto-0"], "{pass:#?}");
+    assert!(pass.reason("a.md").contains("ended without an exit code"));
+
+    let left: Vec<i32> = world
+        .tmux
+        .processes()
+        .into_iter()
+        .filter(|pid| {
+            let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environ.windows(8).any(|window| window == b"CCL_RUN=")
+        })
+        .collect();
+    assert!(!left.is_empty());
+    world.tmux.run(&["kill-server"]);
+    world.tmux.wait_until("the server is gone", || {
+        !world.tmux.try_run(&["list-sessions"]).status.success()
+    });
+    let pass = world.ccl(&["reap"]);
+    assert_eq!(pass.short(), ["released b.md ccl-auto-1"], "{pass:#?}");
+    for pid in left {
+        assert!(!lives(pid), "a claim was released while its agent lived");
+    }
+    assert_eq!(project.inbox(), ["a.md", "b.md"]);
+    world.tmux.start_server();
+    world.let_go();
+    assert_eq!(world.scan().len(), 2);
+}
+
+#[test]
+fn a_busy_agent_and_one_that_asks_are_left_alone() {
+    let world = World::claude(3);
+    world.script(&[
+        of("busy", turn(Ending::Forever)),
+        of("asks", turn(Ending::Ask(Screen::Question))),
+        of("wants", turn(Ending::Ask(Screen::Permission))),
+    ]);
+    for name in ["busy", "asks", "wants"] {
+        world.project(name).drop_task("t.md", "Do it.\n");
+    }
+    assert_eq!(world.scan().len(), 3);
+    world.wait_for_status("waiting");
+    world.let_rest();
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    let claims =
+        || ["busy", "asks", "wants"].map(|name| world.project(name).read("inbox/.t.md.claim"));
+    let before = claims();
+    let watched = ["ccl-auto-0", "ccl-auto-1", "ccl-auto-2"];
+    std::thread::scope(|scope| {
+        for session in watched {
+            scope.spawn(|| assert_eq!(world.assign(session), [""; 0]));
+        }
+    });
+    assert_eq!(claims(), before);
+    assert_eq!(world.fake.events("keys"), [] as [Value; 0]);
+    assert_eq!(world.fake.events("sigterm"), [] as [Value; 0]);
+}
+
+#[test]
+fn what_the_agent_does_with_its_task_file_is_respected() {
+    let world = World::claude(3);
+    let run = |project: &str, command: &str| {
+        let mut behaviour = of(project, turn(Ending::Done));
+        behaviour.turns[0].run = command.to_owned();
+        behaviour
+    };
+    let file = ".agent-queue/inbox/t.md.dispatched";
+    world.script(&[
+        run("moves", &format!("mv {file} .agent-queue/done/by-hand.md")),
+        run("deletes", &format!("rm {file}")),
+        run("edits", &format!("echo 'What I found.' >> {file}")),
+    ]);
+    let [moves, deletes, edits] = ["moves", "deletes", "edits"].map(|name| world.project(name));
+    for project in [&moves, &deletes, &edits] {
+        project.drop_task("t.md", "Do it.\n");
+    }
+    assert_eq!(world.scan().len(), 3);
+    world.tmux.wait_until("every turn has ended", || {
+        let idle = |entry: &Value| entry["status"] == "idle";
+        world
+            .fake
+            .registry()
+            .iter()
+            .filter(|entry| idle(entry))
+            .count()
+            == 3
+    });
+    world.let_rest();
+    let events = world.pass(&["reap"]);
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert!(events[0].starts_with("done t.md"));
+    assert_eq!(moves.read("done/by-hand.md"), "Do it.\n");
+    assert_eq!(
+        (moves.inbox(), moves.done()),
+        (vec![], vec!["by-hand.md".to_owned()])
+    );
+    assert_eq!((deletes.inbox(), deletes.done()), (vec![], vec![]));
+    assert!(
+        edits
+            .read("done/t.md")
+            .starts_with("Do it.\nWhat I found.\n")
+    );
+    for index in 0..3 {
+        world.assert_nothing_is_left(&format!("ccl-auto-{index}"));
+    }
+}
+
+#[test]
+fn work_in_the_background_keeps_it_working() {
+    let world = World::claude(1).with("agent", json!({"hooks": true}));
+    let project = world.project("web");
+    project.drop_task("t.md", "Do it.\n");
+    let mut behaviour = turn(Ending::Done);
+    behaviour.turns[0].background = vec!["sleep 600".to_owned()];
+    // Then the hook's word is all there is.
+    behaviour.registry = Registry::WithoutStatus;
+    world.script(&[behaviour]);
+    assert_eq!(world.scan(), ["dispatched t.md ccl-auto-0"]);
+    let stop = world.session_file("ccl-auto-0", "stop");
+    world.tmux.wait_until("the hook was told", || stop.exists());
+    assert_eq!(world.assign("ccl-auto-0"), [""; 0]);
+    world.let_rest();
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    assert_eq!(project.task_places("t.md"), ["inbox/t.md.dispatched"]);
+    let told = fs::read_to_string(&stop)
+        .unwrap()
+        .replace("running", "completed");
+    fs::write(&stop, told).unwrap();
+    assert_eq!(world.pass(&["reap"]), ["done t.md ccl-auto-0"]);
+}
+
+/// A person's terminal, attached to a session.
+struct Person(Child);
+
+impl Person {
+    fn attach(world: &World, session: &str) -> Self {
+        let mut words = world.tmux.command();
+        words.extend(["attach-session", "-t", &format!("={session}")].map(str::to_owned));
+        let line = shlex::try_join(words.iter().map(String::as_str)).unwrap();
+        let child = std::process::Command::new("script")
+            .args(["-q", "-e", "-c", &line, "/dev/null"])
+            .env("TERM", "xterm-256color")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let person = Self(child);
+        let target = format!("={session}:");
+        world.tmux.wait_until("a client is attached", || {
+            world.tmux.format(&target, "#{session_attached}") == "1"
+        });
+        person
+    }
+
+    fn press(&mut self, keys: &str) {
+        let terminal = self.0.stdin.as_mut().unwrap();
+        terminal.write_all(keys.as_bytes()).unwrap();
+    }
+}
+
+impl Drop for Person {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_session_that_a_person_uses_is_neither_given_a_task_nor_recycled() {
+    let world = World::claude(1);
+    let project = world.project("web");
+    world.tmux.new_session("ccl-auto-0", &[]);
+    project.drop_task("t.md", "Do it.\n");
+    let mut person = Person::attach(&world, "ccl-auto-0");
+    person.press("half a li");
+    world.tmux.wait_for_text("=ccl-auto-0:", "half a li");
+    let pass = world.ccl(&["scan"]);
+    assert_eq!((pass.code, pass.short()), (0, vec![]));
+    assert!(
+        pass.stderr.contains("ccl-auto-0 is being used by a person"),
+        "{}",
+        pass.stderr
+    );
+    assert_eq!(world.assign("ccl-auto-0"), [""; 0]);
+    let screen = world.tmux.capture("=ccl-auto-0:");
+    assert!(screen.trim_end().ends_with("half a li"), "{screen}");
+    assert_eq!(project.inbox(), ["t.md"]);
+    drop(person);
+
+    // Once nobody is attached, the half-typed line is no obstacle.
+    world.tmux.wait_until("the person is gone", || {
+        world.tmux.format("=ccl-auto-0:", "#{session_attached}") == "0"
+    });
+    assert_eq!(world.scan(), ["dispatched t.md ccl-auto-0"]);
+    world.wait_for_status("idle");
+    world.let_rest();
+    let person = Person::attach(&world, "ccl-auto-0");
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    // Nor when the task is gone from under the agent.
+    fs::rename(
+        project.queue("inbox").join("t.md.dispatched"),
+        project.queue("done").join("t.md"),
+    )
+    .unwrap();
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    assert_eq!(world.fake.events("sigterm"), [] as [Value; 0]);
+    drop(person);
+    world.tmux.wait_until("the session is free", || {
+        world.pass(&["reap"]);
+        !world.session_file("ccl-auto-0", "dispatched").exists()
+    });
+    world.assert_nothing_is_left("ccl-auto-0");
+}
+
+#[test]
+fn an_agent_that_a_person_stopped_is_never_started_a_second_time() {
+    let world = World::commands(2);
+    let project = world.project("web");
+    project.drop_task("a.md", format!("{HOLDS}DO: echo went on > ~/went-on\n"));
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
+    world.tmux.send_keys("=ccl-auto-0:", &["C-z"]);
+    world.wait_for_shell("ccl-auto-0");
+    world.let_go();
+    for verb in ["reap", "scan", "reap"] {
+        assert_eq!(world.pass(&[verb]), [""; 0]);
+    }
+    assert_eq!(world.assign("ccl-auto-0"), [""; 0]);
+    assert_eq!(world.order(), ["a.md"]);
+    assert_eq!(project.task_places("a.md"), ["inbox/a.md.dispatched"]);
+    world.tmux.type_line("=ccl-auto-0:", "fg");
+    world.wait_for_exit("ccl-auto-0");
+    assert!(world.sandbox.home().join("went-on").exists());
+    assert_eq!(world.pass(&["reap"]), ["done a.md ccl-auto-0"]);
+}
+
+#[test]
+fn a_stopped_agent_whose_task_is_gone_is_ended() {
+    let world = World::claude(1);
+    let project = world.project("web");
+    project.drop_task("a.md", "Do it.\n");
+    world.script(&[Behaviour {
+        turns: forever(),
+        ..Behaviour::default()
+    }]);
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
+    let pid = world.agent_pid("ccl-auto-0");
+    kill("-STOP", pid);
+    world.wait_for_shell("ccl-auto-0");
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    assert!(lives(pid));
+    fs::remove_file(project.queue("inbox").join("a.md.dispatched")).unwrap();
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    assert!(!lives(pid));
+    world.assert_nothing_is_left("ccl-auto-0");
+}
+
+#[test]
+fn what_an_agent_leaves_running_does_not_keep_its_task_open() {
+    let world = World::commands(2);
+    let project = world.project("web");
+    project.drop_task("a.md", "DO: sleep 600 & setsid sleep 601 &\n");
+    project.drop_task("b.md", "DO: setsid sleep 602 & kill -KILL $PPID $$\n");
+    assert_eq!(world.scan().len(), 2);
+    world.wait_for_exit("ccl-auto-0");
+    world.wait_for_shell("ccl-auto-1");
+    let mut events = world.pass(&["reap"]);
+    events.sort();
+    assert_eq!(events, ["done a.md ccl-auto-0", "released b.md ccl-auto-1"]);
+}

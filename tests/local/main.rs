@@ -1,0 +1,13 @@
+//! The local path end to end: `ccl` as built, real tmux, and agents that do as they are told.
+#![allow(clippy::unwrap_used)]
+
+mod crash;
+mod files;
+mod hooks;
+mod launch;
+mod life;
+mod scan;
+#[path = "../support/mod.rs"]
+mod support;
+mod ticket;
+mod world;

@@ -1,0 +1,271 @@
+//! One test's world: a sandbox, a tmux server, and the agent that the tests script.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::support::fake_script::Behaviour;
+use super::support::sandbox::ending_line;
+use super::support::tmux_server::Builder;
+use super::support::{FakeClaude, Project, Sandbox, TmuxServer};
+
+/// The agent of kind `command`: it notes what it was given and runs the lines of its task that begin with `DO: `.
+const AGENT: &str = r#"
+name=${1#\[}; name=${name%%\]*}
+printf '%s' "$1" > "$HOME/got/$name.$CCL_RUN"
+env > "$HOME/env/$name"
+echo "$name" >> "$HOME/order"
+eval "$(printf '%s\n' "$1" | sed -n 's/^\(\[[^]]*] \)\{0,1\}DO: //p')"
+"#;
+
+/// A task whose agent works until [`World::let_go`].
+pub(super) const HOLDS: &str = "DO: while [ ! -e ~/go ]; do sleep 0.05; done\n";
+
+pub(super) struct World {
+    pub(super) tmux: TmuxServer,
+    pub(super) fake: FakeClaude,
+    pub(super) sandbox: Sandbox,
+}
+
+/// What one run of `ccl` said and did.
+#[derive(Debug)]
+pub(super) struct Pass {
+    pub(super) code: i32,
+    pub(super) events: Vec<Value>,
+    pub(super) free: Value,
+    pub(super) stderr: String,
+}
+
+impl World {
+    /// Agents of kind `command`, in a pool of `max` sessions.
+    pub(super) fn commands(max: usize) -> Self {
+        let world = Self::new(max, |builder| builder);
+        for sub in ["got", "env"] {
+            fs::create_dir(world.sandbox.home().join(sub)).unwrap();
+        }
+        let agent = world.sandbox.path().join("agent.sh");
+        fs::write(&agent, AGENT).unwrap();
+        world.with(
+            "agent",
+            json!({"kind": "command", "command": ["sh", agent]}),
+        )
+    }
+
+    /// The stand-in for Claude Code, in a pool of `max` sessions, without hooks.
+    pub(super) fn claude(max: usize) -> Self {
+        Self::new(max, |builder| builder).with("agent", json!({"hooks": false}))
+    }
+
+    pub(super) fn new(max: usize, choose: impl FnOnce(Builder) -> Builder) -> Self {
+        let mut sandbox = Sandbox::new();
+        let fake = FakeClaude::install(&sandbox);
+        let env = fake.env();
+        let tmux = sandbox.tmux_with(|builder| choose(builder.envs(env)));
+        sandbox.config("pool", json!({"autonomous": {"max": max}}));
+        Self {
+            tmux,
+            fake,
+            sandbox,
+        }
+    }
+
+    /// The same with a part of the configuration changed.
+    pub(super) fn with(mut self, key: &str, part: Value) -> Self {
+        self.sandbox.config(key, part);
+        self
+    }
+
+    pub(super) fn script(&self, behaviours: &[Behaviour]) {
+        self.fake.script(behaviours);
+    }
+
+    pub(super) fn project(&self, name: &str) -> Project {
+        self.sandbox.project(name)
+    }
+
+    /// Runs `ccl --json ARGS…`, whatever comes of it.
+    pub(super) fn ccl(&self, args: &[&str]) -> Pass {
+        let out = self.sandbox.ccl(args).arg("--json").output().unwrap();
+        let report: Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
+        Pass {
+            code: out.status.code().unwrap(),
+            events: report["events"].as_array().cloned().unwrap_or_default(),
+            free: report["free_sessions"].clone(),
+            stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
+        }
+    }
+
+    /// Runs a pass that has to end with 0, and tells its events in short.
+    #[track_caller]
+    pub(super) fn pass(&self, args: &[&str]) -> Vec<String> {
+        let pass = self.ccl(args);
+        assert_eq!(
+            pass.code,
+            0,
+            "ccl {args:?}: {pass:#?}\n{}",
+            self.tmux.screens()
+        );
+        pass.short()
+    }
+
+    pub(super) fn scan(&self) -> Vec<String> {
+        self.pass(&["scan"])
+    }
+
+    /// What the watcher of a session calls when it sees it idle.
+    pub(super) fn assign(&self, session: &str) -> Vec<String> {
+        self.pass(&["assign", session])
+    }
+
+    /// Waits until the `command` agent in `session` has ended.
+    #[track_caller]
+    pub(super) fn wait_for_exit(&self, session: &str) {
+        let exit = self.sandbox.session_file(session, "exit");
+        self.tmux.wait_until("the agent ends", || exit.exists());
+    }
+
+    /// The prompts that `command` agents received for a task, in no order.
+    pub(super) fn got(&self, task: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.sandbox.home().join("got")).unwrap();
+        entries
+            .map(|entry| entry.unwrap())
+            .filter(|entry| {
+                let name = entry.file_name().into_string().unwrap();
+                name.rsplit_once('.').unwrap().0 == task
+            })
+            .map(|entry| fs::read_to_string(entry.path()).unwrap())
+            .collect()
+    }
+
+    /// The tasks in the order in which `command` agents began them.
+    pub(super) fn order(&self) -> Vec<String> {
+        let order = fs::read_to_string(self.sandbox.home().join("order")).unwrap_or_default();
+        order.lines().map(str::to_owned).collect()
+    }
+
+    /// Lets agents go on that were told [`HOLDS`].
+    pub(super) fn let_go(&self) {
+        fs::write(self.sandbox.home().join("go"), "").unwrap();
+    }
+
+    pub(super) fn session_file(&self, session: &str, kind: &str) -> PathBuf {
+        self.sandbox.session_file(session, kind)
+    }
+
+    /// Waits until the stand-in's registry says so.
+    #[track_caller]
+    pub(super) fn wait_for_status(&self, status: &str) {
+        self.tmux
+            .wait_until(&format!("the registry says {status}"), || {
+                self.fake
+                    .registry()
+                    .iter()
+                    .any(|entry| entry["status"] == status)
+            });
+    }
+
+    /// Makes Claude Code's files as old as they are after two minutes of rest.
+    pub(super) fn let_rest(&self) {
+        let then = std::time::SystemTime::now() - std::time::Duration::from_secs(120);
+        let claude = self.sandbox.home().join(".claude");
+        for slug in fs::read_dir(claude.join("projects")).unwrap() {
+            for file in fs::read_dir(slug.unwrap().path()).unwrap() {
+                let file = fs::File::open(file.unwrap().path()).unwrap();
+                file.set_modified(then).unwrap();
+            }
+        }
+        for file in fs::read_dir(claude.join("sessions")).into_iter().flatten() {
+            let file = file.unwrap().path();
+            let mut entry: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+            let millis = entry["statusUpdatedAt"].as_i64().unwrap_or_default();
+            entry["statusUpdatedAt"] = json!(millis - 120_000);
+            fs::write(&file, entry.to_string()).unwrap();
+        }
+    }
+
+    /// The agent's process in a session's pane: the one in front.
+    pub(super) fn agent_pid(&self, session: &str) -> i32 {
+        let pane = self.tmux.format(&format!("={session}:"), "#{pane_pid}");
+        let stat = fs::read_to_string(format!("/proc/{pane}/stat")).unwrap();
+        let fields = stat.rsplit_once(") ").unwrap().1;
+        fields.split(' ').nth(5).unwrap().parse().unwrap()
+    }
+
+    /// Waits until the pane's own shell is in front again.
+    #[track_caller]
+    pub(super) fn wait_for_shell(&self, session: &str) {
+        let pane = self.tmux.format(&format!("={session}:"), "#{pane_pid}");
+        self.tmux.wait_until("the shell is back", || {
+            self.agent_pid(session).to_string() == pane
+        });
+    }
+
+    /// No session has a task, and no agent runs.
+    #[track_caller]
+    pub(super) fn assert_nothing_is_left(&self, session: &str) {
+        for kind in [
+            "dispatched",
+            "ticket",
+            "run",
+            "prompt",
+            "exit",
+            "hook",
+            "stop",
+        ] {
+            let file = self.session_file(session, kind);
+            assert!(!file.exists(), "{} is left", file.display());
+        }
+        self.wait_for_shell(session);
+    }
+}
+
+impl Pass {
+    /// `dispatched a.md ccl-auto-0`, one for each event.
+    pub(super) fn short(&self) -> Vec<String> {
+        let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+        self.events
+            .iter()
+            .map(|event| {
+                format!(
+                    "{} {} {}",
+                    word(&event["event"]),
+                    word(&event["task"]),
+                    word(&event["session"])
+                )
+            })
+            .collect()
+    }
+
+    /// The reason of the one event about `task`.
+    #[track_caller]
+    pub(super) fn reason(&self, task: &str) -> String {
+        let mut about = self.events.iter().filter(|event| event["task"] == task);
+        let event = about
+            .next()
+            .unwrap_or_else(|| panic!("no event about {task}: {self:#?}"));
+        event["reason"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// The outcome in a file's last line.
+#[track_caller]
+pub(super) fn ending(project: &Project, path: &str) -> Value {
+    let text = project.read(path);
+    Value::Object(ending_line(&text).unwrap_or_else(|| panic!("no ending line in {text}")))
+}
+
+/// Sends a signal by name.
+pub(super) fn kill(signal: &str, pid: i32) {
+    let status = Command::new("kill")
+        .args([signal, &pid.to_string()])
+        .status();
+    assert!(status.unwrap().success());
+}
+
+/// Whether a process lives: there, and no zombie.
+pub(super) fn lives(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit_once(") ").unwrap().1.starts_with(['Z', 'X']))
+}
