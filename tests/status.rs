@@ -1,5 +1,8 @@
 //! `ccl status`: the real binary, a real tmux server, states made by real passes or laid out as a dead pass leaves them.
 
+// A step of a test that fails ends the test.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::ffi::OsStr;
