@@ -95,7 +95,7 @@ fn outside_of_every_project_the_sessions_and_their_projects_are_shown() {
     project.drop_task("a.md", "Do it.\n");
     sandbox.ccl(["scan"]).assert().success();
     let command = tmux.command();
-    let config = json!({"state_dir": sandbox.state_dir(), "tmux": {"command": command}});
+    let config = json!({"state_dir": sandbox.state_dir(), "host": "test-host", "tmux": {"command": command}});
     sandbox.config_text(&config.to_string());
     let json = sandbox.ccl_json(&["status"]);
     assert_eq!(json["sessions"][0]["state"], "working");
