@@ -299,6 +299,19 @@ fn a_tmux_server_that_runs_already_is_used() {
     drop(end);
 }
 
+#[test]
+fn a_tmux_server_of_its_own_takes_one_drop_in_and_one_line_of_configuration() {
+    let world = World::new();
+    let manager = &world.manager;
+    let socket = "[Service]\nEnvironment=CCL_TMUX_SOCKET=ccl\n";
+    manager.drop_in("ccl-tmux.service", socket);
+    world.configure("tmux, -L, ccl");
+    world.project.drop_task("a.md", "true\n");
+    world.wait_until_done("a.md");
+    let names = support::sandbox::names(&manager.path().join("run/tmux-0"));
+    assert_eq!(names, ["ccl"]);
+}
+
 /// Ends a server that runs outside of the manager.
 struct EndServer<'a>(&'a UserManager);
 

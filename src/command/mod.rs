@@ -264,3 +264,27 @@ fn read_task(path: &Path) -> Result<Result<Task, Unfit>> {
         .with_context(|| format!("cannot read {}", path.display()))?;
     Ok(task::text_of(&bytes).map(task::parse))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_is_summed_up_in_one_line_that_names_the_first_few() {
+        let event = |kind, number: u32| Event {
+            task: Some(format!("{number}.md")),
+            ..Event::new(kind)
+        };
+        let mut pass = Pass::default();
+        assert_eq!(pass.summary(), None);
+        pass.events.push(event(EventKind::Held, 0));
+        assert_eq!(pass.summary(), None);
+        pass.events.push(event(EventKind::Done, 1));
+        let dispatched = (2..8).map(|number| event(EventKind::Dispatched, number));
+        pass.events.extend(dispatched);
+        assert_eq!(
+            pass.summary().as_deref(),
+            Some("6 dispatched (2.md, 3.md, 4.md, 5.md, 6.md, …), 1 done (1.md)")
+        );
+    }
+}

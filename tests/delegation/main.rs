@@ -3,11 +3,18 @@
 
 mod answers;
 mod filing;
+mod job;
+mod kill;
 mod passes;
+mod pool;
 mod races;
+mod secret;
 mod silence;
 mod submission;
+mod tls;
 mod world;
 
 #[path = "../support/secutools_server/mod.rs"]
 mod secutools_server;
+#[path = "../support/mod.rs"]
+mod support;
