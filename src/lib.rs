@@ -47,6 +47,7 @@ pub mod money;
 pub mod parallel;
 pub mod plan;
 pub mod process;
+pub mod progress;
 pub mod queue;
 pub mod report;
 pub mod router;

@@ -1,6 +1,7 @@
 //! Diagnostics for standard error. A [`Log`] is handed down; there is no global one.
 
 use crate::config::Environment;
+use crate::progress::Progress;
 use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
 use std::io::{self, IsTerminal, Write};
@@ -105,10 +106,10 @@ pub struct Log {
 }
 
 impl Log {
-    /// A log of standard error.
+    /// A log of standard error, above the lines of what is waited for.
     #[must_use]
-    pub fn to_stderr(level: Level, environment: &Environment) -> Self {
-        Self::new(level, Style::of_stderr(environment), Box::new(io::stderr()))
+    pub fn to_stderr(level: Level, environment: &Environment, progress: Progress) -> Self {
+        Self::new(level, Style::of_stderr(environment), Box::new(progress))
     }
 
     /// A log of anything else.

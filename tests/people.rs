@@ -11,8 +11,9 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
+use support::fake::Behaviour;
 use support::sandbox::ending_line;
-use support::{Project, Sandbox, TmuxServer, wait_until};
+use support::{FakeClaude, Project, Sandbox, TmuxServer, claude_home, wait_until};
 
 /// Standard output, standard error and exit status of one run.
 fn run(sandbox: &Sandbox, stdin: &str, args: &[&str]) -> (String, String, i32) {
@@ -454,6 +455,43 @@ fn a_scan_that_does_nothing_says_why() {
     project.drop_task("b.md", "x");
     let (_, stderr, _) = run(&sandbox, "", &["scan"]);
     assert_eq!(stderr, "no free session: ccl-auto-0 works on a.md\n");
+    drop(tmux);
+}
+
+#[test]
+fn waiting_is_visible_on_a_terminal_and_gone_when_done() {
+    let mut sandbox = Sandbox::new();
+    let fake = FakeClaude::install(&sandbox);
+    let tmux = sandbox.tmux_with(|builder| builder.envs(fake.env()));
+    sandbox.config("pool", json!({"autonomous": {"max": 1}}));
+    fake.script(&[Behaviour {
+        start_delay_ms: 3000,
+        ..Behaviour::default()
+    }]);
+    let project = sandbox.project("web");
+    claude_home::prepare_home(&sandbox.home(), &[project.root()], Default::default());
+    project.drop_task("slow.md", "Do it.\n");
+    let terminal = TmuxServer::start();
+    let pane = terminal.new_session("look", &[]);
+    let line = format!(
+        "env HOME={} {} --config {} scan; echo en''d",
+        sandbox.home().display(),
+        env!("CARGO_BIN_EXE_ccl"),
+        sandbox.config_file().display()
+    );
+    terminal.type_line(&pane, &line);
+    terminal.wait_for_text(&pane, "slow.md → ccl-auto-0: 1s");
+    let after = terminal.wait_for_text(&pane, "\nend");
+    assert!(!after.contains("ccl-auto-0: "), "{after}");
+    let told = after.lines().filter(|line| line.contains("slow.md"));
+    assert!(
+        told.clone().any(|line| line.starts_with("dispatched")),
+        "{after}"
+    );
+    assert!(
+        told.clone().any(|line| line.starts_with("DISPATCHED")),
+        "{after}"
+    );
     drop(tmux);
 }
 

@@ -23,6 +23,9 @@ pub(super) fn run(context: Context<'_>, name: Option<&str>, run: Option<Uuid>) -
     let session = chosen(context, &pool, name)?;
     let had = run.or(session.dispatched()?.map(|marker| marker.run));
     let mut deadline = None;
+    let ending = context
+        .progress
+        .wait_for(&format!("the end of what {} does", session.name()));
     loop {
         // Read anew each time: a person may have come.
         let pool = context.pool()?;
@@ -41,6 +44,7 @@ pub(super) fn run(context: Context<'_>, name: Option<&str>, run: Option<Uuid>) -
         }
         thread::sleep(POLL);
     }
+    drop(ending);
     let pool = context.pool()?;
     if !pool.is_ours(&session) {
         return Ok(pass);

@@ -230,7 +230,11 @@ pub(super) fn launch(
             None => break,
         }
     }
-    let launched = parallel::map(pairs, |(slot, work)| pool.dispatch(slot, &work));
+    let launched = parallel::map(pairs, |(slot, work)| {
+        let what = format!("{} → {}", work.name, slot.name());
+        let _waiting = context.progress.wait_for(&what);
+        pool.dispatch(slot, &work)
+    });
     let used = launched
         .iter()
         .flatten()

@@ -39,7 +39,10 @@ pub(super) fn run(context: Context<'_>, command: &JobCommand) -> Result<Outcome>
         }
         JobCommand::Result { id, wait } => {
             let job = match wait {
-                true => wait_for(context, &client, id)?,
+                true => {
+                    let _waiting = context.progress.wait_for(&format!("job {id}"));
+                    wait_for(context, &client, id)?
+                }
                 false => client.get(id).map_err(no_word)?,
             };
             Ok(result(context, job))

@@ -28,6 +28,7 @@ use crate::config::{Config, DelegationOff, Environment};
 use crate::error::{self, Failure};
 use crate::log::Log;
 use crate::parallel;
+use crate::progress::Progress;
 use crate::queue::Project;
 use crate::report::{self, Event, EventKind, Page, Report};
 use crate::router;
@@ -39,6 +40,7 @@ use crate::task::{self, Provider, Routing, Task, Unfit};
 pub(crate) struct Context<'a> {
     config: &'a Config,
     log: &'a Log,
+    progress: &'a Progress,
     /// The pass' time; the clock is read once.
     now: Timestamp,
 }
@@ -148,10 +150,11 @@ pub fn main(environment: &Environment) -> ExitCode {
             return ExitCode::from(if usage.use_stderr() { 2 } else { 0 });
         }
     };
-    let log = Log::to_stderr(cli.level(), environment);
+    let progress = Progress::on_stderr(cli.level());
+    let log = Log::to_stderr(cli.level(), environment, progress.clone());
     let now = Timestamp::now();
     let run = || -> Result<u8> {
-        let outcome = run(&cli, environment, &log, now)?;
+        let outcome = run(&cli, environment, &log, &progress, now)?;
         let text = outcome
             .report
             .render(cli.json(), Page::of_stdout(environment), now)?;
@@ -164,12 +167,19 @@ pub fn main(environment: &Environment) -> ExitCode {
     }))
 }
 
-fn run(cli: &Cli, environment: &Environment, log: &Log, now: Timestamp) -> Result<Outcome> {
+fn run(
+    cli: &Cli,
+    environment: &Environment,
+    log: &Log,
+    progress: &Progress,
+    now: Timestamp,
+) -> Result<Outcome> {
     let with_config = |verb: &dyn Fn(Context<'_>) -> Result<Outcome>| {
         let config = Config::load(&cli.overrides(), environment)?;
         verb(Context {
             config: &config,
             log,
+            progress,
             now,
         })
     };

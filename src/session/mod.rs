@@ -72,6 +72,13 @@ pub struct Slot {
     _lock: Lock,
 }
 
+impl Slot {
+    /// The session's name.
+    pub fn name(&self) -> &str {
+        &self.session.name
+    }
+}
+
 /// The pool's sessions as one pass sees them.
 pub struct Pool<'a> {
     config: &'a Config,
