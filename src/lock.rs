@@ -129,7 +129,7 @@ mod tests {
         try_exclusive(&path).unwrap().unwrap();
         thread::scope(|scope| {
             for _ in 0..2 {
-                scope.spawn(|| (0..200).for_each(|_| drop(is_held(&path).unwrap())));
+                scope.spawn(|| (0..200).for_each(|_| assert!(is_held(&path).is_ok())));
             }
             for _ in 0..200 {
                 assert!(try_exclusive(&path).unwrap().is_some());

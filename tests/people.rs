@@ -1,5 +1,8 @@
 //! What a person does by hand: add, retry, cancel, and how the program explains itself.
 
+// A step of a test that fails ends the test.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::fs;

@@ -1,5 +1,8 @@
 //! `ccl status`: the real binary, a real tmux server, states made by real passes or laid out as a dead pass leaves them.
 
+// A step of a test that fails ends the test.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::ffi::OsStr;
@@ -83,6 +86,23 @@ fn without_tmux_itself_the_queues_are_shown_all_the_same() {
     assert_eq!(exit, 75, "{stderr}");
     assert!(stderr.contains("/nonexistent/tmux"), "{stderr}");
     assert!(text.contains("a.md"), "{text}");
+}
+
+#[test]
+fn outside_of_every_project_the_sessions_and_their_projects_are_shown() {
+    let (sandbox, tmux) = world(1);
+    let project = sandbox.project("web");
+    project.drop_task("a.md", "Do it.\n");
+    sandbox.ccl(["scan"]).assert().success();
+    let command = tmux.command();
+    let config = json!({"state_dir": sandbox.state_dir(), "host": "test-host", "tmux": {"command": command}});
+    sandbox.config_text(&config.to_string());
+    let json = sandbox.ccl_json(&["status"]);
+    assert_eq!(json["sessions"][0]["state"], "working");
+    assert_eq!(json["projects"][0]["path"], json!(project.root()));
+    let (_, stderr, exit) = status(&sandbox, &[]);
+    assert_eq!(exit, 0);
+    assert!(stderr.contains("there is no .agent-queue in"), "{stderr}");
 }
 
 #[test]
@@ -323,8 +343,8 @@ fn sessions_that_rest_are_busy_or_have_lost_their_task() {
         "{gone}"
     );
     assert_eq!(
-        project.inbox().contains(&"a.md.dispatched".to_owned()),
-        true,
+        project.task_places("a.md"),
+        ["inbox/a.md.dispatched"],
         "status changes nothing"
     );
 }

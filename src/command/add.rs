@@ -206,9 +206,14 @@ fn slug(text: &str) -> String {
 
 /// A file's own name, as far as an inbox takes it.
 fn sanitised(stem: &str) -> String {
-    let mut stem: String = stem.chars().filter(|c| !c.is_control()).collect();
-    stem.truncate(stem.floor_char_boundary(MAX_STEM));
-    stem.trim_start_matches('.').trim().to_owned()
+    let mut kept = String::new();
+    for c in stem.chars().filter(|c| !c.is_control()) {
+        if kept.len() + c.len_utf8() > MAX_STEM {
+            break;
+        }
+        kept.push(c);
+    }
+    kept.trim_start_matches('.').trim().to_owned()
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 
 use anyhow::{Context as _, Result, bail};
-use uuid::Uuid;
 
 use super::target::{self, Place, Target};
 use super::{Context, Pass};
@@ -11,7 +10,7 @@ use crate::delegation::{self, TaskRef};
 use crate::queue::Opened;
 use crate::report::{Event, EventKind};
 use crate::session::{Pool, Session};
-use crate::task::{Ending, Outcome};
+use crate::task::Ending;
 
 /// The reason in the filed task.
 const REASON: &str = "cancelled";
@@ -46,20 +45,7 @@ fn withdraw(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {
         }
     }
     let Opened { seen, .. } = project.open(name)?.map_err(anyhow::Error::msg)?;
-    let ending = Ending {
-        run: Uuid::nil(),
-        outcome: Outcome::Failed,
-        attempt: 0,
-        provider: None,
-        model: None,
-        session: None,
-        agent_session: None,
-        job_id: None,
-        cost: None,
-        started_at: None,
-        ended_at: Some(context.now),
-        reason: Some(REASON.to_owned()),
-    };
+    let ending = Ending::unworked(context.now, REASON.to_owned());
     let placed = project
         .reject(name, &seen, &ending)?
         .context("another pass has just taken it, or it was changed: look with `ccl status`")?;

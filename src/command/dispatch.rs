@@ -13,7 +13,7 @@ use crate::plan::{self, Queue};
 use crate::queue::{Folder, Held, Inbox, Name, Opened, Project, Seen};
 use crate::report::{Event, EventKind};
 use crate::session::{Pool, Slot, Work};
-use crate::task::{self, Ending, Outcome, Provider, Unfit};
+use crate::task::{self, Ending, Provider};
 
 /// One project and what its inbox holds.
 pub(super) struct Waiting {
@@ -191,30 +191,13 @@ pub(super) fn read(
             text,
         })),
         Err(unfit) => {
-            let ending = rejection(context, &unfit);
+            let ending = Ending::unworked(context.now, unfit.to_string());
             let filed = rehearsal || project.reject(&task_name, &seen, &ending)?.is_some();
             Ok(Err(filed.then(|| Event {
                 event: EventKind::Failed,
                 ..held_event(project, name, &unfit)
             })))
         }
-    }
-}
-
-fn rejection(context: Context<'_>, unfit: &Unfit) -> Ending {
-    Ending {
-        run: uuid::Uuid::nil(),
-        outcome: Outcome::Failed,
-        attempt: 0,
-        provider: None,
-        model: None,
-        session: None,
-        agent_session: None,
-        job_id: None,
-        cost: None,
-        started_at: None,
-        ended_at: Some(context.now),
-        reason: Some(unfit.to_string()),
     }
 }
 

@@ -70,6 +70,24 @@ pub enum Outcome {
 }
 
 impl Ending {
+    /// The end of a task that nobody worked on: filed as failed at `at`, for `reason`.
+    pub fn unworked(at: Timestamp, reason: String) -> Self {
+        Self {
+            run: Uuid::nil(),
+            outcome: Outcome::Failed,
+            attempt: 0,
+            provider: None,
+            model: None,
+            session: None,
+            agent_session: None,
+            job_id: None,
+            cost: None,
+            started_at: None,
+            ended_at: Some(at),
+            reason: Some(reason),
+        }
+    }
+
     /// The line, without a newline. Whatever the texts contain, it is one line and one HTML comment:
     /// `<`, `>` and control characters are escaped inside the JSON.
     pub fn render(&self) -> String {

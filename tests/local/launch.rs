@@ -76,7 +76,7 @@ fn the_argument_arrives_byte_for_byte_in_every_shell_and_directory() {
             .unwrap();
         assert_eq!(start["cwd"], project.root().to_str().unwrap());
         let expected = format!(
-            "[{name}] {body}\n\nIMPORTANT: carry out what this task asks for; do not just describe how it could be done."
+            "[{name}] {body}\n\nIMPORTANT: carry out what this task asks for; do not just describe how it could be done.\n"
         );
         let argv = start["argv"].as_array().unwrap();
         assert_eq!(argv.last().unwrap(), &json!(expected));

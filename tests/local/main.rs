@@ -6,6 +6,7 @@ mod files;
 mod hooks;
 mod launch;
 mod life;
+mod person;
 mod scan;
 #[path = "../support/mod.rs"]
 mod support;

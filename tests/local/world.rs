@@ -178,7 +178,10 @@ impl World {
         }
         for file in fs::read_dir(claude.join("sessions")).into_iter().flatten() {
             let file = file.unwrap().path();
-            let mut entry: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+            // It is written in place: one look may hit it half written.
+            let mut entry: Value = self.tmux.wait_for("the registry can be read", || {
+                serde_json::from_slice(&fs::read(&file).unwrap()).ok()
+            });
             let millis = entry["statusUpdatedAt"].as_i64().unwrap_or_default();
             entry["statusUpdatedAt"] = json!(millis - 120_000);
             fs::write(&file, entry.to_string()).unwrap();

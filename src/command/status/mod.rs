@@ -11,10 +11,11 @@ use jiff::SignedDuration;
 
 use super::{Context, Outcome, worse};
 use crate::cli::StatusFormat;
+use crate::config::Projects;
 use crate::error::{self, Failure};
 use crate::queue::Project;
 use crate::report::{self, Report, Status};
-use crate::session::Pool;
+use crate::session::{self, Pool};
 
 /// What the counters of the last day look back on.
 const DAY: SignedDuration = SignedDuration::from_hours(24);
@@ -73,7 +74,7 @@ fn collect<'a>(context: Context<'a>, problems: &mut Problems<'a>) -> Result<Stat
             Pool::without_tmux(context.config, context.log, context.now)?
         }
     };
-    let projects: Vec<Project> = context.projects()?;
+    let projects = projects(context)?;
     let mut status = Status {
         sessions: sessions::rows(context, &pool, problems)
             .context("cannot look through the sessions' markers")?,
@@ -82,4 +83,22 @@ fn collect<'a>(context: Context<'a>, problems: &mut Problems<'a>) -> Result<Stat
     tasks::add(context, &pool, &projects, problems, &mut status);
     status.stale = status.tasks.iter().filter(|task| task.stale).count();
     Ok(status)
+}
+
+/// The projects of the configuration, or of the current directory; where there are none, those that sessions work for.
+fn projects(context: Context<'_>) -> Result<Vec<Project>> {
+    let missing = match context.projects() {
+        Err(error) if matches!(context.config.projects, Projects::NearestTo(_)) => error,
+        found => return found,
+    };
+    context.log.info(format_args!("{missing:#}"));
+    let mut paths = Vec::new();
+    for session in session::marked(&context.config.state_dir)? {
+        // A marker that cannot be read is told where its session is.
+        let marker = session.dispatched().ok().flatten();
+        paths.extend(marker.map(|marker| marker.project));
+    }
+    paths.sort();
+    paths.dedup();
+    Ok(paths.into_iter().map(Project::new).collect())
 }

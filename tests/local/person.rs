@@ -1,0 +1,150 @@
+//! A session in which a person had a hand, and what an agent leaves behind.
+
+use std::fs;
+use std::io::Write;
+use std::process::{Child, Stdio};
+
+use serde_json::Value;
+
+use super::launch::forever;
+use super::support::fake_script::Behaviour;
+use super::world::{HOLDS, World, kill, lives};
+
+/// A person's terminal, attached to a session.
+struct Person(Child);
+
+impl Person {
+    fn attach(world: &World, session: &str) -> Self {
+        let mut words = world.tmux.command();
+        words.extend(["attach-session", "-t", &format!("={session}")].map(str::to_owned));
+        let line = shlex::try_join(words.iter().map(String::as_str)).unwrap();
+        let child = std::process::Command::new("script")
+            .args(["-q", "-e", "-c", &line, "/dev/null"])
+            .env("TERM", "xterm-256color")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let person = Self(child);
+        let target = format!("={session}:");
+        world.tmux.wait_until("a client is attached", || {
+            world.tmux.format(&target, "#{session_attached}") == "1"
+        });
+        person
+    }
+
+    fn press(&mut self, keys: &str) {
+        let terminal = self.0.stdin.as_mut().unwrap();
+        terminal.write_all(keys.as_bytes()).unwrap();
+    }
+}
+
+impl Drop for Person {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_session_that_a_person_uses_is_neither_given_a_task_nor_recycled() {
+    let world = World::claude(1);
+    let project = world.project("web");
+    world.tmux.new_session("ccl-auto-0", &[]);
+    project.drop_task("t.md", "Do it.\n");
+    let mut person = Person::attach(&world, "ccl-auto-0");
+    person.press("half a li");
+    world.tmux.wait_for_text("=ccl-auto-0:", "half a li");
+    let pass = world.ccl(&["scan"]);
+    assert_eq!((pass.code, pass.short()), (0, vec![]));
+    assert!(
+        pass.stderr.contains("ccl-auto-0 is being used by a person"),
+        "{}",
+        pass.stderr
+    );
+    assert_eq!(world.assign("ccl-auto-0"), [""; 0]);
+    let screen = world.tmux.capture("=ccl-auto-0:");
+    assert!(screen.trim_end().ends_with("half a li"), "{screen}");
+    assert_eq!(project.inbox(), ["t.md"]);
+    drop(person);
+
+    // Once nobody is attached, the half-typed line is no obstacle.
+    world.tmux.wait_until("the person is gone", || {
+        world.tmux.format("=ccl-auto-0:", "#{session_attached}") == "0"
+    });
+    assert_eq!(world.scan(), ["dispatched t.md ccl-auto-0"]);
+    world.wait_for_status("idle");
+    world.let_rest();
+    let person = Person::attach(&world, "ccl-auto-0");
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    // Nor when the task is gone from under the agent.
+    fs::rename(
+        project.queue("inbox").join("t.md.dispatched"),
+        project.queue("done").join("t.md"),
+    )
+    .unwrap();
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    assert_eq!(world.fake.events("sigterm"), [] as [Value; 0]);
+    drop(person);
+    world.tmux.wait_until("the session is free", || {
+        world.pass(&["reap"]);
+        !world.session_file("ccl-auto-0", "dispatched").exists()
+    });
+    world.assert_nothing_is_left("ccl-auto-0");
+}
+
+#[test]
+fn an_agent_that_a_person_stopped_is_never_started_a_second_time() {
+    let world = World::commands(2);
+    let project = world.project("web");
+    project.drop_task("a.md", format!("{HOLDS}DO: echo went on > ~/went-on\n"));
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
+    world.tmux.send_keys("=ccl-auto-0:", &["C-z"]);
+    world.wait_for_shell("ccl-auto-0");
+    world.let_go();
+    for verb in ["reap", "scan", "reap"] {
+        assert_eq!(world.pass(&[verb]), [""; 0]);
+    }
+    assert_eq!(world.assign("ccl-auto-0"), [""; 0]);
+    assert_eq!(world.order(), ["a.md"]);
+    assert_eq!(project.task_places("a.md"), ["inbox/a.md.dispatched"]);
+    world.tmux.type_line("=ccl-auto-0:", "fg");
+    world.wait_for_exit("ccl-auto-0");
+    assert!(world.sandbox.home().join("went-on").exists());
+    assert_eq!(world.pass(&["reap"]), ["done a.md ccl-auto-0"]);
+}
+
+#[test]
+fn a_stopped_agent_whose_task_is_gone_is_ended() {
+    let world = World::claude(1);
+    let project = world.project("web");
+    project.drop_task("a.md", "Do it.\n");
+    world.script(&[Behaviour {
+        turns: forever(),
+        ..Behaviour::default()
+    }]);
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
+    let pid = world.agent_pid("ccl-auto-0");
+    kill("-STOP", pid);
+    world.wait_for_shell("ccl-auto-0");
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    assert!(lives(pid));
+    fs::remove_file(project.queue("inbox").join("a.md.dispatched")).unwrap();
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    assert!(!lives(pid));
+    world.assert_nothing_is_left("ccl-auto-0");
+}
+
+#[test]
+fn what_an_agent_leaves_running_does_not_keep_its_task_open() {
+    let world = World::commands(2);
+    let project = world.project("web");
+    project.drop_task("a.md", "DO: sleep 600 & setsid sleep 601 &\n");
+    project.drop_task("b.md", "DO: setsid sleep 602 & kill -KILL $PPID $$\n");
+    assert_eq!(world.scan().len(), 2);
+    world.wait_for_exit("ccl-auto-0");
+    world.wait_for_shell("ccl-auto-1");
+    let mut events = world.pass(&["reap"]);
+    events.sort();
+    assert_eq!(events, ["done a.md ccl-auto-0", "released b.md ccl-auto-1"]);
+}
