@@ -91,7 +91,7 @@ fn after_its_end(signs: &Signs<'_>, summary: &Summary) -> Doing {
     let interrupted = |reason: &str| Doing::Interrupted(reason.to_owned());
     match &summary.turn {
         Turn::Ended if !summary.background.is_empty() => {
-            interrupted("the agent ended while it had commands running in the background")
+            interrupted("the agent ended while work of its ran in the background")
         }
         Turn::Ended => Doing::Finished(report(summary)),
         Turn::Error(error) => Doing::Failed(limits::failure(error, signs.capture, signs.now)),

@@ -51,7 +51,7 @@ pub struct Summary {
     /// `totalCostUSD` of the last `cost-state` record, a float there too. It
     /// counts from the beginning of the conversation, not of this run.
     pub total_cost_usd: Option<f64>,
-    /// Commands that run in the background: begun, and not reported as ended.
+    /// Commands and agents that run in the background: begun, and not reported as ended.
     /// Counted only where Claude Code promised such a report; up to 2.0.30 it
     /// writes nothing when they end.
     pub background: BTreeSet<String>,
@@ -152,11 +152,16 @@ impl Summary {
         };
     }
 
-    /// A command that begins to run in the background, or the report of its end:
-    /// `<task-notification><task-id>ID</task-id>…`.
+    /// A command or an agent that begins to run in the background, or the report
+    /// of its end: `<task-notification><task-id>ID</task-id>…`.
     fn background(&mut self, record: &Record, message: &Message) {
-        const PROMISE: &str = "be notified when it completes";
-        if let Some(id) = record.tool_use_result["backgroundTaskId"].as_str()
+        const PROMISE: &str = "You will be notified";
+        let result = &record.tool_use_result;
+        let id = match &result["isAsync"] {
+            Value::Bool(true) => &result["agentId"],
+            _ => &result["backgroundTaskId"],
+        };
+        if let Some(id) = id.as_str()
             && message.content.to_string().contains(PROMISE)
         {
             self.background.insert(id.to_owned());

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use ccl::agent::claude;
 use serde_json::{Value, json};
 
 use super::support::{Reply, claude_home};
@@ -204,27 +205,62 @@ fn an_agent_that_was_killed_goes_on_where_it_was() {
     world.assert_usable_shell();
 }
 
+/// How much of the conversation's work runs in the background, by its transcript.
+fn in_the_background(world: &World, conversation: &str) -> usize {
+    let claude_dir = world.sandbox.home().join(".claude");
+    let summary = claude::summary(&claude_dir, conversation.parse().unwrap(), 0).unwrap();
+    summary.map_or(0, |summary| summary.background.len())
+}
+
 #[test]
-fn work_in_the_background_is_work() {
+fn a_command_in_the_background_is_work() {
     let world = World::new();
     let gate = world.sandbox.path().join("gate");
-    let wait = format!(
-        "until [ -e {} ]; do sleep 0.1; done; echo built",
-        gate.display()
-    );
+    let gate_file = gate.display();
+    let wait = format!("until [ -e {gate_file} ]; do sleep 0.1; done; echo built");
     world.api.script([
         Reply::background(&wait),
         Reply::text("It is building"),
         Reply::text("It is built"),
     ]);
     world.dispatch("Build it");
+    let conversation = world.conversation();
     let stop = world.sandbox.session_file(SESSION, "stop");
     world.tmux.wait_until("the turn ends", || stop.exists());
     assert_eq!(kinds(&world.assign()), [] as [&str; 0]);
     assert_eq!(world.project.task_places(TASK), ["inbox/fix.md.dispatched"]);
+    assert_eq!(in_the_background(&world, &conversation), 1);
     std::fs::write(&gate, "").unwrap();
     let filed = world.wait_for_place("done/fix.md");
     assert!(filed.text.contains("It is built"), "{}", filed.text);
+    assert_eq!(in_the_background(&world, &conversation), 0);
+}
+
+#[test]
+fn an_agent_in_the_background_is_work() {
+    let world = World::new();
+    let input = json!({"description": "look", "prompt": "Look around",
+                       "subagent_type": "general-purpose", "run_in_background": true});
+    // Which of the two asks first for the second reply does not matter.
+    world.api.script([
+        Reply::Tool {
+            name: "Agent",
+            input,
+        },
+        Reply::text("It is being looked at"),
+        Reply::Hang("It was looked at".to_owned()),
+    ]);
+    world.dispatch("Look");
+    let conversation = world.conversation();
+    world
+        .tmux
+        .wait_until("both ask", || world.api.turns().len() == 3);
+    assert_eq!(kinds(&world.assign()), [] as [&str; 0]);
+    assert_eq!(world.project.task_places(TASK), ["inbox/fix.md.dispatched"]);
+    world.api.release();
+    world.wait_for_place("done/fix.md");
+    assert_eq!(in_the_background(&world, &conversation), 0);
+    assert!(world.api.turns().len() > 3);
 }
 
 #[test]
