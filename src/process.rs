@@ -146,6 +146,12 @@ pub fn group_of(run: Uuid) -> Option<Pid> {
     })
 }
 
+/// The process that was started for `run`, wherever it is. Without it, others of its group are only what it left
+/// behind.
+pub fn leader_of(run: Uuid) -> Option<Pid> {
+    group_of(run).filter(|leader| stat(*leader).is_some_and(|process| process.is_alive()))
+}
+
 /// The processes of a process group that still run.
 fn members(group: Pid) -> Vec<Stat> {
     all_processes()

@@ -9,6 +9,7 @@ mod evidence;
 mod files;
 mod launch;
 mod observe;
+mod rehearse;
 mod settle;
 
 use anyhow::Result;

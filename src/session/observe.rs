@@ -77,7 +77,7 @@ impl Pool<'_> {
         let Some(marker) = session.dispatched()? else {
             return Ok(false);
         };
-        Ok(self.has_pane(&marker.pane) && process::group_of(run).is_some())
+        Ok(self.has_pane(&marker.pane) && process::leader_of(run).is_some())
     }
 
     /// What the session's agent is doing, by all the evidence there is.

@@ -131,7 +131,7 @@ impl Pool<'_> {
     }
 
     /// Whether a person is looking at the agent: then it is not ended.
-    fn is_watched(&self, session: &Session, run: Uuid) -> Result<bool> {
+    pub(super) fn is_watched(&self, session: &Session, run: Uuid) -> Result<bool> {
         let is_watched = self.is_attended(session) && self.runs(session, run)?;
         if is_watched {
             self.log.debug(format_args!(
@@ -146,10 +146,7 @@ impl Pool<'_> {
     fn release(&self, session: &Session, claim: &Claim) -> Result<Vec<Event>> {
         let placed = claim.release()?;
         self.clear(session, claim.marker().run)?;
-        let reason = "the pass that had claimed it ended before it started anything";
-        Ok(placed.map_or_else(Vec::new, |_| {
-            vec![event_of(claim, Outcome::Released, Some(reason.to_owned()))]
-        }))
+        Ok(placed.map_or_else(Vec::new, |_| vec![released(claim)]))
     }
 
     /// The task left the inbox under its agent's hands, or a person's. An agent
@@ -248,11 +245,7 @@ impl Pool<'_> {
             },
         )?;
         let mut events = self.conclude(session, claim, failure)?;
-        events.push(Event {
-            session: Some(session.name.clone()),
-            reason: Some(failure.reason.clone()),
-            ..Event::new(EventKind::Cooldown)
-        });
+        events.push(rests(session, failure));
         Ok(events)
     }
 
@@ -279,35 +272,13 @@ impl Pool<'_> {
         }))
     }
 
-    fn outcome(&self, claim: &Claim, failure: &Failure) -> Outcome {
+    pub(super) fn outcome(&self, claim: &Claim, failure: &Failure) -> Outcome {
         let was_last = claim.marker().attempt >= self.config.dispatcher.max_attempts;
         if was_last && !failure.of_account {
             Outcome::Failed
         } else {
             Outcome::Released
         }
-    }
-
-    /// What [`Pool::settle`] would file; changes nothing.
-    pub fn would_settle(&self, session: &Session) -> Result<Vec<Event>> {
-        let Some(standing) = self.standing(session)? else {
-            return Ok(Vec::new());
-        };
-        let (Some(claim), Some(doing)) = (standing.claim, standing.doing) else {
-            return Ok(Vec::new());
-        };
-        Ok(match doing {
-            Doing::Finished(_) => vec![event_of(&claim, Outcome::Done, None)],
-            Doing::Failed(failure) => {
-                let outcome = self.outcome(&claim, &failure);
-                vec![event_of(&claim, outcome, Some(failure.reason))]
-            }
-            Doing::Interrupted(reason) => {
-                let outcome = self.outcome(&claim, &Failure::of_task(reason.clone()));
-                vec![event_of(&claim, outcome, Some(reason))]
-            }
-            Doing::Working | Doing::NeedsPerson(_) => Vec::new(),
-        })
     }
 
     fn ending(&self, claim: &Claim, outcome: Outcome, reason: Option<String>) -> Ending {
@@ -365,7 +336,20 @@ impl Pool<'_> {
     }
 }
 
-fn event_of(claim: &Claim, outcome: Outcome, reason: Option<String>) -> Event {
+pub(super) fn released(claim: &Claim) -> Event {
+    let reason = "the pass that had claimed it ended before it started anything";
+    event_of(claim, Outcome::Released, Some(reason.to_owned()))
+}
+
+pub(super) fn rests(session: &Session, failure: &Failure) -> Event {
+    Event {
+        session: Some(session.name.clone()),
+        reason: Some(failure.reason.clone()),
+        ..Event::new(EventKind::Cooldown)
+    }
+}
+
+pub(super) fn event_of(claim: &Claim, outcome: Outcome, reason: Option<String>) -> Event {
     let marker = claim.marker();
     let kind = match outcome {
         Outcome::Done => EventKind::Done,

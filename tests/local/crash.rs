@@ -196,10 +196,13 @@ fn every_row_of_the_table_is_set_right_by_one_pass() {
     let shrunk = Left::in_session(&world, "retired-7", Phase::Working);
     shrunk.file(&world, "exit", "0\n");
 
+    let mut rehearsed = world.pass(&["reap", "--dry-run"]);
+    rehearsed.sort();
     let pass = world.ccl(&["reap"]);
     assert_eq!(pass.code, 0, "{pass:#?}");
     let mut events = pass.short();
     events.sort();
+    assert_eq!(rehearsed, events);
     assert_eq!(
         events,
         [
@@ -276,7 +279,13 @@ fn every_row_of_the_table_is_set_right_by_one_pass() {
         assert_eq!(filed.project.inbox(), [""; 0]);
         assert_eq!(filed.project.read("done/a.md"), TEXT);
     }
-    // Nothing more happens.
+    // Nothing more happens, and a session that is not the pool's any more gets no task.
+    world.project("web").drop_task("b.md", "x");
+    let retired = Left::in_session(&world, "retired-8", Phase::Claimed);
+    assert_eq!(world.assign("retired-8"), ["released a.md retired-8"]);
+    assert!(!retired.has_marker(&world));
+    world.wait_for_shell("retired-8");
+    assert_eq!(world.tmux.capture("=retired-8:").trim(), "$");
     assert_eq!(world.pass(&["reap"]), [""; 0]);
 }
 

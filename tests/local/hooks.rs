@@ -7,9 +7,9 @@ use ccl::lock;
 use serde_json::json;
 
 use super::launch::forever;
-use super::support::fake_script::{Behaviour, Turn};
+use super::support::fake_script::{Behaviour, Ending, Turn};
 use super::support::{PATIENCE, wait_until};
-use super::world::World;
+use super::world::{World, ending};
 
 fn hooked(max: usize) -> World {
     World::claude(max).with("agent", json!({"hooks": true}))
@@ -78,6 +78,41 @@ fn a_quick_task_beside_a_slow_launch_goes_on_at_once() {
         .wait_until("the quick ones are done", || project.done().len() == 3);
     assert_eq!(scan.try_wait().unwrap(), None, "the pass is still at work");
     assert!(scan.wait().unwrap().success());
+}
+
+#[test]
+fn a_turn_that_failed_is_told_by_its_hook_and_the_session_rests() {
+    let world = hooked(1);
+    let project = world.project("web");
+    project.drop_task("a.md", "Do it.\n");
+    // Only versions that know the hook are told of it.
+    let settings = world.sandbox.home().join(".claude.json");
+    fs::write(settings, r#"{"lastReleaseNotesSeen":"2.1.330"}"#).unwrap();
+    let failed = Turn {
+        end: Ending::Error("rate_limit".to_owned()),
+        ..Turn::default()
+    };
+    world.script(&[Behaviour {
+        turns: vec![failed],
+        ..Behaviour::default()
+    }]);
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
+    world
+        .tmux
+        .wait_until("the task is back", || project.inbox() == ["a.md"]);
+    let end = ending(&project, "inbox/a.md");
+    assert_eq!(end["attempt"], 0, "{end}");
+    let cooldown = world.session_file("ccl-auto-0", "cooldown");
+    assert!(
+        fs::read_to_string(cooldown)
+            .unwrap()
+            .contains("the account's limit is reached")
+    );
+    world.tmux.wait_until("the session is given back", || {
+        !world.session_file("ccl-auto-0", "dispatched").exists()
+    });
+    assert_eq!(world.scan(), [""; 0]);
+    assert_eq!(world.fake.events("start").len(), 1);
 }
 
 #[test]

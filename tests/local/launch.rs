@@ -412,3 +412,27 @@ fn sixteen_agents_are_launched_at_once_and_each_gets_its_own_task() {
     }
     assert_eq!(typed(&world), [] as [Value; 0]);
 }
+
+#[test]
+fn a_project_that_claude_does_not_trust_takes_no_session() {
+    let world = World::claude(1);
+    let (stranger, trusted) = (world.project("a-stranger"), world.project("b-trusted"));
+    stranger.drop_task("t.md", "---\npriority: critical\n---\nDo it.\n");
+    trusted.drop_task("t.md", "Do it.\n");
+    let projects = json!({(trusted.root().to_str().unwrap()): {"hasTrustDialogAccepted": true}});
+    let settings = json!({"projects": projects}).to_string();
+    fs::write(world.sandbox.home().join(".claude.json"), settings).unwrap();
+    let pass = world.ccl(&["scan"]);
+    assert_eq!(
+        pass.short(),
+        ["held t.md -", "dispatched t.md ccl-auto-0"],
+        "{pass:#?}"
+    );
+    let held = pass.events[0]["reason"].as_str().unwrap();
+    let advice = format!(
+        "run `claude` once in {} and accept",
+        stranger.root().display()
+    );
+    assert!(held.contains(&advice), "{held}");
+    assert_eq!(stranger.inbox(), ["t.md"]);
+}

@@ -140,11 +140,23 @@ fn what_an_agent_leaves_running_does_not_keep_its_task_open() {
     let world = World::commands(2);
     let project = world.project("web");
     project.drop_task("a.md", "DO: sleep 600 & setsid sleep 601 &\n");
-    project.drop_task("b.md", "DO: setsid sleep 602 & kill -KILL $PPID $$\n");
+    // Killed once it has begun for certain.
+    let killed = format!("{HOLDS}DO: sleep 602 & setsid sleep 603 & kill -KILL $PPID $$\n");
+    project.drop_task("b.md", killed);
     assert_eq!(world.scan().len(), 2);
+    world.let_go();
     world.wait_for_exit("ccl-auto-0");
     world.wait_for_shell("ccl-auto-1");
     let mut events = world.pass(&["reap"]);
     events.sort();
     assert_eq!(events, ["done a.md ccl-auto-0", "released b.md ccl-auto-1"]);
+    // Of what was killed the rest is ended, but for what was to stay.
+    let sleeps = |seconds: &str| {
+        let line = format!("sleep\0{seconds}\0");
+        let mut processes = world.tmux.processes().into_iter();
+        processes.any(|pid| {
+            fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default() == line.as_bytes()
+        })
+    };
+    assert_eq!(["601", "602", "603"].map(sleeps), [true, false, true]);
 }
