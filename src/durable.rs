@@ -110,6 +110,16 @@ fn same_file(one: &Path, other: &Path) -> io::Result<bool> {
     Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
 }
 
+/// Whether there is a file of this name, a link included. What cannot be looked
+/// at is an error: it must not be taken for something that is gone.
+pub fn exists(path: &Path) -> Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("cannot look at {}", path.display())),
+    }
+}
+
 /// Removes a file; false if there was none. The directory is not synced: a
 /// removal that a crash undoes is found and repeated.
 pub fn remove(path: &Path) -> Result<bool> {

@@ -12,6 +12,7 @@ fn a_name_with_blanks_and_parentheses_is_no_trouble() {
     assert_eq!(read.state, 'S');
     assert_eq!(read.ppid.unwrap().as_raw_pid(), 1);
     assert_eq!(read.pgrp.unwrap().as_raw_pid(), 4240);
+    assert_eq!(read.session.unwrap().as_raw_pid(), 4200);
     assert_eq!(read.tty_nr, 34821);
     assert_eq!(read.foreground.unwrap().as_raw_pid(), 4240);
     assert_eq!(read.starttime, 98765);
@@ -34,11 +35,11 @@ fn half_a_line_is_none() {
 
 #[test]
 fn this_process_is_seen() {
-    let me = stat(getpid()).unwrap();
+    let me = stat(getpid()).unwrap().unwrap();
     assert_eq!(me.pid, getpid());
     assert!(me.is_alive());
     let path = std::env::var("PATH").unwrap();
-    assert!(environ_has(me.pid, "PATH", &path));
-    assert!(!environ_has(me.pid, "PATH", ""));
-    assert!(!environ_has(me.pid, "PAT", &format!("H={path}")));
+    assert!(environ_has(me.pid, "PATH", &path).unwrap());
+    assert!(!environ_has(me.pid, "PATH", "").unwrap());
+    assert!(!environ_has(me.pid, "PAT", &format!("H={path}")).unwrap());
 }

@@ -199,7 +199,8 @@ impl Project {
             return read(names);
         }
         let shares: Vec<&[OsString]> = names.chunks(share).collect();
-        parallel::map(&shares, |names| read(names)).concat()
+        let found = parallel::map(&shares, |names| read(names));
+        found.into_iter().flatten().collect()
     }
 
     /// Reads a waiting task whole: no link followed, no FIFO opened, nothing
@@ -208,7 +209,7 @@ impl Project {
         let path = self.waiting_path(name);
         match read_regular(&path)? {
             Ok((metadata, bytes)) => {
-                if is_being_written(&metadata) {
+                if is_being_written(&metadata, &path)? {
                     return Ok(Err(Held::BeingWritten));
                 }
                 Ok(Ok(Opened {
@@ -328,15 +329,17 @@ pub(super) fn open_regular(path: &Path) -> Result<Result<(File, fs::Metadata), H
 /// Whether somebody may still be writing the file. The processes that have it
 /// open are looked at where they can be seen, which is the case for a file of
 /// our own user and for root; else it has to have rested for a second.
-pub(super) fn is_being_written(metadata: &fs::Metadata) -> bool {
-    match process::is_open_for_writing(metadata) {
+pub(super) fn is_being_written(metadata: &fs::Metadata, path: &Path) -> Result<bool> {
+    let open = process::is_open_for_writing(metadata)
+        .with_context(|| format!("cannot tell who writes to {}", path.display()))?;
+    Ok(match open {
         Some(open) => open,
         None => metadata.modified().is_ok_and(|modified| {
             SystemTime::now()
                 .duration_since(modified)
                 .is_ok_and(|age| age < SETTLED)
         }),
-    }
+    })
 }
 
 /// Writes `ending` into the task at `path`, as its last line; false if the file

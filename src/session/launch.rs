@@ -70,8 +70,8 @@ impl Pool<'_> {
             pane: pane.clone(),
         };
         marker::write(&session.marker_path(), &dispatched)?;
-        let conversation = self.conversation(session, &work.task, run);
-        let marker = self.claim_marker(session, work, run, conversation.as_ref());
+        let conversation = self.conversation(session, &work.task, run)?;
+        let marker = self.claim_marker(session, work, run, conversation.as_ref())?;
         let outcome = match work.project.claim(&work.name, &work.seen, marker) {
             Ok(Ok(claim)) => self.attempt(Attempt {
                 session,
@@ -108,9 +108,15 @@ impl Pool<'_> {
         work: &Work,
         run: Uuid,
         conversation: Option<&Conversation>,
-    ) -> marker::Claim {
+    ) -> Result<marker::Claim> {
         let models = &self.config.dispatcher.models;
-        marker::Claim {
+        let transcript_from = match conversation {
+            Some(conversation) => {
+                claude::transcript_length(&self.config.claude_dir, conversation.id)?
+            }
+            None => 0,
+        };
+        Ok(marker::Claim {
             stamp: self.stamp(),
             owner: self.owner,
             session: session.name.clone(),
@@ -122,11 +128,9 @@ impl Pool<'_> {
                 kind: self.config.agent.kind,
                 model: conversation.map(|_| models.for_priority(work.task.priority).to_owned()),
                 session: conversation.map(|conversation| conversation.id),
-                transcript_from: conversation.map_or(0, |conversation| {
-                    claude::transcript_length(&self.config.claude_dir, conversation.id)
-                }),
+                transcript_from,
             },
-        }
+        })
     }
 
     /// The slot's pane with a shell that waits for input; a missing session is
@@ -156,22 +160,29 @@ impl Pool<'_> {
 
     /// Which conversation: the task's own, if an attempt was interrupted; one
     /// that another program asked to resume in this session; else a new one.
-    fn conversation(&self, session: &Session, task: &Task, run: Uuid) -> Option<Conversation> {
+    fn conversation(
+        &self,
+        session: &Session,
+        task: &Task,
+        run: Uuid,
+    ) -> Result<Option<Conversation>> {
         if self.config.agent.kind != AgentKind::Claude {
-            return None;
+            return Ok(None);
         }
-        let own = task
+        let interrupted = task
             .ending
             .as_ref()
             .filter(|ending| ending.outcome == Outcome::Released)
-            .and_then(|ending| Uuid::try_parse(ending.agent_session.as_deref()?).ok())
-            .filter(|id| claude::transcript_path(&self.config.claude_dir, *id).is_some())
-            .map(|id| (id, None));
+            .and_then(|ending| Uuid::try_parse(ending.agent_session.as_deref()?).ok());
+        let own = match interrupted {
+            Some(id) => claude::transcript_path(&self.config.claude_dir, id)?.map(|_| (id, None)),
+            None => None,
+        };
         let asked = || {
             claude::resume_request(&self.config.home, &session.name)
                 .map(|(path, id)| (id, Some(path)))
         };
-        Some(match own.or_else(asked) {
+        Ok(Some(match own.or_else(asked) {
             Some((id, request)) => Conversation {
                 id,
                 resume: true,
@@ -182,7 +193,7 @@ impl Pool<'_> {
                 resume: false,
                 request: None,
             },
-        })
+        }))
     }
 
     /// Steps 3 to 6, once more without `--resume` where Claude Code refuses it.

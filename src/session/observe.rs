@@ -1,16 +1,17 @@
 //! What a session's agent is doing, by all the evidence there is. Changes
 //! nothing.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use rustix::process::Pid;
 use uuid::Uuid;
 
 use super::{Pool, Session, unavailable};
 use crate::agent::command::Exit;
 use crate::agent::judge::{Signs, judge};
 use crate::agent::{Doing, Failure, Report, claude, screen};
-use crate::marker::{self, Dispatched};
+use crate::marker::{self, Dispatched, Phase};
 use crate::money::Cost;
-use crate::process;
+use crate::process::{self, Whereabouts};
 use crate::queue::{Claim, Found};
 
 /// What the caller knows about the session.
@@ -33,6 +34,14 @@ pub struct Standing {
     pub doing: Option<Doing>,
     /// Whether a person is looking at the session.
     pub attended: bool,
+}
+
+/// What keeps us from judging an agent that we cannot look at.
+const UNSEEN: &str = "cannot see what runs in its session";
+
+/// Whether this run's agent is in the foreground of a pane.
+pub(super) fn in_front(pane: Pid, run: Uuid) -> Result<bool> {
+    process::runs_in_front(pane, run).context(UNSEEN)
 }
 
 impl Pool<'_> {
@@ -59,8 +68,35 @@ impl Pool<'_> {
 
     /// Whether this run's agent is in the foreground where it was started.
     pub(super) fn runs(&self, session: &Session, run: Uuid) -> Result<bool> {
-        let marker = session.dispatched()?;
-        Ok(marker.is_some_and(|marker| process::runs_in_front(marker.pane.pid, run)))
+        Ok(match session.dispatched()? {
+            Some(marker) => in_front(marker.pane.pid, run)?,
+            None => false,
+        })
+    }
+
+    /// Whether an agent that is not in the foreground may live all the same, and
+    /// then what it is doing: what lives is never given to another one.
+    fn hidden(&self, session: &Session, claim: &marker::Claim) -> Result<Option<Doing>> {
+        let Some(marker) = session.dispatched()? else {
+            return Ok(None);
+        };
+        let pane = marker.pane.pid;
+        Ok(match process::whereabouts(pane, claim.run).context(UNSEEN)? {
+            Whereabouts::InFront => Some(Doing::Working),
+            Whereabouts::Behind => Some(Doing::NeedsPerson(
+                "the agent is not in the foreground of its session any more: attach and bring it back with `fg`, or end it"
+                    .to_owned(),
+            )),
+            // Its script may have taken the ticket without having set the run yet.
+            Whereabouts::Gone if claim.phase == Phase::Launching => {
+                let may_start = process::stat(pane)
+                    .context(UNSEEN)?
+                    .is_some_and(|shell| shell.is_alive())
+                    && process::is_waiting_shell(pane).is_err();
+                may_start.then_some(Doing::Working)
+            }
+            Whereabouts::Gone => None,
+        })
     }
 
     /// What the session's agent is doing, by all the evidence there is.
@@ -72,6 +108,9 @@ impl Pool<'_> {
                 Exit::Code(0) => Doing::Finished(Report::default()),
                 exit => Doing::Failed(Failure::of_task(self.exit_reason(exit, claim))),
             });
+        }
+        if !in_front && let Some(doing) = self.hidden(session, marker)? {
+            return Ok(doing);
         }
         match marker.agent.session {
             None if in_front => Ok(Doing::Working),
@@ -108,7 +147,7 @@ impl Pool<'_> {
             status: registered
                 .as_ref()
                 .and_then(|entry| entry.status.as_deref()),
-            quiet: claude::quiet(claude_dir, id, registered.as_ref(), self.now),
+            quiet: claude::quiet(claude_dir, id, registered.as_ref(), self.now)?,
             summary: seen.as_ref(),
             screen: screen.as_ref(),
             capture: &capture,

@@ -59,7 +59,7 @@ impl Pool<'_> {
 
     pub(super) fn find(&self, marker: &Dispatched) -> Result<Found> {
         let project = Project::new(marker.project.clone());
-        if !project.exists() {
+        if !project.exists()? {
             bail!(
                 "{} is not there, and with it the task {}: put it back (mount it?), or remove the session's marker",
                 marker.project.display(),
@@ -89,7 +89,7 @@ impl Pool<'_> {
     /// that still works on it may say its last words, unless the task waits
     /// again: then somebody took it away from the agent.
     fn task_gone(&self, session: &Session, claim: &Claim) -> Result<Vec<Event>> {
-        let waits_again = claim.project().waiting_path(claim.name()).exists();
+        let waits_again = durable::exists(&claim.project().waiting_path(claim.name()))?;
         if !waits_again
             && claim.marker().phase != Phase::Claimed
             && self.runs(session, claim.marker().run)?
