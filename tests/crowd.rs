@@ -177,16 +177,12 @@ fn two_pools_share_one_queue(hosts: [&str; 2]) {
     let queues = Queues::new(size.projects);
     let pools = hosts.map(|host| queues.pool(size.sessions / 2, host));
     let names = queues.drop_tasks(size.tasks, "go\n");
-    queues.serve(
-        &[&pools[0], &pools[1]],
-        size.processes,
-        names,
-        size.limit,
-    );
+    queues.serve(&[&pools[0], &pools[1]], size.processes, names, size.limit);
     for pool in &pools {
         let left = support::sandbox::names(&pool.sandbox.state_dir().join("sessions"));
         assert!(
-            left.iter().all(|name| name.ends_with(".lock") || name.starts_with(".ccl-")),
+            left.iter()
+                .all(|name| name.ends_with(".lock") || name.starts_with(".ccl-")),
             "{left:?}"
         );
     }
@@ -227,7 +223,9 @@ fn a_pool_leaves_alone_what_another_one_has() {
         other.sandbox.ccl(args).assert().success();
         assert_eq!(snapshot(&inbox), before, "{args:?}");
     }
-    wait_until("the agent runs", support::PATIENCE, || queues.runs().len() == 1);
+    wait_until("the agent runs", support::PATIENCE, || {
+        queues.runs().len() == 1
+    });
     fs::write(queues.sandbox.path().join("go"), "").expect("go");
     queues.serve(&[&one, &other], 2, names, Duration::from_secs(60));
 }

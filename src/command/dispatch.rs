@@ -124,6 +124,10 @@ impl<'a> Chooser<'a> {
         if self.is_left_to_scan(&task) {
             return Ok(Ready::NotForSessions);
         }
+        if project.path().to_str().is_none() {
+            let why = "its project's path is not UTF-8, and no agent can be sent there: rename the directory";
+            return Ok(Ready::Event(held_event(project, name, &why)));
+        }
         if self
             .trust
             .as_ref()

@@ -45,7 +45,10 @@ fn run_locally(
         dispatch::rehearse(context, names, waiting, pass);
         return Ok(());
     }
-    let slots = pool.free()?;
+    let (slots, errors) = pool.free()?;
+    for error in errors {
+        pass.take(context, Err(error));
+    }
     pass.free_sessions = Some(slots.len());
     if slots.is_empty() {
         let why = pool.why_none_is_free()?;

@@ -240,3 +240,62 @@ impl Claim {
         marker::write(&self.project.claim_path(&self.name), &self.marker)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::AgentKind;
+    use crate::marker::{Agent, Stamp};
+
+    /// A project with the task `t.md`, and a claim on it by a run of its own.
+    fn claimed(directory: &std::path::Path) -> Claim {
+        let project = Project::new(directory.to_owned());
+        std::fs::create_dir_all(project.folder(Folder::Inbox)).unwrap();
+        let name = Name::new("t.md".as_ref()).unwrap();
+        let waiting = project.waiting_path(&name);
+        if !waiting.exists() {
+            std::fs::write(&waiting, "Do it.\n").unwrap();
+        }
+        let seen = project.open(&name).unwrap().unwrap().seen;
+        let marker = marker::Claim {
+            stamp: Stamp::new("host", Timestamp::UNIX_EPOCH),
+            owner: Uuid::new_v4(),
+            session: "s".to_owned(),
+            run: Uuid::new_v4(),
+            phase: Phase::Claimed,
+            attempt: 1,
+            started_at: Timestamp::UNIX_EPOCH,
+            agent: Agent {
+                kind: AgentKind::Command,
+                model: None,
+                session: None,
+                transcript_from: 0,
+            },
+        };
+        project.claim(&name, &seen, marker).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_run_that_lost_its_task_does_nothing_to_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = claimed(dir.path());
+        let (project, name) = (first.project().clone(), first.name().clone());
+        // A person puts the task back, and another pool claims it.
+        let (waiting, dispatched) = (project.waiting_path(&name), project.dispatched_path(&name));
+        std::fs::rename(&dispatched, &waiting).unwrap();
+        let second = claimed(dir.path());
+        first.forget().unwrap();
+        assert_eq!(first.release().unwrap(), None);
+        assert_eq!(first.file(Outcome::Done).unwrap(), None);
+        assert!(
+            first
+                .advance(Phase::Working, Timestamp::UNIX_EPOCH)
+                .is_err()
+        );
+        let (run, owner) = (second.marker().run, second.marker().owner);
+        let found = project.find_claim(&name, run, owner).unwrap();
+        assert!(matches!(found, Found::AtWork(..)), "{found:?}");
+        assert!(second.release().unwrap().is_some());
+        assert!(waiting.exists());
+    }
+}

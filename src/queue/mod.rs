@@ -176,8 +176,9 @@ impl Project {
         if !seen.is_still(&waiting) || durable::exists(&self.delegated_path(name))? {
             return Ok(None);
         }
+        let noted = !seen.is_too_large() && inbox::note(&waiting, ending, None, None)?;
         let placed = self.place(&waiting, Folder::Failed, name)?;
-        if seen.is_too_large() || !inbox::note(&placed, ending, None, None)? {
+        if !noted {
             inbox::note_beside(&placed, ending, None)?;
         }
         Ok(Some(placed))

@@ -18,7 +18,7 @@ use crate::agent::{self, ClaudeOptions, Failure, Files, Launch};
 use crate::config::AgentKind;
 use crate::durable;
 use crate::marker::{self, Agent, Dispatched, Phase};
-use crate::process;
+use crate::process::{self, NotReady};
 use crate::queue::{Claim, Name, Project, Seen};
 use crate::report::{Event, EventKind};
 use crate::task::{Outcome, Provider, Task};
@@ -92,9 +92,15 @@ impl Pool<'_> {
             Err(error) => Err(error),
         };
         outcome.map_err(|error| {
+            // A session that cannot be typed into would take the next pass' first task too.
+            let rested = match error.downcast_ref::<NotReady>() {
+                Some(not_ready) => self.rest(session, &Failure::of_task(not_ready.to_string())),
+                None => Ok(()),
+            };
             let error = error.context(format!("cannot dispatch {} to {}", work.name, session.name));
-            match self.settle_locked(session, super::Word::Pass) {
-                Ok(_) => error,
+            let settled = self.settle_locked(session, super::Word::Pass);
+            match rested.and(settled.map(drop)) {
+                Ok(()) => error,
                 Err(second) => error.context(format!(
                     "and what was begun waits for the next pass: {second:#}"
                 )),

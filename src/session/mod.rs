@@ -35,6 +35,10 @@ pub use observe::{Standing, Word};
 /// A person who pressed a key this recently is still looking at the session.
 const ATTENDED: SignedDuration = SignedDuration::from_secs(60);
 
+/// A marker that is newer than this pass by no more was written by one that ran
+/// beside it.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
+
 /// Services whose end does not end what was started in them: without a login
 /// manager they hold their users' sessions.
 const OUTLIVING: &[&str] = &[
@@ -97,10 +101,16 @@ impl Session {
         marker::read(&self.marker_path())
     }
 
-    /// Its rest, if it has not ended by `now`.
+    /// Its rest, if it has not ended by `now`. One that begins in the future was
+    /// written while the clock was wrong, and nobody knows when it would end.
     pub fn cooldown(&self, now: Timestamp) -> Result<Option<Cooldown>, marker::Unreadable> {
         let cooldown: Option<Cooldown> = marker::read(&self.cooldown_path())?;
-        Ok(cooldown.filter(|cooldown| cooldown.until > now))
+        Ok(cooldown.filter(|rest| rest.until > now && rest.stamp.at <= now + CLOCK_SKEW))
+    }
+
+    /// Whether it has a marker, readable or not.
+    fn is_marked(&self) -> Result<bool> {
+        durable::exists(&self.marker_path())
     }
 
     /// Whether another process is at work on it.
@@ -281,20 +291,27 @@ impl<'a> Pool<'a> {
     }
 
     /// Locks all free sessions. A missing one counts where it may be created;
-    /// it is made when its task is launched.
-    pub fn free(&self) -> Result<Vec<Slot>> {
-        let mut slots = Vec::new();
-        for session in self.sessions() {
-            slots.extend(self.try_slot(session)?);
+    /// it is made when its task is launched. What is wrong with one session does
+    /// not keep the others from being used.
+    pub fn free(&self) -> Result<(Vec<Slot>, Vec<anyhow::Error>)> {
+        if self.config.pool.create {
+            self.check_server()?;
         }
-        Ok(slots)
+        let (mut slots, mut errors) = (Vec::new(), Vec::new());
+        for session in self.sessions() {
+            match self.try_slot(session) {
+                Ok(slot) => slots.extend(slot),
+                Err(error) => errors.push(error),
+            }
+        }
+        Ok((slots, errors))
     }
 
     /// The names of the sessions that [`Pool::free`] would lock, without locking.
     pub fn free_names(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
         for session in self.sessions() {
-            if session.dispatched()?.is_none()
+            if !session.is_marked()?
                 && !session.is_locked()?
                 && self.can_be_used(&self.look(&session)?)
             {
@@ -312,9 +329,10 @@ impl<'a> Pool<'a> {
     pub fn why_none_is_free(&self) -> Result<String> {
         let mut reasons = Vec::new();
         for session in self.sessions() {
-            let why = match session.dispatched()? {
-                Some(marker) => format!("works on {}", marker.task),
-                None => match self.look(&session)? {
+            let why = match session.dispatched() {
+                Err(unreadable) => format!("has a marker that cannot be read: {unreadable}"),
+                Ok(Some(marker)) => format!("works on {}", marker.task),
+                Ok(None) => match self.look(&session)? {
                     Look::Free(_) => "another pass is at work on it".to_owned(),
                     Look::Missing => {
                         "does not exist, and pool.autonomous.create is false".to_owned()
@@ -341,7 +359,7 @@ impl<'a> Pool<'a> {
                 .debug(format_args!("{}: another pass is at work", session.name));
             return Ok(None);
         };
-        if session.dispatched()?.is_some() {
+        if session.is_marked()? {
             return Ok(None);
         }
         let pane = match self.look(&session)? {

@@ -155,6 +155,18 @@ impl Pool<'_> {
         claim: &Claim,
         failure: &Failure,
     ) -> Result<Vec<Event>> {
+        self.rest(session, failure)?;
+        let mut events = self.conclude(session, claim, failure)?;
+        events.push(Event {
+            session: Some(session.name.clone()),
+            reason: Some(failure.reason.clone()),
+            ..Event::new(EventKind::Cooldown)
+        });
+        Ok(events)
+    }
+
+    /// Writes the session's cooldown.
+    pub(super) fn rest(&self, session: &Session, failure: &Failure) -> Result<()> {
         let until = failure
             .until
             .unwrap_or_else(|| self.now + self.config.dispatcher.cooldown);
@@ -166,14 +178,7 @@ impl Pool<'_> {
                 reason: failure.reason.clone(),
                 needs_person: failure.needs_person,
             },
-        )?;
-        let mut events = self.conclude(session, claim, failure)?;
-        events.push(Event {
-            session: Some(session.name.clone()),
-            reason: Some(failure.reason.clone()),
-            ..Event::new(EventKind::Cooldown)
-        });
-        Ok(events)
+        )
     }
 
     fn conclude(&self, session: &Session, claim: &Claim, failure: &Failure) -> Result<Vec<Event>> {
