@@ -2,11 +2,14 @@
 
 use crate::config::Overrides;
 use crate::log::Level;
-use crate::task::Provider;
+use crate::secutools::JobId;
+use crate::task::{Priority, Provider};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
+use std::ffi::OsString;
 use std::path::PathBuf;
+use uuid::Uuid;
 
 const EXIT_STATUS: &str = "\
 Exit status:
@@ -89,6 +92,9 @@ Examples:
         /// The project of the task that the session had, where no configuration names one.
         #[arg(long, value_name = "DIR", hide = true, value_hint = ValueHint::DirPath)]
         project: Vec<PathBuf>,
+        /// The run that the session is idle of: a hook may come late.
+        #[arg(long, value_name = "UUID", hide = true)]
+        run: Option<Uuid>,
     },
     /// File what has ended, in sessions and at secutools
     #[command(after_help = "\
@@ -122,6 +128,44 @@ Examples:
         #[arg(long, value_name = "FORM")]
         format: Option<StatusFormat>,
     },
+    /// Put a new task into an inbox, complete or not at all, and print its path
+    #[command(after_help = "\
+The task's name is made from its title, else from FILE's name, else from its first words; where it is taken, a number is
+added. What the options say stands in the task's header, in place of what stood there.
+
+Examples:
+  ccl add --priority high --title 'Fix the login' notes.md
+  echo 'Update the dependencies and run the tests' | ccl add
+  git diff | ccl add --title 'Review this' --provider gemini --allow-delegation")]
+    Add(NewTask),
+    /// Put a task that failed, or was done, back into the inbox; it starts afresh
+    #[command(after_help = "\
+What was done is copied, without its result: the record of it stays in done/.
+
+Examples:
+  ccl retry fix-login
+  ccl retry .agent-queue/failed/fix-login.md")]
+    Retry {
+        /// The task's path, or its name in failed/ or done/
+        #[arg(value_hint = ValueHint::FilePath)]
+        task: OsString,
+        /// Look for it in this project only
+        #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        project: Option<PathBuf>,
+    },
+    /// Withdraw a task that waits, or end the agent that works on it; it is filed in failed/
+    #[command(after_help = "\
+Examples:
+  ccl cancel fix-login
+  ccl cancel .agent-queue/inbox/fix-login.md.dispatched")]
+    Cancel {
+        /// The task's path, or its name in the inbox
+        #[arg(value_hint = ValueHint::FilePath)]
+        task: OsString,
+        /// Look for it in this project only
+        #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        project: Option<PathBuf>,
+    },
     /// Check what a pass needs, and say how to mend what is missing
     #[command(after_help = "\
 Ends with 0 only if all is well. What does not apply here, as linger without systemd, is named and not counted.
@@ -142,11 +186,44 @@ Examples:
         /// Which shell
         shell: Shell,
     },
-    /// Print the manual page
+    /// Print a manual page
     #[command(after_help = "\
 Examples:
-  ccl man | man -l -")]
-    Man,
+  ccl man | man -l -
+  ccl man job submit | man -l -")]
+    Man {
+        /// The command that it is about [default: ccl as a whole]
+        command: Vec<String>,
+    },
+}
+
+/// A task that is added.
+#[derive(Debug, Clone, Args)]
+pub struct NewTask {
+    /// What to do, in Markdown; with `-` or without it, standard input
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub file: Option<PathBuf>,
+    /// The project [default: the one around the current directory, else the only one configured]
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub project: Option<PathBuf>,
+    /// How urgent it is
+    #[arg(long, value_parser = priority())]
+    pub priority: Option<Priority>,
+    /// Its title
+    #[arg(short, long)]
+    pub title: Option<String>,
+    /// A tag; may be repeated
+    #[arg(long = "tag", value_name = "TAG")]
+    pub tags: Vec<String>,
+    /// Who should work on it
+    #[arg(long, visible_alias = "preferred-ai", value_parser = ["auto", "claude-code", "gpu", "gemini", "claude-api"])]
+    pub provider: Option<String>,
+    /// How hard it is, for --provider auto
+    #[arg(long, visible_alias = "complexity-hint", value_parser = ["low", "medium", "high"])]
+    pub complexity: Option<String>,
+    /// It may leave this machine
+    #[arg(long)]
+    pub allow_delegation: bool,
 }
 
 /// What `status` prints.
@@ -185,7 +262,8 @@ Examples:
   ccl job get job_123")]
     Get {
         /// The job's id
-        id: String,
+        #[arg(value_parser = job_id)]
+        id: JobId,
     },
     /// Print what a job has made; ends with 75 while it is unfinished
     #[command(after_help = "\
@@ -193,11 +271,17 @@ Examples:
   ccl job result job_123 --wait > answer.md")]
     Result {
         /// The job's id
-        id: String,
+        #[arg(value_parser = job_id)]
+        id: JobId,
         /// Wait until it has ended
         #[arg(long)]
         wait: bool,
     },
+}
+
+fn priority() -> impl TypedValueParser<Value = Priority> {
+    PossibleValuesParser::new(Priority::ALL.map(Priority::as_str))
+        .map(|word| word.parse().unwrap_or_default())
 }
 
 /// The providers that take jobs.
@@ -207,6 +291,10 @@ fn remote_provider() -> impl TypedValueParser<Value = Provider> {
         "gemini" => Provider::Gemini,
         _ => Provider::ClaudeApi,
     })
+}
+
+fn job_id(text: &str) -> Result<JobId, String> {
+    JobId::try_from(text.to_owned())
 }
 
 impl Cli {
@@ -234,12 +322,14 @@ impl Cli {
     #[must_use]
     pub fn overrides(&self) -> Overrides {
         let projects = match &self.command {
-            Command::Scan { project, .. } | Command::Assign { project, .. } => project,
-            _ => &Vec::new(),
+            Command::Scan { project, .. } | Command::Assign { project, .. } => project.as_slice(),
+            Command::Retry { project, .. } | Command::Cancel { project, .. } => project.as_slice(),
+            Command::Add(new) => new.project.as_slice(),
+            _ => &[],
         };
         Overrides {
             config: self.global.config.clone(),
-            projects: projects.clone(),
+            projects: projects.to_vec(),
             state_dir: self.global.state_dir.clone(),
         }
     }
@@ -270,6 +360,12 @@ mod tests {
             "ccl reap -n",
             "ccl decide a.md b.md",
             "ccl status --config c.yaml",
+            "ccl status --format prometheus",
+            "ccl add",
+            "ccl add - --priority high --title T --tag a --tag b --preferred-ai gpu --allow-delegation",
+            "ccl add a.md --project p --provider auto --complexity low",
+            "ccl retry a.md --project p",
+            "ccl cancel a",
             "ccl --config c.yaml -v status",
             "ccl doctor --json",
             "ccl job submit a.md --provider claude-api",
@@ -277,6 +373,7 @@ mod tests {
             "ccl job result job_1 --wait",
             "ccl completions zsh",
             "ccl man",
+            "ccl man job submit",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }
@@ -291,7 +388,11 @@ mod tests {
             "ccl scan -v -q",
             "ccl scan extra",
             "ccl job submit a.md --provider claude-code",
+            "ccl job get ../x",
             "ccl completions cmd",
+            "ccl add --priority urgent",
+            "ccl retry",
+            "ccl status --format xml",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

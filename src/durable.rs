@@ -7,9 +7,9 @@
 //! else; `sweep` removes it after a day.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -54,8 +54,9 @@ pub fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<bool> {
     }
 }
 
-/// Replaces the contents of the file at `path` and keeps its permissions.
-pub fn rewrite(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Replaces the contents of the file at `path` and keeps its permissions, unless
+/// it has changed: `is_still` is asked at the last moment. True if it did.
+pub fn rewrite(path: &Path, bytes: &[u8], is_still: impl FnOnce(&Path) -> bool) -> Result<bool> {
     let mode = fs::symlink_metadata(path)
         .with_context(|| format!("cannot look at {}", path.display()))?
         .permissions();
@@ -63,18 +64,31 @@ pub fn rewrite(path: &Path, bytes: &[u8]) -> Result<()> {
     temporary
         .as_file()
         .set_permissions(mode)
-        .and_then(|()| temporary.persist(path).map_err(|error| error.error))
         .with_context(|| format!("cannot write {}", path.display()))?;
-    sync_parent(path)
+    if !is_still(path) {
+        return Ok(false);
+    }
+    temporary
+        .persist(path)
+        .map_err(|error| error.error)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    sync_parent(path).map(|()| true)
 }
 
 /// A new file in `directory` that is removed when it is dropped, or by [`sweep`] should this process be killed.
 pub fn temporary(directory: &Path, mode: u32) -> io::Result<NamedTempFile> {
+    // Opened here: the errors of `tempfile_in` do not say any more which they were.
+    let open = |path: &Path| {
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(path)
+    };
     Builder::new()
         .prefix(TEMPORARY_PREFIX)
         .suffix(TEMPORARY_SUFFIX)
-        .permissions(Permissions::from_mode(mode))
-        .tempfile_in(directory)
+        .make_in(directory, open)
 }
 
 fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> Result<NamedTempFile> {
@@ -185,6 +199,8 @@ fn directory_of(path: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
 
     fn directory() -> tempfile::TempDir {
         tempfile::tempdir().unwrap()
@@ -229,8 +245,11 @@ mod tests {
         let path = dir.path().join("task.md");
         fs::write(&path, "old").unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
-        rewrite(&path, b"new").unwrap();
+        assert!(!rewrite(&path, b"lost", |_| false).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        assert!(rewrite(&path, b"new", |_| true).unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
     }
 

@@ -17,6 +17,8 @@ use crate::error::Failure;
 
 /// How long a lock that is held only for a moment is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Who only looks whether a lock is held ([`is_held`]) holds it for an instant.
+const GLANCE: Duration = Duration::from_millis(20);
 const POLL: Duration = Duration::from_millis(2);
 
 /// A lock, held until it is dropped.
@@ -25,32 +27,37 @@ pub struct Lock {
     _file: File,
 }
 
-/// Takes the lock if nobody holds it. `None`: somebody does.
+/// Takes the lock if nobody holds it. `None`: somebody does, for longer than a
+/// glance.
 pub fn try_exclusive(path: &Path) -> Result<Option<Lock>> {
+    within(path, GLANCE)
+}
+
+/// Takes the lock, if whoever holds it gives it up in time. `None`: nobody did.
+pub fn within(path: &Path, limit: Duration) -> Result<Option<Lock>> {
     let file = open(path)?;
-    lock(&file)
-        .map(|locked| locked.then_some(Lock { _file: file }))
-        .with_context(|| format!("cannot lock {}", path.display()))
+    let deadline = Instant::now() + limit;
+    while !lock(&file).with_context(|| format!("cannot lock {}", path.display()))? {
+        if Instant::now() > deadline {
+            return Ok(None);
+        }
+        thread::sleep(POLL);
+    }
+    Ok(Some(Lock { _file: file }))
 }
 
 /// Takes a lock that others hold only for a moment; fails as [`Failure::Temporary`]
 /// if somebody keeps it for longer than ten seconds.
 pub fn exclusive(path: &Path) -> Result<Lock> {
-    let file = open(path)?;
-    let deadline = Instant::now() + PATIENCE;
-    while !lock(&file).with_context(|| format!("cannot lock {}", path.display()))? {
-        if Instant::now() > deadline {
-            return Err(Failure::Temporary(format!(
-                "{} has been locked by another process for {} s; see who holds it with `fuser {}`",
-                path.display(),
-                PATIENCE.as_secs(),
-                path.display()
-            ))
-            .into());
-        }
-        thread::sleep(POLL);
-    }
-    Ok(Lock { _file: file })
+    within(path, PATIENCE)?.ok_or_else(|| {
+        Failure::Temporary(format!(
+            "{} has been locked by another process for {} s; see who holds it with `fuser {}`",
+            path.display(),
+            PATIENCE.as_secs(),
+            path.display()
+        ))
+        .into()
+    })
 }
 
 /// Whether somebody holds the lock; a file that does not exist is not locked,

@@ -136,9 +136,29 @@ impl Log {
         self.write(Level::Info, message);
     }
 
+    /// Why nothing was done: for whoever called, not for the journal, where it would stand every minute.
+    pub fn aside(&self, message: impl Display) {
+        match self.style {
+            Style::Journal => self.write(Level::Debug, message),
+            Style::Plain | Style::Colour => self.write(Level::Info, message),
+        }
+    }
+
     /// Why it was done.
     pub fn debug(&self, message: impl Display) {
         self.write(Level::Debug, message);
+    }
+
+    /// How far something is, on a line that the next such message replaces; an empty one takes it away. Only for a person
+    /// who watches: on a terminal, and not with `--quiet`.
+    pub fn progress(&self, message: impl Display) {
+        if self.level < Level::Info || self.style != Style::Colour {
+            return;
+        }
+        let line = message.to_string();
+        let text = format!("\r\x1b[K{}", escape(&line));
+        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = sink.write_all(text.as_bytes()).and_then(|()| sink.flush());
     }
 
     fn write(&self, level: Level, message: impl Display) {
@@ -271,6 +291,18 @@ mod tests {
         assert_eq!(text, "a\\u{1b}[2Jb\\rc\\u{9b}d\\u{202e}e\n");
         assert_eq!(escape("x\ny\tz"), "x\\ny\\tz");
         assert!(matches!(escape("naïve – 日本"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn progress_is_one_line_for_people_who_watch() {
+        let speak = |log: &Log| {
+            log.progress("1\u{1b}");
+            log.progress("");
+        };
+        let shown = "\r\x1b[K1\\u{1b}\r\x1b[K";
+        assert_eq!(logged(Level::Info, Style::Colour, speak), shown);
+        assert_eq!(logged(Level::Warn, Style::Colour, speak), "");
+        assert_eq!(logged(Level::Debug, Style::Plain, speak), "");
     }
 
     #[test]

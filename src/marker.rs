@@ -263,30 +263,33 @@ pub fn create<T: Serialize>(path: &Path, marker: &T) -> Result<bool> {
     durable::create(path, &to_json(path, marker)?, durable::SHARED)
 }
 
-/// `STATE/owner`: which pool this is. Made once.
-pub fn owner(state_dir: &Path) -> Result<Uuid> {
+/// `STATE/owner`: which pool this is; `None` if it has never claimed anything.
+pub fn known_owner(state_dir: &Path) -> Result<Option<Uuid>> {
     let path = state_dir.join("owner");
-    let read = || -> Result<Option<Uuid>> {
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Uuid::try_parse(text.trim()).map(Some).with_context(|| {
-                format!(
-                    "{} does not hold a UUID: put back the one that the claims of your tasks name, or remove it if none is at work",
-                    path.display()
-                )
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-        }
-    };
-    if let Some(owner) = read()? {
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Uuid::try_parse(text.trim()).map(Some).with_context(|| {
+            format!(
+                "{} does not hold a UUID: put back the one that the claims of your tasks name, or remove it if none is at work",
+                path.display()
+            )
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// The same, made now if there is none.
+pub fn owner(state_dir: &Path) -> Result<Uuid> {
+    if let Some(owner) = known_owner(state_dir)? {
         return Ok(owner);
     }
     std::fs::create_dir_all(state_dir)
         .with_context(|| format!("cannot make {}", state_dir.display()))?;
     let owner = Uuid::new_v4();
+    let path = state_dir.join("owner");
     durable::create(&path, format!("{owner}\n").as_bytes(), durable::SHARED)?;
     // Another process may have been first.
-    Ok(read()?.unwrap_or(owner))
+    Ok(known_owner(state_dir)?.unwrap_or(owner))
 }
 
 fn to_json<T: Serialize>(path: &Path, marker: &T) -> Result<Vec<u8>> {

@@ -26,6 +26,10 @@ pub use writers::{is_open_for_writing, open_for_writing};
 /// The environment variable that holds the run a process works for.
 pub const RUN_VARIABLE: &str = "CCL_RUN";
 
+/// The environment variable that holds the number of the process that was started for a run: the agent itself, or the
+/// script that waits for it. What it starts inherits the variable and has another number.
+pub const LEADER_VARIABLE: &str = "CCL_PID";
+
 /// One line of `/proc/PID/stat`, as far as it is needed (proc_pid_stat(5)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
@@ -37,8 +41,6 @@ pub struct Stat {
     pub ppid: Option<Pid>,
     /// Its process group.
     pub pgrp: Option<Pid>,
-    /// Its session; in a pane that is the pane's first process, also when that has ended.
-    pub session: Option<Pid>,
     /// The device number of its controlling terminal, 0 without one.
     pub tty_nr: u64,
     /// The process group in the foreground of that terminal.
@@ -59,7 +61,6 @@ impl Stat {
             state: fields.first()?.chars().next()?,
             ppid: to_pid(number(4)?),
             pgrp: to_pid(number(5)?),
-            session: to_pid(number(6)?),
             tty_nr: u64::from(number(7)?.cast_unsigned()),
             foreground: to_pid(number(8)?),
             starttime: fields.get(22 - 3)?.parse().ok()?,
@@ -179,31 +180,23 @@ pub fn runs_in_front(pane: Pid, run: Uuid) -> io::Result<bool> {
     }
 }
 
-/// Where what works for a run is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whereabouts {
-    /// In the foreground of its pane.
-    InFront,
-    /// It lives, but not in the foreground: suspended, in the background, or its pane has gone.
-    Behind,
-    /// No process of the pane's terminal session works for it.
-    Gone,
-}
-
-/// Looks for what works for `run` in the terminal session of `pane`, which need not be there any more.
+/// The process group that was started for `run`, wherever it is: stopped, in the background of its pane, or left
+/// without a terminal. What the agent put into groups of their own, a server that is to stay, does not count.
 ///
 /// # Errors
 /// Where that cannot be told.
-pub fn whereabouts(pane: Pid, run: Uuid) -> io::Result<Whereabouts> {
-    if runs_in_front(pane, run)? {
-        return Ok(Whereabouts::InFront);
+pub fn group_of(run: Uuid) -> io::Result<Option<Pid>> {
+    for process in processes_that(|_| true)? {
+        let Some(group) = process.pgrp else { continue };
+        let leader = group.as_raw_pid().to_string();
+        match environ_has(process.pid, LEADER_VARIABLE, &leader) {
+            Ok(true) if process_carries(process.pid, run)? => return Ok(Some(group)),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(error),
+        }
     }
-    let of_pane = processes_that(|process| process.session == Some(pane))?;
-    Ok(if any_carries(&of_pane, run)? {
-        Whereabouts::Behind
-    } else {
-        Whereabouts::Gone
-    })
+    Ok(None)
 }
 
 /// The processes of a process group that still run.

@@ -394,74 +394,56 @@ fn nothing_is_typed_into_an_editor() {
 }
 
 #[test]
-fn an_agent_that_is_suspended_or_has_lost_its_session_is_not_replaced() {
-    let world = World::new();
-    for case in ["suspended", "without its session"] {
-        let task = format!("{}.md", case.replace(' ', "-"));
-        world.go(false);
-        // The second does not heed the hang-up.
-        world.project.drop_task(&task, format!("hold, {case}\n"));
-        world.pass(&["scan"]);
-        wait_until("the agent runs", support::PATIENCE, || {
-            world.runs(&task) == 1
-        });
-        if case == "suspended" {
-            world.tmux.send_keys("=k-0:", &["C-z"]);
-            world.tmux.wait_until("the shell says so", || {
-                world.tmux.capture("=k-0:").contains("topped")
-            });
-        } else {
-            world.tmux.run(&["kill-session", "-t", "=k-0:"]);
-        }
-        for verb in ["scan", "reap", "scan"] {
-            world.pass(&[verb]);
-            assert_eq!(
-                world.project.task_places(&task),
-                [format!("inbox/{task}.dispatched")],
-                "{case}"
-            );
-        }
-        if case == "suspended" {
-            world.tmux.type_line("=k-0:", "fg");
-        }
-        world.go(true);
-        world.converge(&task, case);
-        // How the second one's work ended nobody could note: it was done again, but not beside it.
-        let runs = if case == "suspended" { 1 } else { 2 };
-        assert_eq!(world.runs(&task), runs, "{case}");
-    }
-}
-
-#[test]
-fn a_script_that_has_only_begun_is_waited_for() {
+fn a_suspended_agent_is_not_replaced() {
     let world = World::new();
     world.go(false);
     world.project.drop_task("t.md", "hold\n");
     world.pass(&["scan"]);
-    // What is in front carries another run, as a script does that has not set its own yet.
-    let other = "00000000-0000-4000-8000-000000000000";
-    for path in [
-        world.project.queue("inbox").join(".t.md.claim"),
-        world.sandbox.session_file("k-0", "dispatched"),
-    ] {
-        let mut marker: Value =
-            serde_json::from_slice(&fs::read(&path).expect("a marker")).expect("JSON");
-        marker["run"] = json!(other);
-        if marker.get("phase").is_some() {
-            marker["phase"] = json!("launching");
-        }
-        fs::write(&path, marker.to_string()).expect("the marker");
-    }
-    for verb in ["scan", "reap", "assign"] {
-        let args = if verb == "assign" {
-            vec![verb, "k-0"]
-        } else {
-            vec![verb]
-        };
-        world.pass(&args);
+    wait_until("the agent runs", support::PATIENCE, || {
+        world.runs("t.md") == 1
+    });
+    world.tmux.send_keys("=k-0:", &["C-z"]);
+    world.tmux.wait_until("the shell says so", || {
+        world.tmux.capture("=k-0:").contains("topped")
+    });
+    for verb in ["scan", "reap", "scan"] {
+        world.pass(&[verb]);
         assert_eq!(world.project.task_places("t.md"), ["inbox/t.md.dispatched"]);
     }
+    world.tmux.type_line("=k-0:", "fg");
     world.go(true);
-    world.converge("t.md", "once it has ended");
+    world.converge("t.md", "after it was suspended");
     assert_eq!(world.runs("t.md"), 1);
+}
+
+#[test]
+fn an_agent_that_outlives_its_session_is_ended_before_another_one_starts() {
+    let world = World::new();
+    world.go(false);
+    world
+        .project
+        .drop_task("t.md", "hold, without its session\n");
+    world.pass(&["scan"]);
+    wait_until("the agent runs", support::PATIENCE, || {
+        world.runs("t.md") == 1
+    });
+    let agents = || {
+        let agent = world.sandbox.path().join("agent.sh");
+        let out = std::process::Command::new("pgrep")
+            .args(["-f", "--"])
+            .arg(agent)
+            .output();
+        let out = out.expect("pgrep");
+        String::from_utf8_lossy(&out.stdout).lines().count()
+    };
+    assert_eq!(agents(), 1);
+    world.tmux.run(&["kill-session", "-t", "=k-0:"]);
+    for verb in ["reap", "scan", "reap"] {
+        world.pass(&[verb]);
+        world.assert_once("t.md", "without its session");
+        assert!(agents() <= 1, "{}", world.shown());
+    }
+    world.go(true);
+    world.converge("t.md", "after its session had gone");
+    assert_eq!(world.runs("t.md"), 2);
 }

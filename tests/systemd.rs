@@ -1,4 +1,5 @@
 //! The units of `systemd/` under a real user manager.
+#![allow(clippy::unwrap_used)]
 
 #[path = "support/secutools_server/mod.rs"]
 mod secutools_server;
@@ -298,6 +299,19 @@ fn a_tmux_server_that_runs_already_is_used() {
     drop(end);
 }
 
+#[test]
+fn a_tmux_server_of_its_own_takes_one_drop_in_and_one_line_of_configuration() {
+    let world = World::new();
+    let manager = &world.manager;
+    let socket = "[Service]\nEnvironment=CCL_TMUX_SOCKET=ccl\n";
+    manager.drop_in("ccl-tmux.service", socket);
+    world.configure("tmux, -L, ccl");
+    world.project.drop_task("a.md", "true\n");
+    world.wait_until_done("a.md");
+    let names = support::sandbox::names(&manager.path().join("run/tmux-0"));
+    assert_eq!(names, ["ccl"]);
+}
+
 /// Ends a server that runs outside of the manager.
 struct EndServer<'a>(&'a UserManager);
 
@@ -351,27 +365,18 @@ fn the_api_key_reaches_ccl_and_nothing_else() {
     fs::create_dir(&drop_ins).unwrap();
     let example = "systemd/ccl.service.d/api-key.conf.example";
     fs::copy(example, drop_ins.join("api-key.conf")).unwrap();
-    let answer = world.file("doctor.json");
-    let doctor = format!(
-        "ExecStart=-/bin/sh -c 'ccl doctor --json > {}'",
-        answer.display()
-    );
-    manager.drop_in("ccl.service", &format!("[Service]\n{doctor}\n"));
+    manager.systemctl(&["daemon-reload"]);
 
     let environment = world.file("environment");
-    let script = format!(
-        "env > {}; cat $CREDENTIALS_DIRECTORY/*\n",
-        environment.display()
-    );
+    let script = format!("env > {}\n", environment.display());
     world.project.drop_task("a.md", script);
+    let header = "---\npreferred_ai: gpu\nallow_delegation: true\n---\n";
+    let remote = format!("{header}Far away.\n");
+    world.project.drop_task("remote.md", remote);
     world.pass();
+    assert_eq!(server.jobs().len(), 1, "{:#?}", manager.said());
     let (bad, _) = world.diagnose();
     assert!(!bad.iter().any(|check| check.contains("key")), "{bad:#?}");
-    let report: Value = serde_json::from_slice(&fs::read(&answer).unwrap()).unwrap();
-    let checks = report["checks"].as_array().unwrap();
-    let asked = checks.iter().find(|check| check["check"] == "secutools");
-    assert_eq!(asked.unwrap()["ok"], true, "{report:#}");
-
     manager.wait_until("the agent has written its environment", || {
         environment.exists()
     });

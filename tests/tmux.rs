@@ -95,8 +95,10 @@ fn a_session_is_made_as_asked_and_nothing_in_its_directory_is_expanded() {
         server.format(id.as_str(), "#{window_width}x#{window_height}"),
         "200x50"
     );
-    let cwd = fs::read_link(format!("/proc/{}/cwd", pane.pid.as_raw_pid())).unwrap();
-    assert_eq!(cwd, dir);
+    let cwd = format!("/proc/{}/cwd", pane.pid.as_raw_pid());
+    wait_until("the shell starts there", PATIENCE, || {
+        fs::read_link(&cwd).is_ok_and(|cwd| cwd == dir)
+    });
     assert!(pane.tty.exists());
     assert!(!dir.join("pwned").exists() && !server.home().join("pwned").exists());
 

@@ -9,11 +9,14 @@ use jiff::Timestamp;
 
 use super::limits;
 use super::screen::{Dialog, Screen};
-use super::transcript::{Summary, Turn};
+use super::transcript::{ApiError, Summary, Turn};
 use super::{Doing, Failure, Report};
 
 /// An agent that has been idle this long has really ended its turn.
 const SETTLED: Duration = Duration::from_secs(10);
+
+/// Of a longer answer only this many characters are filed.
+const MAX_ANSWER: usize = 20_000;
 
 /// What can be seen of Claude Code at work on a task.
 #[derive(Debug, Clone)]
@@ -41,78 +44,106 @@ pub struct Signs<'a> {
 
 /// What the agent is doing.
 pub fn judge(signs: &Signs<'_>) -> Doing {
-    if signs.in_front
-        && let Some(Screen::Dialog(dialog)) = signs.screen
-    {
-        return waits_at(*dialog, signs);
-    }
-    if signs.in_front && signs.status == Some("waiting") {
-        return Doing::NeedsPerson(Dialog::Menu.advice().to_owned());
-    }
     let summary = signs.summary.cloned().unwrap_or_default();
-    if signs.in_front && !is_idle(signs) {
+    if signs.in_front {
+        while_it_lives(signs, &summary)
+    } else {
+        after_its_end(signs, &summary)
+    }
+}
+
+fn while_it_lives(signs: &Signs<'_>, summary: &Summary) -> Doing {
+    match signs.screen {
+        Some(Screen::Dialog(Dialog::Limit)) => return at_the_limit(signs, summary),
+        // What stands below a composer can look like a menu: one that waits for its limit to be reset says `Esc to
+        // cancel`. With a menu the registry says `waiting`.
+        Some(Screen::Dialog(Dialog::Menu)) if signs.status == Some("idle") => {}
+        Some(Screen::Dialog(dialog)) => return Doing::NeedsPerson(dialog.advice().to_owned()),
+        _ if signs.status == Some("waiting") => {
+            return Doing::NeedsPerson(Dialog::Menu.advice().to_owned());
+        }
+        _ => {}
+    }
+    if !is_idle(signs) {
         return Doing::Working;
     }
     match &summary.turn {
-        Turn::Ended if signs.in_front && (signs.background || summary.background > 0) => {
-            Doing::Working
-        }
-        Turn::Ended => Doing::Finished(report(&summary)),
-        Turn::Error { kind, text } => Doing::Failed(limits::failure(
-            kind.as_deref(),
-            text,
-            signs.capture,
-            signs.now,
-        )),
-        Turn::StoppedByPerson if signs.in_front => Doing::NeedsPerson(
+        Turn::Ended if signs.background => Doing::Working,
+        // The registry has a word of its own for this.
+        Turn::Ended if signs.status.is_none() && !summary.background.is_empty() => Doing::Working,
+        Turn::Ended => Doing::Finished(report(summary)),
+        Turn::Error(error) => Doing::Failed(limits::failure(error, signs.capture, signs.now)),
+        Turn::StoppedByPerson => Doing::NeedsPerson(
             "a person stopped the agent: attach to its session and let it go on, or end it"
                 .to_owned(),
         ),
-        Turn::Open | Turn::None if signs.in_front => {
-            if signs.quiet >= SETTLED && signs.status == Some("idle") {
-                Doing::NeedsPerson(
-                    "the agent is idle, but nothing shows that its turn ended: attach to its session and look"
-                        .to_owned(),
-                )
-            } else {
-                Doing::Working
-            }
+        Turn::Open | Turn::None if signs.quiet >= SETTLED && signs.status == Some("idle") => {
+            Doing::NeedsPerson(
+                "the agent is idle, but nothing shows that its turn ended: attach to its session and look"
+                    .to_owned(),
+            )
         }
+        Turn::Open | Turn::None => Doing::Working,
+    }
+}
+
+fn after_its_end(signs: &Signs<'_>, summary: &Summary) -> Doing {
+    let interrupted = |reason: &str| Doing::Interrupted(reason.to_owned());
+    match &summary.turn {
+        Turn::Ended if !summary.background.is_empty() => {
+            interrupted("the agent ended while it had commands running in the background")
+        }
+        Turn::Ended => Doing::Finished(report(summary)),
+        Turn::Error(error) => Doing::Failed(limits::failure(error, signs.capture, signs.now)),
         Turn::Open | Turn::None | Turn::StoppedByPerson => {
-            Doing::Interrupted("the agent ended in the middle of its turn".to_owned())
+            interrupted("the agent ended in the middle of its turn")
         }
     }
+}
+
+/// The menu that old versions show at the account's limit; the transcript may
+/// say more.
+fn at_the_limit(signs: &Signs<'_>, summary: &Summary) -> Doing {
+    let shown = ApiError {
+        kind: Some("rate_limit".to_owned()),
+        text: Dialog::Limit.advice().to_owned(),
+        resets_at: None,
+    };
+    let error = match &summary.turn {
+        Turn::Error(error) => error,
+        _ => &shown,
+    };
+    Doing::Failed(limits::failure(error, signs.capture, signs.now))
 }
 
 fn is_idle(signs: &Signs<'_>) -> bool {
-    match signs.status {
-        Some("idle") => signs.told_idle || signs.quiet >= SETTLED,
-        Some(_) => false,
-        None if signs.told_idle => true,
-        None => {
-            matches!(signs.screen, Some(Screen::Composer(composer)) if !composer.busy)
-                && signs.quiet >= SETTLED
-        }
-    }
-}
-
-fn waits_at(dialog: Dialog, signs: &Signs<'_>) -> Doing {
-    if dialog == Dialog::Limit {
-        return Doing::Failed(limits::failure(
-            Some("rate_limit"),
-            dialog.advice(),
-            signs.capture,
-            signs.now,
-        ));
-    }
-    Doing::NeedsPerson(dialog.advice().to_owned())
+    // Versions without a registry write the words before a tool's call as if they ended the turn.
+    let composer = match signs.screen {
+        Some(Screen::Composer(composer)) => Some(!composer.busy),
+        _ => None,
+    };
+    let shows_idle = match signs.status {
+        Some(status) => status == "idle",
+        None => composer.unwrap_or(signs.told_idle),
+    };
+    shows_idle && (signs.told_idle || signs.quiet >= SETTLED)
 }
 
 fn report(summary: &Summary) -> Report {
     Report {
-        answer: summary.answer.clone(),
+        answer: summary.answer.as_deref().map(shortened),
         tokens: summary.tokens,
         model: summary.model.clone(),
+    }
+}
+
+fn shortened(answer: &str) -> String {
+    match answer.char_indices().nth(MAX_ANSWER) {
+        Some((end, _)) => format!(
+            "{}…\n\n(The answer goes on; the whole of it stands in the conversation.)",
+            &answer[..end]
+        ),
+        None => answer.to_owned(),
     }
 }
 
@@ -127,3 +158,6 @@ impl Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,8 +55,8 @@ pub struct ClaudeOptions<'a> {
     pub session: Uuid,
     /// Whether that session exists and is resumed.
     pub resume: bool,
-    /// Whether its hooks call `NAME.hook`.
-    pub hooks: bool,
+    /// The events whose hooks run `NAME.hook`.
+    pub hooks: &'a [&'a str],
 }
 
 /// The paths of one launch.
@@ -111,7 +111,7 @@ impl Launch<'_> {
         Ok(format!(
             "# Run {run} of ccl. It starts once: whoever removes the ticket starts it.\n\
              if [ \"${{CCL_PID-}}\" != $$ ]; then CCL_RUN={run} CCL_PID=$$ exec sh {run_file}; fi\n\
-             unset CCL_PID CLAUDECODE CLAUDE_CODE_ENTRYPOINT SECUTOOLS_API_KEY CREDENTIALS_DIRECTORY\n\
+             unset CLAUDECODE CLAUDE_CODE_ENTRYPOINT SECUTOOLS_API_KEY CREDENTIALS_DIRECTORY\n\
              finish() {{ until {{ echo \"$1\" > {exit}.new && mv {exit}.new {exit}; }} 2>/dev/null; do\n\
              \t[ -e {run_file} ] || exit; sleep 1; done; exit; }}\n\
              rm {ticket} 2>/dev/null || exit 0\n\
@@ -140,26 +140,34 @@ impl Launch<'_> {
             for word in ["--model", claude.model, flag, &id] {
                 words.push(quote(word)?);
             }
-            if claude.hooks {
+            if !claude.hooks.is_empty() {
                 words.push("--settings".to_owned());
-                words.push(quote(&claude::hook_settings(&self.files.hook)?)?);
+                words.push(quote(&claude::hook_settings(
+                    &self.files.hook,
+                    claude.hooks,
+                )?)?);
             }
         }
         if self.delivery == Delivery::Argument {
-            words.push(self.argument()?);
+            words.extend(self.argument()?);
         }
         Ok(words.join(" "))
     }
 
-    fn argument(&self) -> Result<String> {
-        let prompt = quote_path(&self.files.prompt)?;
+    fn argument(&self) -> Result<Vec<String>> {
         if self.message.len() > MAX_ARGUMENT {
             let path = self.files.prompt.display();
-            return quote(&format!(
+            return Ok(vec![quote(&format!(
                 "Read the file {path} and carry out the task that it describes."
-            ));
+            ))?]);
         }
-        Ok(format!("\"$(cat {prompt})\""))
+        let prompt = quote_path(&self.files.prompt)?;
+        Ok(match self.kind {
+            // Claude Code takes a message like `--help` for an option, and one like `update` for a
+            // subcommand, behind `--` too: the newline at its end makes it neither.
+            AgentKind::Claude => vec!["--".to_owned(), format!("\"$(cat {prompt})\n\"")],
+            AgentKind::Command => vec![format!("\"$(cat {prompt})\"")],
+        })
     }
 }
 

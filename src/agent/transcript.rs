@@ -4,7 +4,7 @@
 //! 2.1.100, 2.0.30 and 1.0.128). What is missing or unknown is skipped: it is
 //! never taken for the end of a turn.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -20,14 +20,21 @@ pub enum Turn {
     /// The last record is an answer that asks for nothing more.
     Ended,
     /// The last record is an API error.
-    Error {
-        /// `rate_limit`, `authentication_failed` …, where the version says it.
-        kind: Option<String>,
-        /// What Claude Code showed.
-        text: String,
-    },
+    Error(ApiError),
     /// A person stopped the turn.
     StoppedByPerson,
+}
+
+/// What Claude Code wrote of an API error.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ApiError {
+    /// `rate_limit`, `authentication_failed` …, where the version says it.
+    pub kind: Option<String>,
+    /// What it showed.
+    pub text: String,
+    /// When the account's limit is reset, in seconds since 1970, where the
+    /// version says it (`quotaLimits`; with a subscription only).
+    pub resets_at: Option<i64>,
 }
 
 /// What the records of one run add up to.
@@ -44,8 +51,10 @@ pub struct Summary {
     /// `totalCostUSD` of the last `cost-state` record, a float there too. It
     /// counts from the beginning of the conversation, not of this run.
     pub total_cost_usd: Option<f64>,
-    /// Commands left running in the background and not reported as ended.
-    pub background: usize,
+    /// Commands that run in the background: begun, and not reported as ended.
+    /// Counted only where Claude Code promised such a report; up to 2.0.30 it
+    /// writes nothing when they end.
+    pub background: BTreeSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -64,6 +73,10 @@ struct Record {
     is_sidechain: bool,
     #[serde(default, rename = "totalCostUSD")]
     total_cost_usd: Option<f64>,
+    #[serde(default, rename = "quotaLimits")]
+    quota_limits: Value,
+    #[serde(default, rename = "toolUseResult")]
+    tool_use_result: Value,
 }
 
 #[derive(Deserialize)]
@@ -106,7 +119,10 @@ pub fn summarise(lines: &str) -> Summary {
         .filter(|record| !record.is_sidechain)
     {
         match (record.kind.as_str(), &record.message) {
-            ("user", Some(message)) => summary.user(message, record.is_meta),
+            ("user", Some(message)) => {
+                summary.background(&record, message);
+                summary.user(message, record.is_meta);
+            }
             ("assistant", Some(message)) => {
                 summary.assistant(&record, message);
                 if let (Some(id), Some(usage)) = (&message.id, message.usage) {
@@ -136,17 +152,31 @@ impl Summary {
         };
     }
 
+    /// A command that begins to run in the background, or the report of its end:
+    /// `<task-notification><task-id>ID</task-id>…`.
+    fn background(&mut self, record: &Record, message: &Message) {
+        const PROMISE: &str = "be notified when it completes";
+        if let Some(id) = record.tool_use_result["backgroundTaskId"].as_str()
+            && message.content.to_string().contains(PROMISE)
+        {
+            self.background.insert(id.to_owned());
+        }
+        let text = text_of(&message.content);
+        if text.trim_start().starts_with("<task-notification>") {
+            self.background
+                .retain(|id| !text.contains(&format!("<task-id>{id}</task-id>")));
+        }
+    }
+
     fn assistant(&mut self, record: &Record, message: &Message) {
         let text = text_of(&message.content);
         if record.is_api_error {
-            self.turn = Turn::Error {
-                kind: record
-                    .error
-                    .as_ref()
-                    .and_then(Value::as_str)
-                    .map(str::to_owned),
+            let kind = record.error.as_ref().and_then(Value::as_str);
+            self.turn = Turn::Error(ApiError {
+                kind: kind.map(str::to_owned),
                 text,
-            };
+                resets_at: record.quota_limits["resetsAt"].as_i64(),
+            });
             return;
         }
         let goes_on = matches!(
@@ -234,9 +264,10 @@ mod tests {
         ];
         for (name, expected) in cases {
             match fixture(name).turn {
-                Turn::Error { kind, text } => {
-                    assert_eq!(kind.as_deref(), expected, "{name}");
-                    assert!(!text.is_empty(), "{name}");
+                Turn::Error(error) => {
+                    assert_eq!(error.kind.as_deref(), expected, "{name}");
+                    assert!(!error.text.is_empty(), "{name}");
+                    assert_eq!(error.resets_at, None, "{name}");
                 }
                 turn => panic!("{name}: {turn:?}"),
             }
@@ -251,5 +282,40 @@ mod tests {
         assert_eq!(summarise("").turn, Turn::None);
         assert_eq!(summarise("{\"type\":\"user\",\"mess").turn, Turn::None);
         assert_eq!(summarise("null\n[]\n\"x\"\n{\"type\":7}").turn, Turn::None);
+    }
+
+    /// As 2.1.330 writes it with a subscription.
+    #[test]
+    fn a_limit_says_when_it_is_reset() {
+        let line = r#"{"type":"assistant","message":{"role":"assistant","model":"<synthetic>","stop_reason":"stop_sequence","content":[{"type":"text","text":"You've hit your 5-hour limit · resets 5pm (UTC)"}]},"apiError":"usage_limit_reached","quotaLimits":{"status":"rejected","resetsAt":1795453200,"rateLimitType":"five_hour"},"error":"rate_limit","isApiErrorMessage":true,"apiErrorStatus":429}"#;
+        let Turn::Error(error) = summarise(line).turn else {
+            panic!("no error");
+        };
+        assert_eq!(error.kind.as_deref(), Some("rate_limit"));
+        assert_eq!(error.resets_at, Some(1_795_453_200));
+    }
+
+    #[test]
+    fn a_command_in_the_background_runs_until_its_end_is_reported() {
+        let begun = |id: &str, told: &str| {
+            format!(
+                r#"{{"type":"user","message":{{"role":"user","content":[{{"type":"tool_result","content":"Command running in background with ID: {id}. {told}"}}]}},"toolUseResult":{{"backgroundTaskId":"{id}"}}}}"#
+            )
+        };
+        let ended = |id: &str| {
+            format!(
+                r#"{{"type":"user","message":{{"role":"user","content":"<task-notification>\n<task-id>{id}</task-id>\n<status>failed</status>\n</task-notification>"}}}}"#
+            )
+        };
+        let promise = "You will be notified when it completes.";
+        let running = |lines: &[String]| summarise(&lines.join("\n")).background.len();
+        let (a, b) = (begun("aaa", promise), begun("bbb", promise));
+        assert_eq!(running(&[a.clone(), b.clone()]), 2);
+        assert_eq!(running(&[a.clone(), b.clone(), ended("aaa")]), 1);
+        assert_eq!(running(&[a, b, ended("bbb"), ended("aaa")]), 0);
+        // 2.0.30 promises nothing and reports nothing.
+        assert_eq!(running(&[begun("ccc", "")]), 0);
+        assert_eq!(fixture("background-task").background.len(), 1);
+        assert_eq!(fixture("done").background.len(), 0);
     }
 }

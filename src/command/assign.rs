@@ -4,41 +4,48 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use uuid::Uuid;
 
 use super::dispatch::{self, Hand};
 use super::{Context, Pass};
 use crate::error::Failure;
-use crate::session::{Pool, Session, Word};
+use crate::session::{Look, Pool, Session, Slot, Word};
 
 /// When a hook fires, the agent's own files may lag behind for a moment.
 const PATIENCE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(200);
 
 /// One pass for one session; without a name, for the one it is called in.
-pub(super) fn run(context: Context<'_>, name: Option<&str>) -> Result<Pass> {
+/// Who knows for which `run` it worked says so.
+pub(super) fn run(context: Context<'_>, name: Option<&str>, run: Option<Uuid>) -> Result<Pass> {
     let mut pass = Pass::default();
     let pool = context.pool()?;
     let session = chosen(context, &pool, name)?;
-    let deadline = Instant::now() + PATIENCE;
+    let had = run.or(session.dispatched()?.map(|marker| marker.run));
+    let mut deadline = None;
     loop {
-        let settled = pool.settle(&session, Word::Idle);
+        // Read anew each time: a person may have come.
+        let pool = context.pool()?;
+        let settled = pool.settle(&session, Word::Idle(had));
         pass.take(context, settled);
-        if session.dispatched()?.is_none() {
+        let Some(marker) = session.dispatched()? else {
             break;
-        }
+        };
+        let deadline = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
         if pass.exit != 0
             || !pool.is_ours(&session)
-            || session.is_locked()?
+            || Some(marker.run) != had
             || Instant::now() > deadline
         {
             return Ok(pass);
         }
         thread::sleep(POLL);
     }
+    let pool = context.pool()?;
     if !pool.is_ours(&session) {
         return Ok(pass);
     }
-    let Some(slot) = pool.try_slot(session)? else {
+    let Some(slot) = slot(&pool, &session, had.is_some())? else {
         return Ok(pass);
     };
     let waiting = dispatch::list(context, &mut pass)?;
@@ -53,6 +60,23 @@ pub(super) fn run(context: Context<'_>, name: Option<&str>) -> Result<Pass> {
     // One session was looked at, not the pool.
     pass.free_sessions = None;
     Ok(pass)
+}
+
+/// The session, locked. Where its agent has just ended, the shell is given the
+/// time to come back.
+fn slot(pool: &Pool<'_>, session: &Session, has_just_ended: bool) -> Result<Option<Slot>> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let slot = pool.try_slot(session.clone())?;
+        let is_starting = || -> Result<bool> {
+            let look = pool.look(session)?;
+            Ok(matches!(look, Look::Busy(_)) && session.dispatched()?.is_none())
+        };
+        if slot.is_some() || !has_just_ended || Instant::now() > deadline || !is_starting()? {
+            return Ok(slot);
+        }
+        thread::sleep(POLL);
+    }
 }
 
 /// The session, if it may be typed into or has something of ours to file.

@@ -1,20 +1,15 @@
 //! `ccl decide`: where each task would go, and by which rule. Changes nothing.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::{Context, Outcome, worse};
+use super::{Context, Outcome, read_task, worse};
 use crate::config::AgentKind;
 use crate::error;
 use crate::report::{self, Decision, Report};
 use crate::router;
-use crate::task::{self, Task};
-
-/// So many bytes tell whether a file is too large.
-const MAX_READ: u64 = (task::MAX_BYTES + task::MAX_ENDING_BYTES) as u64 + 1;
+use crate::task::Task;
 
 /// One decision for each file that can be read; the others are told.
 pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Outcome {
@@ -36,13 +31,7 @@ pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Outcome {
 }
 
 fn read(path: &Path) -> Result<Task> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_READ).read_to_end(&mut bytes))
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    let text = task::text_of(&bytes)
-        .with_context(|| format!("{} would be filed as failed", path.display()))?;
-    Ok(task::parse(text))
+    read_task(path)?.with_context(|| format!("{} would be filed as failed", path.display()))
 }
 
 fn decide(context: Context<'_>, path: &Path, task: &Task) -> Decision {

@@ -246,7 +246,7 @@ pub(super) fn launch(
             None => break,
         }
     }
-    let launched = parallel::map(&pairs, |(slot, work)| pool.dispatch(slot, work));
+    let launched = parallel::map(pairs, |(slot, work)| pool.dispatch(slot, &work));
     let used = launched
         .iter()
         .flatten()

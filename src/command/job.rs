@@ -1,10 +1,215 @@
-//! `ccl job`: secutools' job API by hand.
+//! `ccl job`: secutools' job API by hand, for scripts.
 
-use anyhow::{Result, bail};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use super::{Context, Outcome};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use uuid::Uuid;
 
-/// To come with delegation.
-pub(super) fn run(_context: Context<'_>) -> Result<Outcome> {
-    bail!("not built yet")
+use super::{Context, Outcome, read_task};
+use crate::cli::JobCommand;
+use crate::delegation;
+use crate::error::Failure;
+use crate::log::escape;
+use crate::queue;
+use crate::report::{self, Report};
+use crate::secutools::{Client, GetError, Job, JobId, Limits, Meaning, Status, SubmitError};
+use crate::task::{Field, HeaderState, Preference, Provider, Task};
+
+/// The pause before the second look at a job; it grows by half with every further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// So many looks in a row may go wrong before `--wait` gives up: about two minutes.
+const MOST_FAILURES: u32 = 12;
+
+/// One call of the API.
+pub(super) fn run(context: Context<'_>, command: &JobCommand) -> Result<Outcome> {
+    let secutools = context
+        .config
+        .secutools
+        .as_ref()
+        .map_err(|off| Failure::Config(format!("no job can be asked for: {off}")))?;
+    let client = delegation::client(secutools, Limits::default())?;
+    match command {
+        JobCommand::Submit { file, provider } => submit(context, &client, file, *provider),
+        JobCommand::Get { id } => {
+            let job = client.get(id).map_err(no_word)?;
+            Ok(Report::Job { job: row(job) }.into())
+        }
+        JobCommand::Result { id, wait } => {
+            let job = match wait {
+                true => wait_for(context, &client, id)?,
+                false => client.get(id).map_err(no_word)?,
+            };
+            Ok(result(context, job))
+        }
+    }
+}
+
+fn submit(
+    context: Context<'_>,
+    client: &Client,
+    file: &Path,
+    provider: Option<Provider>,
+) -> Result<Outcome> {
+    let file_name = file
+        .file_name()
+        .with_context(|| format!("{} is no file", file.display()))?
+        .to_string_lossy();
+    // A pipe has a name, but no place.
+    let place = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+    let directory = place.parent().unwrap_or(Path::new("/"));
+    ensure!(
+        !is_inbox(directory),
+        "{} lies in an inbox: `ccl scan` delegates it; submitted by hand as well it would run twice. Copy it to another place",
+        file.display()
+    );
+    let task = read(context, file)?;
+    let provider = provider.or_else(|| provider_of(&task)).with_context(|| {
+        format!(
+            "{} names no provider: add `preferred_ai: gpu`, `gemini` or `claude-api` to its header, or say --provider",
+            file.display()
+        )
+    })?;
+    let body = delegation::request(&task, &file_name, directory, provider, &context.config.host);
+    let accepted = client
+        .submit(&body, Uuid::new_v4())
+        .map_err(|error| not_submitted(file, &error))?;
+    let job = report::Job {
+        id: accepted.id.to_string(),
+        status: accepted.status.as_str().to_owned(),
+        provider: Some(provider.as_str().to_owned()),
+        output: None,
+        cost: None,
+        error: None,
+    };
+    Ok(Report::Job { job }.into())
+}
+
+/// Whether tasks that lie in `directory` are taken by `scan`.
+fn is_inbox(directory: &Path) -> bool {
+    directory.ends_with(Path::new(queue::QUEUE).join("inbox"))
+}
+
+fn read(context: Context<'_>, file: &Path) -> Result<Task> {
+    let task = read_task(file)?
+        .map_err(|unfit| anyhow!("{} is not submitted: {unfit}", file.display()))?;
+    for warning in &task.warnings {
+        let place = Some((warning.line, warning.column));
+        let message = escape(&warning.message);
+        context.log.warn(report::warning(file, place, &message));
+    }
+    Ok(task)
+}
+
+/// The remote provider that a sound header names. Bad input never leaves this machine by itself.
+fn provider_of(task: &Task) -> Option<Provider> {
+    match task.routing.preferred_ai {
+        Field::Given(Preference::Provider(provider))
+            if provider.is_remote() && task.routing.state == HeaderState::Sound =>
+        {
+            Some(provider)
+        }
+        _ => None,
+    }
+}
+
+fn not_submitted(file: &Path, error: &SubmitError) -> anyhow::Error {
+    let sentence = format!("{} is not submitted: {error}", file.display());
+    match error.meaning {
+        Meaning::NeverReached | Meaning::Later => Failure::Temporary(sentence).into(),
+        Meaning::Refused => anyhow!(sentence),
+        // Not a temporary failure: a script that tries again would make a second job.
+        Meaning::Ambiguous => anyhow!(
+            "nothing tells whether {} was submitted: {error}; look at secutools before you submit it again",
+            file.display()
+        ),
+    }
+}
+
+fn no_word(error: GetError) -> anyhow::Error {
+    match error {
+        GetError::Later { .. } | GetError::Unreachable(_) | GetError::Bad(_) => {
+            Failure::Temporary(error.to_string()).into()
+        }
+        GetError::Unknown(_) | GetError::Unauthorized(_) => error.into(),
+    }
+}
+
+/// Asks until the job has ended, ever more rarely; a server that is away for a while is waited for.
+fn wait_for(context: Context<'_>, client: &Client, id: &JobId) -> Result<Job> {
+    let start = Instant::now();
+    let (mut pause, mut failures) = (FIRST_PAUSE, 0);
+    loop {
+        let mut wish = None;
+        match client.get(id) {
+            Ok(job) if job.status.is_final() => {
+                context.log.progress("");
+                return Ok(job);
+            }
+            Ok(job) => {
+                failures = 0;
+                context.log.progress(format_args!(
+                    "job {id}: {}, {} s",
+                    escape(job.status.as_str()),
+                    start.elapsed().as_secs()
+                ));
+            }
+            Err(error) => {
+                failures += 1;
+                let lasts = matches!(error, GetError::Unknown(_) | GetError::Unauthorized(_));
+                context.log.progress("");
+                if lasts || failures > MOST_FAILURES {
+                    return Err(no_word(error));
+                }
+                context.log.warn(&error);
+                if let GetError::Later { retry_after, .. } = error {
+                    wish = retry_after;
+                }
+            }
+        }
+        thread::sleep(wish.unwrap_or(pause));
+        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// What the job has made, and the status that tells how it ended.
+fn result(context: Context<'_>, job: Job) -> Outcome {
+    let exit = match &job.status {
+        Status::Succeeded => 0,
+        status if status.is_final() => {
+            let why = job.error.as_deref().unwrap_or("it does not say why");
+            context.log.error(format_args!(
+                "job {} has ended as {}: {}",
+                job.id,
+                escape(status.as_str()),
+                escape(why)
+            ));
+            1
+        }
+        status => {
+            context.log.warn(format_args!(
+                "job {} has not ended, it is {}: ask again later, or with --wait",
+                job.id,
+                escape(status.as_str())
+            ));
+            75
+        }
+    };
+    Outcome {
+        report: Report::Output { job: row(job) },
+        exit,
+    }
+}
+
+fn row(job: Job) -> report::Job {
+    report::Job {
+        id: job.id.into(),
+        status: job.status.as_str().to_owned(),
+        provider: job.provider,
+        output: job.output,
+        cost: job.cost,
+        error: job.error,
+    }
 }

@@ -1,15 +1,22 @@
 //! The verbs: parse, run one, print its report, end with the right status.
 
+mod add;
 mod assign;
+mod cancel;
 mod decide;
 mod delegate;
 mod dispatch;
 mod doctor;
-pub mod job;
+mod job;
 mod reap;
+mod retry;
 mod scan;
 mod status;
+mod target;
 
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -18,14 +25,14 @@ use jiff::Timestamp;
 
 use crate::cli::{Cli, Command};
 use crate::config::{Config, DelegationOff, Environment};
-use crate::error;
+use crate::error::{self, Failure};
 use crate::log::Log;
 use crate::parallel;
 use crate::queue::Project;
 use crate::report::{self, Event, EventKind, Page, Report};
 use crate::router;
 use crate::session::{Pool, Session, Word};
-use crate::task::{Provider, Routing};
+use crate::task::{self, Provider, Routing, Task, Unfit};
 
 /// What every verb works with.
 #[derive(Clone, Copy)]
@@ -171,15 +178,21 @@ fn run(cli: &Cli, environment: &Environment, log: &Log, now: Timestamp) -> Resul
         Command::Reap { dry_run: true } => with_config(&|c| Ok(reap::run(c, true)?.into())),
         Command::Scan { .. } => with_config(&|c| Ok(scan::run(c, false)?.told(c, "scan"))),
         Command::Reap { .. } => with_config(&|c| Ok(reap::run(c, false)?.told(c, "reap"))),
-        Command::Assign { session, .. } => {
-            with_config(&|c| Ok(assign::run(c, session.as_deref())?.told(c, "assign")))
+        Command::Assign { session, run, .. } => {
+            with_config(&|c| Ok(assign::run(c, session.as_deref(), *run)?.told(c, "assign")))
         }
         Command::Decide { files } => with_config(&|c| Ok(decide::run(c, files))),
+        Command::Add(new) => with_config(&|c| {
+            let start = environment.current_dir.as_deref();
+            Ok(add::run(c, start, new)?.into())
+        }),
+        Command::Retry { task, .. } => with_config(&|c| Ok(retry::run(c, task)?.into())),
+        Command::Cancel { task, .. } => with_config(&|c| Ok(cancel::run(c, task)?.into())),
         Command::Status { format } => with_config(&|c| status::run(c, *format, cli.global.json)),
         Command::Doctor => with_config(&|c| Ok(doctor::run(c, environment))),
-        Command::Job(_) => with_config(&job::run),
+        Command::Job(command) => with_config(&|c| job::run(c, command)),
         Command::Completions { shell } => print_completions(*shell),
-        Command::Man => print_manual(),
+        Command::Man { command } => print_manual(command),
     }
 }
 
@@ -189,9 +202,19 @@ fn print_completions(shell: clap_complete::Shell) -> Result<Outcome> {
     Ok(Report::Text(String::from_utf8(script)?).into())
 }
 
-fn print_manual() -> Result<Outcome> {
+/// The page of `ccl`, or of the command that the words name.
+fn print_manual(words: &[String]) -> Result<Outcome> {
+    let mut whole = Cli::command();
+    whole.build();
+    let mut command = &whole;
+    for word in words {
+        command = command.find_subcommand(word).ok_or_else(|| {
+            let name = words.join(" ");
+            Failure::Usage(format!("there is no command {name}: see `ccl --help`"))
+        })?;
+    }
     let mut page = Vec::new();
-    clap_mangen::Man::new(Cli::command())
+    clap_mangen::Man::new(command.clone())
         .render(&mut page)
         .context("cannot write the manual page")?;
     Ok(Report::Text(String::from_utf8(page)?).into())
@@ -222,9 +245,46 @@ impl<'a> Context<'a> {
     /// Files what the sessions did, all of them at once: one that has to be
     /// waited for does not hold up the others.
     fn settle(self, pool: &Pool<'_>, sessions: &[Session], pass: &mut Pass) {
-        let settled = parallel::map(sessions, |session| pool.settle(session, Word::Pass));
+        let settled = parallel::map(sessions.iter().collect(), |session| {
+            pool.settle(session, Word::Pass)
+        });
         for step in settled {
             pass.take(self, step);
         }
+    }
+}
+
+/// Reads a task file, wherever it lies; a pipe will do.
+fn read_task(path: &Path) -> Result<Result<Task, Unfit>> {
+    // So many bytes tell whether a file is too large.
+    const MAX_READ: u64 = (task::MAX_BYTES + task::MAX_ENDING_BYTES) as u64 + 1;
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_READ).read_to_end(&mut bytes))
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(task::text_of(&bytes).map(task::parse))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_is_summed_up_in_one_line_that_names_the_first_few() {
+        let event = |kind, number: u32| Event {
+            task: Some(format!("{number}.md")),
+            ..Event::new(kind)
+        };
+        let mut pass = Pass::default();
+        assert_eq!(pass.summary(), None);
+        pass.events.push(event(EventKind::Held, 0));
+        assert_eq!(pass.summary(), None);
+        pass.events.push(event(EventKind::Done, 1));
+        let dispatched = (2..8).map(|number| event(EventKind::Dispatched, number));
+        pass.events.extend(dispatched);
+        assert_eq!(
+            pass.summary().as_deref(),
+            Some("6 dispatched (2.md, 3.md, 4.md, 5.md, 6.md, …), 1 done (1.md)")
+        );
     }
 }

@@ -5,6 +5,8 @@ use anyhow::Result;
 use super::dispatch::{self, Hand};
 use super::{Context, Pass, delegate};
 use crate::delegation::Delegation;
+use crate::queue::Folder;
+use crate::report::{self, EventKind};
 use crate::session;
 
 /// One pass over all projects.
@@ -23,13 +25,35 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
         delegate::submit(context, &delegation, &mut waiting, dry_run, &mut pass);
     }
     if waiting.iter().all(|one| one.inbox.waiting.is_empty()) {
-        context.log.debug("no task waits");
+        tell_nothing_waits(context, &waiting, &pass);
         return Ok(pass);
     }
     if let Err(error) = run_locally(context, &waiting, dry_run, &mut pass) {
         pass.take(context, Err(error));
     }
     Ok(pass)
+}
+
+/// Says in one line why the pass did nothing.
+fn tell_nothing_waits(context: Context<'_>, waiting: &[dispatch::Waiting], pass: &Pass) {
+    let held = pass.events.iter().filter(|it| it.event == EventKind::Held);
+    let (held, all) = (held.count(), pass.events.len());
+    match (held, all) {
+        (0, 0) => context.log.aside(format_args!(
+            "nothing to do: no task waits in {}",
+            match waiting {
+                [one] => report::path_text(&one.project.folder(Folder::Inbox)),
+                several => format!("{} projects", several.len()),
+            }
+        )),
+        (1, 1) => context
+            .log
+            .aside("nothing to do: the only task is held, as it says above"),
+        (held, all) if held == all => context.log.aside(format_args!(
+            "nothing to do: all {held} tasks are held, each for the reason above"
+        )),
+        _ => context.log.debug("no further task waits"),
+    }
 }
 
 fn run_locally(
@@ -45,14 +69,19 @@ fn run_locally(
         dispatch::rehearse(context, names, waiting, pass);
         return Ok(());
     }
-    let (slots, errors) = pool.free()?;
-    for error in errors {
-        pass.take(context, Err(error));
+    // Once, and not for each session that would have to be created.
+    pool.check_server()?;
+    let mut slots = Vec::new();
+    for slot in pool.free() {
+        match slot {
+            Ok(slot) => slots.push(slot),
+            Err(error) => pass.take(context, Err(error)),
+        }
     }
     pass.free_sessions = Some(slots.len());
     if slots.is_empty() {
         let why = pool.why_none_is_free()?;
-        context.log.info(format_args!("no free session: {why}"));
+        context.log.aside(format_args!("no free session: {why}"));
         return Ok(());
     }
     dispatch::launch(context, &pool, slots, waiting, Hand::Scan, pass);

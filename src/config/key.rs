@@ -12,6 +12,9 @@ use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+/// The environment variables that hold the API key or lead to it. No child of ours is given them.
+pub const KEY_VARIABLES: [&str; 2] = ["SECUTOOLS_API_KEY", "CREDENTIALS_DIRECTORY"];
+
 /// The platform that tasks may be delegated to.
 #[derive(Clone)]
 pub struct Secutools {

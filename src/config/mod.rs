@@ -10,7 +10,7 @@ mod scalar;
 mod tests;
 
 pub use environment::Environment;
-pub use key::{ApiKey, DelegationOff, KeySource, Secutools};
+pub use key::{ApiKey, DelegationOff, KEY_VARIABLES, KeySource, Secutools};
 pub use projects::Projects;
 
 use crate::router::AutoRoutes;

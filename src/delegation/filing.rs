@@ -1,12 +1,11 @@
 //! From a job that has ended to `done/` or `failed/`.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::fs;
+use std::io::{self, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
-use uuid::Uuid;
 
 use super::marker::{Delegated, between, sha256};
 use super::{Delegation, Outcome, TaskRef};
@@ -15,7 +14,7 @@ use crate::log::escape;
 use crate::marker;
 use crate::money::Cost;
 use crate::process;
-use crate::queue::{Folder, Name, Project};
+use crate::queue::Folder;
 use crate::report::{Event, EventKind};
 use crate::secutools::{Job, Status};
 use crate::task::{self, Ending};
@@ -159,7 +158,7 @@ impl Delegation<'_> {
                 ..task.event(EventKind::Held, marker.provider)
             }));
         };
-        if !is_filed(project, name, marker.key)? {
+        if !project.is_filed(name, marker.key)? {
             let footer = filing.footer(marker);
             let text = task::with_ending(
                 &marker.text,
@@ -221,56 +220,4 @@ fn is_the_submitted_file(path: &Path, marker: &Delegated) -> Result<Option<bool>
     }
     let is_open = process::is_open_for_writing(&metadata).with_context(failed)? == Some(true);
     Ok((!is_open).then_some(true))
-}
-
-/// Whether a pass that was killed has filed this stay: under the task's name or a numbered one.
-fn is_filed(project: &Project, name: &Name, key: Uuid) -> Result<bool> {
-    for folder in [Folder::Done, Folder::Failed] {
-        let directory = project.folder(folder);
-        for number in 1.. {
-            match read_ending(&directory.join(name.numbered(number)))? {
-                Last::NoFile => break,
-                Last::Ending(ending) if ending.run == key => return Ok(true),
-                Last::Ending(_) | Last::None => {}
-            }
-        }
-    }
-    Ok(false)
-}
-
-/// The last line of a filed task.
-pub(super) enum Last {
-    /// There is no such file.
-    NoFile,
-    /// It is no ending line.
-    None,
-    /// It is.
-    Ending(Box<Ending>),
-}
-
-/// Reads the last line of a filed task, and no more of it than an ending line may have.
-pub(super) fn read_ending(path: &Path) -> Result<Last> {
-    let tail = |mut file: File| -> io::Result<Vec<u8>> {
-        let longest = task::MAX_ENDING_BYTES as u64;
-        let end = file.seek(SeekFrom::End(0))?;
-        file.seek(SeekFrom::Start(end.saturating_sub(longest)))?;
-        let mut bytes = Vec::new();
-        file.take(longest).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let is_regular = |file: &File| file.metadata().is_ok_and(|metadata| metadata.is_file());
-    let bytes = match marker::open(path) {
-        Ok(file) if is_regular(&file) => {
-            tail(file).with_context(|| format!("cannot read {}", path.display()))?
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Last::NoFile),
-        // Whatever took the name is no filed task of ours.
-        _ => return Ok(Last::None),
-    };
-    let text = String::from_utf8_lossy(&bytes);
-    let last = text.trim_end_matches(['\r', '\n']).lines().next_back();
-    Ok(match last.and_then(Ending::parse) {
-        Some(ending) => Last::Ending(Box::new(ending)),
-        None => Last::None,
-    })
 }

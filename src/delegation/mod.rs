@@ -42,6 +42,7 @@ use crate::task::{Provider, Task};
 
 pub use marker::{Delegated, Phase};
 pub use status::job_row;
+pub use submit::request;
 
 /// No new talk with the server begins later than this after the pass's first: what is left then
 /// waits for the next pass, and a slow server does not hold up what runs here.

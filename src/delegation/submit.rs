@@ -19,6 +19,7 @@ use crate::log::escape;
 use crate::marker::{self as markers, Stamp};
 use crate::report::{Event, EventKind};
 use crate::secutools::{Accepted, Meaning, NewJob, SubmitError, Talk};
+use crate::task::{Provider, Task};
 
 /// A task whose marker is there and locked: nobody else submits it.
 struct Submission {
@@ -106,26 +107,14 @@ impl Delegation<'_> {
 
     fn new_marker(&self, candidate: &Candidate) -> Result<(Delegated, String)> {
         let TaskRef { project, name } = &candidate.task;
-        let task = &candidate.parsed;
-        let stem = name.as_str().trim_end_matches(".md");
-        let title = task.title.as_deref().unwrap_or(stem);
-        let directory = project.path().file_name().unwrap_or_default();
-        let job = NewJob {
-            provider: candidate.provider,
-            priority: task.priority,
-            // A task may be all title.
-            prompt: if task.body.is_empty() {
-                title
-            } else {
-                &task.body
-            },
-            title,
-            task: name.as_str(),
-            project: &directory.to_string_lossy(),
-            host: self.host,
-            tags: &task.tags,
-        };
-        let request = String::from_utf8(job.body())?;
+        let body = request(
+            &candidate.parsed,
+            name.as_str(),
+            project.path(),
+            candidate.provider,
+            self.host,
+        );
+        let request = String::from_utf8(body)?;
         let now = self.now();
         let marker = Delegated {
             stamp: Stamp::new(self.host, now),
@@ -318,8 +307,6 @@ impl Delegation<'_> {
         let _turn = self.turn();
         let _project = task.project.lock()?;
         durable::remove(&task.project.delegated_path(&task.name))?;
-        self.log
-            .warn(format_args!("{task}: {reason}; it runs here instead"));
         Ok(Outcome::RunLocally {
             reason: reason.to_owned(),
         })
@@ -328,6 +315,36 @@ impl Delegation<'_> {
     fn age(&self, marker: &Delegated) -> Duration {
         between(marker.started_at, self.now())
     }
+}
+
+/// The body of the request for `task`, whose file has this name. Of the project's directory only the
+/// name leaves this machine.
+pub fn request(
+    task: &Task,
+    file_name: &str,
+    project: &Path,
+    provider: Provider,
+    host: &str,
+) -> Vec<u8> {
+    let stem = file_name.strip_suffix(".md").unwrap_or(file_name);
+    let title = task.title.as_deref().unwrap_or(stem);
+    let project = project.file_name().unwrap_or_default().to_string_lossy();
+    // A task may be all title.
+    let prompt = match task.body.is_empty() {
+        true => title,
+        false => &task.body,
+    };
+    let job = NewJob {
+        provider,
+        priority: task.priority,
+        prompt,
+        title,
+        task: file_name,
+        project: &project,
+        host,
+        tags: &task.tags,
+    };
+    job.body()
 }
 
 /// Locks a marker. `None`: there is none, somebody holds it, or it was replaced at this moment.

@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
+use crate::config::KEY_VARIABLES;
+
 /// How long a program may take, in seconds.
 const LIMIT: &str = "10";
 
@@ -24,6 +26,9 @@ pub(super) fn ask(words: &[&str], prepare: impl FnOnce(&mut Command)) -> Result<
         .stdin(Stdio::null())
         .stdout(printed.try_clone()?)
         .stderr(said.try_clone()?);
+    for variable in KEY_VARIABLES {
+        command.env_remove(variable);
+    }
     prepare(&mut command);
     let status = command.status()?;
     let name = words.first().copied().unwrap_or_default();

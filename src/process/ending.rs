@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use uuid::Uuid;
 
-use super::{carries_run, foreground, members};
+use super::{carries_run, foreground, group_of, members};
 
 /// How long to wait for what SIGKILL ends.
 const AFTER_KILL: Duration = Duration::from_secs(5);
@@ -17,7 +17,7 @@ const AFTER_KILL: Duration = Duration::from_secs(5);
 /// How an agent ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// Nothing in the foreground carries the run: it had ended before, or it is somebody else's. Nothing was done.
+    /// Nothing carries the run: it had ended before. Nothing was done.
     NotThere,
     /// It ended by itself after SIGTERM.
     Terminated,
@@ -74,7 +74,8 @@ impl From<io::Error> for EndingError {
     }
 }
 
-/// Ends what works for `run` in the foreground of the terminal of `pane`: SIGTERM, and SIGKILL after `grace`.
+/// Ends what works for `run`: SIGTERM, and SIGKILL after `grace`. It is looked for in the foreground of the terminal of
+/// `pane` first, then wherever it is: a person may have stopped it there, or its terminal may be gone.
 ///
 /// Only the group that carries the run is signalled, and that is checked again right before each signal. A group's
 /// number is not given to others while a process is left in it.
@@ -82,13 +83,22 @@ impl From<io::Error> for EndingError {
 /// # Errors
 /// Where what runs cannot be seen, a signal is refused, or the group survives SIGKILL.
 pub fn terminate(run: Uuid, pane: Pid, grace: Duration) -> Result<Ended, EndingError> {
-    let Some(group) = foreground(pane)? else {
+    let in_front = match foreground(pane)? {
+        Some(group) if carries_run(group, run)? => Some(group),
+        _ => None,
+    };
+    let found = match in_front {
+        Some(group) => Some(group),
+        None => group_of(run)?,
+    };
+    let Some(group) = found else {
         return Ok(Ended::NotThere);
     };
-    if !carries_run(group, run)? {
-        return Ok(Ended::NotThere);
-    }
     signal(group, Signal::TERM)?;
+    if in_front.is_none() {
+        // What is stopped does not take notice before it goes on.
+        signal(group, Signal::CONT)?;
+    }
     if is_gone_within(group, grace)? || !carries_run(group, run)? {
         return Ok(Ended::Terminated);
     }

@@ -12,7 +12,6 @@ fn a_name_with_blanks_and_parentheses_is_no_trouble() {
     assert_eq!(read.state, 'S');
     assert_eq!(read.ppid.unwrap().as_raw_pid(), 1);
     assert_eq!(read.pgrp.unwrap().as_raw_pid(), 4240);
-    assert_eq!(read.session.unwrap().as_raw_pid(), 4200);
     assert_eq!(read.tty_nr, 34821);
     assert_eq!(read.foreground.unwrap().as_raw_pid(), 4240);
     assert_eq!(read.starttime, 98765);

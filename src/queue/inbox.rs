@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::fs::{Mode, OFlags};
 
 use super::{Folder, Name, Project};
@@ -29,6 +29,9 @@ const HEAD: usize = 4 << 10;
 
 /// A file that has grown past this while an agent had it takes no ending line.
 const MAX_NOTED: u64 = 8 << 20;
+
+/// How often the note is begun anew where somebody else writes to the task.
+const MAX_TRIES: u32 = 5;
 
 /// The names in one inbox, as one walk found them.
 #[derive(Debug, Default)]
@@ -199,8 +202,7 @@ impl Project {
             return read(names);
         }
         let shares: Vec<&[OsString]> = names.chunks(share).collect();
-        let found = parallel::map(&shares, |names| read(names));
-        found.into_iter().flatten().collect()
+        parallel::map(shares, read).into_iter().flatten().collect()
     }
 
     /// Reads a waiting task whole: no link followed, no FIFO opened, nothing
@@ -212,9 +214,14 @@ impl Project {
                 if is_being_written(&metadata, &path)? {
                     return Ok(Err(Held::BeingWritten));
                 }
+                let text = task::text_of(&bytes).map(str::to_owned);
+                // Many editors close a new file before there is anything in it.
+                if text == Err(Unfit::Empty) && !has_rested(&metadata) {
+                    return Ok(Err(Held::BeingWritten));
+                }
                 Ok(Ok(Opened {
                     seen: Seen::of(&metadata),
-                    text: task::text_of(&bytes).map(str::to_owned),
+                    text,
                 }))
             }
             Err(held) => Ok(Err(held)),
@@ -334,11 +341,16 @@ pub(super) fn is_being_written(metadata: &fs::Metadata, path: &Path) -> Result<b
         .with_context(|| format!("cannot tell who writes to {}", path.display()))?;
     Ok(match open {
         Some(open) => open,
-        None => metadata.modified().is_ok_and(|modified| {
-            SystemTime::now()
-                .duration_since(modified)
-                .is_ok_and(|age| age < SETTLED)
-        }),
+        None => !has_rested(metadata),
+    })
+}
+
+/// Whether the file has not changed for a second. One from the future has.
+fn has_rested(metadata: &fs::Metadata) -> bool {
+    !metadata.modified().is_ok_and(|modified| {
+        SystemTime::now()
+            .duration_since(modified)
+            .is_ok_and(|age| age < SETTLED)
     })
 }
 
@@ -350,12 +362,23 @@ pub(super) fn note(
     result: Option<&str>,
     footer: Option<&str>,
 ) -> Result<bool> {
-    let Some(text) = read_text(path)? else {
-        return Ok(false);
-    };
-    let noted = task::with_ending(&text, ending, result, footer);
-    durable::rewrite(path, noted.as_bytes())?;
-    Ok(true)
+    for _ in 0..MAX_TRIES {
+        let metadata = fs::symlink_metadata(path)
+            .with_context(|| format!("cannot look at {}", path.display()))?;
+        let seen = Seen::of(&metadata);
+        let Some(text) = read_text(path)? else {
+            return Ok(false);
+        };
+        let noted = task::with_ending(&text, ending, result, footer);
+        // What somebody adds meanwhile is not lost: then it is read again.
+        if durable::rewrite(path, noted.as_bytes(), |path| seen.is_still(path))? {
+            return Ok(true);
+        }
+    }
+    bail!(
+        "{} is changed all the time: its outcome is noted once it rests",
+        path.display()
+    )
 }
 
 /// Writes `ending` into `T.md.reason`, beside a task that cannot take it.
@@ -377,7 +400,8 @@ pub(super) fn read_text(path: &Path) -> Result<Option<String>> {
         .filter(|text| !text.contains('\0')))
 }
 
-fn reason_path(path: &Path) -> PathBuf {
+/// `T.md.reason`, beside a task that cannot take its ending line.
+pub(super) fn reason_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".reason");
     PathBuf::from(name)

@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::inbox::{self, Held};
 use super::{Folder, Name, Project};
@@ -108,6 +109,28 @@ impl Project {
             }
         }
         Ok(ended)
+    }
+
+    /// Whether `done/` or `failed/` holds a copy of the task that `run` has filed,
+    /// under its name or a numbered one.
+    pub fn is_filed(&self, name: &Name, run: Uuid) -> Result<bool> {
+        for folder in [Folder::Done, Folder::Failed] {
+            let directory = self.folder(folder);
+            for number in 1.. {
+                let path = directory.join(name.numbered(number));
+                let (file, metadata) = match inbox::open_regular(&path)? {
+                    Ok(opened) => opened,
+                    Err(Held::Gone) => break,
+                    Err(_) => continue,
+                };
+                let ending = ending(&file, metadata.len())
+                    .with_context(|| format!("cannot read {}", path.display()))?;
+                if ending.is_some_and(|ending| ending.run == run) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// Who has the task, whichever pool that is; `None` without a claim.

@@ -33,7 +33,7 @@ pub use look::{Ended, Glance};
 
 use crate::durable;
 use crate::lock::{self, Lock};
-use crate::task::{Ending, Outcome};
+use crate::task::{self, Ending, Outcome};
 
 /// The directory that makes a directory a project.
 pub const QUEUE: &str = ".agent-queue";
@@ -72,7 +72,7 @@ impl Name {
     }
 
     /// The `number`th name to try where this one is taken: `T.md`, `T.2.md` …
-    pub fn numbered(&self, number: u32) -> String {
+    fn numbered(&self, number: u32) -> String {
         match (number, self.0.strip_suffix(".md")) {
             (0 | 1, _) | (_, None) => self.0.clone(),
             (_, Some(stem)) => format!("{stem}.{number}.md"),
@@ -223,11 +223,45 @@ impl Project {
             if folder == Folder::Inbox && self.is_active(&candidate, &to)? {
                 continue;
             }
-            if durable::create(&to, text.as_bytes(), durable::SHARED)? {
+            // A look costs less than writing and syncing the file for a name that is taken.
+            if to.symlink_metadata().is_err()
+                && durable::create(&to, text.as_bytes(), durable::SHARED)?
+            {
                 return Ok(to);
             }
         }
         bail!("no free name for {name} in {}", directory.display())
+    }
+
+    /// Puts a filed task back to wait, and starts it afresh: what failed leaves
+    /// `failed/`, what was done stays there as the record of it. `None` if it is
+    /// not there any more.
+    pub fn put_back(&self, folder: Folder, name: &Name) -> Result<Option<PathBuf>> {
+        let _lock = self.lock()?;
+        let filed = self.folder(folder).join(name.as_str());
+        let bytes = match inbox::read_regular(&filed)? {
+            Ok((_, bytes)) => bytes,
+            Err(Held::Gone) => return Ok(None),
+            Err(held) => bail!("{}: {held}", filed.display()),
+        };
+        let text = task::text_of(&bytes)
+            .with_context(|| format!("{} cannot be a task", filed.display()))?;
+        let placed = match (folder, task::as_written(text)) {
+            (Folder::Done, written) => {
+                return self
+                    .put(Folder::Inbox, name, written.unwrap_or(text))
+                    .map(Some);
+            }
+            (_, None) => self.place(&filed, Folder::Inbox, name)?,
+            (_, Some(written)) => {
+                let placed = self.put(Folder::Inbox, name, written)?;
+                durable::remove(&filed)?;
+                placed
+            }
+        };
+        durable::sync_dir(&self.folder(folder))?;
+        durable::remove(&inbox::reason_path(&filed))?;
+        Ok(Some(placed))
     }
 
     /// Whether a task of this name is at work, other than the one in `from`.

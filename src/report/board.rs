@@ -296,20 +296,21 @@ fn project(row: &ProjectRow, counts: Counts) -> Row<7> {
         .map(|(priority, count)| format!("{} {priority}", grouped(count)))
         .collect();
     let is_ordinary = counts.waiting[2] == counts.waiting.iter().sum::<usize>();
-    let shown = |count: usize| match count {
-        0 => "-".to_owned(),
+    // A column in which no project has anything is left out.
+    let rare = |count: usize| match count {
+        0 => String::new(),
         count => grouped(count),
     };
     let failed = (row.failed > 0).then_some(Colour::BAD);
     Row {
         cells: [
             path_text(&row.path).into(),
-            shown(counts.waiting.iter().sum()).into(),
-            shown(counts.held).into(),
-            shown(row.dispatched).into(),
-            shown(row.delegated).into(),
-            shown(row.done).into(),
-            Cell::coloured(shown(row.failed), failed),
+            grouped(row.waiting.saturating_sub(counts.held)).into(),
+            rare(counts.held).into(),
+            rare(row.dispatched).into(),
+            rare(row.delegated).into(),
+            grouped(row.done).into(),
+            Cell::coloured(grouped(row.failed), failed),
         ],
         note: match is_ordinary {
             true => String::new(),

@@ -11,12 +11,11 @@ mod table;
 mod tests;
 mod text;
 
+pub use doctor::Check;
 pub use prometheus::metrics;
 
 use crate::config::Environment;
 use crate::log;
-pub use doctor::Check;
-
 use crate::money::Cost;
 use crate::task::{Priority, Provider};
 use jiff::Timestamp;
@@ -47,8 +46,13 @@ pub enum Report {
         /// In the order in which a pass would stumble over them.
         checks: Vec<Check>,
     },
-    /// Of `job`.
+    /// Of `job submit` and `job get`.
     Job {
+        /// The job as secutools knows it.
+        job: Job,
+    },
+    /// Of `job result`: the same in JSON; as text only what the job has made, as it is.
+    Output {
         /// The job as secutools knows it.
         job: Job,
     },
@@ -67,6 +71,8 @@ pub struct Pass {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventKind {
+    /// A new task is in the inbox.
+    Added,
     /// An agent in a session has the task.
     Dispatched,
     /// secutools has the task.
@@ -404,6 +410,7 @@ impl Report {
             Self::Status(status) => board::status(status, page, now),
             Self::Checks { checks } => doctor::text(checks),
             Self::Job { job } => text::job(job),
+            Self::Output { job } => text::output(job),
             Self::Text(text) => text.clone(),
         })
     }

@@ -377,27 +377,63 @@ fn the_status_as_text_fits_80_columns() {
     insta::assert_snapshot!(text, @r"
     SESSION     STATE            SINCE  TASK          PROJECT
     ccl-auto-0  working          3h     fix-login.md  app
+        stale: it has been at work for long; attach and look, or `ccl cancel` it;
+        Fix the login redirect
     ccl-auto-1  cooldown         2m
-        3m left: rate limit
+        3m left; rate limit
     ccl-auto-2  needs-attention
 
-    PROJECT   WAITING  DISPATCHED  DELEGATED  DONE  FAILED
-    /srv/app  12       1           1          340   2
-
-    TASK                            PROJECT  STATE       PRIORITY  SINCE  WHERE
-    fix-login.md                    app      dispatched  critical  3h     ccl-auto-0
-        stale: Fix the login redirect
-    review-the-whole-of-the-authe…  app      delegated   default   42s    gemini
-        Fix the login redirect
+    PROJECT   WAITING  AT WORK  DELEGATED  DONE  FAILED
+    /srv/app  12       1        1          340   2
 
     JOB    TASK                                  PROJECT  PROVIDER  PHASE      SINCE
     job_1  review-the-whole-of-the-authenticat…  app      gemini    submitted  42s
 
-    1 stale; 1 at secutools; in 24 h: 3 done, 1 failed, 0.0123 USD
+    LAST 24 H    DONE   FAILED  COST
+    claude-code  1,234  0       unknown
+    gemini       3      1       0.0123 USD
+
+    1 session needs a person, 1 task is stale
     ");
     assert_eq!(
         text_of(&Report::Status(Status::default())),
         "no task waits, and none is at work\n"
+    );
+}
+
+#[test]
+fn of_many_waiting_tasks_the_first_are_shown() {
+    let Report::Status(mut many) = status() else {
+        unreachable!()
+    };
+    let waiting = |index: usize| TaskRow {
+        name: format!("t{index:03}.md"),
+        state: TaskState::Waiting,
+        priority: Some(Priority::ALL[index % 4]),
+        session: None,
+        stale: false,
+        ..many.tasks[0].clone()
+    };
+    many.tasks = (0..1030).map(waiting).collect();
+    for index in 30..33 {
+        many.tasks[index].state = TaskState::Held;
+        many.tasks[index].reason = Some("no trust".to_owned());
+    }
+    many.projects[0].waiting = 1030;
+    let text = text_of(&Report::Status(many));
+    assert!(
+        text.contains("t019.md") && !text.contains("t020.md"),
+        "{text}"
+    );
+    assert!(text.contains("… and 1,007 more wait in app"), "{text}");
+    let counts = "/srv/app  1,027    3     1";
+    assert!(text.contains(counts), "{text}");
+    let by_priority = "waiting: 257 critical, 258 high, 256 default, 256 low";
+    assert!(text.contains(by_priority), "{text}");
+    assert_eq!(
+        text.matches("no trust").count(),
+        1,
+        "a reason that several share stands once\n{text}"
     );
 }
 

@@ -3,6 +3,7 @@
 use super::{Decision, Event, EventKind, Job, Pass, path_text};
 use crate::log::escape;
 use crate::money::Cost;
+use crate::queue::{Folder, Project};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::path::Path;
@@ -12,8 +13,15 @@ pub(super) fn pass(pass: &Pass) -> String {
     pass.events.iter().map(event).collect()
 }
 
+/// The path of a task that was added; else
 /// `dispatched  fix-login.md  → ccl-auto-0 (opus)  /srv/app: reason`
 fn event(event: &Event) -> String {
+    if let (EventKind::Added, Some(project), Some(task)) =
+        (event.event, &event.project, &event.task)
+    {
+        let inbox = Project::new(project.clone()).folder(Folder::Inbox);
+        return shown(&inbox.join(task)) + "\n";
+    }
     let mut line = format!("{:<10}", word(&event.event));
     let mut add = |text: &str| {
         line.push_str("  ");
@@ -89,6 +97,15 @@ pub(super) fn job(job: &Job) -> String {
         lines.push_str(&format!("error: {}\n", escape(error)));
     }
     lines
+}
+
+/// What it has made, ending with a newline if there is anything.
+pub(super) fn output(job: &Job) -> String {
+    let mut output = job.output.clone().unwrap_or_default();
+    if !output.is_empty() && !output.ends_with('\n') {
+        output.push('\n');
+    }
+    output
 }
 
 pub(super) fn cost(cost: &Cost) -> String {

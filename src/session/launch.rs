@@ -58,9 +58,13 @@ pub(super) struct Attempt<'p> {
 
 impl Pool<'_> {
     /// Gives the slot's session the task, and waits until the agent has it.
-    pub fn dispatch(&self, slot: &Slot, work: &Work) -> Result<Vec<Event>> {
+    ///
+    /// The slot is given back as soon as that is known: whoever is told that the
+    /// agent is idle waits for it.
+    pub fn dispatch(&self, slot: Slot, work: &Work) -> Result<Vec<Event>> {
         let session = &slot.session;
-        let pane = self.ready_pane(slot)?;
+        let owner = marker::owner(&self.config.state_dir)?;
+        let pane = self.ready_pane(&slot)?;
         let run = Uuid::new_v4();
         let dispatched = Dispatched {
             stamp: self.stamp(),
@@ -71,7 +75,7 @@ impl Pool<'_> {
         };
         marker::write(&session.marker_path(), &dispatched)?;
         let conversation = self.conversation(session, &work.task, run)?;
-        let marker = self.claim_marker(session, work, run, conversation.as_ref())?;
+        let marker = self.claim_marker(session, work, (owner, run), conversation.as_ref())?;
         let outcome = match work.project.claim(&work.name, &work.seen, marker) {
             Ok(Ok(claim)) => self.attempt(Attempt {
                 session,
@@ -112,7 +116,7 @@ impl Pool<'_> {
         &self,
         session: &Session,
         work: &Work,
-        run: Uuid,
+        (owner, run): (Uuid, Uuid),
         conversation: Option<&Conversation>,
     ) -> Result<marker::Claim> {
         let models = &self.config.dispatcher.models;
@@ -124,7 +128,7 @@ impl Pool<'_> {
         };
         Ok(marker::Claim {
             stamp: self.stamp(),
-            owner: self.owner,
+            owner,
             session: session.name.clone(),
             run,
             phase: Phase::Claimed,
@@ -261,8 +265,11 @@ impl Pool<'_> {
         for stale in [&files.exit, &files.stop] {
             durable::remove(stale)?;
         }
-        let hooks = attempt.conversation.is_some() && self.config.agent.hooks;
-        if hooks {
+        let hooks = match attempt.conversation {
+            Some(_) if self.config.agent.hooks => claude::hook_events(&self.config.claude_json),
+            _ => &[],
+        };
+        if !hooks.is_empty() {
             let script = self.hook_script(attempt, &files)?;
             durable::write(&files.hook, script.as_bytes(), durable::PRIVATE)?;
         }
@@ -305,6 +312,7 @@ impl Pool<'_> {
             "--state-dir".to_owned(),
             agent::quote_path(&self.config.state_dir)?,
             "assign".to_owned(),
+            format!("--run={}", attempt.claim.marker().run),
         ];
         if self.config.file.is_none() {
             assign.push("--project".to_owned());
@@ -317,11 +325,15 @@ impl Pool<'_> {
     /// Clears the command line and types the one line that starts the script.
     pub(super) fn type_run(&self, attempt: &Attempt<'_>) -> Result<()> {
         let pane = &attempt.pane;
-        let shell = process::is_waiting_shell(pane.pid)?;
-        self.tmux
-            .interrupt(&pane.id)
-            .map_err(|error| unavailable(&error))?;
-        shell.wait_until_reading(SHELL_PATIENCE)?;
+        let mut shell = process::is_waiting_shell(pane.pid)?;
+        // fish was seen to lose one C-c on a busy machine; what stood there would
+        // then be joined with our line, and run.
+        for _ in 0..2 {
+            self.tmux
+                .interrupt(&pane.id)
+                .map_err(|error| unavailable(&error))?;
+            shell = shell.wait_until_reading(SHELL_PATIENCE)?;
+        }
         let run = attempt.session.files().run;
         let line = format!("sh {}", agent::quote_path(&run)?);
         self.tmux

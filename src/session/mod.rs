@@ -13,7 +13,7 @@ mod settle;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
@@ -101,16 +101,16 @@ impl Session {
         marker::read(&self.marker_path())
     }
 
+    /// Whether it has a marker, readable or not.
+    fn is_marked(&self) -> Result<bool> {
+        durable::exists(&self.marker_path())
+    }
+
     /// Its rest, if it has not ended by `now`. One that begins in the future was
     /// written while the clock was wrong, and nobody knows when it would end.
     pub fn cooldown(&self, now: Timestamp) -> Result<Option<Cooldown>, marker::Unreadable> {
         let cooldown: Option<Cooldown> = marker::read(&self.cooldown_path())?;
         Ok(cooldown.filter(|rest| rest.until > now && rest.stamp.at <= now + CLOCK_SKEW))
-    }
-
-    /// Whether it has a marker, readable or not.
-    fn is_marked(&self) -> Result<bool> {
-        durable::exists(&self.marker_path())
     }
 
     /// Whether another process is at work on it.
@@ -119,9 +119,18 @@ impl Session {
     }
 
     fn try_lock(&self) -> Result<Option<Lock>> {
-        fs::create_dir_all(&self.directory)
-            .with_context(|| format!("cannot make {}", self.directory.display()))?;
+        self.make_directory()?;
         lock::try_exclusive(&self.lock_path())
+    }
+
+    fn lock_within(&self, limit: Duration) -> Result<Option<Lock>> {
+        self.make_directory()?;
+        lock::within(&self.lock_path(), limit)
+    }
+
+    fn make_directory(&self) -> Result<()> {
+        fs::create_dir_all(&self.directory)
+            .with_context(|| format!("cannot make {}", self.directory.display()))
     }
 }
 
@@ -196,7 +205,6 @@ pub struct Pool<'a> {
     config: &'a Config,
     log: &'a Log,
     now: Timestamp,
-    owner: Uuid,
     tmux: Tmux,
     /// `None`: there is no tmux server.
     panes: Option<Vec<Pane>>,
@@ -224,7 +232,6 @@ impl<'a> Pool<'a> {
             config,
             log,
             now,
-            owner: marker::owner(&config.state_dir)?,
             tmux: Tmux::new(config.tmux.clone()),
             panes: None,
             may_start_server: process::in_service()
@@ -232,9 +239,9 @@ impl<'a> Pool<'a> {
         })
     }
 
-    /// The UUID in `STATE/owner`.
-    pub fn owner(&self) -> Uuid {
-        self.owner
+    /// Which pool this is; `None` if it has never claimed anything.
+    pub fn owner(&self) -> Result<Option<Uuid>> {
+        marker::known_owner(&self.config.state_dir)
     }
 
     /// Whether there is a tmux server.
@@ -291,20 +298,12 @@ impl<'a> Pool<'a> {
     }
 
     /// Locks all free sessions. A missing one counts where it may be created;
-    /// it is made when its task is launched. What is wrong with one session does
-    /// not keep the others from being used.
-    pub fn free(&self) -> Result<(Vec<Slot>, Vec<anyhow::Error>)> {
-        if self.config.pool.create {
-            self.check_server()?;
-        }
-        let (mut slots, mut errors) = (Vec::new(), Vec::new());
-        for session in self.sessions() {
-            match self.try_slot(session) {
-                Ok(slot) => slots.extend(slot),
-                Err(error) => errors.push(error),
-            }
-        }
-        Ok((slots, errors))
+    /// it is made when its task is launched. One that cannot be judged does not
+    /// keep the others from being used.
+    pub fn free(&self) -> Vec<Result<Slot>> {
+        self.sessions()
+            .filter_map(|session| self.try_slot(session).transpose())
+            .collect()
     }
 
     /// The names of the sessions that [`Pool::free`] would lock, without locking.
@@ -330,7 +329,7 @@ impl<'a> Pool<'a> {
         let mut reasons = Vec::new();
         for session in self.sessions() {
             let why = match session.dispatched() {
-                Err(unreadable) => format!("has a marker that cannot be read: {unreadable}"),
+                Err(unreadable) => unreadable.to_string(),
                 Ok(Some(marker)) => format!("works on {}", marker.task),
                 Ok(None) => match self.look(&session)? {
                     Look::Free(_) => "another pass is at work on it".to_owned(),
@@ -384,7 +383,8 @@ impl<'a> Pool<'a> {
     /// Fails where a session would have to be created but no tmux server may be
     /// started: one started by a systemd service dies with it.
     pub fn check_server(&self) -> Result<()> {
-        if self.panes.is_some() || self.may_start_server {
+        let creates = self.config.pool.create && self.config.pool.max > 0;
+        if self.panes.is_some() || self.may_start_server || !creates {
             return Ok(());
         }
         Err(Failure::Temporary(
@@ -413,6 +413,12 @@ impl<'a> Pool<'a> {
     fn panes_of(&self, session: &Session) -> impl Iterator<Item = &Pane> {
         self.all_panes()
             .filter(move |pane| pane.session == session.name)
+    }
+
+    /// Whether the pane is still the one that a marker names.
+    fn has_pane(&self, pane: &marker::Pane) -> bool {
+        self.all_panes()
+            .any(|one| (&one.id, one.pid) == (&pane.id, pane.pid))
     }
 
     /// Whether a person is looking: an attached client was active within the

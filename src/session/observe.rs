@@ -9,9 +9,9 @@ use super::{Pool, Session, unavailable};
 use crate::agent::command::Exit;
 use crate::agent::judge::{Signs, judge};
 use crate::agent::{Doing, Failure, Report, claude, screen};
-use crate::marker::{self, Dispatched, Phase};
+use crate::marker::{self, Dispatched};
 use crate::money::Cost;
-use crate::process::{self, Whereabouts};
+use crate::process;
 use crate::queue::{Claim, Found};
 
 /// What the caller knows about the session.
@@ -19,8 +19,16 @@ use crate::queue::{Claim, Found};
 pub enum Word {
     /// Nothing: an ordinary pass.
     Pass,
-    /// Somebody who watches it says that it is idle.
-    Idle,
+    /// Somebody who watches it says that it is idle: while it worked for this
+    /// run, where that is known.
+    Idle(Option<Uuid>),
+}
+
+impl Word {
+    /// What the word is worth for `run`: nothing, if it was about another.
+    fn is_idle(self, run: Uuid) -> bool {
+        matches!(self, Self::Idle(of) if of.is_none_or(|of| of == run))
+    }
 }
 
 /// How the task of a session stands, for `status`.
@@ -74,29 +82,13 @@ impl Pool<'_> {
         })
     }
 
-    /// Whether an agent that is not in the foreground may live all the same, and
-    /// then what it is doing: what lives is never given to another one.
-    fn hidden(&self, session: &Session, claim: &marker::Claim) -> Result<Option<Doing>> {
+    /// Whether the agent lives in its pane, but not in front: a person pressed
+    /// Ctrl-Z. One whose pane is gone is nobody's any more.
+    fn is_put_aside(&self, session: &Session, run: Uuid) -> Result<bool> {
         let Some(marker) = session.dispatched()? else {
-            return Ok(None);
+            return Ok(false);
         };
-        let pane = marker.pane.pid;
-        Ok(match process::whereabouts(pane, claim.run).context(UNSEEN)? {
-            Whereabouts::InFront => Some(Doing::Working),
-            Whereabouts::Behind => Some(Doing::NeedsPerson(
-                "the agent is not in the foreground of its session any more: attach and bring it back with `fg`, or end it"
-                    .to_owned(),
-            )),
-            // Its script may have taken the ticket without having set the run yet.
-            Whereabouts::Gone if claim.phase == Phase::Launching => {
-                let may_start = process::stat(pane)
-                    .context(UNSEEN)?
-                    .is_some_and(|shell| shell.is_alive())
-                    && process::is_waiting_shell(pane).is_err();
-                may_start.then_some(Doing::Working)
-            }
-            Whereabouts::Gone => None,
-        })
+        Ok(self.has_pane(&marker.pane) && process::group_of(run).context(UNSEEN)?.is_some())
     }
 
     /// What the session's agent is doing, by all the evidence there is.
@@ -109,8 +101,11 @@ impl Pool<'_> {
                 exit => Doing::Failed(Failure::of_task(self.exit_reason(exit, claim))),
             });
         }
-        if !in_front && let Some(doing) = self.hidden(session, marker)? {
-            return Ok(doing);
+        if !in_front && self.is_put_aside(session, marker.run)? {
+            return Ok(Doing::NeedsPerson(
+                "the agent is stopped, or in the background of its session: attach to it and type `fg`"
+                    .to_owned(),
+            ));
         }
         match marker.agent.session {
             None if in_front => Ok(Doing::Working),
@@ -151,7 +146,7 @@ impl Pool<'_> {
             summary: seen.as_ref(),
             screen: screen.as_ref(),
             capture: &capture,
-            told_idle: word == Word::Idle,
+            told_idle: word.is_idle(marker.run),
             background: claude::has_background(&session.files().stop),
             now: self.now,
         }))

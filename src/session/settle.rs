@@ -12,22 +12,34 @@ use uuid::Uuid;
 use super::{Pool, Session, Word};
 use crate::agent::{Doing, Failure, Report};
 use crate::durable;
-use crate::marker::{self, Cooldown, Dispatched, Phase};
+use crate::marker::{self, Cooldown, Dispatched, Phase, Stamp};
 use crate::process::{self, Ended};
 use crate::queue::{Claim, Found, Name, Project};
 use crate::report::{Event, EventKind};
 use crate::task::{Ending, Outcome, Provider};
 
+/// How long a hook waits for a pass that is at work on its session.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long an agent may take to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long the shell may take to come back after that.
 const SHELL_BACK: Duration = Duration::from_secs(5);
 
+/// How long another pass may be at work on a session whose task is cancelled.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
+
 impl Pool<'_> {
     /// Looks at what a session with a marker did, and files what has ended. An
     /// empty answer: nothing has, or another process is at work on it.
+    ///
+    /// Who says that the session is idle waits for that process: it may have
+    /// looked before.
     pub fn settle(&self, session: &Session, word: Word) -> Result<Vec<Event>> {
-        let Some(_lock) = session.try_lock()? else {
+        let lock = match word {
+            Word::Pass => session.try_lock()?,
+            Word::Idle(_) => session.lock_within(PATIENCE)?,
+        };
+        let Some(_lock) = lock else {
             return Ok(Vec::new());
         };
         self.settle_locked(session, word)
@@ -38,7 +50,13 @@ impl Pool<'_> {
         let Some(marker) = session.dispatched()? else {
             return Ok(Vec::new());
         };
-        match self.find(&marker)? {
+        let found = self.find(&marker)?;
+        match found {
+            Found::Nothing | Found::TaskGone(_) | Found::AtWork(_, Some(_))
+                if self.is_watched(session, marker.run)? =>
+            {
+                Ok(Vec::new())
+            }
             Found::Nothing => self.clear(session, marker.run).map(|()| Vec::new()),
             Found::TaskGone(claim) => self.task_gone(session, &claim),
             Found::AtWork(claim, Some(outcome)) => {
@@ -57,7 +75,44 @@ impl Pool<'_> {
         }
     }
 
+    /// Ends the agent of `run`, whatever it is doing, and files its task as
+    /// failed with `reason`.
+    pub fn cancel(&self, session: &Session, run: Uuid, reason: &str) -> Result<Vec<Event>> {
+        let Some(_lock) = session.lock_within(CANCEL_PATIENCE)? else {
+            return Err(crate::error::Failure::Temporary(format!(
+                "another pass is at work on {}: try again in a moment",
+                session.name
+            ))
+            .into());
+        };
+        let marker = session.dispatched()?.filter(|marker| marker.run == run);
+        let Some(marker) = marker else {
+            bail!("it is not at work in {} any more", session.name);
+        };
+        let Found::AtWork(claim, None) = self.find(&marker)? else {
+            return self.settle_locked(session, Word::Pass);
+        };
+        // What has not started yet must not start any more.
+        durable::remove(&session.files().ticket)?;
+        self.end_agent(session, run)?;
+        let mut ending = self.ending(&claim, Outcome::Failed, Some(reason.to_owned()));
+        ending.cost = self.cost(&claim)?;
+        let placed = claim.finish(&ending, None, None)?;
+        self.clear(session, run)?;
+        Ok(placed.map_or_else(Vec::new, |_| {
+            vec![event_of(&claim, Outcome::Failed, Some(reason.to_owned()))]
+        }))
+    }
+
     pub(super) fn find(&self, marker: &Dispatched) -> Result<Found> {
+        let Stamp { host, .. } = &marker.stamp;
+        if *host != self.config.host {
+            bail!(
+                "its task {} is at work on the machine {host}, and this is {}: run ccl there, or, if this machine was renamed, set `host: {host}`",
+                marker.task,
+                self.config.host
+            );
+        }
         let project = Project::new(marker.project.clone());
         if !project.exists()? {
             bail!(
@@ -72,7 +127,22 @@ impl Pool<'_> {
                 marker.task
             )
         })?;
-        project.find_claim(&name, marker.run, self.owner)
+        match marker::known_owner(&self.config.state_dir)? {
+            Some(owner) => project.find_claim(&name, marker.run, owner),
+            None => Ok(Found::Nothing),
+        }
+    }
+
+    /// Whether a person is looking at the agent: then it is not ended.
+    fn is_watched(&self, session: &Session, run: Uuid) -> Result<bool> {
+        let is_watched = self.is_attended(session) && self.runs(session, run)?;
+        if is_watched {
+            self.log.debug(format_args!(
+                "{}: a person is looking at it, so it is left as it is",
+                session.name
+            ));
+        }
+        Ok(is_watched)
     }
 
     /// Nothing was started: the task goes back as it is.
@@ -117,18 +187,31 @@ impl Pool<'_> {
             }
             return Ok(Vec::new());
         }
-        if self.is_attended(session) && self.runs(session, claim.marker().run)? {
-            self.log.debug(format_args!(
-                "{}: the turn is over, but a person is looking at it",
-                session.name
-            ));
+        if self.is_watched(session, claim.marker().run)? {
             return Ok(Vec::new());
         }
         match doing {
             Doing::Finished(report) => self.conclude_done(session, &claim, &report),
             Doing::Failed(failure) => self.conclude_failed(session, &claim, &failure),
-            Doing::Interrupted(reason) => self.conclude(session, &claim, &Failure::of_task(reason)),
+            Doing::Interrupted(reason) => {
+                self.tidy_terminal(session)?;
+                self.conclude(session, &claim, &Failure::of_task(reason))
+            }
             Doing::Working | Doing::NeedsPerson(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// An agent that somebody killed has left the terminal as it had it.
+    fn tidy_terminal(&self, session: &Session) -> Result<()> {
+        match session.dispatched()? {
+            // With the pane's own process in front there is nobody else to disturb.
+            Some(Dispatched { pane, .. })
+                if self.has_pane(&pane) && process::foreground(pane.pid)? == Some(pane.pid) =>
+            {
+                process::reset_terminal(&pane.tty, pane.pid)
+                    .with_context(|| format!("cannot reset {}", pane.tty.display()))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -253,8 +336,7 @@ impl Pool<'_> {
         }
     }
 
-    /// Ends the agent of this run, if it is still in the foreground, and waits
-    /// for the shell. One that has not started cannot start any more: without
+    /// Ends the agent of this run, wherever it still is, and waits for the shell. One that has not started cannot start any more: without
     /// its ticket the script ends, and whoever took that carries the run.
     fn end_agent(&self, session: &Session, run: Uuid) -> Result<()> {
         let Some(Dispatched { pane, .. }) = session.dispatched()? else {
@@ -267,9 +349,7 @@ impl Pool<'_> {
         }
         let shell = process::wait_until_ready(pane.pid, SHELL_BACK);
         if ended == Ended::Killed || shell.is_err() {
-            // What was killed leaves the terminal as it had it.
-            process::reset_terminal(&pane.tty, pane.pid)
-                .with_context(|| format!("cannot reset {}", pane.tty.display()))?;
+            self.tidy_terminal(session)?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+mod compose;
 mod ending;
 mod glance;
 mod header;
@@ -13,6 +14,7 @@ mod parts;
 mod words;
 mod yaml;
 
+pub use compose::{as_written, with_fields};
 pub use ending::{Ending, Outcome, with_ending};
 pub use header::{Field, Head, HeaderState, Routing, Warning};
 use parts::Opening;

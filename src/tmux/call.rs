@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use super::TmuxError;
+use crate::config::KEY_VARIABLES;
 
 /// More output than this is nonsense: `list-panes` of a thousand panes is 100 KB.
 const MOST_OUTPUT: usize = 16 << 20;
@@ -74,6 +75,10 @@ impl Call<'_> {
         let mut command = Command::new(program);
         // `-u`: without a UTF-8 locale, as under systemd, tmux would print `_` for what is not ASCII.
         command.args(flags).arg("-u").args(self.args);
+        // A client that starts the server hands its environment to every pane.
+        for variable in KEY_VARIABLES {
+            command.env_remove(variable);
+        }
         if let Some(cwd) = self.cwd {
             // tmux believes PWD where it names the same directory; an inherited one would not.
             command.current_dir(cwd).env("PWD", cwd);

@@ -113,56 +113,20 @@ impl World {
         output
     }
 
-    /// A pass in which the fault happens, if it comes to that call at all: look at
-    /// [`Fault::happened`] for killed ones.
+    /// [`pass_with`] in this sandbox.
     pub fn pass_with(&self, args: &[&str], fault: Fault<'_>) -> Output {
-        // Without its children: tmux is not to be killed in ccl's place.
-        let mut words = ["strace", "-f", "-b", "execve", "-qq", "-o"]
-            .map(str::to_owned)
-            .to_vec();
-        words.push(self.trace().display().to_string());
-        let Fault {
-            syscall,
-            nth,
-            action,
-            from_then_on,
-        } = fault;
-        let plus = if from_then_on { "+" } else { "" };
-        words.push(format!("--inject={syscall}:{action}:when={nth}{plus}"));
-        words.push(format!("--trace={syscall},renameat2"));
-        if self.lacks_renameat2 && syscall != "renameat2" {
-            words.push("--inject=renameat2:error=EINVAL".to_owned());
-        }
-        let ccl = self.sandbox.std_ccl();
-        let mut command = std::process::Command::new(&words[0]);
-        command
-            .args(&words[1..])
-            .arg(ccl.get_program())
-            .arg("--config")
-            .arg(self.sandbox.config_file())
-            .args(args)
-            .env_clear()
-            .envs(
-                ccl.get_envs()
-                    .filter_map(|(key, value)| Some((key, value?))),
-            )
-            .current_dir(self.sandbox.path())
-            .stdin(Stdio::null());
-        let output = command.output().expect("strace runs");
-        let text = String::from_utf8_lossy(&output.stderr);
-        assert!(!text.contains("strace:"), "{text}");
-        output
+        let lacking = ["--inject=renameat2:error=EINVAL"];
+        let more = if self.lacks_renameat2 {
+            &lacking[..]
+        } else {
+            &[]
+        };
+        pass_with(&self.sandbox, args, fault, more)
     }
 
-    fn trace(&self) -> PathBuf {
-        self.sandbox.path().join("trace")
-    }
-
-    /// Whether the last [`World::pass_with`] came to the call that was to fail.
+    /// [`was_injected`] in this sandbox.
     pub fn was_injected(&self) -> bool {
-        fs::read_to_string(self.trace())
-            .unwrap_or_default()
-            .contains("(INJECTED)")
+        was_injected(&self.sandbox)
     }
 
     /// The task is in one place, no more and no less; two names of one file are one.
@@ -226,6 +190,56 @@ impl World {
             self.tmux.screens()
         )
     }
+}
+
+/// A pass in which the fault happens, if it comes to that call at all: look at [`was_killed`] for
+/// killed ones, at [`was_injected`] for others. `more` are further words for strace.
+pub fn pass_with(sandbox: &Sandbox, args: &[&str], fault: Fault<'_>, more: &[&str]) -> Output {
+    // Without its children: tmux is not to be killed in ccl's place.
+    let mut words = ["strace", "-f", "-b", "execve", "-qq", "-o"]
+        .map(str::to_owned)
+        .to_vec();
+    words.push(trace(sandbox).display().to_string());
+    let Fault {
+        syscall,
+        nth,
+        action,
+        from_then_on,
+    } = fault;
+    let plus = if from_then_on { "+" } else { "" };
+    words.push(format!("--inject={syscall}:{action}:when={nth}{plus}"));
+    words.push(format!("--trace={syscall},renameat2"));
+    words.extend(more.iter().map(|word| (*word).to_owned()));
+    let ccl = sandbox.std_ccl();
+    let mut command = std::process::Command::new(&words[0]);
+    command
+        .args(&words[1..])
+        .arg(ccl.get_program())
+        .arg("--config")
+        .arg(sandbox.config_file())
+        .args(args)
+        .env_clear()
+        .envs(
+            ccl.get_envs()
+                .filter_map(|(key, value)| Some((key, value?))),
+        )
+        .current_dir(sandbox.path())
+        .stdin(Stdio::null());
+    let output = command.output().expect("strace runs");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!text.contains("strace:"), "{text}");
+    output
+}
+
+fn trace(sandbox: &Sandbox) -> PathBuf {
+    sandbox.path().join("trace")
+}
+
+/// Whether the last [`pass_with`] came to the call that was to fail.
+pub fn was_injected(sandbox: &Sandbox) -> bool {
+    fs::read_to_string(trace(sandbox))
+        .unwrap_or_default()
+        .contains("(INJECTED)")
 }
 
 /// A process' last words.

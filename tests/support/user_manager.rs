@@ -21,6 +21,8 @@ use super::wait::{PATIENCE, poll};
 /// the cgroup's name.
 const GUARDIAN: &str = r#"
 set -eu
+# Credentials are mounted in a namespace of systemd's own, and shared with this one.
+mount --make-rshared /
 mount -t tmpfs none /run
 mkdir -p /run/systemd/system /run/systemd/journal
 ln -s "$1/journal" /run/systemd/journal/stdout

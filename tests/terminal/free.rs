@@ -73,6 +73,29 @@ fn a_shell_that_reads_its_startup_files_is_not_free() {
 }
 
 #[test]
+fn a_shell_that_draws_its_prompt_is_not_free() {
+    for shell in SHELLS {
+        let dir = tempfile::tempdir().unwrap();
+        let (go, drawing) = (dir.path().join("go"), dir.path().join("drawing"));
+        let (wait, mark) = (go.display(), drawing.display());
+        let server = with_startup_file(
+            shell,
+            &format!(
+                "setopt prompt_subst 2>/dev/null\nPS1='$(: >{mark}; until [ -e {wait} ]; do sleep 0.1; done)$ '\n"
+            ),
+            &format!(
+                "function fish_prompt; true >{mark}; while not test -e {wait}; sleep 0.1; end; echo '$ '; end\n"
+            ),
+        );
+        let pane = session(&server, "s", &[shell]);
+        server.wait_until("the prompt is being drawn", || drawing.exists());
+        never_ready(&server, &pane, shell);
+        fs::write(&go, "").unwrap();
+        ready(&server, &pane);
+    }
+}
+
+#[test]
 fn a_busy_session_is_not_free() {
     let server = TmuxServer::start();
     let dir = tempfile::tempdir().unwrap();
@@ -97,6 +120,7 @@ fn a_busy_session_is_not_free() {
             &path("cat/bash"),
             &format!("sh -c 'stty raw -echo; exec {}'", path("cat/bash")),
             "dash -c 'bash --norc; :'",
+            "bash -ic 'stty raw -echo; read -r -u 0 x; :'",
         ]
         .iter()
         .enumerate()

@@ -3,6 +3,7 @@
 use std::process::{Child, Command};
 use std::time::Duration;
 
+use ccl::process::is_waiting_shell;
 use ccl::tmux::PaneId;
 
 use crate::support::{PATIENCE, TmuxServer};
@@ -133,6 +134,7 @@ fn a_shell_that_has_not_taken_the_interrupt_does_not_read() {
         before.wait_until_reading(PATIENCE).unwrap();
 
         tmux_of(&server).type_line(&pane.id, "exec cat").unwrap();
+        server.wait_until("cat is in front", || is_waiting_shell(pane.pid).is_err());
         let gone = before.wait_until_reading(Duration::from_millis(100));
         assert!(gone.is_err(), "{shell}: {gone:?}");
     }

@@ -35,7 +35,10 @@ pub(super) fn add<'a>(
     let is_claude = context.config.agent.kind == AgentKind::Claude;
     let mut scene = Scene {
         context,
-        owner: pool.owner(),
+        owner: pool.owner().unwrap_or_else(|error| {
+            problems.note(&error);
+            None
+        }),
         trust: is_claude.then(|| Trust::read(&context.config.claude_json)),
         problems,
         status,
@@ -59,7 +62,7 @@ pub(super) fn add<'a>(
 /// What the rows are made of.
 struct Scene<'a, 'p> {
     context: Context<'a>,
-    owner: Uuid,
+    owner: Option<Uuid>,
     trust: Option<Trust>,
     problems: &'p mut Problems<'a>,
     status: &'p mut Status,
@@ -163,7 +166,7 @@ impl Scene<'_, '_> {
         name: &Name,
         claim: &marker::Claim,
     ) -> Result<Option<String>> {
-        if claim.owner != self.owner {
+        if Some(claim.owner) != self.owner {
             return Ok(Some(format!(
                 "another pool has it: session {} on {}",
                 claim.session, claim.stamp.host

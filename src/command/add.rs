@@ -1,0 +1,238 @@
+//! `ccl add`: writes a task into an inbox, complete or not at all.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{Context, Pass};
+use crate::cli::NewTask;
+use crate::error::Failure;
+use crate::queue::{Folder, Name, Project};
+use crate::report::{self, Event, EventKind, path_text};
+use crate::task::{self, HeaderState, Task};
+
+/// A name made of words has at most so many characters.
+const SLUG: usize = 60;
+/// A file's own name is cut to so many bytes: `.123.md` still fits.
+const MAX_STEM: usize = 180;
+/// So many bytes tell whether a text is too long.
+const MAX_READ: u64 = (task::MAX_BYTES + task::MAX_ENDING_BYTES) as u64 + 1;
+
+/// Adds one task. `start` is the directory that it is called in.
+pub(super) fn run(context: Context<'_>, start: Option<&Path>, new: &NewTask) -> Result<Pass> {
+    let project = project(context, start, new)?;
+    let given = read(context, new.file.as_deref())?;
+    let text = task::with_fields(&given, &fields(new)?);
+    let text = task::text_of(text.as_bytes()).context("this is no task")?;
+    let task = task::parse(text);
+    check(&given, &task, new)?;
+    let name = name(new, &task)?;
+    let placed = {
+        let _lock = project.lock()?;
+        project.put(Folder::Inbox, &name, text)?
+    };
+    for warning in &task.warnings {
+        let place = Some((warning.line, warning.column));
+        let sentence = report::warning(&placed, place, &warning.message);
+        context.log.warn(sentence);
+    }
+    let is_remote = new.provider.as_deref().is_some_and(is_remote);
+    if is_remote && !new.allow_delegation {
+        context.log.warn(
+            "without --allow-delegation the task does not leave this machine, whatever its provider",
+        );
+    }
+    let file = placed.file_name().unwrap_or_default();
+    Ok(Pass {
+        events: vec![Event {
+            project: Some(project.path().to_owned()),
+            task: Some(file.to_string_lossy().into_owned()),
+            ..Event::new(EventKind::Added)
+        }],
+        ..Pass::default()
+    })
+}
+
+fn is_remote(provider: &str) -> bool {
+    provider != "claude-code"
+}
+
+/// The project that `--project` names, else the one around `start`, else the only one there is.
+fn project(context: Context<'_>, start: Option<&Path>, new: &NewTask) -> Result<Project> {
+    let here = start
+        .into_iter()
+        .flat_map(Path::ancestors)
+        .map(|directory| Project::new(directory.to_owned()))
+        .find(|project| project.exists().unwrap_or(false));
+    if let (None, Some(here)) = (&new.project, here) {
+        return Ok(here);
+    }
+    let mut projects = context.projects()?;
+    match (projects.pop(), projects.as_slice()) {
+        (Some(only), []) => Ok(only),
+        (None, _) => Err(Failure::Usage(
+            "there is no project yet: run `mkdir -p DIR/.agent-queue/inbox`, and name it with --project DIR"
+                .to_owned(),
+        )
+        .into()),
+        (Some(last), _) => {
+            projects.push(last);
+            let paths: Vec<String> = projects.iter().map(|it| path_text(it.path())).collect();
+            Err(Failure::Usage(format!(
+                "which project? Name one with --project: {}",
+                paths.join(", ")
+            ))
+            .into())
+        }
+    }
+}
+
+/// The file's text, or that of standard input.
+fn read(context: Context<'_>, file: Option<&Path>) -> Result<String> {
+    let mut bytes = Vec::new();
+    let source = match file {
+        Some(file) if file != "-" => {
+            File::open(file)
+                .and_then(|file| file.take(MAX_READ).read_to_end(&mut bytes))
+                .with_context(|| format!("cannot read {}", file.display()))?;
+            path_text(file)
+        }
+        _ => {
+            let stdin = io::stdin();
+            if stdin.is_terminal() {
+                context.log.info("Type the task; Ctrl-D ends it.");
+            }
+            let stdin = stdin.lock();
+            stdin
+                .take(MAX_READ)
+                .read_to_end(&mut bytes)
+                .context("cannot read standard input")?;
+            "standard input".to_owned()
+        }
+    };
+    if bytes.is_empty() {
+        return Ok(String::new());
+    }
+    let text = task::text_of(&bytes).with_context(|| format!("{source} is no task"))?;
+    Ok(text.to_owned())
+}
+
+/// The header's fields that the command line names, as YAML; JSON is YAML.
+fn fields(new: &NewTask) -> Result<Vec<(&'static str, String)>> {
+    let mut fields = Vec::new();
+    if let Some(title) = &new.title {
+        fields.push(("title", serde_json::to_string(title.trim())?));
+    }
+    if let Some(priority) = new.priority {
+        fields.push(("priority", priority.as_str().to_owned()));
+    }
+    if !new.tags.is_empty() {
+        fields.push(("tags", serde_json::to_string(&new.tags)?));
+    }
+    if let Some(provider) = &new.provider {
+        fields.push(("preferred_ai", provider.clone()));
+    }
+    if let Some(hint) = &new.complexity {
+        fields.push(("complexity_hint", hint.clone()));
+    }
+    if new.allow_delegation {
+        fields.push(("allow_delegation", "true".to_owned()));
+    }
+    Ok(fields)
+}
+
+/// The header must say what the command line says, and the body what it said before.
+fn check(given: &str, task: &Task, new: &NewTask) -> Result<()> {
+    let fields = fields(new)?;
+    if fields.is_empty() {
+        return Ok(());
+    }
+    let (before, alone) = (
+        task::parse(given),
+        task::parse(&task::with_fields("", &fields)),
+    );
+    let says = |key: &str| match key {
+        "title" => task.title == alone.title,
+        "priority" => task.priority == alone.priority,
+        "tags" => task.tags == alone.tags,
+        "preferred_ai" => task.routing.preferred_ai == alone.routing.preferred_ai,
+        "complexity_hint" => task.routing.complexity_hint == alone.routing.complexity_hint,
+        _ => task.routing.allow_delegation == alone.routing.allow_delegation,
+    };
+    let is_sound = task.routing.state != HeaderState::Unreadable && task.body == before.body;
+    if is_sound && fields.iter().all(|(key, _)| says(key)) {
+        return Ok(());
+    }
+    bail!(
+        "the task's header is not one that the command line's fields can be set in: write them into it"
+    )
+}
+
+/// `fix-the-login.md`: from the title, else from the file's name, else from the first words.
+fn name(new: &NewTask, task: &Task) -> Result<Name> {
+    let own = new.file.as_deref().filter(|file| *file != "-");
+    let own = own.and_then(Path::file_stem).and_then(OsStr::to_str);
+    let stem = match (&new.title, own, &task.title) {
+        (Some(title), ..) => slug(title),
+        (None, Some(own), _) => sanitised(own),
+        (None, None, Some(title)) => slug(title),
+        (None, None, None) => slug(task.body.lines().next().unwrap_or_default()),
+    };
+    let stem = if stem.is_empty() { "task" } else { &stem };
+    Name::from_marker(&format!("{stem}.md"))
+        .with_context(|| format!("no file can be named {stem:?}: give the task a --title"))
+}
+
+/// Words in small letters, with `-` between them.
+fn slug(text: &str) -> String {
+    let words = text
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty());
+    let mut slug = String::new();
+    for word in words.map(str::to_lowercase) {
+        if slug.chars().count() + word.chars().count() >= SLUG && !slug.is_empty() {
+            break;
+        }
+        if !slug.is_empty() {
+            slug.push('-');
+        }
+        slug.extend(word.chars().take(SLUG));
+    }
+    slug
+}
+
+/// A file's own name, as far as an inbox takes it.
+fn sanitised(stem: &str) -> String {
+    let mut stem: String = stem.chars().filter(|c| !c.is_control()).collect();
+    stem.truncate(stem.floor_char_boundary(MAX_STEM));
+    stem.trim_start_matches('.').trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_made_of_words() {
+        for (text, name) in [
+            ("Fix the login: NOW!", "fix-the-login-now"),
+            ("  ../../etc/passwd\0 ", "etc-passwd"),
+            ("Überschrift — 日本", "überschrift-日本"),
+            ("…", ""),
+        ] {
+            assert_eq!(slug(text), name);
+        }
+        assert_eq!(slug(&"word ".repeat(50)).chars().count(), 59);
+        assert_eq!(slug(&"x".repeat(100)).len(), SLUG);
+    }
+
+    #[test]
+    fn a_files_own_name_is_kept_as_far_as_an_inbox_takes_it() {
+        assert_eq!(sanitised("a b\n.c"), "a b.c");
+        assert_eq!(sanitised("..hidden"), "hidden");
+        assert_eq!(sanitised(&"é".repeat(200)).len(), MAX_STEM);
+    }
+}

@@ -1,0 +1,92 @@
+//! `ccl cancel`: withdraws a task that waits, or ends the agent that works on it.
+
+use std::ffi::OsStr;
+
+use anyhow::{Context as _, Result, bail};
+use uuid::Uuid;
+
+use super::target::{self, Place, Target};
+use super::{Context, Pass};
+use crate::delegation::{self, TaskRef};
+use crate::queue::Opened;
+use crate::report::{Event, EventKind};
+use crate::session::{Pool, Session};
+use crate::task::{Ending, Outcome};
+
+/// The reason in the filed task.
+const REASON: &str = "cancelled";
+
+/// Files one task as failed, with the reason `cancelled`.
+pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
+    let target = target::find(context, task, &[&[Place::Waiting, Place::Dispatched]])?;
+    let events = match target.place {
+        Place::Dispatched => end(context, &target),
+        _ => withdraw(context, &target),
+    };
+    Ok(Pass {
+        events: events.with_context(|| format!("cannot cancel {target}"))?,
+        ..Pass::default()
+    })
+}
+
+fn withdraw(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {
+    let Target { project, name, .. } = target;
+    let task = TaskRef {
+        project: project.clone(),
+        name: name.clone(),
+    };
+    if let Some(job) = delegation::job_row(&task)? {
+        match job.job_id {
+            Some(id) => bail!(
+                "secutools has it as job {id}, and its API knows no way to cancel a job: `ccl reap` files it once it has ended"
+            ),
+            None => bail!(
+                "it is being given to secutools: what came of that is filed by `ccl scan` and `ccl reap`"
+            ),
+        }
+    }
+    let Opened { seen, .. } = project.open(name)?.map_err(anyhow::Error::msg)?;
+    let ending = Ending {
+        run: Uuid::nil(),
+        outcome: Outcome::Failed,
+        attempt: 0,
+        provider: None,
+        model: None,
+        session: None,
+        agent_session: None,
+        job_id: None,
+        cost: None,
+        started_at: None,
+        ended_at: Some(context.now),
+        reason: Some(REASON.to_owned()),
+    };
+    let placed = project
+        .reject(name, &seen, &ending)?
+        .context("another pass has just taken it, or it was changed: look with `ccl status`")?;
+    let file = placed.file_name().unwrap_or_default();
+    Ok(vec![Event {
+        project: Some(project.path().to_owned()),
+        task: Some(file.to_string_lossy().into_owned()),
+        reason: Some(REASON.to_owned()),
+        ..Event::new(EventKind::Failed)
+    }])
+}
+
+fn end(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {
+    let claim = target.project.claimant(&target.name)?.with_context(|| {
+        format!(
+            "nobody has claimed it: move it to failed/, or rename it to {} to have it worked on",
+            target.name
+        )
+    })?;
+    let pool = Pool::without_tmux(context.config, context.log, context.now)?;
+    if Some(claim.owner) != pool.owner()? {
+        bail!(
+            "another pool has it: cancel it there, session {} on {}",
+            claim.session,
+            claim.stamp.host
+        );
+    }
+    let session = Session::new(&context.config.state_dir, &claim.session);
+    pool.cancel(&session, claim.run, REASON)
+}

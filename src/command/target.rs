@@ -1,0 +1,175 @@
+//! Which task a person means: by its path, or by its name in one of the projects.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::Context;
+use crate::queue::{Folder, Name, Project, QUEUE};
+use crate::report::path_text;
+
+/// Where a task is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// `inbox/T.md`; delegated, if there is a `T.md.delegated`.
+    Waiting,
+    /// `inbox/T.md.dispatched`
+    Dispatched,
+    /// `done/T.md`
+    Done,
+    /// `failed/T.md`
+    Failed,
+}
+
+impl Place {
+    pub(super) fn folder(self) -> Folder {
+        match self {
+            Self::Waiting | Self::Dispatched => Folder::Inbox,
+            Self::Done => Folder::Done,
+            Self::Failed => Folder::Failed,
+        }
+    }
+}
+
+/// A task that is there.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    pub(super) project: Project,
+    pub(super) name: Name,
+    pub(super) place: Place,
+}
+
+impl Target {
+    fn path(&self) -> PathBuf {
+        match self.place {
+            Place::Dispatched => self.project.dispatched_path(&self.name),
+            place => {
+                let folder = self.project.folder(place.folder());
+                folder.join(self.name.as_str())
+            }
+        }
+    }
+
+    fn exists(&self) -> bool {
+        self.path().symlink_metadata().is_ok()
+    }
+}
+
+/// As a person may type it.
+impl fmt::Display for Target {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&path_text(&self.path()))
+    }
+}
+
+/// Finds the task in one of the places; by name, the first place counts in which any project has it.
+pub(super) fn find(context: Context<'_>, task: &OsStr, places: &[&[Place]]) -> Result<Target> {
+    let path = Path::new(task);
+    if path.components().count() > 1 || path.is_absolute() {
+        return by_path(path, &places.concat());
+    }
+    let projects = context.projects()?;
+    for places in places {
+        let mut found = by_name(&projects, path, places)?;
+        if found.len() > 1 {
+            let paths: Vec<String> = found.iter().map(Target::to_string).collect();
+            bail!(
+                "there are several tasks {}: name one by its path, {}",
+                path.display(),
+                paths.join(" or ")
+            );
+        }
+        if let Some(target) = found.pop() {
+            return Ok(target);
+        }
+    }
+    let shown: Vec<String> = projects.iter().map(|it| path_text(it.path())).collect();
+    bail!(
+        "no task {} {} of {}: see `ccl status`, or name the task by its path",
+        path.display(),
+        named(&places.concat()),
+        shown.join(", ")
+    )
+}
+
+fn by_name(projects: &[Project], task: &Path, places: &[Place]) -> Result<Vec<Target>> {
+    let mut file = task.as_os_str().to_owned();
+    if task.extension().is_none_or(|extension| extension != "md") {
+        file.push(".md");
+    }
+    let name = Name::new(&file).map_err(|held| anyhow::anyhow!("{}: {held}", task.display()))?;
+    let candidates = projects.iter().flat_map(|project| {
+        places.iter().map(|place| Target {
+            project: project.clone(),
+            name: name.clone(),
+            place: *place,
+        })
+    });
+    Ok(candidates.filter(Target::exists).collect())
+}
+
+fn by_path(path: &Path, places: &[Place]) -> Result<Target> {
+    let target = read_path(path)?.filter(|target| places.contains(&target.place));
+    let target = target.with_context(|| {
+        format!(
+            "{} is no task {} of a project",
+            path.display(),
+            named(places)
+        )
+    })?;
+    if !target.exists() {
+        bail!("there is no {target}");
+    }
+    Ok(target)
+}
+
+/// The task that a path means, whether it exists or not.
+fn read_path(path: &Path) -> Result<Option<Target>> {
+    let (Some(directory), Some(file)) = (path.parent(), path.file_name().and_then(OsStr::to_str))
+    else {
+        return Ok(None);
+    };
+    let directory = directory
+        .canonicalize()
+        .with_context(|| format!("cannot look into {}", directory.display()))?;
+    let queue = directory.parent();
+    let (Some(folder), Some(project)) = (
+        directory.file_name().and_then(OsStr::to_str),
+        queue
+            .filter(|queue| queue.file_name() == Some(OsStr::new(QUEUE)))
+            .and_then(Path::parent),
+    ) else {
+        return Ok(None);
+    };
+    let (file, place) = match (folder, file.strip_suffix(".dispatched")) {
+        ("inbox", Some(file)) => (file, Place::Dispatched),
+        ("inbox", None) => (
+            file.strip_suffix(".delegated").unwrap_or(file),
+            Place::Waiting,
+        ),
+        ("done", _) => (file, Place::Done),
+        ("failed", _) => (file, Place::Failed),
+        _ => return Ok(None),
+    };
+    Ok(Name::from_marker(file).map(|name| Target {
+        project: Project::new(project.to_owned()),
+        name,
+        place,
+    }))
+}
+
+/// `in failed/ or done/`
+fn named(places: &[Place]) -> String {
+    let mut words: Vec<&str> = places
+        .iter()
+        .map(|place| match place.folder() {
+            Folder::Inbox => "inbox/",
+            Folder::Done => "done/",
+            Folder::Failed => "failed/",
+        })
+        .collect();
+    words.dedup();
+    format!("in {}", words.join(" or "))
+}

@@ -1,0 +1,152 @@
+//! A task's text as it goes into an inbox: with fields set, or back to what its author wrote. Pure.
+
+use super::ending::Outcome;
+use super::parts::{Parts, split};
+
+const FENCE: &str = "---\n";
+const RESULT: &str = "\n## Result\n";
+
+/// The text with these fields in its header instead of any older ones; a header is made where there is none. The values
+/// are YAML on one line.
+///
+/// Whether the header then says so is for the caller to see, with [`super::parse`]: what stands in it by hand may be
+/// anything.
+pub fn with_fields(text: &str, fields: &[(&str, String)]) -> String {
+    let lines: String = fields
+        .iter()
+        .map(|(key, value)| format!("{key}: {value}\n"))
+        .collect();
+    if lines.is_empty() {
+        return text.to_owned();
+    }
+    let Parts { header, .. } = split(text);
+    if header.is_empty() {
+        let body = text.trim_start_matches('\u{feff}');
+        return format!("{FENCE}{lines}{FENCE}\n{body}");
+    }
+    let mut kept = String::new();
+    let mut in_older = false;
+    let mut old = header.split_inclusive('\n').peekable();
+    while let Some(line) = old.next() {
+        if old.peek().is_none() {
+            kept.push_str(&lines);
+            in_older = false;
+        } else if !line.starts_with([' ', '\t', '-', '\r', '\n']) {
+            in_older = fields.iter().any(|(key, _)| is_key(line, key));
+        }
+        if !in_older {
+            kept.push_str(line);
+        }
+    }
+    kept + &text[header.len()..]
+}
+
+/// Whether a line of a header begins a field of this name.
+fn is_key(line: &str, key: &str) -> bool {
+    line.strip_prefix(key)
+        .is_some_and(|rest| rest.trim_start().starts_with(':'))
+}
+
+/// A filed task as it goes back to wait, without what was added when it was filed. What failed loses its footer. What was
+/// done loses its result, too: everything from the last heading `## Result` on, so that is for a copy only.
+///
+/// `None` where nothing was added but the ending line, which does no harm.
+pub fn as_written(text: &str) -> Option<&str> {
+    let ending = split(text).read_ending()?;
+    let written = Parts::written(text).trim_end();
+    let footer = written.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = &written[footer..];
+    if !(line.len() > 1 && line.starts_with('*') && line.ends_with('*')) {
+        return None;
+    }
+    let above = &written[..footer];
+    let end = match ending.outcome {
+        Outcome::Done => above.rfind(RESULT).unwrap_or(above.len()),
+        Outcome::Failed | Outcome::Released => above.len(),
+    };
+    Some(above[..end].trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{Ending, HeaderState, Priority, parse, with_ending};
+
+    fn fields() -> Vec<(&'static str, String)> {
+        vec![
+            ("priority", "high".to_owned()),
+            ("title", "\"T: x\"".to_owned()),
+        ]
+    }
+
+    #[test]
+    fn fields_are_set_in_any_header() {
+        for (text, body) in [
+            ("Do it.\n", "Do it."),
+            ("\u{feff}Do it.\n", "Do it."),
+            ("---\npriority: low\n---\nDo it.\n", "Do it."),
+            (
+                "---\r\npriority: low\r\ntags: [a]\r\n---\r\nDo it.",
+                "Do it.",
+            ),
+            (
+                "---\ntitle: >\n  long\n\n  title\nx: 1\n---\nDo it.",
+                "Do it.",
+            ),
+            ("---\ntitle: a\npriority:\n- low\n---", ""),
+            ("---\ntitled: a\n---\nDo it.", "Do it."),
+            ("---\n---\nDo it.", "Do it."),
+            ("---\n\n- not a header\n", "---\n\n- not a header"),
+            ("", ""),
+        ] {
+            let task = parse(&with_fields(text, &fields()));
+            assert_eq!(task.routing.state, HeaderState::Sound, "{text:?}");
+            assert_eq!(task.priority, Priority::High, "{text:?}");
+            assert_eq!(task.title.as_deref(), Some("T: x"), "{text:?}");
+            assert_eq!(task.body, body, "{text:?}");
+        }
+        let kept = with_fields("---\ntags: [a]\ntitled: x\n---\nb", &fields());
+        assert_eq!(
+            kept,
+            "---\ntags: [a]\ntitled: x\npriority: high\ntitle: \"T: x\"\n---\nb"
+        );
+        assert_eq!(with_fields("as it is", &[]), "as it is");
+    }
+
+    fn filed(outcome: Outcome, result: Option<&str>, footer: Option<&str>) -> String {
+        let ending = Ending {
+            run: uuid::Uuid::nil(),
+            outcome,
+            attempt: 1,
+            provider: None,
+            model: None,
+            session: None,
+            agent_session: None,
+            job_id: None,
+            cost: None,
+            started_at: None,
+            ended_at: None,
+            reason: None,
+        };
+        with_ending("---\ntitle: t\n---\nDo it.\n", &ending, result, footer)
+    }
+
+    #[test]
+    fn what_was_added_is_taken_away_again() {
+        let written = Some("---\ntitle: t\n---\nDo it.");
+        let footer = Some("*claude-code · 3s*");
+        let done = filed(Outcome::Done, Some("fine\n\n*really*"), footer);
+        assert_eq!(as_written(&done), written);
+        assert_eq!(as_written(&filed(Outcome::Done, None, footer)), written);
+        assert_eq!(as_written(&filed(Outcome::Failed, None, footer)), written);
+        assert_eq!(as_written(&filed(Outcome::Failed, None, None)), None);
+        assert_eq!(as_written("Do it.\n\n*please · now*\n"), None);
+    }
+
+    #[test]
+    fn nothing_that_the_author_wrote_of_a_failed_task_is_taken_away() {
+        let text = "Write it below.\n\n## Result\n\nhere";
+        let failed = filed(Outcome::Failed, None, Some("*x*")).replace("Do it.", text);
+        assert!(as_written(&failed).unwrap().ends_with(text));
+    }
+}

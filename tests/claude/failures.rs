@@ -1,0 +1,187 @@
+//! Turns that end in an API error: idle, and not done.
+
+use std::fs;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::support::{Consent, Reply, claude_home};
+use super::world::{Filed, SESSION, Setup, TASK, World, kinds};
+
+/// Dispatches a task whose turn gets `reply`, and waits until a hook has put it back.
+#[track_caller]
+fn fails_with(world: &World, reply: Reply) -> Filed {
+    world.api.otherwise(reply);
+    world.dispatch("Fix it");
+    let filed = world.wait_for_place("inbox/fix.md");
+    assert_eq!(filed.ending["outcome"], "released");
+    assert!(filed.text.starts_with("Fix it\n"), "{}", filed.text);
+    world.assert_usable_shell();
+    filed
+}
+
+/// How long the session rests from the end of the attempt on, in seconds.
+#[track_caller]
+fn rest(world: &World, filed: &Filed) -> i64 {
+    let time = |value: &Value| value.as_str().unwrap().parse::<Timestamp>().unwrap();
+    let until = time(&world.cooldown()["until"]);
+    until
+        .duration_since(time(&filed.ending["ended_at"]))
+        .as_secs()
+}
+
+/// The rest is over.
+fn wake(world: &World) {
+    fs::remove_file(world.sandbox.session_file(SESSION, "cooldown")).unwrap();
+}
+
+#[test]
+fn a_rate_limit_costs_a_rest_and_no_attempt_and_the_conversation_goes_on() {
+    let world = World::new();
+    let now = Timestamp::now().as_second();
+    let filed = fails_with(&world, Reply::rate_limited(now + 3600));
+    assert_eq!(filed.ending["attempt"], 0);
+    assert!(
+        filed.reason().contains("limit is reached"),
+        "{}",
+        filed.reason()
+    );
+    let conversation = filed.ending["agent_session"].clone();
+    // With an API key Claude Code names no time.
+    assert_eq!(rest(&world, &filed), 300);
+    assert_eq!(world.cooldown()["needs_person"], false);
+    assert_eq!(world.scan(), [] as [Value; 0]);
+
+    wake(&world);
+    world.api.otherwise(Reply::text("Fixed"));
+    assert_eq!(kinds(&world.scan()), ["dispatched"]);
+    let filed = world.wait_for_place("done/fix.md");
+    assert_eq!(filed.ending["attempt"], 1);
+    assert_eq!(filed.ending["agent_session"], conversation);
+    let texts = world.api.turns().pop().unwrap().user_texts().concat();
+    assert_eq!(texts.matches("[fix.md] Fix it").count(), 2, "{texts}");
+}
+
+#[test]
+fn a_subscription_rests_until_the_time_that_claude_names() {
+    let world = World::with(Setup {
+        consent: Consent {
+            key: false,
+            ..Consent::default()
+        },
+        env: vec![(
+            "CLAUDE_CODE_OAUTH_TOKEN",
+            "sk-ant-oat01-made-up-for-the-tests-of-ccl".to_owned(),
+        )],
+        ..Setup::default()
+    });
+    let reset = Timestamp::now().as_second() / 3600 * 3600 + 2 * 3600;
+    world.api.otherwise(Reply::rate_limited(reset));
+    world.dispatch("Fix it");
+    // No hook fires: Claude Code means to go on by itself when the time has come.
+    let events = world.tmux.wait_for("assign files it", || {
+        Some(world.assign()).filter(|events| !events.is_empty())
+    });
+    assert_eq!(kinds(&events), ["released", "cooldown"], "{events:?}");
+    let filed = world.wait_for_place("inbox/fix.md");
+    assert_eq!(filed.ending["attempt"], 0);
+    assert!(
+        filed.reason().contains("5-hour limit · resets"),
+        "{}",
+        filed.reason()
+    );
+    let until: Timestamp = world.cooldown()["until"].as_str().unwrap().parse().unwrap();
+    assert_eq!(until.as_second(), reset, "{}", filed.reason());
+    world.assert_usable_shell();
+}
+
+#[test]
+fn a_key_that_is_not_valid_needs_a_person() {
+    let world = World::new();
+    let filed = fails_with(&world, Reply::unauthorized());
+    assert_eq!(filed.ending["attempt"], 0);
+    assert!(
+        filed.reason().contains("no valid login"),
+        "{}",
+        filed.reason()
+    );
+    assert_eq!(world.cooldown()["needs_person"], true);
+    assert_eq!(rest(&world, &filed), 300);
+}
+
+#[test]
+fn an_account_without_money_needs_a_person() {
+    let world = World::new();
+    let filed = fails_with(&world, Reply::no_credit());
+    assert_eq!(filed.ending["attempt"], 0);
+    assert!(
+        filed.reason().contains("cannot be billed"),
+        "{}",
+        filed.reason()
+    );
+    assert_eq!(world.cooldown()["needs_person"], true);
+}
+
+#[test]
+fn a_server_error_counts_and_the_last_attempt_is_filed_in_failed() {
+    let world = World::with(Setup {
+        dispatcher: json!({"max_attempts": 2}),
+        ..Setup::default()
+    });
+    let filed = fails_with(&world, Reply::server_error());
+    assert_eq!(filed.ending["attempt"], 1);
+    assert!(filed.reason().contains("500"), "{}", filed.reason());
+    assert_eq!(rest(&world, &filed), 300);
+    assert_eq!(world.cooldown()["needs_person"], false);
+
+    wake(&world);
+    assert_eq!(kinds(&world.scan()), ["dispatched"]);
+    let filed = world.wait_for_place("failed/fix.md");
+    assert_eq!(filed.ending["outcome"], "failed");
+    assert_eq!(filed.ending["attempt"], 2);
+    assert!(filed.text.starts_with("Fix it\n"), "{}", filed.text);
+    assert_eq!(world.project.inbox(), [] as [&str; 0]);
+}
+
+#[test]
+fn the_cost_of_a_resumed_conversation_is_that_of_this_run() {
+    let world = World::new();
+    // 100 tokens read and 10 written each time; what failed cost nothing.
+    world.api.script([
+        Reply::bash("true"),
+        Reply::bash("true"),
+        Reply::server_error(),
+    ]);
+    world.dispatch("Fix it");
+    let first = world.wait_for_place("inbox/fix.md");
+    wake(&world);
+    assert_eq!(kinds(&world.scan()), ["dispatched"]);
+    let second = world.wait_for_place("done/fix.md");
+    assert_eq!(
+        first.ending["agent_session"],
+        second.ending["agent_session"]
+    );
+    let amount = |filed: &Filed| -> f64 {
+        let amount = &filed.ending["cost"]["amount"];
+        amount.as_str().unwrap().parse().unwrap()
+    };
+    let (first, second) = (amount(&first), amount(&second));
+    assert!((first / second - 2.0).abs() < 1e-6, "{first} {second}");
+}
+
+#[test]
+fn claude_code_itself_tries_again_what_may_pass() {
+    let world = World::new();
+    let busy = Reply::server_error()
+        .with_header("x-should-retry", "true")
+        .with_header("retry-after", "1");
+    world.api.script([busy.clone(), busy]);
+    world.dispatch("Fix it");
+    let filed = world.wait_for_place("done/fix.md");
+    assert_eq!(filed.ending["attempt"], 1);
+    assert_eq!(world.api.turns().len(), 3);
+    let home = world.sandbox.home();
+    let records = claude_home::transcript(&home, filed.ending["agent_session"].as_str().unwrap());
+    assert!(records.iter().all(|r| r["isApiErrorMessage"] != true));
+    assert_eq!(world.project.task_places(TASK), ["done/fix.md"]);
+}

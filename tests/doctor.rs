@@ -1,0 +1,177 @@
+//! `ccl doctor` without systemd; under it, see `systemd.rs`.
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/secutools_server/mod.rs"]
+mod secutools_server;
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use secutools_server::SecutoolsServer;
+use serde_json::{Value, json};
+use support::claude_home::{Consent, prepare_home};
+use support::{Project, Sandbox, TmuxServer};
+
+/// A sandbox in which all is well: one trusted project, an agent in `HOME/tools`, which only an interactive login shell
+/// has on its PATH.
+struct Patient {
+    sandbox: Sandbox,
+    project: Project,
+    _tmux: TmuxServer,
+}
+
+impl Patient {
+    fn new() -> Self {
+        let mut sandbox = Sandbox::new();
+        let project = sandbox.project("web");
+        prepare_home(&sandbox.home(), &[project.root()], Consent::default());
+        let tools = sandbox.home().join("tools");
+        fs::create_dir(&tools).unwrap();
+        let agent = tools.join("my-claude");
+        fs::write(&agent, "#!/bin/sh\n").unwrap();
+        fs::set_permissions(&agent, fs::Permissions::from_mode(0o755)).unwrap();
+        let start_up = "echo Welcome.\nexport IS_SANDBOX=1\n\
+                        case $- in *i*) PATH=$HOME/tools:$PATH ;; esac\n";
+        fs::write(sandbox.home().join(".bash_profile"), start_up).unwrap();
+        let command = ["my-claude", "--dangerously-skip-permissions"];
+        sandbox.config("agent", json!({"command": command}));
+        let tmux = sandbox.tmux();
+        Self {
+            sandbox,
+            project,
+            _tmux: tmux,
+        }
+    }
+
+    /// Every finding, `ok` and in words, and whether the exit status is 0.
+    #[track_caller]
+    fn examine(&self) -> (Vec<(String, Option<bool>, String)>, bool) {
+        let output = self.sandbox.ccl(["doctor", "--json"]).output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let text = |check: &Value, key: &str| check[key].as_str().unwrap_or_default().to_owned();
+        let checks = report["checks"].as_array().unwrap().iter().map(|check| {
+            let words = format!("{} → {}", text(check, "detail"), text(check, "remedy"));
+            (text(check, "check"), check["ok"].as_bool(), words)
+        });
+        (checks.collect(), output.status.success())
+    }
+
+    /// The one thing that is wrong.
+    #[track_caller]
+    fn fault(&self) -> String {
+        let (checks, well) = self.examine();
+        assert!(!well, "{checks:#?}");
+        let mut bad = checks.iter().filter(|(_, ok, _)| *ok == Some(false));
+        let (check, _, words) = bad.next().unwrap();
+        assert_eq!(bad.next(), None, "{checks:#?}");
+        format!("{check}: {words}")
+    }
+}
+
+#[test]
+fn all_is_well_where_the_login_shell_finds_the_agent_and_the_project_is_trusted() {
+    let patient = Patient::new();
+    let (checks, well) = patient.examine();
+    assert!(well, "{checks:#?}");
+    let is_ok = |name: &str| checks.iter().find(|(check, ..)| check == name).unwrap().1;
+    for name in ["tmux", "server", "agent", "state", "queue", "trust"] {
+        assert_eq!(is_ok(name), Some(true), "{name}: {checks:#?}");
+    }
+    for name in ["secutools", "units"] {
+        assert_eq!(is_ok(name), None, "{name}: {checks:#?}");
+    }
+    // It changed nothing.
+    assert!(!patient.sandbox.state_dir().exists());
+    assert_eq!(patient.project.inbox(), [""; 0]);
+    patient
+        .sandbox
+        .ccl(["doctor"])
+        .assert()
+        .success()
+        .stdout(predicates::str::ends_with("all is well\n"));
+}
+
+#[test]
+fn an_agent_that_the_login_shell_does_not_find_is_named() {
+    let patient = Patient::new();
+    fs::remove_file(patient.sandbox.home().join("tools/my-claude")).unwrap();
+    let fault = patient.fault();
+    assert!(
+        fault.starts_with("agent: my-claude is not on the PATH of the login shell /bin/bash"),
+        "{fault}"
+    );
+}
+
+#[test]
+fn start_up_files_that_hang_are_named_and_not_waited_for() {
+    let patient = Patient::new();
+    let profile = patient.sandbox.home().join(".bash_profile");
+    fs::write(profile, "exec sleep 600\n").unwrap();
+    let fault = patient.fault();
+    assert!(fault.contains("no answer within 10 s"), "{fault}");
+    assert!(fault.contains("see why `/bin/bash -lic true`"), "{fault}");
+}
+
+#[test]
+fn a_project_that_claude_code_does_not_trust_is_named() {
+    let patient = Patient::new();
+    let other = patient.sandbox.project("other");
+    let fault = patient.fault();
+    let root = other.root().canonicalize().unwrap();
+    let remedy = format!("run `claude` once in {} and accept", root.display());
+    assert!(fault.starts_with("trust: "), "{fault}");
+    assert!(fault.ends_with(&remedy), "{fault}");
+}
+
+#[test]
+fn the_server_is_asked_whether_it_takes_the_key() {
+    let mut patient = Patient::new();
+    let server = SecutoolsServer::start();
+    server.expect_key("right");
+    let url = server.url();
+    patient.sandbox.env("SECUTOOLS_URL", &url);
+    let fault = patient.fault();
+    assert!(fault.starts_with("key: nothing can be delegated → there is no API key"));
+
+    patient.sandbox.env("SECUTOOLS_API_KEY", "right");
+    let (checks, well) = patient.examine();
+    assert!(well, "{checks:#?}");
+    let answers = format!("{url} answers and takes the key → ");
+    assert!(checks.iter().any(|(_, _, words)| *words == answers));
+    assert!(server.jobs().is_empty());
+
+    patient.sandbox.env("SECUTOOLS_API_KEY", "wrong-one");
+    let fault = patient.fault();
+    assert!(fault.contains("answered 401"), "{fault}");
+    assert!(fault.ends_with("get a new API key, and put it there"));
+    assert!(!fault.contains("wrong-one"), "{fault}");
+
+    drop(server);
+    let fault = patient.fault();
+    assert!(fault.contains("could not be reached"), "{fault}");
+}
+
+#[test]
+fn a_tmux_that_is_too_old_or_missing_is_named() {
+    let mut patient = Patient::new();
+    let old = patient.sandbox.path().join("old-tmux");
+    fs::write(&old, "#!/bin/sh\necho tmux 3.1c\n").unwrap();
+    fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).unwrap();
+    patient.sandbox.config("tmux", json!({"command": [old]}));
+    let (checks, well) = patient.examine();
+    assert!(!well);
+    assert_eq!(
+        checks[0].2,
+        "tmux 3.1c is too old → install tmux 3.2 or later, or set tmux.command"
+    );
+    patient
+        .sandbox
+        .config("tmux", json!({"command": ["no-such-tmux"]}));
+    let (checks, _) = patient.examine();
+    assert!(
+        checks[0]
+            .2
+            .starts_with("there is no program `no-such-tmux`")
+    );
+}
