@@ -10,8 +10,10 @@ mod terminal;
 mod writers;
 
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
 use rustix::process::Pid;
 use uuid::Uuid;
 
@@ -82,88 +84,153 @@ fn proc_path(pid: Pid, file: &str) -> PathBuf {
 }
 
 /// The state of a process; none when there is no such process.
-pub fn stat(pid: Pid) -> Option<Stat> {
-    let line = fs::read(proc_path(pid, "stat")).ok()?;
-    Stat::parse(&String::from_utf8_lossy(&line))
+///
+/// # Errors
+/// Where that cannot be told, for want of file descriptors for instance.
+pub fn stat(pid: Pid) -> io::Result<Option<Stat>> {
+    let line = unless_gone(fs::read(proc_path(pid, "stat")))?;
+    Ok(line.and_then(|line| Stat::parse(&String::from_utf8_lossy(&line))))
+}
+
+/// What was read of a process, or none if there is no such process any more. Any other failure is one: a process that
+/// cannot be looked at must not be taken for one that has ended.
+fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound
+                || error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The leader of the process group in the foreground of the terminal of `pane`, a pane's first process.
 ///
 /// The leader may have ended while others of its group (a pipeline's) still run.
-pub fn foreground(pane: Pid) -> Option<Pid> {
-    stat(pane)?.foreground
+///
+/// # Errors
+/// Where that cannot be told.
+pub fn foreground(pane: Pid) -> io::Result<Option<Pid>> {
+    Ok(stat(pane)?.and_then(|stat| stat.foreground))
 }
 
 /// Whether a process was started with `name=value` in its environment.
 ///
-/// What a program changes in its own environment later, or a shell with `export`, does not show. False as well for
-/// a process that has gone or belongs to somebody else.
-pub fn environ_has(pid: Pid, name: &str, value: &str) -> bool {
-    let Ok(environ) = fs::read(proc_path(pid, "environ")) else {
-        return false;
-    };
-    environ.split(|byte| *byte == 0).any(|entry| {
+/// What a program changes in its own environment later, or a shell with `export`, does not show. False for a process
+/// that has gone.
+///
+/// # Errors
+/// Where that cannot be told: `PermissionDenied` for a process of somebody else.
+pub fn environ_has(pid: Pid, name: &str, value: &str) -> io::Result<bool> {
+    let environ = unless_gone(fs::read(proc_path(pid, "environ")))?.unwrap_or_default();
+    Ok(environ.split(|byte| *byte == 0).any(|entry| {
         entry
             .strip_prefix(name.as_bytes())
             .and_then(|rest| rest.strip_prefix(b"="))
             == Some(value.as_bytes())
-    })
+    }))
 }
 
 /// Whether a process was started for `run`.
-pub fn process_carries(pid: Pid, run: Uuid) -> bool {
+///
+/// # Errors
+/// Where that cannot be told, as of a process of somebody else.
+pub fn process_carries(pid: Pid, run: Uuid) -> io::Result<bool> {
     environ_has(pid, RUN_VARIABLE, &run.to_string())
 }
 
 /// Whether a process, named by the number that another program wrote down, was started for `run` and lives.
 pub fn is_of_run(pid: i32, run: Uuid) -> bool {
-    to_pid(pid).is_some_and(|pid| process_carries(pid, run))
+    to_pid(pid).is_some_and(|pid| process_carries(pid, run).unwrap_or(false))
 }
 
 /// Whether the process group works for `run`: its leader carries the run, or a process of the group does.
 ///
-/// The second is for an agent of kind `command`: there the leader is the `sh` that set the variable itself,
-/// and only its children carry it.
-pub fn carries_run(group: Pid, run: Uuid) -> bool {
-    process_carries(group, run)
-        || members(group)
-            .iter()
-            .any(|member| process_carries(member.pid, run))
+/// The second is for an agent whose leader has ended, or that changed what it was started with.
+///
+/// # Errors
+/// Where that cannot be told, as of a leader that belongs to somebody else.
+pub fn carries_run(group: Pid, run: Uuid) -> io::Result<bool> {
+    Ok(process_carries(group, run)? || any_carries(&members(group)?, run)?)
+}
+
+/// Whether one of the processes carries the run; somebody else's do not.
+fn any_carries(processes: &[Stat], run: Uuid) -> io::Result<bool> {
+    for process in processes {
+        match process_carries(process.pid, run) {
+            Ok(false) => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            other => return other,
+        }
+    }
+    Ok(false)
 }
 
 /// Whether what works for `run` is in the foreground of the terminal of `pane`.
-pub fn runs_in_front(pane: Pid, run: Uuid) -> bool {
-    foreground(pane).is_some_and(|group| carries_run(group, run))
+///
+/// # Errors
+/// Where that cannot be told.
+pub fn runs_in_front(pane: Pid, run: Uuid) -> io::Result<bool> {
+    match foreground(pane)? {
+        Some(group) => carries_run(group, run),
+        None => Ok(false),
+    }
 }
 
 /// The process group that was started for `run`, wherever it is: stopped, in the background of its pane, or left
 /// without a terminal. What the agent put into groups of their own, a server that is to stay, does not count.
-pub fn group_of(run: Uuid) -> Option<Pid> {
-    all_processes().find_map(|pid| {
-        let group = stat(pid).filter(Stat::is_alive)?.pgrp?;
-        let leads = environ_has(pid, LEADER_VARIABLE, &group.as_raw_pid().to_string());
-        (leads && process_carries(pid, run)).then_some(group)
-    })
+///
+/// # Errors
+/// Where that cannot be told.
+pub fn group_of(run: Uuid) -> io::Result<Option<Pid>> {
+    for process in processes_that(|_| true)? {
+        let Some(group) = process.pgrp else { continue };
+        let leader = group.as_raw_pid().to_string();
+        match environ_has(process.pid, LEADER_VARIABLE, &leader) {
+            Ok(true) if process_carries(process.pid, run)? => return Ok(Some(group)),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 /// The process that was started for `run`, wherever it is. Without it, others of its group are only what it left
 /// behind.
-pub fn leader_of(run: Uuid) -> Option<Pid> {
-    group_of(run).filter(|leader| stat(*leader).is_some_and(|process| process.is_alive()))
+pub fn leader_of(run: Uuid) -> io::Result<Option<Pid>> {
+    let Some(group) = group_of(run)? else {
+        return Ok(None);
+    };
+    let lives = stat(group)?.is_some_and(|process| process.is_alive());
+    Ok(lives.then_some(group))
 }
 
 /// The processes of a process group that still run.
-fn members(group: Pid) -> Vec<Stat> {
-    all_processes()
-        .filter_map(stat)
-        .filter(|process| process.pgrp == Some(group) && process.is_alive())
-        .collect()
+fn members(group: Pid) -> io::Result<Vec<Stat>> {
+    processes_that(|process| process.pgrp == Some(group))
+}
+
+fn processes_that(is_wanted: impl Fn(&Stat) -> bool) -> io::Result<Vec<Stat>> {
+    let mut found = Vec::new();
+    for pid in all_processes()? {
+        found.extend(stat(pid)?.filter(|process| process.is_alive() && is_wanted(process)));
+    }
+    Ok(found)
 }
 
 /// Every process that `/proc` shows.
-fn all_processes() -> impl Iterator<Item = Pid> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok().and_then(to_pid))
+fn all_processes() -> io::Result<Vec<Pid>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let pid = name.to_str().and_then(|name| name.parse().ok());
+        found.extend(pid.and_then(to_pid));
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -37,6 +37,21 @@ fn play(name: &str) {
     assert!(kills >= scene.at_least, "{name}: only {kills} kills");
 }
 
+/// On a file system without `renameat2`: a link is made, then the old name removed.
+fn play_with_links(name: &str, at_least: usize) {
+    let scene = scene(name);
+    let calls = vec!["linkat", "unlink", "fsync", "flock"];
+    let kills = disturb_each(
+        calls,
+        |nth| nth + 1,
+        |world, syscall, nth| {
+            world.lacks_renameat2 = true;
+            kill_at(world, scene, syscall, nth)
+        },
+    );
+    assert!(kills >= at_least, "{name}: only {kills} kills");
+}
+
 #[test]
 fn scan_that_launches() {
     play("scan launches");
@@ -70,4 +85,14 @@ fn reap_after_a_killed_scan() {
 #[test]
 fn scan_after_a_killed_scan() {
     play("scan finds the agent that a killed scan had started");
+}
+
+#[test]
+fn scan_that_launches_where_nothing_can_be_renamed_safely() {
+    play_with_links("scan launches", 10);
+}
+
+#[test]
+fn reap_that_files_where_nothing_can_be_renamed_safely() {
+    play_with_links("reap files what is done", 10);
 }

@@ -90,7 +90,7 @@ fn a_session_is_made_as_asked_and_nothing_in_its_directory_is_expanded() {
     let pane = pane_of(&tmux, "ccl-auto-0");
     assert_eq!(pane.id, id);
     assert!(pane.is_alone() && !pane.dead && !pane.in_mode && pane.attached == 0);
-    assert!(stat(pane.server).is_some());
+    assert!(stat(pane.server).unwrap().is_some());
     assert_eq!(
         server.format(id.as_str(), "#{window_width}x#{window_height}"),
         "200x50"
@@ -343,8 +343,11 @@ fn a_hanging_tmux_is_given_up_and_leaves_no_child() {
         .collect();
     assert_eq!(pids.len(), 2);
     wait_until("both are gone", PATIENCE, || {
-        pids.iter()
-            .all(|pid| stat(*pid).is_none_or(|process| !process.is_alive()))
+        pids.iter().all(|pid| {
+            stat(*pid)
+                .unwrap()
+                .is_none_or(|process| !process.is_alive())
+        })
     });
     // A paste that is never read does not hang either.
     let error = tmux

@@ -110,27 +110,51 @@ pub fn registered(
 }
 
 /// `projects/*/UUID.jsonl`, if there is one; the names of the directories
-/// follow rules that differ between versions.
-pub fn transcript_path(claude_dir: &Path, session: Uuid) -> Option<PathBuf> {
+/// follow rules that differ between versions. A transcript that cannot be looked
+/// for is an error: it is evidence, and must not be taken for missing.
+pub fn transcript_path(claude_dir: &Path, session: Uuid) -> Result<Option<PathBuf>> {
+    let projects = claude_dir.join("projects");
     let name = format!("{session}.jsonl");
-    fs::read_dir(claude_dir.join("projects"))
-        .ok()?
-        .filter_map(Result::ok)
-        .map(|entry| entry.path().join(&name))
-        .find(|path| path.is_file())
+    let find = || -> io::Result<Option<PathBuf>> {
+        for entry in fs::read_dir(&projects)? {
+            let path = entry?.path().join(&name);
+            match fs::metadata(&path) {
+                Ok(metadata) if metadata.is_file() => return Ok(Some(path)),
+                Ok(_) => {}
+                Err(error) if is_missing(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    };
+    match find() {
+        Err(error) if is_missing(&error) => Ok(None),
+        found => found.with_context(|| format!("cannot search {}", projects.display())),
+    }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 /// How many bytes the session's transcript has; 0 if there is none.
-pub fn transcript_length(claude_dir: &Path, session: Uuid) -> u64 {
-    transcript_path(claude_dir, session)
-        .and_then(|path| path.metadata().ok())
-        .map_or(0, |metadata| metadata.len())
+pub fn transcript_length(claude_dir: &Path, session: Uuid) -> Result<u64> {
+    match transcript_path(claude_dir, session)? {
+        Some(path) => Ok(path
+            .metadata()
+            .with_context(|| format!("cannot look at {}", path.display()))?
+            .len()),
+        None => Ok(0),
+    }
 }
 
 /// What the transcript says of the time since its first `from` bytes; `None`
 /// if there is no transcript.
 pub fn summary(claude_dir: &Path, session: Uuid, from: u64) -> Result<Option<Summary>> {
-    transcript_path(claude_dir, session)
+    transcript_path(claude_dir, session)?
         .map(|path| Ok(transcript::summarise(&read_range(&path, from..u64::MAX)?)))
         .transpose()
 }
@@ -159,17 +183,18 @@ pub fn quiet(
     session: Uuid,
     registered: Option<&Registered>,
     now: Timestamp,
-) -> Duration {
-    let written = transcript_path(claude_dir, session)
+) -> Result<Duration> {
+    let written = transcript_path(claude_dir, session)?
         .and_then(|path| path.metadata().ok()?.modified().ok())
         .and_then(|time| Timestamp::try_from(time).ok());
     let status = registered
         .and_then(|entry| entry.updated_at)
         .and_then(|at| Timestamp::from_millisecond(at).ok());
-    written
+    // A clock that was set back meanwhile makes it a time to come: that is just as long.
+    Ok(written
         .max(status)
-        .and_then(|last| now.duration_since(last).try_into().ok())
-        .unwrap_or_default()
+        .map(|last| now.duration_since(last).unsigned_abs())
+        .unwrap_or_default())
 }
 
 /// Whether the last `Stop` hook named work that goes on in the background.
@@ -195,7 +220,7 @@ pub fn has_background(stop: &Path) -> bool {
 /// Claude Code wrote it down: it does so when it exits, for the conversation as
 /// a whole. Its floats are told to a billionth of a dollar.
 pub fn cost(claude_dir: &Path, session: Uuid, from: u64) -> Result<Option<Cost>> {
-    let Some(path) = transcript_path(claude_dir, session) else {
+    let Some(path) = transcript_path(claude_dir, session)? else {
         return Ok(None);
     };
     let total = |range| -> Result<Option<f64>> {

@@ -118,7 +118,8 @@ impl Launch<'_> {
             "# Run {run} of ccl. It starts once: whoever removes the ticket starts it.\n\
              if [ \"${{CCL_PID-}}\" != $$ ]; then CCL_RUN={run} CCL_PID=$$ exec sh {run_file}; fi\n\
              unset CLAUDECODE CLAUDE_CODE_ENTRYPOINT SECUTOOLS_API_KEY CREDENTIALS_DIRECTORY\n\
-             finish() {{ echo \"$1\" > {exit}.new && mv {exit}.new {exit}; exit; }}\n\
+             finish() {{ until {{ echo \"$1\" > {exit}.new && mv {exit}.new {exit}; }} 2>/dev/null; do\n\
+             \t[ -e {run_file} ] || exit; sleep 1; done; exit; }}\n\
              rm {ticket} 2>/dev/null || exit 0\n\
              cd {project} || finish {no_directory}\n\
              command -v {program} >/dev/null || finish {no_program}\n\

@@ -66,7 +66,7 @@ fn project(context: Context<'_>, start: Option<&Path>, new: &NewTask) -> Result<
         .into_iter()
         .flat_map(Path::ancestors)
         .map(|directory| Project::new(directory.to_owned()))
-        .find(Project::exists);
+        .find(|project| project.exists().unwrap_or(false));
     if let (None, Some(here)) = (&new.project, here) {
         return Ok(here);
     }

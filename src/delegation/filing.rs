@@ -218,6 +218,6 @@ fn is_the_submitted_file(path: &Path, marker: &Delegated) -> Result<Option<bool>
     if sha256(&bytes) != marker.sha256 {
         return Ok(Some(false));
     }
-    let is_open = process::is_open_for_writing(&metadata) == Some(true);
+    let is_open = process::is_open_for_writing(&metadata).with_context(failed)? == Some(true);
     Ok((!is_open).then_some(true))
 }

@@ -1,6 +1,7 @@
 //! Ending an agent: only what carries the run is ever signalled.
 
 use std::fmt;
+use std::io;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -25,8 +26,10 @@ pub enum Ended {
 }
 
 /// Why an agent could not be ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum EndingError {
+    /// The system does not let us see what runs.
+    Unseen(io::Error),
     /// The signal was refused.
     Refused {
         /// The process group.
@@ -44,6 +47,7 @@ pub enum EndingError {
 impl fmt::Display for EndingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Unseen(_) => write!(f, "cannot see what runs in the session"),
             Self::Refused { group, error } => {
                 write!(f, "cannot end process group {group}: {error}")
             }
@@ -55,7 +59,20 @@ impl fmt::Display for EndingError {
     }
 }
 
-impl std::error::Error for EndingError {}
+impl std::error::Error for EndingError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unseen(error) => Some(error),
+            Self::Refused { .. } | Self::StillThere { .. } => None,
+        }
+    }
+}
+
+impl From<io::Error> for EndingError {
+    fn from(error: io::Error) -> Self {
+        Self::Unseen(error)
+    }
+}
 
 /// Ends what works for `run`: SIGTERM, and SIGKILL after `grace`. It is looked for in the foreground of the terminal of
 /// `pane` first, then wherever it is: a person may have stopped it there, or its terminal may be gone.
@@ -64,10 +81,17 @@ impl std::error::Error for EndingError {}
 /// number is not given to others while a process is left in it.
 ///
 /// # Errors
-/// Where a signal is refused, or the group survives SIGKILL.
+/// Where what runs cannot be seen, a signal is refused, or the group survives SIGKILL.
 pub fn terminate(run: Uuid, pane: Pid, grace: Duration) -> Result<Ended, EndingError> {
-    let in_front = foreground(pane).filter(|group| carries_run(*group, run));
-    let Some(group) = in_front.or_else(|| group_of(run)) else {
+    let in_front = match foreground(pane)? {
+        Some(group) if carries_run(group, run)? => Some(group),
+        _ => None,
+    };
+    let found = match in_front {
+        Some(group) => Some(group),
+        None => group_of(run)?,
+    };
+    let Some(group) = found else {
         return Ok(Ended::NotThere);
     };
     signal(group, Signal::TERM)?;
@@ -75,14 +99,11 @@ pub fn terminate(run: Uuid, pane: Pid, grace: Duration) -> Result<Ended, EndingE
         // What is stopped does not take notice before it goes on.
         signal(group, Signal::CONT)?;
     }
-    if is_gone_within(group, grace) {
-        return Ok(Ended::Terminated);
-    }
-    if !carries_run(group, run) {
+    if is_gone_within(group, grace)? || !carries_run(group, run)? {
         return Ok(Ended::Terminated);
     }
     signal(group, Signal::KILL)?;
-    if is_gone_within(group, AFTER_KILL) {
+    if is_gone_within(group, AFTER_KILL)? {
         return Ok(Ended::Killed);
     }
     Err(EndingError::StillThere {
@@ -101,15 +122,15 @@ fn signal(group: Pid, signal: Signal) -> Result<(), EndingError> {
 }
 
 /// Waits until no process of the group is left.
-fn is_gone_within(group: Pid, limit: Duration) -> bool {
+fn is_gone_within(group: Pid, limit: Duration) -> io::Result<bool> {
     let deadline = Instant::now() + limit;
     loop {
-        let Some(member) = members(group).first().copied() else {
-            return true;
+        let Some(member) = members(group)?.first().copied() else {
+            return Ok(true);
         };
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return false;
+            return Ok(false);
         }
         // A process that is gone by now has no pidfd: the next look shows it.
         if let Ok(fd) = pidfd_open(member.pid, PidfdFlags::empty())

@@ -16,6 +16,7 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -151,8 +152,14 @@ impl Status {
 /// # Errors
 /// The reason why it does not, or why that cannot be told; a person reads it in `ccl status`.
 pub fn is_waiting_shell(pane: Pid) -> Result<ReadyShell, NotReady> {
-    let (Some(leader), Some(own)) = (foreground(pane).and_then(stat), stat(pane)) else {
-        return not_ready("nothing is in the foreground of its terminal");
+    let look = || -> io::Result<_> {
+        let front = foreground(pane)?.map(stat).transpose()?.flatten();
+        Ok(front.zip(stat(pane)?))
+    };
+    let (leader, own) = match look() {
+        Ok(Some(both)) => both,
+        Ok(None) => return not_ready("nothing is in the foreground of its terminal"),
+        Err(error) => return not_ready(format!("cannot see what is in its foreground: {error}")),
     };
     let name = exe_name(leader.pid);
     let shown = format!("`{}` (process {})", escape(&name), leader.pid.as_raw_pid());
@@ -241,7 +248,8 @@ fn has_terminal_arguments(pid: Pid) -> bool {
 
 /// Whether the foreground process of a pane is a shell that relies on the terminal's line mode.
 pub(super) fn needs_line_mode(pane: Pid) -> bool {
-    let shell = foreground(pane).and_then(|leader| shell_of(&exe_name(leader)));
+    let leader = foreground(pane).ok().flatten();
+    let shell = leader.and_then(|leader| shell_of(&exe_name(leader)));
     shell.is_some_and(|editor| editor != Editor::Own)
 }
 

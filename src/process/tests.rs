@@ -34,11 +34,11 @@ fn half_a_line_is_none() {
 
 #[test]
 fn this_process_is_seen() {
-    let me = stat(getpid()).unwrap();
+    let me = stat(getpid()).unwrap().unwrap();
     assert_eq!(me.pid, getpid());
     assert!(me.is_alive());
     let path = std::env::var("PATH").unwrap();
-    assert!(environ_has(me.pid, "PATH", &path));
-    assert!(!environ_has(me.pid, "PATH", ""));
-    assert!(!environ_has(me.pid, "PAT", &format!("H={path}")));
+    assert!(environ_has(me.pid, "PATH", &path).unwrap());
+    assert!(!environ_has(me.pid, "PATH", "").unwrap());
+    assert!(!environ_has(me.pid, "PAT", &format!("H={path}")).unwrap());
 }

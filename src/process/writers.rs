@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -14,38 +15,35 @@ const SHARED_WRITE: u32 = 0o022;
 
 /// Whether some process has the file open for writing; `None` where such a
 /// process could be one that we may not look into.
-pub fn is_open_for_writing(file: &Metadata) -> Option<bool> {
+///
+/// # Errors
+/// Where the system does not let us look at all.
+pub fn is_open_for_writing(file: &Metadata) -> io::Result<Option<bool>> {
     let user = rustix::process::geteuid();
     let sees_all =
         user.is_root() || (file.uid() == user.as_raw() && file.mode() & SHARED_WRITE == 0);
-    let found = super::all_processes().any(|pid| has_open(&super::proc_path(pid, ""), file));
-    (found || sees_all).then_some(found)
-}
-
-fn has_open(process: &Path, file: &Metadata) -> bool {
-    let Ok(descriptors) = fs::read_dir(process.join("fd")) else {
-        return false;
-    };
-    descriptors.flatten().any(|entry| {
-        fs::metadata(entry.path())
-            .is_ok_and(|open| (open.dev(), open.ino()) == (file.dev(), file.ino()))
-            && is_writable(&process.join("fdinfo").join(entry.file_name()))
-    })
+    let found = !open_for_writing(&HashSet::from([(file.dev(), file.ino())]))?.is_empty();
+    Ok((found || sees_all).then_some(found))
 }
 
 /// Which of these files, by device and inode, some process that we may look
 /// into has open for writing: one walk of `/proc` for all of them.
-pub fn open_for_writing(files: &HashSet<(u64, u64)>) -> HashSet<(u64, u64)> {
+///
+/// # Errors
+/// Where the system does not let us look at all.
+pub fn open_for_writing(files: &HashSet<(u64, u64)>) -> io::Result<HashSet<(u64, u64)>> {
     let mut found = HashSet::new();
     if files.is_empty() {
-        return found;
+        return Ok(found);
     }
-    for process in super::all_processes().map(|pid| super::proc_path(pid, "")) {
-        for entry in fs::read_dir(process.join("fd"))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
+    for pid in super::all_processes()? {
+        let process = super::proc_path(pid, "");
+        let descriptors = match super::unless_gone(fs::read_dir(process.join("fd"))) {
+            Ok(descriptors) => descriptors,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+            Err(error) => return Err(error),
+        };
+        for entry in descriptors.into_iter().flatten().flatten() {
             if let Ok(open) = fs::metadata(entry.path())
                 && files.contains(&(open.dev(), open.ino()))
                 && is_writable(&process.join("fdinfo").join(entry.file_name()))
@@ -54,7 +52,7 @@ pub fn open_for_writing(files: &HashSet<(u64, u64)>) -> HashSet<(u64, u64)> {
             }
         }
     }
-    found
+    Ok(found)
 }
 
 /// Reads the `flags:` line, octal as `open(2)` has them.
@@ -80,8 +78,9 @@ mod tests {
         let open = || {
             let metadata = fs::metadata(&path).unwrap();
             let file = (metadata.dev(), metadata.ino());
-            let found = open_for_writing(&HashSet::from([file])).contains(&file);
-            let open = is_open_for_writing(&metadata);
+            let found = open_for_writing(&HashSet::from([file])).unwrap();
+            let found = found.contains(&file);
+            let open = is_open_for_writing(&metadata).unwrap();
             assert_eq!(open, Some(found));
             open
         };

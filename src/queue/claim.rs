@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -48,7 +48,7 @@ impl Project {
         if !seen.is_still(&waiting) {
             return Ok(Err(Held::Gone));
         }
-        if self.is_active(name.as_str(), &waiting) {
+        if self.is_active(name.as_str(), &waiting)? {
             return Ok(Err(Held::NameActive));
         }
         let claim = Claim {
@@ -85,8 +85,7 @@ impl Project {
             name: name.clone(),
             marker,
         };
-        let dispatched = self.dispatched_path(name);
-        if dispatched.symlink_metadata().is_err() {
+        if !claim.is_at_work()? {
             return Ok(Found::TaskGone(claim));
         }
         let outcome = claim
@@ -117,7 +116,7 @@ impl Claim {
     pub fn advance(&mut self, phase: Phase, now: Timestamp) -> Result<()> {
         self.marker.phase = phase;
         self.marker.stamp.at = now;
-        self.write()
+        self.rewrite()
     }
 
     /// Notes that the agent has a new conversation after all.
@@ -125,13 +124,16 @@ impl Claim {
         self.marker.agent.session = Some(session);
         self.marker.agent.transcript_from = 0;
         self.marker.stamp.at = now;
-        self.write()
+        self.rewrite()
     }
 
     /// Gives the task back as it is: nothing was started, no attempt counts.
     pub fn release(&self) -> Result<Option<PathBuf>> {
         let _lock = self.project.lock()?;
-        self.put_back()
+        match self.is_ours()? {
+            true => self.put_back(),
+            false => Ok(None),
+        }
     }
 
     /// Writes the outcome into the task, with its result and footer, and then
@@ -144,10 +146,13 @@ impl Claim {
         footer: Option<&str>,
     ) -> Result<Option<PathBuf>> {
         let _lock = self.project.lock()?;
-        let dispatched = self.project.dispatched_path(&self.name);
-        if dispatched.symlink_metadata().is_err() {
-            return self.forget().map(|()| None);
+        if !self.is_ours()? {
+            return Ok(None);
         }
+        if !self.is_at_work()? {
+            return self.remove().map(|()| None);
+        }
+        let dispatched = self.project.dispatched_path(&self.name);
         let noted = self.ending()?.is_some_and(|old| old.run == ending.run)
             || inbox::note(&dispatched, ending, result, footer)?;
         let placed = self.place(Folder::from(ending.outcome))?;
@@ -160,12 +165,35 @@ impl Claim {
     /// Moves a task whose outcome was noted before, by a pass that died.
     pub fn file(&self, outcome: Outcome) -> Result<Option<PathBuf>> {
         let _lock = self.project.lock()?;
-        self.place(Folder::from(outcome))
+        match self.is_ours()? {
+            true => self.place(Folder::from(outcome)),
+            false => Ok(None),
+        }
     }
 
     /// Removes the claim of a task that is not there any more.
     pub fn forget(&self) -> Result<()> {
+        let _lock = self.project.lock()?;
+        match self.is_ours()? {
+            true => self.remove(),
+            false => Ok(()),
+        }
+    }
+
+    fn remove(&self) -> Result<()> {
         durable::remove(&self.project.claim_path(&self.name)).map(drop)
+    }
+
+    /// Whether the claim on disk is still this run's. A task that came back into
+    /// the inbox may have been claimed anew by anybody since it was looked at.
+    /// The caller holds the lock.
+    fn is_ours(&self) -> Result<bool> {
+        let found: Option<marker::Claim> = marker::read(&self.project.claim_path(&self.name))?;
+        Ok(found.is_some_and(|claim| claim.run == self.marker.run))
+    }
+
+    fn is_at_work(&self) -> Result<bool> {
+        durable::exists(&self.project.dispatched_path(&self.name))
     }
 
     fn put_back(&self) -> Result<Option<PathBuf>> {
@@ -174,12 +202,12 @@ impl Claim {
 
     fn place(&self, folder: Folder) -> Result<Option<PathBuf>> {
         let dispatched = self.project.dispatched_path(&self.name);
-        let placed = if dispatched.symlink_metadata().is_ok() {
+        let placed = if self.is_at_work()? {
             Some(self.project.place(&dispatched, folder, &self.name)?)
         } else {
             None
         };
-        self.forget()?;
+        self.remove()?;
         Ok(placed)
     }
 
@@ -193,10 +221,81 @@ impl Claim {
         let metadata = dispatched
             .symlink_metadata()
             .with_context(|| format!("cannot look at {}", dispatched.display()))?;
-        Ok(inbox::is_being_written(&metadata))
+        inbox::is_being_written(&metadata, &dispatched)
+    }
+
+    /// Writes what has changed, if the claim is still ours.
+    fn rewrite(&self) -> Result<()> {
+        let _lock = self.project.lock()?;
+        match self.is_ours()? {
+            true => self.write(),
+            false => bail!(
+                "{} is not ours any more: it came back into the inbox, and was claimed anew",
+                self.name
+            ),
+        }
     }
 
     fn write(&self) -> Result<()> {
         marker::write(&self.project.claim_path(&self.name), &self.marker)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::AgentKind;
+    use crate::marker::{Agent, Stamp};
+
+    /// A project with the task `t.md`, and a claim on it by a run of its own.
+    fn claimed(directory: &std::path::Path) -> Claim {
+        let project = Project::new(directory.to_owned());
+        std::fs::create_dir_all(project.folder(Folder::Inbox)).unwrap();
+        let name = Name::new("t.md".as_ref()).unwrap();
+        let waiting = project.waiting_path(&name);
+        if !waiting.exists() {
+            std::fs::write(&waiting, "Do it.\n").unwrap();
+        }
+        let seen = project.open(&name).unwrap().unwrap().seen;
+        let marker = marker::Claim {
+            stamp: Stamp::new("host", Timestamp::UNIX_EPOCH),
+            owner: Uuid::new_v4(),
+            session: "s".to_owned(),
+            run: Uuid::new_v4(),
+            phase: Phase::Claimed,
+            attempt: 1,
+            started_at: Timestamp::UNIX_EPOCH,
+            agent: Agent {
+                kind: AgentKind::Command,
+                model: None,
+                session: None,
+                transcript_from: 0,
+            },
+        };
+        project.claim(&name, &seen, marker).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_run_that_lost_its_task_does_nothing_to_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = claimed(dir.path());
+        let (project, name) = (first.project().clone(), first.name().clone());
+        // A person puts the task back, and another pool claims it.
+        let (waiting, dispatched) = (project.waiting_path(&name), project.dispatched_path(&name));
+        std::fs::rename(&dispatched, &waiting).unwrap();
+        let second = claimed(dir.path());
+        first.forget().unwrap();
+        assert_eq!(first.release().unwrap(), None);
+        assert_eq!(first.file(Outcome::Done).unwrap(), None);
+        assert!(
+            first
+                .advance(Phase::Working, Timestamp::UNIX_EPOCH)
+                .is_err()
+        );
+        let (run, owner) = (second.marker().run, second.marker().owner);
+        let found = project.find_claim(&name, run, owner).unwrap();
+        assert!(matches!(found, Found::AtWork(..)), "{found:?}");
+        assert!(second.release().unwrap().is_some());
+        assert!(waiting.exists());
     }
 }

@@ -211,7 +211,7 @@ impl Project {
         let path = self.waiting_path(name);
         match read_regular(&path)? {
             Ok((metadata, bytes)) => {
-                if is_being_written(&metadata) {
+                if is_being_written(&metadata, &path)? {
                     return Ok(Err(Held::BeingWritten));
                 }
                 let text = task::text_of(&bytes).map(str::to_owned);
@@ -336,11 +336,13 @@ pub(super) fn open_regular(path: &Path) -> Result<Result<(File, fs::Metadata), H
 /// Whether somebody may still be writing the file. The processes that have it
 /// open are looked at where they can be seen, which is the case for a file of
 /// our own user and for root; else it has to have rested for a second.
-pub(super) fn is_being_written(metadata: &fs::Metadata) -> bool {
-    match process::is_open_for_writing(metadata) {
+pub(super) fn is_being_written(metadata: &fs::Metadata, path: &Path) -> Result<bool> {
+    let open = process::is_open_for_writing(metadata)
+        .with_context(|| format!("cannot tell who writes to {}", path.display()))?;
+    Ok(match open {
         Some(open) => open,
         None => !has_rested(metadata),
-    }
+    })
 }
 
 /// Whether the file has not changed for a second. One from the future has.

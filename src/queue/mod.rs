@@ -125,8 +125,8 @@ impl Project {
     }
 
     /// Whether it has a queue.
-    pub fn exists(&self) -> bool {
-        self.path.join(QUEUE).is_dir()
+    pub fn exists(&self) -> Result<bool> {
+        durable::exists(&self.path.join(QUEUE))
     }
 
     /// The directory of one state.
@@ -173,11 +173,12 @@ impl Project {
     pub fn reject(&self, name: &Name, seen: &Seen, ending: &Ending) -> Result<Option<PathBuf>> {
         let _lock = self.lock()?;
         let waiting = self.waiting_path(name);
-        if !seen.is_still(&waiting) || self.delegated_path(name).exists() {
+        if !seen.is_still(&waiting) || durable::exists(&self.delegated_path(name))? {
             return Ok(None);
         }
+        let noted = !seen.is_too_large() && inbox::note(&waiting, ending, None, None)?;
         let placed = self.place(&waiting, Folder::Failed, name)?;
-        if seen.is_too_large() || !inbox::note(&placed, ending, None, None)? {
+        if !noted {
             inbox::note_beside(&placed, ending, None)?;
         }
         Ok(Some(placed))
@@ -189,7 +190,7 @@ impl Project {
         let directory = self.make_folder(folder)?;
         for number in 1..u32::MAX {
             let candidate = name.numbered(number);
-            if folder == Folder::Inbox && self.is_active(&candidate, from) {
+            if folder == Folder::Inbox && self.is_active(&candidate, from)? {
                 continue;
             }
             let to = directory.join(&candidate);
@@ -219,7 +220,7 @@ impl Project {
         for number in 1..u32::MAX {
             let candidate = name.numbered(number);
             let to = directory.join(&candidate);
-            if folder == Folder::Inbox && self.is_active(&candidate, &to) {
+            if folder == Folder::Inbox && self.is_active(&candidate, &to)? {
                 continue;
             }
             // A look costs less than writing and syncing the file for a name that is taken.
@@ -264,11 +265,14 @@ impl Project {
     }
 
     /// Whether a task of this name is at work, other than the one in `from`.
-    fn is_active(&self, name: &str, from: &Path) -> bool {
-        ["dispatched", "delegated"].iter().any(|suffix| {
+    fn is_active(&self, name: &str, from: &Path) -> Result<bool> {
+        for suffix in ["dispatched", "delegated"] {
             let path = self.beside(name, suffix);
-            path != from && path.symlink_metadata().is_ok()
-        })
+            if path != from && durable::exists(&path)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn make_folder(&self, folder: Folder) -> Result<PathBuf> {

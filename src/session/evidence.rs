@@ -8,12 +8,14 @@ use anyhow::Result;
 use uuid::Uuid;
 
 use super::launch::Attempt;
+use super::observe::in_front;
 use super::{Pool, unavailable};
 use crate::agent::claude;
 use crate::agent::command::Exit;
 use crate::agent::screen::{self, Dialog, Screen};
 use crate::agent::transcript::Turn;
 use crate::config::Delivery;
+use crate::durable;
 use crate::marker;
 use crate::process;
 
@@ -68,7 +70,7 @@ impl Pool<'_> {
         let mut paste = Paste::default();
         while Instant::now() < deadline {
             let now = Instant::now();
-            let waits = ticket.exists();
+            let waits = durable::exists(&ticket)?;
             if let Some(evidence) = self.evidence(attempt, waits, paste.submitted)? {
                 return Ok(evidence);
             }
@@ -104,7 +106,7 @@ impl Pool<'_> {
         }
         let claim = attempt.claim.marker();
         let exit = Exit::read(&attempt.session.files().exit)?;
-        let in_front = process::runs_in_front(attempt.pane.pid, claim.run);
+        let in_front = in_front(attempt.pane.pid, claim.run)?;
         match (claim.agent.session, exit) {
             (None, Some(Exit::Code(_))) => return Ok(Some(Evidence::Has)),
             (_, Some(exit)) => {
@@ -173,7 +175,7 @@ impl Pool<'_> {
             return Ok(());
         };
         // Only what carries this run is typed into, checked right before.
-        if !process::runs_in_front(attempt.pane.pid, attempt.claim.marker().run) {
+        if !in_front(attempt.pane.pid, attempt.claim.marker().run)? {
             return Ok(());
         }
         let id = &attempt.pane.id;

@@ -6,12 +6,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::agent::Files;
 use crate::durable;
 use crate::lock::{self, Lock};
 use crate::marker::{self, Cooldown, Dispatched};
+
+/// A marker that is newer than this pass by no more was written by one that ran
+/// beside it.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// One session's name and files in `STATE/sessions/`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,14 +71,15 @@ impl Session {
     }
 
     /// Whether it has a marker, readable or not.
-    pub(super) fn is_marked(&self) -> bool {
-        self.marker_path().symlink_metadata().is_ok()
+    pub(super) fn is_marked(&self) -> Result<bool> {
+        durable::exists(&self.marker_path())
     }
 
-    /// Its rest, if it has not ended by `now`.
+    /// Its rest, if it has not ended by `now`. One that begins in the future was
+    /// written while the clock was wrong, and nobody knows when it would end.
     pub fn cooldown(&self, now: Timestamp) -> Result<Option<Cooldown>, marker::Unreadable> {
         let cooldown: Option<Cooldown> = marker::read(&self.cooldown_path())?;
-        Ok(cooldown.filter(|cooldown| cooldown.until > now))
+        Ok(cooldown.filter(|rest| rest.until > now && rest.stamp.at <= now + CLOCK_SKEW))
     }
 
     /// Whether another process is at work on it.

@@ -18,7 +18,7 @@ use crate::agent::{self, ClaudeOptions, Failure, Files, Launch};
 use crate::config::AgentKind;
 use crate::durable;
 use crate::marker::{self, Agent, Dispatched, Phase};
-use crate::process;
+use crate::process::{self, NotReady};
 use crate::queue::{Claim, Name, Project, Seen};
 use crate::report::{Event, EventKind};
 use crate::task::{Outcome, Provider, Task};
@@ -74,8 +74,8 @@ impl Pool<'_> {
             pane: pane.clone(),
         };
         marker::write(&session.marker_path(), &dispatched)?;
-        let conversation = self.conversation(session, &work.task, run);
-        let marker = self.claim_marker(session, work, (owner, run), conversation.as_ref());
+        let conversation = self.conversation(session, &work.task, run)?;
+        let marker = self.claim_marker(session, work, (owner, run), conversation.as_ref())?;
         let outcome = match work.project.claim(&work.name, &work.seen, marker) {
             Ok(Ok(claim)) => self.attempt(Attempt {
                 session,
@@ -96,9 +96,15 @@ impl Pool<'_> {
             Err(error) => Err(error),
         };
         outcome.map_err(|error| {
+            // A session that cannot be typed into would take the next pass' first task too.
+            let rested = match error.downcast_ref::<NotReady>() {
+                Some(not_ready) => self.rest(session, &Failure::of_task(not_ready.to_string())),
+                None => Ok(()),
+            };
             let error = error.context(format!("cannot dispatch {} to {}", work.name, session.name));
-            match self.settle_locked(session, super::Word::Pass) {
-                Ok(_) => error,
+            let settled = self.settle_locked(session, super::Word::Pass);
+            match rested.and(settled.map(drop)) {
+                Ok(()) => error,
                 Err(second) => error.context(format!(
                     "and what was begun waits for the next pass: {second:#}"
                 )),
@@ -112,9 +118,15 @@ impl Pool<'_> {
         work: &Work,
         (owner, run): (Uuid, Uuid),
         conversation: Option<&Conversation>,
-    ) -> marker::Claim {
+    ) -> Result<marker::Claim> {
         let models = &self.config.dispatcher.models;
-        marker::Claim {
+        let transcript_from = match conversation {
+            Some(conversation) => {
+                claude::transcript_length(&self.config.claude_dir, conversation.id)?
+            }
+            None => 0,
+        };
+        Ok(marker::Claim {
             stamp: self.stamp(),
             owner,
             session: session.name.clone(),
@@ -126,11 +138,9 @@ impl Pool<'_> {
                 kind: self.config.agent.kind,
                 model: conversation.map(|_| models.for_priority(work.task.priority).to_owned()),
                 session: conversation.map(|conversation| conversation.id),
-                transcript_from: conversation.map_or(0, |conversation| {
-                    claude::transcript_length(&self.config.claude_dir, conversation.id)
-                }),
+                transcript_from,
             },
-        }
+        })
     }
 
     /// The slot's pane with a shell that waits for input; a missing session is
@@ -160,22 +170,29 @@ impl Pool<'_> {
 
     /// Which conversation: the task's own, if an attempt was interrupted; one
     /// that another program asked to resume in this session; else a new one.
-    fn conversation(&self, session: &Session, task: &Task, run: Uuid) -> Option<Conversation> {
+    fn conversation(
+        &self,
+        session: &Session,
+        task: &Task,
+        run: Uuid,
+    ) -> Result<Option<Conversation>> {
         if self.config.agent.kind != AgentKind::Claude {
-            return None;
+            return Ok(None);
         }
-        let own = task
+        let interrupted = task
             .ending
             .as_ref()
             .filter(|ending| ending.outcome == Outcome::Released)
-            .and_then(|ending| Uuid::try_parse(ending.agent_session.as_deref()?).ok())
-            .filter(|id| claude::transcript_path(&self.config.claude_dir, *id).is_some())
-            .map(|id| (id, None));
+            .and_then(|ending| Uuid::try_parse(ending.agent_session.as_deref()?).ok());
+        let own = match interrupted {
+            Some(id) => claude::transcript_path(&self.config.claude_dir, id)?.map(|_| (id, None)),
+            None => None,
+        };
         let asked = || {
             claude::resume_request(&self.config.home, &session.name)
                 .map(|(path, id)| (id, Some(path)))
         };
-        Some(match own.or_else(asked) {
+        Ok(Some(match own.or_else(asked) {
             Some((id, request)) => Conversation {
                 id,
                 resume: true,
@@ -186,7 +203,7 @@ impl Pool<'_> {
                 resume: false,
                 request: None,
             },
-        })
+        }))
     }
 
     /// Steps 3 to 6, once more without `--resume` where Claude Code refuses it.

@@ -190,7 +190,7 @@ impl<'a> Pool<'a> {
     pub fn free_names(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
         for session in self.sessions() {
-            if !session.is_marked()
+            if !session.is_marked()?
                 && !session.is_locked()?
                 && self.can_be_used(&self.look(&session)?)
             {
@@ -238,7 +238,7 @@ impl<'a> Pool<'a> {
                 .debug(format_args!("{}: another pass is at work", session.name));
             return Ok(None);
         };
-        if session.is_marked() {
+        if session.is_marked()? {
             return Ok(None);
         }
         let pane = match self.look(&session)? {

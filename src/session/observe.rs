@@ -1,7 +1,8 @@
 //! What a session's agent is doing, by all the evidence there is. Changes
 //! nothing.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use rustix::process::Pid;
 use uuid::Uuid;
 
 use super::{Pool, Session, unavailable};
@@ -43,6 +44,14 @@ pub struct Standing {
     pub attended: bool,
 }
 
+/// What keeps us from judging an agent that we cannot look at.
+pub(super) const UNSEEN: &str = "cannot see what runs in its session";
+
+/// Whether this run's agent is in the foreground of a pane.
+pub(super) fn in_front(pane: Pid, run: Uuid) -> Result<bool> {
+    process::runs_in_front(pane, run).context(UNSEEN)
+}
+
 impl Pool<'_> {
     /// How the task of a session stands; changes nothing.
     pub fn standing(&self, session: &Session) -> Result<Option<Standing>> {
@@ -67,8 +76,10 @@ impl Pool<'_> {
 
     /// Whether this run's agent is in the foreground where it was started.
     pub(super) fn runs(&self, session: &Session, run: Uuid) -> Result<bool> {
-        let marker = session.dispatched()?;
-        Ok(marker.is_some_and(|marker| process::runs_in_front(marker.pane.pid, run)))
+        Ok(match session.dispatched()? {
+            Some(marker) => in_front(marker.pane.pid, run)?,
+            None => false,
+        })
     }
 
     /// Whether the agent lives in its pane, but not in front: a person pressed
@@ -77,7 +88,7 @@ impl Pool<'_> {
         let Some(marker) = session.dispatched()? else {
             return Ok(false);
         };
-        Ok(self.has_pane(&marker.pane) && process::leader_of(run).is_some())
+        Ok(self.has_pane(&marker.pane) && process::leader_of(run).context(UNSEEN)?.is_some())
     }
 
     /// What the session's agent is doing, by all the evidence there is.
@@ -131,7 +142,7 @@ impl Pool<'_> {
             status: registered
                 .as_ref()
                 .and_then(|entry| entry.status.as_deref()),
-            quiet: claude::quiet(claude_dir, id, registered.as_ref(), self.now),
+            quiet: claude::quiet(claude_dir, id, registered.as_ref(), self.now)?,
             summary: seen.as_ref(),
             screen: screen.as_ref(),
             capture: &capture,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use uuid::Uuid;
 
+use super::observe::UNSEEN;
 use super::{Pool, Session, Word};
 use crate::agent::{Doing, Failure, Report};
 use crate::durable;
@@ -111,7 +112,7 @@ impl Pool<'_> {
             );
         }
         let project = Project::new(marker.project.clone());
-        if !project.exists() {
+        if !project.exists()? {
             bail!(
                 "{} is not there, and with it the task {}: put it back (mount it?), or remove the session's marker",
                 marker.project.display(),
@@ -153,7 +154,7 @@ impl Pool<'_> {
     /// that still works on it may say its last words, unless the task waits
     /// again: then somebody took it away from the agent.
     fn task_gone(&self, session: &Session, claim: &Claim) -> Result<Vec<Event>> {
-        let waits_again = claim.project().waiting_path(claim.name()).exists();
+        let waits_again = durable::exists(&claim.project().waiting_path(claim.name()))?;
         if !waits_again
             && claim.marker().phase != Phase::Claimed
             && self.runs(session, claim.marker().run)?
@@ -200,7 +201,7 @@ impl Pool<'_> {
         match session.dispatched()? {
             // With the pane's own process in front there is nobody else to disturb.
             Some(Dispatched { pane, .. })
-                if self.has_pane(&pane) && process::foreground(pane.pid) == Some(pane.pid) =>
+                if self.has_pane(&pane) && process::foreground(pane.pid)? == Some(pane.pid) =>
             {
                 process::reset_terminal(&pane.tty, pane.pid)
                     .with_context(|| format!("cannot reset {}", pane.tty.display()))
@@ -232,6 +233,14 @@ impl Pool<'_> {
         claim: &Claim,
         failure: &Failure,
     ) -> Result<Vec<Event>> {
+        self.rest(session, failure)?;
+        let mut events = self.conclude(session, claim, failure)?;
+        events.push(rests(session, failure));
+        Ok(events)
+    }
+
+    /// Writes the session's cooldown.
+    pub(super) fn rest(&self, session: &Session, failure: &Failure) -> Result<()> {
         let until = failure
             .until
             .unwrap_or_else(|| self.now + self.config.dispatcher.cooldown);
@@ -243,10 +252,7 @@ impl Pool<'_> {
                 reason: failure.reason.clone(),
                 needs_person: failure.needs_person,
             },
-        )?;
-        let mut events = self.conclude(session, claim, failure)?;
-        events.push(rests(session, failure));
-        Ok(events)
+        )
     }
 
     fn conclude(&self, session: &Session, claim: &Claim, failure: &Failure) -> Result<Vec<Event>> {
@@ -299,16 +305,17 @@ impl Pool<'_> {
         }
     }
 
-    /// Ends the agent of this run, wherever it still is, and waits for the shell. One that has not started cannot start any more: without
-    /// its ticket the script ends, and whoever took that carries the run.
+    /// Ends the agent of this run, wherever it still is, and waits for the shell.
+    /// One that has not started cannot start any more: without its ticket the
+    /// script ends, and whoever took that carries the run.
     fn end_agent(&self, session: &Session, run: Uuid) -> Result<()> {
         let Some(Dispatched { pane, .. }) = session.dispatched()? else {
             return Ok(());
         };
         durable::remove(&session.files().ticket)?;
         let ended = process::terminate(run, pane.pid, GRACE)?;
-        // It may have outlived its pane.
-        if ended == Ended::NotThere || process::foreground(pane.pid).is_none() {
+        let outlived_its_pane = process::foreground(pane.pid).context(UNSEEN)?.is_none();
+        if ended == Ended::NotThere || outlived_its_pane {
             return Ok(());
         }
         let shell = process::wait_until_ready(pane.pid, SHELL_BACK);

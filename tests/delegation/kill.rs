@@ -70,7 +70,7 @@ fn play(pass: &str, at_least: u32, place: &str, prepare: fn(&Binary, &str)) {
             let when = format!("{pass} killed at {syscall} {nth}");
             world.project.drop_task(&task, TASK);
             prepare(world, &task);
-            let output = pass_with(&world.sandbox, &[pass], kill(syscall, nth));
+            let output = pass_with(&world.sandbox, &[pass], kill(syscall, nth), &[]);
             world.assert_once(&task, &when);
             assert_a_job_is_remembered(world, &task, &when);
             world.converge(&task, &place.replace('T', &task), &when);

@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -38,6 +39,8 @@ pub struct World {
     pub sandbox: Sandbox,
     pub tmux: TmuxServer,
     pub project: Project,
+    /// In passes with a fault, as on a file system without `RENAME_NOREPLACE`.
+    pub lacks_renameat2: bool,
 }
 
 /// What to do at the Nth call of a system call, counted for each thread.
@@ -62,6 +65,7 @@ impl World {
         // A task whose text says `hold` works until `go` is there; one that says `fail once` does.
         let script = format!(
             "name=${{1%% *}}\n\
+             case $1 in *'without its session'*) trap '' HUP;; esac\n\
              echo \"$name\" >> {world}/runs\n\
              case $1 in *hold*) until [ -e {world}/go ]; do sleep 0.02; done;; esac\n\
              case $1 in *'fail once'*) [ \"$(grep -cx \"$name\" {world}/runs)\" -gt 1 ];; esac\n"
@@ -81,6 +85,7 @@ impl World {
             sandbox,
             tmux,
             project,
+            lacks_renameat2: false,
         }
     }
 
@@ -110,7 +115,13 @@ impl World {
 
     /// [`pass_with`] in this sandbox.
     pub fn pass_with(&self, args: &[&str], fault: Fault<'_>) -> Output {
-        pass_with(&self.sandbox, args, fault)
+        let lacking = ["--inject=renameat2:error=EINVAL"];
+        let more = if self.lacks_renameat2 {
+            &lacking[..]
+        } else {
+            &[]
+        };
+        pass_with(&self.sandbox, args, fault, more)
     }
 
     /// [`was_injected`] in this sandbox.
@@ -118,10 +129,15 @@ impl World {
         was_injected(&self.sandbox)
     }
 
-    /// The task is in one place, no more and no less.
+    /// The task is in one place, no more and no less; two names of one file are one.
     #[track_caller]
     pub fn assert_once(&self, task: &str, when: &str) {
-        let places = self.project.task_places(task);
+        let mut places = self.project.task_places(task);
+        let inode = |place: &String| {
+            let path = self.project.root().join(".agent-queue").join(place);
+            fs::symlink_metadata(path).map_or(0, |metadata| metadata.ino())
+        };
+        places.dedup_by_key(|place| inode(place));
         assert_eq!(
             places.len(),
             1,
@@ -177,8 +193,8 @@ impl World {
 }
 
 /// A pass in which the fault happens, if it comes to that call at all: look at [`was_killed`] for
-/// killed ones, at [`was_injected`] for others.
-pub fn pass_with(sandbox: &Sandbox, args: &[&str], fault: Fault<'_>) -> Output {
+/// killed ones, at [`was_injected`] for others. `more` are further words for strace.
+pub fn pass_with(sandbox: &Sandbox, args: &[&str], fault: Fault<'_>, more: &[&str]) -> Output {
     // Without its children: tmux is not to be killed in ccl's place.
     let mut words = ["strace", "-f", "-b", "execve", "-qq", "-o"]
         .map(str::to_owned)
@@ -192,7 +208,8 @@ pub fn pass_with(sandbox: &Sandbox, args: &[&str], fault: Fault<'_>) -> Output {
     } = fault;
     let plus = if from_then_on { "+" } else { "" };
     words.push(format!("--inject={syscall}:{action}:when={nth}{plus}"));
-    words.push(format!("--trace={syscall}"));
+    words.push(format!("--trace={syscall},renameat2"));
+    words.extend(more.iter().map(|word| (*word).to_owned()));
     let ccl = sandbox.std_ccl();
     let mut command = std::process::Command::new(&words[0]);
     command
@@ -248,7 +265,7 @@ pub fn was_killed(status: ExitStatus) -> bool {
 pub fn disturb_each<J: Copy + Send>(
     jobs: Vec<J>,
     next: impl Fn(u32) -> u32 + Sync,
-    disturb: impl Fn(&World, J, u32) -> bool + Sync,
+    disturb: impl Fn(&mut World, J, u32) -> bool + Sync,
 ) -> usize {
     const WORKERS: usize = 5;
     let jobs = Mutex::new(jobs.into_iter());
@@ -261,7 +278,7 @@ pub fn disturb_each<J: Copy + Send>(
             };
             let mut nth = 1;
             loop {
-                match catch_unwind(AssertUnwindSafe(|| disturb(&world, job, nth))) {
+                match catch_unwind(AssertUnwindSafe(|| disturb(&mut world, job, nth))) {
                     Ok(true) => {
                         disturbed.fetch_add(1, Ordering::SeqCst);
                     }

@@ -43,38 +43,42 @@ fn an_agent_is_ended_only_for_its_own_run() {
         let body = "echo up; sleep 1000; :";
         let (pane, _) = agent(&server, &format!("{shell}-1"), shell, Some(run), body);
         assert_eq!(
-            terminate(Uuid::new_v4(), pane.pid, grace),
-            Ok(Ended::NotThere)
+            terminate(Uuid::new_v4(), pane.pid, grace).unwrap(),
+            Ended::NotThere
         );
         never_ready(&server, &pane, "another run's agent");
         assert_eq!(
-            terminate(run, pane.pid, grace),
-            Ok(Ended::Terminated),
+            terminate(run, pane.pid, grace).unwrap(),
+            Ended::Terminated,
             "{shell}"
         );
         ready(&server, &pane);
         assert_eq!(
-            terminate(run, pane.pid, grace),
-            Ok(Ended::NotThere),
+            terminate(run, pane.pid, grace).unwrap(),
+            Ended::NotThere,
             "{shell}"
         );
 
         let (pane, front) = agent(&server, &format!("{shell}-2"), shell, None, body);
         assert_eq!(
-            terminate(run, pane.pid, grace),
-            Ok(Ended::NotThere),
+            terminate(run, pane.pid, grace).unwrap(),
+            Ended::NotThere,
             "{shell}"
         );
-        assert!(process::stat(front).is_some_and(|agent| agent.is_alive()));
+        assert!(
+            process::stat(front)
+                .unwrap()
+                .is_some_and(|agent| agent.is_alive())
+        );
 
         // The leader is a script that sets the variable itself, as `NAME.run` does for a `command` agent.
         let body = format!("export CCL_RUN={run}; echo up; sleep 1000; :");
         let (pane, front) = agent(&server, &format!("{shell}-3"), shell, None, &body);
-        server.wait_until("its child", || process::carries_run(front, run));
-        assert!(!process::process_carries(front, run));
+        server.wait_until("its child", || process::carries_run(front, run).unwrap());
+        assert!(!process::process_carries(front, run).unwrap());
         assert_eq!(
-            terminate(run, pane.pid, grace),
-            Ok(Ended::Terminated),
+            terminate(run, pane.pid, grace).unwrap(),
+            Ended::Terminated,
             "{shell}"
         );
         ready(&server, &pane);
@@ -98,12 +102,12 @@ fn an_agent_that_ignores_sigterm_is_killed_and_the_terminal_put_right() {
         };
         server.wait_until("the full screen", || modes() == "110");
         assert_eq!(
-            terminate(run, pane.pid, Duration::from_millis(200)),
-            Ok(Ended::Killed),
+            terminate(run, pane.pid, Duration::from_millis(200)).unwrap(),
+            Ended::Killed,
             "{shell}"
         );
         server.wait_until("the shell is back", || {
-            process::foreground(pane.pid) == Some(pane.pid)
+            process::foreground(pane.pid).unwrap() == Some(pane.pid)
         });
         reset_terminal(&pane.tty, pane.pid).unwrap();
         server.wait_until("the ordinary screen", || modes() == "001");

@@ -1,0 +1,231 @@
+//! Many processes at once on the same queues, and two pools on one: every task runs once and is
+//! filed once, and no pool touches what the other has.
+//!
+//! `CCL_TEST_LONG=1` makes it 50 processes, 10 projects and 1,000 tasks.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use support::faults::said;
+use support::{Project, Sandbox, TmuxServer, wait_until};
+
+struct Size {
+    processes: usize,
+    projects: usize,
+    tasks: usize,
+    sessions: u32,
+    limit: Duration,
+}
+
+fn size() -> Size {
+    match std::env::var_os("CCL_TEST_LONG") {
+        Some(_) => Size {
+            processes: 50,
+            projects: 10,
+            tasks: 1000,
+            sessions: 8,
+            limit: Duration::from_secs(3600),
+        },
+        None => Size {
+            processes: 16,
+            projects: 4,
+            tasks: 60,
+            sessions: 4,
+            limit: Duration::from_secs(300),
+        },
+    }
+}
+
+/// A pool: a state directory, a tmux server, sessions `k-0` …
+struct Pool {
+    sandbox: Sandbox,
+    tmux: TmuxServer,
+    sessions: u32,
+}
+
+/// The queues that all pools serve, and the log of what ran.
+struct Queues {
+    sandbox: Sandbox,
+    projects: Vec<Project>,
+}
+
+impl Queues {
+    fn new(projects: usize) -> Self {
+        let sandbox = Sandbox::new();
+        let projects = (0..projects)
+            .map(|number| sandbox.project(&format!("p{number}")))
+            .collect();
+        Self { sandbox, projects }
+    }
+
+    fn pool(&self, sessions: u32, host: &str) -> Pool {
+        let mut sandbox = Sandbox::new();
+        let tmux = sandbox.tmux();
+        let here = self.sandbox.path().display();
+        let script = format!(
+            "echo \"${{1%% *}}\" >> {here}/runs\n\
+             case $1 in *hold*) until [ -e {here}/go ]; do sleep 0.02; done;; esac\n"
+        );
+        let agent = sandbox.path().join("agent.sh");
+        fs::write(&agent, script).expect("the agent");
+        let agent = json!({"kind": "command", "command": ["sh", agent]});
+        sandbox.config("agent", agent);
+        sandbox.config(
+            "dispatcher",
+            json!({"message": "{task} {body}", "cooldown": "0s", "projects_dir": self.sandbox.projects_dir()}),
+        );
+        sandbox.config(
+            "pool",
+            json!({"autonomous": {"prefix": "k-", "max": sessions}}),
+        );
+        sandbox.config("host", json!(host));
+        Pool {
+            sandbox,
+            tmux,
+            sessions,
+        }
+    }
+
+    /// Drops `count` tasks, each of a name of its own, over all projects; returns their names.
+    fn drop_tasks(&self, count: usize, text: &str) -> Vec<String> {
+        let mut names = Vec::new();
+        for number in 0..count {
+            let name = format!("t{number}.md");
+            self.projects[number % self.projects.len()].drop_task(&name, text);
+            names.push(name);
+        }
+        names
+    }
+
+    fn all(&self, list: impl Fn(&Project) -> Vec<String>) -> Vec<String> {
+        let mut names: Vec<String> = self.projects.iter().flat_map(list).collect();
+        names.retain(|name| !name.starts_with(".ccl-"));
+        names.sort();
+        names
+    }
+
+    fn runs(&self) -> BTreeMap<String, usize> {
+        let log = fs::read_to_string(self.sandbox.path().join("runs")).unwrap_or_default();
+        let mut runs = BTreeMap::new();
+        for name in log.lines() {
+            *runs.entry(name.to_owned()).or_default() += 1;
+        }
+        runs
+    }
+
+    /// Calls `scan`, `reap` and `assign` of all pools from many processes until all is done.
+    #[track_caller]
+    fn serve(&self, pools: &[&Pool], processes: usize, mut names: Vec<String>, limit: Duration) {
+        let (deadline, is_over) = (Instant::now() + limit, AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            for worker in 0..processes {
+                let is_over = &is_over;
+                scope.spawn(move || {
+                    let pool = pools[worker % pools.len()];
+                    let mut turn = worker;
+                    while !is_over.load(Ordering::SeqCst) {
+                        turn += 1;
+                        let session = format!("k-{}", turn as u32 % pool.sessions);
+                        let args = match turn % 3 {
+                            0 => vec!["scan"],
+                            1 => vec!["reap"],
+                            _ => vec!["assign", &session],
+                        };
+                        let output = pool.sandbox.ccl(&args).output().expect("ccl runs");
+                        if !output.status.success() {
+                            is_over.store(true, Ordering::SeqCst);
+                        }
+                        assert!(output.status.success(), "{args:?}: {}", said(&output));
+                    }
+                });
+            }
+            let is_done = || {
+                self.all(Project::done).len() == names.len() && self.all(Project::inbox).is_empty()
+            };
+            while !is_done() && Instant::now() < deadline && !is_over.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            is_over.store(true, Ordering::SeqCst);
+        });
+        names.sort();
+        let screens: Vec<_> = pools.iter().map(|pool| pool.tmux.screens()).collect();
+        assert_eq!(self.all(Project::done), names, "{}", screens.join("\n"));
+        assert_eq!(self.all(Project::inbox), [""; 0]);
+        assert_eq!(self.all(Project::failed), [""; 0]);
+        let once: BTreeMap<_, _> = names.into_iter().map(|name| (name, 1)).collect();
+        assert_eq!(self.runs(), once);
+    }
+}
+
+#[test]
+fn many_processes_serve_one_pool() {
+    let size = size();
+    let queues = Queues::new(size.projects);
+    let pool = queues.pool(size.sessions, "one");
+    let names = queues.drop_tasks(size.tasks, "go\n");
+    queues.serve(&[&pool], size.processes, names, size.limit);
+}
+
+fn two_pools_share_one_queue(hosts: [&str; 2]) {
+    let size = size();
+    let queues = Queues::new(size.projects);
+    let pools = hosts.map(|host| queues.pool(size.sessions / 2, host));
+    let names = queues.drop_tasks(size.tasks, "go\n");
+    queues.serve(&[&pools[0], &pools[1]], size.processes, names, size.limit);
+    for pool in &pools {
+        let left = support::sandbox::names(&pool.sandbox.state_dir().join("sessions"));
+        assert!(
+            left.iter()
+                .all(|name| name.ends_with(".lock") || name.starts_with(".ccl-")),
+            "{left:?}"
+        );
+    }
+}
+
+#[test]
+fn two_pools_of_two_hosts_share_one_queue() {
+    two_pools_share_one_queue(["one", "two"]);
+}
+
+#[test]
+fn two_pools_of_one_host_share_one_queue() {
+    two_pools_share_one_queue(["one", "one"]);
+}
+
+/// Every name in the inbox with its contents and times.
+fn snapshot(inbox: &Path) -> BTreeMap<String, (Vec<u8>, std::time::SystemTime)> {
+    let mut files = BTreeMap::new();
+    for name in support::sandbox::names(inbox) {
+        let path = inbox.join(&name);
+        let modified = fs::metadata(&path).expect("metadata").modified();
+        let bytes = fs::read(&path).expect("a file");
+        files.insert(name, (bytes, modified.expect("a time")));
+    }
+    files
+}
+
+#[test]
+fn a_pool_leaves_alone_what_another_one_has() {
+    let queues = Queues::new(1);
+    let (one, other) = (queues.pool(1, "same"), queues.pool(1, "same"));
+    let names = queues.drop_tasks(1, "hold\n");
+    one.sandbox.ccl(["scan"]).assert().success();
+    let inbox = queues.projects[0].queue("inbox");
+    let before = snapshot(&inbox);
+    assert_eq!(before.len(), 2, "{:?}", before.keys());
+    for args in [&["scan"][..], &["reap"], &["assign", "k-0"], &["scan"]] {
+        other.sandbox.ccl(args).assert().success();
+        assert_eq!(snapshot(&inbox), before, "{args:?}");
+    }
+    wait_until("the agent runs", support::PATIENCE, || {
+        queues.runs().len() == 1
+    });
+    fs::write(queues.sandbox.path().join("go"), "").expect("go");
+    queues.serve(&[&one, &other], 2, names, Duration::from_secs(60));
+}
