@@ -2,6 +2,7 @@
 //! filed once, and no pool touches what the other has.
 //!
 //! `CCL_TEST_LONG=1` makes it 50 processes, 10 projects and 1,000 tasks.
+#![allow(clippy::expect_used)]
 
 mod support;
 

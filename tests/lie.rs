@@ -1,5 +1,6 @@
 //! What lies: names, files, paths, texts, markers, clocks, tmux, terminals. Nothing is lost, nothing
 //! is executed that is not the task, and everything that is left alone is said.
+#![allow(clippy::expect_used)]
 
 mod support;
 
