@@ -1,6 +1,7 @@
 //! The system refuses: no space, no descriptors, no locks, a dying disk, a file system without
 //! `renameat2`. A pass that cannot go on says so in a sentence and ends with 75 or 1; nothing is
 //! lost, nothing runs twice, and once the trouble is over ordinary passes bring the task to its end.
+#![allow(clippy::expect_used)]
 
 mod support;
 
