@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -166,7 +167,11 @@ impl Delegation<'_> {
                 filing.result.as_deref(),
                 Some(&footer),
             );
-            project.put(Folder::from(ending.outcome), name, &text)?;
+            let mode = path
+                .symlink_metadata()
+                .with_context(|| format!("cannot look at {}", path.display()))?
+                .mode();
+            project.put_as(Folder::from(ending.outcome), name, &text, mode)?;
         }
         if is_ours {
             durable::remove(&waiting)?;

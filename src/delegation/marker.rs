@@ -152,3 +152,70 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Meaning::{Ambiguous, Later, NeverReached, Refused};
+    use super::Verdict::{OutcomeUnknown, RunLocally, Wait};
+    use super::*;
+
+    const MINUTE: u64 = 60;
+    const HOUR: u64 = 60 * MINUTE;
+
+    #[test]
+    fn time_and_tries_decide_what_is_not_certain() {
+        for (meaning, age, tries, verdict) in [
+            (NeverReached, 0, 1, RunLocally),
+            (Refused, 0, 1, RunLocally),
+            (Later, HOUR - 1, 99, Wait),
+            (Later, HOUR, 1, RunLocally),
+            (Ambiguous, HOUR - 1, 99, Wait),
+            (Ambiguous, HOUR, 4, Wait),
+            (Ambiguous, HOUR, 5, OutcomeUnknown),
+            (Ambiguous, 24 * HOUR - 1, 4, Wait),
+            (Ambiguous, 24 * HOUR, 1, OutcomeUnknown),
+        ] {
+            let judged = judge(meaning, Duration::from_secs(age), tries);
+            assert_eq!(
+                judged, verdict,
+                "{meaning:?} after {age} s and {tries} tries"
+            );
+        }
+    }
+
+    #[test]
+    fn the_pause_doubles_to_ten_minutes_unless_the_server_has_a_wish() {
+        let minutes: Vec<u64> = (1..=7)
+            .map(|tries| pause(tries, None).as_secs() / MINUTE)
+            .collect();
+        assert_eq!(minutes, [1, 2, 4, 8, 10, 10, 10]);
+        assert_eq!(pause(u32::MAX, None).as_secs(), 10 * MINUTE);
+        assert_eq!(pause(3, Some(Duration::from_secs(7))).as_secs(), 7);
+    }
+
+    #[test]
+    fn the_marker_is_plain_json_in_both_phases() {
+        let text = |rest: &str| {
+            format!(
+                r#"{{"version":1,"host":"box","at":"2026-01-02T03:04:05Z","key":"{}","text":"Do it.","sha256":"00","provider":"gpu","rule":"auto","started_at":"2026-01-02T03:04:05Z",{rest}}}"#,
+                Uuid::nil()
+            )
+        };
+        for rest in [
+            r#""phase":"submitting","request":"{}","ambiguous":true,"tries":2,"not_before":"2026-01-02T03:05:05Z","reason":"busy""#,
+            r#""phase":"submitted","job_id":"j1","submitted_at":"2026-01-02T03:04:06Z","unknown_since":null"#,
+        ] {
+            let marker: Delegated = crate::marker::parse(text(rest).as_bytes()).unwrap();
+            assert_eq!(serde_json::to_string(&marker).unwrap(), text(rest));
+        }
+        let bad = r#""phase":"submitted","job_id":"../x","submitted_at":"2026-01-02T03:04:06Z""#;
+        assert!(crate::marker::parse::<Delegated>(text(bad).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn the_hash_is_the_usual_one() {
+        // sha256sum < /dev/null
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(sha256(b""), empty);
+    }
+}

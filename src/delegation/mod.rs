@@ -25,6 +25,7 @@ mod submit;
 mod turns;
 
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -33,6 +34,8 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 
 use crate::config::{Config, Secutools};
+use crate::durable;
+use crate::error::Failure;
 use crate::log::{Log, escape};
 use crate::queue::{Inbox, Name, Project, Seen};
 use crate::report::{Event, EventKind, path_text};
@@ -134,6 +137,15 @@ impl TaskRef {
                 name,
             })
             .collect()
+    }
+
+    /// Replaces the task's marker, which stays readable for whom it was.
+    fn save(&self, marker: &Delegated) -> Result<()> {
+        let path = self.project.delegated_path(&self.name);
+        let mode = path
+            .symlink_metadata()
+            .map_or(durable::PRIVATE, |found| found.mode() & durable::SHARED);
+        durable::write(&path, &serde_json::to_vec(marker)?, mode)
     }
 
     fn event(&self, event: EventKind, provider: Provider) -> Event {
@@ -274,7 +286,7 @@ pub fn client(secutools: &Secutools, limits: Limits) -> Result<Client> {
         secutools.proxy.as_deref(),
         limits,
     )
-    .context("cannot talk with secutools")
+    .with_context(|| Failure::Config("cannot talk with secutools".to_owned()))
 }
 
 /// A mutex's value, also after a thread that held it has panicked: none of ours is ever half

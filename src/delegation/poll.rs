@@ -119,7 +119,7 @@ impl Delegation<'_> {
         if let Phase::Submitted { unknown_since, .. } = &mut current.phase {
             *unknown_since = is_unknown.then_some(now);
             current.stamp = Stamp::new(self.host, now);
-            marker::write(&path, &current)?;
+            task.save(&current)?;
         }
         Ok(())
     }

@@ -88,9 +88,12 @@ impl Delegation<'_> {
         let (marker, request) = self.new_marker(candidate)?;
         let _turn = self.turn();
         let _lock = project.lock()?;
-        let is_waiting = candidate.seen.is_still(&project.waiting_path(name))
+        let waiting = project.waiting_path(name);
+        // The marker holds the task's text: who may not read the one may not read the other.
+        let mode = waiting.symlink_metadata().map_or(0, |found| found.mode());
+        let is_waiting = candidate.seen.is_still(&waiting)
             && project.dispatched_path(name).symlink_metadata().is_err();
-        if !is_waiting || !markers::create(&path, &marker)? {
+        if !is_waiting || !create(&path, &marker, mode)? {
             return Ok(Step::Over(Outcome::Nothing));
         }
         let Some(lock) = lock_marker(&path)? else {
@@ -186,7 +189,7 @@ impl Delegation<'_> {
         if to_send && !was_ambiguous {
             *ambiguous = true;
             marker.stamp = Stamp::new(self.host, self.now());
-            markers::write(&path, &marker)?;
+            task.save(&marker)?;
             match lock_marker(&path)? {
                 Some(new) => lock = new,
                 None => return Ok(None),
@@ -233,7 +236,7 @@ impl Delegation<'_> {
             submitted_at: now,
             unknown_since: None,
         };
-        markers::write(&task.project.delegated_path(&task.name), &marker)?;
+        task.save(&marker)?;
         self.log.info(format_args!(
             "DELEGATED task={} provider={} job={} rule={}",
             escape(task.name.as_str()),
@@ -280,7 +283,7 @@ impl Delegation<'_> {
             not_before: now.checked_add(pause).ok(),
             reason: Some(error.text.clone()),
         };
-        markers::write(&task.project.delegated_path(&task.name), &marker)?;
+        task.save(&marker)?;
         self.log.warn(format_args!("{task}: {reason}"));
         Ok(Outcome::Event(Event {
             reason: Some(reason),
@@ -345,6 +348,11 @@ pub fn request(
         tags: &task.tags,
     };
     job.body()
+}
+
+/// Writes a new marker, readable for whom `mode` says; false if there is one.
+fn create(path: &Path, marker: &Delegated, mode: u32) -> Result<bool> {
+    durable::create(path, &serde_json::to_vec(marker)?, mode & durable::SHARED)
 }
 
 /// Locks a marker. `None`: there is none, somebody holds it, or it was replaced at this moment.

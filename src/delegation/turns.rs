@@ -1,7 +1,7 @@
 //! One piece of work for each item, several at once.
 
 use std::sync::Mutex;
-use std::thread;
+use std::thread::{self, Builder};
 
 use super::locked;
 
@@ -30,18 +30,21 @@ pub(super) fn each<T: Send, R: Send>(
     }
     let items = Mutex::new(items);
     let results = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| {
-                loop {
-                    // A statement of its own: the next thread may go on before the work is done.
-                    let next = locked(&items).next();
-                    let Some((index, item)) = next else { return };
-                    let result = work(item);
-                    locked(&results).push((index, result));
-                }
-            });
+    let take_turns = || {
+        loop {
+            // A statement of its own: the next thread may go on before the work is done.
+            let next = locked(&items).next();
+            let Some((index, item)) = next else { return };
+            let result = work(item);
+            locked(&results).push((index, result));
         }
+    };
+    thread::scope(|scope| {
+        for _ in 1..THREADS {
+            // Where the system gives no further thread, those that there are do the work.
+            let _ = Builder::new().spawn_scoped(scope, take_turns);
+        }
+        take_turns();
     });
     let mut results = results
         .into_inner()

@@ -216,6 +216,11 @@ impl Project {
     /// Writes a new file under the first free name in `folder`; synced. The
     /// caller holds the lock.
     pub fn put(&self, folder: Folder, name: &Name, text: &str) -> Result<PathBuf> {
+        self.put_as(folder, name, text, durable::SHARED)
+    }
+
+    /// The same, readable for whom `mode` says.
+    pub fn put_as(&self, folder: Folder, name: &Name, text: &str, mode: u32) -> Result<PathBuf> {
         let directory = self.make_folder(folder)?;
         for number in 1..u32::MAX {
             let candidate = name.numbered(number);
@@ -225,7 +230,7 @@ impl Project {
             }
             // A look costs less than writing and syncing the file for a name that is taken.
             if to.symlink_metadata().is_err()
-                && durable::create(&to, text.as_bytes(), durable::SHARED)?
+                && durable::create(&to, text.as_bytes(), mode & durable::SHARED)?
             {
                 return Ok(to);
             }

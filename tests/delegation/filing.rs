@@ -96,6 +96,25 @@ fn a_taken_name_is_never_overwritten() {
 }
 
 #[test]
+fn what_others_may_not_read_they_may_not_read_on_its_way_either() {
+    use std::os::unix::fs::PermissionsExt;
+    for mode in [0o600, 0o640] {
+        let world = World::new();
+        let mode_of = |file: &str| fs::metadata(world.path(file)).unwrap().permissions().mode();
+        fs::set_permissions(world.path("inbox/T.md"), fs::Permissions::from_mode(mode)).unwrap();
+        world.server.otherwise(Step::status(503));
+        world.scan(at(0));
+        assert_eq!(mode_of("inbox/T.md.delegated") & 0o777, mode);
+        world.server.otherwise(Step::Behave);
+        world.server.auto_finish(1, "secret", Value::Null);
+        assert_eq!(world.scan_one(at(120)).0, "delegated");
+        assert_eq!(mode_of("inbox/T.md.delegated") & 0o777, mode);
+        assert_eq!(world.reap_one(at(130)).0, "done");
+        assert_eq!(mode_of("done/T.md") & 0o777, mode);
+    }
+}
+
+#[test]
 fn a_pass_that_was_killed_between_two_steps_of_filing_leaves_one_copy() {
     for gone in [vec![], vec!["inbox/T.md"]] {
         let world = finished();

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::pool::{Binary, jobs_of};
 use crate::secutools_server::{SecutoolsServer, Step};
-use crate::support::faults::{Fault, World, pass_with, was_killed};
+use crate::support::faults::{Fault, World, pass_with, was_injected, was_killed};
 use crate::world::{KEY, TASK};
 
 const CALLS: [&str; 11] = [
@@ -29,11 +29,13 @@ const CALLS: [&str; 11] = [
 ];
 const WORKERS: usize = 4;
 
-fn kill(syscall: &str, nth: u32) -> Fault<'_> {
+const KILL: &str = "signal=SIGKILL";
+
+fn fault<'a>(syscall: &'a str, nth: u32, action: &'a str) -> Fault<'a> {
     Fault {
         syscall,
         nth,
-        action: "signal=SIGKILL",
+        action,
         from_then_on: false,
     }
 }
@@ -63,19 +65,29 @@ fn finishing() -> Binary {
 /// Kills `pass` at each call of each kind in turn, each time with a new task that `prepare` has
 /// brought to where the pass finds it, and then brings it to `place`.
 fn play(pass: &str, at_least: u32, place: &str, prepare: fn(&Binary, &str)) {
+    play_with(KILL, pass, at_least, place, prepare);
+}
+
+/// The same, with any action instead of the kill.
+fn play_with(action: &str, pass: &str, at_least: u32, place: &str, prepare: fn(&Binary, &str)) {
     let kills = AtomicU32::new(0);
     for_each_call(finishing, |world, syscall| {
+        // A disk's error has no meaning for a connection.
+        if action != KILL && matches!(syscall, "sendto" | "recvfrom") {
+            return;
+        }
         for nth in 1.. {
             let task = format!("{syscall}-{nth}.md");
-            let when = format!("{pass} killed at {syscall} {nth}");
+            let when = format!("{pass}, {action} at {syscall} {nth}");
             world.project.drop_task(&task, TASK);
             prepare(world, &task);
-            let output = pass_with(&world.sandbox, &[pass], kill(syscall, nth), &[]);
+            let output = pass_with(&world.sandbox, &[pass], fault(syscall, nth, action), &[]);
+            let has_happened = was_killed(output.status) || was_injected(&world.sandbox);
             world.assert_once(&task, &when);
             assert_a_job_is_remembered(world, &task, &when);
             world.converge(&task, &place.replace('T', &task), &when);
             assert_eq!(jobs_of(&world.server, &task), 1, "{when}");
-            if !was_killed(output.status) {
+            if !has_happened {
                 return;
             }
             kills.fetch_add(1, Ordering::SeqCst);
@@ -146,6 +158,18 @@ fn reap_that_files_what_has_failed() {
     });
 }
 
+#[test]
+fn a_scan_with_a_full_disk() {
+    play_with("error=ENOSPC", "scan", 12, "done/T", |_, _| {});
+}
+
+#[test]
+fn a_reap_with_a_failing_disk() {
+    play_with("error=EIO", "reap", 10, "done/T", |world, _| {
+        world.pass(&["scan"]);
+    });
+}
+
 /// A session takes what the server has refused. Whatever is killed on the way, there is one job or
 /// one run, and never both.
 #[test]
@@ -166,7 +190,7 @@ fn scan_that_falls_back_to_a_session() {
             let when = format!("killed at {syscall} {nth}");
             world.project.drop_task(&task, TASK);
             server.otherwise(Step::status(422));
-            let output = world.pass_with(&["scan"], kill(syscall, nth));
+            let output = world.pass_with(&["scan"], fault(syscall, nth, KILL));
             server.otherwise(Step::Behave);
             world.assert_once(&task, &when);
             world.converge(&task, &when);

@@ -1,0 +1,94 @@
+//! 1,000 delegations to a loopback server, against a bare loop of the same requests with two synced
+//! marker writes each (DESIGN section 11: at most 1.5 times as long). `cargo bench --bench delegations`
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout
+)]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use ccl::durable;
+use ccl::secutools::{Client, Limits, NewJob, ServerUrl};
+use ccl::task::{Priority, Provider};
+use secutools_server::SecutoolsServer;
+
+#[path = "../support/secutools_server/mod.rs"]
+mod secutools_server;
+
+const TASKS: usize = 1000;
+const ROUNDS: usize = 5;
+const KEY: &str = "sk-bench";
+const TASK: &str = "---\nallow_delegation: true\npreferred_ai: gpu\n---\nDo it.\n";
+
+fn main() {
+    let mut best = (Duration::MAX, Duration::MAX);
+    for _ in 0..ROUNDS {
+        best.0 = best.0.min(bare_loop());
+        best.1 = best.1.min(scan());
+    }
+    let (bare, scan) = (best.0.as_secs_f64(), best.1.as_secs_f64());
+    let ratio = scan / bare;
+    println!("{TASKS} delegations: bare loop {bare:.3} s, ccl scan {scan:.3} s, {ratio:.2}x");
+    assert!(ratio <= 1.5, "over the budget of 1.5x");
+}
+
+fn bare_loop() -> Duration {
+    let server = SecutoolsServer::start();
+    let dir = tempfile::tempdir().unwrap();
+    let url = ServerUrl::parse(&server.url()).unwrap();
+    let client = Client::new(url, KEY, None, Limits::default()).unwrap();
+    let job = NewJob {
+        provider: Provider::Gpu,
+        priority: Priority::Default,
+        prompt: "Do it.",
+        title: "T",
+        task: "T.md",
+        project: "web",
+        host: "box",
+        tags: &[],
+    };
+    let body = job.body();
+    let marker = vec![b'x'; 600];
+    let start = Instant::now();
+    for number in 0..TASKS {
+        let path = dir.path().join(format!("T{number:04}.md.delegated"));
+        durable::create(&path, &marker, durable::SHARED).unwrap();
+        client.submit(&body, uuid::Uuid::new_v4()).unwrap();
+        durable::write(&path, &marker, durable::SHARED).unwrap();
+    }
+    let took = start.elapsed();
+    assert_eq!(server.jobs().len(), TASKS);
+    took
+}
+
+fn scan() -> Duration {
+    let server = SecutoolsServer::start();
+    let dir = tempfile::tempdir().unwrap();
+    let inbox = dir.path().join("web/.agent-queue/inbox");
+    fs::create_dir_all(&inbox).unwrap();
+    for number in 0..TASKS {
+        fs::write(inbox.join(format!("T{number:04}.md")), TASK).unwrap();
+    }
+    let start = Instant::now();
+    let output = ccl(dir.path(), &server.url());
+    let took = start.elapsed();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(server.jobs().len(), TASKS);
+    took
+}
+
+fn ccl(home: &Path, url: &str) -> std::process::Output {
+    Command::new(env!("CARGO_BIN_EXE_ccl"))
+        .args(["scan", "--quiet", "--project"])
+        .arg(home.join("web"))
+        .env("HOME", home)
+        .env("SECUTOOLS_URL", url)
+        .env("SECUTOOLS_API_KEY", KEY)
+        .output()
+        .unwrap()
+}
