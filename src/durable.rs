@@ -77,7 +77,7 @@ pub fn rewrite(path: &Path, bytes: &[u8], is_still: impl FnOnce(&Path) -> bool) 
 
 /// A new file in `directory` that is removed when it is dropped, or by [`sweep`] should this process be killed.
 pub fn temporary(directory: &Path, mode: u32) -> io::Result<NamedTempFile> {
-    // Opened here: the errors of `tempfile_in` do not say any more which they were.
+    // Opened here, and written to as a plain file: tempfile's own errors do not say any more which they were.
     let open = |path: &Path| {
         OpenOptions::new()
             .write(true)
@@ -94,7 +94,7 @@ pub fn temporary(directory: &Path, mode: u32) -> io::Result<NamedTempFile> {
 fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> Result<NamedTempFile> {
     let fill = || -> io::Result<NamedTempFile> {
         let mut file = temporary(directory_of(path), mode)?;
-        file.write_all(bytes)?;
+        file.as_file_mut().write_all(bytes)?;
         file.as_file().sync_all()?;
         Ok(file)
     };
