@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::support::Project;
-use super::support::fake_script::{Behaviour, Ending, Screen, Turn};
+use super::support::fake_script::{Behaviour, Ending, Turn};
 use super::world::{World, ending, lives};
 
 /// A turn that lasts until the agent is ended.
@@ -18,7 +18,7 @@ pub(super) fn forever() -> Vec<Turn> {
 }
 
 /// What was typed into any agent.
-fn typed(world: &World) -> Vec<Value> {
+pub(super) fn typed(world: &World) -> Vec<Value> {
     let mut typed = world.fake.events("keys");
     typed.extend(world.fake.events("paste"));
     typed
@@ -176,67 +176,6 @@ fn a_paste_is_made_once_and_a_lost_enter_is_pressed_again_at_most_twice() {
         pass.reason(task)
             .contains("no sign of having the task within 8 s")
     );
-}
-
-const DIALOGS: [(Screen, &str); 9] = [
-    (Screen::Trust, "whether it may trust the project"),
-    (Screen::TrustYesFirst, "whether it may trust the project"),
-    (Screen::TrustOld, "whether it may trust the project"),
-    (Screen::Bypass, "whether it may bypass permissions"),
-    (Screen::ApiKey, "whether it may use the API key"),
-    (Screen::Login, "no valid login"),
-    (Screen::Theme, "never been set up"),
-    (Screen::Limit, "account's limit is reached"),
-    (Screen::ResumePicker, "which conversation to resume"),
-];
-
-/// Nine dialogs in one pass: nothing is typed, and every task is back with its sentence.
-fn dialogs(delivery: &str) {
-    let world = World::claude(DIALOGS.len())
-        .with("agent", json!({"delivery": delivery}))
-        .with("pool", json!({"autonomous": {"max": DIALOGS.len()}}));
-    let mut behaviours = Vec::new();
-    for (index, (screen, _)) in DIALOGS.iter().enumerate() {
-        world
-            .project(&format!("dialog-{index}"))
-            .drop_task("t.md", "Do it.\n");
-        behaviours.push(Behaviour {
-            when: format!("dialog-{index}"),
-            screens: vec![*screen],
-            ..Behaviour::default()
-        });
-    }
-    world.script(&behaviours);
-    let pass = world.ccl(&["scan"]);
-    assert_eq!(pass.code, 0, "{pass:#?}");
-    assert_eq!(typed(&world), [] as [Value; 0]);
-    assert_eq!(world.fake.prompts(), [""; 0]);
-    for (index, (screen, sentence)) in DIALOGS.iter().enumerate() {
-        let project = world.project(&format!("dialog-{index}"));
-        assert_eq!(project.inbox(), ["t.md"], "{screen:?}");
-        let end = ending(&project, "inbox/t.md");
-        let reason = end["reason"].as_str().unwrap();
-        assert!(reason.contains(sentence), "{screen:?}: {reason}");
-        assert_eq!(end["outcome"], "released");
-        let session = end["session"].as_str().unwrap();
-        let rest = fs::read_to_string(world.session_file(session, "cooldown")).unwrap();
-        assert!(rest.contains(sentence), "{rest}");
-        world.assert_nothing_is_left(session);
-    }
-    let exits = world.fake.events("exit");
-    assert_eq!(exits.len(), DIALOGS.len());
-    assert!(exits.iter().all(|exit| exit["code"] == 143), "{exits:?}");
-    assert_eq!(world.scan(), [""; 0], "every session rests");
-}
-
-#[test]
-fn a_dialog_is_never_typed_into_where_the_prompt_is_an_argument() {
-    dialogs("argument");
-}
-
-#[test]
-fn a_dialog_is_never_pasted_into() {
-    dialogs("paste");
 }
 
 #[test]

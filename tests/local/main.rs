@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod crash;
+mod dialogs;
 mod files;
 mod hooks;
 mod launch;
