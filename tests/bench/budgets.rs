@@ -31,9 +31,12 @@ impl Row {
     }
 }
 
+/// A name to choose it by, and what measures its rows.
+type Group = (&'static str, fn() -> Vec<Row>);
+
 fn main() -> ExitCode {
     let wanted = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
-    let groups: &[(&str, fn() -> Vec<Row>)] = &[
+    let groups: &[Group] = &[
         ("empty inbox", empty_inbox),
         ("empty projects", empty_projects),
         ("waiting", many_waiting),
