@@ -113,10 +113,12 @@ impl Launch<'_> {
             AgentKind::Command => format!("{}\nfinish $?", self.words()?),
         };
         // Whoever has removed the ticket carries the run in its environment, so
-        // that nothing that has started can be taken for something else.
+        // that nothing that has started can be taken for something else. The run
+        // is compared too: the next run's script may have taken this one's place
+        // between the two starts.
         Ok(format!(
             "# Run {run} of ccl. It starts once: whoever removes the ticket starts it.\n\
-             if [ \"${{CCL_PID-}}\" != $$ ]; then CCL_RUN={run} CCL_PID=$$ exec sh {run_file}; fi\n\
+             if [ \"${{CCL_PID-}} ${{CCL_RUN-}}\" != \"$$ {run}\" ]; then CCL_RUN={run} CCL_PID=$$ exec sh {run_file}; fi\n\
              unset CLAUDECODE CLAUDE_CODE_ENTRYPOINT SECUTOOLS_API_KEY CREDENTIALS_DIRECTORY\n\
              finish() {{ until {{ echo \"$1\" > {exit}.new && mv {exit}.new {exit}; }} 2>/dev/null; do\n\
              \t[ -e {run_file} ] || exit; sleep 1; done; exit; }}\n\
