@@ -157,6 +157,17 @@ impl Failure {
             needs_person: false,
         }
     }
+
+    /// A dialog in place of the composer, right after the start. A login that has
+    /// expired, or a limit, is not the task's: else one night without a login
+    /// would file a whole inbox as failed.
+    pub fn of_dialog(dialog: Dialog) -> Self {
+        Self {
+            of_account: matches!(dialog, Dialog::Login | Dialog::Limit),
+            needs_person: dialog.needs_person(),
+            ..Self::of_task(dialog.advice().to_owned())
+        }
+    }
 }
 
 #[cfg(test)]
