@@ -75,11 +75,12 @@ fn scan() -> Duration {
         fs::write(inbox.join(format!("T{number:04}.md")), TASK).unwrap();
     }
     let start = Instant::now();
-    let output = ccl(dir.path(), &server.url());
-    let took = start.elapsed();
-    assert!(output.status.success(), "{output:?}");
-    assert_eq!(server.jobs().len(), TASKS);
-    took
+    // On a machine where it takes longer than a pass may talk, the rest waits for the next one.
+    while server.jobs().len() < TASKS {
+        let output = ccl(dir.path(), &server.url());
+        assert!(output.status.success(), "{output:?}");
+    }
+    start.elapsed()
 }
 
 fn ccl(home: &Path, url: &str) -> std::process::Output {
