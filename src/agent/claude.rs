@@ -374,6 +374,6 @@ mod tests {
         let found = registered(dir.path(), session, |pid| pid == 2).unwrap();
         assert_eq!(found.status.as_deref(), Some("idle"));
         assert!(registered(dir.path(), session, |_| false).is_none());
-        assert!(registered(dir.path(), Uuid::new_v4(), |_| true).is_none());
+        assert!(registered(dir.path(), Uuid::new_v4(), |pid| pid != 3).is_none());
     }
 }
