@@ -66,7 +66,10 @@ fn run_locally(
     if dry_run {
         let names = pool.free_names()?;
         pass.free_sessions = Some(names.len());
-        dispatch::rehearse(context, names, waiting, pass);
+        // Heads are read for an order; without a session there is none to find.
+        if !names.is_empty() {
+            dispatch::rehearse(context, names, waiting, pass);
+        }
         return Ok(());
     }
     // Once, and not for each session that would have to be created.
