@@ -21,8 +21,11 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
     }
     let mut waiting = dispatch::list(context, &mut pass)?;
     dispatch::report_held(&waiting, &mut pass);
-    if let Some(delegation) = Delegation::open(context.config, context.log, context.now)? {
-        delegate::submit(context, &delegation, &mut waiting, dry_run, &mut pass);
+    match Delegation::open(context.config, context.log, context.now)? {
+        Some(delegation) => {
+            delegate::submit(context, &delegation, &mut waiting, dry_run, &mut pass);
+        }
+        None => delegate::tell_off(context, &waiting),
     }
     if waiting.iter().all(|one| one.inbox.waiting.is_empty()) {
         tell_nothing_waits(context, &waiting, &pass);

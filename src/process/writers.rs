@@ -19,11 +19,26 @@ const SHARED_WRITE: u32 = 0o022;
 /// # Errors
 /// Where the system does not let us look at all.
 pub fn is_open_for_writing(file: &Metadata) -> io::Result<Option<bool>> {
+    Ok(are_open_for_writing(&[file])?.pop().flatten())
+}
+
+/// The same for several files, with one walk of `/proc`.
+///
+/// # Errors
+/// Where the system does not let us look at all.
+pub fn are_open_for_writing(files: &[&Metadata]) -> io::Result<Vec<Option<bool>>> {
     let user = rustix::process::geteuid();
-    let sees_all =
-        user.is_root() || (file.uid() == user.as_raw() && file.mode() & SHARED_WRITE == 0);
-    let found = !open_for_writing(&HashSet::from([(file.dev(), file.ino())]))?.is_empty();
-    Ok((found || sees_all).then_some(found))
+    let identity = |file: &Metadata| (file.dev(), file.ino());
+    let open = open_for_writing(&files.iter().map(|file| identity(file)).collect())?;
+    Ok(files
+        .iter()
+        .map(|file| {
+            let sees_all =
+                user.is_root() || (file.uid() == user.as_raw() && file.mode() & SHARED_WRITE == 0);
+            let found = open.contains(&identity(file));
+            (found || sees_all).then_some(found)
+        })
+        .collect())
 }
 
 /// Which of these files, by device and inode, some process that we may look
