@@ -21,13 +21,27 @@ const SHARED_WRITE: u32 = 0o022;
 /// # Errors
 /// Where the system does not let us look at all.
 pub fn is_open_for_writing(file: &Metadata) -> io::Result<Option<bool>> {
-    if !open_for_writing(&HashSet::from([(file.dev(), file.ino())]))?.is_empty() {
-        return Ok(Some(true));
-    }
+    Ok(are_open_for_writing(&[file])?.pop().flatten())
+}
+
+/// The same for several files, with one walk of `/proc`.
+///
+/// # Errors
+/// Where the system does not let us look at all.
+pub fn are_open_for_writing(files: &[&Metadata]) -> io::Result<Vec<Option<bool>>> {
+    let identity = |file: &Metadata| (file.dev(), file.ino());
+    let open = open_for_writing(&files.iter().map(|file| identity(file)).collect())?;
     let user = rustix::process::geteuid();
-    let is_ours_alone = file.uid() == user.as_raw() && file.mode() & SHARED_WRITE == 0;
-    let sees_all = user.is_root() || (is_ours_alone && !some_are_hidden(user.as_raw())?);
-    Ok(sees_all.then_some(false))
+    let all_show_theirs = user.is_root() || !some_are_hidden(user.as_raw())?;
+    Ok(files
+        .iter()
+        .map(|file| {
+            let is_ours_alone = file.uid() == user.as_raw() && file.mode() & SHARED_WRITE == 0;
+            let sees_all = user.is_root() || (is_ours_alone && all_show_theirs);
+            let found = open.contains(&identity(file));
+            (found || sees_all).then_some(found)
+        })
+        .collect())
 }
 
 /// Whether a process of `user` does not let its own user see its files.

@@ -84,9 +84,14 @@ fn scan() -> Duration {
 }
 
 fn ccl(home: &Path, url: &str) -> std::process::Output {
+    // Whatever goes wrong, no session is made on the machine's own tmux server.
+    let config = home.join("config.yaml");
+    fs::write(&config, "tmux: {command: [/no-tmux]}\n").unwrap();
     Command::new(env!("CARGO_BIN_EXE_ccl"))
         .args(["scan", "--quiet", "--project"])
         .arg(home.join("web"))
+        .arg("--config")
+        .arg(config)
         .env("HOME", home)
         .env("SECUTOOLS_URL", url)
         .env("SECUTOOLS_API_KEY", KEY)
