@@ -153,7 +153,7 @@ Examples:
         #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         project: Option<PathBuf>,
     },
-    /// Withdraw a task that waits, or end the agent that works on it; it is filed in failed/
+    /// Withdraw a task that waits, or end the agent or job that works on it; it is filed in failed/
     #[command(after_help = "\
 Examples:
   ccl cancel fix-login

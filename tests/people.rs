@@ -363,13 +363,13 @@ fn what_is_not_ours_is_not_cancelled() {
         "phase": "submitted", "job_id": "job_1", "submitted_at": "2026-01-01T00:00:00Z", "unknown_since": null});
     fs::write(inbox.join("job.md.delegated"), job.to_string()).unwrap();
     let before = project.inbox();
-    for (task, why) in [
-        ("theirs", "session theirs-0 on far"),
-        ("nobody", "nobody has claimed it"),
-        ("broken", "is left alone"),
-        ("job", "secutools has it as job job_1"),
+    for (task, exit, why) in [
+        ("theirs", 1, "session theirs-0 on far"),
+        ("nobody", 1, "nobody has claimed it"),
+        ("broken", 1, "is left alone"),
+        ("job", 78, "secutools has it, and cannot be asked"),
     ] {
-        let stderr = fails(&sandbox, "", &["cancel", task], 1);
+        let stderr = fails(&sandbox, "", &["cancel", task], exit);
         assert!(stderr.contains(why), "{task}: {stderr}");
     }
     let mut after = project.inbox();

@@ -1,4 +1,4 @@
-//! `ccl cancel`: withdraws a task that waits, or ends the agent that works on it.
+//! `ccl cancel`: withdraws a task that waits, or ends the agent or the job that works on it.
 
 use std::ffi::OsStr;
 
@@ -6,7 +6,9 @@ use anyhow::{Context as _, Result, bail};
 
 use super::target::{self, Place, Target};
 use super::{Context, Pass};
-use crate::delegation::{self, TaskRef};
+use crate::delegation::{Delegation, TaskRef};
+use crate::durable;
+use crate::error::Failure;
 use crate::queue::Opened;
 use crate::report::{Event, EventKind};
 use crate::session::{Pool, Session};
@@ -34,15 +36,10 @@ fn withdraw(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {
         project: project.clone(),
         name: name.clone(),
     };
-    if let Some(job) = delegation::job_row(&task)? {
-        match job.job_id {
-            Some(id) => bail!(
-                "secutools has it as job {id}, and its API knows no way to cancel a job: `ccl reap` files it once it has ended"
-            ),
-            None => bail!(
-                "it is being given to secutools: what came of that is filed by `ccl scan` and `ccl reap`"
-            ),
-        }
+    if durable::exists(&project.delegated_path(name))?
+        && let Some(event) = delegation(context)?.cancel(&task, REASON)?
+    {
+        return Ok(vec![event]);
     }
     let Opened { seen, .. } = project.open(name)?.map_err(anyhow::Error::msg)?;
     let ending = Ending::unworked(context.now, REASON.to_owned());
@@ -56,6 +53,16 @@ fn withdraw(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {
         reason: Some(REASON.to_owned()),
         ..Event::new(EventKind::Failed)
     }])
+}
+
+/// What talks to secutools, which must be configured.
+fn delegation<'a>(context: Context<'a>) -> Result<Delegation<'a>> {
+    if let Err(off) = &context.config.secutools {
+        bail!(Failure::Config(format!(
+            "secutools has it, and cannot be asked: {off}"
+        )));
+    }
+    Delegation::open(context.config, context.log, context.now)?.context("delegation is off")
 }
 
 fn end(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {

@@ -17,6 +17,7 @@
 //! outcome, a job may exist. So whatever a killed pass leaves is resumed with the same key and the
 //! same bytes: the server makes one job of them.
 
+mod cancel;
 mod filing;
 mod marker;
 mod poll;

@@ -360,7 +360,7 @@ fn create(path: &Path, marker: &Delegated, mode: u32) -> Result<bool> {
 }
 
 /// Locks a marker. `None`: there is none, somebody holds it, or it was replaced at this moment.
-fn lock_marker(path: &Path) -> Result<Option<File>> {
+pub(super) fn lock_marker(path: &Path) -> Result<Option<File>> {
     let file = match markers::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

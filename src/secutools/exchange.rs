@@ -69,6 +69,18 @@ impl Client {
             .and_then(|response| self.reply(response))
     }
 
+    /// Asks to cancel the job `id`.
+    pub(super) fn post_cancel(&self, id: &JobId) -> Result<Reply, Lost> {
+        let request = self
+            .agent
+            .post(format!("{}/v1/jobs/{id}/cancel", self.url.as_str()))
+            .header(header::AUTHORIZATION, self.authorization.clone());
+        let answer = request.send_empty();
+        answer
+            .map_err(|error| lost(error, true, &self.limits))
+            .and_then(|response| self.reply(response))
+    }
+
     fn reply(&self, response: Response<Body>) -> Result<Reply, Lost> {
         let (head, mut body) = response.into_parts();
         let field = |name| head.headers.get(name).and_then(|value| value.to_str().ok());

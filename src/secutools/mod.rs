@@ -145,15 +145,29 @@ impl Client {
             Err(lost) if !lost.silent => self.fetch(id),
             first => first,
         };
+        let reply = self.success(reply)?;
+        let job = self.reader().job(&reply.body, id);
+        job.map_err(|what| {
+            GetError::Bad(self.sentence(&format!("answered {} with {what}", reply.status)))
+        })
+    }
+
+    /// Asks the server to cancel a job: `POST {url}/v1/jobs/ID/cancel`, without a body, as job APIs
+    /// commonly have it. The contract of DESIGN section 7 says nothing of it: a server that does not
+    /// offer it answers 404 or 405, and the job goes on. What has become of the job,
+    /// [`Client::get`] tells. One request; to ask twice does no harm.
+    pub fn cancel(&self, id: &JobId) -> Result<(), GetError> {
+        self.success(self.post_cancel(id)).map(|_| ())
+    }
+
+    /// The reply, if it is a 2xx.
+    fn success(&self, reply: Result<Reply, Lost>) -> Result<Reply, GetError> {
         let reply = reply.map_err(|lost| match lost.silent {
             true => GetError::Unreachable(self.sentence(&lost.text)),
             false => GetError::Bad(self.sentence(&lost.text)),
         })?;
         if (200..=299).contains(&reply.status) {
-            let job = self.reader().job(&reply.body, id);
-            return job.map_err(|what| {
-                GetError::Bad(self.sentence(&format!("answered {} with {what}", reply.status)))
-            });
+            return Ok(reply);
         }
         let text = self.refusal(&reply);
         Err(match reply.status {

@@ -209,6 +209,7 @@ impl State {
             request.path.strip_prefix("/v1/jobs"),
         ) {
             ("POST", Some("")) => self.create(request),
+            ("POST", Some(rest)) if rest.ends_with("/cancel") => self.cancel(rest),
             ("GET", Some(rest)) => self.tell(rest.trim_start_matches('/')),
             _ => Answer::problem(404, "Not Found", &request.path),
         }
@@ -242,6 +243,21 @@ impl State {
             answer: answer.clone(),
         });
         Answer::json(202, &answer)
+    }
+
+    /// `rest` is `/ID/cancel`.
+    fn cancel(&mut self, rest: &str) -> Answer {
+        let id = rest.trim_start_matches('/').trim_end_matches("/cancel");
+        match self.job(id) {
+            None => Answer::problem(404, "Not Found", "no such job"),
+            Some(job) if job.answer["status"] == "succeeded" => {
+                Answer::problem(409, "Conflict", "the job has ended")
+            }
+            Some(job) => {
+                job.answer["status"] = "cancelled".into();
+                Answer::json(200, &job.answer)
+            }
+        }
     }
 
     fn tell(&mut self, id: &str) -> Answer {

@@ -1,0 +1,105 @@
+//! A person wants a delegated task to come to an end.
+
+use anyhow::{Context as _, Result, bail};
+
+use super::filing::Filing;
+use super::marker::{Delegated, Phase};
+use super::submit::lock_marker;
+use super::{Delegation, TaskRef};
+use crate::error::Failure;
+use crate::marker;
+use crate::report::{Event, EventKind};
+use crate::secutools::{GetError, JobId};
+
+impl Delegation<'_> {
+    /// Ends the task's job and files the task; `reason` is noted where there was no job yet. A job
+    /// that the server still has to end is filed by a later pass, and the event says so. `None`: it
+    /// is not delegated.
+    ///
+    /// # Errors
+    /// A submission whose outcome nobody knows, a server that does not cancel. Nothing has changed
+    /// then.
+    pub fn cancel(&self, task: &TaskRef, reason: &str) -> Result<Option<Event>> {
+        let path = task.project.delegated_path(&task.name);
+        let Some(marker) = marker::read::<Delegated>(&path)? else {
+            return Ok(None);
+        };
+        match &marker.phase {
+            Phase::Submitted { job_id, .. } => self.end_job(task, &marker, job_id),
+            Phase::Submitting { .. } => self.withdraw(task, reason),
+        }
+        .map(Some)
+    }
+
+    /// Whatever the answer to our wish, the job itself tells what came of it: it may have ended
+    /// before.
+    fn end_job(&self, task: &TaskRef, marker: &Delegated, id: &JobId) -> Result<Event> {
+        let asked = match self.client.cancel(id) {
+            Err(error @ (GetError::Unreachable(_) | GetError::Unauthorized(_))) => {
+                return Err(not_cancelled(error, id));
+            }
+            asked => asked,
+        };
+        match (self.client.get(id), asked) {
+            (Ok(job), _) if job.status.is_final() => {
+                self.put_away(task, marker, &Filing::of_job(&job, self.now()))
+            }
+            (_, Ok(())) => Ok(Event {
+                job_id: Some(id.to_string()),
+                reason: Some(format!(
+                    "secutools was asked to cancel job {id}; `ccl reap` files the task once the job has ended"
+                )),
+                ..task.event(EventKind::Held, marker.provider)
+            }),
+            (_, Err(error)) => Err(not_cancelled(error, id)),
+        }
+    }
+
+    /// Takes back what was not submitted yet.
+    fn withdraw(&self, task: &TaskRef, reason: &str) -> Result<Event> {
+        let path = task.project.delegated_path(&task.name);
+        let _lock = lock_marker(&path)?.context(
+            "another process submits it at this moment: look with `ccl status`, then try again",
+        )?;
+        let marker: Delegated = marker::read(&path)?.context("it has just been filed")?;
+        if !matches!(
+            marker.phase,
+            Phase::Submitting {
+                ambiguous: false,
+                ..
+            }
+        ) {
+            bail!(
+                "nothing tells yet whether secutools has taken it: `ccl scan` asks again under the same idempotency key, {}; cancel it once `ccl status` shows a job",
+                marker.key
+            );
+        }
+        self.put_away(
+            task,
+            &marker,
+            &Filing::given_up(self.now(), reason.to_owned()),
+        )
+    }
+
+    fn put_away(&self, task: &TaskRef, marker: &Delegated, filing: &Filing) -> Result<Event> {
+        match self.file(task, marker, filing)? {
+            super::Outcome::Event(event) => Ok(event),
+            _ => bail!("another pass has just filed it: look with `ccl status`"),
+        }
+    }
+}
+
+fn not_cancelled(error: GetError, id: &JobId) -> anyhow::Error {
+    let goes_on = format!(
+        "job {id} was not cancelled; if it is still at work, it goes on, and `ccl reap` files what comes of it"
+    );
+    match error {
+        GetError::Unreachable(text) | GetError::Later { text, .. } => {
+            Failure::Temporary(format!("{goes_on}: {text}")).into()
+        }
+        GetError::Unknown(text) | GetError::Bad(text) => {
+            anyhow::anyhow!("{goes_on}: {text} (a server may have no way to cancel jobs)")
+        }
+        GetError::Unauthorized(text) => anyhow::anyhow!("{goes_on}: {text}; check the API key"),
+    }
+}
