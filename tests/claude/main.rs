@@ -8,6 +8,7 @@
 mod support;
 
 mod delivery;
+mod demo;
 mod environment;
 mod failures;
 mod life;

@@ -6,6 +6,8 @@
 //! directory below the current one, which it has to trust.
 #![allow(clippy::print_stdout, unreachable_pub)]
 
+#[path = "../support/nested_cargo.rs"]
+mod nested_cargo;
 #[path = "../support/secutools_server/mod.rs"]
 mod secutools_server;
 mod stage;
@@ -69,11 +71,11 @@ fn main() -> Result<()> {
     stage.say("A timer would now run these two every minute. Until the inbox is empty:");
     let deadline = Instant::now() + stage.patience();
     while stage.unfinished()? > 0 {
+        if let Some(trouble) = stage.trouble()? {
+            bail!("a session of the demo rests: {trouble}");
+        }
         if Instant::now() > deadline {
-            bail!(
-                "the demo's tasks are not finished; its directory is {}",
-                stage.keep()
-            );
+            bail!("the demo's tasks are not finished; have a look at why: `ccl doctor`");
         }
         stage.wait_a_moment(Duration::from_millis(500));
         stage.ccl(&["reap"])?;

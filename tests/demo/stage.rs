@@ -7,10 +7,11 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use serde_json::json;
 use tempfile::TempDir;
 
+use super::nested_cargo;
 use super::secutools_server::SecutoolsServer;
 
 /// Shows what it was given, and takes a moment over it.
@@ -187,6 +188,19 @@ impl Stage {
             .count())
     }
 
+    /// Why a session rests, if one does: then the tasks would not be finished soon.
+    pub fn trouble(&self) -> Result<Option<String>> {
+        let sessions = self.path("state/sessions");
+        for name in names(&sessions)? {
+            if name.ends_with(".cooldown") {
+                let marker = fs::read(sessions.join(&name))?;
+                let marker: serde_json::Value = serde_json::from_slice(&marker)?;
+                return Ok(Some(format!("{name}: {}", marker["reason"])));
+            }
+        }
+        Ok(None)
+    }
+
     pub fn show_session(&self, name: &str) -> Result<()> {
         let screen = self.tmux(&["capture-pane", "-p", "-t", &format!("={name}:")])?;
         for line in screen.lines().filter(|line| !line.trim().is_empty()) {
@@ -228,11 +242,6 @@ impl Stage {
         }
         Ok(())
     }
-
-    /// The directory, for a person to look at; it is removed with the demo.
-    pub fn keep(&self) -> String {
-        self.directory.path().display().to_string()
-    }
 }
 
 impl Drop for Stage {
@@ -253,20 +262,6 @@ fn names(directory: &Path) -> Result<Vec<String>> {
 
 /// Cargo builds an example without the program: build it, the same way.
 fn build_ccl() -> Result<PathBuf> {
-    let demo = std::env::current_exe()?;
-    let profile = demo
-        .ancestors()
-        .nth(2)
-        .context("run the demo with `cargo run --release --example demo`")?;
-    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    build.args(["build", "--quiet", "--bin", "ccl"]);
-    if profile.ends_with("release") {
-        build.arg("--release");
-    }
-    let status = build
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status()
-        .context("cannot run cargo")?;
-    ensure!(status.success(), "ccl does not build");
+    let profile = nested_cargo::build(&["--bin", "ccl"]).map_err(Error::msg)?;
     Ok(profile.join("ccl"))
 }

@@ -3,13 +3,13 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 
 use serde_json::Value;
 
 use super::claude_home::{json_lines, registry, transcript};
 pub use super::fake_script::{Behaviour, Ending, Registry, Screen, Turn};
+use super::nested_cargo;
 use super::sandbox::Sandbox;
 use super::wait::{PATIENCE, poll};
 
@@ -68,11 +68,10 @@ impl FakeClaude {
         }
     }
 
-    /// The program. `cargo test` builds it with the other examples, `cargo test --test NAME` does
-    /// not: then, and where its source is newer, it is built here.
+    /// The program.
     pub fn binary() -> &'static Path {
         static BINARY: OnceLock<PathBuf> = OnceLock::new();
-        BINARY.get_or_init(build)
+        BINARY.get_or_init(|| example("fake-claude"))
     }
 
     /// The variables of a pane in which `claude` is this program: for the tmux server.
@@ -143,23 +142,11 @@ impl FakeClaude {
     }
 }
 
-fn build() -> PathBuf {
-    let test = std::env::current_exe().expect("the test's own path");
-    let profile = test.ancestors().nth(2).expect("target/PROFILE");
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--example", "fake-claude"]);
-    if profile.ends_with("release") {
-        cargo.arg("--release");
+/// An example's program. `cargo test` builds it with the others, `cargo test --test NAME` does not:
+/// then, and where its source is newer, it is built here.
+pub fn example(name: &str) -> PathBuf {
+    match nested_cargo::build(&["--example", name]) {
+        Ok(profile) => profile.join("examples").join(name),
+        Err(errors) => panic!("{name} does not build:\n{errors}"),
     }
-    cargo.arg("--target-dir").arg(profile.with_file_name(""));
-    let out = cargo
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .expect("cargo can be started");
-    let errors = String::from_utf8_lossy(&out.stderr);
-    assert!(
-        out.status.success(),
-        "the stand-in agent does not build:\n{errors}"
-    );
-    profile.join("examples/fake-claude")
 }

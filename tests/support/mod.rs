@@ -19,6 +19,7 @@ pub mod faults;
 pub mod journal;
 pub mod messages_api;
 mod messages_wire;
+mod nested_cargo;
 pub mod real_claude;
 pub mod sandbox;
 pub mod scenes;

@@ -1,0 +1,54 @@
+//! `cargo run --example demo -- --agent claude`: the README's demo, with the real Claude Code.
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::support::fake::example;
+use super::support::{Consent, MessagesApi, RealClaude, Sandbox, claude_home, real_claude};
+
+#[test]
+fn the_demo_has_claude_do_its_tasks() {
+    let sandbox = Sandbox::new();
+    // The demo works in a directory below the current one, and trust is inherited.
+    let place = sandbox.path().join("place");
+    fs::create_dir(&place).unwrap();
+    claude_home::prepare_home(&sandbox.home(), &[&place], Consent::default());
+    let api = MessagesApi::start();
+    let claude = RealClaude::install(real_claude::CURRENT);
+    // The demo's panes have login shells, as everybody's have.
+    let path = format!("export PATH='{}':\"$PATH\"\n", claude.bin().display());
+    fs::write(sandbox.home().join(".profile"), path).unwrap();
+    // With another PATH, Cargo would build everything anew.
+    let mut env = claude.env(&api, Consent::default());
+    env.retain(|(name, _)| name != "PATH");
+    let out = Command::new(example("demo"))
+        .args(["--agent", "claude"])
+        .current_dir(&place)
+        // It builds ccl with what the real HOME holds.
+        .env("CARGO_HOME", cargo_home())
+        .env("HOME", sandbox.home())
+        .envs(env)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&out.stdout);
+    let errors = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{told}\n{errors}");
+    let done =
+        "done/    10-tidy-readme.md  20-fix-login.md  30-plain.md  40-summarise.md  50-careful.md";
+    assert!(told.contains(done), "{told}\n{errors}");
+    let prompts: Vec<String> = api.turns().iter().map(|turn| turn.prompt()).collect();
+    assert_eq!(prompts.len(), 4, "{prompts:?}");
+    let urgent = "After login, send people to the page they came from.";
+    assert!(prompts.iter().any(|it| it.contains(urgent)), "{prompts:?}");
+    let left = fs::read_dir(&place).unwrap().count();
+    assert_eq!(left, 0, "the demo cleans up");
+}
+
+fn cargo_home() -> PathBuf {
+    match env::var_os("CARGO_HOME") {
+        Some(home) => home.into(),
+        None => PathBuf::from(env::var_os("HOME").unwrap()).join(".cargo"),
+    }
+}
