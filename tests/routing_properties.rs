@@ -308,8 +308,12 @@ proptest! {
     }
 
     #[test]
-    fn whatever_fuzzing_states_of_a_task_holds(text in any_file()) {
-        task::check(text.as_bytes());
+    fn what_is_added_or_filed_is_still_the_authors(text in any_file()) {
+        task::fields_are_set(&text);
+        if text_of(text.as_bytes()).is_ok() {
+            task::a_spoilt_header_stays(&text);
+            task::what_is_filed_goes_back(&text);
+        }
     }
 
     #[test]

@@ -130,7 +130,7 @@ pub fn only_good_headers_leave(text: &str) {
 }
 
 /// One bad routing field more, or a second one, and the task stays.
-fn a_spoilt_header_stays(text: &str) {
+pub fn a_spoilt_header_stays(text: &str) {
     if !decided(text).provider.is_remote() {
         return;
     }
@@ -166,7 +166,7 @@ pub fn warnings_are_in_place(text: &str) {
 }
 
 /// `ccl add` sets fields and touches nothing else.
-fn fields_are_set(text: &str) {
+pub fn fields_are_set(text: &str) {
     let fields = [
         ("priority", "high".to_owned()),
         ("title", "\"T: x\"".to_owned()),
@@ -232,7 +232,7 @@ pub fn filed_tells_its_true_end(text: &str, end: &Ending, result: &str) {
 }
 
 /// `ccl retry` takes away what filing added, and nothing that the author wrote.
-fn what_is_filed_goes_back(text: &str) {
+pub fn what_is_filed_goes_back(text: &str) {
     let parts = split(text);
     let written = [parts.header, parts.body].concat();
     let back = written.trim_end();
