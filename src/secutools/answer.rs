@@ -162,16 +162,16 @@ impl<'a> Reader<'a> {
         let text = self.hide(text.to_owned());
         let words: Vec<&str> = text.split_whitespace().collect();
         let mut line = String::new();
-        for (position, character) in words.join(" ").chars().enumerate() {
-            if position == EXCERPT {
-                line.push('…');
-                break;
-            }
+        for character in words.join(" ").chars().take(EXCERPT + 1) {
             if character.is_control() {
                 line.extend(character.escape_default());
             } else {
                 line.push(character);
             }
+        }
+        if let Some((end, _)) = line.char_indices().nth(EXCERPT) {
+            line.truncate(end);
+            line.push('…');
         }
         line
     }

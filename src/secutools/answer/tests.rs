@@ -134,10 +134,10 @@ fn an_excerpt_is_one_short_harmless_line() {
     ] {
         assert_eq!(reader().excerpt(body), want, "{body}");
     }
-    assert_eq!(
-        reader().excerpt(&"ä".repeat(5000)).chars().count(),
-        EXCERPT + 1
-    );
+    for long in ["ä", "\u{1}"] {
+        let excerpt = reader().excerpt(&long.repeat(5000));
+        assert_eq!(excerpt.chars().count(), EXCERPT + 1, "{excerpt}");
+    }
 }
 
 #[test]
