@@ -191,6 +191,6 @@ fn is_canonical(cost: &Cost) {
     assert!(!cost.amount.contains(['e', 'E', '-', '+']), "{cost}");
     let mut totals = Totals::default();
     assert!(totals.add(cost));
-    assert_eq!(totals.costs(), [cost.clone()]);
+    assert_eq!(totals.costs(), std::slice::from_ref(cost));
     assert_eq!(totals.to_string(), cost.to_string());
 }

@@ -10,8 +10,11 @@ pub mod marker;
 pub mod task;
 pub mod transcript;
 
+/// Panics where something does not hold for these bytes.
+pub type Check = fn(&[u8]);
+
 /// Every target: the name of its corpus, and what holds for each file there.
-pub const TARGETS: [(&str, fn(&[u8])); 4] = [
+pub const TARGETS: [(&str, Check); 4] = [
     ("task", task::check),
     ("marker", marker::check),
     ("transcript", transcript::check),

@@ -25,7 +25,7 @@ pub fn check(bytes: &[u8]) {
     fields_are_set(text);
     let ending = ending(Outcome::Released, Provider::ClaudeCode, text);
     ending_comes_back(&ending);
-    releases_leave_it_as_it_was(text, &[ending.clone()]);
+    releases_leave_it_as_it_was(text, std::slice::from_ref(&ending));
     filed_tells_its_true_end(text, &ending, text);
     what_is_filed_goes_back(text);
 }
