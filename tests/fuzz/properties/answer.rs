@@ -189,6 +189,9 @@ fn is_canonical(cost: &Cost) {
     let json = to_raw_value(cost).expect("a cost is JSON");
     assert_eq!(Cost::from_json(&json).as_ref(), Some(cost));
     assert!(!cost.amount.contains(['e', 'E', '-', '+']), "{cost}");
+    let (whole, fraction) = cost.amount.split_once('.').unwrap_or((&cost.amount, "1"));
+    assert!(!fraction.ends_with('0'), "{cost}");
+    assert!(whole == "0" || !whole.starts_with('0'), "{cost}");
     let mut totals = Totals::default();
     assert!(totals.add(cost));
     assert_eq!(totals.costs(), std::slice::from_ref(cost));
