@@ -243,14 +243,25 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
         return Err("it is longer than any marker of ours".to_owned());
     }
     let version = serde_json::from_slice::<Versioned>(bytes)
-        .map_err(|error| format!("it is not a marker ({error})"))?
+        .map_err(not_a_marker)?
         .version;
     if version != u64::from(VERSION) {
         return Err(format!(
             "it is of version {version}, and this ccl knows version {VERSION}"
         ));
     }
-    serde_json::from_slice(bytes).map_err(|error| format!("it is not a marker ({error})"))
+    serde_json::from_slice(bytes).map_err(not_a_marker)
+}
+
+/// The library quotes an unknown word whole, and a word may be as long as the file.
+fn not_a_marker(error: serde_json::Error) -> String {
+    const LONG: usize = 200;
+    let mut why = error.to_string();
+    if let Some((end, _)) = why.char_indices().nth(LONG) {
+        why.truncate(end);
+        why.push('…');
+    }
+    format!("it is not a marker ({why})")
 }
 
 /// Writes a marker, replacing an older one.
@@ -339,6 +350,15 @@ mod tests {
             assert!(error.contains("s.cooldown"), "{error}");
             assert_eq!(std::fs::read_to_string(&path).unwrap(), *text);
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_marker_is_told_in_short() {
+        let phase = format!("\"{}\"", "é".repeat(5000));
+        let error = serde_json::from_str::<Phase>(&phase).map_err(not_a_marker);
+        let why = error.unwrap_err();
+        assert!(why.contains("unknown variant `éé"), "{why}");
+        assert!(why.chars().count() < 250, "{why}");
     }
 
     #[test]

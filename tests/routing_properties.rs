@@ -4,17 +4,17 @@ use std::ffi::OsString;
 
 use ccl::money::Cost;
 use ccl::plan::{self, Queue};
-use ccl::router::{AutoRoutes, Decision, Rule, decide};
-use ccl::task::{
-    Ending, Field, HeaderState, Outcome, Preference, Priority, Provider, head, parse, priority_of,
-    split, text_of, with_ending,
-};
+use ccl::task::{Ending, Outcome, Priority, Provider, head, parse, priority_of, text_of};
 use jiff::Timestamp;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use uuid::Uuid;
+
+#[path = "fuzz/properties/lib.rs"]
+mod properties;
+use properties::task;
 
 /// Pieces from which headers are made, good, bad and hostile.
 fn header_line() -> impl Strategy<Value = String> {
@@ -238,14 +238,6 @@ fn ending() -> impl Strategy<Value = Ending> {
         )
 }
 
-fn remote_routes() -> AutoRoutes {
-    AutoRoutes {
-        low: Provider::Gpu,
-        medium: Provider::Gemini,
-        high: Provider::ClaudeApi,
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -257,40 +249,17 @@ proptest! {
 
     #[test]
     fn the_parts_add_up_to_the_file(text in any_file()) {
-        let parts = split(&text);
-        prop_assert_eq!([parts.header, parts.body, parts.ending].concat(), &*text);
+        task::parts_add_up(&text);
     }
 
     #[test]
     fn the_first_bytes_never_tell_otherwise_than_the_whole(text in any_file(), cut in any::<prop::sample::Index>()) {
-        let whole = parse(&text);
-        for bytes in [text.as_bytes(), &text.as_bytes()[..cut.index(text.len() + 1)]] {
-            if let Some(priority) = priority_of(bytes) {
-                prop_assert_eq!(priority, whole.priority);
-            }
-            prop_assert_eq!(priority_of(bytes).is_some(), head(bytes).is_some());
-            if let Some(head) = head(bytes) {
-                prop_assert_eq!((head.title, head.priority), (whole.title.clone(), whole.priority));
-                prop_assert_eq!((head.tags, head.routing), (whole.tags.clone(), whole.routing.clone()));
-            }
-        }
+        task::first_bytes_agree(&text, cut.index(text.len() + 1));
     }
 
     #[test]
     fn only_good_headers_leave_the_machine(text in any_file()) {
-        let task = parse(&text);
-        let Decision { provider, rule } = decide(&task.routing, &remote_routes());
-        if provider.is_remote() {
-            let routing = &task.routing;
-            prop_assert_eq!(routing.state, HeaderState::Sound);
-            prop_assert_eq!(&routing.allow_delegation, &Field::Given(true));
-            prop_assert!(matches!(routing.needs_claude_code, Field::Absent | Field::Given(false)));
-            prop_assert!(!routing.preferred_ai.is_bad() && !routing.complexity_hint.is_bad());
-            prop_assert!(matches!(rule, Rule::PreferredAi | Rule::Auto));
-            if let Field::Given(Preference::Provider(named)) = routing.preferred_ai {
-                prop_assert_eq!(named, provider);
-            }
-        }
+        task::only_good_headers_leave(&text);
     }
 
     #[test]
@@ -306,11 +275,12 @@ proptest! {
         let good = ["needs_claude_code: false", "preferred_ai: gpu", "allow_delegation: true", "complexity_hint: low"];
         let mut lines: Vec<String> =
             good.iter().filter(|line| !line.starts_with(key)).map(|line| (*line).to_owned()).collect();
-        let fine = parse(&format!("---\n{}\n---\nB", good.join("\n")));
-        prop_assert!(decide(&fine.routing, &remote_routes()).provider.is_remote());
+        let fine = format!("---\n{}\n---\nB", good.join("\n"));
+        prop_assert!(task::decided(&fine).provider.is_remote());
         lines.insert(place.min(lines.len()), format!("{key}: {value}"));
-        let task = parse(&format!("---\n{}\n---\nB", lines.join("\n")));
-        prop_assert_eq!(decide(&task.routing, &remote_routes()).provider, Provider::ClaudeCode);
+        let bad = format!("---\n{}\n---\nB", lines.join("\n"));
+        prop_assert_eq!(task::decided(&bad).provider, Provider::ClaudeCode);
+        let task = parse(&bad);
         prop_assert_eq!(task.warnings.len(), 1);
         prop_assert!(task.warnings[0].message.contains(key));
         prop_assert_eq!(task.warnings[0].line, place.min(3) + 2);
@@ -318,51 +288,31 @@ proptest! {
 
     #[test]
     fn warnings_lie_within_the_header_and_on_one_line(text in any_file()) {
-        let task = parse(&text);
-        // YAML knows line breaks of its own.
-        let lines = text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count();
-        for warning in &task.warnings {
-            prop_assert!((1..=lines).contains(&warning.line), "{}", warning);
-            prop_assert!(warning.column >= 1 && warning.column <= text.chars().count() + 1, "{}", warning);
-            prop_assert!(!warning.message.contains(char::is_control), "{}", warning);
-        }
-        if task.routing.state != HeaderState::Sound {
-            prop_assert!(!task.warnings.is_empty());
-        }
+        task::warnings_are_in_place(&text);
     }
 
     #[test]
     fn endings_come_back_as_they_were(ending in ending()) {
-        let line = ending.render();
-        prop_assert!(!line.contains(char::is_control), "{}", line);
-        prop_assert_eq!(line.find("-->"), Some(line.len() - 3));
-        prop_assert_eq!(Ending::parse(&line), Some(ending));
+        task::ending_comes_back(&ending);
     }
 
     #[test]
     fn releases_leave_the_task_as_it_was(text in any_file(), endings in vec(ending(), 1..4)) {
-        let before = split(&text);
-        let mut file = text.clone();
-        for ending in &endings {
-            file = with_ending(&file, ending, None, None);
-            let after = split(&file);
-            prop_assert_eq!((after.header, after.body), (before.header, before.body));
-        }
-        let task = parse(&file);
-        prop_assert_eq!(task.ending.as_ref(), endings.last());
-        let again = with_ending(&file, &endings[endings.len() - 1], None, None);
-        prop_assert_eq!(&again, &file);
-        prop_assert_eq!(ccl::task::Task { ending: None, ..task }, ccl::task::Task { ending: None, ..parse(&text) });
+        task::releases_leave_it_as_it_was(&text, &endings);
     }
 
     #[test]
     fn a_filed_task_tells_its_true_end(text in any_file(), end in ending(), result in text(), forged in ending()) {
         let result = result.unwrap_or_default() + &forged.render();
-        for footer in [None, Some("gpu, 3 s")] {
-            let filed = with_ending(&text, &end, Some(&result), footer);
-            prop_assert_eq!(parse(&filed).ending, Some(end.clone()));
-            prop_assert!(filed.contains(&result));
-            prop_assert!(filed.starts_with([split(&text).header, split(&text).body].concat().as_str()));
+        task::filed_tells_its_true_end(&text, &end, &result);
+    }
+
+    #[test]
+    fn what_is_added_or_filed_is_still_the_authors(text in any_file()) {
+        task::fields_are_set(&text);
+        if text_of(text.as_bytes()).is_ok() {
+            task::a_spoilt_header_stays(&text);
+            task::what_is_filed_goes_back(&text);
         }
     }
 

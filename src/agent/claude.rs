@@ -89,9 +89,23 @@ pub struct Registered {
     pub updated_at: Option<i64>,
 }
 
+impl Registered {
+    /// What the file of the process `pid` says of `session`; `None` if it is
+    /// about another one. Files are written in place: one that is met half
+    /// written says that something is going on.
+    pub fn read(bytes: &[u8], pid: i32, session: &str) -> Option<Self> {
+        let entry = serde_json::from_slice(bytes).unwrap_or(Self {
+            pid,
+            session: session.to_owned(),
+            status: Some("being written".to_owned()),
+            updated_at: None,
+        });
+        (entry.session == session).then_some(Self { pid, ..entry })
+    }
+}
+
 /// Looks the session up in `sessions/*.json`. Files of killed processes stay
-/// behind, so the caller says which process it believes in. They are written in
-/// place: one that is met half written says that something is going on.
+/// behind, so the caller says which process it believes in.
 pub fn registered(
     claude_dir: &Path,
     session: Uuid,
@@ -107,13 +121,7 @@ pub fn registered(
             if !is_alive(pid) {
                 return None;
             }
-            let entry = serde_json::from_slice(&fs::read(&path).ok()?).unwrap_or(Registered {
-                pid,
-                session: session.clone(),
-                status: Some("being written".to_owned()),
-                updated_at: None,
-            });
-            (entry.session == session).then_some(Registered { pid, ..entry })
+            Registered::read(&fs::read(&path).ok()?, pid, &session)
         })
 }
 

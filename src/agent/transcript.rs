@@ -225,12 +225,13 @@ fn add_up(usages: &HashMap<String, Usage>) -> Option<(u64, u64)> {
     if usages.is_empty() {
         return None;
     }
+    // Nothing bounds what the file says.
     Some(usages.values().fold((0, 0), |(read, written), usage| {
         (
-            read + usage.input_tokens
-                + usage.cache_creation_input_tokens
-                + usage.cache_read_input_tokens,
-            written + usage.output_tokens,
+            u64::saturating_add(read, usage.input_tokens)
+                .saturating_add(usage.cache_creation_input_tokens)
+                .saturating_add(usage.cache_read_input_tokens),
+            u64::saturating_add(written, usage.output_tokens),
         )
     }))
 }
@@ -305,6 +306,18 @@ mod tests {
         };
         assert_eq!(error.kind.as_deref(), Some("rate_limit"));
         assert_eq!(error.resets_at, Some(1_795_453_200));
+    }
+
+    #[test]
+    fn absurd_numbers_of_tokens_end_no_pass() {
+        let line = |id: char| {
+            format!(
+                r#"{{"type":"assistant","message":{{"id":"{id}","usage":{{"input_tokens":{most},"cache_read_input_tokens":{most},"output_tokens":{most}}}}}}}"#,
+                most = u64::MAX
+            )
+        };
+        let tokens = summarise(&format!("{}\n{}\n", line('a'), line('b'))).tokens;
+        assert_eq!(tokens, Some((u64::MAX, u64::MAX)));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use serde_json::value::RawValue;
 
+use super::error::{GetError, Meaning, SubmitError, Talk};
 use super::job::{Accepted, Job, JobId, Status};
 use crate::money::Cost;
 
@@ -15,9 +16,29 @@ const EXCERPT: usize = 300;
 /// Stands where the API key stood.
 const REDACTED: &str = "[API key]";
 
+/// A server's answer, as far as anything is made of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// `Retry-After`, as [`retry_after`] reads it.
+    pub retry_after: Option<Duration>,
+    /// Where a redirect points to; it is not followed.
+    pub location: Option<String>,
+    /// Whole for a 2xx. Otherwise what could be read of it: the status alone decides.
+    pub body: String,
+}
+
+impl Reply {
+    fn is_success(&self) -> bool {
+        (200..=299).contains(&self.status)
+    }
+}
+
 /// Reads the answers to one client's requests, and keeps its API key out of all that is read.
 #[derive(Clone, Copy)]
-pub(super) struct Reader<'a> {
+pub struct Reader<'a> {
+    server: &'a str,
     key: &'a str,
 }
 
@@ -26,13 +47,86 @@ pub(super) struct Reader<'a> {
 type Object<'a> = BTreeMap<String, &'a RawValue>;
 
 impl<'a> Reader<'a> {
-    /// A reader that hides `key`.
-    pub(super) fn hiding(key: &'a str) -> Reader<'a> {
-        Reader { key }
+    /// A reader of what the server of this name says; it hides `key`.
+    pub fn new(server: &'a str, key: &'a str) -> Reader<'a> {
+        Reader { server, key }
     }
 
-    /// The answer to a submission; `None` if it holds no usable job id.
-    pub(super) fn accepted(self, body: &str) -> Option<Accepted> {
+    /// The answer to the first submission of a key.
+    ///
+    /// # Errors
+    /// All but a 2xx with a usable job id.
+    pub fn submission(self, reply: &Reply) -> Result<Accepted, SubmitError> {
+        let success = reply.is_success();
+        let accepted = self.accepted(&reply.body).filter(|_| success);
+        accepted.ok_or_else(|| SubmitError {
+            meaning: Meaning::of_status(reply.status),
+            talk: match reply.status {
+                401 | 403 => Talk::Unauthorized,
+                _ => Talk::GoesOn,
+            },
+            status: Some(reply.status),
+            retry_after: reply.retry_after,
+            text: match success {
+                true => self.sentence(&format!(
+                    "answered {} without a usable job id",
+                    reply.status
+                )),
+                false => self.refusal(reply),
+            },
+        })
+    }
+
+    /// The answer to the question about the job `id`.
+    ///
+    /// # Errors
+    /// All but a 2xx that holds the state of this very job.
+    pub fn state(self, reply: &Reply, id: &JobId) -> Result<Job, GetError> {
+        self.success(reply)?;
+        self.job(&reply.body, id).map_err(|what| {
+            GetError::Bad(self.sentence(&format!("answered {} with {what}", reply.status)))
+        })
+    }
+
+    /// Whether the answer is a 2xx, and otherwise what it means.
+    pub(super) fn success(self, reply: &Reply) -> Result<(), GetError> {
+        if reply.is_success() {
+            return Ok(());
+        }
+        let text = self.refusal(reply);
+        Err(match reply.status {
+            404 | 410 => GetError::Unknown(text),
+            401 | 403 => GetError::Unauthorized(text),
+            408 | 409 | 425 | 429 | 500..=599 => GetError::Later {
+                retry_after: reply.retry_after,
+                text,
+            },
+            _ => GetError::Bad(text),
+        })
+    }
+
+    /// `what` with the server's name in front, fit to be shown.
+    pub(super) fn sentence(self, what: &str) -> String {
+        self.line(&format!("secutools at {} {what}", self.server))
+    }
+
+    /// What the server answered instead of what was asked for.
+    fn refusal(self, reply: &Reply) -> String {
+        let excerpt = self.excerpt(&reply.body);
+        let mut text = format!("answered {}", reply.status);
+        if let Some(location) = &reply.location {
+            text.push_str(&format!(
+                ", a redirect to {location}, which is not followed"
+            ));
+        }
+        if !excerpt.is_empty() {
+            text.push_str(&format!(": {excerpt}"));
+        }
+        self.sentence(&text)
+    }
+
+    /// What a submission's answer holds; `None` without a usable job id.
+    fn accepted(self, body: &str) -> Option<Accepted> {
         let object: Object = serde_json::from_str(body).ok()?;
         let id = self.id(&object)?;
         let status = self
@@ -41,8 +135,8 @@ impl<'a> Reader<'a> {
         Some(Accepted { id, status })
     }
 
-    /// The answer to the question about the job `id`, or what is wrong with it.
-    pub(super) fn job(self, body: &str, id: &JobId) -> Result<Job, &'static str> {
+    /// What an answer says about the job `id`, or what is wrong with it.
+    fn job(self, body: &str, id: &JobId) -> Result<Job, &'static str> {
         let object: Object = serde_json::from_str(body).map_err(|_| "no JSON object")?;
         if object.contains_key("id") && self.id(&object).as_ref() != Some(id) {
             return Err("another job than the one that was asked for");
@@ -57,36 +151,33 @@ impl<'a> Reader<'a> {
             provider: self.string(&object, "provider"),
             output: self.text(&result, "output"),
             cost: result.get("cost").and_then(|raw| Cost::from_json(raw)),
-            usage: self
-                .text(&result, "usage")
-                .and_then(|text| serde_json::from_str(&text).ok()),
             error: self.problem(&object, "error"),
         })
     }
 
     /// One line that says what an error's body says: a problem's title and detail, an HTML page's
     /// title, or else the text. Empty if there is nothing.
-    pub(super) fn excerpt(self, body: &str) -> String {
+    fn excerpt(self, body: &str) -> String {
         let object: Option<Object> = serde_json::from_str(body).ok();
         let said = object.and_then(|object| self.said(&object));
         self.line(&said.unwrap_or_else(|| without_markup(body)))
     }
 
     /// `text` as one line of at most 300 characters, without control characters and the key.
-    pub(super) fn line(self, text: &str) -> String {
+    fn line(self, text: &str) -> String {
         let text = self.hide(text.to_owned());
         let words: Vec<&str> = text.split_whitespace().collect();
         let mut line = String::new();
-        for (position, character) in words.join(" ").chars().enumerate() {
-            if position == EXCERPT {
-                line.push('…');
-                break;
-            }
+        for character in words.join(" ").chars().take(EXCERPT + 1) {
             if character.is_control() {
                 line.extend(character.escape_default());
             } else {
                 line.push(character);
             }
+        }
+        if let Some((end, _)) = line.char_indices().nth(EXCERPT) {
+            line.truncate(end);
+            line.push('…');
         }
         line
     }
@@ -167,7 +258,7 @@ fn without_markup(body: &str) -> String {
 
 /// `Retry-After`: seconds, or the date of RFC 9110 as seen from `now`; brought into 1 s … 1 h.
 /// `None`: it is neither.
-pub(super) fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     let seconds = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         // More digits than fit are more than an hour.
@@ -180,172 +271,4 @@ pub(super) fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const KEY: &str = "sk-secret";
-
-    fn reader() -> Reader<'static> {
-        Reader::hiding(KEY)
-    }
-
-    fn job(body: &str) -> Result<Job, &'static str> {
-        reader().job(body, &JobId::try_from("j1".to_owned()).unwrap())
-    }
-
-    #[test]
-    fn a_whole_job_is_read() {
-        let job = job(
-            r#"{"id":"j1","status":"DONE","provider":"gpu","new":{"field":1},
-            "result":{"output":"hello","cost":{"amount":0.10,"currency":"USD"},"usage":{"tokens":3}}}"#,
-        );
-        let job = job.unwrap();
-        assert_eq!(job.status, Status::Succeeded);
-        assert_eq!(job.provider.as_deref(), Some("gpu"));
-        assert_eq!(job.output.as_deref(), Some("hello"));
-        assert_eq!(job.cost.unwrap().to_string(), "0.1 USD");
-        assert_eq!(job.usage, Some(serde_json::json!({"tokens": 3})));
-        assert_eq!(job.error, None);
-    }
-
-    #[test]
-    fn a_field_of_the_wrong_kind_spoils_no_other() {
-        let job = job(
-            r#"{"status":"failed","provider":7,"error":{"title":4,"detail":"no memory"},
-            "result":{"output":{"a": [1.10, null]},"cost":"much","usage":null}}"#,
-        );
-        let job = job.unwrap();
-        assert_eq!(job.id.as_str(), "j1");
-        assert_eq!(job.provider, None);
-        assert_eq!(job.output.as_deref(), Some(r#"{"a": [1.10, null]}"#));
-        assert_eq!((job.cost, job.usage), (None, None));
-        assert_eq!(job.error.as_deref(), Some("no memory"));
-    }
-
-    #[test]
-    fn errors_come_in_many_forms() {
-        for (error, want) in [
-            (
-                r#"{"title":"Out of memory","detail":"40 GiB"}"#,
-                Some("Out of memory: 40 GiB"),
-            ),
-            (
-                r#"{"title":"Out of memory","detail":""}"#,
-                Some("Out of memory"),
-            ),
-            (r#""just text""#, Some("just text")),
-            (r#"{"code":7}"#, Some(r#"{"code":7}"#)),
-            ("null", None),
-        ] {
-            let job = job(&format!(
-                r#"{{"status":"failed","error":{error},"result":null}}"#
-            ));
-            assert_eq!(job.unwrap().error.as_deref(), want, "{error}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_word_about_this_job_is_an_error() {
-        for body in [
-            "",
-            "null",
-            "[]",
-            "<html>",
-            "{",
-            "{}",
-            r#"{"status":null}"#,
-            r#"{"status":1}"#,
-            r#"{"id":"j2","status":"done"}"#,
-            r#"{"id":7,"status":"done"}"#,
-        ] {
-            assert!(job(body).is_err(), "{body}");
-        }
-    }
-
-    #[test]
-    fn a_job_is_accepted_only_with_a_usable_id() {
-        let accepted = reader()
-            .accepted(r#"{"id":"j1","status":"running"}"#)
-            .unwrap();
-        assert_eq!(
-            (accepted.id.as_str(), accepted.status),
-            ("j1", Status::Running)
-        );
-        assert_eq!(
-            reader().accepted(r#"{"id":"j1"}"#).unwrap().status,
-            Status::Queued
-        );
-        for body in [
-            "",
-            "{}",
-            r#"{"id":null}"#,
-            r#"{"id":7}"#,
-            r#"{"id":""}"#,
-            r#"{"id":"../x"}"#,
-            r#"{"id":"sk-secret"}"#,
-            r#"["j1"]"#,
-            r#"{"id":"j1"#,
-        ] {
-            assert_eq!(reader().accepted(body), None, "{body}");
-        }
-    }
-
-    #[test]
-    fn the_key_is_hidden_wherever_the_server_echoes_it() {
-        let body = r#"{"status":"sk-secret","provider":"sk-secret","error":"bad sk\u002dsecret",
-            "result":{"output":"sk-secret","usage":{"x":"sk-secret"}}}"#;
-        assert!(!format!("{:?}", job(body).unwrap()).contains(KEY));
-        assert_eq!(reader().excerpt("Bearer sk-secret?"), "Bearer [API key]?");
-        let cut = format!("{}sk-secret", "x".repeat(EXCERPT - 4));
-        assert!(!reader().excerpt(&cut).contains("sk-s"));
-    }
-
-    #[test]
-    fn an_excerpt_is_one_short_harmless_line() {
-        for (body, want) in [
-            (
-                r#"{"title":"Bad","detail":"no\nsuch \u001b[2Jprovider"}"#,
-                r"Bad: no such \u{1b}[2Jprovider",
-            ),
-            (r#"{"message":"x"}"#, r#"{"message":"x"}"#),
-            (
-                "<html><head><TITLE>502\nBad</TITLE></head><body>x</body>",
-                "502 Bad",
-            ),
-            ("<p>İ<b>Busy</b><br>again", "İ Busy again"),
-            ("  \r\n", ""),
-            ("\u{9b}31m", r"\u{9b}31m"),
-        ] {
-            assert_eq!(reader().excerpt(body), want, "{body}");
-        }
-        assert_eq!(
-            reader().excerpt(&"ä".repeat(5000)).chars().count(),
-            EXCERPT + 1
-        );
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date_within_an_hour() {
-        let now: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
-        for (value, want) in [
-            ("7", Some(7)),
-            (" 0 ", Some(1)),
-            ("99999", Some(3600)),
-            ("99999999999999999999999", Some(3600)),
-            ("Fri, 02 Jan 2026 03:04:35 GMT", Some(30)),
-            ("Fri, 02 Jan 2026 03:00:00 GMT", Some(1)),
-            ("Sat, 03 Jan 2026 03:04:05 GMT", Some(3600)),
-            ("", None),
-            ("-1", None),
-            ("1.5", None),
-            ("soon", None),
-            ("Fri, 32 Jan 2026", None),
-        ] {
-            assert_eq!(
-                retry_after(value, now),
-                want.map(Duration::from_secs),
-                "{value}"
-            );
-        }
-    }
-}
+mod tests;

@@ -1,30 +1,19 @@
 //! One request and its answer, and what is known when there is none.
 
 use std::io::{self, ErrorKind, Read};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use ureq::http::{Response, header};
 use ureq::{Body, Error, SendBody, Timeout};
 use uuid::Uuid;
 
-use super::answer::retry_after;
+use super::answer::{Reply, retry_after};
 use super::{Client, JobId, Limits};
 
 /// No answer may be longer, in bytes.
 const LONGEST_ANSWER: u64 = 8 * 1024 * 1024;
 /// Of an error's body no more is read than this: only an excerpt is shown, in bytes.
 const LONGEST_ERROR: u64 = 64 * 1024;
-
-/// A server's answer.
-pub(super) struct Reply {
-    pub(super) status: u16,
-    pub(super) retry_after: Option<Duration>,
-    /// Where a redirect points to; it is not followed.
-    pub(super) location: Option<String>,
-    /// Whole for a 2xx. Otherwise what could be read of it: the status alone decides.
-    pub(super) body: String,
-}
 
 /// A request without a usable answer.
 pub(super) struct Lost {

@@ -114,7 +114,7 @@ pub struct Accepted {
 
 /// What secutools says about a job. Texts are as the server wrote them, API key aside: they may
 /// hold control characters, and `ccl`'s own ending line.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// Its name.
     pub id: JobId,
@@ -126,8 +126,6 @@ pub struct Job {
     pub output: Option<String>,
     /// `None`: not known, which is not the same as nothing.
     pub cost: Option<Cost>,
-    /// Whatever the server counts, such as tokens.
-    pub usage: Option<serde_json::Value>,
     /// Why it failed.
     pub error: Option<String>,
 }

@@ -9,7 +9,7 @@ use ureq::http::HeaderValue;
 use ureq::tls::{RootCerts, TlsConfig};
 use uuid::Uuid;
 
-mod answer;
+pub mod answer;
 mod error;
 mod exchange;
 mod job;
@@ -19,8 +19,8 @@ pub use error::{GetError, Meaning, SubmitError, Talk};
 pub use job::{Accepted, Job, JobId, NewJob, Status};
 pub use url::ServerUrl;
 
-use answer::Reader;
-use exchange::{Lost, Reply};
+use answer::{Reader, Reply};
+use exchange::Lost;
 
 /// How long the client waits, and how often it tries.
 #[derive(Debug, Clone, Copy)]
@@ -145,11 +145,7 @@ impl Client {
             Err(lost) if !lost.silent => self.fetch(id),
             first => first,
         };
-        let reply = self.success(reply)?;
-        let job = self.reader().job(&reply.body, id);
-        job.map_err(|what| {
-            GetError::Bad(self.sentence(&format!("answered {} with {what}", reply.status)))
-        })
+        self.reader().state(&self.received(reply)?, id)
     }
 
     /// Asks the server to cancel a job: `POST {url}/v1/jobs/ID/cancel`, without a body, as job APIs
@@ -157,51 +153,21 @@ impl Client {
     /// offer it answers 404 or 405, and the job goes on. What has become of the job,
     /// [`Client::get`] tells. One request; to ask twice does no harm.
     pub fn cancel(&self, id: &JobId) -> Result<(), GetError> {
-        self.success(self.post_cancel(id)).map(|_| ())
+        let reply = self.received(self.post_cancel(id))?;
+        self.reader().success(&reply)
     }
 
-    /// The reply, if it is a 2xx.
-    fn success(&self, reply: Result<Reply, Lost>) -> Result<Reply, GetError> {
-        let reply = reply.map_err(|lost| match lost.silent {
-            true => GetError::Unreachable(self.sentence(&lost.text)),
-            false => GetError::Bad(self.sentence(&lost.text)),
-        })?;
-        if (200..=299).contains(&reply.status) {
-            return Ok(reply);
-        }
-        let text = self.refusal(&reply);
-        Err(match reply.status {
-            404 | 410 => GetError::Unknown(text),
-            401 | 403 => GetError::Unauthorized(text),
-            408 | 409 | 425 | 429 | 500..=599 => GetError::Later {
-                retry_after: reply.retry_after,
-                text,
-            },
-            _ => GetError::Bad(text),
+    fn received(&self, reply: Result<Reply, Lost>) -> Result<Reply, GetError> {
+        reply.map_err(|lost| match lost.silent {
+            true => GetError::Unreachable(self.reader().sentence(&lost.text)),
+            false => GetError::Bad(self.reader().sentence(&lost.text)),
         })
     }
 
     /// One try.
     fn try_submit(&self, body: &[u8], key: Uuid) -> Result<Accepted, SubmitError> {
         let reply = self.post(body, key).map_err(|lost| self.no_answer(&lost))?;
-        let success = (200..=299).contains(&reply.status);
-        let accepted = self.reader().accepted(&reply.body).filter(|_| success);
-        accepted.ok_or_else(|| SubmitError {
-            meaning: Meaning::of_status(reply.status),
-            talk: match reply.status {
-                401 | 403 => Talk::Unauthorized,
-                _ => Talk::GoesOn,
-            },
-            status: Some(reply.status),
-            retry_after: reply.retry_after,
-            text: match success {
-                true => self.sentence(&format!(
-                    "answered {} without a usable job id",
-                    reply.status
-                )),
-                false => self.refusal(&reply),
-            },
-        })
+        self.reader().submission(&reply)
     }
 
     fn no_answer(&self, lost: &Lost) -> SubmitError {
@@ -214,7 +180,7 @@ impl Client {
             talk: if silent { Talk::Silent } else { Talk::GoesOn },
             status: None,
             retry_after: None,
-            text: self.sentence(&lost.text),
+            text: self.reader().sentence(&lost.text),
         }
     }
 
@@ -227,29 +193,8 @@ impl Client {
         Some(error.retry_after.unwrap_or_else(|| random_up_to(longest)))
     }
 
-    /// What the server answered instead of what was asked for.
-    fn refusal(&self, reply: &Reply) -> String {
-        let excerpt = self.reader().excerpt(&reply.body);
-        let mut text = format!("answered {}", reply.status);
-        if let Some(location) = &reply.location {
-            text.push_str(&format!(
-                ", a redirect to {location}, which is not followed"
-            ));
-        }
-        if !excerpt.is_empty() {
-            text.push_str(&format!(": {excerpt}"));
-        }
-        self.sentence(&text)
-    }
-
-    /// `what` with the server's name in front, fit to be shown.
-    fn sentence(&self, what: &str) -> String {
-        self.reader()
-            .line(&format!("secutools at {} {what}", self.url.as_str()))
-    }
-
     fn reader(&self) -> Reader<'_> {
-        Reader::hiding(&self.key)
+        Reader::new(self.url.as_str(), &self.key)
     }
 }
 

@@ -47,16 +47,19 @@ fn is_key(line: &str, key: &str) -> bool {
         .is_some_and(|rest| rest.trim_start().starts_with(':'))
 }
 
-/// A filed task as it goes back to wait, without what was added when it was filed. What failed loses its footer. What was
+/// A filed task as it goes back to wait, without what was added when it was filed. What failed at secutools loses its
+/// footer; what failed here, or nobody worked on, has none, and a last line between asterisks is its author's. What was
 /// done loses its result, too: everything from the last heading `## Result` on, so that is for a copy only.
 ///
 /// `None` where nothing was added but the ending line, which does no harm.
 pub fn as_written(text: &str) -> Option<&str> {
     let ending = split(text).read_ending()?;
+    let has_footer =
+        ending.outcome == Outcome::Done || ending.provider.is_some_and(|it| it.is_remote());
     let written = Parts::written(text).trim_end();
     let footer = written.rfind('\n').map_or(0, |newline| newline + 1);
     let line = &written[footer..];
-    if !(line.len() > 1 && line.starts_with('*') && line.ends_with('*')) {
+    if !(has_footer && line.len() > 1 && line.starts_with('*') && line.ends_with('*')) {
         return None;
     }
     let above = &written[..footer];
@@ -70,7 +73,7 @@ pub fn as_written(text: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::{Ending, HeaderState, Priority, parse, with_ending};
+    use crate::task::{Ending, HeaderState, Priority, Provider, parse, with_ending};
 
     fn fields() -> Vec<(&'static str, String)> {
         vec![
@@ -114,11 +117,16 @@ mod tests {
     }
 
     fn filed(outcome: Outcome, result: Option<&str>, footer: Option<&str>) -> String {
-        let ending = Ending {
+        let ending = ending(outcome, Provider::Gpu);
+        with_ending("---\ntitle: t\n---\nDo it.\n", &ending, result, footer)
+    }
+
+    fn ending(outcome: Outcome, provider: Provider) -> Ending {
+        Ending {
             run: uuid::Uuid::nil(),
             outcome,
             attempt: 1,
-            provider: None,
+            provider: Some(provider),
             model: None,
             session: None,
             agent_session: None,
@@ -127,8 +135,7 @@ mod tests {
             started_at: None,
             ended_at: None,
             reason: None,
-        };
-        with_ending("---\ntitle: t\n---\nDo it.\n", &ending, result, footer)
+        }
     }
 
     #[test]
@@ -148,5 +155,16 @@ mod tests {
         let text = "Write it below.\n\n## Result\n\nhere";
         let failed = filed(Outcome::Failed, None, Some("*x*")).replace("Do it.", text);
         assert!(as_written(&failed).unwrap().ends_with(text));
+    }
+
+    /// A session that fails adds no footer, nor does `ccl cancel`.
+    #[test]
+    fn a_last_line_between_asterisks_is_not_taken_for_a_footer_that_nobody_added() {
+        let text = "Deploy it.\n\n**Not on a Friday**\n";
+        let local = ending(Outcome::Failed, Provider::ClaudeCode);
+        let cancelled = Ending::unworked(jiff::Timestamp::UNIX_EPOCH, "cancelled".to_owned());
+        for ending in [local, cancelled] {
+            assert_eq!(as_written(&with_ending(text, &ending, None, None)), None);
+        }
     }
 }

@@ -1,0 +1,166 @@
+use super::*;
+
+const KEY: &str = "sk-secret";
+
+fn reader() -> Reader<'static> {
+    Reader::new("https://x", KEY)
+}
+
+fn job(body: &str) -> Result<Job, &'static str> {
+    reader().job(body, &JobId::try_from("j1".to_owned()).unwrap())
+}
+
+#[test]
+fn a_whole_job_is_read() {
+    let job = job(
+        r#"{"id":"j1","status":"DONE","provider":"gpu","new":{"field":1},
+        "result":{"output":"hello","cost":{"amount":0.10,"currency":"USD"},"usage":{"tokens":3}}}"#,
+    );
+    let job = job.unwrap();
+    assert_eq!(job.status, Status::Succeeded);
+    assert_eq!(job.provider.as_deref(), Some("gpu"));
+    assert_eq!(job.output.as_deref(), Some("hello"));
+    assert_eq!(job.cost.unwrap().to_string(), "0.1 USD");
+    assert_eq!(job.error, None);
+}
+
+#[test]
+fn a_field_of_the_wrong_kind_spoils_no_other() {
+    let job = job(
+        r#"{"status":"failed","provider":7,"error":{"title":4,"detail":"no memory"},
+        "result":{"output":{"a": [1.10, null]},"cost":"much","usage":null}}"#,
+    );
+    let job = job.unwrap();
+    assert_eq!(job.id.as_str(), "j1");
+    assert_eq!(job.provider, None);
+    assert_eq!(job.output.as_deref(), Some(r#"{"a": [1.10, null]}"#));
+    assert_eq!(job.cost, None);
+    assert_eq!(job.error.as_deref(), Some("no memory"));
+}
+
+#[test]
+fn errors_come_in_many_forms() {
+    for (error, want) in [
+        (
+            r#"{"title":"Out of memory","detail":"40 GiB"}"#,
+            Some("Out of memory: 40 GiB"),
+        ),
+        (
+            r#"{"title":"Out of memory","detail":""}"#,
+            Some("Out of memory"),
+        ),
+        (r#""just text""#, Some("just text")),
+        (r#"{"code":7}"#, Some(r#"{"code":7}"#)),
+        ("null", None),
+    ] {
+        let job = job(&format!(
+            r#"{{"status":"failed","error":{error},"result":null}}"#
+        ));
+        assert_eq!(job.unwrap().error.as_deref(), want, "{error}");
+    }
+}
+
+#[test]
+fn what_is_no_word_about_this_job_is_an_error() {
+    for body in [
+        "",
+        "null",
+        "[]",
+        "<html>",
+        "{",
+        "{}",
+        r#"{"status":null}"#,
+        r#"{"status":1}"#,
+        r#"{"id":"j2","status":"done"}"#,
+        r#"{"id":7,"status":"done"}"#,
+    ] {
+        assert!(job(body).is_err(), "{body}");
+    }
+}
+
+#[test]
+fn a_job_is_accepted_only_with_a_usable_id() {
+    let accepted = reader()
+        .accepted(r#"{"id":"j1","status":"running"}"#)
+        .unwrap();
+    assert_eq!(
+        (accepted.id.as_str(), accepted.status),
+        ("j1", Status::Running)
+    );
+    assert_eq!(
+        reader().accepted(r#"{"id":"j1"}"#).unwrap().status,
+        Status::Queued
+    );
+    for body in [
+        "",
+        "{}",
+        r#"{"id":null}"#,
+        r#"{"id":7}"#,
+        r#"{"id":""}"#,
+        r#"{"id":"../x"}"#,
+        r#"{"id":"sk-secret"}"#,
+        r#"["j1"]"#,
+        r#"{"id":"j1"#,
+    ] {
+        assert_eq!(reader().accepted(body), None, "{body}");
+    }
+}
+
+#[test]
+fn the_key_is_hidden_wherever_the_server_echoes_it() {
+    let body = r#"{"status":"sk-secret","provider":"sk-secret","error":"bad sk\u002dsecret",
+        "result":{"output":"sk-secret","usage":{"x":"sk\u002dsecret"}}}"#;
+    assert!(!format!("{:?}", job(body).unwrap()).contains(KEY));
+    assert_eq!(reader().excerpt("Bearer sk-secret?"), "Bearer [API key]?");
+    let cut = format!("{}sk-secret", "x".repeat(EXCERPT - 4));
+    assert!(!reader().excerpt(&cut).contains("sk-s"));
+}
+
+#[test]
+fn an_excerpt_is_one_short_harmless_line() {
+    for (body, want) in [
+        (
+            r#"{"title":"Bad","detail":"no\nsuch \u001b[2Jprovider"}"#,
+            r"Bad: no such \u{1b}[2Jprovider",
+        ),
+        (r#"{"message":"x"}"#, r#"{"message":"x"}"#),
+        (
+            "<html><head><TITLE>502\nBad</TITLE></head><body>x</body>",
+            "502 Bad",
+        ),
+        ("<p>İ<b>Busy</b><br>again", "İ Busy again"),
+        ("  \r\n", ""),
+        ("\u{9b}31m", r"\u{9b}31m"),
+    ] {
+        assert_eq!(reader().excerpt(body), want, "{body}");
+    }
+    for long in ["ä", "\u{1}"] {
+        let excerpt = reader().excerpt(&long.repeat(5000));
+        assert_eq!(excerpt.chars().count(), EXCERPT + 1, "{excerpt}");
+    }
+}
+
+#[test]
+fn retry_after_is_seconds_or_a_date_within_an_hour() {
+    let now: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
+    for (value, want) in [
+        ("7", Some(7)),
+        (" 0 ", Some(1)),
+        ("99999", Some(3600)),
+        ("99999999999999999999999", Some(3600)),
+        ("Fri, 02 Jan 2026 03:04:35 GMT", Some(30)),
+        ("Fri, 02 Jan 2026 03:00:00 GMT", Some(1)),
+        ("Sat, 03 Jan 2026 03:04:05 GMT", Some(3600)),
+        ("", None),
+        ("-1", None),
+        ("1.5", None),
+        ("soon", None),
+        ("Fri, 32 Jan 2026", None),
+    ] {
+        assert_eq!(
+            retry_after(value, now),
+            want.map(Duration::from_secs),
+            "{value}"
+        );
+    }
+}
