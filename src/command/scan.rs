@@ -66,7 +66,9 @@ fn run_locally(
     if dry_run {
         let names = pool.free_names()?;
         pass.free_sessions = Some(names.len());
-        dispatch::rehearse(context, names, waiting, pass);
+        if !names.is_empty() {
+            dispatch::rehearse(context, names, waiting, pass);
+        }
         return Ok(());
     }
     // Once, and not for each session that would have to be created.

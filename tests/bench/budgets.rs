@@ -229,7 +229,7 @@ fn many_waiting() -> Vec<Row> {
     let list = best(7, || quietly(Command::new("ls").arg("-f").arg(&inbox)));
     let opened = calls(&sandbox, &["scan", "--dry-run"])
         .iter()
-        .filter(|call| call.contains("open") && call.contains(".md"))
+        .filter(|call| call.contains("open") && call.contains(".md\""))
         .count();
     tmux.new_session("k-0", &[]);
     let seeing = best(7, scan);
@@ -301,7 +301,9 @@ fn launch(sessions: usize) -> (Duration, usize) {
     drop_tasks();
     let tmux_calls = calls(&sandbox, &["scan"])
         .iter()
-        .filter(|call| call.contains("execve(") && call.contains("tmux\""))
+        .filter(|call| {
+            call.contains("execve(") && call.contains("tmux\"") && !call.contains("ENOENT")
+        })
         .count();
     settle();
     (times.into_iter().min().expect("a run"), tmux_calls)
