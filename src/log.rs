@@ -145,6 +145,14 @@ impl Log {
         }
     }
 
+    /// A pass in one line: for the journal, which does not get the result itself; elsewhere only with `--verbose`.
+    pub fn summary(&self, message: impl Display) {
+        match self.style {
+            Style::Journal => self.info(message),
+            Style::Plain | Style::Colour => self.debug(message),
+        }
+    }
+
     /// Why it was done.
     pub fn debug(&self, message: impl Display) {
         self.write(Level::Debug, message);

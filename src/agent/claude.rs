@@ -90,7 +90,8 @@ pub struct Registered {
 }
 
 /// Looks the session up in `sessions/*.json`. Files of killed processes stay
-/// behind, so the caller says which process it believes in.
+/// behind, so the caller says which process it believes in. They are written in
+/// place: one that is met half written says that something is going on.
 pub fn registered(
     claude_dir: &Path,
     session: Uuid,
@@ -101,12 +102,19 @@ pub fn registered(
         .ok()?
         .filter_map(Result::ok)
         .map(|entry| entry.path())
-        .filter_map(|path| {
+        .find_map(|path| {
             let pid = path.file_stem()?.to_str()?.parse().ok()?;
-            let entry: Registered = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
-            Some(Registered { pid, ..entry })
+            if !is_alive(pid) {
+                return None;
+            }
+            let entry = serde_json::from_slice(&fs::read(&path).ok()?).unwrap_or(Registered {
+                pid,
+                session: session.clone(),
+                status: Some("being written".to_owned()),
+                updated_at: None,
+            });
+            (entry.session == session).then_some(Registered { pid, ..entry })
         })
-        .find(|entry| entry.session == session && is_alive(entry.pid))
 }
 
 /// `projects/*/UUID.jsonl`, if there is one; the names of the directories
@@ -160,14 +168,14 @@ pub fn summary(claude_dir: &Path, session: Uuid, from: u64) -> Result<Option<Sum
 }
 
 /// The bytes of a transcript in `range`, of a very long one the last. One that
-/// has become shorter than the range's start was written anew: all of it.
+/// has become shorter than the range's start was written anew, and says nothing
+/// of what came after.
 fn read_range(path: &Path, range: Range<u64>) -> Result<String> {
     let read = || -> io::Result<String> {
         let mut file = File::open(path)?;
         let length = file.metadata()?.len();
-        let start = if range.start > length { 0 } else { range.start };
         let end = range.end.min(length);
-        let start = start.max(end.saturating_sub(MAX_TRANSCRIPT));
+        let start = range.start.max(end.saturating_sub(MAX_TRANSCRIPT));
         file.seek(SeekFrom::Start(start))?;
         let mut bytes = Vec::new();
         file.take(end.saturating_sub(start))
@@ -361,9 +369,11 @@ mod tests {
         write(1, "busy");
         write(2, "idle");
         fs::write(dir.path().join("sessions/3.json"), "half {").unwrap();
+        let half = registered(dir.path(), session, |pid| pid == 3).unwrap();
+        assert_ne!(half.status.as_deref(), Some("idle"));
         let found = registered(dir.path(), session, |pid| pid == 2).unwrap();
         assert_eq!(found.status.as_deref(), Some("idle"));
         assert!(registered(dir.path(), session, |_| false).is_none());
-        assert!(registered(dir.path(), Uuid::new_v4(), |_| true).is_none());
+        assert!(registered(dir.path(), Uuid::new_v4(), |pid| pid != 3).is_none());
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use uuid::Uuid;
 
 /// How a launch ended, as `NAME.run` noted it in `NAME.exit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,10 +29,13 @@ impl Exit {
     /// The word that `NAME.run` writes where `CLAUDE_CONFIG_DIR` is another.
     pub(super) const OTHER_CONFIG_DIR: &str = "other-config-dir";
 
-    /// Reads `NAME.exit`; `None` while the agent runs.
-    pub fn read(path: &Path) -> Result<Option<Self>> {
+    /// Reads `NAME.exit`, `RUN WORD`; `None` while the agent runs. What an earlier
+    /// run's script wrote late is not this run's end.
+    pub fn read(path: &Path, run: Uuid) -> Result<Option<Self>> {
         match fs::read_to_string(path) {
-            Ok(text) => Ok(Self::parse(text.trim())),
+            Ok(text) => Ok(text
+                .strip_prefix(&format!("{run} "))
+                .and_then(|word| Self::parse(word.trim()))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
         }

@@ -68,10 +68,14 @@ fn while_it_lives(signs: &Signs<'_>, summary: &Summary) -> Doing {
         return Doing::Working;
     }
     match &summary.turn {
-        Turn::Ended if signs.background => Doing::Working,
+        Turn::Ended | Turn::Spoke if signs.background => Doing::Working,
         // The registry has a word of its own for this.
-        Turn::Ended if signs.status.is_none() && !summary.background.is_empty() => Doing::Working,
-        Turn::Ended => Doing::Finished(report(summary)),
+        Turn::Ended | Turn::Spoke
+            if signs.status.is_none() && !summary.background.is_empty() =>
+        {
+            Doing::Working
+        }
+        Turn::Ended | Turn::Spoke => Doing::Finished(report(summary)),
         Turn::Error(error) => Doing::Failed(limits::failure(error, signs.capture, signs.now)),
         Turn::StoppedByPerson => Doing::NeedsPerson(
             "a person stopped the agent: attach to its session and let it go on, or end it"
@@ -95,7 +99,7 @@ fn after_its_end(signs: &Signs<'_>, summary: &Summary) -> Doing {
         }
         Turn::Ended => Doing::Finished(report(summary)),
         Turn::Error(error) => Doing::Failed(limits::failure(error, signs.capture, signs.now)),
-        Turn::Open | Turn::None | Turn::StoppedByPerson => {
+        Turn::Open | Turn::Spoke | Turn::None | Turn::StoppedByPerson => {
             interrupted("the agent ended in the middle of its turn")
         }
     }
@@ -155,6 +159,17 @@ impl Failure {
             of_account: false,
             until: None,
             needs_person: false,
+        }
+    }
+
+    /// A dialog in place of the composer, right after the start. A login that has
+    /// expired, or a limit, is not the task's: else one night without a login
+    /// would file a whole inbox as failed.
+    pub fn of_dialog(dialog: Dialog) -> Self {
+        Self {
+            of_account: matches!(dialog, Dialog::Login | Dialog::Limit),
+            needs_person: dialog.needs_person(),
+            ..Self::of_task(dialog.advice().to_owned())
         }
     }
 }

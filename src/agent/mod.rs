@@ -113,12 +113,14 @@ impl Launch<'_> {
             AgentKind::Command => format!("{}\nfinish $?", self.words()?),
         };
         // Whoever has removed the ticket carries the run in its environment, so
-        // that nothing that has started can be taken for something else.
+        // that nothing that has started can be taken for something else. The run
+        // is compared too: the next run's script may have taken this one's place
+        // between the two starts.
         Ok(format!(
             "# Run {run} of ccl. It starts once: whoever removes the ticket starts it.\n\
-             if [ \"${{CCL_PID-}}\" != $$ ]; then CCL_RUN={run} CCL_PID=$$ exec sh {run_file}; fi\n\
+             if [ \"${{CCL_PID-}} ${{CCL_RUN-}}\" != \"$$ {run}\" ]; then CCL_RUN={run} CCL_PID=$$ exec sh {run_file}; fi\n\
              unset CLAUDECODE CLAUDE_CODE_ENTRYPOINT SECUTOOLS_API_KEY CREDENTIALS_DIRECTORY\n\
-             finish() {{ until {{ echo \"$1\" > {exit}.new && mv {exit}.new {exit}; }} 2>/dev/null; do\n\
+             finish() {{ until {{ echo \"{run} $1\" > {exit}.new && mv {exit}.new {exit}; }} 2>/dev/null; do\n\
              \t[ -e {run_file} ] || exit; sleep 1; done; exit; }}\n\
              rm {ticket} 2>/dev/null || exit 0\n\
              cd {project} || finish {no_directory}\n\
@@ -310,7 +312,7 @@ mod tests {
             "{}{}|{}",
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr),
-            exit.trim()
+            exit.trim().trim_start_matches(&format!("{} ", Uuid::nil()))
         )
     }
 

@@ -19,6 +19,9 @@ pub enum Turn {
     Open,
     /// The last record is an answer that asks for nothing more.
     Ended,
+    /// The same, but without a stop reason: up to 2.0.30 the words before a
+    /// command look like this too.
+    Spoke,
     /// The last record is an API error.
     Error(ApiError),
     /// A person stopped the turn.
@@ -190,10 +193,10 @@ impl Summary {
         ) || parts(&message.content).any(|part| part["type"] == "tool_use");
         let speaks = !text.trim().is_empty();
         // A record with nothing but thinking is the beginning of an answer.
-        self.turn = if goes_on || !speaks {
-            Turn::Open
-        } else {
-            Turn::Ended
+        self.turn = match &message.stop_reason {
+            _ if goes_on || !speaks => Turn::Open,
+            Some(_) => Turn::Ended,
+            None => Turn::Spoke,
         };
         if speaks {
             self.answer = Some(text);
@@ -248,7 +251,11 @@ mod tests {
     fn a_turn_that_ended_has_its_answer_and_cost() {
         for (name, answer) in [("done", "OK"), ("2.0.30-done", "fine"), ("resumed", "OK")] {
             let summary = fixture(name);
-            assert_eq!(summary.turn, Turn::Ended, "{name}");
+            let expected = match name {
+                "2.0.30-done" => Turn::Spoke,
+                _ => Turn::Ended,
+            };
+            assert_eq!(summary.turn, expected, "{name}");
             assert_eq!(summary.answer.as_deref(), Some(answer), "{name}");
             assert!(summary.model.unwrap().starts_with("claude-"), "{name}");
         }

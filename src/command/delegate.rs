@@ -1,15 +1,20 @@
 //! Tasks for secutools: the remote half of `scan`, and of `reap`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 
-use super::dispatch::{self, Read, Waiting};
+use super::dispatch::{self, Read, Readable, Waiting};
 use super::{Context, Pass};
 use crate::delegation::{Candidate, Delegation, Outcome, Settled, TaskRef};
+use crate::queue::Project;
 use crate::report::Event;
 use crate::router;
+
+/// So many tasks are read before one look tells which of them are still being
+/// written; a look costs some milliseconds, a task up to a megabyte.
+const READ_TOGETHER: usize = 32;
 
 /// What a step of a pass is told to have brought about.
 type Told = Result<Vec<Event>>;
@@ -27,16 +32,19 @@ pub(super) fn submit(
     let remote = take_remote(context, waiting);
     // Threads ask for candidates; those that are none are told when all is over.
     let told: Mutex<Vec<Told>> = Mutex::default();
-    let candidates = remote.iter().filter_map(|(index, name)| {
-        match candidate(context, &waiting[*index], name, dry_run) {
+    let groups = remote
+        .chunk_by(|one, next| one.0 == next.0)
+        .flat_map(|tasks| tasks.chunks(READ_TOGETHER));
+    let candidates = groups
+        .flat_map(|group| candidates(context, waiting, group, dry_run))
+        .filter_map(|candidate| match candidate {
             Ok(candidate) => Some(candidate),
             Err(other) => {
                 let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
                 told.push(other);
                 None
             }
-        }
-    });
+        });
     let settled = if dry_run {
         for candidate in candidates {
             pass.events.push(candidate.would_be_delegated());
@@ -71,6 +79,17 @@ pub(super) fn reap(
     }
 }
 
+/// Tells that nobody asks for the jobs that were made while delegation was on.
+pub(super) fn tell_off(context: Context<'_>, waiting: &[Waiting]) {
+    let begun = begun(waiting);
+    if let (Some(task), Err(off)) = (begun.first(), &context.config.secutools) {
+        context.log.warn(format_args!(
+            "secutools has {} of the tasks, such as {task}, and nobody asks what became of them: {off}",
+            begun.len()
+        ));
+    }
+}
+
 fn begun(waiting: &[Waiting]) -> Vec<TaskRef> {
     waiting
         .iter()
@@ -96,19 +115,36 @@ fn take_remote(context: Context<'_>, waiting: &mut [Waiting]) -> Vec<(usize, OsS
     remote
 }
 
+/// Reads tasks of one project.
+fn candidates(
+    context: Context<'_>,
+    waiting: &[Waiting],
+    group: &[(usize, OsString)],
+    dry_run: bool,
+) -> Vec<Result<Candidate, Told>> {
+    let Some((index, _)) = group.first() else {
+        return Vec::new();
+    };
+    let project = &waiting[*index].project;
+    let names: Vec<&OsStr> = group.iter().map(|(_, name)| name.as_os_str()).collect();
+    dispatch::read_all(context, project, &names, dry_run)
+        .into_iter()
+        .map(|read| candidate(context, project, read))
+        .collect()
+}
+
 /// The task as it is submitted, or what to tell instead.
 fn candidate(
     context: Context<'_>,
-    waiting: &Waiting,
-    file: &OsString,
-    dry_run: bool,
+    project: &Project,
+    read: Result<Readable>,
 ) -> Result<Candidate, Told> {
     let Read {
         name,
         seen,
         text,
         task,
-    } = dispatch::read(context, &waiting.project, file, dry_run)
+    } = read
         .map_err(Err)?
         .map_err(|event| Ok(event.into_iter().collect()))?;
     let decision = router::decide(&task.routing, &context.config.auto_routes);
@@ -118,7 +154,7 @@ fn candidate(
     }
     Ok(Candidate {
         task: TaskRef {
-            project: waiting.project.clone(),
+            project: project.clone(),
             name,
         },
         seen,

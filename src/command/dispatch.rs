@@ -166,36 +166,78 @@ pub(super) struct Read {
     pub(super) task: task::Task,
 }
 
-/// Reads a waiting task. What is held back, or filed as no agent's work, comes
-/// back as its event; what has just gone as none.
+/// A waiting task that was read, or the event of one that is held back or was
+/// filed as no agent's work; none where it has just gone.
+pub(super) type Readable = Result<Read, Option<Event>>;
+
+/// Reads a waiting task.
 pub(super) fn read(
     context: Context<'_>,
     project: &Project,
     name: &OsStr,
     rehearsal: bool,
-) -> Result<Result<Read, Option<Event>>> {
-    let opened = match Name::new(name) {
-        Ok(task) => project.open(&task)?.map(|opened| (task, opened)),
-        Err(held) => Err(held),
-    };
-    let (task_name, Opened { seen, text }) = match opened {
+) -> Result<Readable> {
+    match Name::new(name) {
+        Ok(task) => {
+            let opened = project.open(&task)?;
+            readable(context, project, task, opened, rehearsal)
+        }
+        Err(held) => Ok(Err(Some(held_event(project, name, &held)))),
+    }
+}
+
+/// The same for several tasks of one project, at less cost.
+pub(super) fn read_all(
+    context: Context<'_>,
+    project: &Project,
+    names: &[&OsStr],
+    rehearsal: bool,
+) -> Vec<Result<Readable>> {
+    let mut held = Vec::new();
+    let mut tasks = Vec::new();
+    for &name in names {
+        match Name::new(name) {
+            Ok(task) => tasks.push(task),
+            Err(why) => held.push(Ok(Err(Some(held_event(project, name, &why))))),
+        }
+    }
+    match project.open_all(&tasks) {
+        Ok(opened) => held.extend(tasks.into_iter().zip(opened).map(|(task, opened)| {
+            opened.and_then(|opened| readable(context, project, task, opened, rehearsal))
+        })),
+        Err(error) => held.push(Err(error)),
+    }
+    held
+}
+
+fn readable(
+    context: Context<'_>,
+    project: &Project,
+    name: Name,
+    opened: Result<Opened, Held>,
+    rehearsal: bool,
+) -> Result<Readable> {
+    let Opened { seen, text } = match opened {
         Ok(opened) => opened,
         Err(Held::Gone) => return Ok(Err(None)),
-        Err(held) => return Ok(Err(Some(held_event(project, name, &held)))),
+        Err(held) => {
+            let event = held_event(project, name.as_str().as_ref(), &held);
+            return Ok(Err(Some(event)));
+        }
     };
     match text {
         Ok(text) => Ok(Ok(Read {
-            name: task_name,
+            name,
             seen,
             task: task::parse(&text),
             text,
         })),
         Err(unfit) => {
             let ending = Ending::unworked(context.now, unfit.to_string());
-            let filed = rehearsal || project.reject(&task_name, &seen, &ending)?.is_some();
+            let filed = rehearsal || project.reject(&name, &seen, &ending)?.is_some();
             Ok(Err(filed.then(|| Event {
                 event: EventKind::Failed,
-                ..held_event(project, name, &unfit)
+                ..held_event(project, name.as_str().as_ref(), &unfit)
             })))
         }
     }

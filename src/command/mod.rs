@@ -96,10 +96,10 @@ impl Pass {
         self.exit = worse(self.exit, 1);
     }
 
-    /// The outcome, with one line for a log that is read a day later: `scan: 2 dispatched`.
+    /// The outcome, with one line for a journal that is read a day later: `scan: 2 dispatched`.
     fn told(self, context: Context<'_>, verb: &str) -> Outcome {
         if let Some(summary) = self.summary() {
-            context.log.info(format_args!("{verb}: {summary}"));
+            context.log.summary(format_args!("{verb}: {summary}"));
         }
         self.into()
     }

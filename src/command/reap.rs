@@ -23,9 +23,13 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
             Err(error) => pass.take(context, Err(error)),
         }
     }
-    if let Some(delegation) = Delegation::open(context.config, context.log, context.now)? {
-        let mut waiting = dispatch::list(context, &mut pass)?;
-        delegate::reap(context, &delegation, &mut waiting, dry_run, &mut pass);
+    match Delegation::open(context.config, context.log, context.now) {
+        Ok(Some(delegation)) => {
+            let mut waiting = dispatch::list(context, &mut pass)?;
+            delegate::reap(context, &delegation, &mut waiting, dry_run, &mut pass);
+        }
+        Ok(None) => {}
+        Err(error) => pass.take(context, Err(error)),
     }
     if !dry_run {
         sweep(context, &mut pass)?;

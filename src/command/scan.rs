@@ -21,8 +21,13 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
     }
     let mut waiting = dispatch::list(context, &mut pass)?;
     dispatch::report_held(&waiting, &mut pass);
-    if let Some(delegation) = Delegation::open(context.config, context.log, context.now)? {
-        delegate::submit(context, &delegation, &mut waiting, dry_run, &mut pass);
+    match Delegation::open(context.config, context.log, context.now) {
+        Ok(Some(delegation)) => {
+            delegate::submit(context, &delegation, &mut waiting, dry_run, &mut pass);
+        }
+        Ok(None) => delegate::tell_off(context, &waiting),
+        // The server cannot be reached, so that all tasks are for sessions.
+        Err(error) => pass.take(context, Err(error)),
     }
     if waiting.iter().all(|one| one.inbox.waiting.is_empty()) {
         tell_nothing_waits(context, &waiting, &pass);
@@ -66,6 +71,7 @@ fn run_locally(
     if dry_run {
         let names = pool.free_names()?;
         pass.free_sessions = Some(names.len());
+        // Heads are read for an order; without a session there is none to find.
         if !names.is_empty() {
             dispatch::rehearse(context, names, waiting, pass);
         }

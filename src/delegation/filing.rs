@@ -102,6 +102,13 @@ impl Filing {
         }
     }
 
+    /// The task with its result, footer and ending line.
+    fn text(&self, marker: &Delegated) -> String {
+        let (ending, footer) = (self.ending(marker), self.footer(marker));
+        let result = self.result.as_deref();
+        task::with_ending(&marker.text, &ending, result, Some(&footer))
+    }
+
     /// The one line for people: what went wrong, who worked on it, for how long, at what cost.
     fn footer(&self, marker: &Delegated) -> String {
         let worker = self.worker.as_deref().map(words);
@@ -142,87 +149,85 @@ impl Delegation<'_> {
         filing: &Filing,
     ) -> Result<Outcome> {
         let TaskRef { project, name } = task;
-        let path = project.delegated_path(name);
-        let ending = filing.ending(marker);
-        let _turn = self.turn();
-        let _lock = project.lock()?;
-        let current: Option<Delegated> = marker::read(&path)?;
-        if !current.is_some_and(|current| current.is_same_stay(marker)) {
-            return Ok(Outcome::Nothing);
-        }
-        let waiting = project.waiting_path(name);
-        let Some(is_ours) = is_the_submitted_file(&waiting, marker)? else {
+        let (waiting, path) = (project.waiting_path(name), project.delegated_path(name));
+        if is_being_written(&waiting)? {
             let reason = "its job has ended, but the file is open for writing: it is filed once it is closed";
             self.log.warn(format_args!("{task}: {reason}"));
             return Ok(Outcome::Event(Event {
                 reason: Some(reason.to_owned()),
                 ..task.event(EventKind::Held, marker.provider)
             }));
-        };
+        }
+        let _turn = self.turn();
+        let _lock = project.lock()?;
+        let current: Option<Delegated> = marker::read(&path)?;
+        if !current.is_some_and(|current| current.is_same_stay(marker)) {
+            return Ok(Outcome::Nothing);
+        }
         if !project.is_filed(name, marker.key)? {
-            let footer = filing.footer(marker);
-            let text = task::with_ending(
-                &marker.text,
-                &ending,
-                filing.result.as_deref(),
-                Some(&footer),
-            );
-            let mode = path
-                .symlink_metadata()
+            let mode = fs::symlink_metadata(&path)
                 .with_context(|| format!("cannot look at {}", path.display()))?
                 .mode();
-            project.put_as(Folder::from(ending.outcome), name, &text, mode)?;
+            let folder = Folder::from(filing.outcome);
+            project.put_as(folder, name, &filing.text(marker), mode)?;
         }
-        if is_ours {
+        if is_the_submitted_file(&waiting, marker)? {
             durable::remove(&waiting)?;
             // Should the machine crash, the marker must not be gone while the task is back.
             durable::sync_dir(&project.folder(Folder::Inbox))?;
         }
         durable::remove(&path)?;
         let event = filing.event(task, marker);
+        self.tell_filed(&event, marker);
+        Ok(Outcome::Event(event))
+    }
+
+    fn tell_filed(&self, event: &Event, marker: &Delegated) {
+        let word = match event.event {
+            EventKind::Done => "DONE",
+            _ => "FAILED",
+        };
+        let reason = event.reason.as_ref().map(|reason| format!(": {reason}"));
         self.log.info(format_args!(
-            "{} task={} provider={} job={}{}",
-            match event.event {
-                EventKind::Done => "DONE",
-                _ => "FAILED",
-            },
-            escape(name.as_str()),
+            "{word} task={} provider={} job={}{}",
+            escape(event.task.as_deref().unwrap_or_default()),
             marker.provider.as_str(),
             event.job_id.as_deref().unwrap_or("-"),
-            event
-                .reason
-                .as_ref()
-                .map_or_else(String::new, |reason| format!(": {reason}"))
+            reason.unwrap_or_default()
         ));
-        Ok(Outcome::Event(event))
+    }
+}
+
+/// Whether somebody has the file open for writing, as far as that can be seen.
+fn is_being_written(path: &Path) -> Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(process::is_open_for_writing(&metadata)
+            .with_context(|| format!("cannot tell who writes to {}", path.display()))?
+            == Some(true)),
+        // If there is a file after all, the next steps will tell.
+        Err(_) => Ok(false),
     }
 }
 
 /// Whether `path` is the file that was submitted, byte for byte; false as well if it has gone.
-/// `None`: it is, and somebody has it open for writing.
-fn is_the_submitted_file(path: &Path, marker: &Delegated) -> Result<Option<bool>> {
+fn is_the_submitted_file(path: &Path, marker: &Delegated) -> Result<bool> {
     let failed = || format!("cannot read {}", path.display());
     let file = match marker::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(false)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         // A link or the like has taken the name.
         Err(_) if !fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) => {
-            return Ok(Some(false));
+            return Ok(false);
         }
         Err(error) => return Err(error).with_context(failed),
     };
     let metadata = file.metadata().with_context(failed)?;
     if !metadata.is_file() || metadata.len() != marker.text.len() as u64 {
-        return Ok(Some(false));
+        return Ok(false);
     }
     let mut bytes = Vec::new();
-    let limit = marker.text.len() as u64 + 1;
-    file.take(limit)
+    file.take(metadata.len() + 1)
         .read_to_end(&mut bytes)
         .with_context(failed)?;
-    if sha256(&bytes) != marker.sha256 {
-        return Ok(Some(false));
-    }
-    let is_open = process::is_open_for_writing(&metadata).with_context(failed)? == Some(true);
-    Ok((!is_open).then_some(true))
+    Ok(sha256(&bytes) == marker.sha256)
 }

@@ -91,13 +91,14 @@ impl Delegation<'_> {
         let waiting = project.waiting_path(name);
         // The marker holds the task's text: who may not read the one may not read the other.
         let mode = waiting.symlink_metadata().map_or(0, |found| found.mode());
-        let is_waiting = candidate.seen.is_still(&waiting)
-            && project.dispatched_path(name).symlink_metadata().is_err();
+        let is_waiting =
+            candidate.seen.is_still(&waiting) && !durable::exists(&project.dispatched_path(name))?;
+        let nothing = Step::Over(Outcome::Nothing);
         if !is_waiting || !create(&path, &marker, mode)? {
-            return Ok(Step::Over(Outcome::Nothing));
+            return Ok(nothing);
         }
         let Some(lock) = lock_marker(&path)? else {
-            return Ok(Step::Over(Outcome::Nothing));
+            return Ok(nothing);
         };
         Ok(Step::Send(Submission {
             marker,
@@ -150,19 +151,22 @@ impl Delegation<'_> {
         match self.take(task, is_sent)? {
             None => Ok(Step::Over(Outcome::Nothing)),
             Some(submission) if is_sent => Ok(Step::Send(submission)),
-            Some(submission) => {
-                let Submission { earlier, tries, .. } = submission;
-                let reason = match self.end() {
-                    Some(End::Silent(text) | End::Unauthorized(text)) => text,
-                    Some(End::TimeUp) | None => "it was not sent again".to_owned(),
-                };
-                let verdict = judge(earlier, self.age(&submission.marker), tries);
-                match verdict {
-                    Verdict::Wait => Ok(Outcome::Nothing),
-                    verdict => self.conclude(task, &submission.marker, verdict, &reason),
-                }
-                .map(Step::Over)
-            }
+            Some(submission) => self.leave_or_end(task, &submission).map(Step::Over),
+        }
+    }
+
+    /// What becomes of a submission that cannot be sent now.
+    fn leave_or_end(&self, task: &TaskRef, submission: &Submission) -> Result<Outcome> {
+        let Submission {
+            marker, earlier, ..
+        } = submission;
+        let reason = match self.end() {
+            Some(End::Silent(text) | End::Unauthorized(text)) => text,
+            Some(End::TimeUp) | None => "it was not sent again".to_owned(),
+        };
+        match judge(*earlier, self.age(marker), submission.tries) {
+            Verdict::Wait => Ok(Outcome::Nothing),
+            verdict => self.conclude(task, marker, verdict, &reason),
         }
     }
 

@@ -14,16 +14,59 @@ use std::path::Path;
 const SHARED_WRITE: u32 = 0o022;
 
 /// Whether some process has the file open for writing; `None` where such a
-/// process could be one that we may not look into.
+/// process could be one that we may not look into: another user's, or one of our
+/// own that hides itself, as `sftp-server` does, which receives what `scp` and
+/// `sftp` send.
 ///
 /// # Errors
 /// Where the system does not let us look at all.
 pub fn is_open_for_writing(file: &Metadata) -> io::Result<Option<bool>> {
+    Ok(are_open_for_writing(&[file])?.pop().flatten())
+}
+
+/// The same for several files, with one walk of `/proc`.
+///
+/// # Errors
+/// Where the system does not let us look at all.
+pub fn are_open_for_writing(files: &[&Metadata]) -> io::Result<Vec<Option<bool>>> {
+    let identity = |file: &Metadata| (file.dev(), file.ino());
+    let open = open_for_writing(&files.iter().map(|file| identity(file)).collect())?;
     let user = rustix::process::geteuid();
-    let sees_all =
-        user.is_root() || (file.uid() == user.as_raw() && file.mode() & SHARED_WRITE == 0);
-    let found = !open_for_writing(&HashSet::from([(file.dev(), file.ino())]))?.is_empty();
-    Ok((found || sees_all).then_some(found))
+    let all_show_theirs = user.is_root() || !some_are_hidden(user.as_raw())?;
+    Ok(files
+        .iter()
+        .map(|file| {
+            let is_ours_alone = file.uid() == user.as_raw() && file.mode() & SHARED_WRITE == 0;
+            let sees_all = user.is_root() || (is_ours_alone && all_show_theirs);
+            let found = open.contains(&identity(file));
+            (found || sees_all).then_some(found)
+        })
+        .collect())
+}
+
+/// Whether a process of `user` does not let its own user see its files.
+fn some_are_hidden(user: u32) -> io::Result<bool> {
+    for process in super::processes_that(|_| true)? {
+        let is_denied = fs::read_dir(super::proc_path(process.pid, "fd"))
+            .is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+        let status = super::proc_path(process.pid, "status");
+        if is_denied
+            && let Some(status) = super::unless_gone(fs::read_to_string(status))?
+            && acts_as(&status, user)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether `/proc/PID/status` names `user` as the one that files are opened as,
+/// the last of its `Uid:` line. The directory of a hidden process belongs to root.
+fn acts_as(status: &str, user: u32) -> bool {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().last())
+        .is_none_or(|last| last.parse() == Ok(user))
 }
 
 /// Which of these files, by device and inode, some process that we may look
@@ -70,6 +113,21 @@ fn is_writable(fdinfo: &Path) -> bool {
 mod tests {
     use super::*;
     use std::fs::{File, OpenOptions};
+
+    /// Nothing is hidden from root, so that the words are tested by themselves.
+    #[test]
+    fn whose_a_hidden_process_is_stands_in_its_status() {
+        for (uids, ours) in [
+            ("7\t7\t7\t7", true),
+            ("0\t0\t0\t7", true),
+            ("0\t0\t0\t0", false),
+            ("7\t7\t7\t8", false),
+            ("", true),
+        ] {
+            let status = format!("Name:\tsftp-server\nUid:\t{uids}\nGid:\t7\t7\t7\t7\n");
+            assert_eq!(acts_as(&status, 7), ours, "{uids:?}");
+        }
+    }
 
     #[test]
     fn a_writer_is_seen_and_a_reader_is_none() {

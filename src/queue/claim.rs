@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::inbox::{self, Held, Seen};
+use super::note;
 use super::{Folder, Name, Project};
 use crate::durable;
 use crate::marker::{self, Phase};
@@ -154,10 +155,10 @@ impl Claim {
         }
         let dispatched = self.project.dispatched_path(&self.name);
         let noted = self.ending()?.is_some_and(|old| old.run == ending.run)
-            || inbox::note(&dispatched, ending, result, footer)?;
+            || note::note(&dispatched, ending, result, footer)?;
         let placed = self.place(Folder::from(ending.outcome))?;
         if let (false, Some(path)) = (noted, &placed) {
-            inbox::note_beside(path, ending, result)?;
+            note::note_beside(path, ending, result)?;
         }
         Ok(placed)
     }
@@ -213,7 +214,7 @@ impl Claim {
 
     fn ending(&self) -> Result<Option<Ending>> {
         let dispatched = self.project.dispatched_path(&self.name);
-        Ok(inbox::read_text(&dispatched)?.and_then(|text| task::split(&text).read_ending()))
+        Ok(note::read_text(&dispatched)?.and_then(|text| task::split(&text).read_ending()))
     }
 
     fn is_being_written(&self) -> Result<bool> {

@@ -8,30 +8,23 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags};
 
 use super::{Folder, Name, Project};
-use crate::durable;
 use crate::parallel;
 use crate::process;
-use crate::task::{self, Ending, Priority, Routing, Task, Unfit};
+use crate::task::{self, Priority, Routing, Task, Unfit};
 
 /// A file whose writers cannot be seen counts as finished after this time.
 const SETTLED: Duration = Duration::from_secs(1);
 
 /// So many bytes of a task are read for its priority; nearly every header fits.
 const HEAD: usize = 4 << 10;
-
-/// A file that has grown past this while an agent had it takes no ending line.
-const MAX_NOTED: u64 = 8 << 20;
-
-/// How often the note is begun anew where somebody else writes to the task.
-const MAX_TRIES: u32 = 5;
 
 /// The names in one inbox, as one walk found them.
 #[derive(Debug, Default)]
@@ -98,7 +91,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    fn of(metadata: &fs::Metadata) -> Self {
+    pub(super) fn of(metadata: &fs::Metadata) -> Self {
         Self {
             device: metadata.dev(),
             inode: metadata.ino(),
@@ -208,24 +201,58 @@ impl Project {
     /// Reads a waiting task whole: no link followed, no FIFO opened, nothing
     /// taken that somebody is still writing.
     pub fn open(&self, name: &Name) -> Result<Result<Opened, Held>> {
-        let path = self.waiting_path(name);
-        match read_regular(&path)? {
-            Ok((metadata, bytes)) => {
-                if is_being_written(&metadata, &path)? {
-                    return Ok(Err(Held::BeingWritten));
-                }
-                let text = task::text_of(&bytes).map(str::to_owned);
-                // Many editors close a new file before there is anything in it.
-                if text == Err(Unfit::Empty) && !has_rested(&metadata) {
-                    return Ok(Err(Held::BeingWritten));
-                }
-                Ok(Ok(Opened {
-                    seen: Seen::of(&metadata),
-                    text,
-                }))
-            }
-            Err(held) => Ok(Err(held)),
+        let mut opened = self.open_all(std::slice::from_ref(name))?;
+        opened.pop().unwrap_or(Ok(Err(Held::Gone)))
+    }
+
+    /// The same for several tasks, with one look at who is writing what. The
+    /// outer error is of that look.
+    pub fn open_all(&self, names: &[Name]) -> Result<Vec<Result<Result<Opened, Held>>>> {
+        let read: Vec<_> = names
+            .iter()
+            .map(|name| read_regular(&self.waiting_path(name)))
+            .collect();
+        let files: Vec<&fs::Metadata> = read
+            .iter()
+            .flatten()
+            .flatten()
+            .map(|(metadata, _)| metadata)
+            .collect();
+        let open = process::are_open_for_writing(&files).with_context(|| {
+            let inbox = self.folder(Folder::Inbox);
+            format!("cannot tell who writes to the files in {}", inbox.display())
+        })?;
+        let mut open = open.into_iter();
+        Ok(read
+            .into_iter()
+            .map(|read| {
+                read.map(|read| {
+                    read.and_then(|(metadata, bytes)| {
+                        let open = open.next().flatten();
+                        Opened::new(&metadata, &bytes, open)
+                    })
+                })
+            })
+            .collect())
+    }
+}
+
+impl Opened {
+    /// What was read of a file, unless it may still be written; `open` is
+    /// whether somebody has it open for that, if that can be seen.
+    fn new(metadata: &fs::Metadata, bytes: &[u8], open: Option<bool>) -> Result<Self, Held> {
+        if open.unwrap_or_else(|| !has_rested(metadata)) {
+            return Err(Held::BeingWritten);
         }
+        let text = task::text_of(bytes).map(str::to_owned);
+        // Many editors close a new file before there is anything in it.
+        if text == Err(Unfit::Empty) && !has_rested(metadata) {
+            return Err(Held::BeingWritten);
+        }
+        Ok(Self {
+            seen: Seen::of(metadata),
+            text,
+        })
     }
 }
 
@@ -352,57 +379,4 @@ fn has_rested(metadata: &fs::Metadata) -> bool {
             .duration_since(modified)
             .is_ok_and(|age| age < SETTLED)
     })
-}
-
-/// Writes `ending` into the task at `path`, as its last line; false if the file
-/// is not text that could take it: its bytes are left untouched.
-pub(super) fn note(
-    path: &Path,
-    ending: &Ending,
-    result: Option<&str>,
-    footer: Option<&str>,
-) -> Result<bool> {
-    for _ in 0..MAX_TRIES {
-        let metadata = fs::symlink_metadata(path)
-            .with_context(|| format!("cannot look at {}", path.display()))?;
-        let seen = Seen::of(&metadata);
-        let Some(text) = read_text(path)? else {
-            return Ok(false);
-        };
-        let noted = task::with_ending(&text, ending, result, footer);
-        // What somebody adds meanwhile is not lost: then it is read again.
-        if durable::rewrite(path, noted.as_bytes(), |path| seen.is_still(path))? {
-            return Ok(true);
-        }
-    }
-    bail!(
-        "{} is changed all the time: its outcome is noted once it rests",
-        path.display()
-    )
-}
-
-/// Writes `ending` into `T.md.reason`, beside a task that cannot take it.
-pub(super) fn note_beside(path: &Path, ending: &Ending, result: Option<&str>) -> Result<()> {
-    let noted = task::with_ending("", ending, result, None);
-    durable::write(&reason_path(path), noted.as_bytes(), durable::SHARED)
-}
-
-/// The text of a regular file of ours; `None` if it is something else.
-pub(super) fn read_text(path: &Path) -> Result<Option<String>> {
-    let metadata =
-        fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
-    if !metadata.is_file() || metadata.len() > MAX_NOTED {
-        return Ok(None);
-    }
-    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(String::from_utf8(bytes)
-        .ok()
-        .filter(|text| !text.contains('\0')))
-}
-
-/// `T.md.reason`, beside a task that cannot take its ending line.
-pub(super) fn reason_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".reason");
-    PathBuf::from(name)
 }

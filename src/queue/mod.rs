@@ -19,6 +19,7 @@
 mod claim;
 mod inbox;
 mod look;
+mod note;
 
 use std::fmt;
 use std::fs;
@@ -176,10 +177,10 @@ impl Project {
         if !seen.is_still(&waiting) || durable::exists(&self.delegated_path(name))? {
             return Ok(None);
         }
-        let noted = !seen.is_too_large() && inbox::note(&waiting, ending, None, None)?;
+        let noted = !seen.is_too_large() && note::note(&waiting, ending, None, None)?;
         let placed = self.place(&waiting, Folder::Failed, name)?;
         if !noted {
-            inbox::note_beside(&placed, ending, None)?;
+            note::note_beside(&placed, ending, None)?;
         }
         Ok(Some(placed))
     }
@@ -265,7 +266,7 @@ impl Project {
             }
         };
         durable::sync_dir(&self.folder(folder))?;
-        durable::remove(&inbox::reason_path(&filed))?;
+        durable::remove(&note::reason_path(&filed))?;
         Ok(Some(placed))
     }
 

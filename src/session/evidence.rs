@@ -105,7 +105,7 @@ impl Pool<'_> {
             return Ok(None);
         }
         let claim = attempt.claim.marker();
-        let exit = Exit::read(&attempt.session.files().exit)?;
+        let exit = Exit::read(&attempt.session.files().exit, claim.run)?;
         let in_front = in_front(attempt.pane.pid, claim.run)?;
         match (claim.agent.session, exit) {
             (None, Some(Exit::Code(_))) => return Ok(Some(Evidence::Has)),
@@ -126,7 +126,7 @@ impl Pool<'_> {
         }
         if !in_front && process::is_waiting_shell(attempt.pane.pid).is_ok() {
             // The script may have ended between the two looks.
-            return match Exit::read(&attempt.session.files().exit)? {
+            return match Exit::read(&attempt.session.files().exit, claim.run)? {
                 Some(_) => Ok(None),
                 None => Ok(Some(Evidence::Ended(format!(
                     "{} ended before it had the task; its screen's last line: {}",

@@ -212,14 +212,14 @@ impl Pool<'_> {
             self.write_files(&attempt)?;
             attempt.claim.advance(Phase::Launching, self.now)?;
             self.type_run(&attempt)?;
-            let ended = match self.await_evidence(&attempt)? {
+            let failed = match self.await_evidence(&attempt)? {
                 Evidence::Has => return self.begin_work(&mut attempt),
-                Evidence::Ended(reason) => reason,
-                Evidence::Dialog(dialog) => dialog.advice().to_owned(),
-                Evidence::Nothing => format!(
+                Evidence::Ended(reason) => Failure::of_task(reason),
+                Evidence::Dialog(dialog) => Failure::of_dialog(dialog),
+                Evidence::Nothing => Failure::of_task(format!(
                     "the agent showed no sign of having the task within {} s",
                     self.config.dispatcher.prompt_timeout.as_secs()
-                ),
+                )),
             };
             if attempt.conversation.as_ref().is_some_and(|c| c.resume)
                 && self.resume_was_refused(&attempt)?
@@ -228,7 +228,7 @@ impl Pool<'_> {
                 continue;
             }
             let Attempt { session, claim, .. } = &attempt;
-            return self.conclude_failed(session, claim, &Failure::of_task(ended));
+            return self.conclude_failed(session, claim, &failed);
         }
     }
 

@@ -95,7 +95,7 @@ impl Pool<'_> {
     pub(super) fn doing(&self, session: &Session, claim: &Claim, word: Word) -> Result<Doing> {
         let marker = claim.marker();
         let in_front = self.runs(session, marker.run)?;
-        if let Some(exit) = Exit::read(&session.files().exit)? {
+        if let Some(exit) = Exit::read(&session.files().exit, claim.marker().run)? {
             return Ok(match exit {
                 Exit::Code(0) => Doing::Finished(Report::default()),
                 exit => Doing::Failed(Failure::of_task(self.exit_reason(exit, claim))),

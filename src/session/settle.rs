@@ -127,7 +127,11 @@ impl Pool<'_> {
         })?;
         match marker::known_owner(&self.config.state_dir)? {
             Some(owner) => project.find_claim(&name, marker.run, owner),
-            None => Ok(Found::Nothing),
+            None => bail!(
+                "{} is gone, which says whose the task {name} is: write the `owner` that {} names into it",
+                self.config.state_dir.join("owner").display(),
+                project.claim_path(&name).display()
+            ),
         }
     }
 

@@ -75,17 +75,23 @@ fn scan() -> Duration {
         fs::write(inbox.join(format!("T{number:04}.md")), TASK).unwrap();
     }
     let start = Instant::now();
-    let output = ccl(dir.path(), &server.url());
-    let took = start.elapsed();
-    assert!(output.status.success(), "{output:?}");
-    assert_eq!(server.jobs().len(), TASKS);
-    took
+    // On a machine where it takes longer than a pass may talk, the rest waits for the next one.
+    while server.jobs().len() < TASKS {
+        let output = ccl(dir.path(), &server.url());
+        assert!(output.status.success(), "{output:?}");
+    }
+    start.elapsed()
 }
 
 fn ccl(home: &Path, url: &str) -> std::process::Output {
+    // Whatever goes wrong, no session is made on the machine's own tmux server.
+    let config = home.join("config.yaml");
+    fs::write(&config, "tmux: {command: [/no-tmux]}\n").unwrap();
     Command::new(env!("CARGO_BIN_EXE_ccl"))
         .args(["scan", "--quiet", "--project"])
         .arg(home.join("web"))
+        .arg("--config")
+        .arg(config)
         .env("HOME", home)
         .env("SECUTOOLS_URL", url)
         .env("SECUTOOLS_API_KEY", KEY)

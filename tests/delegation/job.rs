@@ -275,3 +275,46 @@ fn without_a_key_or_an_address_every_call_says_so() {
         }
     }
 }
+
+#[test]
+fn a_scan_without_the_key_says_that_nobody_asks_for_the_jobs() {
+    let world = Binary::new();
+    world.project.drop_task("T.md", TASK);
+    world.pass(&["scan"]);
+    let mut scan = world.sandbox.ccl(["scan"]);
+    let output = scan.env_remove("SECUTOOLS_API_KEY").output().unwrap();
+    let (code, _, stderr) = told(&output);
+    assert_eq!(code, 0, "{stderr}");
+    let expected = "secutools has 1 of the tasks, such as T.md of ";
+    assert!(stderr.contains(expected), "{stderr}");
+    assert!(stderr.contains("there is no API key"), "{stderr}");
+    assert_eq!(world.project.inbox(), ["T.md", "T.md.delegated"]);
+}
+
+#[test]
+fn a_proxy_of_the_wrong_kind_is_a_clear_error_and_stops_no_session() {
+    let mut world = Binary::new();
+    world
+        .sandbox
+        .env("SECUTOOLS_URL", "https://secutools.invalid");
+    world
+        .sandbox
+        .env("ALL_PROXY", "socks5://me:s3cr3t@127.0.0.1:1");
+    world.project.drop_task("T.md", TASK);
+    for args in [&["scan"][..], &["reap"], &["job", "get", "job-1"]] {
+        let (code, _, stderr) = told(&world.run(args));
+        assert_eq!(code, 78, "{args:?}: {stderr}");
+        assert!(
+            stderr.contains("the proxy in https_proxy or all_proxy"),
+            "{stderr}"
+        );
+        assert!(!stderr.contains("s3cr3t"), "{stderr}");
+        // No tmux server is there; that it was looked for is what counts.
+        assert_eq!(
+            stderr.contains("tmux"),
+            args == ["scan"],
+            "{args:?}: {stderr}"
+        );
+    }
+    assert_eq!(world.project.inbox(), ["T.md"]);
+}

@@ -3,7 +3,7 @@
 use std::process::Output;
 use std::time::Instant;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::secutools_server::SecutoolsServer;
 use crate::support::faults::said;
@@ -27,6 +27,8 @@ impl Binary {
         server.expect_key(KEY);
         sandbox.env("SECUTOOLS_API_KEY", KEY);
         sandbox.env("SECUTOOLS_URL", server.url());
+        // Whatever goes wrong, no session is made on the machine's own tmux server.
+        sandbox.config("tmux", json!({"command": [sandbox.path().join("no-tmux")]}));
         Binary {
             project: sandbox.project("web"),
             sandbox,

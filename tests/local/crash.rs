@@ -154,7 +154,7 @@ fn every_row_of_the_table_is_set_right_by_one_pass() {
     let agent = started.start_agent(&world);
 
     let ended = stage(5, Phase::Launching);
-    ended.file(&world, "exit", "0\n");
+    ended.file(&world, "exit", &format!("{} 0\n", ended.run));
 
     let vanished = stage(6, Phase::Launching);
 
@@ -194,7 +194,7 @@ fn every_row_of_the_table_is_set_right_by_one_pass() {
     stranger.write_claim();
 
     let shrunk = Left::in_session(&world, "retired-7", Phase::Working);
-    shrunk.file(&world, "exit", "0\n");
+    shrunk.file(&world, "exit", &format!("{} 0\n", shrunk.run));
 
     let mut rehearsed = world.pass(&["reap", "--dry-run"]);
     rehearsed.sort();
@@ -326,7 +326,7 @@ fn what_cannot_be_understood_is_left_alone_and_told() {
     fs::write(unreadable.inbox(".a.md.claim"), "{\"version\":9}").unwrap();
 
     let away = Left::stage(&world, 1, Phase::Working);
-    away.file(&world, "exit", "0\n");
+    away.file(&world, "exit", &format!("{} 0\n", away.run));
     let (home, moved) = (
         away.project.root().to_owned(),
         world.sandbox.path().join("moved"),

@@ -51,6 +51,10 @@ fn dialogs(delivery: &str) {
         let session = end["session"].as_str().unwrap();
         let rest = fs::read_to_string(world.session_file(session, "cooldown")).unwrap();
         assert!(rest.contains(sentence), "{rest}");
+        let of_account = matches!(screen, Screen::Login | Screen::Limit);
+        assert_eq!(end["attempt"], i32::from(!of_account), "{screen:?}");
+        let needs_person = format!("\"needs_person\":{}", *screen != Screen::Limit);
+        assert!(rest.contains(&needs_person), "{screen:?}: {rest}");
         world.assert_nothing_is_left(session);
     }
     let exits = world.fake.events("exit");

@@ -57,10 +57,11 @@ fn assert_judged(signs: &Signs<'_>, expected: &str) {
     assert_eq!(word(&doing), expected, "{signs:#?}\n{doing:#?}");
 }
 
-fn turns() -> [(Turn, &'static str, &'static str); 6] {
+fn turns() -> [(Turn, &'static str, &'static str); 7] {
     // the turn, once the agent is idle, once it is gone
     [
         (Turn::Ended, "finished", "finished"),
+        (Turn::Spoke, "finished", "interrupted"),
         (error("rate_limit", "x"), "account", "account"),
         (error("server_error", "x"), "failed", "failed"),
         (Turn::StoppedByPerson, "person", "interrupted"),

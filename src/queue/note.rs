@@ -1,0 +1,69 @@
+//! Writing into a task file, or beside it, what became of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::Seen;
+use crate::durable;
+use crate::task::{self, Ending};
+
+/// A file that has grown past this while an agent had it takes no ending line.
+const MAX_NOTED: u64 = 8 << 20;
+
+/// How often the note is begun anew where somebody else writes to the task.
+const MAX_TRIES: u32 = 5;
+
+/// Writes `ending` into the task at `path`, as its last line; false if the file
+/// is not text that could take it: its bytes are left untouched.
+pub(super) fn note(
+    path: &Path,
+    ending: &Ending,
+    result: Option<&str>,
+    footer: Option<&str>,
+) -> Result<bool> {
+    for _ in 0..MAX_TRIES {
+        let metadata = fs::symlink_metadata(path)
+            .with_context(|| format!("cannot look at {}", path.display()))?;
+        let seen = Seen::of(&metadata);
+        let Some(text) = read_text(path)? else {
+            return Ok(false);
+        };
+        let noted = task::with_ending(&text, ending, result, footer);
+        // What somebody adds meanwhile is not lost: then it is read again.
+        if durable::rewrite(path, noted.as_bytes(), |path| seen.is_still(path))? {
+            return Ok(true);
+        }
+    }
+    bail!(
+        "{} is changed all the time: its outcome is noted once it rests",
+        path.display()
+    )
+}
+
+/// Writes `ending` into `T.md.reason`, beside a task that cannot take it.
+pub(super) fn note_beside(path: &Path, ending: &Ending, result: Option<&str>) -> Result<()> {
+    let noted = task::with_ending("", ending, result, None);
+    durable::write(&reason_path(path), noted.as_bytes(), durable::SHARED)
+}
+
+/// The text of a regular file of ours; `None` if it is something else.
+pub(super) fn read_text(path: &Path) -> Result<Option<String>> {
+    let metadata =
+        fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
+    if !metadata.is_file() || metadata.len() > MAX_NOTED {
+        return Ok(None);
+    }
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(String::from_utf8(bytes)
+        .ok()
+        .filter(|text| !text.contains('\0')))
+}
+
+/// `T.md.reason`, beside a task that cannot take its ending line.
+pub(super) fn reason_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".reason");
+    PathBuf::from(name)
+}
