@@ -30,12 +30,26 @@ pub const PRIVATE: u32 = 0o600;
 /// Puts `bytes` at `path`, replacing what stood there; synced, with its
 /// directory. `mode` is cut by the umask.
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let temporary = write_temporary(path, bytes, mode)?;
-    temporary
-        .persist(path)
-        .map_err(|error| error.error)
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    stage(path, bytes, mode)?.put(path)?;
     sync_parent(path)
+}
+
+/// A file that is written and synced, but has not got its name yet; it is
+/// removed unless it gets it.
+pub struct Staged(NamedTempFile);
+
+/// Writes what is to be put at `path`: all that takes time.
+pub fn stage(path: &Path, bytes: &[u8], mode: u32) -> Result<Staged> {
+    write_temporary(path, bytes, mode).map(Staged)
+}
+
+impl Staged {
+    /// Gives it its name, replacing what stood there. The caller syncs the directory.
+    pub fn put(self, path: &Path) -> Result<()> {
+        let put = self.0.persist(path).map_err(|error| error.error);
+        put.map(drop)
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
 }
 
 /// Puts `bytes` at `path` unless the name is taken; true if it did.

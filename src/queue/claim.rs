@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::inbox::{self, Held, Seen};
 use super::note;
 use super::{Folder, Name, Project};
-use crate::durable;
+use crate::durable::{self, Staged};
 use crate::marker::{self, Phase};
 use crate::task::{self, Ending, Outcome};
 
@@ -44,7 +44,14 @@ impl Project {
         seen: &Seen,
         marker: marker::Claim,
     ) -> Result<Result<Claim, Held>> {
-        let _lock = self.lock()?;
+        let claim = Claim {
+            project: self.clone(),
+            name: name.clone(),
+            marker,
+        };
+        // Many sessions wait for the lock: what takes time is done before and after.
+        let staged = claim.stage()?;
+        let lock = self.lock()?;
         let (waiting, dispatched) = (self.waiting_path(name), self.dispatched_path(name));
         if !seen.is_still(&waiting) {
             return Ok(Err(Held::Gone));
@@ -52,12 +59,7 @@ impl Project {
         if self.is_active(name.as_str(), &waiting)? {
             return Ok(Err(Held::NameActive));
         }
-        let claim = Claim {
-            project: self.clone(),
-            name: name.clone(),
-            marker,
-        };
-        claim.write()?;
+        staged.put(&self.claim_path(name))?;
         durable::rename_noreplace(&waiting, &dispatched).with_context(|| {
             format!(
                 "cannot rename {} to {}",
@@ -65,10 +67,11 @@ impl Project {
                 dispatched.display()
             )
         })?;
+        drop(lock);
         durable::sync_dir(&self.folder(Folder::Inbox))?;
         // Who opened the file just before it was renamed still writes to it.
         if claim.is_being_written()? {
-            claim.put_back()?;
+            claim.release()?;
             return Ok(Err(Held::BeingWritten));
         }
         Ok(Ok(claim))
@@ -227,18 +230,21 @@ impl Claim {
 
     /// Writes what has changed, if the claim is still ours.
     fn rewrite(&self) -> Result<()> {
-        let _lock = self.project.lock()?;
-        match self.is_ours()? {
-            true => self.write(),
-            false => bail!(
+        let staged = self.stage()?;
+        let lock = self.project.lock()?;
+        if !self.is_ours()? {
+            bail!(
                 "{} is not ours any more: it came back into the inbox, and was claimed anew",
                 self.name
-            ),
+            );
         }
+        staged.put(&self.project.claim_path(&self.name))?;
+        drop(lock);
+        durable::sync_dir(&self.project.folder(Folder::Inbox))
     }
 
-    fn write(&self) -> Result<()> {
-        marker::write(&self.project.claim_path(&self.name), &self.marker)
+    fn stage(&self) -> Result<Staged> {
+        marker::stage(&self.project.claim_path(&self.name), &self.marker)
     }
 }
 

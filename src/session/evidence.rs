@@ -19,6 +19,8 @@ use crate::durable;
 use crate::marker;
 use crate::process;
 
+/// How often the ticket is looked at: one name, and the shell takes it at once.
+const TICKET_POLL: Duration = Duration::from_millis(10);
 /// How often evidence is looked for.
 const POLL: Duration = Duration::from_millis(50);
 /// How often the screen is looked at, which costs a call of tmux.
@@ -90,7 +92,7 @@ impl Pool<'_> {
             if !waits && self.config.agent.delivery == Delivery::Paste {
                 self.deliver(attempt, &mut paste)?;
             }
-            thread::sleep(POLL);
+            thread::sleep(if waits { TICKET_POLL } else { POLL });
         }
         Ok(Evidence::Nothing)
     }
