@@ -60,6 +60,8 @@ impl Project {
             return Ok(Err(Held::NameActive));
         }
         staged.put(&self.claim_path(name))?;
+        // Not every file system keeps the order: a task without its claim would be nobody's.
+        durable::sync_dir(&self.folder(Folder::Inbox))?;
         durable::rename_noreplace(&waiting, &dispatched).with_context(|| {
             format!(
                 "cannot rename {} to {}",
