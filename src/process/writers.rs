@@ -7,9 +7,11 @@
 use std::collections::HashSet;
 use std::fs::{Metadata, read_dir, read_to_string};
 use std::io;
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{self, AtFlags, Mode, OFlags, RawDir};
 use rustix::io::Errno;
@@ -27,6 +29,53 @@ const SHARED_WRITE: u32 = 0o022;
 /// Where the system does not let us look at all.
 pub fn is_open_for_writing(file: &Metadata) -> io::Result<Option<bool>> {
     Ok(are_open_for_writing(&[file])?.pop().flatten())
+}
+
+/// The same for threads that ask at one moment: a walk answers all who asked before it began.
+#[derive(Debug, Default)]
+pub struct Writers {
+    asked: Mutex<Vec<(Metadata, Sender<io::Result<Option<bool>>>)>>,
+    turn: Mutex<()>,
+}
+
+impl Writers {
+    /// As [`is_open_for_writing`], which it is for a single thread.
+    ///
+    /// # Errors
+    /// Where the system does not let us look at all.
+    pub fn of(&self, file: &Metadata) -> io::Result<Option<bool>> {
+        let (answer, answered) = mpsc::channel();
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.push((file.clone(), answer));
+        drop(asked);
+        // Who walked meanwhile has answered us already, or began before we asked.
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.answer();
+        drop(turn);
+        answered.recv().map_err(io::Error::other)?
+    }
+
+    /// Walks for all who have asked, if somebody still waits.
+    fn answer(&self) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = mem::take(&mut *asked);
+        if asked.is_empty() {
+            return;
+        }
+        let files: Vec<&Metadata> = asked.iter().map(|(file, _)| file).collect();
+        let open = are_open_for_writing(&files);
+        for (nth, (_, answer)) in asked.iter().enumerate() {
+            let open = match &open {
+                Ok(open) => Ok(open.get(nth).copied().flatten()),
+                Err(error) => Err(error.raw_os_error().map_or_else(
+                    || io::Error::other(error.to_string()),
+                    io::Error::from_raw_os_error,
+                )),
+            };
+            // Who asked waits for the answer.
+            let _ = answer.send(open);
+        }
+    }
 }
 
 /// The same for several files, with one walk of `/proc`.
@@ -156,6 +205,13 @@ mod tests {
             let found = found.contains(&file);
             let open = is_open_for_writing(&metadata).unwrap();
             assert_eq!(open, Some(found));
+            let writers = Writers::default();
+            std::thread::scope(|scope| {
+                let ask = || assert_eq!(writers.of(&metadata).unwrap(), Some(found));
+                for _ in 0..8 {
+                    scope.spawn(ask);
+                }
+            });
             open
         };
         assert_eq!(open(), Some(false));

@@ -12,6 +12,7 @@ use super::note;
 use super::{Folder, Name, Project};
 use crate::durable::{self, Staged};
 use crate::marker::{self, Phase};
+use crate::process::Writers;
 use crate::task::{self, Ending, Outcome};
 
 /// A task that this run has: `T.md.dispatched`, with the claim beside it.
@@ -43,6 +44,7 @@ impl Project {
         name: &Name,
         seen: &Seen,
         marker: marker::Claim,
+        writers: &Writers,
     ) -> Result<Result<Claim, Held>> {
         let claim = Claim {
             project: self.clone(),
@@ -72,7 +74,7 @@ impl Project {
         drop(lock);
         durable::sync_dir(&self.folder(Folder::Inbox))?;
         // Who opened the file just before it was renamed still writes to it.
-        if claim.is_being_written()? {
+        if claim.is_being_written(writers)? {
             claim.release()?;
             return Ok(Err(Held::BeingWritten));
         }
@@ -222,12 +224,12 @@ impl Claim {
         Ok(note::read_text(&dispatched)?.and_then(|text| task::split(&text).read_ending()))
     }
 
-    fn is_being_written(&self) -> Result<bool> {
+    fn is_being_written(&self, writers: &Writers) -> Result<bool> {
         let dispatched = self.project.dispatched_path(&self.name);
         let metadata = dispatched
             .symlink_metadata()
             .with_context(|| format!("cannot look at {}", dispatched.display()))?;
-        inbox::is_being_written(&metadata, &dispatched)
+        inbox::is_being_written(&metadata, &dispatched, writers)
     }
 
     /// Writes what has changed, if the claim is still ours.
@@ -281,7 +283,10 @@ mod tests {
                 transcript_from: 0,
             },
         };
-        project.claim(&name, &seen, marker).unwrap().unwrap()
+        project
+            .claim(&name, &seen, marker, &Writers::default())
+            .unwrap()
+            .unwrap()
     }
 
     #[test]

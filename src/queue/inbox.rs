@@ -17,7 +17,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::{Folder, Name, Project};
 use crate::parallel;
-use crate::process;
+use crate::process::{self, Writers};
 use crate::task::{self, Priority, Routing, Task, Unfit};
 
 /// A file whose writers cannot be seen counts as finished after this time.
@@ -365,8 +365,13 @@ pub(super) fn open_regular(path: &Path) -> Result<Result<(File, fs::Metadata), H
 /// Whether somebody may still be writing the file. The processes that have it
 /// open are looked at where they can be seen, which is the case for a file of
 /// our own user and for root; else it has to have rested for a second.
-pub(super) fn is_being_written(metadata: &fs::Metadata, path: &Path) -> Result<bool> {
-    let open = process::is_open_for_writing(metadata)
+pub(super) fn is_being_written(
+    metadata: &fs::Metadata,
+    path: &Path,
+    writers: &Writers,
+) -> Result<bool> {
+    let open = writers
+        .of(metadata)
         .with_context(|| format!("cannot tell who writes to {}", path.display()))?;
     Ok(match open {
         Some(open) => open,

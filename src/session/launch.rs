@@ -76,7 +76,10 @@ impl Pool<'_> {
         marker::write(&session.marker_path(), &dispatched)?;
         let conversation = self.conversation(session, &work.task, run)?;
         let marker = self.claim_marker(session, work, (owner, run), conversation.as_ref())?;
-        let outcome = match work.project.claim(&work.name, &work.seen, marker) {
+        let claimed = work
+            .project
+            .claim(&work.name, &work.seen, marker, &self.writers);
+        let outcome = match claimed {
             Ok(Ok(claim)) => self.attempt(Attempt {
                 session,
                 pane,
