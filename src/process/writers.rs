@@ -11,7 +11,7 @@ use std::mem::{self, MaybeUninit};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{self, AtFlags, Mode, OFlags, RawDir};
 use rustix::io::Errno;
@@ -34,8 +34,14 @@ pub fn is_open_for_writing(file: &Metadata) -> io::Result<Option<bool>> {
 /// The same for threads that ask at one moment: a walk answers all who asked before it began.
 #[derive(Debug, Default)]
 pub struct Writers {
-    asked: Mutex<Vec<(Metadata, Sender<io::Result<Option<bool>>>)>>,
+    asked: Mutex<Vec<Question>>,
     turn: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Question {
+    file: Metadata,
+    answer: Sender<io::Result<Option<bool>>>,
 }
 
 impl Writers {
@@ -45,11 +51,10 @@ impl Writers {
     /// Where the system does not let us look at all.
     pub fn of(&self, file: &Metadata) -> io::Result<Option<bool>> {
         let (answer, answered) = mpsc::channel();
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.push((file.clone(), answer));
-        drop(asked);
+        let file = file.clone();
+        locked(&self.asked).push(Question { file, answer });
         // Who walked meanwhile has answered us already, or began before we asked.
-        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = locked(&self.turn);
         self.answer();
         drop(turn);
         answered.recv().map_err(io::Error::other)?
@@ -57,14 +62,14 @@ impl Writers {
 
     /// Walks for all who have asked, if somebody still waits.
     fn answer(&self) {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let asked = mem::take(&mut *asked);
+        // Not locked during the walk, so that the next questions gather meanwhile.
+        let asked = mem::take(&mut *locked(&self.asked));
         if asked.is_empty() {
             return;
         }
-        let files: Vec<&Metadata> = asked.iter().map(|(file, _)| file).collect();
+        let files: Vec<&Metadata> = asked.iter().map(|question| &question.file).collect();
         let open = are_open_for_writing(&files);
-        for (nth, (_, answer)) in asked.iter().enumerate() {
+        for (nth, question) in asked.iter().enumerate() {
             let open = match &open {
                 Ok(open) => Ok(open.get(nth).copied().flatten()),
                 Err(error) => Err(error.raw_os_error().map_or_else(
@@ -73,9 +78,13 @@ impl Writers {
                 )),
             };
             // Who asked waits for the answer.
-            let _ = answer.send(open);
+            let _ = question.answer.send(open);
         }
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The same for several files, with one walk of `/proc`.

@@ -316,3 +316,21 @@ fn a_rejected_file_keeps_its_bytes() {
     assert_eq!(names(&project, Folder::Failed), ["T.md", "T.md.reason"]);
     assert_eq!(names(&project, Folder::Inbox), [""; 0]);
 }
+
+#[test]
+fn an_inbox_that_cannot_be_opened_is_no_empty_one() {
+    let (_dir, project) = project();
+    let names = ["t.md".into()];
+    assert_eq!(project.priorities(&names).unwrap().len(), 1);
+    fs::remove_dir(project.folder(Folder::Inbox)).unwrap();
+    for error in [
+        project.priorities(&names).unwrap_err(),
+        project.routings(&names).unwrap_err(),
+    ] {
+        assert!(
+            format!("{error:#}").contains("inbox: No such file"),
+            "{error:#}"
+        );
+    }
+    assert_eq!(project.priorities(&[]).unwrap(), []);
+}
