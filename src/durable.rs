@@ -30,12 +30,32 @@ pub const PRIVATE: u32 = 0o600;
 /// Puts `bytes` at `path`, replacing what stood there; synced, with its
 /// directory. `mode` is cut by the umask.
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let temporary = write_temporary(path, bytes, mode)?;
-    temporary
-        .persist(path)
-        .map_err(|error| error.error)
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    stage(path, bytes, mode)?.put(path)?;
     sync_parent(path)
+}
+
+/// The same for a file that a crash of the machine makes useless: whole, but not synced.
+pub fn write_unsynced(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let filled = filled(path, bytes, mode);
+    Staged(filled.with_context(|| format!("cannot write {}", path.display()))?).put(path)
+}
+
+/// A file that is written, but has not got its name yet; it is removed unless it
+/// gets it.
+pub struct Staged(NamedTempFile);
+
+/// Writes and syncs what is to be put at `path`: what takes time.
+pub fn stage(path: &Path, bytes: &[u8], mode: u32) -> Result<Staged> {
+    write_temporary(path, bytes, mode).map(Staged)
+}
+
+impl Staged {
+    /// Gives it its name, replacing what stood there. The caller syncs the directory.
+    pub fn put(self, path: &Path) -> Result<()> {
+        let put = self.0.persist(path).map_err(|error| error.error);
+        put.map(drop)
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
 }
 
 /// Puts `bytes` at `path` unless the name is taken; true if it did.
@@ -92,13 +112,17 @@ pub fn temporary(directory: &Path, mode: u32) -> io::Result<NamedTempFile> {
 }
 
 fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> Result<NamedTempFile> {
-    let fill = || -> io::Result<NamedTempFile> {
-        let mut file = temporary(directory_of(path), mode)?;
-        file.as_file_mut().write_all(bytes)?;
+    let file = filled(path, bytes, mode).and_then(|file| {
         file.as_file().sync_all()?;
         Ok(file)
-    };
-    fill().with_context(|| format!("cannot write {}", path.display()))
+    });
+    file.with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn filled(path: &Path, bytes: &[u8], mode: u32) -> io::Result<NamedTempFile> {
+    let mut file = temporary(directory_of(path), mode)?;
+    file.as_file_mut().write_all(bytes)?;
+    Ok(file)
 }
 
 /// Renames `from` to `to` unless `to` exists (`AlreadyExists`). Where the file

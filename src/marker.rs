@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::config::AgentKind;
-use crate::durable;
+use crate::durable::{self, Staged};
 use crate::tmux::PaneId;
 
 /// The version of every marker that this program writes, and the only one it
@@ -267,6 +267,11 @@ fn not_a_marker(error: serde_json::Error) -> String {
 /// Writes a marker, replacing an older one.
 pub fn write<T: Serialize>(path: &Path, marker: &T) -> Result<()> {
     durable::write(path, &to_json(path, marker)?, durable::SHARED)
+}
+
+/// Writes a marker that is to be put at `path`.
+pub fn stage<T: Serialize>(path: &Path, marker: &T) -> Result<Staged> {
+    durable::stage(path, &to_json(path, marker)?, durable::SHARED)
 }
 
 /// Writes a marker unless there is one; true if it did.

@@ -5,16 +5,12 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 
-use super::dispatch::{self, Read, Readable, Waiting};
+use super::dispatch::{self, READ_TOGETHER, Read, Readable, Waiting};
 use super::{Context, Pass};
 use crate::delegation::{Candidate, Delegation, Outcome, Settled, TaskRef};
 use crate::queue::Project;
 use crate::report::Event;
 use crate::router;
-
-/// So many tasks are read before one look tells which of them are still being
-/// written; a look costs some milliseconds, a task up to a megabyte.
-const READ_TOGETHER: usize = 32;
 
 /// What a step of a pass is told to have brought about.
 type Told = Result<Vec<Event>>;
@@ -29,13 +25,11 @@ pub(super) fn submit(
     pass: &mut Pass,
 ) {
     let begun = begun(waiting);
-    let remote = take_remote(context, waiting);
+    let remote = take_remote(context, waiting, pass);
     // Threads ask for candidates; those that are none are told when all is over.
     let told: Mutex<Vec<Told>> = Mutex::default();
-    let groups = remote
-        .chunk_by(|one, next| one.0 == next.0)
-        .flat_map(|tasks| tasks.chunks(READ_TOGETHER));
-    let candidates = groups
+    let candidates = remote
+        .chunks(READ_TOGETHER)
         .flat_map(|group| candidates(context, waiting, group, dry_run))
         .filter_map(|candidate| match candidate {
             Ok(candidate) => Some(candidate),
@@ -98,11 +92,20 @@ fn begun(waiting: &[Waiting]) -> Vec<TaskRef> {
 }
 
 /// Takes the tasks that route to secutools out of those that wait for sessions:
-/// the project's index and the file's name of each.
-fn take_remote(context: Context<'_>, waiting: &mut [Waiting]) -> Vec<(usize, OsString)> {
+/// the project's index and the file's name of each. Of a project whose routes
+/// cannot be read, nothing waits in this pass.
+fn take_remote(
+    context: Context<'_>,
+    waiting: &mut [Waiting],
+    pass: &mut Pass,
+) -> Vec<(usize, OsString)> {
     let mut remote = Vec::new();
     for (index, Waiting { project, inbox }) in waiting.iter_mut().enumerate() {
         let routings = project.routings(&std::mem::take(&mut inbox.waiting));
+        let routings = routings.unwrap_or_else(|error| {
+            pass.take(context, Err(error));
+            Vec::new()
+        });
         for (routing, name) in routings {
             let decision = router::decide(&routing, &context.config.auto_routes);
             if decision.provider.is_remote() {
@@ -115,22 +118,25 @@ fn take_remote(context: Context<'_>, waiting: &mut [Waiting]) -> Vec<(usize, OsS
     remote
 }
 
-/// Reads tasks of one project.
+/// Reads some of the tasks.
 fn candidates(
     context: Context<'_>,
     waiting: &[Waiting],
     group: &[(usize, OsString)],
     dry_run: bool,
 ) -> Vec<Result<Candidate, Told>> {
-    let Some((index, _)) = group.first() else {
-        return Vec::new();
-    };
-    let project = &waiting[*index].project;
-    let names: Vec<&OsStr> = group.iter().map(|(_, name)| name.as_os_str()).collect();
-    dispatch::read_all(context, project, &names, dry_run)
-        .into_iter()
-        .map(|read| candidate(context, project, read))
-        .collect()
+    let tasks: Vec<(&Project, &OsStr)> = group
+        .iter()
+        .map(|(index, name)| (&waiting[*index].project, name.as_os_str()))
+        .collect();
+    match dispatch::read_all(context, &tasks, dry_run) {
+        Ok(read) => tasks
+            .iter()
+            .zip(read)
+            .map(|((project, _), read)| candidate(context, project, read))
+            .collect(),
+        Err(error) => vec![Err(Err(error))],
+    }
 }
 
 /// The task as it is submitted, or what to tell instead.

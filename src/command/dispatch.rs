@@ -1,6 +1,6 @@
 //! Waiting tasks for free sessions: the local half of `scan`, and of `assign`.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 
 use anyhow::Result;
@@ -10,7 +10,7 @@ use crate::agent::claude::Trust;
 use crate::config::AgentKind;
 use crate::parallel;
 use crate::plan::{self, Queue};
-use crate::queue::{Folder, Held, Inbox, Name, Opened, Project, Seen};
+use crate::queue::{self, Folder, Held, Inbox, Name, Opened, Project, Seen};
 use crate::report::{Event, EventKind};
 use crate::session::{Pool, Slot, Work};
 use crate::task::{self, Ending, Provider};
@@ -52,7 +52,11 @@ fn held_event(project: &Project, name: &OsStr, why: &dyn std::fmt::Display) -> E
     }
 }
 
-/// Takes tasks in the order of DESIGN section 5, one after the other.
+/// So many tasks are read at most before one look tells which of them are still
+/// being written; a look costs some milliseconds, a task up to a megabyte.
+pub(super) const READ_TOGETHER: usize = 32;
+
+/// Takes tasks in the order of DESIGN section 5.
 struct Chooser<'a> {
     context: Context<'a>,
     waiting: &'a [Waiting],
@@ -74,12 +78,18 @@ pub(super) enum Hand {
 }
 
 impl<'a> Chooser<'a> {
-    /// Reads the heads of all tasks that wait.
-    fn new(context: Context<'a>, waiting: &'a [Waiting], hand: Hand) -> Self {
+    /// Reads the heads of all tasks that wait; a project where that fails does
+    /// not stop the others.
+    fn new(context: Context<'a>, waiting: &'a [Waiting], hand: Hand, pass: &mut Pass) -> Self {
         let queues = waiting
             .iter()
             .map(|Waiting { project, inbox }| {
-                Queue::new(inbox.dispatched.len(), project.priorities(&inbox.waiting))
+                let priorities = project.priorities(&inbox.waiting);
+                let priorities = priorities.unwrap_or_else(|error| {
+                    pass.take(context, Err(error));
+                    Vec::new()
+                });
+                Queue::new(inbox.dispatched.len(), priorities)
             })
             .collect();
         let is_claude = context.config.agent.kind == AgentKind::Claude;
@@ -92,32 +102,65 @@ impl<'a> Chooser<'a> {
         }
     }
 
-    /// The next task that can be launched; what cannot is told and passed over.
-    fn next(&mut self, pass: &mut Pass) -> Option<Work> {
-        loop {
-            let waiting = self.waiting;
-            let (index, name) = plan::next(&mut self.queues, |index, name| {
-                modified(&waiting[index].project, name)
-            })?;
-            let project = &waiting[index].project;
-            match self.prepare(project, &name) {
-                Ok(Ready::Work(work)) => return Some(*work),
-                Ok(Ready::NotForSessions) => {}
-                Ok(Ready::Event(event)) => pass.events.push(event),
-                Err(error) => pass.take(self.context, Err(error)),
+    /// The next tasks that can be launched, up to `wanted`; what cannot is told
+    /// and passed over.
+    ///
+    /// As many as can be used are read with one look at who writes to them, and
+    /// more where many had to be passed over: those left over go on waiting.
+    fn take(&mut self, wanted: usize, pass: &mut Pass) -> Vec<Work> {
+        let (mut works, mut passed_over) = (Vec::new(), 0);
+        while works.len() < wanted {
+            let missing = wanted - works.len();
+            let picked = self.pick(missing.max(passed_over).min(READ_TOGETHER));
+            let tasks: Vec<(&Project, &OsStr)> = picked
+                .iter()
+                .map(|(index, name)| (&self.waiting[*index].project, name.as_os_str()))
+                .collect();
+            let read = read_all(self.context, &tasks, self.hand == Hand::Rehearsal);
+            let read = match read {
+                Ok(read) if !read.is_empty() => read,
+                Ok(_) => break,
+                Err(error) => {
+                    pass.take(self.context, Err(error));
+                    break;
+                }
+            };
+            for ((index, name), read) in picked.into_iter().zip(read) {
+                match self.prepare(&self.waiting[index].project, &name, read) {
+                    Ok(Ready::Work(work)) => {
+                        works.push(*work);
+                        continue;
+                    }
+                    Ok(Ready::NotForSessions) => {}
+                    Ok(Ready::Event(event)) => pass.events.push(event),
+                    Err(error) => pass.take(self.context, Err(error)),
+                }
+                self.queues[index].not_started();
+                passed_over += 1;
             }
-            self.queues[index].not_started();
         }
+        works.truncate(wanted);
+        works
     }
 
-    fn prepare(&self, project: &Project, name: &OsStr) -> Result<Ready> {
-        let rehearsal = self.hand == Hand::Rehearsal;
+    /// Those whose turn it is, up to `count`: the project's index and the file's name.
+    fn pick(&mut self, count: usize) -> Vec<(usize, OsString)> {
+        let waiting = self.waiting;
+        let next = || {
+            plan::next(&mut self.queues, |index, name| {
+                modified(&waiting[index].project, name)
+            })
+        };
+        std::iter::from_fn(next).take(count).collect()
+    }
+
+    fn prepare(&self, project: &Project, name: &OsStr, read: Result<Readable>) -> Result<Ready> {
         let Read {
             name: task_name,
             seen,
             task,
             ..
-        } = match read(self.context, project, name, rehearsal)? {
+        } = match read? {
             Ok(read) => read,
             Err(event) => return Ok(event.map_or(Ready::NotForSessions, Ready::Event)),
         };
@@ -170,44 +213,28 @@ pub(super) struct Read {
 /// filed as no agent's work; none where it has just gone.
 pub(super) type Readable = Result<Read, Option<Event>>;
 
-/// Reads a waiting task.
-pub(super) fn read(
-    context: Context<'_>,
-    project: &Project,
-    name: &OsStr,
-    rehearsal: bool,
-) -> Result<Readable> {
-    match Name::new(name) {
-        Ok(task) => {
-            let opened = project.open(&task)?;
-            readable(context, project, task, opened, rehearsal)
-        }
-        Err(held) => Ok(Err(Some(held_event(project, name, &held)))),
-    }
-}
-
-/// The same for several tasks of one project, at less cost.
+/// Reads waiting tasks, with one look at who writes to them. The outer error is
+/// of that look.
 pub(super) fn read_all(
     context: Context<'_>,
-    project: &Project,
-    names: &[&OsStr],
+    tasks: &[(&Project, &OsStr)],
     rehearsal: bool,
-) -> Vec<Result<Readable>> {
-    let mut held = Vec::new();
-    let mut tasks = Vec::new();
-    for &name in names {
-        match Name::new(name) {
-            Ok(task) => tasks.push(task),
-            Err(why) => held.push(Ok(Err(Some(held_event(project, name, &why))))),
-        }
-    }
-    match project.open_all(&tasks) {
-        Ok(opened) => held.extend(tasks.into_iter().zip(opened).map(|(task, opened)| {
-            opened.and_then(|opened| readable(context, project, task, opened, rehearsal))
-        })),
-        Err(error) => held.push(Err(error)),
-    }
-    held
+) -> Result<Vec<Result<Readable>>> {
+    let names: Vec<Result<Name, Held>> = tasks.iter().map(|(_, name)| Name::new(name)).collect();
+    let valid = tasks
+        .iter()
+        .zip(&names)
+        .filter_map(|((project, _), name)| Some((*project, name.as_ref().ok()?)));
+    let mut opened = queue::open_all(&valid.collect::<Vec<_>>())?.into_iter();
+    let read = tasks.iter().zip(names).map(|((project, file), name)| {
+        let name = match name {
+            Ok(name) => name,
+            Err(held) => return Ok(Err(Some(held_event(project, file, &held)))),
+        };
+        let opened = opened.next().unwrap_or(Ok(Err(Held::Gone)))?;
+        readable(context, project, name, opened, rehearsal)
+    });
+    Ok(read.collect())
 }
 
 fn readable(
@@ -263,15 +290,9 @@ pub(super) fn launch(
     pass: &mut Pass,
 ) {
     let free = slots.len();
-    let mut chooser = Chooser::new(context, waiting, hand);
-    let mut pairs = Vec::new();
+    let works = Chooser::new(context, waiting, hand, pass).take(free, pass);
     // A slot that gets no task is unlocked before the others are waited for.
-    for slot in slots {
-        match chooser.next(pass) {
-            Some(work) => pairs.push((slot, work)),
-            None => break,
-        }
-    }
+    let pairs = slots.into_iter().zip(works).collect();
     let launched = parallel::map(pairs, |(slot, work)| {
         let what = format!("{} → {}", work.name, slot.name());
         let _waiting = context.progress.wait_for(&what);
@@ -297,11 +318,9 @@ pub(super) fn rehearse(
     pass: &mut Pass,
 ) {
     let config = context.config;
-    let mut chooser = Chooser::new(context, waiting, Hand::Rehearsal);
-    for session in sessions {
-        let Some(work) = chooser.next(pass) else {
-            break;
-        };
+    let mut chooser = Chooser::new(context, waiting, Hand::Rehearsal, pass);
+    let works = chooser.take(sessions.len(), pass);
+    for (session, work) in sessions.into_iter().zip(works) {
         pass.free_sessions = pass.free_sessions.map(|free| free.saturating_sub(1));
         pass.events.push(Event {
             project: Some(work.project.path().to_owned()),

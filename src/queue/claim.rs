@@ -10,8 +10,9 @@ use uuid::Uuid;
 use super::inbox::{self, Held, Seen};
 use super::note;
 use super::{Folder, Name, Project};
-use crate::durable;
+use crate::durable::{self, Staged};
 use crate::marker::{self, Phase};
+use crate::process::Writers;
 use crate::task::{self, Ending, Outcome};
 
 /// A task that this run has: `T.md.dispatched`, with the claim beside it.
@@ -43,8 +44,16 @@ impl Project {
         name: &Name,
         seen: &Seen,
         marker: marker::Claim,
+        writers: &Writers,
     ) -> Result<Result<Claim, Held>> {
-        let _lock = self.lock()?;
+        let claim = Claim {
+            project: self.clone(),
+            name: name.clone(),
+            marker,
+        };
+        // Many sessions wait for the lock: what takes time is done before and after.
+        let staged = claim.stage()?;
+        let lock = self.lock()?;
         let (waiting, dispatched) = (self.waiting_path(name), self.dispatched_path(name));
         if !seen.is_still(&waiting) {
             return Ok(Err(Held::Gone));
@@ -52,12 +61,9 @@ impl Project {
         if self.is_active(name.as_str(), &waiting)? {
             return Ok(Err(Held::NameActive));
         }
-        let claim = Claim {
-            project: self.clone(),
-            name: name.clone(),
-            marker,
-        };
-        claim.write()?;
+        staged.put(&self.claim_path(name))?;
+        // Not every file system keeps the order: a task without its claim would be nobody's.
+        durable::sync_dir(&self.folder(Folder::Inbox))?;
         durable::rename_noreplace(&waiting, &dispatched).with_context(|| {
             format!(
                 "cannot rename {} to {}",
@@ -65,10 +71,11 @@ impl Project {
                 dispatched.display()
             )
         })?;
+        drop(lock);
         durable::sync_dir(&self.folder(Folder::Inbox))?;
         // Who opened the file just before it was renamed still writes to it.
-        if claim.is_being_written()? {
-            claim.put_back()?;
+        if claim.is_being_written(writers)? {
+            claim.release()?;
             return Ok(Err(Held::BeingWritten));
         }
         Ok(Ok(claim))
@@ -217,28 +224,31 @@ impl Claim {
         Ok(note::read_text(&dispatched)?.and_then(|text| task::split(&text).read_ending()))
     }
 
-    fn is_being_written(&self) -> Result<bool> {
+    fn is_being_written(&self, writers: &Writers) -> Result<bool> {
         let dispatched = self.project.dispatched_path(&self.name);
         let metadata = dispatched
             .symlink_metadata()
             .with_context(|| format!("cannot look at {}", dispatched.display()))?;
-        inbox::is_being_written(&metadata, &dispatched)
+        inbox::is_being_written(&metadata, &dispatched, writers)
     }
 
     /// Writes what has changed, if the claim is still ours.
     fn rewrite(&self) -> Result<()> {
-        let _lock = self.project.lock()?;
-        match self.is_ours()? {
-            true => self.write(),
-            false => bail!(
+        let staged = self.stage()?;
+        let lock = self.project.lock()?;
+        if !self.is_ours()? {
+            bail!(
                 "{} is not ours any more: it came back into the inbox, and was claimed anew",
                 self.name
-            ),
+            );
         }
+        staged.put(&self.project.claim_path(&self.name))?;
+        drop(lock);
+        durable::sync_dir(&self.project.folder(Folder::Inbox))
     }
 
-    fn write(&self) -> Result<()> {
-        marker::write(&self.project.claim_path(&self.name), &self.marker)
+    fn stage(&self) -> Result<Staged> {
+        marker::stage(&self.project.claim_path(&self.name), &self.marker)
     }
 }
 
@@ -273,7 +283,10 @@ mod tests {
                 transcript_from: 0,
             },
         };
-        project.claim(&name, &seen, marker).unwrap().unwrap()
+        project
+            .claim(&name, &seen, marker, &Writers::default())
+            .unwrap()
+            .unwrap()
     }
 
     #[test]

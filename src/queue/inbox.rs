@@ -17,7 +17,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::{Folder, Name, Project};
 use crate::parallel;
-use crate::process;
+use crate::process::{self, Writers};
 use crate::task::{self, Priority, Routing, Task, Unfit};
 
 /// A file whose writers cannot be seen counts as finished after this time.
@@ -152,14 +152,14 @@ impl Project {
 
     /// The priority of each task that waits, from the first bytes of its file;
     /// one that cannot be read counts as ordinary, and is told when its turn
-    /// comes.
-    pub fn priorities(&self, names: &[OsString]) -> Vec<(Priority, OsString)> {
+    /// comes. The error is of an inbox that cannot be opened.
+    pub fn priorities(&self, names: &[OsString]) -> Result<Vec<(Priority, OsString)>> {
         self.heads(names, task::priority_of, |whole| whole.priority)
     }
 
     /// What decides the route of each task that waits, read in the same way; one
     /// that cannot be read stays on this machine.
-    pub fn routings(&self, names: &[OsString]) -> Vec<(Routing, OsString)> {
+    pub fn routings(&self, names: &[OsString]) -> Result<Vec<(Routing, OsString)>> {
         self.heads(
             names,
             |bytes| task::head(bytes).map(|head| head.routing),
@@ -174,12 +174,16 @@ impl Project {
         names: &[OsString],
         glance: fn(&[u8]) -> Option<T>,
         of_whole: fn(Task) -> T,
-    ) -> Vec<(T, OsString)> {
+    ) -> Result<Vec<(T, OsString)>> {
         const WORTH_A_THREAD: usize = 256;
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let directory = self.folder(Folder::Inbox);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let Ok(inbox) = rustix::fs::open(self.folder(Folder::Inbox), flags, Mode::empty()) else {
-            return Vec::new();
-        };
+        let inbox = rustix::fs::open(&directory, flags, Mode::empty())
+            .map_err(io::Error::from)
+            .with_context(|| format!("cannot open {}", directory.display()))?;
         let read = |names: &[OsString]| -> Vec<(T, OsString)> {
             let mut buffer = [0; HEAD];
             let mut found = Vec::with_capacity(names.len());
@@ -192,49 +196,47 @@ impl Project {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let share = names.len().div_ceil(cores).max(WORTH_A_THREAD);
         if share >= names.len() {
-            return read(names);
+            return Ok(read(names));
         }
         let shares: Vec<&[OsString]> = names.chunks(share).collect();
-        parallel::map(shares, read).into_iter().flatten().collect()
+        Ok(parallel::map(shares, read).into_iter().flatten().collect())
     }
 
     /// Reads a waiting task whole: no link followed, no FIFO opened, nothing
     /// taken that somebody is still writing.
     pub fn open(&self, name: &Name) -> Result<Result<Opened, Held>> {
-        let mut opened = self.open_all(std::slice::from_ref(name))?;
+        let mut opened = open_all(&[(self, name)])?;
         opened.pop().unwrap_or(Ok(Err(Held::Gone)))
     }
+}
 
-    /// The same for several tasks, with one look at who is writing what. The
-    /// outer error is of that look.
-    pub fn open_all(&self, names: &[Name]) -> Result<Vec<Result<Result<Opened, Held>>>> {
-        let read: Vec<_> = names
-            .iter()
-            .map(|name| read_regular(&self.waiting_path(name)))
-            .collect();
-        let files: Vec<&fs::Metadata> = read
-            .iter()
-            .flatten()
-            .flatten()
-            .map(|(metadata, _)| metadata)
-            .collect();
-        let open = process::are_open_for_writing(&files).with_context(|| {
-            let inbox = self.folder(Folder::Inbox);
-            format!("cannot tell who writes to the files in {}", inbox.display())
-        })?;
-        let mut open = open.into_iter();
-        Ok(read
-            .into_iter()
-            .map(|read| {
-                read.map(|read| {
-                    read.and_then(|(metadata, bytes)| {
-                        let open = open.next().flatten();
-                        Opened::new(&metadata, &bytes, open)
-                    })
+/// Opens several tasks, in their order, with one look at who is writing what.
+/// The outer error is of that look.
+pub fn open_all(tasks: &[(&Project, &Name)]) -> Result<Vec<Result<Result<Opened, Held>>>> {
+    let read: Vec<_> = tasks
+        .iter()
+        .map(|(project, name)| read_regular(&project.waiting_path(name)))
+        .collect();
+    let files: Vec<&fs::Metadata> = read
+        .iter()
+        .flatten()
+        .flatten()
+        .map(|(metadata, _)| metadata)
+        .collect();
+    let open = process::are_open_for_writing(&files)
+        .context("cannot tell who writes to the tasks that wait")?;
+    let mut open = open.into_iter();
+    Ok(read
+        .into_iter()
+        .map(|read| {
+            read.map(|read| {
+                read.and_then(|(metadata, bytes)| {
+                    let open = open.next().flatten();
+                    Opened::new(&metadata, &bytes, open)
                 })
             })
-            .collect())
-    }
+        })
+        .collect())
 }
 
 impl Opened {
@@ -363,8 +365,13 @@ pub(super) fn open_regular(path: &Path) -> Result<Result<(File, fs::Metadata), H
 /// Whether somebody may still be writing the file. The processes that have it
 /// open are looked at where they can be seen, which is the case for a file of
 /// our own user and for root; else it has to have rested for a second.
-pub(super) fn is_being_written(metadata: &fs::Metadata, path: &Path) -> Result<bool> {
-    let open = process::is_open_for_writing(metadata)
+pub(super) fn is_being_written(
+    metadata: &fs::Metadata,
+    path: &Path,
+    writers: &Writers,
+) -> Result<bool> {
+    let open = writers
+        .of(metadata)
         .with_context(|| format!("cannot tell who writes to {}", path.display()))?;
     Ok(match open {
         Some(open) => open,

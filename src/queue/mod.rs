@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 pub use claim::{Claim, Found};
-pub use inbox::{Held, Inbox, Opened, Seen};
+pub use inbox::{Held, Inbox, Opened, Seen, open_all};
 pub use look::{Ended, Glance};
 
 use crate::durable;

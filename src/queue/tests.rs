@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::{Claim, Folder, Found, Held, Name, Project};
 use crate::config::AgentKind;
 use crate::marker::{self, Agent, Phase, Stamp};
+use crate::process::Writers;
 use crate::task::{self, Ending, Outcome};
 
 const OWNER: Uuid = Uuid::from_u128(7);
@@ -69,7 +70,9 @@ fn drop_task(project: &Project, text: &str) -> PathBuf {
 
 fn claim(project: &Project) -> Result<Claim, Held> {
     let seen = project.open(&name()).unwrap()?.seen;
-    project.claim(&name(), &seen, marker_of(RUN)).unwrap()
+    project
+        .claim(&name(), &seen, marker_of(RUN), &Writers::default())
+        .unwrap()
 }
 
 /// All names in a folder that are not the lock's.
@@ -102,7 +105,11 @@ fn only_the_file_that_was_seen_is_claimed() {
     let (_dir, project) = project();
     let path = drop_task(&project, "one");
     let seen = project.open(&name()).unwrap().unwrap().seen;
-    let claim = || project.claim(&name(), &seen, marker_of(RUN)).unwrap();
+    let claim = || {
+        project
+            .claim(&name(), &seen, marker_of(RUN), &Writers::default())
+            .unwrap()
+    };
     fs::write(&path, "other").unwrap();
     assert_eq!(claim().unwrap_err(), Held::Gone);
     fs::remove_file(&path).unwrap();
@@ -135,7 +142,9 @@ fn of_many_who_claim_one_wins() {
             .map(|run| {
                 scope.spawn(move || {
                     let marker = marker_of(Uuid::from_u128(run));
-                    project.claim(&name(), &seen, marker).unwrap()
+                    project
+                        .claim(&name(), &seen, marker, &Writers::default())
+                        .unwrap()
                 })
             })
             .collect();
@@ -156,7 +165,9 @@ fn what_somebody_still_writes_to_is_put_back() {
     let path = drop_task(&project, "half");
     let seen = project.open(&name()).unwrap().unwrap().seen;
     let _writer = OpenOptions::new().append(true).open(&path).unwrap();
-    let held = project.claim(&name(), &seen, marker_of(RUN)).unwrap();
+    let held = project
+        .claim(&name(), &seen, marker_of(RUN), &Writers::default())
+        .unwrap();
     assert_eq!(held.unwrap_err(), Held::BeingWritten);
     assert_eq!(names(&project, Folder::Inbox), ["T.md"]);
 }
@@ -304,4 +315,22 @@ fn a_rejected_file_keeps_its_bytes() {
     assert_eq!(fs::read(placed).unwrap(), b"caf\xe9 au lait");
     assert_eq!(names(&project, Folder::Failed), ["T.md", "T.md.reason"]);
     assert_eq!(names(&project, Folder::Inbox), [""; 0]);
+}
+
+#[test]
+fn an_inbox_that_cannot_be_opened_is_no_empty_one() {
+    let (_dir, project) = project();
+    let names = ["t.md".into()];
+    assert_eq!(project.priorities(&names).unwrap().len(), 1);
+    fs::remove_dir(project.folder(Folder::Inbox)).unwrap();
+    for error in [
+        project.priorities(&names).unwrap_err(),
+        project.routings(&names).unwrap_err(),
+    ] {
+        assert!(
+            format!("{error:#}").contains("inbox: No such file"),
+            "{error:#}"
+        );
+    }
+    assert_eq!(project.priorities(&[]).unwrap(), []);
 }

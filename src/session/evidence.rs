@@ -19,6 +19,8 @@ use crate::durable;
 use crate::marker;
 use crate::process;
 
+/// How often the ticket is looked at: one name, and the shell takes it at once.
+const TICKET_POLL: Duration = Duration::from_millis(10);
 /// How often evidence is looked for.
 const POLL: Duration = Duration::from_millis(50);
 /// How often the screen is looked at, which costs a call of tmux.
@@ -90,7 +92,7 @@ impl Pool<'_> {
             if !waits && self.config.agent.delivery == Delivery::Paste {
                 self.deliver(attempt, &mut paste)?;
             }
-            thread::sleep(POLL);
+            thread::sleep(if waits { TICKET_POLL } else { POLL });
         }
         Ok(Evidence::Nothing)
     }
@@ -105,23 +107,18 @@ impl Pool<'_> {
             return Ok(None);
         }
         let claim = attempt.claim.marker();
-        let exit = Exit::read(&attempt.session.files().exit, claim.run)?;
+        if let Some(exit) = Exit::read(&attempt.session.files().exit, claim.run)? {
+            return Ok(Some(match (claim.agent.session, exit) {
+                (None, Exit::Code(_)) => Evidence::Has,
+                (_, exit) => Evidence::Ended(self.exit_reason(exit, &attempt.claim)),
+            }));
+        }
         let in_front = in_front(attempt.pane.pid, claim.run)?;
-        match (claim.agent.session, exit) {
-            (None, Some(Exit::Code(_))) => return Ok(Some(Evidence::Has)),
-            (_, Some(exit)) => {
-                return Ok(Some(Evidence::Ended(
-                    self.exit_reason(exit, &attempt.claim),
-                )));
-            }
-            (None, None)
-                if in_front && (submitted || self.config.agent.delivery == Delivery::Argument) =>
-            {
+        match claim.agent.session {
+            None if in_front && (submitted || self.config.agent.delivery == Delivery::Argument) => {
                 return Ok(Some(Evidence::Has));
             }
-            (Some(id), None) if self.has_prompt(id, claim)? => {
-                return Ok(Some(Evidence::Has));
-            }
+            Some(id) if self.has_prompt(id, claim)? => return Ok(Some(Evidence::Has)),
             _ => {}
         }
         if !in_front && process::is_waiting_shell(attempt.pane.pid).is_ok() {

@@ -76,7 +76,10 @@ impl Pool<'_> {
         marker::write(&session.marker_path(), &dispatched)?;
         let conversation = self.conversation(session, &work.task, run)?;
         let marker = self.claim_marker(session, work, (owner, run), conversation.as_ref())?;
-        let outcome = match work.project.claim(&work.name, &work.seen, marker) {
+        let claimed = work
+            .project
+            .claim(&work.name, &work.seen, marker, &self.writers);
+        let outcome = match claimed {
             Ok(Ok(claim)) => self.attempt(Attempt {
                 session,
                 pane,
@@ -271,7 +274,7 @@ impl Pool<'_> {
         };
         if !hooks.is_empty() {
             let script = self.hook_script(attempt, &files)?;
-            durable::write(&files.hook, script.as_bytes(), durable::PRIVATE)?;
+            durable::write_unsynced(&files.hook, script.as_bytes(), durable::PRIVATE)?;
         }
         let launch = Launch {
             command: &self.config.agent.command,
@@ -292,8 +295,9 @@ impl Pool<'_> {
                     hooks,
                 }),
         };
-        durable::write(&files.prompt, attempt.message.as_bytes(), durable::PRIVATE)?;
-        durable::write(&files.run, launch.script()?.as_bytes(), durable::PRIVATE)?;
+        // No shell that could run them outlives the machine; the ticket tells whether one has.
+        durable::write_unsynced(&files.prompt, attempt.message.as_bytes(), durable::PRIVATE)?;
+        durable::write_unsynced(&files.run, launch.script()?.as_bytes(), durable::PRIVATE)?;
         durable::write(&files.ticket, b"", durable::PRIVATE)
     }
 

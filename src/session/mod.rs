@@ -21,7 +21,7 @@ use crate::error::Failure;
 use crate::lock::Lock;
 use crate::log::Log;
 use crate::marker::{self, Cooldown, Stamp};
-use crate::process;
+use crate::process::{self, Writers};
 use crate::tmux::{Pane, Tmux, TmuxError};
 
 pub use files::{Session, marked, sweep};
@@ -89,6 +89,7 @@ pub struct Pool<'a> {
     /// `None`: there is no tmux server.
     panes: Option<Vec<Pane>>,
     may_start_server: bool,
+    writers: Writers,
 }
 
 impl<'a> Pool<'a> {
@@ -116,6 +117,7 @@ impl<'a> Pool<'a> {
             panes: None,
             may_start_server: process::in_service()
                 .is_none_or(|unit| OUTLIVING.contains(&unit.as_str())),
+            writers: Writers::default(),
         })
     }
 

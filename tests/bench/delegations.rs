@@ -1,11 +1,5 @@
-//! 1,000 delegations to a loopback server, against a bare loop of the same requests with two synced
-//! marker writes each (DESIGN section 11: at most 1.5 times as long). `cargo bench --bench delegations`
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout
-)]
+//! 1,000 delegations to a loopback server, beside a bare loop of the same requests with two synced
+//! marker writes each.
 
 use std::fs;
 use std::path::Path;
@@ -17,24 +11,20 @@ use ccl::secutools::{Client, Limits, NewJob, ServerUrl};
 use ccl::task::{Priority, Provider};
 use secutools_server::SecutoolsServer;
 
+use super::shortest;
+use super::table::Row;
+
 #[path = "../support/secutools_server/mod.rs"]
 mod secutools_server;
 
 const TASKS: usize = 1000;
-const ROUNDS: usize = 5;
 const KEY: &str = "sk-bench";
 const TASK: &str = "---\nallow_delegation: true\npreferred_ai: gpu\n---\nDo it.\n";
 
-fn main() {
-    let mut best = (Duration::MAX, Duration::MAX);
-    for _ in 0..ROUNDS {
-        best.0 = best.0.min(bare_loop());
-        best.1 = best.1.min(scan());
-    }
-    let (bare, scan) = (best.0.as_secs_f64(), best.1.as_secs_f64());
-    let ratio = scan / bare;
-    println!("{TASKS} delegations: bare loop {bare:.3} s, ccl scan {scan:.3} s, {ratio:.2}x");
-    assert!(ratio <= 1.5, "over the budget of 1.5x");
+pub(super) fn rows() -> Vec<Row> {
+    let times = shortest(3, [&scan, &bare_loop]);
+    let probe = "requests, two synced writes";
+    vec![Row::beside("1,000 delegations", probe, times, 1.5)]
 }
 
 fn bare_loop() -> Duration {

@@ -151,6 +151,30 @@ fn a_file_that_is_still_being_written_waits_for_its_writer() {
 }
 
 #[test]
+fn held_tasks_that_come_first_take_no_session_from_those_behind_them() {
+    const HELD: usize = 40;
+    let world = World::commands(2);
+    let project = world.project("web");
+    let held = |number: usize| project.drop_task(format!("a{number:02}.md"), "Do it.\n");
+    let writers: Vec<_> = (0..HELD)
+        .map(|number| {
+            let open = OpenOptions::new().append(true).open(held(number));
+            open.unwrap()
+        })
+        .collect();
+    for name in ["b.md", "c.md", "d.md"] {
+        project.drop_task(name, "Do it.\n");
+    }
+    let mut events = world.scan();
+    events.sort();
+    assert_eq!(events.len(), HELD + 2, "{events:?}");
+    assert!(events[0].starts_with("dispatched b.md "), "{events:?}");
+    assert!(events[1].starts_with("dispatched c.md "), "{events:?}");
+    assert!(events[2..].iter().all(|event| event.starts_with("held a")));
+    drop(writers);
+}
+
+#[test]
 fn an_empty_file_that_an_editor_has_just_made_is_not_filed_at_once() {
     let world = World::commands(1);
     let project = world.project("web");

@@ -84,9 +84,9 @@ impl Scene<'_, '_> {
         });
         self.add_dispatched(project, &inbox);
         self.add_delegated(project, &inbox);
-        self.add_waiting(project, &inbox);
+        let waiting = self.add_waiting(project, &inbox);
         self.add_held(project, &inbox);
-        Ok(())
+        waiting
     }
 
     fn ended(&mut self, project: &Project, folder: Folder) -> Result<usize> {
@@ -216,8 +216,8 @@ impl Scene<'_, '_> {
     }
 
     /// All that wait, by whose turn it is; the first ones with all there is.
-    fn add_waiting(&mut self, project: &Project, inbox: &Inbox) {
-        let mut order = project.priorities(&inbox.waiting);
+    fn add_waiting(&mut self, project: &Project, inbox: &Inbox) -> Result<()> {
+        let mut order = project.priorities(&inbox.waiting)?;
         order.sort_unstable();
         let first = self.status.tasks.len();
         let mut files = Vec::new();
@@ -249,6 +249,7 @@ impl Scene<'_, '_> {
             }
         }
         self.hold_untrusted(project.path(), first);
+        Ok(())
     }
 
     fn tell_waiting(&self, row: &mut TaskRow, glance: &crate::queue::Glance) {
