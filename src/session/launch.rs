@@ -7,10 +7,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use uuid::Uuid;
 
 use super::evidence::Evidence;
+use super::settle::rests;
 use super::{Pool, Session, Slot, unavailable};
 use crate::agent::claude;
 use crate::agent::command::Exit;
@@ -57,14 +58,23 @@ pub(super) struct Attempt<'p> {
 }
 
 impl Pool<'_> {
-    /// Gives the slot's session the task, and waits until the agent has it.
+    /// Gives the slot's session the task, and waits until the agent has it. What
+    /// happened is told also where it failed: then the task may be back.
     ///
     /// The slot is given up as soon as that is known, and not when all launches
     /// of the pass are over: a hook of the agent may wait for it.
-    pub fn dispatch(&self, slot: Slot, work: &Work) -> Result<Vec<Event>> {
+    pub fn dispatch(&self, slot: Slot, work: &Work) -> (Vec<Event>, Result<()>) {
+        let mut events = Vec::new();
+        let outcome = self.dispatch_into(&mut events, &slot, work);
+        let outcome = outcome
+            .with_context(|| format!("cannot dispatch {} to {}", work.name, slot.session.name));
+        (events, outcome)
+    }
+
+    fn dispatch_into(&self, events: &mut Vec<Event>, slot: &Slot, work: &Work) -> Result<()> {
         let session = &slot.session;
         let owner = marker::owner(&self.config.state_dir)?;
-        let pane = self.ready_pane(&slot)?;
+        let pane = self.ready_pane(slot)?;
         let run = Uuid::new_v4();
         let dispatched = Dispatched {
             stamp: self.stamp(),
@@ -91,25 +101,35 @@ impl Pool<'_> {
             }),
             Ok(Err(held)) => {
                 durable::remove(&session.marker_path())?;
-                return Ok(vec![work.event(EventKind::Held, held.to_string())]);
+                Ok(vec![work.event(EventKind::Held, held.to_string())])
             }
             Err(error) => Err(error),
         };
-        outcome.map_err(|error| {
+        match outcome {
+            Ok(happened) => events.extend(happened),
+            Err(error) => return Err(self.clean_up(events, session, error)),
+        }
+        Ok(())
+    }
+
+    /// Undoes what a failed launch had begun, as far as that is possible now.
+    fn clean_up(&self, events: &mut Vec<Event>, session: &Session, error: Error) -> Error {
+        let mut undo = || -> Result<()> {
             // A session that cannot be typed into would take the next pass' first task too.
-            let rested = match error.downcast_ref::<NotReady>() {
-                Some(not_ready) => self.rest(session, &Failure::of_task(not_ready.to_string())),
-                None => Ok(()),
-            };
-            let error = error.context(format!("cannot dispatch {} to {}", work.name, session.name));
-            let settled = self.settle_locked(session, super::Word::Pass);
-            match rested.and(settled.map(drop)) {
-                Ok(()) => error,
-                Err(second) => error.context(format!(
-                    "and what was begun waits for the next pass: {second:#}"
-                )),
-            }
-        })
+            let not_ready = error.downcast_ref::<NotReady>();
+            let rest = not_ready.map(|not_ready| Failure::of_task(not_ready.to_string()));
+            let rested = rest.as_ref().map_or(Ok(()), |why| self.rest(session, why));
+            events.extend(self.settle_locked(session, super::Word::Pass)?);
+            rested?;
+            events.extend(rest.map(|why| rests(session, &why)));
+            Ok(())
+        };
+        match undo() {
+            Ok(()) => error,
+            Err(second) => error.context(format!(
+                "what was begun waits for the next pass ({second:#})"
+            )),
+        }
     }
 
     fn claim_marker(
