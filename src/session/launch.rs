@@ -7,11 +7,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Error, Result, bail};
 use uuid::Uuid;
 
 use super::evidence::Evidence;
-use super::settle::rests;
+use super::told::rests;
 use super::{Pool, Session, Slot, unavailable};
 use crate::agent::claude;
 use crate::agent::command::Exit;
@@ -87,29 +87,29 @@ impl Pool<'_> {
         let conversation = self.conversation(session, &work.task, run)?;
         let marker = self.claim_marker(session, work, (owner, run), conversation.as_ref())?;
         let outcome = match work.project.claim(&work.name, &work.seen, marker) {
-            Ok(Ok(claim)) => self.attempt(Attempt {
-                session,
-                pane,
-                claim,
-                conversation,
-                message: agent::message(
+            Ok(Ok(claim)) => {
+                let message = agent::message(
                     &self.config.dispatcher,
                     work.name.as_str(),
                     &work.task.body,
                     &work.project.dispatched_path(&work.name),
-                ),
-            }),
+                );
+                let attempt = Attempt {
+                    session,
+                    pane,
+                    claim,
+                    conversation,
+                    message,
+                };
+                self.attempt(events, attempt)
+            }
             Ok(Err(held)) => {
-                durable::remove(&session.marker_path())?;
-                Ok(vec![work.event(EventKind::Held, held.to_string())])
+                events.push(work.event(EventKind::Held, held.to_string()));
+                return durable::remove(&session.marker_path()).map(drop);
             }
             Err(error) => Err(error),
         };
-        match outcome {
-            Ok(happened) => events.extend(happened),
-            Err(error) => return Err(self.clean_up(events, session, error)),
-        }
-        Ok(())
+        outcome.map_err(|error| self.clean_up(events, session, error))
     }
 
     /// Undoes what a failed launch had begun, as far as that is possible now.
@@ -227,14 +227,17 @@ impl Pool<'_> {
     }
 
     /// Steps 3 to 6, once more without `--resume` where Claude Code refuses it.
-    fn attempt(&self, mut attempt: Attempt<'_>) -> Result<Vec<Event>> {
+    fn attempt(&self, events: &mut Vec<Event>, mut attempt: Attempt<'_>) -> Result<()> {
         loop {
             self.write_files(&attempt)?;
             attempt.claim.advance(Phase::Launching, self.now)?;
             self.type_run(&attempt)?;
             let failed = match self.await_evidence(&attempt)? {
-                Evidence::Has => return self.begin_work(&mut attempt),
-                Evidence::Ended(reason) => Failure::of_task(reason),
+                Evidence::Has => {
+                    events.push(self.begin_work(&mut attempt)?);
+                    return Ok(());
+                }
+                Evidence::Ended(failure) => failure,
                 Evidence::Dialog(dialog) => Failure::of_dialog(dialog),
                 Evidence::Nothing => Failure::of_task(format!(
                     "the agent showed no sign of having the task within {} s",
@@ -248,11 +251,16 @@ impl Pool<'_> {
                 continue;
             }
             let Attempt { session, claim, .. } = &attempt;
-            return self.conclude_failed(session, claim, &failed);
+            events.extend(self.conclude_failed(session, claim, &failed)?);
+            if failed.is_of_machine() {
+                bail!(failed.reason);
+            }
+            self.tell_attempt(claim, &failed);
+            return Ok(());
         }
     }
 
-    fn begin_work(&self, attempt: &mut Attempt<'_>) -> Result<Vec<Event>> {
+    fn begin_work(&self, attempt: &mut Attempt<'_>) -> Result<Event> {
         attempt.claim.advance(Phase::Working, self.now)?;
         if let Some(request) = attempt
             .conversation
@@ -269,14 +277,14 @@ impl Pool<'_> {
             claim.name(),
             model.as_deref().unwrap_or("-")
         ));
-        Ok(vec![Event {
+        Ok(Event {
             project: Some(claim.project().path().to_owned()),
             task: Some(claim.name().to_string()),
             session: Some(attempt.session.name.clone()),
             provider: Some(Provider::ClaudeCode),
             model,
             ..Event::new(EventKind::Dispatched)
-        }])
+        })
     }
 
     fn write_files(&self, attempt: &Attempt<'_>) -> Result<()> {
@@ -375,8 +383,8 @@ impl Pool<'_> {
             .map_or("agent", String::as_str)
     }
 
-    pub(super) fn exit_reason(&self, exit: Exit, claim: &Claim) -> String {
-        exit.reason(self.program(), claim.project().path())
+    pub(super) fn failed_exit(&self, exit: Exit, claim: &Claim) -> Failure {
+        exit.failure(self.program(), claim.project().path())
     }
 
     fn start_afresh(&self, attempt: &mut Attempt<'_>) -> Result<()> {

@@ -11,6 +11,7 @@ mod launch;
 mod observe;
 mod rehearse;
 mod settle;
+mod told;
 
 use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Pool, Session, unavailable};
 use crate::agent::command::Exit;
 use crate::agent::judge::{Signs, judge};
-use crate::agent::{Doing, Failure, Report, claude, screen};
+use crate::agent::{Doing, Report, claude, screen};
 use crate::marker::{self, Dispatched};
 use crate::money::Cost;
 use crate::process;
@@ -98,7 +98,7 @@ impl Pool<'_> {
         if let Some(exit) = Exit::read(&session.files().exit, claim.marker().run)? {
             return Ok(match exit {
                 Exit::Code(0) => Doing::Finished(Report::default()),
-                exit => Doing::Failed(Failure::of_task(self.exit_reason(exit, claim))),
+                exit => Doing::Failed(self.failed_exit(exit, claim)),
             });
         }
         if !in_front && self.is_put_aside(session, marker.run)? {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::settle::{event_of, released, rests};
+use super::told::{event_of, released, rests};
 use super::{Pool, Session, Word};
 use crate::agent::{Doing, Failure};
 use crate::marker::Phase;
