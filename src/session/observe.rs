@@ -1,7 +1,9 @@
 //! What a session's agent is doing, by all the evidence there is. Changes
 //! nothing.
 
-use anyhow::{Context, Result};
+use std::io;
+
+use anyhow::{Context, Error, Result};
 use rustix::process::Pid;
 use uuid::Uuid;
 
@@ -52,6 +54,12 @@ pub(super) fn in_front(pane: Pid, run: Uuid) -> Result<bool> {
     process::runs_in_front(pane, run).context(UNSEEN)
 }
 
+/// Whether the system does not let us look at another user's process.
+fn is_forbidden(error: &Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<io::Error>();
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
+}
+
 impl Pool<'_> {
     /// How the task of a session stands; changes nothing.
     pub fn standing(&self, session: &Session) -> Result<Option<Standing>> {
@@ -94,7 +102,16 @@ impl Pool<'_> {
     /// What the session's agent is doing, by all the evidence there is.
     pub(super) fn doing(&self, session: &Session, claim: &Claim, word: Word) -> Result<Doing> {
         let marker = claim.marker();
-        let in_front = self.runs(session, marker.run)?;
+        let in_front = match self.runs(session, marker.run) {
+            // It may be the agent, behind a `sudo` of its own, or what a person runs.
+            Err(error) if is_forbidden(&error) => {
+                return Ok(Doing::NeedsPerson(
+                    "what is in front of its session belongs to another user (`sudo`?) and hides whether the agent is done: attach to it and end that"
+                        .to_owned(),
+                ));
+            }
+            seen => seen?,
+        };
         if let Some(exit) = Exit::read(&session.files().exit, claim.marker().run)? {
             return Ok(match exit {
                 Exit::Code(0) => Doing::Finished(Report::default()),

@@ -182,7 +182,9 @@ impl Pool<'_> {
         let doing = self.doing(session, &claim, word)?;
         let is_over = !matches!(doing, Doing::Working | Doing::NeedsPerson(_));
         if !is_over {
-            if claim.marker().phase == Phase::Launching && self.runs(session, claim.marker().run)? {
+            let is_launching = claim.marker().phase == Phase::Launching;
+            // What cannot be seen now is noted by a later pass.
+            if is_launching && self.runs(session, claim.marker().run).unwrap_or(false) {
                 claim.advance(Phase::Working, self.now)?;
             }
             return Ok(Vec::new());
