@@ -89,12 +89,14 @@ pub struct Pane {
     pub server: Pid,
     /// Its terminal, `/dev/pts/7`.
     pub tty: PathBuf,
+    /// The server's socket, as `tmux -S` takes it.
+    pub socket: PathBuf,
 }
 
-/// The fields of [`Pane`]. Blanks between them, for tmux prints a tab as `_` in some locales; the name, which may
-/// hold blanks itself, comes last.
+/// The fields of [`Pane`]. Blanks between them, for tmux prints a tab as `_` in some locales. The last two may hold
+/// blanks themselves; a session's name holds no colon.
 const PANE_FORMAT: &str = "#{pane_id} #{pane_pid} #{session_windows} #{window_panes} #{window_linked} #{pane_dead} \
-     #{?pane_in_mode,1,0} #{session_attached} #{session_activity} #{pid} #{pane_tty} #{session_name}";
+     #{?pane_in_mode,1,0} #{session_attached} #{session_activity} #{pid} #{pane_tty} #{socket_path}:#{session_name}";
 
 impl Pane {
     /// The pane is the only one of its session, and its session's alone.
@@ -103,7 +105,8 @@ impl Pane {
     }
 
     fn parse(line: &str) -> Option<Self> {
-        let mut fields = line.splitn(12, ' ');
+        let (rest, session) = line.rsplit_once(':')?;
+        let mut fields = rest.splitn(12, ' ');
         let mut next = || fields.next();
         Some(Self {
             id: PaneId::parse(next()?)?,
@@ -117,7 +120,8 @@ impl Pane {
             activity: Timestamp::from_second(next()?.parse().ok()?).ok()?,
             server: parse_pid(next()?)?,
             tty: PathBuf::from(next()?),
-            session: next().filter(|name| !name.is_empty())?.to_owned(),
+            socket: PathBuf::from(next()?),
+            session: Some(session).filter(|name| !name.is_empty())?.to_owned(),
         })
     }
 }

@@ -47,6 +47,10 @@ impl From<&Pane> for marker::Pane {
             id: pane.id.clone(),
             pid: pane.pid,
             tty: pane.tty.clone(),
+            server: Some(marker::Server {
+                pid: pane.server,
+                socket: pane.socket.clone(),
+            }),
         }
     }
 }

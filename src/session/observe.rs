@@ -3,7 +3,7 @@
 
 use std::io;
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Error, Result, bail};
 use rustix::process::Pid;
 use uuid::Uuid;
 
@@ -66,6 +66,7 @@ impl Pool<'_> {
         let Some(marker) = session.dispatched()? else {
             return Ok(None);
         };
+        self.check_server_of(&marker)?;
         let (claim, doing) = match self.find(&marker)? {
             Found::AtWork(claim, None) => {
                 let doing = self.doing(session, &claim, Word::Pass)?;
@@ -80,6 +81,25 @@ impl Pool<'_> {
             doing,
             attended: self.is_attended(session),
         }))
+    }
+
+    /// Fails where the agent's pane lives in another tmux server than the one that was asked, as where `$TMUX` names
+    /// a person's own: what is not seen there must not be taken for gone. A pane's process is a child of its server.
+    pub(super) fn check_server_of(&self, marker: &Dispatched) -> Result<()> {
+        let Dispatched { task, pane, .. } = marker;
+        let Some(server) = &pane.server else {
+            return Ok(());
+        };
+        let process = process::stat(pane.pid).context(UNSEEN)?;
+        let lives = process.is_some_and(|it| it.is_alive() && it.ppid == Some(server.pid));
+        if !lives || self.all_panes().any(|seen| seen.server == server.pid) {
+            return Ok(());
+        }
+        let socket = server.socket.display();
+        bail!(
+            "its task {task} is at work in the tmux server at {socket} (process {}), and `tmux.command` has reached another: call ccl there or outside of tmux, or set `tmux.command: [tmux, -S, {socket}]`",
+            server.pid.as_raw_pid()
+        )
     }
 
     /// Whether this run's agent is in the foreground where it was started.

@@ -16,6 +16,7 @@ impl Pool<'_> {
         let Some(marker) = session.dispatched()? else {
             return Ok(Vec::new());
         };
+        self.check_server_of(&marker)?;
         if session.is_locked()? || self.is_watched(session, marker.run)? {
             return Ok(Vec::new());
         }

@@ -41,8 +41,13 @@ impl Pool<'_> {
         let Some(_lock) = lock else {
             return Ok(Vec::new());
         };
-        self.settle_locked(session, word)
-            .with_context(|| format!("session {}", session.name))
+        let settle = || {
+            if let Some(marker) = session.dispatched()? {
+                self.check_server_of(&marker)?;
+            }
+            self.settle_locked(session, word)
+        };
+        settle().with_context(|| format!("session {}", session.name))
     }
 
     pub(super) fn settle_locked(&self, session: &Session, word: Word) -> Result<Vec<Event>> {
