@@ -69,7 +69,13 @@ fn run_locally(
 ) -> Result<()> {
     let pool = context.pool()?;
     if dry_run {
-        let names = pool.free_names()?;
+        let mut names = Vec::new();
+        for name in pool.free_names() {
+            match name {
+                Ok(name) => names.push(name),
+                Err(error) => pass.take(context, Err(error)),
+            }
+        }
         pass.free_sessions = Some(names.len());
         // Heads are read for an order; without a session there is none to find.
         if !names.is_empty() {
@@ -88,7 +94,7 @@ fn run_locally(
     }
     pass.free_sessions = Some(slots.len());
     if slots.is_empty() {
-        let why = pool.why_none_is_free()?;
+        let why = pool.why_none_is_free();
         context.log.aside(format_args!("no free session: {why}"));
         return Ok(());
     }
