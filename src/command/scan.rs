@@ -13,10 +13,14 @@ use crate::session;
 pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
     let mut pass = Pass::default();
     let marked = session::marked(&context.config.state_dir)?;
+    let mut has_tmux = true;
     if !dry_run && !marked.is_empty() {
         match context.pool() {
             Ok(pool) => context.settle(&pool, &marked, &mut pass),
-            Err(error) => pass.take(context, Err(error)),
+            Err(error) => {
+                has_tmux = false;
+                pass.take(context, Err(error));
+            }
         }
     }
     let mut waiting = dispatch::list(context, &mut pass)?;
@@ -33,7 +37,8 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
         tell_nothing_waits(context, &waiting, &pass);
         return Ok(pass);
     }
-    if let Err(error) = run_locally(context, &waiting, dry_run, &mut pass) {
+    // What keeps tmux from answering was told above, and holds for the sessions' tasks too.
+    if has_tmux && let Err(error) = run_locally(context, &waiting, dry_run, &mut pass) {
         pass.take(context, Err(error));
     }
     Ok(pass)

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::launch::forever;
 use super::support::TmuxServer;
 use super::support::fake_script::Behaviour;
-use super::world::{World, kill, lives};
+use super::world::{HOLDS, World, kill, lives};
 
 /// From now on `ccl` is called inside the server on this socket, as a person does.
 fn inside(world: &mut World, socket: &std::path::Path) {
@@ -72,6 +72,52 @@ fn a_task_in_another_server_is_left_alone_while_its_pane_lives() {
     assert_eq!(world.pass(&["reap"]), ["released a.md ccl-auto-0"]);
     assert!(!lives(pid));
     assert_eq!(world.fake.events("start").len(), 1);
+}
+
+#[test]
+fn a_missing_tmux_is_told_once() {
+    let world = World::commands(1);
+    let project = world.project("web");
+    project.drop_task("a.md", HOLDS);
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
+    project.drop_task("b.md", "Do it.\n");
+    let world = world.with("tmux", json!({"command": ["no-such-tmux"]}));
+    let pass = world.ccl(&["scan"]);
+    assert_eq!((pass.code, pass.short()), (75, vec![]), "{pass:#?}");
+    let told = pass.stderr.matches("there is no program `no-such-tmux`");
+    assert_eq!(told.count(), 1, "{}", pass.stderr);
+    assert_eq!(project.task_places("a.md"), ["inbox/a.md.dispatched"]);
+    assert_eq!(project.task_places("b.md"), ["inbox/b.md"]);
+}
+
+#[test]
+fn one_session_that_cannot_be_judged_does_not_hide_the_others() {
+    let world = World::commands(2);
+    let project = world.project("web");
+    project.drop_task("a.md", HOLDS);
+    let state = world.sandbox.state_dir().join("sessions");
+    fs::create_dir_all(&state).unwrap();
+    fs::write(state.join("ccl-auto-0.cooldown"), "nonsense").unwrap();
+    let told = "ccl-auto-0.cooldown is left alone";
+    for verb in [&["scan", "--dry-run"][..], &["scan"]] {
+        let pass = world.ccl(verb);
+        assert_eq!(pass.short(), ["dispatched a.md ccl-auto-1"], "{pass:#?}");
+        assert_eq!(pass.code, 1);
+        assert!(pass.stderr.contains(told), "{}", pass.stderr);
+    }
+    // None is free now, which is told with the reason for each.
+    project.drop_task("b.md", "Do it.\n");
+    let pass = world.ccl(&["scan"]);
+    assert_eq!((pass.code, pass.short()), (1, vec![]), "{pass:#?}");
+    let why = pass
+        .stderr
+        .lines()
+        .find(|line| line.contains("no free session"));
+    let why = why.unwrap_or_else(|| panic!("{}", pass.stderr));
+    assert!(
+        why.contains(told) && why.contains("ccl-auto-1 works on a.md"),
+        "{why}"
+    );
 }
 
 #[test]
