@@ -238,12 +238,6 @@ impl Tmux {
         PaneId::parse(printed.trim()).ok_or_else(|| unreadable(&args, &printed))
     }
 
-    /// Leaves copy mode and every other mode; does nothing in a pane that is in none.
-    pub fn cancel_mode(&self, pane: &PaneId) -> Result<(), TmuxError> {
-        self.call(&["copy-mode", "-q", "-t", pane.as_str()])
-            .map(drop)
-    }
-
     /// Leaves every mode and types `C-c`.
     pub fn interrupt(&self, pane: &PaneId) -> Result<(), TmuxError> {
         let pane = pane.as_str();
@@ -309,24 +303,6 @@ impl Tmux {
         result.map(drop)
     }
 
-    /// What tmux knows about a pane: `format` is a constant such as `#{pane_title}`.
-    ///
-    /// # Errors
-    /// [`TmuxError::Failed`] where there is no such pane.
-    pub fn display(&self, pane: &PaneId, format: &'static str) -> Result<String, TmuxError> {
-        // For a pane that does not exist `display-message` prints empty fields and succeeds (measured on 3.3a);
-        // `has-session` in front of it fails.
-        let pane = pane.as_str();
-        let (exists, print) = (
-            ["has-session", "-t", pane],
-            ["display-message", "-p", "-t", pane, format],
-        );
-        let printed = self.call(&[&exists[..], &[";"], &print].concat())?;
-        Ok(String::from_utf8_lossy(&printed)
-            .trim_end_matches('\n')
-            .to_owned())
-    }
-
     /// What tmux knows apart from any pane: `format` is a constant such as `#{default-shell}`, or names a variable of
     /// the server's environment, `#{PATH}`.
     ///
@@ -337,11 +313,6 @@ impl Tmux {
         Ok(String::from_utf8_lossy(&printed)
             .trim_end_matches('\n')
             .to_owned())
-    }
-
-    /// The name of the session that a pane is in.
-    pub fn session_of_pane(&self, pane: &PaneId) -> Result<String, TmuxError> {
-        self.display(pane, "#{session_name}")
     }
 }
 
