@@ -328,7 +328,7 @@ impl Pool<'_> {
     /// What Claude Code's hooks run: it keeps what `Stop` was told, and has tmux
     /// call `ccl assign`, so that Claude Code is not held up.
     fn hook_script(&self, attempt: &Attempt<'_>, files: &Files) -> Result<String> {
-        let program = std::env::current_exe().context("cannot tell where ccl itself lies")?;
+        let program = process::own_program().context("cannot tell where ccl itself lies")?;
         let config = self
             .config
             .file
