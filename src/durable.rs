@@ -9,7 +9,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -74,16 +74,20 @@ pub fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<bool> {
     }
 }
 
-/// Replaces the contents of the file at `path` and keeps its permissions, unless
-/// it has changed: `is_still` is asked at the last moment. True if it did.
+/// Replaces the contents of the file at `path` and keeps its permissions, and
+/// its owner where we may, unless it has changed: `is_still` is asked at the
+/// last moment. True if it did.
 pub fn rewrite(path: &Path, bytes: &[u8], is_still: impl FnOnce(&Path) -> bool) -> Result<bool> {
-    let mode = fs::symlink_metadata(path)
-        .with_context(|| format!("cannot look at {}", path.display()))?
-        .permissions();
+    let old =
+        fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
     let temporary = write_temporary(path, bytes, PRIVATE)?;
+    // Before the permissions, which are the new owner's. Others than root may give at most the group.
+    for (user, group) in [(None, Some(old.gid())), (Some(old.uid()), None)] {
+        let _refused = fchown(temporary.as_file(), user, group);
+    }
     temporary
         .as_file()
-        .set_permissions(mode)
+        .set_permissions(old.permissions())
         .with_context(|| format!("cannot write {}", path.display()))?;
     if !is_still(path) {
         return Ok(false);
@@ -264,10 +268,14 @@ mod tests {
     }
 
     #[test]
-    fn rewrite_keeps_the_permissions() {
+    fn rewrite_keeps_the_permissions_and_the_owner() {
         let dir = directory();
         let path = dir.path().join("task.md");
         fs::write(&path, "old").unwrap();
+        // Only root can make it somebody else's; otherwise it stays ours.
+        let _refused = std::os::unix::fs::chown(&path, Some(12345), Some(23456));
+        let owner = |path: &Path| fs::metadata(path).map(|found| (found.uid(), found.gid()));
+        let before = owner(&path).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         assert!(!rewrite(&path, b"lost", |_| false).unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
@@ -275,6 +283,7 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+        assert_eq!(owner(&path).unwrap(), before);
     }
 
     #[test]

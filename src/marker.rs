@@ -125,6 +125,19 @@ pub struct Pane {
     pub pid: Pid,
     /// Its terminal, `/dev/pts/7`.
     pub tty: PathBuf,
+    /// The tmux server it is in; not known of what an older version started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<Server>,
+}
+
+/// A tmux server, by what tells it from others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    /// Its process.
+    #[serde(with = "pid")]
+    pub pid: Pid,
+    /// Its socket, as `tmux -S` takes it.
+    pub socket: PathBuf,
 }
 
 mod pid {

@@ -9,8 +9,10 @@ mod shell;
 mod terminal;
 mod writers;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use rustix::io::Errno;
@@ -81,6 +83,20 @@ fn to_pid(raw: i32) -> Option<Pid> {
 /// `/proc/PID/FILE`
 fn proc_path(pid: Pid, file: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{}/{file}", pid.as_raw_pid()))
+}
+
+/// Where this program lies. After an upgrade, which puts another file in its place, `/proc/self/exe` says
+/// `ccl (deleted)`: then what lies there now.
+///
+/// # Errors
+/// Where that cannot be told.
+pub fn own_program() -> io::Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let replaced = program.as_os_str().as_bytes().strip_suffix(b" (deleted)");
+    Ok(match replaced {
+        Some(path) if !program.exists() => PathBuf::from(OsStr::from_bytes(path)),
+        _ => program,
+    })
 }
 
 /// The state of a process; none when there is no such process.

@@ -89,12 +89,14 @@ pub struct Pane {
     pub server: Pid,
     /// Its terminal, `/dev/pts/7`.
     pub tty: PathBuf,
+    /// The server's socket, as `tmux -S` takes it.
+    pub socket: PathBuf,
 }
 
-/// The fields of [`Pane`]. Blanks between them, for tmux prints a tab as `_` in some locales; the name, which may
-/// hold blanks itself, comes last.
+/// The fields of [`Pane`]. Blanks between them, for tmux prints a tab as `_` in some locales. The last two may hold
+/// blanks themselves; a session's name holds no colon.
 const PANE_FORMAT: &str = "#{pane_id} #{pane_pid} #{session_windows} #{window_panes} #{window_linked} #{pane_dead} \
-     #{?pane_in_mode,1,0} #{session_attached} #{session_activity} #{pid} #{pane_tty} #{session_name}";
+     #{?pane_in_mode,1,0} #{session_attached} #{session_activity} #{pid} #{pane_tty} #{socket_path}:#{session_name}";
 
 impl Pane {
     /// The pane is the only one of its session, and its session's alone.
@@ -103,7 +105,8 @@ impl Pane {
     }
 
     fn parse(line: &str) -> Option<Self> {
-        let mut fields = line.splitn(12, ' ');
+        let (rest, session) = line.rsplit_once(':')?;
+        let mut fields = rest.splitn(12, ' ');
         let mut next = || fields.next();
         Some(Self {
             id: PaneId::parse(next()?)?,
@@ -117,7 +120,8 @@ impl Pane {
             activity: Timestamp::from_second(next()?.parse().ok()?).ok()?,
             server: parse_pid(next()?)?,
             tty: PathBuf::from(next()?),
-            session: next().filter(|name| !name.is_empty())?.to_owned(),
+            socket: PathBuf::from(next()?),
+            session: Some(session).filter(|name| !name.is_empty())?.to_owned(),
         })
     }
 }
@@ -234,12 +238,6 @@ impl Tmux {
         PaneId::parse(printed.trim()).ok_or_else(|| unreadable(&args, &printed))
     }
 
-    /// Leaves copy mode and every other mode; does nothing in a pane that is in none.
-    pub fn cancel_mode(&self, pane: &PaneId) -> Result<(), TmuxError> {
-        self.call(&["copy-mode", "-q", "-t", pane.as_str()])
-            .map(drop)
-    }
-
     /// Leaves every mode and types `C-c`.
     pub fn interrupt(&self, pane: &PaneId) -> Result<(), TmuxError> {
         let pane = pane.as_str();
@@ -305,24 +303,6 @@ impl Tmux {
         result.map(drop)
     }
 
-    /// What tmux knows about a pane: `format` is a constant such as `#{pane_title}`.
-    ///
-    /// # Errors
-    /// [`TmuxError::Failed`] where there is no such pane.
-    pub fn display(&self, pane: &PaneId, format: &'static str) -> Result<String, TmuxError> {
-        // For a pane that does not exist `display-message` prints empty fields and succeeds (measured on 3.3a);
-        // `has-session` in front of it fails.
-        let pane = pane.as_str();
-        let (exists, print) = (
-            ["has-session", "-t", pane],
-            ["display-message", "-p", "-t", pane, format],
-        );
-        let printed = self.call(&[&exists[..], &[";"], &print].concat())?;
-        Ok(String::from_utf8_lossy(&printed)
-            .trim_end_matches('\n')
-            .to_owned())
-    }
-
     /// What tmux knows apart from any pane: `format` is a constant such as `#{default-shell}`, or names a variable of
     /// the server's environment, `#{PATH}`.
     ///
@@ -333,11 +313,6 @@ impl Tmux {
         Ok(String::from_utf8_lossy(&printed)
             .trim_end_matches('\n')
             .to_owned())
-    }
-
-    /// The name of the session that a pane is in.
-    pub fn session_of_pane(&self, pane: &PaneId) -> Result<String, TmuxError> {
-        self.display(pane, "#{session_name}")
     }
 }
 

@@ -7,6 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use uuid::Uuid;
 
+use super::Failure;
+
 /// How a launch ended, as `NAME.run` noted it in `NAME.exit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -50,18 +52,20 @@ impl Exit {
         }
     }
 
-    /// What to tell a person; `program` is the agent's first word.
-    pub fn reason(self, program: &str, project: &Path) -> String {
+    /// What it means for the task and what to tell a person; `program` is the
+    /// agent's first word. An exit code counts, be it 127: an agent may end with
+    /// that of the last thing its task had it do.
+    pub fn failure(self, program: &str, project: &Path) -> Failure {
         match self {
-            Self::Code(code) => format!("{program} ended with exit code {code}"),
-            Self::NoDirectory => format!(
+            Self::Code(code) => Failure::of_task(format!("{program} ended with exit code {code}")),
+            Self::NoDirectory => Failure::of_task(format!(
                 "the session's shell cannot enter {}: check that it exists and its permissions",
                 project.display()
-            ),
-            Self::NoProgram => format!(
+            )),
+            Self::NoProgram => Failure::of_machine(format!(
                 "{program} is not on the PATH of the session's shell: install it, or give its full path in agent.command"
-            ),
-            Self::OtherConfigDir => "the session's shell sets CLAUDE_CONFIG_DIR, and ccl was started without it: set it there too (with `systemctl --user edit ccl.service`, if the timer starts it)".to_owned(),
+            )),
+            Self::OtherConfigDir => Failure::of_machine("the session's shell sets CLAUDE_CONFIG_DIR, and ccl was started without it: set it there too (with `systemctl --user edit ccl.service`, if the timer starts it)".to_owned()),
         }
     }
 }

@@ -156,21 +156,36 @@ impl Failure {
     pub fn of_task(reason: String) -> Self {
         Self {
             reason,
-            of_account: false,
+            counts: true,
             until: None,
             needs_person: false,
         }
     }
 
-    /// A dialog in place of the composer, right after the start. A login that has
-    /// expired, or a limit, is not the task's: else one night without a login
-    /// would file a whole inbox as failed.
+    /// A failure of this machine's set-up, which stands in the way of every task
+    /// until a person mends it. DESIGN section 6 counts a dialog as an attempt;
+    /// but then a theme dialog after an upgrade, or a PATH without `claude`,
+    /// would file good tasks as failed.
+    pub fn of_machine(reason: String) -> Self {
+        Self {
+            counts: false,
+            needs_person: true,
+            ..Self::of_task(reason)
+        }
+    }
+
+    /// A dialog in place of the composer, right after the start.
     pub fn of_dialog(dialog: Dialog) -> Self {
         Self {
-            of_account: matches!(dialog, Dialog::Login | Dialog::Limit),
+            counts: dialog.is_of_task(),
             needs_person: dialog.needs_person(),
             ..Self::of_task(dialog.advice().to_owned())
         }
+    }
+
+    /// Whether it is one of [`Self::of_machine`].
+    pub fn is_of_machine(&self) -> bool {
+        !self.counts && self.needs_person
     }
 }
 

@@ -25,7 +25,7 @@ pub fn failure(error: &ApiError, capture: &str, now: Timestamp) -> Failure {
                 .or_else(|| reset_time_on_screen(capture, now));
             Failure {
                 reason: format!("the account's limit is reached: {sentence}"),
-                of_account: true,
+                counts: false,
                 needs_person: until.is_none() && is_spent(sentence),
                 until,
             }
@@ -34,13 +34,13 @@ pub fn failure(error: &ApiError, capture: &str, now: Timestamp) -> Failure {
             reason: format!(
                 "Claude Code has no valid login, run `claude` and `/login`: {sentence}"
             ),
-            of_account: true,
+            counts: false,
             until: None,
             needs_person: true,
         },
         Cause::Billing => Failure {
             reason: format!("the account cannot be billed, see to its balance: {sentence}"),
-            of_account: true,
+            counts: false,
             until: None,
             needs_person: true,
         },

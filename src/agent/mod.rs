@@ -258,8 +258,10 @@ pub struct Report {
 pub struct Failure {
     /// In words.
     pub reason: String,
-    /// It is the account's and not the task's: the attempt does not count.
-    pub of_account: bool,
+    /// Whether the attempt counts. It does not where no task could have caused
+    /// it, the account's limit or a missing program: three passes of such a night
+    /// would file a whole inbox as failed.
+    pub counts: bool,
     /// When it may go on, if the agent named a time.
     pub until: Option<jiff::Timestamp>,
     /// It goes on only after a person did something.

@@ -47,6 +47,12 @@ impl Dialog {
         }
     }
 
+    /// Whether another task, in another project, might not have met it. An
+    /// unprepared Claude Code shows the others to every task.
+    pub fn is_of_task(self) -> bool {
+        matches!(self, Self::Trust | Self::ResumePicker | Self::Menu)
+    }
+
     /// Whether it goes on only after a person did something.
     pub fn needs_person(self) -> bool {
         self != Self::Limit

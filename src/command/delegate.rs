@@ -43,7 +43,7 @@ pub(super) fn submit(
         for candidate in candidates {
             pass.events.push(candidate.would_be_delegated());
         }
-        Vec::new()
+        delegation.would_retry(begun)
     } else {
         let mut settled = delegation.retry_all(begun);
         settled.extend(delegation.submit_all(candidates));

@@ -300,13 +300,13 @@ pub(super) fn launch(
     });
     let used = launched
         .iter()
-        .flatten()
-        .flatten()
+        .flat_map(|(events, _)| events)
         .filter(|event| matches!(event.event, EventKind::Dispatched | EventKind::Cooldown))
         .count();
     pass.free_sessions = Some(free.saturating_sub(used));
-    for step in launched {
-        pass.take(context, step);
+    for (events, outcome) in launched {
+        pass.events.extend(events);
+        pass.take(context, outcome.map(|()| Vec::new()));
     }
 }
 

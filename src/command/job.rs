@@ -23,6 +23,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// So many looks in a row may go wrong before `--wait` gives up: about two minutes.
 const MOST_FAILURES: u32 = 12;
 
+/// A person who asks for a job gets results that no pass files, up to so many bytes.
+const LONGEST_ANSWER: u64 = 256 << 20;
+
 /// One call of the API.
 pub(super) fn run(context: Context<'_>, command: &JobCommand) -> Result<Outcome> {
     let secutools = context
@@ -30,7 +33,11 @@ pub(super) fn run(context: Context<'_>, command: &JobCommand) -> Result<Outcome>
         .secutools
         .as_ref()
         .map_err(|off| Failure::Config(format!("no job can be asked for: {off}")))?;
-    let client = delegation::client(secutools, Limits::default())?;
+    let limits = Limits {
+        longest_answer: LONGEST_ANSWER,
+        ..Limits::default()
+    };
+    let client = delegation::client(secutools, limits)?;
     match command {
         JobCommand::Submit { file, provider } => submit(context, &client, file, *provider),
         JobCommand::Get { id } => {
@@ -136,7 +143,7 @@ fn no_word(error: GetError) -> anyhow::Error {
         GetError::Later { .. } | GetError::Unreachable(_) | GetError::Bad(_) => {
             Failure::Temporary(error.to_string()).into()
         }
-        GetError::Unknown(_) | GetError::Unauthorized(_) => error.into(),
+        GetError::Unknown(_) | GetError::Unauthorized(_) | GetError::TooLong(_) => error.into(),
     }
 }
 
@@ -161,7 +168,10 @@ fn wait_for(context: Context<'_>, client: &Client, id: &JobId) -> Result<Job> {
             }
             Err(error) => {
                 failures += 1;
-                let lasts = matches!(error, GetError::Unknown(_) | GetError::Unauthorized(_));
+                let lasts = matches!(
+                    error,
+                    GetError::Unknown(_) | GetError::Unauthorized(_) | GetError::TooLong(_)
+                );
                 context.log.progress("");
                 if lasts || failures > MOST_FAILURES {
                     return Err(no_word(error));

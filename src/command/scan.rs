@@ -13,10 +13,14 @@ use crate::session;
 pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
     let mut pass = Pass::default();
     let marked = session::marked(&context.config.state_dir)?;
+    let mut has_tmux = true;
     if !dry_run && !marked.is_empty() {
         match context.pool() {
             Ok(pool) => context.settle(&pool, &marked, &mut pass),
-            Err(error) => pass.take(context, Err(error)),
+            Err(error) => {
+                has_tmux = false;
+                pass.take(context, Err(error));
+            }
         }
     }
     let mut waiting = dispatch::list(context, &mut pass)?;
@@ -33,7 +37,8 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
         tell_nothing_waits(context, &waiting, &pass);
         return Ok(pass);
     }
-    if let Err(error) = run_locally(context, &waiting, dry_run, &mut pass) {
+    // What keeps tmux from answering was told above, and holds for the sessions' tasks too.
+    if has_tmux && let Err(error) = run_locally(context, &waiting, dry_run, &mut pass) {
         pass.take(context, Err(error));
     }
     Ok(pass)
@@ -69,7 +74,13 @@ fn run_locally(
 ) -> Result<()> {
     let pool = context.pool()?;
     if dry_run {
-        let names = pool.free_names()?;
+        let mut names = Vec::new();
+        for name in pool.free_names() {
+            match name {
+                Ok(name) => names.push(name),
+                Err(error) => pass.take(context, Err(error)),
+            }
+        }
         pass.free_sessions = Some(names.len());
         // Heads are read for an order; without a session there is none to find.
         if !names.is_empty() {
@@ -88,7 +99,7 @@ fn run_locally(
     }
     pass.free_sessions = Some(slots.len());
     if slots.is_empty() {
-        let why = pool.why_none_is_free()?;
+        let why = pool.why_none_is_free();
         context.log.aside(format_args!("no free session: {why}"));
         return Ok(());
     }

@@ -97,7 +97,7 @@ fn not_cancelled(error: GetError, id: &JobId) -> anyhow::Error {
         GetError::Unreachable(text) | GetError::Later { text, .. } => {
             Failure::Temporary(format!("{goes_on}: {text}")).into()
         }
-        GetError::Unknown(text) | GetError::Bad(text) => {
+        GetError::Unknown(text) | GetError::Bad(text) | GetError::TooLong(text) => {
             anyhow::anyhow!("{goes_on}: {text} (a server may have no way to cancel jobs)")
         }
         GetError::Unauthorized(text) => anyhow::anyhow!("{goes_on}: {text}; check the API key"),

@@ -72,7 +72,8 @@ pub enum Phase {
         job_id: JobId,
         /// When it was taken.
         submitted_at: Timestamp,
-        /// Since when the server has denied to know it.
+        /// Since when nothing is to be learned of it: the server denies to know it, or its answer
+        /// is too long.
         unknown_since: Option<Timestamp>,
     },
 }

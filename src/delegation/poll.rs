@@ -10,9 +10,10 @@ use super::turns::each;
 use super::{Delegation, Outcome, Settled, TaskRef};
 use crate::log::escape;
 use crate::marker::{self, Stamp};
-use crate::secutools::{GetError, Job, Status, Talk};
+use crate::secutools::{GetError, Job, JobId, Status, Talk};
 
-/// A job that the server does not know is given up when it says so again after this time.
+/// A job that the server does not know, or whose answer is too long to be filed, is given up when
+/// that is so again after this time.
 const UNKNOWN_FOR: Duration = Duration::from_secs(60);
 
 impl Delegation<'_> {
@@ -58,15 +59,14 @@ impl Delegation<'_> {
                 }
                 Filing::of_job(&job, self.now())
             }
-            Err(GetError::Unknown(text)) => match unknown_since {
-                Some(since) if between(*since, self.now()) >= UNKNOWN_FOR => Filing::given_up(
-                    self.now(),
-                    format!("secutools does not know the job: {text}"),
-                ),
+            Err(error @ (GetError::Unknown(_) | GetError::TooLong(_))) => match unknown_since {
+                Some(since) if between(*since, self.now()) >= UNKNOWN_FOR => {
+                    Filing::given_up(self.now(), why_given_up(&error, job_id))
+                }
                 Some(_) => return Ok(Outcome::Nothing),
                 None => {
                     self.log.warn(format_args!(
-                        "{task}: {text}; if that stays so, the task is given up"
+                        "{task}: {error}; if that stays so, the task is given up"
                     ));
                     if !dry_run {
                         self.note_unknown(task, &marker, true)?;
@@ -104,7 +104,7 @@ impl Delegation<'_> {
         }
     }
 
-    /// Writes down that the server has begun to deny the job, or that it knows it after all.
+    /// Writes down that nothing is to be learned of the job from now on, or that it is after all.
     fn note_unknown(&self, task: &TaskRef, marker: &Delegated, is_unknown: bool) -> Result<()> {
         let path = task.project.delegated_path(&task.name);
         let _turn = self.turn();
@@ -122,5 +122,16 @@ impl Delegation<'_> {
             task.save(&current)?;
         }
         Ok(())
+    }
+}
+
+/// Why a job is given up of which nothing is to be learned. What has become too long for a pass is
+/// not lost: a person can read it.
+fn why_given_up(error: &GetError, job: &JobId) -> String {
+    match error {
+        GetError::TooLong(text) => format!(
+            "{text}, which is too long to be filed: `ccl job result {job}` prints what the job has made"
+        ),
+        _ => format!("secutools does not know the job: {error}"),
     }
 }

@@ -22,7 +22,9 @@ pub fn job_row(task: &TaskRef) -> Result<Option<JobRow>> {
         } => (
             "submitted",
             *submitted_at,
-            unknown_since.map(|_| "secutools says that it does not know the job".to_owned()),
+            unknown_since.map(|_| {
+                "secutools does not know the job, or answers at too great a length: if that stays so, the task is given up".to_owned()
+            }),
         ),
     };
     Ok(Some(JobRow {

@@ -56,6 +56,28 @@ impl Delegation<'_> {
         self.send_all(steps)
     }
 
+    /// What [`Delegation::retry_all`] would submit again; changes nothing, and says nothing to the
+    /// server.
+    pub fn would_retry(&self, tasks: Vec<TaskRef>) -> Vec<Settled> {
+        let outcome = |task: &TaskRef| -> Result<Outcome> {
+            let path = task.project.delegated_path(&task.name);
+            let marker = markers::read::<Delegated>(&path)?;
+            let now = self.now();
+            let again = marker.filter(|marker| marker.is_due(now) && !marker.is_key_worn(now));
+            Ok(again.map_or(Outcome::Nothing, |marker| {
+                Outcome::Event(Event {
+                    reason: Some(format!("{}, begun by an earlier pass", marker.rule)),
+                    ..task.event(EventKind::Delegated, marker.provider)
+                })
+            }))
+        };
+        let settle = |task| Settled {
+            outcome: outcome(&task),
+            task,
+        };
+        tasks.into_iter().map(settle).collect()
+    }
+
     fn send_all(
         &self,
         steps: impl Iterator<Item = (TaskRef, Result<Step>)> + Send,

@@ -53,7 +53,7 @@ fn answer(secutools: &Secutools) -> Check {
         }
         Ok(Err(GetError::Unauthorized(text))) => (text, "get a new API key, and put it there"),
         Ok(Err(GetError::Later { text, .. })) => (text, "try again in a while"),
-        Ok(Err(GetError::Unreachable(text) | GetError::Bad(text))) => {
+        Ok(Err(GetError::Unreachable(text) | GetError::Bad(text) | GetError::TooLong(text))) => {
             (text, "check secutools.url, the network and the proxy")
         }
         Err(error) => (format!("{error:#}"), "check the proxy's variables"),

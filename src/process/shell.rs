@@ -161,9 +161,11 @@ pub fn is_waiting_shell(pane: Pid) -> Result<ReadyShell, NotReady> {
         Ok(None) => return not_ready("nothing is in the foreground of its terminal"),
         Err(error) => return not_ready(format!("cannot see what is in its foreground: {error}")),
     };
-    let name = exe_name(leader.pid);
+    let exe = exe_name(leader.pid);
+    let name = exe.clone().unwrap_or_else(|| own_name(leader.pid));
     let shown = format!("`{}` (process {})", escape(&name), leader.pid.as_raw_pid());
-    let Some(editor) = shell_of(&name) else {
+    // Of what another user runs, `sudo -s` for one, the program is not known: that is no shell of ours.
+    let Some(editor) = exe.as_deref().and_then(shell_of) else {
         return not_ready(format!("{shown} is in the foreground"));
     };
     if leader.pid != own.pid && leader.ppid != Some(own.pid) {
@@ -231,12 +233,16 @@ fn has_file_open(pid: Pid) -> bool {
         .any(|entry| fs::metadata(entry.path()).is_ok_and(|meta| meta.is_file()))
 }
 
-fn exe_name(pid: Pid) -> String {
-    let exe = fs::read_link(proc_path(pid, "exe")).unwrap_or_default();
-    exe.file_name().map_or_else(
-        || "?".to_owned(),
-        |name| name.to_string_lossy().into_owned(),
-    )
+/// The file name of a process' program; none where that may not be known.
+fn exe_name(pid: Pid) -> Option<String> {
+    let exe = fs::read_link(proc_path(pid, "exe")).ok()?;
+    Some(exe.file_name()?.to_string_lossy().into_owned())
+}
+
+/// What a process calls itself, for messages alone: it may say anything.
+fn own_name(pid: Pid) -> String {
+    let name = fs::read(proc_path(pid, "comm")).unwrap_or_default();
+    String::from_utf8_lossy(&name).trim_end().to_owned()
 }
 
 fn has_terminal_arguments(pid: Pid) -> bool {
@@ -249,7 +255,7 @@ fn has_terminal_arguments(pid: Pid) -> bool {
 /// Whether the foreground process of a pane is a shell that relies on the terminal's line mode.
 pub(super) fn needs_line_mode(pane: Pid) -> bool {
     let leader = foreground(pane).ok().flatten();
-    let shell = leader.and_then(|leader| shell_of(&exe_name(leader)));
+    let shell = leader.and_then(|leader| shell_of(&exe_name(leader)?));
     shell.is_some_and(|editor| editor != Editor::Own)
 }
 

@@ -72,11 +72,16 @@ impl Name {
         &self.0
     }
 
-    /// The `number`th name to try where this one is taken: `T.md`, `T.2.md` …
+    /// The `number`th name to try where this one is taken: `T.md`, `T.2.md` … Of a
+    /// very long one the end is cut off, for else it would be held as too long.
     fn numbered(&self, number: u32) -> String {
         match (number, self.0.strip_suffix(".md")) {
             (0 | 1, _) | (_, None) => self.0.clone(),
-            (_, Some(stem)) => format!("{stem}.{number}.md"),
+            (_, Some(stem)) => {
+                let end = format!(".{number}.md");
+                let room = stem.floor_char_boundary(MAX_NAME - end.len());
+                format!("{}{end}", &stem[..room])
+            }
         }
     }
 }

@@ -334,3 +334,22 @@ fn an_inbox_that_cannot_be_opened_is_no_empty_one() {
     }
     assert_eq!(project.priorities(&[]).unwrap(), []);
 }
+
+#[test]
+fn a_numbered_name_is_as_good_as_any_however_long_it_was() {
+    for stem in [
+        "x".repeat(197),
+        format!("{}xx", "é".repeat(97)),
+        "x".to_owned(),
+    ] {
+        let name = Name::new(format!("{stem}.md").as_ref()).unwrap();
+        let mut seen = vec![name.clone()];
+        for number in [2, 10, u32::MAX] {
+            let numbered = name.numbered(number);
+            assert!(numbered.ends_with(&format!(".{number}.md")), "{numbered}");
+            let numbered = Name::new(numbered.as_ref()).unwrap();
+            assert!(!seen.contains(&numbered));
+            seen.push(numbered);
+        }
+    }
+}

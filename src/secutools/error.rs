@@ -108,6 +108,8 @@ pub enum GetError {
     Unreachable(String),
     /// It broke off, or what it said cannot be understood.
     Bad(String),
+    /// The answer is longer than [`Limits::longest_answer`](super::Limits).
+    TooLong(String),
 }
 
 impl GetError {
@@ -116,7 +118,10 @@ impl GetError {
         match self {
             GetError::Unauthorized(_) => Talk::Unauthorized,
             GetError::Unreachable(_) => Talk::Silent,
-            GetError::Unknown(_) | GetError::Later { .. } | GetError::Bad(_) => Talk::GoesOn,
+            GetError::Unknown(_)
+            | GetError::Later { .. }
+            | GetError::Bad(_)
+            | GetError::TooLong(_) => Talk::GoesOn,
         }
     }
 }
@@ -128,7 +133,8 @@ impl fmt::Display for GetError {
             | GetError::Unauthorized(text)
             | GetError::Later { text, .. }
             | GetError::Unreachable(text)
-            | GetError::Bad(text) => f.write_str(text),
+            | GetError::Bad(text)
+            | GetError::TooLong(text) => f.write_str(text),
         }
     }
 }

@@ -10,8 +10,6 @@ use uuid::Uuid;
 use super::answer::{Reply, retry_after};
 use super::{Client, JobId, Limits};
 
-/// No answer may be longer, in bytes.
-const LONGEST_ANSWER: u64 = 8 * 1024 * 1024;
 /// Of an error's body no more is read than this: only an excerpt is shown, in bytes.
 const LONGEST_ERROR: u64 = 64 * 1024;
 
@@ -21,6 +19,8 @@ pub(super) struct Lost {
     pub(super) sent: bool,
     /// Whether the server could not be reached or did not answer in time; otherwise it broke off.
     pub(super) silent: bool,
+    /// Whether it answered at too great a length.
+    pub(super) too_long: bool,
     /// What happened, to be read behind the server's name.
     pub(super) text: String,
 }
@@ -78,7 +78,10 @@ impl Client {
             field(header::RETRY_AFTER).and_then(|value| retry_after(value, Timestamp::now()));
         let location = field(header::LOCATION).map(str::to_owned);
         let text = if head.status.is_success() {
-            let bytes = body.with_config().limit(LONGEST_ANSWER).read_to_vec();
+            let bytes = body
+                .with_config()
+                .limit(self.limits.longest_answer)
+                .read_to_vec();
             let bytes = bytes.map_err(|error| lost(error, true, &self.limits))?;
             String::from_utf8_lossy(&bytes).into_owned()
         } else {
@@ -115,12 +118,16 @@ impl Read for Noted<'_> {
 fn lost(error: Error, sent: bool, limits: &Limits) -> Lost {
     let unreachable = |why: &dyn std::fmt::Display| (true, format!("could not be reached: {why}"));
     let late = || (true, format!("did not answer within {:?}", limits.answer));
+    let too_long = matches!(error, Error::BodyExceedsLimit(_));
     let (silent, text) = match error {
         Error::Timeout(phase) if !sent || matches!(phase, Timeout::Resolve | Timeout::Connect) => {
             unreachable(&format!("no connection within {:?}", limits.connect))
         }
         Error::Timeout(_) => late(),
-        Error::BodyExceedsLimit(_) => (false, "answered with more than 8 MiB".to_owned()),
+        Error::BodyExceedsLimit(most) => {
+            let most = most >> 20;
+            (false, format!("answered with more than {most} MiB"))
+        }
         error if !sent => unreachable(&plain(error)),
         Error::Io(error) => match error.kind() {
             ErrorKind::TimedOut | ErrorKind::WouldBlock => late(),
@@ -134,7 +141,12 @@ fn lost(error: Error, sent: bool, limits: &Limits) -> Lost {
         error @ (Error::LargeResponseHeader(..) | Error::BodyStalled) => (false, error.to_string()),
         error => unreachable(&error),
     };
-    Lost { sent, silent, text }
+    Lost {
+        sent,
+        silent,
+        too_long,
+        text,
+    }
 }
 
 /// The error without ureq's word for its kind.

@@ -36,6 +36,8 @@ pub struct Limits {
     pub backoff: Duration,
     /// How often a submission is tried.
     pub tries: u32,
+    /// No answer may be longer, in bytes.
+    pub longest_answer: u64,
 }
 
 impl Default for Limits {
@@ -46,6 +48,7 @@ impl Default for Limits {
             retrying: Duration::from_secs(5),
             backoff: Duration::from_millis(500),
             tries: 3,
+            longest_answer: 8 << 20,
         }
     }
 }
@@ -142,7 +145,7 @@ impl Client {
     /// it may have closed an idle connection at that very moment.
     pub fn get(&self, id: &JobId) -> Result<Job, GetError> {
         let reply = match self.fetch(id) {
-            Err(lost) if !lost.silent => self.fetch(id),
+            Err(lost) if !lost.silent && !lost.too_long => self.fetch(id),
             first => first,
         };
         self.reader().state(&self.received(reply)?, id)
@@ -158,9 +161,13 @@ impl Client {
     }
 
     fn received(&self, reply: Result<Reply, Lost>) -> Result<Reply, GetError> {
-        reply.map_err(|lost| match lost.silent {
-            true => GetError::Unreachable(self.reader().sentence(&lost.text)),
-            false => GetError::Bad(self.reader().sentence(&lost.text)),
+        reply.map_err(|lost| {
+            let text = self.reader().sentence(&lost.text);
+            match lost {
+                Lost { silent: true, .. } => GetError::Unreachable(text),
+                Lost { too_long: true, .. } => GetError::TooLong(text),
+                _ => GetError::Bad(text),
+            }
         })
     }
 

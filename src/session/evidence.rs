@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::launch::Attempt;
 use super::observe::in_front;
 use super::{Pool, unavailable};
+use crate::agent::Failure;
 use crate::agent::claude;
 use crate::agent::command::Exit;
 use crate::agent::screen::{self, Dialog, Screen};
@@ -35,8 +36,8 @@ const ENTER_SHOWS: Duration = Duration::from_secs(1);
 /// What shows whether the agent has its task.
 pub(super) enum Evidence {
     Has,
-    /// It ended; in words, why.
-    Ended(String),
+    /// It ended.
+    Ended(Failure),
     /// It waits for a person.
     Dialog(Dialog),
     /// None within the time limit.
@@ -110,7 +111,7 @@ impl Pool<'_> {
         if let Some(exit) = Exit::read(&attempt.session.files().exit, claim.run)? {
             return Ok(Some(match (claim.agent.session, exit) {
                 (None, Exit::Code(_)) => Evidence::Has,
-                (_, exit) => Evidence::Ended(self.exit_reason(exit, &attempt.claim)),
+                (_, exit) => Evidence::Ended(self.failed_exit(exit, &attempt.claim)),
             }));
         }
         let in_front = in_front(attempt.pane.pid, claim.run)?;
@@ -125,11 +126,11 @@ impl Pool<'_> {
             // The script may have ended between the two looks.
             return match Exit::read(&attempt.session.files().exit, claim.run)? {
                 Some(_) => Ok(None),
-                None => Ok(Some(Evidence::Ended(format!(
+                None => Ok(Some(Evidence::Ended(Failure::of_task(format!(
                     "{} ended before it had the task; its screen's last line: {}",
                     self.program(),
                     self.last_line(attempt)?
-                )))),
+                ))))),
             };
         }
         Ok(None)

@@ -7,10 +7,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result, bail};
 use uuid::Uuid;
 
 use super::evidence::Evidence;
+use super::told::rests;
 use super::{Pool, Session, Slot, unavailable};
 use crate::agent::claude;
 use crate::agent::command::Exit;
@@ -57,14 +58,23 @@ pub(super) struct Attempt<'p> {
 }
 
 impl Pool<'_> {
-    /// Gives the slot's session the task, and waits until the agent has it.
+    /// Gives the slot's session the task, and waits until the agent has it. What
+    /// happened is told also where it failed: then the task may be back.
     ///
     /// The slot is given up as soon as that is known, and not when all launches
     /// of the pass are over: a hook of the agent may wait for it.
-    pub fn dispatch(&self, slot: Slot, work: &Work) -> Result<Vec<Event>> {
+    pub fn dispatch(&self, slot: Slot, work: &Work) -> (Vec<Event>, Result<()>) {
+        let mut events = Vec::new();
+        let outcome = self.dispatch_into(&mut events, &slot, work);
+        let outcome = outcome
+            .with_context(|| format!("cannot dispatch {} to {}", work.name, slot.session.name));
+        (events, outcome)
+    }
+
+    fn dispatch_into(&self, events: &mut Vec<Event>, slot: &Slot, work: &Work) -> Result<()> {
         let session = &slot.session;
         let owner = marker::owner(&self.config.state_dir)?;
-        let pane = self.ready_pane(&slot)?;
+        let pane = self.ready_pane(slot)?;
         let run = Uuid::new_v4();
         let dispatched = Dispatched {
             stamp: self.stamp(),
@@ -80,39 +90,49 @@ impl Pool<'_> {
             .project
             .claim(&work.name, &work.seen, marker, &self.writers);
         let outcome = match claimed {
-            Ok(Ok(claim)) => self.attempt(Attempt {
-                session,
-                pane,
-                claim,
-                conversation,
-                message: agent::message(
+            Ok(Ok(claim)) => {
+                let message = agent::message(
                     &self.config.dispatcher,
                     work.name.as_str(),
                     &work.task.body,
                     &work.project.dispatched_path(&work.name),
-                ),
-            }),
+                );
+                let attempt = Attempt {
+                    session,
+                    pane,
+                    claim,
+                    conversation,
+                    message,
+                };
+                self.attempt(events, attempt)
+            }
             Ok(Err(held)) => {
-                durable::remove(&session.marker_path())?;
-                return Ok(vec![work.event(EventKind::Held, held.to_string())]);
+                events.push(work.event(EventKind::Held, held.to_string()));
+                return durable::remove(&session.marker_path()).map(drop);
             }
             Err(error) => Err(error),
         };
-        outcome.map_err(|error| {
+        outcome.map_err(|error| self.clean_up(events, session, error))
+    }
+
+    /// Undoes what a failed launch had begun, as far as that is possible now.
+    fn clean_up(&self, events: &mut Vec<Event>, session: &Session, error: Error) -> Error {
+        let mut undo = || -> Result<()> {
             // A session that cannot be typed into would take the next pass' first task too.
-            let rested = match error.downcast_ref::<NotReady>() {
-                Some(not_ready) => self.rest(session, &Failure::of_task(not_ready.to_string())),
-                None => Ok(()),
-            };
-            let error = error.context(format!("cannot dispatch {} to {}", work.name, session.name));
-            let settled = self.settle_locked(session, super::Word::Pass);
-            match rested.and(settled.map(drop)) {
-                Ok(()) => error,
-                Err(second) => error.context(format!(
-                    "and what was begun waits for the next pass: {second:#}"
-                )),
-            }
-        })
+            let not_ready = error.downcast_ref::<NotReady>();
+            let rest = not_ready.map(|not_ready| Failure::of_task(not_ready.to_string()));
+            let rested = rest.as_ref().map_or(Ok(()), |why| self.rest(session, why));
+            events.extend(self.settle_locked(session, super::Word::Pass)?);
+            rested?;
+            events.extend(rest.map(|why| rests(session, &why)));
+            Ok(())
+        };
+        match undo() {
+            Ok(()) => error,
+            Err(second) => error.context(format!(
+                "what was begun waits for the next pass ({second:#})"
+            )),
+        }
     }
 
     fn claim_marker(
@@ -210,14 +230,17 @@ impl Pool<'_> {
     }
 
     /// Steps 3 to 6, once more without `--resume` where Claude Code refuses it.
-    fn attempt(&self, mut attempt: Attempt<'_>) -> Result<Vec<Event>> {
+    fn attempt(&self, events: &mut Vec<Event>, mut attempt: Attempt<'_>) -> Result<()> {
         loop {
             self.write_files(&attempt)?;
             attempt.claim.advance(Phase::Launching, self.now)?;
             self.type_run(&attempt)?;
             let failed = match self.await_evidence(&attempt)? {
-                Evidence::Has => return self.begin_work(&mut attempt),
-                Evidence::Ended(reason) => Failure::of_task(reason),
+                Evidence::Has => {
+                    events.push(self.begin_work(&mut attempt)?);
+                    return Ok(());
+                }
+                Evidence::Ended(failure) => failure,
                 Evidence::Dialog(dialog) => Failure::of_dialog(dialog),
                 Evidence::Nothing => Failure::of_task(format!(
                     "the agent showed no sign of having the task within {} s",
@@ -231,11 +254,16 @@ impl Pool<'_> {
                 continue;
             }
             let Attempt { session, claim, .. } = &attempt;
-            return self.conclude_failed(session, claim, &failed);
+            events.extend(self.conclude_failed(session, claim, &failed)?);
+            if failed.is_of_machine() {
+                bail!(failed.reason);
+            }
+            self.tell_attempt(claim, &failed);
+            return Ok(());
         }
     }
 
-    fn begin_work(&self, attempt: &mut Attempt<'_>) -> Result<Vec<Event>> {
+    fn begin_work(&self, attempt: &mut Attempt<'_>) -> Result<Event> {
         attempt.claim.advance(Phase::Working, self.now)?;
         if let Some(request) = attempt
             .conversation
@@ -252,14 +280,14 @@ impl Pool<'_> {
             claim.name(),
             model.as_deref().unwrap_or("-")
         ));
-        Ok(vec![Event {
+        Ok(Event {
             project: Some(claim.project().path().to_owned()),
             task: Some(claim.name().to_string()),
             session: Some(attempt.session.name.clone()),
             provider: Some(Provider::ClaudeCode),
             model,
             ..Event::new(EventKind::Dispatched)
-        }])
+        })
     }
 
     fn write_files(&self, attempt: &Attempt<'_>) -> Result<()> {
@@ -304,7 +332,7 @@ impl Pool<'_> {
     /// What Claude Code's hooks run: it keeps what `Stop` was told, and has tmux
     /// call `ccl assign`, so that Claude Code is not held up.
     fn hook_script(&self, attempt: &Attempt<'_>, files: &Files) -> Result<String> {
-        let program = std::env::current_exe().context("cannot tell where ccl itself lies")?;
+        let program = process::own_program().context("cannot tell where ccl itself lies")?;
         let config = self
             .config
             .file
@@ -359,8 +387,8 @@ impl Pool<'_> {
             .map_or("agent", String::as_str)
     }
 
-    pub(super) fn exit_reason(&self, exit: Exit, claim: &Claim) -> String {
-        exit.reason(self.program(), claim.project().path())
+    pub(super) fn failed_exit(&self, exit: Exit, claim: &Claim) -> Failure {
+        exit.failure(self.program(), claim.project().path())
     }
 
     fn start_afresh(&self, attempt: &mut Attempt<'_>) -> Result<()> {

@@ -11,6 +11,7 @@ mod launch;
 mod observe;
 mod rehearse;
 mod settle;
+mod told;
 
 use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
@@ -46,6 +47,10 @@ impl From<&Pane> for marker::Pane {
             id: pane.id.clone(),
             pid: pane.pid,
             tty: pane.tty.clone(),
+            server: Some(marker::Server {
+                pid: pane.server,
+                socket: pane.socket.clone(),
+            }),
         }
     }
 }
@@ -189,17 +194,18 @@ impl<'a> Pool<'a> {
     }
 
     /// The names of the sessions that [`Pool::free`] would lock, without locking.
-    pub fn free_names(&self) -> Result<Vec<String>> {
-        let mut names = Vec::new();
-        for session in self.sessions() {
-            if !session.is_marked()?
+    pub fn free_names(&self) -> Vec<Result<String>> {
+        let is_free = |session: &Session| -> Result<bool> {
+            Ok(!session.is_marked()?
                 && !session.is_locked()?
-                && self.can_be_used(&self.look(&session)?)
-            {
-                names.push(session.name);
-            }
-        }
-        Ok(names)
+                && self.can_be_used(&self.look(session)?))
+        };
+        self.sessions()
+            .filter_map(|session| match is_free(&session) {
+                Ok(is_free) => is_free.then_some(Ok(session.name)),
+                Err(error) => Some(Err(error)),
+            })
+            .collect()
     }
 
     fn can_be_used(&self, look: &Look) -> bool {
@@ -207,30 +213,31 @@ impl<'a> Pool<'a> {
     }
 
     /// Why no session is free, one clause for each.
-    pub fn why_none_is_free(&self) -> Result<String> {
+    pub fn why_none_is_free(&self) -> String {
         let mut reasons = Vec::new();
         for session in self.sessions() {
             let why = match session.dispatched() {
                 Err(unreadable) => unreadable.to_string(),
                 Ok(Some(marker)) => format!("works on {}", marker.task),
-                Ok(None) => match self.look(&session)? {
-                    Look::Free(_) => "another pass is at work on it".to_owned(),
-                    Look::Missing => {
+                Ok(None) => match self.look(&session) {
+                    Err(error) => format!("{error:#}"),
+                    Ok(Look::Free(_)) => "another pass is at work on it".to_owned(),
+                    Ok(Look::Missing) => {
                         "does not exist, and pool.autonomous.create is false".to_owned()
                     }
-                    Look::Resting(cooldown) => {
+                    Ok(Look::Resting(cooldown)) => {
                         format!("rests until {}: {}", cooldown.until, cooldown.reason)
                     }
-                    Look::Attended => "is being used by a person".to_owned(),
-                    Look::Busy(why) => why,
+                    Ok(Look::Attended) => "is being used by a person".to_owned(),
+                    Ok(Look::Busy(why)) => why,
                 },
             };
             reasons.push(format!("{} {why}", session.name));
         }
-        Ok(match reasons.is_empty() {
+        match reasons.is_empty() {
             true => "pool.autonomous.max is 0".to_owned(),
             false => reasons.join("; "),
-        })
+        }
     }
 
     /// Locks one session, if it is free.

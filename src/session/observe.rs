@@ -1,14 +1,16 @@
 //! What a session's agent is doing, by all the evidence there is. Changes
 //! nothing.
 
-use anyhow::{Context, Result};
+use std::io;
+
+use anyhow::{Context, Error, Result, bail};
 use rustix::process::Pid;
 use uuid::Uuid;
 
 use super::{Pool, Session, unavailable};
 use crate::agent::command::Exit;
 use crate::agent::judge::{Signs, judge};
-use crate::agent::{Doing, Failure, Report, claude, screen};
+use crate::agent::{Doing, Report, claude, screen};
 use crate::marker::{self, Dispatched};
 use crate::money::Cost;
 use crate::process;
@@ -52,12 +54,19 @@ pub(super) fn in_front(pane: Pid, run: Uuid) -> Result<bool> {
     process::runs_in_front(pane, run).context(UNSEEN)
 }
 
+/// Whether the system does not let us look at another user's process.
+fn is_forbidden(error: &Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<io::Error>();
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
+}
+
 impl Pool<'_> {
     /// How the task of a session stands; changes nothing.
     pub fn standing(&self, session: &Session) -> Result<Option<Standing>> {
         let Some(marker) = session.dispatched()? else {
             return Ok(None);
         };
+        self.check_server_of(&marker)?;
         let (claim, doing) = match self.find(&marker)? {
             Found::AtWork(claim, None) => {
                 let doing = self.doing(session, &claim, Word::Pass)?;
@@ -72,6 +81,25 @@ impl Pool<'_> {
             doing,
             attended: self.is_attended(session),
         }))
+    }
+
+    /// Fails where the agent's pane lives in another tmux server than the one that was asked, as where `$TMUX` names
+    /// a person's own: what is not seen there must not be taken for gone. A pane's process is a child of its server.
+    pub(super) fn check_server_of(&self, marker: &Dispatched) -> Result<()> {
+        let Dispatched { task, pane, .. } = marker;
+        let Some(server) = &pane.server else {
+            return Ok(());
+        };
+        let process = process::stat(pane.pid).context(UNSEEN)?;
+        let lives = process.is_some_and(|it| it.is_alive() && it.ppid == Some(server.pid));
+        if !lives || self.all_panes().any(|seen| seen.server == server.pid) {
+            return Ok(());
+        }
+        let socket = server.socket.display();
+        bail!(
+            "its task {task} is at work in the tmux server at {socket} (process {}), and `tmux.command` has reached another: call ccl there or outside of tmux, or set `tmux.command: [tmux, -S, {socket}]`",
+            server.pid.as_raw_pid()
+        )
     }
 
     /// Whether this run's agent is in the foreground where it was started.
@@ -94,11 +122,20 @@ impl Pool<'_> {
     /// What the session's agent is doing, by all the evidence there is.
     pub(super) fn doing(&self, session: &Session, claim: &Claim, word: Word) -> Result<Doing> {
         let marker = claim.marker();
-        let in_front = self.runs(session, marker.run)?;
+        let in_front = match self.runs(session, marker.run) {
+            // It may be the agent, behind a `sudo` of its own, or what a person runs.
+            Err(error) if is_forbidden(&error) => {
+                return Ok(Doing::NeedsPerson(
+                    "what is in front of its session belongs to another user (`sudo`?) and hides whether the agent is done: attach to it and end that"
+                        .to_owned(),
+                ));
+            }
+            seen => seen?,
+        };
         if let Some(exit) = Exit::read(&session.files().exit, claim.marker().run)? {
             return Ok(match exit {
                 Exit::Code(0) => Doing::Finished(Report::default()),
-                exit => Doing::Failed(Failure::of_task(self.exit_reason(exit, claim))),
+                exit => Doing::Failed(self.failed_exit(exit, claim)),
             });
         }
         if !in_front && self.is_put_aside(session, marker.run)? {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::settle::{event_of, released, rests};
+use super::told::{event_of, released, rests};
 use super::{Pool, Session, Word};
 use crate::agent::{Doing, Failure};
 use crate::marker::Phase;
@@ -16,6 +16,7 @@ impl Pool<'_> {
         let Some(marker) = session.dispatched()? else {
             return Ok(Vec::new());
         };
+        self.check_server_of(&marker)?;
         if session.is_locked()? || self.is_watched(session, marker.run)? {
             return Ok(Vec::new());
         }

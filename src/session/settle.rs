@@ -10,13 +10,14 @@ use anyhow::{Context, Result, bail};
 use uuid::Uuid;
 
 use super::observe::UNSEEN;
+use super::told::{event_of, footer, released, rests};
 use super::{Pool, Session, Word};
 use crate::agent::{Doing, Failure, Report};
 use crate::durable;
 use crate::marker::{self, Cooldown, Dispatched, Phase, Stamp};
 use crate::process::{self, Ended};
 use crate::queue::{Claim, Found, Name, Project};
-use crate::report::{Event, EventKind};
+use crate::report::Event;
 use crate::task::{Ending, Outcome, Provider};
 
 /// How long a hook or a person waits for a pass that is at work on the session.
@@ -40,8 +41,13 @@ impl Pool<'_> {
         let Some(_lock) = lock else {
             return Ok(Vec::new());
         };
-        self.settle_locked(session, word)
-            .with_context(|| format!("session {}", session.name))
+        let settle = || {
+            if let Some(marker) = session.dispatched()? {
+                self.check_server_of(&marker)?;
+            }
+            self.settle_locked(session, word)
+        };
+        settle().with_context(|| format!("session {}", session.name))
     }
 
     pub(super) fn settle_locked(&self, session: &Session, word: Word) -> Result<Vec<Event>> {
@@ -181,7 +187,9 @@ impl Pool<'_> {
         let doing = self.doing(session, &claim, word)?;
         let is_over = !matches!(doing, Doing::Working | Doing::NeedsPerson(_));
         if !is_over {
-            if claim.marker().phase == Phase::Launching && self.runs(session, claim.marker().run)? {
+            let is_launching = claim.marker().phase == Phase::Launching;
+            // What cannot be seen now is noted by a later pass.
+            if is_launching && self.runs(session, claim.marker().run).unwrap_or(false) {
                 claim.advance(Phase::Working, self.now)?;
             }
             return Ok(Vec::new());
@@ -189,15 +197,22 @@ impl Pool<'_> {
         if self.is_watched(session, claim.marker().run)? {
             return Ok(Vec::new());
         }
-        match doing {
-            Doing::Finished(report) => self.conclude_done(session, &claim, &report),
-            Doing::Failed(failure) => self.conclude_failed(session, &claim, &failure),
+        let (failure, events) = match doing {
+            Doing::Finished(report) => return self.conclude_done(session, &claim, &report),
+            Doing::Failed(failure) => {
+                let events = self.conclude_failed(session, &claim, &failure)?;
+                (failure, events)
+            }
             Doing::Interrupted(reason) => {
                 self.tidy_terminal(session)?;
-                self.conclude(session, &claim, &Failure::of_task(reason))
+                let failure = Failure::of_task(reason);
+                let events = self.conclude(session, &claim, &failure)?;
+                (failure, events)
             }
-            Doing::Working | Doing::NeedsPerson(_) => Ok(Vec::new()),
-        }
+            Doing::Working | Doing::NeedsPerson(_) => return Ok(Vec::new()),
+        };
+        self.tell_attempt(&claim, &failure);
+        Ok(events)
     }
 
     /// An agent that somebody killed has left the terminal as it had it.
@@ -261,30 +276,41 @@ impl Pool<'_> {
 
     fn conclude(&self, session: &Session, claim: &Claim, failure: &Failure) -> Result<Vec<Event>> {
         self.end_agent(session, claim.marker().run)?;
-        let made = claim.marker().attempt;
         let outcome = self.outcome(claim, failure);
         let mut ending = self.ending(claim, outcome, Some(failure.reason.clone()));
-        if failure.of_account {
-            ending.attempt = made - 1;
+        if !failure.counts {
+            ending.attempt -= 1;
         }
         ending.cost = self.cost(claim)?;
         let placed = claim.finish(&ending, None, None)?;
         self.clear(session, claim.marker().run)?;
-        self.log.warn(format_args!(
-            "{} in {}: attempt {made} of {}: {}",
-            claim.name(),
-            session.name,
-            self.config.dispatcher.max_attempts,
-            failure.reason
-        ));
         Ok(placed.map_or_else(Vec::new, |_| {
             vec![event_of(claim, outcome, Some(failure.reason.clone()))]
         }))
     }
 
+    /// Says on standard error how an attempt ended.
+    pub(super) fn tell_attempt(&self, claim: &Claim, failure: &Failure) {
+        let marker::Claim {
+            attempt, session, ..
+        } = claim.marker();
+        let which = match failure.counts {
+            true => format!(
+                "attempt {attempt} of {}",
+                self.config.dispatcher.max_attempts
+            ),
+            false => "an attempt that does not count".to_owned(),
+        };
+        self.log.warn(format_args!(
+            "{} in {session}: {which}: {}",
+            claim.name(),
+            failure.reason
+        ));
+    }
+
     pub(super) fn outcome(&self, claim: &Claim, failure: &Failure) -> Outcome {
         let was_last = claim.marker().attempt >= self.config.dispatcher.max_attempts;
-        if was_last && !failure.of_account {
+        if was_last && failure.counts {
             Outcome::Failed
         } else {
             Outcome::Released
@@ -345,63 +371,4 @@ impl Pool<'_> {
         }
         durable::remove(&session.marker_path()).map(drop)
     }
-}
-
-pub(super) fn released(claim: &Claim) -> Event {
-    let reason = "the pass that had claimed it ended before it started anything";
-    event_of(claim, Outcome::Released, Some(reason.to_owned()))
-}
-
-pub(super) fn rests(session: &Session, failure: &Failure) -> Event {
-    Event {
-        session: Some(session.name.clone()),
-        reason: Some(failure.reason.clone()),
-        ..Event::new(EventKind::Cooldown)
-    }
-}
-
-pub(super) fn event_of(claim: &Claim, outcome: Outcome, reason: Option<String>) -> Event {
-    let marker = claim.marker();
-    let kind = match outcome {
-        Outcome::Done => EventKind::Done,
-        Outcome::Failed => EventKind::Failed,
-        Outcome::Released => EventKind::Released,
-    };
-    Event {
-        project: Some(claim.project().path().to_owned()),
-        task: Some(claim.name().to_string()),
-        session: Some(marker.session.clone()),
-        provider: Some(Provider::ClaudeCode),
-        model: marker.agent.model.clone(),
-        reason,
-        ..Event::new(kind)
-    }
-}
-
-/// The one line for people: who, where, how long, at what cost, and how to go on.
-fn footer(ending: &Ending, report: &Report) -> String {
-    let mut parts = vec![match &ending.model {
-        Some(model) => format!(
-            "claude-code ({model}) in {}",
-            ending.session.as_deref().unwrap_or("?")
-        ),
-        None => format!(
-            "local agent in {}",
-            ending.session.as_deref().unwrap_or("?")
-        ),
-    }];
-    if let (Some(start), Some(end)) = (ending.started_at, ending.ended_at) {
-        let seconds = end.duration_since(start).as_secs().max(0);
-        parts.push(format!("{:#}", jiff::SignedDuration::from_secs(seconds)));
-    }
-    if let Some(cost) = &ending.cost {
-        parts.push(cost.to_string());
-    }
-    if let Some((read, written)) = report.tokens {
-        parts.push(format!("{read} tokens in, {written} out"));
-    }
-    if let Some(id) = &ending.agent_session {
-        parts.push(format!("go on by hand with `claude --resume {id}`"));
-    }
-    format!("*{}*", parts.join(" · "))
 }

@@ -1,6 +1,6 @@
 use super::{Pane, PaneId, as_last_argument, is_session_name};
 
-const LINE: &str = "%12 4242 1 2 0 1 0 3 1795443185 99 /dev/pts/7 ccl auto|x  y";
+const LINE: &str = "%12 4242 1 2 0 1 0 3 1795443185 99 /dev/pts/7 /tmp/a b:c/default:ccl auto|x  y";
 
 #[test]
 fn a_line_is_read() {
@@ -12,6 +12,7 @@ fn a_line_is_read() {
     assert_eq!(pane.activity.as_second(), 1_795_443_185);
     assert_eq!(pane.server.as_raw_pid(), 99);
     assert_eq!(pane.tty.to_str(), Some("/dev/pts/7"));
+    assert_eq!(pane.socket.to_str(), Some("/tmp/a b:c/default"));
     assert_eq!(pane.session, "ccl auto|x  y");
     assert!(!pane.is_alone());
     assert!(
@@ -33,8 +34,8 @@ fn a_line_is_read() {
 
 #[test]
 fn a_garbage_line_is_none() {
-    let end = LINE.find("ccl").unwrap();
-    for end in 0..end {
+    // A shorter name is a name all the same.
+    for end in 0..LINE.find(":c/").unwrap() {
         assert_eq!(Pane::parse(&LINE[..end]), None, "{end}");
     }
     for (good, bad) in [

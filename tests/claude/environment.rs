@@ -60,10 +60,11 @@ fn it_does_not_start_where_ccl_would_not_find_its_files() {
         ..Setup::default()
     });
     world.project.drop_task(TASK, "Fix it");
-    let events = world.scan();
+    let (events, _) = world.scan_ending_with(1);
     assert_eq!(kinds(&events), ["released", "cooldown"], "{events:?}");
     let reason = events[0]["reason"].as_str().unwrap();
     assert!(reason.contains("sets CLAUDE_CONFIG_DIR"), "{reason}");
+    assert_eq!(world.filed("inbox/fix.md").ending["attempt"], 0);
     assert_eq!(world.api.turns().len(), 0);
     world.assert_usable_shell();
 }

@@ -9,11 +9,22 @@ use super::world::{SESSION, Setup, TASK, World, kinds};
 
 const BODY: &str = "Line one\nexit\nLine three";
 
-/// The attempt failed with `sentence`, counted, nothing was typed and nobody was asked.
+/// Whose fault it is that a launch came to nothing.
+#[derive(PartialEq)]
+enum Fault {
+    /// Of what the task or its project is: the attempt counts.
+    Task,
+    /// Of this machine: the attempt does not count, and the pass ends with 1.
+    Machine,
+}
+
+/// The attempt failed with `sentence`, nothing was typed and nobody was asked.
 #[track_caller]
-fn assert_refused(world: &World, sentence: &str) {
+fn assert_refused(world: &World, fault: Fault, sentence: &str) {
     world.project.drop_task(TASK, BODY);
-    let events = world.scan();
+    let of_machine = fault == Fault::Machine;
+    let (events, stderr) = world.scan_ending_with(of_machine.into());
+    assert!(stderr.contains(sentence), "{stderr}");
     assert_eq!(kinds(&events), ["released", "cooldown"], "{events:?}");
     for event in &events {
         let reason = event["reason"].as_str().unwrap();
@@ -23,7 +34,8 @@ fn assert_refused(world: &World, sentence: &str) {
     let filed = world.filed("inbox/fix.md");
     assert!(filed.text.starts_with(BODY), "{}", filed.text);
     assert_eq!(filed.ending["outcome"], "released");
-    assert_eq!(filed.ending["attempt"], 1);
+    assert_eq!(filed.ending["attempt"], u8::from(!of_machine));
+    assert_eq!(world.cooldown()["needs_person"], true);
     assert!(filed.reason().contains(sentence), "{}", filed.reason());
     assert!(
         world.cooldown()["reason"]
@@ -66,6 +78,7 @@ fn a_trust_dialog_is_not_answered() {
     fs::write(&file, state.to_string()).unwrap();
     assert_refused(
         &world,
+        Fault::Task,
         "whether it may trust the project: run `claude` once there",
     );
 }
@@ -81,6 +94,7 @@ fn a_bypass_warning_is_not_answered() {
     });
     assert_refused(
         &world,
+        Fault::Machine,
         "run `claude --dangerously-skip-permissions` once and accept",
     );
     let settings = fs::read_to_string(world.sandbox.home().join(".claude/settings.json")).unwrap();
@@ -96,7 +110,11 @@ fn a_question_about_the_key_is_not_answered() {
         },
         ..Setup::default()
     });
-    assert_refused(&world, "whether it may use the API key of its environment");
+    assert_refused(
+        &world,
+        Fault::Machine,
+        "whether it may use the API key of its environment",
+    );
     let file = world.sandbox.home().join(".claude.json");
     let state: serde_json::Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
     assert_eq!(state["customApiKeyResponses"], json!(null));
@@ -112,7 +130,8 @@ fn without_a_login_the_task_waits_for_a_person() {
         ..Setup::default()
     });
     world.project.drop_task(TASK, BODY);
-    world.scan();
+    // Whether it shows at the launch or in the first turn is left to Claude Code.
+    world.sandbox.ccl(["scan"]).output().unwrap();
     let filed = world.wait_for_place("inbox/fix.md");
     assert_eq!(filed.ending["outcome"], "released");
     assert_eq!(filed.ending["attempt"], 0, "{}", filed.reason());
@@ -133,6 +152,7 @@ fn an_agent_that_is_not_installed_is_named() {
     });
     assert_refused(
         &world,
+        Fault::Machine,
         "claude-of-tomorrow is not on the PATH of the session's shell",
     );
 }

@@ -103,6 +103,18 @@ impl World {
         events(&self.sandbox.ccl_json(&["scan"]))
     }
 
+    /// A `ccl scan` that ends with this status: its events and what it said.
+    #[track_caller]
+    pub(crate) fn scan_ending_with(&self, status: i32) -> (Vec<Value>, String) {
+        let out = self.sandbox.ccl(["scan", "--json"]).output().unwrap();
+        let stderr = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(status), "{stderr}");
+        (
+            events(&serde_json::from_slice(&out.stdout).unwrap()),
+            stderr,
+        )
+    }
+
     /// `ccl assign SESSION`: its events.
     #[track_caller]
     pub(crate) fn assign(&self) -> Vec<Value> {

@@ -262,6 +262,23 @@ fn a_poll_that_goes_wrong_loses_nothing_and_is_told() {
 }
 
 #[test]
+fn a_job_whose_answer_stays_too_long_is_given_up_with_the_way_to_read_it() {
+    let world = delegated();
+    world
+        .server
+        .finish("job-1", &"x".repeat(9 << 20), &Value::Null);
+    for (seconds, said) in [(60, "nothing"), (90, "nothing"), (120, "failed")] {
+        assert_eq!(world.reap_one(at(seconds)).0, said, "{seconds}");
+    }
+    assert_eq!(world.files(), ["failed/T.md"]);
+    let reason = world.ending("failed/T.md").reason.unwrap();
+    assert!(reason.contains("answered with more than 8 MiB"), "{reason}");
+    assert!(reason.contains("`ccl job result job-1`"), "{reason}");
+    // Each look was one request.
+    assert_eq!(world.server.requests().len(), 4);
+}
+
+#[test]
 fn a_dry_run_asks_and_changes_nothing() {
     let world = delegated();
     world.server.finish("job-1", "ok", &Value::Null);

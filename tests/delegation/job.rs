@@ -59,6 +59,17 @@ fn submit_prints_the_job() {
 }
 
 #[test]
+fn a_result_that_is_too_long_for_a_pass_is_printed_to_a_person() {
+    let world = world();
+    job(&world, &["submit", "T.md"]);
+    let output = "x".repeat(9 << 20);
+    world.server.finish("job-1", &output, &Value::Null);
+    let (code, stdout, stderr) = job(&world, &["result", "job-1"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.trim_end() == output, "{} bytes", stdout.len());
+}
+
+#[test]
 fn submit_takes_a_pipe() {
     let world = world();
     let mut ccl = world

@@ -6,7 +6,7 @@ use ccl::delegation::Phase;
 use serde_json::Value;
 
 use crate::secutools_server::{Answer, Step};
-use crate::world::{TASK, World, at};
+use crate::world::{TASK, World, at, said};
 
 /// Makes a pass every minute until something else than waiting happens; when, and what.
 fn until_decided(world: &World) -> (i64, String, String) {
@@ -31,6 +31,28 @@ fn what_was_never_ambiguous_runs_here_after_an_hour() {
         assert_eq!(world.files(), ["inbox/T.md"]);
         assert!(world.server.jobs().is_empty());
     }
+}
+
+#[test]
+fn a_dry_run_names_what_is_due_again_and_says_nothing_to_the_server() {
+    let world = World::new();
+    world.server.otherwise(Step::later(503, "60"));
+    assert_eq!(world.scan_one(at(0)).0, "held");
+    let (before, asked) = (world.read("inbox/T.md.delegated"), world.server.requests());
+    let rehearse = |seconds| {
+        let settled = world.pass(at(seconds), |delegation| {
+            delegation.would_retry(world.delegated())
+        });
+        said(&settled[0])
+    };
+    assert_eq!(rehearse(30).0, "nothing");
+    let due = (
+        "delegated".to_owned(),
+        "preferred-ai, begun by an earlier pass".to_owned(),
+    );
+    assert_eq!(rehearse(90), due);
+    assert_eq!(world.read("inbox/T.md.delegated"), before);
+    assert_eq!(world.server.requests().len(), asked.len());
 }
 
 #[test]

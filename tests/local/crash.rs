@@ -45,6 +45,7 @@ impl Left {
                 id: PaneId::parse(&world.tmux.format(&target, "#{pane_id}")).unwrap(),
                 pid: Pid::from_raw(pid).unwrap(),
                 tty: world.tmux.format(&target, "#{pane_tty}").into(),
+                server: None,
             },
         };
         let claim = Claim {

@@ -38,7 +38,7 @@ fn dialogs(delivery: &str) {
     }
     world.script(&behaviours);
     let pass = world.ccl(&["scan"]);
-    assert_eq!(pass.code, 0, "{pass:#?}");
+    assert_eq!(pass.code, 1, "{pass:#?}");
     assert_eq!(typed(&world), [] as [Value; 0]);
     assert_eq!(world.fake.prompts(), [""; 0]);
     for (index, (screen, sentence)) in DIALOGS.iter().enumerate() {
@@ -51,8 +51,21 @@ fn dialogs(delivery: &str) {
         let session = end["session"].as_str().unwrap();
         let rest = fs::read_to_string(world.session_file(session, "cooldown")).unwrap();
         assert!(rest.contains(sentence), "{rest}");
-        let of_account = matches!(screen, Screen::Login | Screen::Limit);
-        assert_eq!(end["attempt"], i32::from(!of_account), "{screen:?}");
+        let every_task_meets_it = matches!(
+            screen,
+            Screen::Login | Screen::Limit | Screen::Bypass | Screen::ApiKey | Screen::Theme
+        );
+        assert_eq!(
+            end["attempt"],
+            i32::from(!every_task_meets_it),
+            "{screen:?}"
+        );
+        // A limit ends by itself.
+        let is_error = every_task_meets_it && *screen != Screen::Limit;
+        let told = format!("cannot dispatch t.md to {session}: ");
+        let error = pass.stderr.lines().find(|line| line.contains(&told));
+        assert_eq!(error.is_some(), is_error, "{}", pass.stderr);
+        assert!(error.is_none_or(|line| line.contains(sentence)));
         let needs_person = format!("\"needs_person\":{}", *screen != Screen::Limit);
         assert!(rest.contains(&needs_person), "{screen:?}: {rest}");
         world.assert_nothing_is_left(session);

@@ -1,7 +1,8 @@
 //! `ccl assign`, called by hooks, by a watcher and by hand.
 
 use std::fs;
-use std::process::Stdio;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 
 use ccl::lock;
 use serde_json::json;
@@ -250,4 +251,45 @@ fn sessions_that_are_not_the_pools_are_refused() {
     for name in ["=main:", "=mine:", "=ccl-auto-2:"] {
         assert_eq!(world.tmux.capture(name).trim(), "$", "nothing was typed");
     }
+}
+
+#[test]
+fn an_upgrade_in_the_middle_of_a_pass_does_not_mislead_the_hooks() {
+    let world = hooked(1);
+    let project = world.project("web");
+    project.drop_task("a.md", "Do it.\n");
+    world.script(&[Behaviour {
+        turns: forever(),
+        ..Behaviour::default()
+    }]);
+    // As `cargo install` does it: a new file takes the name while the old one runs.
+    let bin = world.sandbox.path().join("upgraded");
+    fs::create_dir(&bin).unwrap();
+    let (program, wrapper) = (bin.join("ccl"), bin.join("tmux"));
+    fs::copy(env!("CARGO_BIN_EXE_ccl"), &program).unwrap();
+    let tmux = world.tmux.command();
+    let tmux = shlex::try_join(tmux.iter().map(String::as_str)).unwrap();
+    let upgrade = format!(
+        "#!/bin/sh\ncd {} && cp ccl new && mv new ccl\nexec {tmux} \"$@\"\n",
+        bin.display()
+    );
+    fs::write(&wrapper, upgrade).unwrap();
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+    let world = world.with("tmux", json!({"command": [wrapper]}));
+    let ccl = world.sandbox.std_ccl();
+    let variables = ccl
+        .get_envs()
+        .filter_map(|(name, value)| Some((name, value?)));
+    let scan = Command::new(&program)
+        .env_clear()
+        .envs(variables)
+        .arg("--config")
+        .arg(world.sandbox.config_file())
+        .arg("scan")
+        .output();
+    assert!(scan.unwrap().status.success());
+    assert_eq!(project.task_places("a.md"), ["inbox/a.md.dispatched"]);
+    let hook = fs::read_to_string(world.session_file("ccl-auto-0", "hook")).unwrap();
+    assert!(!hook.contains("(deleted)"), "{hook}");
+    assert!(hook.contains(program.to_str().unwrap()), "{hook}");
 }

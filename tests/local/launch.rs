@@ -217,16 +217,35 @@ fn an_agent_that_ends_at_once_is_told_with_its_last_words() {
     assert_eq!(project.inbox(), ["a.md"]);
     assert_eq!(ending(&project, "inbox/a.md")["attempt"], 1);
     world.assert_nothing_is_left("ccl-auto-0");
+}
 
-    // Without the program at all.
-    let world = world.with("agent", json!({"command": ["no-such-claude"]}));
+#[test]
+fn a_missing_program_uses_up_no_attempt_and_asks_for_a_person() {
+    let world = World::claude(1)
+        .with("agent", json!({"command": ["no-such-claude"]}))
+        .with("dispatcher", json!({"max_attempts": 1}));
+    let project = world.project("web");
+    project.drop_task("a.md", "Do it.\n");
     let pass = world.ccl(&["scan"]);
-    let reason = pass.reason("a.md");
-    assert!(
-        reason.contains("no-such-claude is not on the PATH"),
-        "{reason}"
+    assert_eq!(
+        pass.short(),
+        ["released a.md ccl-auto-0", "cooldown - ccl-auto-0"]
     );
-    assert_eq!(ending(&project, "inbox/a.md")["attempt"], 2);
+    assert_eq!(pass.code, 1);
+    let reason = "no-such-claude is not on the PATH of the session's shell";
+    assert!(pass.reason("a.md").contains(reason), "{pass:#?}");
+    assert!(pass.stderr.contains(reason), "{pass:#?}");
+    let end = ending(&project, "inbox/a.md");
+    assert_eq!(
+        (&end["outcome"], &end["attempt"]),
+        (&json!("released"), &json!(0))
+    );
+    let status = world.sandbox.ccl_json(&["status"]);
+    let session = &status["sessions"][0];
+    assert_eq!(session["state"], "needs-attention", "{status:#}");
+    assert!(session["reason"].as_str().unwrap().contains(reason));
+    assert_eq!(world.scan(), [""; 0], "the session rests");
+    world.assert_nothing_is_left("ccl-auto-0");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod launch;
 mod life;
 mod person;
 mod scan;
+mod servers;
 #[path = "../support/mod.rs"]
 mod support;
 mod ticket;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Stdio};
 
 use serde_json::Value;
@@ -112,6 +113,91 @@ fn an_agent_that_a_person_stopped_is_never_started_a_second_time() {
     world.wait_for_exit("ccl-auto-0");
     assert!(world.sandbox.home().join("went-on").exists());
     assert_eq!(world.pass(&["reap"]), ["done a.md ccl-auto-0"]);
+}
+
+/// Programs that run as another user and may not be looked at, as `sudo` may not: as root `ccl` sees everything, so that
+/// there it is called without root's privileges, and the program is one of nobody's.
+struct Forbidden {
+    unprivileged: &'static [&'static str],
+    program: String,
+}
+
+impl Forbidden {
+    fn of(world: &World) -> Self {
+        if !rustix::process::geteuid().is_root() {
+            return Self {
+                unprivileged: &[],
+                program: "su".to_owned(),
+            };
+        }
+        let program = world.sandbox.path().join("sudo");
+        fs::copy("/bin/sleep", &program).unwrap();
+        std::os::unix::fs::chown(&program, Some(65534), Some(65534)).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
+        Self {
+            unprivileged: &["setpriv", "--bounding-set=-all", "--inh-caps=-all"],
+            program: format!("{} 1000", program.display()),
+        }
+    }
+
+    /// Makes a session in which the program hides, and has `ccl` called so that it does.
+    fn session(&self, world: &mut World) {
+        let shell = [self.unprivileged, &["bash", "-l"]].concat();
+        world.tmux.new_session("ccl-auto-0", &shell);
+        world.sandbox.wrap(self.unprivileged.iter().copied());
+    }
+
+    fn run(&self, world: &World) {
+        world.tmux.type_line("=ccl-auto-0:", &self.program);
+        world.tmux.wait_until("it is in front", || {
+            let name = fs::read_to_string(format!("/proc/{}/comm", world.agent_pid("ccl-auto-0")));
+            name.is_ok_and(|name| ["sudo", "su"].contains(&name.trim_end()))
+        });
+    }
+}
+
+#[test]
+fn what_may_not_be_looked_at_makes_a_session_busy_and_nothing_fails() {
+    let mut world = World::commands(1);
+    let project = world.project("web");
+    let forbidden = Forbidden::of(&world);
+    forbidden.session(&mut world);
+    forbidden.run(&world);
+    project.drop_task("a.md", "Do it.\n");
+    let pass = world.ccl(&["scan"]);
+    assert_eq!((pass.code, pass.short()), (0, vec![]), "{pass:#?}");
+    let told = pass.stderr.contains("no free session: ccl-auto-0 `su");
+    assert!(told, "{}", pass.stderr);
+    assert_eq!(project.inbox(), ["a.md"]);
+}
+
+#[test]
+fn what_may_not_be_looked_at_is_not_taken_for_the_agents_end() {
+    let mut world = World::commands(1);
+    let project = world.project("web");
+    let forbidden = Forbidden::of(&world);
+    forbidden.session(&mut world);
+    project.drop_task("a.md", HOLDS);
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
+    world.tmux.send_keys("=ccl-auto-0:", &["C-z"]);
+    world.wait_for_shell("ccl-auto-0");
+    forbidden.run(&world);
+    for verb in ["reap", "scan"] {
+        assert_eq!(world.pass(&[verb]), [""; 0]);
+    }
+    let status = world.sandbox.ccl_json(&["status"]);
+    let session = &status["sessions"][0];
+    assert_eq!(session["state"], "needs-attention", "{status:#}");
+    let reason = session["reason"].as_str().unwrap();
+    assert!(reason.contains("belongs to another user"), "{reason}");
+    assert_eq!(project.task_places("a.md"), ["inbox/a.md.dispatched"]);
+    world.tmux.send_keys("=ccl-auto-0:", &["C-c"]);
+    world.wait_for_shell("ccl-auto-0");
+    world.let_go();
+    world.tmux.type_line("=ccl-auto-0:", "fg");
+    world.wait_for_exit("ccl-auto-0");
+    assert_eq!(world.pass(&["reap"]), ["done a.md ccl-auto-0"]);
+    assert_eq!(world.order(), ["a.md"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use ccl::config::{Config, Environment, Overrides};
 use ccl::log::{Level, Log, Style};
 use ccl::queue;
+use ccl::report::EventKind;
 use ccl::session::{Pool, Session, Work};
 use jiff::Timestamp;
 use serde_json::json;
@@ -83,6 +84,22 @@ fn a_line_that_never_arrives_costs_an_attempt_and_nothing_else() {
     assert_eq!(world.order(), [""; 0]);
 }
 
+#[test]
+fn a_line_that_tmux_refuses_is_told_and_so_is_the_tasks_return() {
+    let world = between(World::commands(1), "echo broken >&2; exit 1");
+    let project = world.project("web");
+    project.drop_task("a.md", "Do it.\n");
+    let pass = world.ccl(&["scan"]);
+    assert_eq!(
+        (pass.code, pass.short()),
+        (75, vec!["released a.md ccl-auto-0".to_owned()])
+    );
+    let told = "cannot dispatch a.md to ccl-auto-0: `tmux send-keys` failed: broken";
+    assert!(pass.stderr.contains(told), "{}", pass.stderr);
+    assert_eq!(project.read("inbox/a.md"), "Do it.\n", "no attempt counts");
+    world.assert_nothing_is_left("ccl-auto-0");
+}
+
 /// The library's view of this world, with nothing of the test's own environment in it.
 fn config(world: &World) -> Config {
     let environment = Environment::of([("HOME", world.sandbox.home())], world.sandbox.path());
@@ -120,7 +137,10 @@ fn nothing_is_typed_where_the_shell_has_just_become_busy() {
     world
         .tmux
         .wait_until("cat is in front", || world.agent_pid("ccl-auto-0") != pid);
-    let error = format!("{:#}", pool.dispatch(slot, &work).unwrap_err());
+    let (events, outcome) = pool.dispatch(slot, &work);
+    let kinds: Vec<_> = events.iter().map(|event| event.event).collect();
+    assert_eq!(kinds, [EventKind::Released, EventKind::Cooldown]);
+    let error = format!("{:#}", outcome.unwrap_err());
     assert!(
         error.contains("cannot dispatch a.md to ccl-auto-0"),
         "{error}"

@@ -39,7 +39,11 @@ fn every_fault_of_an_answer_about_a_job_has_its_name() {
         (Step::HalfHead, "Bad", 2),
         (Step::HalfBody, "Bad", 2),
         (Step::Raw(b"SSH-2.0-x\r\n\r\n".to_vec()), "Bad", 2),
-        (Step::Say(Answer::new(200, vec![b' '; 20 << 20])), "Bad", 2),
+        (
+            Step::Say(Answer::new(200, vec![b' '; 20 << 20])),
+            "TooLong",
+            1,
+        ),
         (Step::Say(Answer::html(200, "Welcome")), "Bad", 1),
         (
             Step::Say(Answer::json(200, &json!({"id": "job-2", "status": "done"}))),

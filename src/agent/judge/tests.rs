@@ -45,7 +45,7 @@ fn word(doing: &Doing) -> &'static str {
         Doing::Working => "working",
         Doing::NeedsPerson(_) => "person",
         Doing::Finished(_) => "finished",
-        Doing::Failed(failure) if failure.of_account => "account",
+        Doing::Failed(failure) if !failure.counts => "account",
         Doing::Failed(_) => "failed",
         Doing::Interrupted(_) => "interrupted",
     }

@@ -196,7 +196,7 @@ fn what_is_the_accounts_is_not_the_tasks() {
     for (kind, text, of_account, needs_person) in cases {
         let failure = failure(&error(kind, text), "", at(NOW));
         assert_eq!(
-            (failure.of_account, failure.needs_person),
+            (!failure.counts, failure.needs_person),
             (of_account, needs_person),
             "{text}"
         );

@@ -177,7 +177,7 @@ fn rests_for_a_while(failure: &Failure) {
     if let Some(until) = failure.until {
         let rest = until.duration_since(now());
         assert!(rest.is_positive() && rest < SignedDuration::from_hours(32 * 24));
-        assert!(failure.of_account);
+        assert!(!failure.counts);
     }
-    assert!(failure.of_account || !failure.needs_person);
+    assert!(!failure.counts || !failure.needs_person);
 }

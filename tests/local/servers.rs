@@ -1,0 +1,139 @@
+//! Two tmux servers: a pass that reaches the one judges nothing in the other.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::launch::forever;
+use super::support::TmuxServer;
+use super::support::fake_script::Behaviour;
+use super::world::{HOLDS, World, kill, lives};
+
+/// From now on `ccl` is called inside the server on this socket, as a person does.
+fn inside(world: &mut World, socket: &std::path::Path) {
+    world
+        .sandbox
+        .env("TMUX", format!("{},1,0", socket.display()));
+}
+
+#[test]
+fn a_task_in_another_server_is_left_alone_while_its_pane_lives() {
+    let mut world = World::claude(1).with("tmux", json!({"command": ["tmux"]}));
+    let first = world.tmux.socket().to_owned();
+    inside(&mut world, &first);
+    let project = world.project("web");
+    project.drop_task("a.md", "Do it.\n");
+    world.script(&[Behaviour {
+        turns: forever(),
+        ..Behaviour::default()
+    }]);
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
+    // Stopped, it is in front of no terminal: only its pane tells that it is not gone.
+    let pid = world.agent_pid("ccl-auto-0");
+    kill("-STOP", pid);
+    world.wait_for_shell("ccl-auto-0");
+
+    // A person's own server: with a pane of the same id, without any, and none at all.
+    let other = TmuxServer::start();
+    inside(&mut world, other.socket());
+    let left_alone = |what: &str| {
+        for verb in [
+            &["reap"][..],
+            &["scan"],
+            &["reap", "--dry-run"],
+            &["status"],
+        ] {
+            let pass = world.ccl(verb);
+            assert_eq!((pass.code, pass.short()), (1, vec![]), "{what}: {pass:#?}");
+            let told = format!("a.md is at work in the tmux server at {}", first.display());
+            assert!(pass.stderr.contains(&told), "{what}: {}", pass.stderr);
+        }
+        assert!(lives(pid), "{what}");
+        assert_eq!(project.task_places("a.md"), ["inbox/a.md.dispatched"]);
+    };
+    other.new_session("own", &[]);
+    left_alone("a server with a session");
+    other.run(&["kill-session", "-t", "=own:"]);
+    left_alone("a server without sessions");
+    other.run(&["kill-server"]);
+    left_alone("no server");
+
+    // Its own server sees how it is, and once that is gone, any pass may judge.
+    inside(&mut world, &first);
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    let status = world.sandbox.ccl_json(&["status"]);
+    let reason = status["sessions"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("type `fg`"), "{reason}");
+    world.tmux.run(&["kill-server"]);
+    world.tmux.wait_until("the pane is gone", || {
+        world.tmux.processes().iter().all(|left| *left == pid)
+    });
+    inside(&mut world, other.socket());
+    assert_eq!(world.pass(&["reap"]), ["released a.md ccl-auto-0"]);
+    assert!(!lives(pid));
+    assert_eq!(world.fake.events("start").len(), 1);
+}
+
+#[test]
+fn a_missing_tmux_is_told_once() {
+    let world = World::commands(1);
+    let project = world.project("web");
+    project.drop_task("a.md", HOLDS);
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
+    project.drop_task("b.md", "Do it.\n");
+    let world = world.with("tmux", json!({"command": ["no-such-tmux"]}));
+    let pass = world.ccl(&["scan"]);
+    assert_eq!((pass.code, pass.short()), (75, vec![]), "{pass:#?}");
+    let told = pass.stderr.matches("there is no program `no-such-tmux`");
+    assert_eq!(told.count(), 1, "{}", pass.stderr);
+    assert_eq!(project.task_places("a.md"), ["inbox/a.md.dispatched"]);
+    assert_eq!(project.task_places("b.md"), ["inbox/b.md"]);
+}
+
+#[test]
+fn one_session_that_cannot_be_judged_does_not_hide_the_others() {
+    let world = World::commands(2);
+    let project = world.project("web");
+    project.drop_task("a.md", HOLDS);
+    let state = world.sandbox.state_dir().join("sessions");
+    fs::create_dir_all(&state).unwrap();
+    fs::write(state.join("ccl-auto-0.cooldown"), "nonsense").unwrap();
+    let told = "ccl-auto-0.cooldown is left alone";
+    for verb in [&["scan", "--dry-run"][..], &["scan"]] {
+        let pass = world.ccl(verb);
+        assert_eq!(pass.short(), ["dispatched a.md ccl-auto-1"], "{pass:#?}");
+        assert_eq!(pass.code, 1);
+        assert!(pass.stderr.contains(told), "{}", pass.stderr);
+    }
+    // None is free now, which is told with the reason for each.
+    project.drop_task("b.md", "Do it.\n");
+    let pass = world.ccl(&["scan"]);
+    assert_eq!((pass.code, pass.short()), (1, vec![]), "{pass:#?}");
+    let why = pass
+        .stderr
+        .lines()
+        .find(|line| line.contains("no free session"));
+    let why = why.unwrap_or_else(|| panic!("{}", pass.stderr));
+    assert!(
+        why.contains(told) && why.contains("ccl-auto-1 works on a.md"),
+        "{why}"
+    );
+}
+
+#[test]
+fn a_marker_of_an_older_version_names_no_server() {
+    let world = World::commands(1);
+    let project = world.project("web");
+    project.drop_task("a.md", "Do it.\n");
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
+    let path = world.session_file("ccl-auto-0", "dispatched");
+    let mut marker: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let server = marker["pane"].as_object_mut().unwrap().remove("server");
+    assert_eq!(
+        server.unwrap()["socket"],
+        world.tmux.socket().to_str().unwrap()
+    );
+    fs::write(&path, marker.to_string()).unwrap();
+    world.wait_for_exit("ccl-auto-0");
+    assert_eq!(world.pass(&["reap"]), ["done a.md ccl-auto-0"]);
+}
