@@ -52,8 +52,7 @@ fn starve_at(world: &World, scene: &Scene, fault: &Fault<'_>) -> bool {
         fault.action.replace("error=", "")
     );
     let when = format!("{}: {task}", scene.name);
-    world.go(false);
-    world.project.drop_task(&task, scene.body);
+    world.begin(&task, scene.body);
     (scene.prepare)(world, &task);
     let output = world.pass_with(scene.pass, *fault);
     let injected = world.was_injected();
@@ -100,7 +99,7 @@ fn play(name: &str, lasting: bool) {
         .iter()
         .flat_map(|(errno, calls)| calls.iter().map(|call| (*errno, *call)))
         .collect();
-    let failures = disturb_each(jobs, next, |world, (errno, syscall), nth| {
+    let failures = disturb_each(scene.worker, jobs, next, |world, (errno, syscall), nth| {
         let fault = Fault {
             syscall,
             nth,
