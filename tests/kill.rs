@@ -33,7 +33,7 @@ fn play(name: &str) {
     let kills = disturb_each(
         scene.worker,
         CHANGING.to_vec(),
-        |nth| {
+        |_, nth| {
             if is_sample {
                 nth + nth / 2 + 1
             } else {
@@ -44,7 +44,6 @@ fn play(name: &str) {
     );
     let at_least = scene.at_least / if is_sample { 3 } else { 1 };
     assert!(kills >= at_least, "{name}: only {kills} kills");
-    println!("{name}: {kills} kills");
 }
 
 /// On a file system without `renameat2`: a link is made, then the old name removed.
@@ -54,7 +53,7 @@ fn play_with_links(name: &str, at_least: usize) {
     let kills = disturb_each(
         scene.worker,
         calls,
-        |nth| nth + 1,
+        |_, nth| nth + 1,
         |world, syscall, nth| {
             world.lacks_renameat2 = true;
             kill_at(world, scene, syscall, nth)

@@ -119,14 +119,14 @@ pub fn was_killed(status: ExitStatus) -> bool {
 }
 
 /// Disturbs a pass at each of its calls in turn: for each job, `disturb(world, job, nth)` with
-/// `nth` = 1, … as `next` counts, until it answers that the pass came to no such call. Several at a
+/// `nth` = 1, … as `next(job, nth)` counts, until it answers that the pass came to no such call. Several at a
 /// time, each in a world of its own. Returns how many calls were disturbed; all that went wrong is
 /// shown together.
 #[track_caller]
 pub fn disturb_each<J: Copy + Send>(
     worker: Worker,
     jobs: Vec<J>,
-    next: impl Fn(u32) -> u32 + Sync,
+    next: impl Fn(J, u32) -> u32 + Sync,
     disturb: impl Fn(&mut World, J, u32) -> bool + Sync,
 ) -> usize {
     const WORKERS: usize = 5;
@@ -193,14 +193,14 @@ impl<J> Line<J> {
 
 /// The next call to be disturbed, of the job that the fewest work on: beyond its last call there is
 /// nothing to be found.
-fn take<J: Copy>(lines: &mut [Line<J>], next: impl Fn(u32) -> u32) -> Option<(usize, J, u32)> {
+fn take<J: Copy>(lines: &mut [Line<J>], next: impl Fn(J, u32) -> u32) -> Option<(usize, J, u32)> {
     let open = lines
         .iter_mut()
         .enumerate()
         .filter(|(_, line)| !line.is_over);
     let (number, line) = open.min_by_key(|(_, line)| line.at_work)?;
     let nth = line.nth;
-    line.nth = next(nth);
+    line.nth = next(line.job, nth);
     line.at_work += 1;
     Some((number, line.job, nth))
 }
