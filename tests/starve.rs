@@ -5,60 +5,136 @@
 
 mod support;
 
-use support::faults::{Fault, World, disturb_each, said};
+use support::faults::{CHANGING, Fault, World, disturb_each, is_long, said};
 use support::scenes::{Scene, scene};
 use support::{PATIENCE, wait_until};
 
-/// Which calls can fail how.
-const TROUBLES: &[(&str, &[&str])] = &[
+/// What a system says that has no more of something, or does not let us.
+const ERRORS: &[&str] = &["ENOSPC", "EIO", "EROFS", "EACCES", "EMFILE", "ENOLCK"];
+
+/// Calls that change something, and the errors that they are known for; with `CCL_TEST_LONG=1` each
+/// of them fails in each of [`ERRORS`].
+const CHANGES: &[(&str, &[&str])] = &[
     (
         "ENOSPC",
-        &["write", "fsync", "openat", "renameat", "renameat2", "mkdir"],
+        &["write", "fsync", "open", "renameat", "renameat2", "mkdir"],
     ),
-    (
-        "EIO",
-        &["read", "getdents64", "statx", "newfstatat", "unlink"],
-    ),
+    ("EIO", &["unlink", "fsync"]),
     ("EROFS", &["renameat", "unlink", "fchmod"]),
-    ("EACCES", &["openat", "statx", "renameat2"]),
-    (
-        "EMFILE",
-        &["openat", "open", "pipe2", "pidfd_open", "fcntl"],
-    ),
+    ("EACCES", &["open", "renameat2"]),
+    ("EMFILE", &["pipe2", "pidfd_open"]),
     ("ENOLCK", &["flock"]),
     ("EAGAIN", &["clone3"]),
     // As where a file system does not know the call.
     ("EINVAL", &["renameat2"]),
 ];
 
+/// Calls that only look, at the queue's, the pool's and the agent's own files.
+const LOOKS: &[(&str, &[&str])] = &[
+    ("EIO", &["read", "getdents64", "statx", "newfstatat"]),
+    ("EACCES", &["openat", "statx"]),
+    ("EMFILE", &["openat"]),
+];
+
+/// Calls that look at other processes too, and at programs; there are hundreds, one like the other.
+const GLANCES: &[(&str, &[&str])] = &[
+    ("ENOSPC", &["openat"]),
+    ("EIO", &["read", "getdents64", "statx", "newfstatat"]),
+    ("EACCES", &["openat", "statx"]),
+    ("EMFILE", &["openat", "fcntl"]),
+];
+
 /// What a task cannot be moved or noted without: where one of these fails, the pass has to say so.
 const ESSENTIAL: &[&str] = &["fsync", "renameat", "renameat2"];
 
-/// All calls one by one with `CCL_TEST_LONG=1`; else the first ones, and then ever fewer: most look
-/// at processes, one like the other.
-fn next(nth: u32) -> u32 {
-    match std::env::var_os("CCL_TEST_LONG") {
-        None if nth >= 6 => nth * 2 - nth / 3,
-        _ => nth + 1,
+/// Whom an error befalls.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Calls {
+    /// Each of the calls, one after the other.
+    All,
+    /// Each that is about a file of ours.
+    OfOurs,
+    /// The first ones, and then ever fewer.
+    First,
+}
+
+/// One kind of trouble.
+#[derive(Clone, Copy)]
+struct Trouble {
+    errno: &'static str,
+    syscall: &'static str,
+    calls: Calls,
+}
+
+impl Trouble {
+    fn next(self, nth: u32) -> u32 {
+        if nth < 4 || self.calls != Calls::First && (is_long() || nth < 8) {
+            nth + 1
+        } else {
+            nth * 2 - nth / 3
+        }
     }
 }
 
+fn troubles(list: &[(&'static str, &[&'static str])], calls: Calls) -> Vec<Trouble> {
+    let with_errno = |(errno, syscalls): &(&'static str, &[&'static str])| {
+        let trouble = |syscall: &&'static str| Trouble {
+            errno,
+            syscall,
+            calls,
+        };
+        syscalls.iter().map(trouble).collect::<Vec<_>>()
+    };
+    list.iter().flat_map(with_errno).collect()
+}
+
+/// Everything that can go wrong when something is changed.
+fn changes() -> Vec<Trouble> {
+    let mut jobs = troubles(CHANGES, Calls::All);
+    if is_long() {
+        let each: Vec<_> = ERRORS.iter().map(|errno| (*errno, CHANGING)).collect();
+        jobs.extend(troubles(&each, Calls::All));
+    }
+    jobs
+}
+
+/// Everything that can go wrong when something is looked at.
+fn looks() -> Vec<Trouble> {
+    let mut jobs = troubles(LOOKS, Calls::OfOurs);
+    jobs.extend(troubles(GLANCES, Calls::First));
+    jobs
+}
+
 /// A pass with trouble at one call, or from that call on; false if it makes fewer of them.
-fn starve_at(world: &World, scene: &Scene, fault: &Fault<'_>) -> bool {
-    let Fault { syscall, nth, .. } = fault;
-    let lasts = if fault.from_then_on { "lasting-" } else { "" };
-    let task = format!(
-        "{lasts}{}-{syscall}-{nth}.md",
-        fault.action.replace("error=", "")
-    );
+fn starve_at(world: &mut World, scene: &Scene, trouble: Trouble, nth: u32, lasts: bool) -> bool {
+    let Trouble {
+        errno,
+        syscall,
+        calls,
+    } = trouble;
+    let fault = Fault {
+        syscall,
+        nth,
+        action: &format!("error={errno}"),
+        from_then_on: lasts,
+    };
+    let which = match calls {
+        Calls::All => "all",
+        Calls::OfOurs => "ours",
+        Calls::First => "first",
+    };
+    let task = format!("{errno}-{syscall}-{which}-{nth}.md");
     let when = format!("{}: {task}", scene.name);
-    world.go(false);
-    world.project.drop_task(&task, scene.body);
+    world.begin(&task, scene.body);
     (scene.prepare)(world, &task);
-    let output = world.pass_with(scene.pass, *fault);
+    if calls == Calls::OfOurs {
+        world.only_at = world.files_of(&task);
+    }
+    let output = world.pass_with(scene.pass, fault);
+    world.only_at.clear();
     let injected = world.was_injected();
     world.assert_once(&task, &when);
-    judge(&output, injected, fault, &when);
+    judge(&output, injected, &fault, &when);
     world.pass(&["scan"]);
     world.assert_once(&task, &when);
     world.go(true);
@@ -94,47 +170,71 @@ fn judge(output: &std::process::Output, injected: bool, fault: &Fault<'_>, when:
     }
 }
 
-fn play(name: &str, lasting: bool) {
-    let scene = scene(name);
-    let jobs = TROUBLES
-        .iter()
-        .flat_map(|(errno, calls)| calls.iter().map(|call| (*errno, *call)))
-        .collect();
-    let failures = disturb_each(jobs, next, |world, (errno, syscall), nth| {
-        let fault = Fault {
-            syscall,
-            nth,
-            action: &format!("error={errno}"),
-            from_then_on: lasting,
-        };
-        starve_at(world, scene, &fault)
+fn play(name: &str, jobs: Vec<Trouble>, lasts: bool) {
+    let (scene, kinds) = (scene(name), jobs.len());
+    let failures = disturb_each(scene.worker, jobs, Trouble::next, |world, trouble, nth| {
+        starve_at(world, scene, trouble, nth, lasts)
     });
-    assert!(failures > 50, "{name}: only {failures} failures");
+    assert!(failures > kinds, "{name}: only {failures} failures");
 }
 
 #[test]
 fn scan_that_launches() {
-    play("scan launches", false);
+    play("scan launches", changes(), false);
+}
+
+#[test]
+fn scan_that_launches_and_cannot_look() {
+    play("scan launches", looks(), false);
 }
 
 #[test]
 fn scan_that_launches_in_lasting_trouble() {
-    play("scan launches", true);
+    play("scan launches", changes(), true);
 }
 
 #[test]
 fn reap_that_files() {
-    play("reap files what is done", false);
+    play("reap files what is done", changes(), false);
 }
 
 #[test]
-fn reap_that_gives_back() {
-    play("reap gives back what failed", false);
+fn reap_that_gives_back_and_cannot_look() {
+    play("reap gives back what failed", looks(), false);
 }
 
 #[test]
 fn scan_after_a_killed_scan() {
-    play("scan finds the agent that a killed scan had started", false);
+    play(
+        "scan finds the agent that a killed scan had started",
+        changes(),
+        false,
+    );
+}
+
+#[test]
+fn scan_that_launches_claude() {
+    play_claude("scan launches");
+}
+
+#[test]
+fn reap_that_files_a_finished_turn() {
+    play_claude("reap files what is done");
+}
+
+#[test]
+fn assign_that_files_a_finished_turn_and_launches() {
+    play_claude("assign files and launches the next");
+}
+
+/// An agent takes longer than a script, and most of what can go wrong is the same.
+fn play_claude(name: &str) {
+    let mut jobs = changes();
+    jobs.extend(looks());
+    if !is_long() {
+        jobs.retain(|trouble| ["renameat", "flock", "read", "statx"].contains(&trouble.syscall));
+    }
+    play(&format!("Claude: {name}"), jobs, false);
 }
 
 /// Runs `script` with file systems of its own; `$1` is a directory to mount on, the rest is ccl's

@@ -75,7 +75,10 @@ fn while_it_lives(signs: &Signs<'_>, summary: &Summary) -> Doing {
         {
             Doing::Working
         }
-        Turn::Ended | Turn::Spoke => Doing::Finished(report(summary)),
+        Turn::Ended | Turn::Spoke => Doing::Finished(Report {
+            only_while_it_lives: !matches!(after_its_end(signs, summary), Doing::Finished(_)),
+            ..report(summary)
+        }),
         Turn::Error(error) => Doing::Failed(limits::failure(error, signs.capture, signs.now)),
         Turn::StoppedByPerson => Doing::NeedsPerson(
             "a person stopped the agent: attach to its session and let it go on, or end it"
@@ -138,6 +141,7 @@ fn report(summary: &Summary) -> Report {
         answer: summary.answer.as_deref().map(shortened),
         tokens: summary.tokens,
         model: summary.model.clone(),
+        only_while_it_lives: false,
     }
 }
 

@@ -251,6 +251,8 @@ pub struct Report {
     pub tokens: Option<(u64, u64)>,
     /// The model that answered.
     pub model: Option<String>,
+    /// Whether nothing will show that the turn ended well once the agent is gone.
+    pub only_while_it_lives: bool,
 }
 
 /// Why an attempt failed.

@@ -235,7 +235,11 @@ impl Pool<'_> {
         claim: &Claim,
         report: &Report,
     ) -> Result<Vec<Event>> {
-        self.end_agent(session, claim.marker().run)?;
+        // What only a living agent shows is filed first: a pass that was killed after its end would
+        // leave a turn that looks interrupted, and that another agent would be given again.
+        if !report.only_while_it_lives {
+            self.end_agent(session, claim.marker().run)?;
+        }
         let mut ending = self.ending(claim, Outcome::Done, None);
         ending.model = report.model.clone().or(ending.model);
         ending.cost = self.cost(claim)?;

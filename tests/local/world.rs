@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::support::fake_script::Behaviour;
 use super::support::sandbox::ending_line;
 use super::support::tmux_server::Builder;
-use super::support::{FakeClaude, Project, Sandbox, TmuxServer};
+use super::support::{FakeClaude, Project, Sandbox, TmuxServer, claude_home};
 
 /// The agent of kind `command`: it notes what it was given and runs the lines of its task that begin with `DO: `.
 const AGENT: &str = r#"
@@ -168,24 +168,7 @@ impl World {
 
     /// Makes Claude Code's files as old as they are after two minutes of rest.
     pub(super) fn let_rest(&self) {
-        let then = std::time::SystemTime::now() - std::time::Duration::from_secs(120);
-        let claude = self.sandbox.home().join(".claude");
-        for slug in fs::read_dir(claude.join("projects")).unwrap() {
-            for file in fs::read_dir(slug.unwrap().path()).unwrap() {
-                let file = fs::File::open(file.unwrap().path()).unwrap();
-                file.set_modified(then).unwrap();
-            }
-        }
-        for file in fs::read_dir(claude.join("sessions")).into_iter().flatten() {
-            let file = file.unwrap().path();
-            // It is written in place: one look may hit it half written.
-            let mut entry: Value = self.tmux.wait_for("the registry can be read", || {
-                serde_json::from_slice(&fs::read(&file).unwrap()).ok()
-            });
-            let millis = entry["statusUpdatedAt"].as_i64().unwrap_or_default();
-            entry["statusUpdatedAt"] = json!(millis - 120_000);
-            fs::write(&file, entry.to_string()).unwrap();
-        }
+        claude_home::let_rest(&self.sandbox.home());
     }
 
     /// The agent's process in a session's pane: the one in front.

@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
+
+use super::wait::{PATIENCE, wait_for};
 
 /// A made-up key; Claude Code remembers approved keys by their last 20 characters.
 pub const API_KEY: &str = "sk-ant-api03-made-up-for-the-tests-of-ccl-0000000000";
@@ -84,6 +87,35 @@ pub fn registry(home: &Path) -> Vec<Value> {
         .filter(|path| path.extension().is_some_and(|e| e == "json"))
         .filter_map(|path| serde_json::from_str(&fs::read_to_string(path).ok()?).ok())
         .collect()
+}
+
+/// Makes Claude Code's files as old as they are after two minutes of rest.
+pub fn let_rest(home: &Path) {
+    let files = |dir: &Path| {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let then = SystemTime::now() - Duration::from_secs(120);
+    let claude = home.join(".claude");
+    for slug in files(&claude.join("projects")) {
+        for transcript in files(&slug) {
+            let transcript = fs::File::open(transcript).expect("a transcript");
+            transcript.set_modified(then).expect("its time");
+        }
+    }
+    for file in files(&claude.join("sessions")) {
+        // It is written in place, so one look may hit it half written; and it goes with its agent.
+        let read = || match fs::read(&file) {
+            Ok(bytes) => serde_json::from_slice(&bytes).ok().map(Some),
+            Err(_) => Some(None),
+        };
+        let entry: Option<Value> = wait_for("the registry can be read", PATIENCE, read);
+        if let Some(mut entry) = entry {
+            let millis = entry["statusUpdatedAt"].as_i64().unwrap_or_default();
+            entry["statusUpdatedAt"] = json!(millis - 120_000);
+            fs::write(&file, entry.to_string()).expect("the registry file");
+        }
+    }
 }
 
 /// The JSON objects of a file, one a line; an unfinished last line is left out.

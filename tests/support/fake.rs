@@ -91,6 +91,11 @@ impl FakeClaude {
         fs::rename(new, self.home.join(".fake-claude.json")).expect("the script");
     }
 
+    /// Forgets all events so far. Nobody may be at work.
+    pub fn forget(&self) {
+        let _ = fs::remove_file(self.home.join(".fake-claude.log.jsonl"));
+    }
+
     /// All events so far, oldest first.
     pub fn log(&self) -> Vec<Value> {
         json_lines(&self.home.join(".fake-claude.log.jsonl"))

@@ -1,13 +1,14 @@
 //! The moments of a task's life in which a pass is disturbed.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Mutex;
 
-use super::faults::{Fault, World, was_killed};
+use super::faults::{Fault, Worker, World, was_killed};
 use super::{PATIENCE, wait_until};
 
 /// How a world looks before the pass that is killed, and which pass that is.
 pub struct Scene {
     pub name: &'static str,
+    pub worker: Worker,
     /// What the task says, for the agent.
     pub body: &'static str,
     /// How often the task runs in the end.
@@ -23,93 +24,165 @@ pub struct Scene {
 pub const SCENES: &[Scene] = &[
     Scene {
         name: "scan launches",
+        worker: Worker::Script,
         body: "hold\n",
         runs: 1,
-        at_least: 35,
+        at_least: 45,
         pass: &["scan"],
         prepare: |_, _| {},
     },
     Scene {
         name: "scan creates the session and launches",
+        worker: Worker::Script,
         body: "hold\n",
         runs: 1,
-        at_least: 38,
+        at_least: 50,
         pass: &["scan"],
-        prepare: |world, _| {
-            world.tmux.run(&["kill-session", "-t", "=k-0:"]);
-        },
+        prepare: without_session,
     },
     Scene {
         name: "reap files what is done",
+        worker: Worker::Script,
         body: "go\n",
         runs: 1,
-        at_least: 22,
+        at_least: 25,
         pass: &["reap"],
         prepare: run_to_its_end,
     },
     Scene {
         name: "reap gives back what failed",
+        worker: Worker::Script,
         body: "fail once\n",
         runs: 2,
-        at_least: 26,
+        at_least: 29,
         pass: &["reap"],
         prepare: run_to_its_end,
     },
     Scene {
         name: "assign files and launches the next",
+        worker: Worker::Script,
         body: "hold\n",
         runs: 1,
-        at_least: 46,
+        at_least: 60,
         pass: &["assign", "k-0"],
-        prepare: |world, task| {
-            // This one is at work; the task itself waits behind it.
-            let waiting = world.project.queue("inbox").join(task);
-            let aside = world.sandbox.path().join("aside");
-            std::fs::rename(&waiting, &aside).unwrap();
-            let before = format!("before-{task}");
-            world.project.drop_task(&before, "go\n");
-            run_to_its_end(world, &before);
-            std::fs::rename(&aside, &waiting).unwrap();
-        },
+        prepare: behind_another,
     },
     Scene {
         name: "reap gives back what a killed scan had claimed",
+        worker: Worker::Script,
         body: "go\n",
         runs: 1,
-        at_least: 16,
+        at_least: 18,
         pass: &["reap"],
-        // The rename of the claim that would say `launching`.
-        prepare: |world, _| killed_at(world, "renameat", -2),
+        prepare: just_claimed,
     },
     Scene {
         name: "scan finds the agent that a killed scan had started",
+        worker: Worker::Script,
         body: "hold\n",
         runs: 1,
-        at_least: 8,
+        at_least: 10,
         pass: &["scan"],
-        prepare: |world, task| {
-            killed_at(world, "renameat", -1);
-            wait_until("the agent runs", PATIENCE, || world.runs(task) == 1);
-        },
+        prepare: just_started,
+    },
+    Scene {
+        name: "Claude: scan launches",
+        worker: Worker::Claude,
+        body: "hold\n",
+        runs: 1,
+        at_least: 45,
+        pass: &["scan"],
+        prepare: |_, _| {},
+    },
+    Scene {
+        name: "Claude: reap files what is done",
+        worker: Worker::Claude,
+        body: "go\n",
+        runs: 1,
+        at_least: 25,
+        pass: &["reap"],
+        prepare: run_to_its_end,
+    },
+    Scene {
+        name: "Claude: reap gives back what failed",
+        worker: Worker::Claude,
+        body: "fail once\n",
+        runs: 2,
+        at_least: 29,
+        pass: &["reap"],
+        prepare: run_to_its_end,
+    },
+    Scene {
+        name: "Claude: assign files and launches the next",
+        worker: Worker::Claude,
+        body: "hold\n",
+        runs: 1,
+        at_least: 60,
+        pass: &["assign", "k-0"],
+        prepare: behind_another,
+    },
+    Scene {
+        name: "Claude: scan finds the agent that a killed scan had started",
+        worker: Worker::Claude,
+        body: "hold\n",
+        runs: 1,
+        at_least: 10,
+        pass: &["scan"],
+        prepare: just_started,
+    },
+    Scene {
+        name: "Claude 2.0.30: reap files what is done",
+        worker: Worker::OldClaude,
+        body: "go\n",
+        runs: 1,
+        at_least: 25,
+        pass: &["reap"],
+        prepare: run_to_its_end,
     },
 ];
 
 fn run_to_its_end(world: &World, task: &str) {
     world.pass(&["scan"]);
-    let exit = world.sandbox.session_file("k-0", "exit");
-    wait_until("the agent has ended", PATIENCE, || {
-        exit.exists() && world.runs(task) == 1
-    });
+    world.wait_for_the_end(task);
+}
+
+fn without_session(world: &World, _: &str) {
+    world.tmux.run(&["kill-session", "-t", "=k-0:"]);
+}
+
+/// Another one has been worked on; the task itself waits behind it.
+fn behind_another(world: &World, task: &str) {
+    let waiting = world.project.queue("inbox").join(task);
+    let aside = world.sandbox.path().join("aside");
+    std::fs::rename(&waiting, &aside).unwrap();
+    let before = format!("before-{task}");
+    world.project.drop_task(&before, "go\n");
+    run_to_its_end(world, &before);
+    std::fs::rename(&aside, &waiting).unwrap();
+}
+
+fn just_claimed(world: &World, _: &str) {
+    // The rename of the claim that would say `launching`.
+    killed_at(world, "renameat", -2);
+}
+
+fn just_started(world: &World, task: &str) {
+    // And `working`.
+    killed_at(world, "renameat", -1);
+    wait_until("the agent runs", PATIENCE, || world.runs(task) == 1);
 }
 
 /// Kills a scan at the last call but some of its kind, as an untouched scan of another task counts
-/// them.
+/// them: whoever works there.
 fn killed_at(world: &World, syscall: &str, from_the_end: i32) {
-    static CALLS: AtomicU32 = AtomicU32::new(0);
-    if CALLS.load(Ordering::SeqCst) == 0 {
-        CALLS.store(count_in_a_scan(syscall), Ordering::SeqCst);
-    }
-    let calls = CALLS.load(Ordering::SeqCst);
+    static CALLS: Mutex<u32> = Mutex::new(0);
+    let calls = {
+        let mut calls = CALLS.lock().unwrap();
+        if *calls == 0 {
+            *calls = count_in_a_scan(syscall);
+        }
+        *calls
+    };
     let nth = calls.checked_add_signed(from_the_end + 1).unwrap();
     let output = world.pass_with(&["scan"], kill(syscall, nth));
     assert!(was_killed(output.status));

@@ -268,6 +268,29 @@ fn an_agent_that_waits_for_its_limit_has_failed() {
 }
 
 #[test]
+fn it_is_told_what_only_a_living_agent_shows() {
+    let idle = composer(false);
+    let seen = |turn, background: &[&str]| {
+        let mut summary = summary(turn);
+        summary.background = background.iter().map(ToString::to_string).collect();
+        let signs = Signs {
+            status: Some("idle"),
+            told_idle: true,
+            summary: Some(&summary),
+            screen: Some(&idle),
+            ..LIVES
+        };
+        match judge(&signs) {
+            Doing::Finished(report) => report.only_while_it_lives,
+            doing => panic!("{doing:?}"),
+        }
+    };
+    assert!(!seen(Turn::Ended, &[]));
+    assert!(seen(Turn::Ended, &["b1"]));
+    assert!(seen(Turn::Spoke, &[]));
+}
+
+#[test]
 fn the_report_holds_what_the_transcript_has_and_a_long_answer_is_shortened() {
     let mut summary = summary(Turn::Ended);
     let finished = |summary: &Summary| {
