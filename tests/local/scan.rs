@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
-use super::support::{FakeClaude, Project, Sandbox, TmuxServer};
+use super::support::{FakeClaude, PATIENCE, Project, Sandbox, TmuxServer, wait_until};
 use super::world::{HOLDS, World, ending};
 
 /// Every file and directory below `root` with what can change about it.
@@ -115,7 +115,10 @@ fn a_dry_run_changes_nothing_at_all() {
     assert_eq!(world.scan(), rehearsed);
     assert!(rehearsed.contains(&"dispatched b1.md ccl-auto-0".to_owned()));
 
-    // Now there are sessions, markers and agents.
+    // Now there are sessions, markers and agents, which write down what they got.
+    wait_until("both agents have begun", PATIENCE, || {
+        world.order().len() == 2
+    });
     let before = tree(world.sandbox.path());
     world.pass(&["scan", "--dry-run"]);
     world.pass(&["reap", "--dry-run"]);
