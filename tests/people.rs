@@ -237,7 +237,7 @@ const RUN: &str = "00000000-0000-4000-8000-000000000001";
 
 fn file(project: &Project, path: &str, above: &str, outcome: &str) {
     let line = format!(
-        "<!-- ccl {{\"run\":\"{RUN}\",\"outcome\":\"{outcome}\",\"attempt\":3,\"reason\":\"r\"}} -->"
+        "<!-- ccl {{\"run\":\"{RUN}\",\"outcome\":\"{outcome}\",\"attempt\":3,\"provider\":\"gemini\",\"reason\":\"r\"}} -->"
     );
     let path = project.root().join(".agent-queue").join(path);
     fs::write(path, format!("{above}\n{line}\n")).unwrap();
