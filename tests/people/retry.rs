@@ -10,7 +10,7 @@ use crate::{RUN, fails, ok, sandbox};
 
 fn file(project: &Project, path: &str, above: &str, outcome: &str) {
     let line = format!(
-        "<!-- ccl {{\"run\":\"{RUN}\",\"outcome\":\"{outcome}\",\"attempt\":3,\"reason\":\"r\"}} -->"
+        "<!-- ccl {{\"run\":\"{RUN}\",\"outcome\":\"{outcome}\",\"attempt\":3,\"provider\":\"gemini\",\"reason\":\"r\"}} -->"
     );
     let path = project.root().join(".agent-queue").join(path);
     fs::write(path, format!("{above}\n{line}\n")).unwrap();
