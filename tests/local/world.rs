@@ -85,16 +85,28 @@ impl World {
         self.sandbox.project(name)
     }
 
-    /// Runs `ccl --json ARGS…`, whatever comes of it.
+    /// Runs `ccl --json ARGS…`, whatever comes of it. `command` agents that it started have
+    /// noted what they were given; `ccl` itself only waits until they are there.
+    #[track_caller]
     pub(super) fn ccl(&self, args: &[&str]) -> Pass {
+        let begun = self.order().len();
         let out = self.sandbox.ccl(args).arg("--json").output().unwrap();
         let report: Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
-        Pass {
+        let pass = Pass {
             code: out.status.code().unwrap(),
             events: report["events"].as_array().cloned().unwrap_or_default(),
             free: report["free_sessions"].clone(),
             stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
+        };
+        let notes = self.sandbox.home().join("got").exists() && !args.contains(&"--dry-run");
+        if notes {
+            let is_dispatched = |event: &&Value| event["event"] == "dispatched";
+            let started = pass.events.iter().filter(is_dispatched).count();
+            self.tmux.wait_until("the agents have begun", || {
+                self.order().len() >= begun + started
+            });
         }
+        pass
     }
 
     /// Runs a pass that has to end with 0, and tells its events in short.
