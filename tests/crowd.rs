@@ -9,11 +9,13 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 use support::faults::said;
+use support::wait::poll;
 use support::{Project, Sandbox, TmuxServer, wait_until};
 
 struct Size {
@@ -123,7 +125,7 @@ impl Queues {
     /// Calls `scan`, `reap` and `assign` of all pools from many processes until all is done.
     #[track_caller]
     fn serve(&self, pools: &[&Pool], processes: usize, mut names: Vec<String>, limit: Duration) {
-        let (deadline, is_over) = (Instant::now() + limit, AtomicBool::new(false));
+        let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for worker in 0..processes {
                 let is_over = &is_over;
@@ -139,19 +141,20 @@ impl Queues {
                             _ => vec!["assign", &session],
                         };
                         let output = pool.sandbox.ccl(&args).output().expect("ccl runs");
-                        if !output.status.success() {
+                        if !is_served(&output) {
                             is_over.store(true, Ordering::SeqCst);
+                            panic!("{args:?}: {}", said(&output));
                         }
-                        assert!(output.status.success(), "{args:?}: {}", said(&output));
                     }
                 });
             }
             let is_done = || {
                 self.all(Project::done).len() == names.len() && self.all(Project::inbox).is_empty()
             };
-            while !is_done() && Instant::now() < deadline && !is_over.load(Ordering::SeqCst) {
-                std::thread::sleep(Duration::from_millis(50));
-            }
+            // In vain, if a pass failed or time is up: what is missing is told below.
+            poll(limit, || {
+                (is_done() || is_over.load(Ordering::SeqCst)).then_some(())
+            });
             is_over.store(true, Ordering::SeqCst);
         });
         names.sort();
@@ -162,6 +165,14 @@ impl Queues {
         let once: BTreeMap<_, _> = names.into_iter().map(|name| (name, 1)).collect();
         assert_eq!(self.runs(), once);
     }
+}
+
+/// Whether a pass did what it could. With so many at work on so few processors one may not get a lock
+/// in time; it says so, and another does its work.
+fn is_served(output: &Output) -> bool {
+    let waited_in_vain = "has been locked by another process";
+    output.status.success()
+        || output.status.code() == Some(75) && said(output).contains(waited_in_vain)
 }
 
 #[test]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::pool::{Binary, jobs_of};
 use crate::secutools_server::{SecutoolsServer, Step};
-use crate::support::faults::{Fault, World, pass_with, was_injected, was_killed};
+use crate::support::faults::{Fault, World, is_long, pass_with, was_injected, was_killed};
 use crate::world::{KEY, TASK};
 
 const CALLS: [&str; 11] = [
@@ -158,14 +158,22 @@ fn reap_that_files_what_has_failed() {
     });
 }
 
+/// The same in trouble of several kinds: of all kinds with `CCL_TEST_LONG=1`.
+fn starve(pass: &str, some: &[&str], at_least: u32, prepare: fn(&Binary, &str)) {
+    const ALL: &[&str] = &["ENOSPC", "EIO", "EROFS", "EACCES", "EMFILE", "ENOLCK"];
+    for errno in if is_long() { ALL } else { some } {
+        play_with(&format!("error={errno}"), pass, at_least, "done/T", prepare);
+    }
+}
+
 #[test]
 fn a_scan_with_a_full_disk() {
-    play_with("error=ENOSPC", "scan", 12, "done/T", |_, _| {});
+    starve("scan", &["ENOSPC", "EACCES"], 12, |_, _| {});
 }
 
 #[test]
 fn a_reap_with_a_failing_disk() {
-    play_with("error=EIO", "reap", 10, "done/T", |world, _| {
+    starve("reap", &["EIO", "EROFS"], 10, |world, _| {
         world.pass(&["scan"]);
     });
 }

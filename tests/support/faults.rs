@@ -36,11 +36,55 @@ pub const CHANGING: &[&str] = &[
     "unlink",
     "clone3",
     "pidfd_open",
-    "ppoll",
-    "wait4",
     "kill",
     "pidfd_send_signal",
 ];
+
+/// While tmux works, which does not change anything here.
+const WAITING: &[&str] = &["ppoll", "wait4"];
+
+/// By these a file or a process can be changed as well; no pass comes to one of them.
+pub const UNUSED: &[&str] = &[
+    "creat",
+    "mkdirat",
+    "mknodat",
+    "link",
+    "linkat",
+    "symlink",
+    "symlinkat",
+    "unlinkat",
+    "rmdir",
+    "truncate",
+    "ftruncate",
+    "fallocate",
+    "pwrite64",
+    "pwritev",
+    "sendfile",
+    "copy_file_range",
+    "chmod",
+    "fchmodat",
+    "chown",
+    "fchown",
+    "fchownat",
+    "utimensat",
+    "setxattr",
+    "fsetxattr",
+    "fdatasync",
+    "sync_file_range",
+    "fork",
+    "vfork",
+    "connect",
+    "sendto",
+    "sendmsg",
+    "tkill",
+    "tgkill",
+];
+
+/// The calls of [`CHANGING`] and, with `CCL_TEST_LONG=1`, those at which a pass waits for tmux.
+pub fn calls() -> Vec<&'static str> {
+    let waiting = if is_long() { WAITING } else { &[] };
+    [CHANGING, waiting].concat()
+}
 
 /// What to do at the Nth call of a system call, counted for each thread.
 #[derive(Clone, Copy, Debug)]
@@ -56,11 +100,6 @@ pub struct Fault<'a> {
 /// A pass in which the fault happens, if it comes to that call at all: look at [`was_killed`] for
 /// killed ones, at [`was_injected`] for others. `more` are further words for strace.
 pub fn pass_with(sandbox: &Sandbox, args: &[&str], fault: Fault<'_>, more: &[&str]) -> Output {
-    // Without its children: tmux is not to be killed in ccl's place.
-    let mut words = ["strace", "-f", "-b", "execve", "-qq", "-o"]
-        .map(str::to_owned)
-        .to_vec();
-    words.push(trace(sandbox).display().to_string());
     let Fault {
         syscall,
         nth,
@@ -68,13 +107,32 @@ pub fn pass_with(sandbox: &Sandbox, args: &[&str], fault: Fault<'_>, more: &[&st
         from_then_on,
     } = fault;
     let plus = if from_then_on { "+" } else { "" };
-    words.push(format!("--inject={syscall}:{action}:when={nth}{plus}"));
-    words.push(format!("--trace={syscall},renameat2"));
+    let mut words = vec![
+        format!("--inject={syscall}:{action}:when={nth}{plus}"),
+        format!("--trace={syscall},renameat2"),
+    ];
     words.extend(more.iter().map(|word| (*word).to_owned()));
+    strace(sandbox, args, &words)
+}
+
+/// What a pass that nothing disturbs does by these calls, a line each.
+pub fn traced(sandbox: &Sandbox, args: &[&str], calls: &[&str]) -> String {
+    let words = [
+        format!("--trace={}", calls.join(",")),
+        "--signal=none".to_owned(),
+    ];
+    let output = strace(sandbox, args, &words);
+    assert!(output.status.success(), "{}", said(&output));
+    fs::read_to_string(trace(sandbox)).expect("the trace")
+}
+
+fn strace(sandbox: &Sandbox, args: &[&str], words: &[String]) -> Output {
     let ccl = sandbox.std_ccl();
-    let mut command = std::process::Command::new(&words[0]);
-    command
-        .args(&words[1..])
+    let output = std::process::Command::new("strace")
+        // Without its children: tmux is not to be killed in ccl's place.
+        .args(["-f", "-b", "execve", "-qq", "-o"])
+        .arg(trace(sandbox))
+        .args(words)
         .arg(ccl.get_program())
         .arg("--config")
         .arg(sandbox.config_file())
@@ -85,8 +143,9 @@ pub fn pass_with(sandbox: &Sandbox, args: &[&str], fault: Fault<'_>, more: &[&st
                 .filter_map(|(key, value)| Some((key, value?))),
         )
         .current_dir(sandbox.path())
-        .stdin(Stdio::null());
-    let output = command.output().expect("strace runs");
+        .stdin(Stdio::null())
+        .output()
+        .expect("strace runs");
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(!text.contains("strace:"), "{text}");
     output
@@ -194,10 +253,11 @@ impl<J> Line<J> {
 /// The next call to be disturbed, of the job that the fewest work on: beyond its last call there is
 /// nothing to be found.
 fn take<J: Copy>(lines: &mut [Line<J>], next: impl Fn(J, u32) -> u32) -> Option<(usize, J, u32)> {
+    // strace counts no further.
     let open = lines
         .iter_mut()
         .enumerate()
-        .filter(|(_, line)| !line.is_over);
+        .filter(|(_, line)| !line.is_over && line.nth < 1 << 16);
     let (number, line) = open.min_by_key(|(_, line)| line.at_work)?;
     let nth = line.nth;
     line.nth = next(line.job, nth);
