@@ -15,6 +15,7 @@ use crate::marker::{self, Dispatched};
 use crate::money::Cost;
 use crate::process;
 use crate::queue::{Claim, Found};
+use crate::tmux::Pane;
 
 /// What the caller knows about the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +93,7 @@ impl Pool<'_> {
         };
         let process = process::stat(pane.pid).context(UNSEEN)?;
         let lives = process.is_some_and(|it| it.is_alive() && it.ppid == Some(server.pid));
-        if !lives || self.all_panes().any(|seen| seen.server == server.pid) {
+        if !lives || self.reaches(server.pid) {
             return Ok(());
         }
         let socket = server.socket.display();
@@ -100,6 +101,16 @@ impl Pool<'_> {
             "its task {task} is at work in the tmux server at {socket} (process {}), and `tmux.command` has reached another: call ccl there or outside of tmux, or set `tmux.command: [tmux, -S, {socket}]`",
             server.pid.as_raw_pid()
         )
+    }
+
+    /// Whether this tmux server is the one that is asked. Another pass may have made its first session after we looked.
+    fn reaches(&self, server: Pid) -> bool {
+        let is_of = |pane: &Pane| pane.server == server;
+        self.all_panes().any(is_of)
+            || self
+                .tmux
+                .list_panes()
+                .is_ok_and(|panes| panes.iter().any(is_of))
     }
 
     /// Whether this run's agent is in the foreground where it was started.
