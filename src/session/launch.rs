@@ -4,25 +4,23 @@
 //! delivery `paste` the message besides, and only into a composer that was
 //! recognised. Whatever goes wrong, `settle` puts right what was begun.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, bail};
 use uuid::Uuid;
 
 use super::evidence::Evidence;
+use super::prepare::Conversation;
 use super::told::rests;
 use super::{Pool, Session, Slot, unavailable};
-use crate::agent::claude;
 use crate::agent::command::Exit;
-use crate::agent::{self, ClaudeOptions, Failure, Files, Launch};
-use crate::config::AgentKind;
+use crate::agent::{self, Failure};
 use crate::durable;
-use crate::marker::{self, Agent, Dispatched, Phase};
+use crate::marker::{self, Dispatched, Phase};
 use crate::process::{self, NotReady};
 use crate::queue::{Claim, Name, Project, Seen};
 use crate::report::{Event, EventKind};
-use crate::task::{Outcome, Provider, Task};
+use crate::task::{Provider, Task};
 
 /// How long a shell may take to be ready for the next line.
 const SHELL_PATIENCE: Duration = Duration::from_secs(10);
@@ -38,14 +36,6 @@ pub struct Work {
     pub seen: Seen,
     /// What it says.
     pub task: Task,
-}
-
-/// The conversation of Claude Code that a launch uses.
-pub(super) struct Conversation {
-    id: Uuid,
-    resume: bool,
-    /// The request that asked for it, removed once the agent has the task.
-    request: Option<PathBuf>,
 }
 
 /// One attempt that is under way.
@@ -135,37 +125,6 @@ impl Pool<'_> {
         }
     }
 
-    fn claim_marker(
-        &self,
-        session: &Session,
-        work: &Work,
-        (owner, run): (Uuid, Uuid),
-        conversation: Option<&Conversation>,
-    ) -> Result<marker::Claim> {
-        let models = &self.config.dispatcher.models;
-        let transcript_from = match conversation {
-            Some(conversation) => {
-                claude::transcript_length(&self.config.claude_dir, conversation.id)?
-            }
-            None => 0,
-        };
-        Ok(marker::Claim {
-            stamp: self.stamp(),
-            owner,
-            session: session.name.clone(),
-            run,
-            phase: Phase::Claimed,
-            attempt: work.task.attempts_made() + 1,
-            started_at: self.now,
-            agent: Agent {
-                kind: self.config.agent.kind,
-                model: conversation.map(|_| models.for_priority(work.task.priority).to_owned()),
-                session: conversation.map(|conversation| conversation.id),
-                transcript_from,
-            },
-        })
-    }
-
     /// The slot's pane with a shell that waits for input; a missing session is
     /// created first.
     fn ready_pane(&self, slot: &Slot) -> Result<marker::Pane> {
@@ -189,44 +148,6 @@ impl Pool<'_> {
         process::wait_until_ready(pane.pid, SHELL_PATIENCE)
             .with_context(|| format!("the new session {name} does not get ready"))?;
         Ok(pane)
-    }
-
-    /// Which conversation: the task's own, if an attempt was interrupted; one
-    /// that another program asked to resume in this session; else a new one.
-    fn conversation(
-        &self,
-        session: &Session,
-        task: &Task,
-        run: Uuid,
-    ) -> Result<Option<Conversation>> {
-        if self.config.agent.kind != AgentKind::Claude {
-            return Ok(None);
-        }
-        let interrupted = task
-            .ending
-            .as_ref()
-            .filter(|ending| ending.outcome == Outcome::Released)
-            .and_then(|ending| Uuid::try_parse(ending.agent_session.as_deref()?).ok());
-        let own = match interrupted {
-            Some(id) => claude::transcript_path(&self.config.claude_dir, id)?.map(|_| (id, None)),
-            None => None,
-        };
-        let asked = || {
-            claude::resume_request(&self.config.home, &session.name)
-                .map(|(path, id)| (id, Some(path)))
-        };
-        Ok(Some(match own.or_else(asked) {
-            Some((id, request)) => Conversation {
-                id,
-                resume: true,
-                request,
-            },
-            None => Conversation {
-                id: run,
-                resume: false,
-                request: None,
-            },
-        }))
     }
 
     /// Steps 3 to 6, once more without `--resume` where Claude Code refuses it.
@@ -290,76 +211,6 @@ impl Pool<'_> {
         })
     }
 
-    fn write_files(&self, attempt: &Attempt<'_>) -> Result<()> {
-        let files = attempt.session.files();
-        let claim = attempt.claim.marker();
-        for stale in [&files.exit, &files.stop] {
-            durable::remove(stale)?;
-        }
-        let hooks = match attempt.conversation {
-            Some(_) if self.config.agent.hooks => claude::hook_events(&self.config.claude_json),
-            _ => &[],
-        };
-        if !hooks.is_empty() {
-            let script = self.hook_script(attempt, &files)?;
-            durable::write_unsynced(&files.hook, script.as_bytes(), durable::PRIVATE)?;
-        }
-        let launch = Launch {
-            command: &self.config.agent.command,
-            kind: self.config.agent.kind,
-            delivery: self.config.agent.delivery,
-            run: claim.run,
-            project: attempt.claim.project().path(),
-            files: &files,
-            message: &attempt.message,
-            claude: attempt
-                .conversation
-                .as_ref()
-                .map(|conversation| ClaudeOptions {
-                    model: claim.agent.model.as_deref().unwrap_or_default(),
-                    session: conversation.id,
-                    resume: conversation.resume,
-                    config_dir: self.config.claude_config_dir(),
-                    hooks,
-                }),
-        };
-        // No shell that could run them outlives the machine; the ticket tells whether one has.
-        durable::write_unsynced(&files.prompt, attempt.message.as_bytes(), durable::PRIVATE)?;
-        durable::write_unsynced(&files.run, launch.script()?.as_bytes(), durable::PRIVATE)?;
-        durable::write(&files.ticket, b"", durable::PRIVATE)
-    }
-
-    /// What Claude Code's hooks run: it keeps what `Stop` was told, and has tmux
-    /// call `ccl assign`, so that Claude Code is not held up.
-    fn hook_script(&self, attempt: &Attempt<'_>, files: &Files) -> Result<String> {
-        let program = process::own_program().context("cannot tell where ccl itself lies")?;
-        let config = self
-            .config
-            .file
-            .as_deref()
-            .unwrap_or(Path::new("/dev/null"));
-        let mut assign = Vec::new();
-        if let Some(dir) = self.config.claude_config_dir() {
-            let dir = agent::quote_path(dir)?;
-            assign.extend(["env".to_owned(), format!("CLAUDE_CONFIG_DIR={dir}")]);
-        }
-        assign.extend([
-            agent::quote_path(&program)?,
-            "--config".to_owned(),
-            agent::quote_path(config)?,
-            "--state-dir".to_owned(),
-            agent::quote_path(&self.config.state_dir)?,
-            "assign".to_owned(),
-            format!("--run={}", attempt.claim.marker().run),
-        ]);
-        if self.config.file.is_none() {
-            assign.push("--project".to_owned());
-            assign.push(agent::quote_path(attempt.claim.project().path())?);
-        }
-        assign.push(attempt.session.name.clone());
-        agent::hook_script(&self.config.tmux, &assign, &files.stop)
-    }
-
     /// Clears the command line and types the one line that starts the script.
     pub(super) fn type_run(&self, attempt: &Attempt<'_>) -> Result<()> {
         let pane = &attempt.pane;
@@ -389,21 +240,6 @@ impl Pool<'_> {
 
     pub(super) fn failed_exit(&self, exit: Exit, claim: &Claim) -> Failure {
         exit.failure(self.program(), claim.project().path())
-    }
-
-    fn start_afresh(&self, attempt: &mut Attempt<'_>) -> Result<()> {
-        self.log.warn(format_args!(
-            "{}: Claude Code does not know the conversation to resume; starting a new one",
-            attempt.session.name
-        ));
-        let request = attempt.conversation.take().and_then(|c| c.request);
-        let id = Uuid::new_v4();
-        attempt.conversation = Some(Conversation {
-            id,
-            resume: false,
-            request,
-        });
-        attempt.claim.converse(id, self.now)
     }
 }
 

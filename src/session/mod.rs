@@ -9,6 +9,7 @@ mod evidence;
 mod files;
 mod launch;
 mod observe;
+mod prepare;
 mod rehearse;
 mod settle;
 mod told;
