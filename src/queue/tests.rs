@@ -47,18 +47,8 @@ fn marker_of(run: Uuid) -> marker::Claim {
 
 fn ending(outcome: Outcome) -> Ending {
     Ending {
-        run: RUN,
-        outcome,
-        attempt: 1,
-        provider: None,
-        model: None,
-        session: None,
-        agent_session: None,
-        job_id: None,
-        cost: None,
-        started_at: None,
-        ended_at: None,
         reason: Some("because".to_owned()),
+        ..Ending::new(RUN, outcome, 1)
     }
 }
 

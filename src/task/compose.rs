@@ -123,18 +123,8 @@ mod tests {
 
     fn ending(outcome: Outcome, provider: Provider) -> Ending {
         Ending {
-            run: uuid::Uuid::nil(),
-            outcome,
-            attempt: 1,
             provider: Some(provider),
-            model: None,
-            session: None,
-            agent_session: None,
-            job_id: None,
-            cost: None,
-            started_at: None,
-            ended_at: None,
-            reason: None,
+            ..Ending::new(uuid::Uuid::nil(), outcome, 1)
         }
     }
 

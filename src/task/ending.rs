@@ -70,12 +70,12 @@ pub enum Outcome {
 }
 
 impl Ending {
-    /// The end of a task that nobody worked on: filed as failed at `at`, for `reason`.
-    pub fn unworked(at: Timestamp, reason: String) -> Self {
+    /// An end of which no more is known.
+    pub fn new(run: Uuid, outcome: Outcome, attempt: u32) -> Self {
         Self {
-            run: Uuid::nil(),
-            outcome: Outcome::Failed,
-            attempt: 0,
+            run,
+            outcome,
+            attempt,
             provider: None,
             model: None,
             session: None,
@@ -83,8 +83,17 @@ impl Ending {
             job_id: None,
             cost: None,
             started_at: None,
+            ended_at: None,
+            reason: None,
+        }
+    }
+
+    /// The end of a task that nobody worked on: filed as failed at `at`, for `reason`.
+    pub fn unworked(at: Timestamp, reason: String) -> Self {
+        Self {
             ended_at: Some(at),
             reason: Some(reason),
+            ..Self::new(Uuid::nil(), Outcome::Failed, 0)
         }
     }
 

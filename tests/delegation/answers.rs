@@ -203,7 +203,7 @@ fn a_job_that_nobody_knows_is_given_up_at_the_second_denial() {
             .contains("if that stays so, the task is given up")
     );
     assert_eq!(world.reap_one(at(100)).0, "nothing", "less than a minute");
-    let (said, reason) = world.reap_one(at(121));
+    let (said, reason) = world.reap_one(at(180));
     assert_eq!(said, "failed");
     assert!(reason.contains("does not know the job"), "{reason}");
     assert_eq!(world.files(), ["failed/T.md"]);
@@ -267,7 +267,7 @@ fn a_job_whose_answer_stays_too_long_is_given_up_with_the_way_to_read_it() {
     world
         .server
         .finish("job-1", &"x".repeat(9 << 20), &Value::Null);
-    for (seconds, said) in [(60, "nothing"), (90, "nothing"), (120, "failed")] {
+    for (seconds, said) in [(60, "nothing"), (90, "nothing"), (180, "failed")] {
         assert_eq!(world.reap_one(at(seconds)).0, said, "{seconds}");
     }
     assert_eq!(world.files(), ["failed/T.md"]);

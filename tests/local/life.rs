@@ -98,16 +98,7 @@ fn a_turn_that_failed_is_not_done_and_the_accounts_failures_do_not_count() {
         world.project(kind).drop_task("t.md", "Do it.\n");
     }
     assert_eq!(world.scan().len(), 4);
-    world.tmux.wait_until("every turn has ended", || {
-        let idle = |entry: &Value| entry["status"] == "idle";
-        world
-            .fake
-            .registry()
-            .iter()
-            .filter(|entry| idle(entry))
-            .count()
-            == 4
-    });
+    world.wait_for_idle(4);
     world.let_rest();
     let pass = world.ccl(&["reap"]);
     assert_eq!((pass.code, pass.events.len()), (0, 8), "{pass:#?}");
@@ -316,16 +307,7 @@ fn what_the_agent_does_with_its_task_file_is_respected() {
         project.drop_task("t.md", "Do it.\n");
     }
     assert_eq!(world.scan().len(), 3);
-    world.tmux.wait_until("every turn has ended", || {
-        let idle = |entry: &Value| entry["status"] == "idle";
-        world
-            .fake
-            .registry()
-            .iter()
-            .filter(|entry| idle(entry))
-            .count()
-            == 3
-    });
+    world.wait_for_idle(3);
     world.let_rest();
     let events = world.pass(&["reap"]);
     assert_eq!(events.len(), 1, "{events:?}");

@@ -166,6 +166,16 @@ impl World {
         self.sandbox.session_file(session, kind)
     }
 
+    /// Waits until the turns of so many agents have ended.
+    #[track_caller]
+    pub(super) fn wait_for_idle(&self, agents: usize) {
+        self.tmux.wait_until("every turn has ended", || {
+            let registry = self.fake.registry();
+            let idle = registry.iter().filter(|entry| entry["status"] == "idle");
+            idle.count() == agents
+        });
+    }
+
     /// Waits until the stand-in's registry says so.
     #[track_caller]
     pub(super) fn wait_for_status(&self, status: &str) {

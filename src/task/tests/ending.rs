@@ -3,20 +3,7 @@ use crate::money::Cost;
 use uuid::Uuid;
 
 fn ending(outcome: Outcome, attempt: u32) -> Ending {
-    Ending {
-        run: Uuid::from_u128(7),
-        outcome,
-        attempt,
-        provider: None,
-        model: None,
-        session: None,
-        agent_session: None,
-        job_id: None,
-        cost: None,
-        started_at: None,
-        ended_at: None,
-        reason: None,
-    }
+    Ending::new(Uuid::from_u128(7), outcome, attempt)
 }
 
 #[test]
