@@ -11,6 +11,7 @@ use crate::durable;
 use crate::error::Failure;
 use crate::queue::Opened;
 use crate::report::{Event, EventKind};
+use crate::secutools::Limits;
 use crate::session::{Pool, Session};
 use crate::task::Ending;
 
@@ -57,12 +58,15 @@ fn withdraw(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {
 
 /// What talks to secutools, which must be configured.
 fn delegation<'a>(context: Context<'a>) -> Result<Delegation<'a>> {
-    if let Err(off) = &context.config.secutools {
-        bail!(Failure::Config(format!(
-            "secutools has it, and cannot be asked: {off}"
-        )));
-    }
-    Delegation::open(context.config, context.log, context.now)?.context("delegation is off")
+    let Context {
+        config, log, now, ..
+    } = context;
+    let secutools = config.secutools.as_ref().map_err(|off| {
+        Failure::Config(format!(
+            "it is delegated, and secutools cannot be asked: {off}"
+        ))
+    })?;
+    Delegation::new(secutools, &config.host, log, now, Limits::default())
 }
 
 fn end(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {
@@ -72,7 +76,10 @@ fn end(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {
             target.name
         )
     })?;
-    let pool = Pool::without_tmux(context.config, context.log, context.now)?;
+    // An agent is ended without tmux, too; only its terminal cannot be tidied up then.
+    let pool = context
+        .pool()
+        .or_else(|_| Pool::without_tmux(context.config, context.log, context.now))?;
     if Some(claim.owner) != pool.owner()? {
         bail!(
             "another pool has it: cancel it there, session {} on {}",

@@ -112,14 +112,16 @@ impl<'a> Chooser<'a> {
         while works.len() < wanted {
             let missing = wanted - works.len();
             let picked = self.pick(missing.max(passed_over).min(READ_TOGETHER));
+            if picked.is_empty() {
+                break;
+            }
             let tasks: Vec<(&Project, &OsStr)> = picked
                 .iter()
                 .map(|(index, name)| (&self.waiting[*index].project, name.as_os_str()))
                 .collect();
             let read = read_all(self.context, &tasks, self.hand == Hand::Rehearsal);
             let read = match read {
-                Ok(read) if !read.is_empty() => read,
-                Ok(_) => break,
+                Ok(read) => read,
                 Err(error) => {
                     pass.take(self.context, Err(error));
                     break;

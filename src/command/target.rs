@@ -52,8 +52,11 @@ impl Target {
         }
     }
 
+    /// What secutools has is there also where its file was deleted.
     fn exists(&self) -> bool {
-        self.path().symlink_metadata().is_ok()
+        let is_there = |path: PathBuf| path.symlink_metadata().is_ok();
+        is_there(self.path())
+            || self.place == Place::Waiting && is_there(self.project.delegated_path(&self.name))
     }
 }
 

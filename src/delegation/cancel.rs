@@ -1,6 +1,6 @@
 //! A person wants a delegated task to come to an end.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::filing::Filing;
 use super::marker::{Delegated, Phase};
@@ -58,9 +58,11 @@ impl Delegation<'_> {
     /// Takes back what was not submitted yet.
     fn withdraw(&self, task: &TaskRef, reason: &str) -> Result<Event> {
         let path = task.project.delegated_path(&task.name);
-        let _lock = lock_marker(&path)?.context(
-            "another process submits it at this moment: look with `ccl status`, then try again",
-        )?;
+        let _lock = lock_marker(&path)?.ok_or_else(|| {
+            let busy =
+                "another process submits it at this moment: look with `ccl status`, then try again";
+            Failure::Temporary(busy.to_owned())
+        })?;
         let marker: Delegated = marker::read(&path)?.context("it has just been filed")?;
         if !matches!(
             marker.phase,
@@ -74,32 +76,36 @@ impl Delegation<'_> {
                 marker.key
             );
         }
-        self.put_away(
-            task,
-            &marker,
-            &Filing::given_up(self.now(), reason.to_owned()),
-        )
+        let filing = Filing::given_up(self.now(), reason.to_owned());
+        let event = self.put_away(task, &marker, &filing)?;
+        if event.event == EventKind::Held {
+            bail!(Failure::Temporary(
+                "its file is open for writing: close it, then cancel it again".to_owned()
+            ));
+        }
+        Ok(event)
     }
 
     fn put_away(&self, task: &TaskRef, marker: &Delegated, filing: &Filing) -> Result<Event> {
         match self.file(task, marker, filing)? {
             super::Outcome::Event(event) => Ok(event),
-            _ => bail!("another pass has just filed it: look with `ccl status`"),
+            _ => bail!(Failure::Temporary(
+                "another pass is just filing it: look with `ccl status`".to_owned()
+            )),
         }
     }
 }
 
 fn not_cancelled(error: GetError, id: &JobId) -> anyhow::Error {
-    let goes_on = format!(
-        "job {id} was not cancelled; if it is still at work, it goes on, and `ccl reap` files what comes of it"
-    );
+    let unknown =
+        format!("nothing tells that job {id} was cancelled, and `ccl reap` files what comes of it");
     match error {
         GetError::Unreachable(text) | GetError::Later { text, .. } => {
-            Failure::Temporary(format!("{goes_on}: {text}")).into()
+            Failure::Temporary(format!("{unknown}: {text}")).into()
         }
         GetError::Unknown(text) | GetError::Bad(text) | GetError::TooLong(text) => {
-            anyhow::anyhow!("{goes_on}: {text} (a server may have no way to cancel jobs)")
+            anyhow!("{unknown}: {text} (a server may have no way to cancel jobs)")
         }
-        GetError::Unauthorized(text) => anyhow::anyhow!("{goes_on}: {text}; check the API key"),
+        GetError::Unauthorized(text) => anyhow!("{unknown}: {text}; check the API key"),
     }
 }

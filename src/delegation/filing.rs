@@ -89,7 +89,7 @@ impl Filing {
         Ending {
             run: marker.key,
             outcome: self.outcome,
-            attempt: task::parse(&marker.text).attempts_made() + 1,
+            attempt: task::parse(&marker.text).attempts_made().saturating_add(1),
             provider: Some(marker.provider),
             model: None,
             session: None,

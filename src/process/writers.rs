@@ -148,7 +148,12 @@ pub fn open_for_writing(files: &HashSet<(u64, u64)>) -> io::Result<HashSet<(u64,
         };
         let mut buffer = [MaybeUninit::uninit(); 8 << 10];
         let mut entries = RawDir::new(&descriptors, &mut buffer);
-        while let Some(Ok(entry)) = entries.next() {
+        while let Some(entry) = entries.next() {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(Errno::NOENT | Errno::SRCH) => break,
+                Err(error) => return Err(error.into()),
+            };
             // By name and directory: a long path costs twice as much, a thousand times.
             if let Ok(open) = fs::statat(&descriptors, entry.file_name(), AtFlags::empty())
                 && files.contains(&(open.st_dev, open.st_ino))

@@ -73,8 +73,8 @@ impl Project {
         })?;
         drop(lock);
         durable::sync_dir(&self.folder(Folder::Inbox))?;
-        // Who opened the file just before it was renamed still writes to it.
-        if claim.is_being_written(writers)? {
+        // Who opened the file just before it was renamed may have written to it, or still does.
+        if !seen.is_still(&dispatched) || claim.is_being_written(writers)? {
             claim.release()?;
             return Ok(Err(Held::BeingWritten));
         }

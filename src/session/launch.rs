@@ -157,10 +157,7 @@ impl Pool<'_> {
             attempt.claim.advance(Phase::Launching, self.now)?;
             self.type_run(&attempt)?;
             let failed = match self.await_evidence(&attempt)? {
-                Evidence::Has => {
-                    events.push(self.begin_work(&mut attempt)?);
-                    return Ok(());
-                }
+                Evidence::Has => return self.begin_work(events, &mut attempt),
                 Evidence::Ended(failure) => failure,
                 Evidence::Dialog(dialog) => Failure::of_dialog(dialog),
                 Evidence::Nothing => Failure::of_task(format!(
@@ -184,15 +181,8 @@ impl Pool<'_> {
         }
     }
 
-    fn begin_work(&self, attempt: &mut Attempt<'_>) -> Result<Event> {
+    fn begin_work(&self, events: &mut Vec<Event>, attempt: &mut Attempt<'_>) -> Result<()> {
         attempt.claim.advance(Phase::Working, self.now)?;
-        if let Some(request) = attempt
-            .conversation
-            .as_ref()
-            .and_then(|c| c.request.as_ref())
-        {
-            durable::remove(request)?;
-        }
         let claim = &attempt.claim;
         let model = claim.marker().agent.model.clone();
         self.log.info(format_args!(
@@ -201,14 +191,19 @@ impl Pool<'_> {
             claim.name(),
             model.as_deref().unwrap_or("-")
         ));
-        Ok(Event {
+        events.push(Event {
             project: Some(claim.project().path().to_owned()),
             task: Some(claim.name().to_string()),
             session: Some(attempt.session.name.clone()),
             provider: Some(Provider::ClaudeCode),
             model,
             ..Event::new(EventKind::Dispatched)
-        })
+        });
+        let conversation = attempt.conversation.as_ref();
+        match conversation.and_then(|it| it.request.as_ref()) {
+            Some(request) => durable::remove(request).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Clears the command line and types the one line that starts the script.

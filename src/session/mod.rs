@@ -11,6 +11,7 @@ mod launch;
 mod observe;
 mod prepare;
 mod rehearse;
+mod server;
 mod settle;
 mod told;
 
@@ -25,6 +26,7 @@ use crate::log::Log;
 use crate::marker::{self, Cooldown, Stamp};
 use crate::process::{self, Writers};
 use crate::tmux::{Pane, Tmux, TmuxError};
+use server::{Panes, PanesNow};
 
 pub use files::{Session, marked, sweep};
 pub use launch::Work;
@@ -92,8 +94,8 @@ pub struct Pool<'a> {
     log: &'a Log,
     now: Timestamp,
     tmux: Tmux,
-    /// `None`: there is no tmux server.
-    panes: Option<Vec<Pane>>,
+    panes: Panes,
+    panes_now: PanesNow,
     may_start_server: bool,
     writers: Writers,
 }
@@ -103,8 +105,8 @@ impl<'a> Pool<'a> {
     pub fn read(config: &'a Config, log: &'a Log, now: Timestamp) -> Result<Self> {
         let tmux = Tmux::new(config.tmux.clone());
         let panes = match tmux.list_panes() {
-            Ok(panes) => Some(panes),
-            Err(TmuxError::NoServer) => None,
+            Ok(panes) => Panes::Of(panes),
+            Err(TmuxError::NoServer) => Panes::NoServer,
             Err(error) => return Err(unavailable(&error)),
         };
         Ok(Self {
@@ -120,7 +122,8 @@ impl<'a> Pool<'a> {
             log,
             now,
             tmux: Tmux::new(config.tmux.clone()),
-            panes: None,
+            panes: Panes::NotAsked,
+            panes_now: PanesNow::new(),
             may_start_server: process::in_service()
                 .is_none_or(|unit| OUTLIVING.contains(&unit.as_str())),
             writers: Writers::default(),
@@ -132,14 +135,9 @@ impl<'a> Pool<'a> {
         marker::known_owner(&self.config.state_dir)
     }
 
-    /// Whether there is a tmux server.
-    pub fn has_server(&self) -> bool {
-        self.panes.is_some()
-    }
-
-    /// Whether the tmux server has the session.
-    pub fn has(&self, session: &Session) -> bool {
-        self.panes_of(session).next().is_some()
+    /// Whether tmux has said that there is no such session.
+    pub fn lacks(&self, session: &Session) -> bool {
+        !matches!(self.panes, Panes::NotAsked) && self.panes_of(session).next().is_none()
     }
 
     /// The pool's sessions, in the order of their index.
@@ -270,21 +268,6 @@ impl<'a> Pool<'a> {
         }))
     }
 
-    /// Fails where a session would have to be created but no tmux server may be
-    /// started: one started by a systemd service dies with it.
-    pub fn check_server(&self) -> Result<()> {
-        let creates = self.config.pool.create && self.config.pool.max > 0;
-        if self.panes.is_some() || self.may_start_server || !creates {
-            return Ok(());
-        }
-        Err(Failure::Temporary(
-            "no tmux server is running, and one started from a systemd service would end with it: \
-             run `systemctl --user start ccl-tmux.service`"
-                .to_owned(),
-        )
-        .into())
-    }
-
     /// The names of sessions on the server, pool or not, that `pane` is in.
     pub fn session_of(&self, pane: &str) -> Option<&str> {
         self.all_panes()
@@ -294,10 +277,6 @@ impl<'a> Pool<'a> {
 
     pub(super) fn stamp(&self) -> Stamp {
         Stamp::new(&self.config.host, self.now)
-    }
-
-    fn all_panes(&self) -> impl Iterator<Item = &Pane> {
-        self.panes.iter().flatten()
     }
 
     fn panes_of(&self, session: &Session) -> impl Iterator<Item = &Pane> {

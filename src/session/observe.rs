@@ -3,7 +3,7 @@
 
 use std::io;
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Context, Error, Result};
 use rustix::process::Pid;
 use uuid::Uuid;
 
@@ -15,7 +15,6 @@ use crate::marker::{self, Dispatched};
 use crate::money::Cost;
 use crate::process;
 use crate::queue::{Claim, Found};
-use crate::tmux::Pane;
 
 /// What the caller knows about the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,35 +81,6 @@ impl Pool<'_> {
             doing,
             attended: self.is_attended(session),
         }))
-    }
-
-    /// Fails where the agent's pane lives in another tmux server than the one that was asked, as where `$TMUX` names
-    /// a person's own: what is not seen there must not be taken for gone. A pane's process is a child of its server.
-    pub(super) fn check_server_of(&self, marker: &Dispatched) -> Result<()> {
-        let Dispatched { task, pane, .. } = marker;
-        let Some(server) = &pane.server else {
-            return Ok(());
-        };
-        let process = process::stat(pane.pid).context(UNSEEN)?;
-        let lives = process.is_some_and(|it| it.is_alive() && it.ppid == Some(server.pid));
-        if !lives || self.reaches(server.pid) {
-            return Ok(());
-        }
-        let socket = server.socket.display();
-        bail!(
-            "its task {task} is at work in the tmux server at {socket} (process {}), and `tmux.command` has reached another: call ccl there or outside of tmux, or set `tmux.command: [tmux, -S, {socket}]`",
-            server.pid.as_raw_pid()
-        )
-    }
-
-    /// Whether this tmux server is the one that is asked. Another pass may have made its first session after we looked.
-    fn reaches(&self, server: Pid) -> bool {
-        let is_of = |pane: &Pane| pane.server == server;
-        self.all_panes().any(is_of)
-            || self
-                .tmux
-                .list_panes()
-                .is_ok_and(|panes| panes.iter().any(is_of))
     }
 
     /// Whether this run's agent is in the foreground where it was started.

@@ -45,7 +45,7 @@ impl Pool<'_> {
             session: session.name.clone(),
             run,
             phase: Phase::Claimed,
-            attempt: work.task.attempts_made() + 1,
+            attempt: work.task.attempts_made().saturating_add(1),
             started_at: self.now,
             agent: Agent {
                 kind: self.config.agent.kind,

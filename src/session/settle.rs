@@ -66,7 +66,7 @@ impl Pool<'_> {
             Found::AtWork(claim, Some(outcome)) => {
                 self.end_agent(session, marker.run)?;
                 let placed = claim.file(outcome)?;
-                self.clear(session, marker.run)?;
+                self.clear_after(session, &claim, outcome)?;
                 Ok(placed.map_or_else(Vec::new, |_| vec![event_of(&claim, outcome, None)]))
             }
             Found::AtWork(claim, None) => match claim.marker().phase {
@@ -102,7 +102,7 @@ impl Pool<'_> {
         let mut ending = self.ending(&claim, Outcome::Failed, Some(reason.to_owned()));
         ending.cost = self.cost(&claim)?;
         let placed = claim.finish(&ending, None, None)?;
-        self.clear(session, run)?;
+        self.clear_after(session, &claim, Outcome::Failed)?;
         Ok(placed.map_or_else(Vec::new, |_| {
             vec![event_of(&claim, Outcome::Failed, Some(reason.to_owned()))]
         }))
@@ -156,7 +156,7 @@ impl Pool<'_> {
     /// Nothing was started: the task goes back as it is.
     fn release(&self, session: &Session, claim: &Claim) -> Result<Vec<Event>> {
         let placed = claim.release()?;
-        self.clear(session, claim.marker().run)?;
+        self.clear_after(session, claim, Outcome::Released)?;
         Ok(placed.map_or_else(Vec::new, |_| vec![released(claim)]))
     }
 
@@ -236,7 +236,8 @@ impl Pool<'_> {
         report: &Report,
     ) -> Result<Vec<Event>> {
         // What only a living agent shows is filed first: a pass that was killed after its end would
-        // leave a turn that looks interrupted, and that another agent would be given again.
+        // leave a turn that looks interrupted, and that another agent would be given again. Its cost,
+        // which Claude Code writes when it ends, stays unknown then.
         if !report.only_while_it_lives {
             self.end_agent(session, claim.marker().run)?;
         }
@@ -245,7 +246,7 @@ impl Pool<'_> {
         ending.cost = self.cost(claim)?;
         let footer = footer(&ending, report);
         let placed = claim.finish(&ending, report.answer.as_deref(), Some(&footer))?;
-        self.clear(session, claim.marker().run)?;
+        self.clear_after(session, claim, Outcome::Done)?;
         Ok(placed.map_or_else(Vec::new, |_| vec![event_of(claim, Outcome::Done, None)]))
     }
 
@@ -283,11 +284,11 @@ impl Pool<'_> {
         let outcome = self.outcome(claim, failure);
         let mut ending = self.ending(claim, outcome, Some(failure.reason.clone()));
         if !failure.counts {
-            ending.attempt -= 1;
+            ending.attempt = ending.attempt.saturating_sub(1);
         }
         ending.cost = self.cost(claim)?;
         let placed = claim.finish(&ending, None, None)?;
-        self.clear(session, claim.marker().run)?;
+        self.clear_after(session, claim, outcome)?;
         Ok(placed.map_or_else(Vec::new, |_| {
             vec![event_of(claim, outcome, Some(failure.reason.clone()))]
         }))
@@ -357,6 +358,20 @@ impl Pool<'_> {
             self.tidy_terminal(session)?;
         }
         Ok(())
+    }
+
+    /// Clears the session of a task that has its place. No event tells of that where clearing fails,
+    /// nor will a later pass: the error does.
+    fn clear_after(&self, session: &Session, claim: &Claim, outcome: Outcome) -> Result<()> {
+        let cleared = self.clear(session, claim.marker().run);
+        cleared.with_context(|| {
+            let what = match outcome {
+                Outcome::Done => "is done, and filed in done/",
+                Outcome::Failed => "is filed in failed/",
+                Outcome::Released => "waits in the inbox again",
+            };
+            format!("{} {what}, but its session is not free yet", claim.name())
+        })
     }
 
     /// The session has no task any more; its marker goes last.

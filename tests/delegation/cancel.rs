@@ -103,11 +103,11 @@ fn what_secutools_does_not_cancel_goes_on_and_is_filed_later() {
             1,
             ["read only", "API key"],
         ),
-        (Step::status(503), 75, ["answered 503", "goes on"]),
+        (Step::status(503), 75, ["answered 503", "`ccl reap` files"]),
         (
             Step::DropRead { create: false },
             1,
-            ["broke off", "job-1 was not cancelled"],
+            ["broke off", "nothing tells that job job-1"],
         ),
     ] {
         let world = delegated();
@@ -154,4 +154,15 @@ fn a_server_that_is_away_is_a_matter_of_time() {
         &["could not be reached", "job-1"],
     );
     assert_untouched(&world);
+}
+
+#[test]
+fn a_task_whose_file_was_deleted_can_be_cancelled_all_the_same() {
+    for task in ["T", ".agent-queue/inbox/T.md.delegated"] {
+        let world = delegated();
+        std::fs::remove_file(world.project.queue("inbox").join("T.md")).unwrap();
+        let mut ccl = world.sandbox.ccl(["cancel", task]);
+        ccl.current_dir(world.project.root()).assert().success();
+        assert_eq!(ending(&world, "failed/T.md")["job_id"], "job-1");
+    }
 }

@@ -5,8 +5,8 @@ use std::fs;
 use serde_json::json;
 
 use super::launch::forever;
-use super::support::TmuxServer;
 use super::support::fake_script::Behaviour;
+use super::support::{PATIENCE, TmuxServer, wait_until};
 use super::world::{HOLDS, World, kill, lives};
 
 /// From now on `ccl` is called inside the server on this socket, as a person does.
@@ -72,6 +72,51 @@ fn a_task_in_another_server_is_left_alone_while_its_pane_lives() {
     assert_eq!(world.pass(&["reap"]), ["released a.md ccl-auto-0"]);
     assert!(!lives(pid));
     assert_eq!(world.fake.events("start").len(), 1);
+}
+
+/// A cleaner of /tmp may remove a socket under a server that lives.
+#[test]
+fn a_server_without_its_socket_keeps_its_task_and_no_second_one_takes_its_place() {
+    let world = World::commands(2);
+    let project = world.project("web");
+    project.drop_task("a.md", HOLDS);
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
+    project.drop_task("b.md", HOLDS);
+    let socket = world.tmux.socket().to_owned();
+    let marker = fs::read(world.session_file("ccl-auto-0", "dispatched")).unwrap();
+    let marker: serde_json::Value = serde_json::from_slice(&marker).unwrap();
+    let server = marker["pane"]["server"]["pid"].to_string();
+    fs::remove_file(&socket).unwrap();
+    let pass = world.ccl(&["scan"]);
+    assert_eq!((pass.code, pass.short()), (1, vec![]), "{pass:#?}");
+    let advice = format!("`kill -USR1 {server}` makes it anew");
+    assert!(pass.stderr.contains(&advice), "{}", pass.stderr);
+    assert!(!socket.exists(), "no second server");
+    assert_eq!(project.task_places("a.md"), ["inbox/a.md.dispatched"]);
+    assert_eq!(project.task_places("b.md"), ["inbox/b.md"]);
+
+    kill("-USR1", server.parse().unwrap());
+    wait_until("the socket is there again", PATIENCE, || socket.exists());
+    assert_eq!(world.scan(), ["dispatched b.md ccl-auto-1"]);
+    world.let_go();
+    world.wait_for_exit("ccl-auto-0");
+    world.wait_for_exit("ccl-auto-1");
+    assert_eq!(world.pass(&["reap"]).len(), 2);
+}
+
+#[test]
+fn without_an_answer_of_tmux_status_shows_what_is_at_work_as_it_is() {
+    let world = World::commands(1);
+    let project = world.project("web");
+    project.drop_task("a.md", HOLDS);
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
+    let world = world.with("tmux", json!({"command": ["false"]}));
+    let out = world.sandbox.ccl(["status", "--json"]).output().unwrap();
+    let told = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(75), "{told}");
+    let status: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(status["sessions"][0]["state"], "working", "{status:#}");
+    assert!(!told.contains("has reached another"), "{told}");
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn what_is_not_ours_is_not_cancelled() {
         ("theirs", 1, "session theirs-0 on far"),
         ("nobody", 1, "nobody has claimed it"),
         ("broken", 1, "is left alone"),
-        ("job", 78, "secutools has it, and cannot be asked"),
+        ("job", 78, "it is delegated, and secutools cannot be asked"),
     ] {
         let stderr = fails(&sandbox, "", &["cancel", task], exit);
         assert!(stderr.contains(why), "{task}: {stderr}");
@@ -104,4 +104,28 @@ fn an_agent_at_work_is_ended_and_its_session_free_again() {
     project.drop_task("b.md", "Next.\n");
     ok(&sandbox, "", &["scan"]);
     assert_eq!(project.task_places("b.md"), ["inbox/b.md.dispatched"]);
+}
+
+/// Only SIGKILL ends it, so that it cannot give the terminal back.
+#[test]
+fn an_agent_that_has_to_be_killed_leaves_no_spoilt_terminal() {
+    let mut sandbox = Sandbox::new();
+    let tmux = sandbox.tmux();
+    sandbox.config("pool", json!({"autonomous": {"max": 1}}));
+    let script =
+        "printf '\\033[?1049h\\033[?1000h'; trap '' TERM; touch ready; while :; do sleep 0.1; done";
+    let command = json!(["sh", "-c", script, "sh"]);
+    sandbox.config("agent", json!({"kind": "command", "command": command}));
+    let project = sandbox.project("web");
+    project.drop_task("a.md", "Do it.\n");
+    ok(&sandbox, "", &["scan"]);
+    let terminal = "#{alternate_on}#{mouse_any_flag}";
+    let shown = || tmux.run(&["display-message", "-p", "-t", "=ccl-auto-0:", terminal]);
+    wait_until(
+        "the agent has taken the terminal",
+        support::PATIENCE,
+        || project.root().join("ready").exists() && shown().trim() == "11",
+    );
+    ok(&sandbox, "", &["cancel", "a"]);
+    assert_eq!(shown().trim(), "00");
 }

@@ -109,7 +109,7 @@ fn at_work(
         Some(Phase::Launching | Phase::Working) => judged(standing.doing, standing.attended),
     };
     let state = match state {
-        SessionState::Working if !pool.has(session) => SessionState::Missing,
+        SessionState::Working if pool.lacks(session) => SessionState::Missing,
         state => state,
     };
     let reason = match state {
