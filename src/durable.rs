@@ -74,6 +74,18 @@ pub fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<bool> {
     }
 }
 
+/// Gives a file of ours to the old file's owner, as far as we may: others than root at most to the group.
+fn give(file: &File, old: &fs::Metadata) -> io::Result<()> {
+    let new = file.metadata()?;
+    if new.gid() != old.gid() {
+        let _refused = fchown(file, None, Some(old.gid()));
+    }
+    if new.uid() != old.uid() {
+        let _refused = fchown(file, Some(old.uid()), None);
+    }
+    Ok(())
+}
+
 /// Replaces the contents of the file at `path` and keeps its permissions, and
 /// its owner where we may, unless it has changed: `is_still` is asked at the
 /// last moment. True if it did.
@@ -81,10 +93,9 @@ pub fn rewrite(path: &Path, bytes: &[u8], is_still: impl FnOnce(&Path) -> bool) 
     let old =
         fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
     let temporary = write_temporary(path, bytes, PRIVATE)?;
-    // Before the permissions, which are the new owner's. Others than root may give at most the group.
-    for (user, group) in [(None, Some(old.gid())), (Some(old.uid()), None)] {
-        let _refused = fchown(temporary.as_file(), user, group);
-    }
+    give(temporary.as_file(), &old)
+        .with_context(|| format!("cannot look at the new {}", path.display()))?;
+    // After the owner: these are the new owner's.
     temporary
         .as_file()
         .set_permissions(old.permissions())

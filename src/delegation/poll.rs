@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use jiff::Timestamp;
 
 use super::filing::Filing;
 use super::marker::{Delegated, Phase, between};
@@ -48,43 +49,49 @@ impl Delegation<'_> {
         }
         let answer = self.client.get(job_id);
         self.note_answer(&answer);
-        let filing = match answer {
-            Ok(job) => {
-                if unknown_since.is_some() && !dry_run {
-                    self.note_unknown(task, &marker, false)?;
-                }
-                if !job.status.is_final() {
-                    self.tell_unfinished(task, &job);
-                    return Ok(Outcome::Nothing);
-                }
-                Filing::of_job(&job, self.now())
-            }
-            Err(error @ (GetError::Unknown(_) | GetError::TooLong(_))) => match unknown_since {
-                Some(since) if between(*since, self.now()) >= UNKNOWN_FOR => {
-                    Filing::given_up(self.now(), why_given_up(&error, job_id))
-                }
-                Some(_) => return Ok(Outcome::Nothing),
-                None => {
-                    self.log.warn(format_args!(
-                        "{task}: {error}; if that stays so, the task is given up"
-                    ));
-                    if !dry_run {
-                        self.note_unknown(task, &marker, true)?;
-                    }
-                    return Ok(Outcome::Nothing);
-                }
-            },
-            Err(error) => {
-                if error.talk() == Talk::GoesOn {
-                    self.log.warn(format_args!("{task}, job {job_id}: {error}"));
-                }
-                return Ok(Outcome::Nothing);
-            }
+        let unknown = match &answer {
+            Err(GetError::Unknown(_) | GetError::TooLong(_)) => true,
+            Ok(_) => false,
+            Err(_) => unknown_since.is_some(),
         };
-        match dry_run {
-            true => Ok(Outcome::Event(filing.event(task, &marker))),
-            false => self.file(task, &marker, &filing),
+        let filing = self.filing(task, job_id, *unknown_since, answer);
+        if unknown != unknown_since.is_some() && !dry_run {
+            self.note_unknown(task, &marker, unknown)?;
         }
+        match filing {
+            None => Ok(Outcome::Nothing),
+            Some(filing) if dry_run => Ok(Outcome::Event(filing.event(task, &marker))),
+            Some(filing) => self.file(task, &marker, &filing),
+        }
+    }
+
+    /// What is to be filed on the strength of an answer, if anything is; the rest is told.
+    fn filing(
+        &self,
+        task: &TaskRef,
+        id: &JobId,
+        unknown_since: Option<Timestamp>,
+        answer: Result<Job, GetError>,
+    ) -> Option<Filing> {
+        let now = self.now();
+        match (answer, unknown_since) {
+            (Ok(job), _) if job.status.is_final() => return Some(Filing::of_job(&job, now)),
+            (Ok(job), _) => self.tell_unfinished(task, &job),
+            (Err(error @ (GetError::Unknown(_) | GetError::TooLong(_))), Some(since)) => {
+                let is_given_up = between(since, now) >= UNKNOWN_FOR;
+                return is_given_up.then(|| Filing::given_up(now, why_given_up(&error, id)));
+            }
+            (Err(error @ (GetError::Unknown(_) | GetError::TooLong(_))), None) => {
+                self.log.warn(format_args!(
+                    "{task}: {error}; if that stays so, the task is given up"
+                ));
+            }
+            (Err(error), _) if error.talk() == Talk::GoesOn => {
+                self.log.warn(format_args!("{task}, job {id}: {error}"));
+            }
+            (Err(_), _) => {}
+        }
+        None
     }
 
     fn note_answer(&self, answer: &Result<Job, GetError>) {

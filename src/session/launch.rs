@@ -64,7 +64,14 @@ impl Pool<'_> {
     fn dispatch_into(&self, events: &mut Vec<Event>, slot: &Slot, work: &Work) -> Result<()> {
         let session = &slot.session;
         let owner = marker::owner(&self.config.state_dir)?;
-        let pane = self.ready_pane(slot)?;
+        let Some(pane) = self.ready_pane(slot)? else {
+            let why = format!(
+                "{} was made by somebody else at this moment: a later pass uses it",
+                session.name
+            );
+            events.push(work.event(EventKind::Held, why));
+            return Ok(());
+        };
         let run = Uuid::new_v4();
         let dispatched = Dispatched {
             stamp: self.stamp(),
@@ -126,16 +133,20 @@ impl Pool<'_> {
     }
 
     /// The slot's pane with a shell that waits for input; a missing session is
-    /// created first.
-    fn ready_pane(&self, slot: &Slot) -> Result<marker::Pane> {
+    /// created first. `None`: it is there by now, and nobody knows who is about
+    /// to use it. tmux may have made it for a pass that was killed meanwhile.
+    fn ready_pane(&self, slot: &Slot) -> Result<Option<marker::Pane>> {
         if let Some(pane) = &slot.pane {
-            return Ok(pane.clone());
+            return Ok(Some(pane.clone()));
         }
         let name = &slot.session.name;
-        let id = self
+        let made = self
             .tmux
-            .new_session(name, 200, 50, &self.config.home, self.may_start_server)
-            .map_err(|error| unavailable(&error))?;
+            .new_session(name, 200, 50, &self.config.home, self.may_start_server);
+        let id = match made {
+            Err(error) if error.is_name_taken() => return Ok(None),
+            made => made.map_err(|error| unavailable(&error))?,
+        };
         let panes = self
             .tmux
             .list_panes()
@@ -147,7 +158,7 @@ impl Pool<'_> {
             .with_context(|| format!("the session {name} ended as soon as it was created"))?;
         process::wait_until_ready(pane.pid, SHELL_PATIENCE)
             .with_context(|| format!("the new session {name} does not get ready"))?;
-        Ok(pane)
+        Ok(Some(pane))
     }
 
     /// Steps 3 to 6, once more without `--resume` where Claude Code refuses it.

@@ -45,6 +45,13 @@ pub enum TmuxError {
     },
 }
 
+impl TmuxError {
+    /// Whether a session was not made because there is one of its name.
+    pub fn is_name_taken(&self) -> bool {
+        matches!(self, Self::Failed { stderr, .. } if stderr.contains("duplicate session"))
+    }
+}
+
 impl fmt::Display for TmuxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

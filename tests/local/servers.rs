@@ -1,6 +1,7 @@
 //! Two tmux servers: a pass that reaches the one judges nothing in the other.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
@@ -102,6 +103,25 @@ fn a_server_without_its_socket_keeps_its_task_and_no_second_one_takes_its_place(
     world.wait_for_exit("ccl-auto-0");
     world.wait_for_exit("ccl-auto-1");
     assert_eq!(world.pass(&["reap"]).len(), 2);
+}
+
+#[test]
+fn a_session_that_appears_at_this_moment_is_left_to_whoever_made_it() {
+    let world = World::commands(1);
+    let project = world.project("web");
+    project.drop_task("a.md", "Do it.\n");
+    let real = world.tmux.command().join(" ");
+    let script = world.sandbox.path().join("tmux");
+    let text = format!(
+        "#!/bin/sh\ncase \"$*\" in *new-session*) {real} new-session -d -s ccl-auto-0;; esac\nexec {real} \"$@\"\n"
+    );
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let world = world.with("tmux", json!({"command": [script]}));
+    assert_eq!(world.pass(&["scan"]), ["held a.md -"]);
+    assert_eq!(project.inbox(), ["a.md"]);
+    world.wait_for_shell("ccl-auto-0");
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
 }
 
 #[test]
