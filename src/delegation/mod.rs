@@ -8,6 +8,7 @@
 //!   |          no job, for certain    -> remove the marker: a session gets the task
 //!   |          later, or nobody knows -> keep the marker; resume it in a later pass
 //! inbox/T.md + T.md.delegated      at secutools
+//!   | cancel: POST …/cancel, if a person wishes; then as poll
 //!   | poll:  GET; once it has ended, file:                           (under the project's lock)
 //!   |          write done/T.md or failed/T.md, remove T.md, then the marker
 //! done/T.md, failed/T.md

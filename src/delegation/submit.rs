@@ -172,6 +172,12 @@ impl Delegation<'_> {
         let is_sent = self.end().is_none() && !marker.is_key_worn(self.now());
         match self.take(task, is_sent)? {
             None => Ok(Step::Over(Outcome::Nothing)),
+            // By a pass that was killed before it had removed the marker.
+            Some(Submission { marker, .. }) if task.project.is_filed(&task.name, marker.key)? => {
+                let reason = "it was given up before".to_owned();
+                let filing = Filing::given_up(self.now(), reason);
+                self.file(task, &marker, &filing).map(Step::Over)
+            }
             Some(submission) if is_sent => Ok(Step::Send(submission)),
             Some(submission) => self.leave_or_end(task, &submission).map(Step::Over),
         }

@@ -4,7 +4,8 @@
 //! marker (DESIGN section 6, "Finish" and "Crashes"). The claim beside the task
 //! counts; the session's marker only points to it, and goes last.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use uuid::Uuid;
@@ -26,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(5);
 /// How long the shell may take to come back after that.
 const SHELL_BACK: Duration = Duration::from_secs(5);
+/// How long a shell may take to notice that what it had in front was killed.
+const SHELL_NOTICES: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_millis(10);
 
 impl Pool<'_> {
     /// Looks at what a session with a marker did, and files what has ended. An
@@ -215,18 +219,22 @@ impl Pool<'_> {
         Ok(events)
     }
 
-    /// An agent that somebody killed has left the terminal as it had it.
+    /// An agent that somebody killed has left the terminal as it had it. Its shell takes a moment to
+    /// notice.
     fn tidy_terminal(&self, session: &Session) -> Result<()> {
-        match session.dispatched()? {
-            // With the pane's own process in front there is nobody else to disturb.
-            Some(Dispatched { pane, .. })
-                if self.has_pane(&pane) && process::foreground(pane.pid)? == Some(pane.pid) =>
-            {
-                process::reset_terminal(&pane.tty, pane.pid)
-                    .with_context(|| format!("cannot reset {}", pane.tty.display()))
+        let Some(Dispatched { pane, .. }) = session.dispatched()? else {
+            return Ok(());
+        };
+        let deadline = Instant::now() + SHELL_NOTICES;
+        // With the pane's own process in front there is nobody else to disturb.
+        while self.has_pane(&pane) && Instant::now() < deadline {
+            if process::foreground(pane.pid)? == Some(pane.pid) {
+                return process::reset_terminal(&pane.tty, pane.pid)
+                    .with_context(|| format!("cannot reset {}", pane.tty.display()));
             }
-            _ => Ok(()),
+            thread::sleep(POLL);
         }
+        Ok(())
     }
 
     fn conclude_done(

@@ -122,21 +122,36 @@ fn scan_that_submits() {
 
 #[test]
 fn scan_that_submits_again_what_the_server_had_put_off() {
-    play("scan", 16, "done/T", |world, task| {
-        world
-            .server
-            .script([Step::status(503), Step::status(503), Step::status(503)]);
-        world.pass(&["scan"]);
-        // A minute later.
-        let path = world
-            .project
-            .queue("inbox")
-            .join(format!("{task}.delegated"));
-        let mut marker: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-        assert_eq!(marker["ambiguous"], false);
-        marker["not_before"] = json!("2020-01-01T00:00:00Z");
-        fs::write(&path, marker.to_string()).unwrap();
-    });
+    play("scan", 16, "done/T", put_off);
+}
+
+/// What was given up stays so, and nobody works on it.
+#[test]
+fn a_filing_that_was_cut_off_is_finished_and_not_submitted_again() {
+    let world = finishing();
+    world.project.drop_task("a.md", TASK);
+    put_off(&world, "a.md");
+    let marker = world.project.queue("inbox").join("a.md.delegated");
+    let left = fs::read(&marker).unwrap();
+    world.pass(&["cancel", "a"]);
+    // As a kill leaves it: the copy is filed, task and marker are still there.
+    world.project.drop_task("a.md", TASK);
+    fs::write(&marker, left).unwrap();
+    world.converge("a.md", "failed/a.md", "cut off");
+    assert_eq!(jobs_of(&world.server, "a.md"), 0);
+}
+
+/// Leaves a marker of a submission that the server has put off, and whose time has come again.
+fn put_off(world: &Binary, task: &str) {
+    let later = || Step::status(503);
+    world.server.script([later(), later(), later()]);
+    world.pass(&["scan"]);
+    let inbox = world.project.queue("inbox");
+    let path = inbox.join(format!("{task}.delegated"));
+    let mut marker: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    assert_eq!(marker["ambiguous"], false);
+    marker["not_before"] = json!("2020-01-01T00:00:00Z");
+    fs::write(&path, marker.to_string()).unwrap();
 }
 
 #[test]
