@@ -41,9 +41,7 @@ impl Client {
             // RFC 8941 asks for the quotes: the header's value is a string.
             .header("Idempotency-Key", format!("\"{key}\""));
         let answer = request.send(SendBody::from_reader(&mut noted));
-        answer
-            .map_err(|error| lost(error, noted.begun, &self.limits))
-            .and_then(|response| self.reply(response))
+        self.reply(answer, noted.begun)
     }
 
     /// Gets the job `id`.
@@ -52,10 +50,7 @@ impl Client {
             .agent
             .get(format!("{}/v1/jobs/{id}", self.url.as_str()))
             .header(header::AUTHORIZATION, self.authorization.clone());
-        let answer = request.call();
-        answer
-            .map_err(|error| lost(error, true, &self.limits))
-            .and_then(|response| self.reply(response))
+        self.reply(request.call(), true)
     }
 
     /// Asks to cancel the job `id`.
@@ -64,13 +59,12 @@ impl Client {
             .agent
             .post(format!("{}/v1/jobs/{id}/cancel", self.url.as_str()))
             .header(header::AUTHORIZATION, self.authorization.clone());
-        let answer = request.send_empty();
-        answer
-            .map_err(|error| lost(error, true, &self.limits))
-            .and_then(|response| self.reply(response))
+        self.reply(request.send_empty(), true)
     }
 
-    fn reply(&self, response: Response<Body>) -> Result<Reply, Lost> {
+    /// Reads the answer to a request of which a byte may have been `sent`.
+    fn reply(&self, answer: Result<Response<Body>, Error>, sent: bool) -> Result<Reply, Lost> {
+        let response = answer.map_err(|error| lost(error, sent, &self.limits))?;
         let (head, mut body) = response.into_parts();
         let field = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
         // Not the pass's clock: the answer may have come half a minute after the pass began.

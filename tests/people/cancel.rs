@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use crate::support::sandbox::ending_line;
-use crate::support::{self, Sandbox, wait_until};
+use crate::support::{self, Project, Sandbox, TmuxServer, wait_until};
 use crate::{RUN, fails, ok, sandbox};
 
 #[test]
@@ -62,18 +62,24 @@ fn what_is_not_ours_is_not_cancelled() {
     );
 }
 
-#[test]
-fn an_agent_at_work_is_ended_and_its_session_free_again() {
+/// A project whose task `a.md` this shell script works on, in the only session.
+fn at_work(script: &str) -> (Sandbox, TmuxServer, Project) {
     let mut sandbox = Sandbox::new();
     let tmux = sandbox.tmux();
     sandbox.config("pool", json!({"autonomous": {"max": 1}}));
-    let script =
-        "echo $$ > agent.pid; trap 'echo ended > ended; exit 1' TERM; while :; do sleep 0.1; done";
     let command = json!(["sh", "-c", script, "sh"]);
     sandbox.config("agent", json!({"kind": "command", "command": command}));
     let project = sandbox.project("web");
     project.drop_task("a.md", "Do it.\n");
     ok(&sandbox, "", &["scan"]);
+    (sandbox, tmux, project)
+}
+
+#[test]
+fn an_agent_at_work_is_ended_and_its_session_free_again() {
+    let script =
+        "echo $$ > agent.pid; trap 'echo ended > ended; exit 1' TERM; while :; do sleep 0.1; done";
+    let (sandbox, tmux, project) = at_work(script);
     assert_eq!(project.task_places("a.md"), ["inbox/a.md.dispatched"]);
     let pid_file = project.root().join("agent.pid");
     wait_until("the agent works", support::PATIENCE, || pid_file.exists());
@@ -109,16 +115,9 @@ fn an_agent_at_work_is_ended_and_its_session_free_again() {
 /// Only SIGKILL ends it, so that it cannot give the terminal back.
 #[test]
 fn an_agent_that_has_to_be_killed_leaves_no_spoilt_terminal() {
-    let mut sandbox = Sandbox::new();
-    let tmux = sandbox.tmux();
-    sandbox.config("pool", json!({"autonomous": {"max": 1}}));
     let script =
         "printf '\\033[?1049h\\033[?1000h'; trap '' TERM; touch ready; while :; do sleep 0.1; done";
-    let command = json!(["sh", "-c", script, "sh"]);
-    sandbox.config("agent", json!({"kind": "command", "command": command}));
-    let project = sandbox.project("web");
-    project.drop_task("a.md", "Do it.\n");
-    ok(&sandbox, "", &["scan"]);
+    let (sandbox, tmux, project) = at_work(script);
     let terminal = "#{alternate_on}#{mouse_any_flag}";
     let shown = || tmux.run(&["display-message", "-p", "-t", "=ccl-auto-0:", terminal]);
     wait_until(

@@ -1,9 +1,9 @@
 //! What holds for everything that `ccl` reads, whatever its bytes are.
 //!
 //! Each room has one `check`, which takes what a fuzzer makes or a file of a corpus holds, and panics where a property
-//! does not hold. The fuzz targets, `tests/fuzz_corpus.rs` and `tests/routing_properties.rs` share them.
-// Each that includes this compiles its own copy and uses a part of it; one that fails ends its test.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+//! does not hold. The fuzz targets and `tests/properties/` share them.
+// One that fails ends its test.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod answer;
 pub mod marker;

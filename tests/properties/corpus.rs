@@ -1,12 +1,10 @@
 //! What the fuzzers found, and what they begin with, through the properties that they look for.
-#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::panic::catch_unwind;
 use std::path::Path;
 
-#[path = "fuzz/properties/lib.rs"]
-mod properties;
+use crate::properties;
 
 /// A corpus of so few files is not one that the fuzzers worked on.
 const LEAST: usize = 10;

@@ -12,9 +12,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use uuid::Uuid;
 
-#[path = "fuzz/properties/lib.rs"]
-mod properties;
-use properties::task;
+use crate::properties::task;
 
 /// Pieces from which headers are made, good, bad and hostile.
 fn header_line() -> impl Strategy<Value = String> {
