@@ -53,8 +53,7 @@ impl Staged {
     /// Gives it its name, replacing what stood there. The caller syncs the directory.
     pub fn put(self, path: &Path) -> Result<()> {
         let put = self.0.persist(path).map_err(|error| error.error);
-        put.map(drop)
-            .with_context(|| format!("cannot write {}", path.display()))
+        put.map(drop).with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
@@ -113,17 +112,8 @@ pub fn rewrite(path: &Path, bytes: &[u8], is_still: impl FnOnce(&Path) -> bool) 
 /// A new file in `directory` that is removed when it is dropped, or by [`sweep`] should this process be killed.
 pub fn temporary(directory: &Path, mode: u32) -> io::Result<NamedTempFile> {
     // Opened here, and written to as a plain file: tempfile's own errors do not say any more which they were.
-    let open = |path: &Path| {
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(path)
-    };
-    Builder::new()
-        .prefix(TEMPORARY_PREFIX)
-        .suffix(TEMPORARY_SUFFIX)
-        .make_in(directory, open)
+    let open = |path: &Path| OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    Builder::new().prefix(TEMPORARY_PREFIX).suffix(TEMPORARY_SUFFIX).make_in(directory, open)
 }
 
 fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> Result<NamedTempFile> {
@@ -218,10 +208,7 @@ pub fn is_temporary(name: &OsStr) -> bool {
 fn is_older(path: &Path, now: SystemTime) -> bool {
     fs::symlink_metadata(path)
         .and_then(|metadata| metadata.modified())
-        .is_ok_and(|modified| {
-            now.duration_since(modified)
-                .is_ok_and(|age| age > TEMPORARY_AGE)
-        })
+        .is_ok_and(|modified| now.duration_since(modified).is_ok_and(|age| age > TEMPORARY_AGE))
 }
 
 fn sync_parent(path: &Path) -> Result<()> {

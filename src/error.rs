@@ -42,13 +42,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
         Some(Failure::Config(_)) => 78,
         Some(Failure::Temporary(_)) => 75,
         Some(Failure::Usage(_)) => 2,
-        None if error
-            .chain()
-            .filter_map(|cause| cause.downcast_ref())
-            .any(is_temporary) =>
-        {
-            75
-        }
+        None if error.chain().filter_map(|cause| cause.downcast_ref()).any(is_temporary) => 75,
         None => 1,
     }
 }
@@ -114,14 +108,9 @@ mod tests {
             (Errno::ACCESS, 1),
             (Errno::EXIST, 1),
         ] {
-            let error = Err::<(), _>(io::Error::from(errno))
-                .context("cannot write x")
-                .context("task y");
-            assert_eq!(
-                error.map_err(|error| exit_code(&error)),
-                Err(code),
-                "{errno:?}"
-            );
+            let error =
+                Err::<(), _>(io::Error::from(errno)).context("cannot write x").context("task y");
+            assert_eq!(error.map_err(|error| exit_code(&error)), Err(code), "{errno:?}");
         }
     }
 }

@@ -70,17 +70,11 @@ impl Style {
     #[must_use]
     pub fn of_stderr(environment: &Environment) -> Self {
         let stderr = io::stderr();
-        let stream = environment
-            .var("JOURNAL_STREAM")
-            .and_then(|value| value.to_str());
+        let stream = environment.var("JOURNAL_STREAM").and_then(|value| value.to_str());
         if stream.is_some_and(|stream| identity(&stderr).as_deref() == Some(stream)) {
             return Self::Journal;
         }
-        if shows_colours(environment, &stderr) {
-            Self::Colour
-        } else {
-            Self::Plain
-        }
+        if shows_colours(environment, &stderr) { Self::Colour } else { Self::Plain }
     }
 }
 
@@ -115,11 +109,7 @@ impl Log {
     /// A log of anything else.
     #[must_use]
     pub fn new(level: Level, style: Style, sink: Box<dyn Write + Send>) -> Self {
-        Self {
-            level,
-            style,
-            sink: Mutex::new(sink),
-        }
+        Self { level, style, sink: Mutex::new(sink) }
     }
 
     /// Something in this pass failed.
@@ -348,10 +338,7 @@ mod tests {
     fn journal_stream_counts_only_if_it_is_this_stream() {
         let file = tempfile::tempfile().unwrap();
         let stat = rustix::fs::fstat(&file).unwrap();
-        assert_eq!(
-            identity(&file),
-            Some(format!("{}:{}", stat.st_dev, stat.st_ino))
-        );
+        assert_eq!(identity(&file), Some(format!("{}:{}", stat.st_dev, stat.st_ino)));
         let elsewhere = Environment::of([("JOURNAL_STREAM", "1:1"), ("NO_COLOR", "1")], "/");
         assert_eq!(Style::of_stderr(&elsewhere), Style::Plain);
         let here = identity(io::stderr()).unwrap();

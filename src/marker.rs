@@ -44,11 +44,7 @@ pub struct Stamp {
 impl Stamp {
     /// A stamp of this version.
     pub fn new(host: &str, at: Timestamp) -> Self {
-        Self {
-            version: VERSION,
-            host: host.to_owned(),
-            at,
-        }
+        Self { version: VERSION, host: host.to_owned(), at }
     }
 }
 
@@ -218,10 +214,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Unreadable> {
     match open(path) {
         Ok(file) => read_file(&file, path).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Unreadable::Io {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(Unreadable::Io { path: path.to_owned(), source }),
     }
 }
 
@@ -236,14 +229,8 @@ pub fn read_file<T: DeserializeOwned>(file: &File, path: &Path) -> Result<T, Unr
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1)
         .read_to_end(&mut bytes)
-        .map_err(|source| Unreadable::Io {
-            path: path.to_owned(),
-            source,
-        })?;
-    parse(&bytes).map_err(|why| Unreadable::Nonsense {
-        path: path.to_owned(),
-        why,
-    })
+        .map_err(|source| Unreadable::Io { path: path.to_owned(), source })?;
+    parse(&bytes).map_err(|why| Unreadable::Nonsense { path: path.to_owned(), why })
 }
 
 /// The marker in `bytes`, or what is wrong with it.
@@ -255,13 +242,9 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err("it is longer than any marker of ours".to_owned());
     }
-    let version = serde_json::from_slice::<Versioned>(bytes)
-        .map_err(not_a_marker)?
-        .version;
+    let version = serde_json::from_slice::<Versioned>(bytes).map_err(not_a_marker)?.version;
     if version != u64::from(VERSION) {
-        return Err(format!(
-            "it is of version {version}, and this ccl knows version {VERSION}"
-        ));
+        return Err(format!("it is of version {version}, and this ccl knows version {VERSION}"));
     }
     serde_json::from_slice(bytes).map_err(not_a_marker)
 }

@@ -117,10 +117,7 @@ impl Totals {
         let unknown = self.sums.iter().filter(|(currency, _)| currency.is_none());
         known
             .chain(unknown)
-            .map(|(currency, sum)| Cost {
-                amount: sum.to_string(),
-                currency: currency.clone(),
-            })
+            .map(|(currency, sum)| Cost { amount: sum.to_string(), currency: currency.clone() })
             .collect()
     }
 }
@@ -160,23 +157,11 @@ mod tests {
             (r#"{ "currency":" eur ", "amount": 12 , "x":[1]}"#, "12 EUR"),
             (r#"{"amount":"0.5 USD"}"#, "0.5 USD"),
             (r#"{"amount":"0.5 USD","currency":"usd"}"#, "0.5 USD"),
-            (
-                r#"{"amount":"0.5","currency":null}"#,
-                "0.5 (currency unknown)",
-            ),
-            (
-                r#"{"amount":"0.5","currency":"$"}"#,
-                "0.5 (currency unknown)",
-            ),
+            (r#"{"amount":"0.5","currency":null}"#, "0.5 (currency unknown)"),
+            (r#"{"amount":"0.5","currency":"$"}"#, "0.5 (currency unknown)"),
             ("0.0123", "0.0123 (currency unknown)"),
-            (
-                "0.30000000000000004",
-                "0.30000000000000004 (currency unknown)",
-            ),
-            (
-                "123456789012345678901.5",
-                "123456789012345678901.5 (currency unknown)",
-            ),
+            ("0.30000000000000004", "0.30000000000000004 (currency unknown)"),
+            ("123456789012345678901.5", "123456789012345678901.5 (currency unknown)"),
             ("1e-3", "0.001 (currency unknown)"),
             (r#""1.50""#, "1.5 (currency unknown)"),
             (r#"" 1.50  gbp ""#, "1.5 GBP"),
@@ -221,15 +206,9 @@ mod tests {
                 assert!(totals.add(&Cost::from_json(raw).unwrap()));
             }
         }
-        let bad = Cost {
-            amount: "much".into(),
-            currency: None,
-        };
+        let bad = Cost { amount: "much".into(), currency: None };
         assert!(!totals.add(&bad));
-        assert_eq!(
-            totals.to_string(),
-            "0.00000000000000000001 EUR + 1 USD + 7 (currency unknown)"
-        );
+        assert_eq!(totals.to_string(), "0.00000000000000000001 EUR + 1 USD + 7 (currency unknown)");
         assert_eq!(
             serde_json::to_string(&totals).unwrap(),
             r#"[{"amount":"0.00000000000000000001","currency":"EUR"},{"amount":"1","currency":"USD"},{"amount":"7","currency":null}]"#
@@ -239,10 +218,7 @@ mod tests {
     #[test]
     fn a_known_zero_is_printed_as_zero() {
         let mut totals = Totals::default();
-        totals.add(&Cost {
-            amount: "0.00".into(),
-            currency: Some("USD".into()),
-        });
+        totals.add(&Cost { amount: "0.00".into(), currency: Some("USD".into()) });
         assert_eq!(totals.to_string(), "0 USD");
     }
 }

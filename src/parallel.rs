@@ -10,10 +10,7 @@ use std::thread::{self, Builder};
 /// on in the caller.
 pub fn map<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
     // Whoever comes first takes the item: its thread, or the caller where there is none.
-    let items: Vec<_> = items
-        .into_iter()
-        .map(|item| Mutex::new(Some(item)))
-        .collect();
+    let items: Vec<_> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
     let do_one = |item: &Mutex<Option<T>>| {
         let taken = item.lock().unwrap_or_else(PoisonError::into_inner).take();
         taken.map(&work)
@@ -27,13 +24,9 @@ pub fn map<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec
             .map(|item| (item, Builder::new().spawn_scoped(scope, || do_one(item))))
             .collect();
         let mut results: Vec<Option<R>> = vec![do_one(first)];
-        results.extend(started.into_iter().map(|(item, thread)| {
-            match thread {
-                Ok(thread) => thread
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-                Err(_) => do_one(item),
-            }
+        results.extend(started.into_iter().map(|(item, thread)| match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => do_one(item),
         }));
         results.into_iter().flatten().collect()
     })

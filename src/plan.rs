@@ -20,11 +20,7 @@ impl Queue {
     /// A project with so many tasks at work, and those that wait by priority and file name, in any order.
     pub fn new(running: usize, waiting: Vec<(Priority, OsString)>) -> Self {
         let waiting: Vec<_> = waiting.into_iter().map(Reverse).collect();
-        Self {
-            running,
-            waiting: waiting.into(),
-            since: None,
-        }
+        Self { running, waiting: waiting.into(), since: None }
     }
 
     /// How many tasks run, those included that [`next`] has picked.
@@ -43,9 +39,7 @@ impl Queue {
     }
 
     fn first(&self) -> Option<(Priority, &OsStr)> {
-        self.waiting
-            .peek()
-            .map(|Reverse((priority, name))| (*priority, name.as_os_str()))
+        self.waiting.peek().map(|Reverse((priority, name))| (*priority, name.as_os_str()))
     }
 }
 

@@ -143,9 +143,7 @@ pub fn foreground(pane: Pid) -> io::Result<Option<Pid>> {
 pub fn environ_has(pid: Pid, name: &str, value: &str) -> io::Result<bool> {
     let environ = unless_gone(fs::read(proc_path(pid, "environ")))?.unwrap_or_default();
     Ok(environ.split(|byte| *byte == 0).any(|entry| {
-        entry
-            .strip_prefix(name.as_bytes())
-            .and_then(|rest| rest.strip_prefix(b"="))
+        entry.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="))
             == Some(value.as_bytes())
     }))
 }

@@ -24,9 +24,7 @@ impl Progress {
     #[must_use]
     pub fn on_stderr(level: Level) -> Self {
         let is_shown = level >= Level::Info && io::stderr().is_terminal();
-        Self {
-            lines: is_shown.then(Arc::default),
-        }
+        Self { lines: is_shown.then(Arc::default) }
     }
 
     /// Shows a line, `fix.md → ccl-auto-0: 3s`, until the answer is dropped.

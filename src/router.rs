@@ -17,11 +17,7 @@ pub struct AutoRoutes {
 
 impl Default for AutoRoutes {
     fn default() -> Self {
-        Self {
-            low: Provider::Gpu,
-            medium: Provider::Gemini,
-            high: Provider::ClaudeApi,
-        }
+        Self { low: Provider::Gpu, medium: Provider::Gemini, high: Provider::ClaudeApi }
     }
 }
 
@@ -106,10 +102,7 @@ impl fmt::Display for Rule {
 pub fn decide(routing: &Routing, auto: &AutoRoutes) -> Decision {
     use Field::{Absent, Given};
     use Preference::{Auto, Provider as Named};
-    let local = |rule| Decision {
-        provider: Provider::ClaudeCode,
-        rule,
-    };
+    let local = |rule| Decision { provider: Provider::ClaudeCode, rule };
 
     if routing.needs_claude_code == Given(true) {
         return local(Rule::NeedsClaudeCode);
@@ -124,14 +117,12 @@ pub fn decide(routing: &Routing, auto: &AutoRoutes) -> Decision {
         return local(Rule::InvalidFrontmatter);
     }
     match (&routing.preferred_ai, &routing.complexity_hint) {
-        (Given(Named(provider)), Absent | Given(_)) => Decision {
-            provider: *provider,
-            rule: Rule::PreferredAi,
-        },
-        (Absent | Given(Auto), Given(hint)) => Decision {
-            provider: auto.of(*hint),
-            rule: Rule::Auto,
-        },
+        (Given(Named(provider)), Absent | Given(_)) => {
+            Decision { provider: *provider, rule: Rule::PreferredAi }
+        }
+        (Absent | Given(Auto), Given(hint)) => {
+            Decision { provider: auto.of(*hint), rule: Rule::Auto }
+        }
         (Absent | Given(Auto), Absent) => local(Rule::AutoWithoutHint),
         _ => local(Rule::UnknownProvider),
     }

@@ -135,10 +135,7 @@ fn parse_flag(text: &str) -> Option<bool> {
 }
 
 fn parse_pid(text: &str) -> Option<Pid> {
-    text.parse()
-        .ok()
-        .filter(|raw| *raw > 0)
-        .and_then(Pid::from_raw)
+    text.parse().ok().filter(|raw| *raw > 0).and_then(Pid::from_raw)
 }
 
 /// A tmux server, by the command that reaches it.
@@ -153,10 +150,7 @@ pub struct Tmux {
 impl Tmux {
     /// The server that `command` reaches, with [`CALL_LIMIT`].
     pub fn new(command: Vec<String>) -> Self {
-        Self {
-            command,
-            limit: CALL_LIMIT,
-        }
+        Self { command, limit: CALL_LIMIT }
     }
 
     fn call(&self, args: &[&str]) -> Result<Vec<u8>, TmuxError> {
@@ -164,14 +158,7 @@ impl Tmux {
     }
 
     fn call_with(&self, args: &[&str], input: &[u8]) -> Result<Vec<u8>, TmuxError> {
-        Call {
-            command: &self.command,
-            args,
-            input,
-            cwd: None,
-            limit: self.limit,
-        }
-        .run()
+        Call { command: &self.command, args, input, cwd: None, limit: self.limit }.run()
     }
 
     /// What `tmux -V` prints, `tmux 3.3a`. Needs no server; a running server may be older.
@@ -213,10 +200,7 @@ impl Tmux {
         may_start_server: bool,
     ) -> Result<PaneId, TmuxError> {
         if !is_session_name(name) {
-            return Err(unfit(
-                name,
-                "a session's name is made of letters, digits, `-` and `_`",
-            ));
+            return Err(unfit(name, "a session's name is made of letters, digits, `-` and `_`"));
         }
         let (width, height) = (width.to_string(), height.to_string());
         let mut args = vec!["-N"];
@@ -241,12 +225,8 @@ impl Tmux {
     /// Leaves every mode and types `C-c`.
     pub fn interrupt(&self, pane: &PaneId) -> Result<(), TmuxError> {
         let pane = pane.as_str();
-        let (leave, type_it) = (
-            ["copy-mode", "-q", "-t", pane],
-            ["send-keys", "-t", pane, "C-c"],
-        );
-        self.call(&[&leave[..], &[";"], &type_it].concat())
-            .map(drop)
+        let (leave, type_it) = (["copy-mode", "-q", "-t", pane], ["send-keys", "-t", pane, "C-c"]);
+        self.call(&[&leave[..], &[";"], &type_it].concat()).map(drop)
     }
 
     /// Types one line and Enter, in one call.
@@ -260,14 +240,12 @@ impl Tmux {
         let (pane, text) = (pane.as_str(), as_last_argument(text));
         let literal = ["send-keys", "-t", pane, "-l", "--", &text];
         let enter = ["send-keys", "-t", pane, "Enter"];
-        self.call(&[&literal[..], &[";"], &enter].concat())
-            .map(drop)
+        self.call(&[&literal[..], &[";"], &enter].concat()).map(drop)
     }
 
     /// Presses Enter.
     pub fn enter(&self, pane: &PaneId) -> Result<(), TmuxError> {
-        self.call(&["send-keys", "-t", pane.as_str(), "Enter"])
-            .map(drop)
+        self.call(&["send-keys", "-t", pane.as_str(), "Enter"]).map(drop)
     }
 
     /// What the pane shows, line by line, without colours and without trailing blanks.
@@ -285,16 +263,7 @@ impl Tmux {
         }
         let buffer = format!("ccl-{}", uuid::Uuid::new_v4());
         let load = ["load-buffer", "-b", &buffer, "-"];
-        let paste = [
-            "paste-buffer",
-            "-p",
-            "-r",
-            "-d",
-            "-b",
-            &buffer,
-            "-t",
-            pane.as_str(),
-        ];
+        let paste = ["paste-buffer", "-p", "-r", "-d", "-b", &buffer, "-t", pane.as_str()];
         let result = self.call_with(&[&load[..], &[";"], &paste].concat(), bytes);
         if result.is_err() {
             // Fails where the buffer was never made; the error that counts is the first.
@@ -310,9 +279,7 @@ impl Tmux {
     /// [`TmuxError::NoServer`] where there is no server.
     pub fn display_global(&self, format: &'static str) -> Result<String, TmuxError> {
         let printed = self.call(&["display-message", "-p", format])?;
-        Ok(String::from_utf8_lossy(&printed)
-            .trim_end_matches('\n')
-            .to_owned())
+        Ok(String::from_utf8_lossy(&printed).trim_end_matches('\n').to_owned())
     }
 }
 
@@ -321,9 +288,7 @@ impl Tmux {
 pub fn is_session_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('-')
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
 }
 
 /// tmux takes a `;` at the end of an argument for the end of the command, unless a backslash stands before it.
@@ -335,10 +300,7 @@ fn as_last_argument(text: &str) -> String {
 }
 
 fn unfit(text: &str, why: &'static str) -> TmuxError {
-    TmuxError::Unfit {
-        text: text.to_owned(),
-        why,
-    }
+    TmuxError::Unfit { text: text.to_owned(), why }
 }
 
 fn unreadable(args: &[&str], line: &str) -> TmuxError {

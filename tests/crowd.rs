@@ -61,9 +61,7 @@ struct Queues {
 impl Queues {
     fn new(projects: usize) -> Self {
         let sandbox = Sandbox::new();
-        let projects = (0..projects)
-            .map(|number| sandbox.project(&format!("p{number}")))
-            .collect();
+        let projects = (0..projects).map(|number| sandbox.project(&format!("p{number}"))).collect();
         Self { sandbox, projects }
     }
 
@@ -83,16 +81,9 @@ impl Queues {
             "dispatcher",
             json!({"message": "{task} {body}", "cooldown": "0s", "projects_dir": self.sandbox.projects_dir()}),
         );
-        sandbox.config(
-            "pool",
-            json!({"autonomous": {"prefix": "k-", "max": sessions}}),
-        );
+        sandbox.config("pool", json!({"autonomous": {"prefix": "k-", "max": sessions}}));
         sandbox.config("host", json!(host));
-        Pool {
-            sandbox,
-            tmux,
-            sessions,
-        }
+        Pool { sandbox, tmux, sessions }
     }
 
     /// Drops `count` tasks, each of a name of its own, over all projects; returns their names.
@@ -152,9 +143,7 @@ impl Queues {
                 self.all(Project::done).len() == names.len() && self.all(Project::inbox).is_empty()
             };
             // In vain, if a pass failed or time is up: what is missing is told below.
-            poll(limit, || {
-                (is_done() || is_over.load(Ordering::SeqCst)).then_some(())
-            });
+            poll(limit, || (is_done() || is_over.load(Ordering::SeqCst)).then_some(()));
             is_over.store(true, Ordering::SeqCst);
         });
         names.sort();
@@ -193,8 +182,7 @@ fn two_pools_share_one_queue(hosts: [&str; 2]) {
     for pool in &pools {
         let left = support::sandbox::names(&pool.sandbox.state_dir().join("sessions"));
         assert!(
-            left.iter()
-                .all(|name| name.ends_with(".lock") || name.starts_with(".ccl-")),
+            left.iter().all(|name| name.ends_with(".lock") || name.starts_with(".ccl-")),
             "{left:?}"
         );
     }
@@ -235,9 +223,7 @@ fn a_pool_leaves_alone_what_another_one_has() {
         other.sandbox.ccl(args).assert().success();
         assert_eq!(snapshot(&inbox), before, "{args:?}");
     }
-    wait_until("the agent runs", support::PATIENCE, || {
-        queues.runs().len() == 1
-    });
+    wait_until("the agent runs", support::PATIENCE, || queues.runs().len() == 1);
     fs::write(queues.sandbox.path().join("go"), "").expect("go");
     queues.serve(&[&one, &other], 2, names, Duration::from_secs(60));
 }

@@ -37,11 +37,7 @@ impl Patient {
         let command = ["my-claude", "--dangerously-skip-permissions"];
         sandbox.config("agent", json!({"command": command}));
         let tmux = sandbox.tmux();
-        Self {
-            sandbox,
-            project,
-            _tmux: tmux,
-        }
+        Self { sandbox, project, _tmux: tmux }
     }
 
     /// Every finding, `ok` and in words, and whether the exit status is 0.
@@ -165,13 +161,7 @@ fn a_tmux_that_is_too_old_or_missing_is_named() {
         checks[0].2,
         "tmux 3.1c is too old → install tmux 3.2 or later, or set tmux.command"
     );
-    patient
-        .sandbox
-        .config("tmux", json!({"command": ["no-such-tmux"]}));
+    patient.sandbox.config("tmux", json!({"command": ["no-such-tmux"]}));
     let (checks, _) = patient.examine();
-    assert!(
-        checks[0]
-            .2
-            .starts_with("there is no program `no-such-tmux`")
-    );
+    assert!(checks[0].2.starts_with("there is no program `no-such-tmux`"));
 }

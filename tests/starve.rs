@@ -15,10 +15,7 @@ const ERRORS: &[&str] = &["ENOSPC", "EIO", "EROFS", "EACCES", "EMFILE", "ENOLCK"
 /// Calls that change something, and the errors that they are known for; with `CCL_TEST_LONG=1` each
 /// of them fails in each of [`ERRORS`].
 const CHANGES: &[(&str, &[&str])] = &[
-    (
-        "ENOSPC",
-        &["write", "fsync", "open", "renameat", "renameat2", "mkdir"],
-    ),
+    ("ENOSPC", &["write", "fsync", "open", "renameat", "renameat2", "mkdir"]),
     ("EIO", &["unlink", "fsync"]),
     ("EROFS", &["renameat", "unlink", "fchmod"]),
     ("EACCES", &["open", "renameat2"]),
@@ -79,11 +76,7 @@ impl Trouble {
 
 fn troubles(list: &[(&'static str, &[&'static str])], calls: Calls) -> Vec<Trouble> {
     let with_errno = |(errno, syscalls): &(&'static str, &[&'static str])| {
-        let trouble = |syscall: &&'static str| Trouble {
-            errno,
-            syscall,
-            calls,
-        };
+        let trouble = |syscall: &&'static str| Trouble { errno, syscall, calls };
         syscalls.iter().map(trouble).collect::<Vec<_>>()
     };
     list.iter().flat_map(with_errno).collect()
@@ -110,17 +103,8 @@ fn looks() -> Vec<Trouble> {
 
 /// A pass with trouble at one call, or from that call on; false if it makes fewer of them.
 fn starve_at(world: &mut World, scene: &Scene, trouble: Trouble, nth: u32, lasts: bool) -> bool {
-    let Trouble {
-        errno,
-        syscall,
-        calls,
-    } = trouble;
-    let fault = Fault {
-        syscall,
-        nth,
-        action: &format!("error={errno}"),
-        from_then_on: lasts,
-    };
+    let Trouble { errno, syscall, calls } = trouble;
+    let fault = Fault { syscall, nth, action: &format!("error={errno}"), from_then_on: lasts };
     let which = match calls {
         Calls::All => "all",
         Calls::OfOurs => "ours",
@@ -157,10 +141,7 @@ fn judge(output: &std::process::Output, injected: bool, fault: &Fault<'_>, when:
     assert!(matches!(code, Some(0 | 1 | 75 | 78)), "{when}: {said}");
     assert!(!said.contains("panicked"), "{when}: {said}");
     if code != Some(0) && fault.syscall != "write" {
-        assert!(
-            said.contains("cannot") || said.contains("failed"),
-            "{when}: {said}"
-        );
+        assert!(said.contains("cannot") || said.contains("failed"), "{when}: {said}");
     }
     if injected && ESSENTIAL.contains(&fault.syscall) {
         let expected = match fault.action {
@@ -208,11 +189,7 @@ fn reap_that_gives_back_and_cannot_look() {
 
 #[test]
 fn scan_after_a_killed_scan() {
-    play(
-        "scan finds the agent that a killed scan had started",
-        changes(),
-        false,
-    );
+    play("scan finds the agent that a killed scan had started", changes(), false);
 }
 
 #[test]
@@ -251,10 +228,7 @@ fn with_own_mounts(world: &World, script: &str, at: &std::path::Path) -> std::pr
     command.arg(ccl.get_program()).arg("--config");
     command.arg(world.sandbox.config_file());
     command.env_clear();
-    command.envs(
-        ccl.get_envs()
-            .filter_map(|(key, value)| Some((key, value?))),
-    );
+    command.envs(ccl.get_envs().filter_map(|(key, value)| Some((key, value?))));
     command.output().expect("unshare runs")
 }
 
@@ -273,10 +247,7 @@ fn a_full_disk_stops_its_own_project_and_no_other() {
     );
     let said = said(&output);
     assert_eq!(output.status.code(), Some(75), "{said}");
-    assert!(
-        said.contains("cannot write") && said.contains("No space left"),
-        "{said}"
-    );
+    assert!(said.contains("cannot write") && said.contains("No space left"), "{said}");
     assert!(said.lines().any(|line| line == "kept.md"), "{said}");
     world.converge("served.md", "beside a full disk");
     assert_eq!(world.runs("served.md"), 1);

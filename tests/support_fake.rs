@@ -27,12 +27,7 @@ impl Stage {
         let fake = FakeClaude::install(&sandbox);
         fake.script(script);
         let tmux = sandbox.tmux_with(|b| b.envs(fake.env()));
-        Self {
-            fake,
-            tmux,
-            project,
-            _sandbox: sandbox,
-        }
+        Self { fake, tmux, project, _sandbox: sandbox }
     }
 
     /// Runs `claude ARGS` in a new session; its exit status is printed when it ends. Returns the pane.
@@ -60,20 +55,14 @@ impl Stage {
     }
 
     fn wait_for_status(&self, status: &str) -> Value {
-        self.tmux
-            .wait_for(&format!("the registry says {status}"), || {
-                self.fake
-                    .registry()
-                    .into_iter()
-                    .find(|e| e["status"] == status)
-            })
+        self.tmux.wait_for(&format!("the registry says {status}"), || {
+            self.fake.registry().into_iter().find(|e| e["status"] == status)
+        })
     }
 
     fn signal(&self, signal: &str) {
         let pid = self.fake.events("start").pop().unwrap()["pid"].to_string();
-        let killed = std::process::Command::new("kill")
-            .args([signal, &pid])
-            .status();
+        let killed = std::process::Command::new("kill").args([signal, &pid]).status();
         assert!(killed.unwrap().success());
     }
 }
@@ -105,19 +94,10 @@ fn every_screen_says_what_the_real_one_says() {
     let screens = [
         (Screen::TrustYesFirst, "❯ Yes, I trust this folder"),
         (Screen::TrustOld, "Do you trust the files in this folder?"),
-        (
-            Screen::Bypass,
-            "WARNING: Claude Code running in Bypass Permissions mode",
-        ),
-        (
-            Screen::ApiKey,
-            "Detected a custom API key in your environment",
-        ),
+        (Screen::Bypass, "WARNING: Claude Code running in Bypass Permissions mode"),
+        (Screen::ApiKey, "Detected a custom API key in your environment"),
         (Screen::Login, "Select login method:"),
-        (
-            Screen::Theme,
-            "Choose the text style that looks best with your terminal",
-        ),
+        (Screen::Theme, "Choose the text style that looks best with your terminal"),
         (Screen::Limit, "What do you want to do?"),
         (Screen::ResumePicker, "Resume session"),
         (Screen::Question, "Which way shall I go?"),
@@ -146,9 +126,7 @@ fn a_failed_turn_leaves_the_error_in_the_transcript_and_calls_stop_failure() {
     for (n, kind) in kinds.into_iter().enumerate() {
         let id = format!("{n}{}", &ID[1..]);
         let pane = stage.claude(kind, &format!("--session-id {id} '{kind}.'"));
-        stage
-            .tmux
-            .wait_until("the hook has run", || stage.hooks().len() == n + 1);
+        stage.tmux.wait_until("the hook has run", || stage.hooks().len() == n + 1);
         let record = stage.fake.transcript(&id).pop().unwrap();
         assert_eq!(record["isApiErrorMessage"], true);
         assert_eq!(record["error"], kind);
@@ -156,10 +134,7 @@ fn a_failed_turn_leaves_the_error_in_the_transcript_and_calls_stop_failure() {
         assert_eq!(hook["hook_event_name"], "StopFailure");
         assert_eq!(hook["error"], kind);
         assert_eq!(hook["session_id"], id);
-        stage.tmux.wait_for_text(
-            &pane,
-            record["message"]["content"][0]["text"].as_str().unwrap(),
-        );
+        stage.tmux.wait_for_text(&pane, record["message"]["content"][0]["text"].as_str().unwrap());
     }
 }
 
@@ -167,9 +142,7 @@ fn a_failed_turn_leaves_the_error_in_the_transcript_and_calls_stop_failure() {
 fn sigterm_gives_the_terminal_back_and_says_how_to_resume() {
     let stage = Stage::new(&[]);
     let pane = stage.claude("s", &format!("--session-id {ID} 'do it'"));
-    stage
-        .tmux
-        .wait_until("the hook has run", || stage.hooks().len() == 1);
+    stage.tmux.wait_until("the hook has run", || stage.hooks().len() == 1);
     stage.wait_for_status("idle");
     stage.signal("-TERM");
     let screen = stage.tmux.wait_for_text(&pane, "exit=143");
@@ -177,27 +150,15 @@ fn sigterm_gives_the_terminal_back_and_says_how_to_resume() {
         screen.contains(&format!("Resume this session with:\nclaude --resume {ID}")),
         "{screen}"
     );
-    assert_eq!(
-        stage
-            .tmux
-            .format(&pane, "#{alternate_on} #{mouse_any_flag}"),
-        "0 0"
-    );
+    assert_eq!(stage.tmux.format(&pane, "#{alternate_on} #{mouse_any_flag}"), "0 0");
     assert!(stage.fake.registry().is_empty());
     let last = stage.fake.transcript(ID).pop().unwrap();
     assert_eq!(last["type"], "cost-state");
-    assert_eq!(
-        stage.hooks().pop().unwrap()["hook_event_name"],
-        "SessionEnd"
-    );
+    assert_eq!(stage.hooks().pop().unwrap()["hook_event_name"], "SessionEnd");
 
     let resumed = stage.claude("r", &format!("--resume {ID} 'go on'"));
     stage.tmux.wait_for_text(&resumed, "● OK");
-    let users = stage
-        .fake
-        .transcript(ID)
-        .into_iter()
-        .filter(|r| r["type"] == "user");
+    let users = stage.fake.transcript(ID).into_iter().filter(|r| r["type"] == "user");
     let texts: Vec<_> = users.map(|r| r["message"]["content"].clone()).collect();
     assert_eq!(texts, ["do it", "go on"]);
 }
@@ -205,41 +166,23 @@ fn sigterm_gives_the_terminal_back_and_says_how_to_resume() {
 #[test]
 fn it_can_ignore_sigterm_crash_and_exit_at_once() {
     let stage = Stage::new(&[
-        Behaviour {
-            ignore_sigterm: true,
-            ..Behaviour::on("ignore").ends(Ending::Forever)
-        },
+        Behaviour { ignore_sigterm: true, ..Behaviour::on("ignore").ends(Ending::Forever) },
         Behaviour::on("crash").ends(Ending::Crash),
         Behaviour::on("leave").ends(Ending::Exit(3)),
-        Behaviour {
-            exit_at_once: Some(("no such model".into(), 7)),
-            ..Behaviour::on("at once")
-        },
+        Behaviour { exit_at_once: Some(("no such model".into(), 7)), ..Behaviour::on("at once") },
     ]);
     let pane = stage.claude("ignore", "ignore");
     stage.wait_for_status("busy");
     stage.signal("-TERM");
     stage.fake.wait_for("sigterm", "true");
-    assert_eq!(
-        stage.tmux.format(&pane, "#{pane_current_command}"),
-        "claude"
-    );
+    assert_eq!(stage.tmux.format(&pane, "#{pane_current_command}"), "claude");
     stage.signal("-KILL");
     stage.tmux.wait_for_text(&pane, "exit=137");
 
     let pane = stage.claude("crash", "crash");
     stage.tmux.wait_for_text(&pane, "exit=137");
-    assert_eq!(
-        stage
-            .tmux
-            .format(&pane, "#{alternate_on} #{mouse_any_flag}"),
-        "1 1"
-    );
-    assert_eq!(
-        stage.fake.registry().len(),
-        2,
-        "killed agents leave their registry files"
-    );
+    assert_eq!(stage.tmux.format(&pane, "#{alternate_on} #{mouse_any_flag}"), "1 1");
+    assert_eq!(stage.fake.registry().len(), 2, "killed agents leave their registry files");
 
     let pane = stage.claude("leave", "leave");
     stage.tmux.wait_for_text(&pane, "exit=3");
@@ -261,10 +204,7 @@ fn ids_and_options_that_the_real_one_refuses_are_refused() {
     assert!(screen.contains(&format!("Error: Session ID {ID} is already in use.")));
     let pane = stage.claude("dash", "'- a list'");
     let screen = stage.tmux.wait_for_text(&pane, "exit=1");
-    assert!(
-        screen.contains("error: unknown option '- a list'"),
-        "{screen}"
-    );
+    assert!(screen.contains("error: unknown option '- a list'"), "{screen}");
     assert_eq!(stage.fake.prompts(), ["do it"]);
 }
 
@@ -279,12 +219,8 @@ fn a_bracketed_paste_is_noted_and_the_first_enter_can_be_lost() {
     stage.tmux.wait_for_text(&pane, "❯ Try \"edit");
     let text = "first line\nsecond line\n\nfourth line";
     stage.tmux.run(&["set-buffer", "-b", "task", text]);
-    stage
-        .tmux
-        .run(&["paste-buffer", "-p", "-r", "-d", "-b", "task", "-t", &pane]);
-    stage
-        .tmux
-        .wait_for_text(&pane, "❯ [Pasted text #1 +3 lines]");
+    stage.tmux.run(&["paste-buffer", "-p", "-r", "-d", "-b", "task", "-t", &pane]);
+    stage.tmux.wait_for_text(&pane, "❯ [Pasted text #1 +3 lines]");
     assert_eq!(stage.fake.events("paste")[0]["text"], text);
     stage.tmux.send_keys(&pane, &["Enter"]);
     stage.fake.wait_for("keys", "Enter");
@@ -299,10 +235,8 @@ fn a_bracketed_paste_is_noted_and_the_first_enter_can_be_lost() {
 fn a_turn_can_ask_wait_in_the_background_and_touch_its_task() {
     let stage = Stage::new(&[
         Behaviour::on("ask").ends(Ending::Ask(Screen::Question)),
-        Behaviour::on("background").turn(Turn {
-            background: vec!["sleep 60".into()],
-            ..Turn::default()
-        }),
+        Behaviour::on("background")
+            .turn(Turn { background: vec!["sleep 60".into()], ..Turn::default() }),
         Behaviour::on("move").turn(Turn {
             run: "mv .agent-queue/inbox/a.md .agent-queue/done/".into(),
             ..Turn::default()
@@ -335,15 +269,8 @@ fn the_answer_can_come_after_the_hook() {
         ..Turn::default()
     })]);
     stage.claude("s", &format!("--session-id {ID} 'do it'"));
-    stage
-        .tmux
-        .wait_until("the hook has run", || stage.hooks().len() == 1);
-    let kinds = |records: Vec<Value>| {
-        records
-            .iter()
-            .map(|r| r["type"].clone())
-            .collect::<Vec<_>>()
-    };
+    stage.tmux.wait_until("the hook has run", || stage.hooks().len() == 1);
+    let kinds = |records: Vec<Value>| records.iter().map(|r| r["type"].clone()).collect::<Vec<_>>();
     assert_eq!(kinds(stage.fake.transcript(ID)), ["user"]);
     stage.wait_for_status("idle");
     assert_eq!(kinds(stage.fake.transcript(ID)), ["user", "assistant"]);
@@ -352,14 +279,8 @@ fn the_answer_can_come_after_the_hook() {
 #[test]
 fn it_can_be_an_old_version() {
     let stage = Stage::new(&[
-        Behaviour {
-            old: true,
-            ..Behaviour::on("old").ends(Ending::Error("rate_limit".into()))
-        },
-        Behaviour {
-            registry: Registry::WithoutStatus,
-            ..Behaviour::default()
-        },
+        Behaviour { old: true, ..Behaviour::on("old").ends(Ending::Error("rate_limit".into())) },
+        Behaviour { registry: Registry::WithoutStatus, ..Behaviour::default() },
     ]);
     let pane = stage.claude("old", &format!("--session-id {ID} old"));
     let screen = stage.tmux.wait_for_text(&pane, "Request rejected");
@@ -367,25 +288,14 @@ fn it_can_be_an_old_version() {
     assert!(screen.contains("\n> old\n"), "{screen}");
     assert_eq!(stage.tmux.format(&pane, "#{alternate_on}"), "0");
     let record = stage.fake.transcript(ID).pop().unwrap();
-    assert_eq!(
-        (&record["isApiErrorMessage"], &record["error"]),
-        (&json!(true), &Value::Null)
-    );
+    assert_eq!((&record["isApiErrorMessage"], &record["error"]), (&json!(true), &Value::Null));
     assert!(stage.fake.registry().is_empty());
-    assert_eq!(
-        stage.fake.wait_for("hook", "Stop")["hook_event_name"],
-        "Stop"
-    );
-    assert!(
-        stage.hooks().is_empty(),
-        "settings that name StopFailure are rejected"
-    );
+    assert_eq!(stage.fake.wait_for("hook", "Stop")["hook_event_name"], "Stop");
+    assert!(stage.hooks().is_empty(), "settings that name StopFailure are rejected");
 
     let pane = stage.claude("between", "'do it'");
     stage.tmux.wait_for_text(&pane, "● OK");
-    let registered = stage
-        .tmux
-        .wait_for("one is registered", || stage.fake.registry().pop());
+    let registered = stage.tmux.wait_for("one is registered", || stage.fake.registry().pop());
     assert_eq!(registered["status"], Value::Null);
 }
 
@@ -405,7 +315,7 @@ fn a_behaviour_can_be_for_the_first_launches_only() {
     assert_eq!(starts[1]["behaviour"], Value::Null);
     assert_eq!(starts[1]["env"]["HOME"], json!(stage.fake.home()));
     // The registry is written in place, as by the real one: a look may come in between.
-    stage.tmux.wait_until("one is registered", || {
-        claude_home::registry(stage.fake.home()).len() == 1
-    });
+    stage
+        .tmux
+        .wait_until("one is registered", || claude_home::registry(stage.fake.home()).len() == 1);
 }

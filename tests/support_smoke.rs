@@ -23,24 +23,12 @@ fn the_private_tmux_server_runs_shells_and_leaves_nothing_behind() {
     for shell in [&[][..], &["dash"], &["zsh"]] {
         let name = format!("s-{}", shell.first().unwrap_or(&"login"));
         let pane = tmux.new_session(&name, shell);
-        tmux.type_line(
-            &pane,
-            "echo path=${PATH%%:*} home=$HOME tmux=${CLAUDECODE-unset}",
-        );
+        tmux.type_line(&pane, "echo path=${PATH%%:*} home=$HOME tmux=${CLAUDECODE-unset}");
         let home = tmux.home().display();
-        tmux.wait_for_text(
-            &format!("={name}:"),
-            &format!("path=/odd home={home} tmux=unset"),
-        );
+        tmux.wait_for_text(&format!("={name}:"), &format!("path=/odd home={home} tmux=unset"));
     }
-    let pane = tmux.new_session(
-        "stubborn",
-        &[
-            "sh",
-            "-c",
-            "trap '' HUP; echo up; while :; do sleep 1; done",
-        ],
-    );
+    let pane = tmux
+        .new_session("stubborn", &["sh", "-c", "trap '' HUP; echo up; while :; do sleep 1; done"]);
     tmux.wait_for_text(&pane, "up");
     let pids = tmux.processes();
     assert!(pids.len() >= 5, "{pids:?}");
@@ -63,18 +51,12 @@ fn a_sandbox_runs_ccl_in_an_environment_of_its_own() {
     sandbox.wrap(["env", "-0", "-S", "env"]);
     let config: Value = serde_json::from_slice(&fs::read(sandbox.config_file()).unwrap()).unwrap();
     assert_eq!(config["dispatcher"]["cooldown"], "1m");
-    assert_eq!(
-        config["dispatcher"]["projects_dir"],
-        json!(sandbox.projects_dir())
-    );
+    assert_eq!(config["dispatcher"]["projects_dir"], json!(sandbox.projects_dir()));
 
     sandbox.wrap(["sh", "-c", "env"]);
     let out = sandbox.ccl(["status"]).output().unwrap();
     let env = String::from_utf8(out.stdout).unwrap();
-    let mut keys: Vec<_> = env
-        .lines()
-        .filter_map(|l| Some(l.split_once('=')?.0))
-        .collect();
+    let mut keys: Vec<_> = env.lines().filter_map(|l| Some(l.split_once('=')?.0)).collect();
     keys.sort_unstable();
     assert_eq!(
         keys,
@@ -202,14 +184,9 @@ fn the_fake_agent_leaves_what_the_real_one_leaves() {
     assert_eq!(prompt["via"], "argument");
     let screen = tmux.wait_for_text(&pane, "● OK");
     assert!(screen.contains("bypass permissions on"), "{screen}");
-    assert_eq!(
-        tmux.format(&pane, "#{alternate_on} #{pane_current_command}"),
-        "1 claude"
-    );
+    assert_eq!(tmux.format(&pane, "#{alternate_on} #{pane_current_command}"), "1 claude");
     tmux.wait_until("the registry says idle", || {
-        fake.registry()
-            .iter()
-            .any(|e| e["sessionId"] == ID && e["status"] == "idle")
+        fake.registry().iter().any(|e| e["sessionId"] == ID && e["status"] == "idle")
     });
     let cwd = project.root();
     assert_eq!(

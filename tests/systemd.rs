@@ -224,10 +224,7 @@ fn a_reap_that_fails_does_not_keep_scan_from_running() {
     world.manager.systemctl_unchecked(&["start", "ccl.service"]);
     let said = world.manager.said();
     assert!(said[0].starts_with("<3>error: "), "{said:#?}");
-    assert!(
-        said.contains(&"<6>scan: 1 dispatched (patient.md)".to_owned()),
-        "{said:#?}"
-    );
+    assert!(said.contains(&"<6>scan: 1 dispatched (patient.md)".to_owned()), "{said:#?}");
 }
 
 #[test]
@@ -271,10 +268,7 @@ fn a_tmux_server_that_dies_is_started_again_and_answers_when_its_unit_has_starte
         let now = manager.property("ccl-tmux.service", "MainPID");
         now != "0" && now != server && answers()
     });
-    assert_eq!(
-        manager.property("ccl-tmux.service", "OOMPolicy"),
-        "continue"
-    );
+    assert_eq!(manager.property("ccl-tmux.service", "OOMPolicy"), "continue");
 }
 
 #[test]
@@ -286,16 +280,8 @@ fn a_tmux_server_that_runs_already_is_used() {
     let end = EndServer(&world.manager);
     world.drop_patient_task();
     world.pass();
-    assert_eq!(
-        world.manager.property("ccl-tmux.service", "ActiveState"),
-        "inactive"
-    );
-    assert!(
-        world
-            .manager
-            .said()
-            .contains(&"<6>scan: 1 dispatched (patient.md)".to_owned())
-    );
+    assert_eq!(world.manager.property("ccl-tmux.service", "ActiveState"), "inactive");
+    assert!(world.manager.said().contains(&"<6>scan: 1 dispatched (patient.md)".to_owned()));
     drop(end);
 }
 
@@ -354,11 +340,7 @@ fn the_api_key_reaches_ccl_and_nothing_else() {
     server.expect_key(KEY);
     let world = World::new();
     let manager = &world.manager;
-    world.configure_with(
-        "tmux",
-        "sh",
-        &format!(", secutools: {{url: '{}'}}", server.url()),
-    );
+    world.configure_with("tmux", "sh", &format!(", secutools: {{url: '{}'}}", server.url()));
     let key = manager.home().join(".config/ccl/secutools_api_key");
     fs::write(&key, KEY).unwrap();
     let drop_ins = manager.units().join("ccl.service.d");
@@ -377,9 +359,7 @@ fn the_api_key_reaches_ccl_and_nothing_else() {
     assert_eq!(server.jobs().len(), 1, "{:#?}", manager.said());
     let (bad, _) = world.diagnose();
     assert!(!bad.iter().any(|check| check.contains("key")), "{bad:#?}");
-    manager.wait_until("the agent has written its environment", || {
-        environment.exists()
-    });
+    manager.wait_until("the agent has written its environment", || environment.exists());
     world.wait_until_done("a.md");
     let agent = fs::read_to_string(environment).unwrap();
     assert!(agent.contains("CCL_RUN="), "{agent}");
@@ -388,20 +368,10 @@ fn the_api_key_reaches_ccl_and_nothing_else() {
     let everything = others.into_iter().flat_map(Process::environment);
     let everything: Vec<String> = everything.chain([agent]).chain(manager.said()).collect();
     for word in [KEY, "CREDENTIALS_DIRECTORY"] {
-        assert!(
-            !everything.iter().any(|text| text.contains(word)),
-            "{everything:#?}"
-        );
+        assert!(!everything.iter().any(|text| text.contains(word)), "{everything:#?}");
     }
     // Everything that lies about in HOME, but the file itself.
     let mut grep = Command::new("grep");
-    let found = grep
-        .args(["-rl", KEY])
-        .arg(manager.path())
-        .output()
-        .unwrap();
-    assert_eq!(
-        String::from_utf8_lossy(&found.stdout).trim(),
-        key.display().to_string()
-    );
+    let found = grep.args(["-rl", KEY]).arg(manager.path()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout).trim(), key.display().to_string());
 }

@@ -55,9 +55,7 @@ impl Trust {
         let Some(entries) = &self.0 else {
             return false;
         };
-        let real = project
-            .canonicalize()
-            .unwrap_or_else(|_| project.to_owned());
+        let real = project.canonicalize().unwrap_or_else(|_| project.to_owned());
         !real
             .ancestors()
             .filter_map(Path::to_str)
@@ -150,19 +148,15 @@ pub fn transcript_path(claude_dir: &Path, session: Uuid) -> Result<Option<PathBu
 }
 
 fn is_missing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// How many bytes the session's transcript has; 0 if there is none.
 pub fn transcript_length(claude_dir: &Path, session: Uuid) -> Result<u64> {
     match transcript_path(claude_dir, session)? {
-        Some(path) => Ok(path
-            .metadata()
-            .with_context(|| format!("cannot look at {}", path.display()))?
-            .len()),
+        Some(path) => {
+            Ok(path.metadata().with_context(|| format!("cannot look at {}", path.display()))?.len())
+        }
         None => Ok(0),
     }
 }
@@ -186,8 +180,7 @@ fn read_range(path: &Path, range: Range<u64>) -> Result<String> {
         let start = range.start.max(end.saturating_sub(MAX_TRANSCRIPT));
         file.seek(SeekFrom::Start(start))?;
         let mut bytes = Vec::new();
-        file.take(end.saturating_sub(start))
-            .read_to_end(&mut bytes)?;
+        file.take(end.saturating_sub(start)).read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
     read().with_context(|| format!("cannot read {}", path.display()))
@@ -207,10 +200,7 @@ pub fn quiet(
         .and_then(|entry| entry.updated_at)
         .and_then(|at| Timestamp::from_millisecond(at).ok());
     // A clock that was set back meanwhile makes it a time to come: that is just as long.
-    Ok(written
-        .max(status)
-        .map(|last| now.duration_since(last).unsigned_abs())
-        .unwrap_or_default())
+    Ok(written.max(status).map(|last| now.duration_since(last).unsigned_abs()).unwrap_or_default())
 }
 
 /// Whether the last `Stop` hook named work that goes on in the background.
@@ -224,11 +214,10 @@ pub fn has_background(stop: &Path) -> bool {
         .ok()
         .and_then(|bytes| serde_json::from_slice::<Payload>(&bytes).ok())
         .is_some_and(|payload| {
-            payload.background_tasks.iter().any(|task| {
-                task["status"]
-                    .as_str()
-                    .is_none_or(|status| status == "running")
-            })
+            payload
+                .background_tasks
+                .iter()
+                .any(|task| task["status"].as_str().is_none_or(|status| status == "running"))
         })
 }
 
@@ -246,10 +235,7 @@ pub fn cost(claude_dir: &Path, session: Uuid, from: u64) -> Result<Option<Cost>>
         return Ok(None);
     };
     let before = if from == 0 { None } else { total(0..from)? };
-    Ok(Cost::of(
-        &format!("{:.9}", after - before.unwrap_or(0.0)),
-        "USD",
-    ))
+    Ok(Cost::of(&format!("{:.9}", after - before.unwrap_or(0.0)), "USD"))
 }
 
 /// The first version known to take `StopFailure`. 2.0.30 rejects settings that
@@ -296,9 +282,7 @@ pub fn hook_settings(hook: &Path, events: &[&str]) -> Result<String> {
 /// The conversation that another program asks to resume in this session:
 /// `~/.claude-context/NAME-resume-id.txt`, if it holds a UUID.
 pub fn resume_request(home: &Path, session_name: &str) -> Option<(PathBuf, Uuid)> {
-    let path = home
-        .join(".claude-context")
-        .join(format!("{session_name}-resume-id.txt"));
+    let path = home.join(".claude-context").join(format!("{session_name}-resume-id.txt"));
     let id = Uuid::try_parse(fs::read_to_string(&path).ok()?.trim()).ok()?;
     Some((path, id))
 }

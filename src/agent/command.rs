@@ -35,9 +35,9 @@ impl Exit {
     /// run's script wrote late is not this run's end.
     pub fn read(path: &Path, run: Uuid) -> Result<Option<Self>> {
         match fs::read_to_string(path) {
-            Ok(text) => Ok(text
-                .strip_prefix(&format!("{run} "))
-                .and_then(|word| Self::parse(word.trim()))),
+            Ok(text) => {
+                Ok(text.strip_prefix(&format!("{run} ")).and_then(|word| Self::parse(word.trim())))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
         }

@@ -45,11 +45,7 @@ pub struct Signs<'a> {
 /// What the agent is doing.
 pub fn judge(signs: &Signs<'_>) -> Doing {
     let summary = signs.summary.cloned().unwrap_or_default();
-    if signs.in_front {
-        while_it_lives(signs, &summary)
-    } else {
-        after_its_end(signs, &summary)
-    }
+    if signs.in_front { while_it_lives(signs, &summary) } else { after_its_end(signs, &summary) }
 }
 
 fn while_it_lives(signs: &Signs<'_>, summary: &Summary) -> Doing {
@@ -158,12 +154,7 @@ fn shortened(answer: &str) -> String {
 impl Failure {
     /// A failure of the task's own attempt.
     pub fn of_task(reason: String) -> Self {
-        Self {
-            reason,
-            counts: true,
-            until: None,
-            needs_person: false,
-        }
+        Self { reason, counts: true, until: None, needs_person: false }
     }
 
     /// A failure of this machine's set-up, which stands in the way of every task
@@ -171,11 +162,7 @@ impl Failure {
     /// but then a theme dialog after an upgrade, or a PATH without `claude`,
     /// would file good tasks as failed.
     pub fn of_machine(reason: String) -> Self {
-        Self {
-            counts: false,
-            needs_person: true,
-            ..Self::of_task(reason)
-        }
+        Self { counts: false, needs_person: true, ..Self::of_task(reason) }
     }
 
     /// A dialog in place of the composer, right after the start.

@@ -51,14 +51,9 @@ pub fn failure(error: &ApiError, capture: &str, now: Timestamp) -> Failure {
 /// A limit of money is raised by a person, where it names no day.
 fn is_spent(text: &str) -> bool {
     let text = text.to_lowercase();
-    [
-        "spend limit",
-        "spending cap",
-        "usage credits",
-        "out of usage",
-    ]
-    .iter()
-    .any(|phrase| text.contains(phrase))
+    ["spend limit", "spending cap", "usage credits", "out of usage"]
+        .iter()
+        .any(|phrase| text.contains(phrase))
 }
 
 enum Cause {
@@ -114,9 +109,7 @@ fn classify(kind: Option<&str>, text: &str) -> Cause {
 pub fn reset_time(text: &str, now: Timestamp) -> Option<Timestamp> {
     let time = epoch(text).or_else(|| {
         let lower = text.to_ascii_lowercase();
-        let found = lower
-            .match_indices("reset")
-            .filter_map(|(at, _)| clock(&text[at..], now));
+        let found = lower.match_indices("reset").filter_map(|(at, _)| clock(&text[at..], now));
         found.last()
     })?;
     is_near(time, now).then_some(time)
@@ -159,11 +152,8 @@ fn clock(text: &str, now: Timestamp) -> Option<Timestamp> {
         .collect();
     let (day, rest) = day(&words, today.date())?;
     let time = time(rest)?;
-    let mut candidate = day
-        .date
-        .to_datetime(time)
-        .to_zoned_datetime(today.time_zone().clone())
-        .ok()?;
+    let mut candidate =
+        day.date.to_datetime(time).to_zoned_datetime(today.time_zone().clone()).ok()?;
     if candidate <= today {
         candidate = candidate.checked_add(day.period).ok()?;
     }
@@ -204,9 +194,8 @@ fn weekday(word: &str) -> Option<Weekday> {
 }
 
 fn month(word: &str) -> Option<i8> {
-    const MONTHS: [&str; 12] = [
-        "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
-    ];
+    const MONTHS: [&str; 12] =
+        ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
     let word = word.to_lowercase();
     let index = MONTHS.iter().position(|month| word.starts_with(month))?;
     i8::try_from(index + 1).ok()

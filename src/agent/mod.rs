@@ -105,11 +105,9 @@ impl Launch<'_> {
         let run = self.run;
         let start = match self.kind {
             // What an earlier agent left on the screen must not be taken for this one's words.
-            AgentKind::Claude => format!(
-                "{}\nprintf '\\033[H\\033[2J'\nexec {}",
-                self.config_dir()?,
-                self.words()?
-            ),
+            AgentKind::Claude => {
+                format!("{}\nprintf '\\033[H\\033[2J'\nexec {}", self.config_dir()?, self.words()?)
+            }
             AgentKind::Command => format!("{}\nfinish $?", self.words()?),
         };
         // Whoever has removed the ticket carries the run in its environment, so
@@ -152,20 +150,13 @@ impl Launch<'_> {
         }
         if let Some(claude) = &self.claude {
             let id = claude.session.to_string();
-            let flag = if claude.resume {
-                "--resume"
-            } else {
-                "--session-id"
-            };
+            let flag = if claude.resume { "--resume" } else { "--session-id" };
             for word in ["--model", claude.model, flag, &id] {
                 words.push(quote(word)?);
             }
             if !claude.hooks.is_empty() {
                 words.push("--settings".to_owned());
-                words.push(quote(&claude::hook_settings(
-                    &self.files.hook,
-                    claude.hooks,
-                )?)?);
+                words.push(quote(&claude::hook_settings(&self.files.hook, claude.hooks)?)?);
             }
         }
         if self.delivery == Delivery::Argument {
@@ -215,9 +206,7 @@ pub fn hook_script(tmux: &[String], assign: &[String], stop: &Path) -> Result<St
 
 /// A path as one word of a shell's command line.
 pub fn quote_path(path: &Path) -> Result<String> {
-    let text = path
-        .to_str()
-        .with_context(|| format!("{} is not UTF-8", path.display()))?;
+    let text = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
     quote(text)
 }
 
@@ -334,10 +323,7 @@ mod tests {
     #[test]
     fn the_script_says_what_could_not_start() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(
-            run(dir.path(), &["no-such-agent"], "x", true),
-            "|no-program"
-        );
+        assert_eq!(run(dir.path(), &["no-such-agent"], "x", true), "|no-program");
     }
 
     #[test]

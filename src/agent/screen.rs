@@ -74,11 +74,7 @@ impl Composer {
     pub fn shows(&self, message: &str) -> bool {
         const ENOUGH: usize = 12;
         let text: String = self.text.split_whitespace().collect();
-        let start: String = message
-            .chars()
-            .filter(|c| !c.is_whitespace())
-            .take(ENOUGH)
-            .collect();
+        let start: String = message.chars().filter(|c| !c.is_whitespace()).take(ENOUGH).collect();
         self.text.contains("[Pasted text") || text.starts_with(&start)
     }
 }
@@ -98,10 +94,7 @@ pub enum Screen {
 const PHRASES: &[(&str, Dialog)] = &[
     ("Quick safety check: Is this a project you", Dialog::Trust),
     ("Do you trust the files in this folder?", Dialog::Trust),
-    (
-        "WARNING: Claude Code running in Bypass Permissions mode",
-        Dialog::Bypass,
-    ),
+    ("WARNING: Claude Code running in Bypass Permissions mode", Dialog::Bypass),
     ("Detected a custom API key", Dialog::ApiKey),
     ("Select login method", Dialog::Login),
     ("Please run /login", Dialog::Login),
@@ -126,19 +119,11 @@ fn dialog(rows: &[&str]) -> Option<Dialog> {
     let composer_row = composer_row(rows);
     // What stands above a composer is what was said before, not a dialog.
     let below = &rows[composer_row.map_or(0, |row| row + 1)..];
-    let menu = below
-        .iter()
-        .any(|row| MENU_ENDS.iter().any(|end| row.contains(end)));
-    let phrase = PHRASES
-        .iter()
-        .find(|(phrase, _)| below.iter().any(|row| row.contains(phrase)));
+    let menu = below.iter().any(|row| MENU_ENDS.iter().any(|end| row.contains(end)));
+    let phrase = PHRASES.iter().find(|(phrase, _)| below.iter().any(|row| row.contains(phrase)));
     match phrase {
         Some((_, dialog)) => Some(*dialog),
-        None if menu
-            && below
-                .iter()
-                .any(|row| row.contains("What do you want to do?")) =>
-        {
+        None if menu && below.iter().any(|row| row.contains("What do you want to do?")) => {
             Some(Dialog::Limit)
         }
         None if menu => Some(Dialog::Menu),
@@ -188,8 +173,7 @@ fn after_sign(row: &str) -> Option<&str> {
 
 fn inside_box(row: &str) -> &str {
     let row = row.trim();
-    row.strip_prefix('│')
-        .map_or(row, |row| row.strip_suffix('│').unwrap_or(row))
+    row.strip_prefix('│').map_or(row, |row| row.strip_suffix('│').unwrap_or(row))
 }
 
 #[cfg(test)]
@@ -197,10 +181,8 @@ mod tests {
     use super::*;
 
     fn fixture(name: &str) -> Screen {
-        let path = format!(
-            "{}/tests/support/fixtures/screens/{name}.txt",
-            env!("CARGO_MANIFEST_DIR")
-        );
+        let path =
+            format!("{}/tests/support/fixtures/screens/{name}.txt", env!("CARGO_MANIFEST_DIR"));
         recognise(&std::fs::read_to_string(path).unwrap())
     }
 
@@ -231,22 +213,11 @@ mod tests {
             ("busy-thinking", "", true),
             ("background-task", "", false),
             ("error-rate-limit", "", false),
-            (
-                "error-authentication",
-                "Once fixed, resend your message",
-                false,
-            ),
-            (
-                "2.0.30-composer",
-                "Try \"write a test for <filepath>\"",
-                false,
-            ),
+            ("error-authentication", "Once fixed, resend your message", false),
+            ("2.0.30-composer", "Try \"write a test for <filepath>\"", false),
         ];
         for (name, text, busy) in cases {
-            let expected = Composer {
-                text: text.to_owned(),
-                busy,
-            };
+            let expected = Composer { text: text.to_owned(), busy };
             assert_eq!(fixture(name), Screen::Composer(expected), "{name}");
         }
     }

@@ -148,11 +148,8 @@ impl Summary {
             return;
         }
         let text = text_of(&message.content);
-        self.turn = if text.trim_start().starts_with(STOPPED) {
-            Turn::StoppedByPerson
-        } else {
-            Turn::Open
-        };
+        self.turn =
+            if text.trim_start().starts_with(STOPPED) { Turn::StoppedByPerson } else { Turn::Open };
     }
 
     /// A command or an agent that begins to run in the background, or the report
@@ -171,8 +168,7 @@ impl Summary {
         }
         let text = text_of(&message.content);
         if text.trim_start().starts_with("<task-notification>") {
-            self.background
-                .retain(|id| !text.contains(&format!("<task-id>{id}</task-id>")));
+            self.background.retain(|id| !text.contains(&format!("<task-id>{id}</task-id>")));
         }
     }
 
@@ -187,10 +183,8 @@ impl Summary {
             });
             return;
         }
-        let goes_on = matches!(
-            message.stop_reason.as_deref(),
-            Some("tool_use" | "pause_turn")
-        ) || parts(&message.content).any(|part| part["type"] == "tool_use");
+        let goes_on = matches!(message.stop_reason.as_deref(), Some("tool_use" | "pause_turn"))
+            || parts(&message.content).any(|part| part["type"] == "tool_use");
         let speaks = !text.trim().is_empty();
         // A record with nothing but thinking is the beginning of an answer.
         self.turn = match &message.stop_reason {
@@ -214,10 +208,9 @@ fn parts(content: &Value) -> impl Iterator<Item = &Value> {
 fn text_of(content: &Value) -> String {
     match content {
         Value::String(text) => text.clone(),
-        content => parts(content)
-            .filter_map(|part| part["text"].as_str())
-            .collect::<Vec<_>>()
-            .join("\n"),
+        content => {
+            parts(content).filter_map(|part| part["text"].as_str()).collect::<Vec<_>>().join("\n")
+        }
     }
 }
 

@@ -86,11 +86,9 @@ fn how_much_is_said() {
 
 #[test]
 fn providers_are_those_that_take_jobs() {
-    for (word, expected) in [
-        ("gpu", Provider::Gpu),
-        ("gemini", Provider::Gemini),
-        ("claude-api", Provider::ClaudeApi),
-    ] {
+    for (word, expected) in
+        [("gpu", Provider::Gpu), ("gemini", Provider::Gemini), ("claude-api", Provider::ClaudeApi)]
+    {
         let cli = parse(&format!("ccl job submit a.md --provider {word}")).unwrap();
         let Command::Job(JobCommand::Submit { provider, .. }) = cli.command else {
             panic!("not a submit");
@@ -103,8 +101,5 @@ fn providers_are_those_that_take_jobs() {
 fn the_long_help_tells_the_exit_status_of_a_temporary_failure() {
     let help = Cli::command().render_long_help().to_string();
     assert!(help.contains("75  impossible right now"), "{help}");
-    assert!(
-        help.contains("ccl decide .agent-queue/inbox/*.md"),
-        "{help}"
-    );
+    assert!(help.contains("ccl decide .agent-queue/inbox/*.md"), "{help}");
 }

@@ -106,10 +106,7 @@ fn read(context: Context<'_>, file: Option<&Path>) -> Result<String> {
                 context.log.info("Type the task; Ctrl-D ends it.");
             }
             let stdin = stdin.lock();
-            stdin
-                .take(MAX_READ)
-                .read_to_end(&mut bytes)
-                .context("cannot read standard input")?;
+            stdin.take(MAX_READ).read_to_end(&mut bytes).context("cannot read standard input")?;
             "standard input".to_owned()
         }
     };
@@ -150,10 +147,7 @@ fn check(given: &str, task: &Task, new: &NewTask) -> Result<()> {
     if fields.is_empty() {
         return Ok(());
     }
-    let (before, alone) = (
-        task::parse(given),
-        task::parse(&task::with_fields("", &fields)),
-    );
+    let (before, alone) = (task::parse(given), task::parse(&task::with_fields("", &fields)));
     let says = |key: &str| match key {
         "title" => task.title == alone.title,
         "priority" => task.priority == alone.priority,
@@ -188,9 +182,7 @@ fn name(new: &NewTask, task: &Task) -> Result<Name> {
 
 /// Words in small letters, with `-` between them.
 fn slug(text: &str) -> String {
-    let words = text
-        .split(|c: char| !c.is_alphanumeric())
-        .filter(|word| !word.is_empty());
+    let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
     let mut slug = String::new();
     for word in words.map(str::to_lowercase) {
         if slug.chars().count() + word.chars().count() >= SLUG && !slug.is_empty() {

@@ -23,9 +23,7 @@ pub(super) fn run(context: Context<'_>, name: Option<&str>, run: Option<Uuid>) -
     let session = chosen(context, &pool, name)?;
     let had = run.or(session.dispatched()?.map(|marker| marker.run));
     let mut deadline = None;
-    let ending = context
-        .progress
-        .wait_for(&format!("the end of what {} does", session.name()));
+    let ending = context.progress.wait_for(&format!("the end of what {} does", session.name()));
     loop {
         // Read anew each time: a person may have come.
         let pool = context.pool()?;
@@ -53,14 +51,7 @@ pub(super) fn run(context: Context<'_>, name: Option<&str>, run: Option<Uuid>) -
         return Ok(pass);
     };
     let waiting = dispatch::list(context, &mut pass)?;
-    dispatch::launch(
-        context,
-        &pool,
-        vec![slot],
-        &waiting,
-        Hand::Assign,
-        &mut pass,
-    );
+    dispatch::launch(context, &pool, vec![slot], &waiting, Hand::Assign, &mut pass);
     // One session was looked at, not the pool.
     pass.free_sessions = None;
     Ok(pass)
@@ -91,11 +82,7 @@ fn chosen(context: Context<'_>, pool: &Pool<'_>, name: Option<&str>) -> Result<S
         None => own_session(context, pool)?,
     };
     let session = Session::new(&config.state_dir, &name);
-    if config
-        .dedicated
-        .iter()
-        .any(|dedicated| dedicated.session == name)
-    {
+    if config.dedicated.iter().any(|dedicated| dedicated.session == name) {
         return Err(Failure::Usage(format!(
             "{name} is a dedicated session: it is its operator's own and is never typed into"
         ))
@@ -115,9 +102,11 @@ fn chosen(context: Context<'_>, pool: &Pool<'_>, name: Option<&str>) -> Result<S
 }
 
 fn own_session(context: Context<'_>, pool: &Pool<'_>) -> Result<String> {
-    let pane = context.config.tmux_pane.as_deref().context(Failure::Usage(
-        "name a session: ccl was not called inside tmux".to_owned(),
-    ))?;
+    let pane = context
+        .config
+        .tmux_pane
+        .as_deref()
+        .context(Failure::Usage("name a session: ccl was not called inside tmux".to_owned()))?;
     let name = pool.session_of(pane).with_context(|| {
         format!("the pane {pane} that ccl was called in is not on the server of tmux.command")
     })?;

@@ -33,10 +33,7 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
 
 fn withdraw(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {
     let Target { project, name, .. } = target;
-    let task = TaskRef {
-        project: project.clone(),
-        name: name.clone(),
-    };
+    let task = TaskRef { project: project.clone(), name: name.clone() };
     if durable::exists(&project.delegated_path(name))?
         && let Some(event) = delegation(context)?.cancel(&task, REASON)?
     {
@@ -58,13 +55,9 @@ fn withdraw(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {
 
 /// What talks to secutools, which must be configured.
 fn delegation<'a>(context: Context<'a>) -> Result<Delegation<'a>> {
-    let Context {
-        config, log, now, ..
-    } = context;
+    let Context { config, log, now, .. } = context;
     let secutools = config.secutools.as_ref().map_err(|off| {
-        Failure::Config(format!(
-            "it is delegated, and secutools cannot be asked: {off}"
-        ))
+        Failure::Config(format!("it is delegated, and secutools cannot be asked: {off}"))
     })?;
     Delegation::new(secutools, &config.host, log, now, Limits::default())
 }
@@ -77,9 +70,8 @@ fn end(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {
         )
     })?;
     // An agent is ended without tmux, too; only its terminal cannot be tidied up then.
-    let pool = context
-        .pool()
-        .or_else(|_| Pool::without_tmux(context.config, context.log, context.now))?;
+    let pool =
+        context.pool().or_else(|_| Pool::without_tmux(context.config, context.log, context.now))?;
     if Some(claim.owner) != pool.owner()? {
         bail!(
             "another pool has it: cancel it there, session {} on {}",

@@ -24,10 +24,7 @@ pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Outcome {
             }
         }
     }
-    Outcome {
-        report: Report::Decisions { decisions },
-        exit,
-    }
+    Outcome { report: Report::Decisions { decisions }, exit }
 }
 
 fn read(path: &Path) -> Result<Task> {
@@ -57,13 +54,8 @@ fn decide(context: Context<'_>, path: &Path, task: &Task) -> Decision {
         delegated,
         delegation_enabled: is_on,
         rule: decision.rule.to_string(),
-        model: (!delegated && config.agent.kind == AgentKind::Claude).then(|| {
-            config
-                .dispatcher
-                .models
-                .for_priority(task.priority)
-                .to_owned()
-        }),
+        model: (!delegated && config.agent.kind == AgentKind::Claude)
+            .then(|| config.dispatcher.models.for_priority(task.priority).to_owned()),
         priority: task.priority,
         warnings,
     }

@@ -125,10 +125,8 @@ fn candidates(
     group: &[(usize, OsString)],
     dry_run: bool,
 ) -> Vec<Result<Candidate, Told>> {
-    let tasks: Vec<(&Project, &OsStr)> = group
-        .iter()
-        .map(|(index, name)| (&waiting[*index].project, name.as_os_str()))
-        .collect();
+    let tasks: Vec<(&Project, &OsStr)> =
+        group.iter().map(|(index, name)| (&waiting[*index].project, name.as_os_str())).collect();
     match dispatch::read_all(context, &tasks, dry_run) {
         Ok(read) => tasks
             .iter()
@@ -145,24 +143,15 @@ fn candidate(
     project: &Project,
     read: Result<Readable>,
 ) -> Result<Candidate, Told> {
-    let Read {
-        name,
-        seen,
-        text,
-        task,
-    } = read
-        .map_err(Err)?
-        .map_err(|event| Ok(event.into_iter().collect()))?;
+    let Read { name, seen, text, task } =
+        read.map_err(Err)?.map_err(|event| Ok(event.into_iter().collect()))?;
     let decision = router::decide(&task.routing, &context.config.auto_routes);
     if !decision.provider.is_remote() {
         // It was changed a moment ago; the next pass gives it to a session.
         return Err(Ok(Vec::new()));
     }
     Ok(Candidate {
-        task: TaskRef {
-            project: project.clone(),
-            name,
-        },
+        task: TaskRef { project: project.clone(), name },
         seen,
         text,
         parsed: task,
@@ -179,9 +168,7 @@ fn take(context: Context<'_>, settled: Vec<Settled>, waiting: &mut [Waiting], pa
             Ok(Outcome::Event(event)) => Ok(vec![event]),
             Ok(Outcome::Nothing) => Ok(Vec::new()),
             Ok(Outcome::RunLocally { reason }) => {
-                context
-                    .log
-                    .warn(format_args!("{task} runs in a session: {reason}"));
+                context.log.warn(format_args!("{task} runs in a session: {reason}"));
                 let home = waiting.iter_mut().find(|one| one.project == task.project);
                 if let Some(home) = home {
                     home.inbox.waiting.push(task.name.as_str().into());

@@ -148,21 +148,13 @@ impl<'a> Chooser<'a> {
     /// Those whose turn it is, up to `count`: the project's index and the file's name.
     fn pick(&mut self, count: usize) -> Vec<(usize, OsString)> {
         let waiting = self.waiting;
-        let next = || {
-            plan::next(&mut self.queues, |index, name| {
-                modified(&waiting[index].project, name)
-            })
-        };
+        let next =
+            || plan::next(&mut self.queues, |index, name| modified(&waiting[index].project, name));
         std::iter::from_fn(next).take(count).collect()
     }
 
     fn prepare(&self, project: &Project, name: &OsStr, read: Result<Readable>) -> Result<Ready> {
-        let Read {
-            name: task_name,
-            seen,
-            task,
-            ..
-        } = match read? {
+        let Read { name: task_name, seen, task, .. } = match read? {
             Ok(read) => read,
             Err(event) => return Ok(event.map_or(Ready::NotForSessions, Ready::Event)),
         };
@@ -174,20 +166,11 @@ impl<'a> Chooser<'a> {
             let why = "the path of its project is not UTF-8: rename the directory";
             return Ok(Ready::Event(held_event(project, name, &why)));
         }
-        if self
-            .trust
-            .as_ref()
-            .is_some_and(|trust| trust.refuses(project.path()))
-        {
+        if self.trust.as_ref().is_some_and(|trust| trust.refuses(project.path())) {
             let why = Trust::advice(project.path());
             return Ok(Ready::Event(held_event(project, name, &why)));
         }
-        Ok(Ready::Work(Box::new(Work {
-            project: project.clone(),
-            name: task_name,
-            seen,
-            task,
-        })))
+        Ok(Ready::Work(Box::new(Work { project: project.clone(), name: task_name, seen, task })))
     }
 
     fn is_left_to_scan(&self, task: &task::Task) -> bool {
@@ -255,12 +238,7 @@ fn readable(
         }
     };
     match text {
-        Ok(text) => Ok(Ok(Read {
-            name,
-            seen,
-            task: task::parse(&text),
-            text,
-        })),
+        Ok(text) => Ok(Ok(Read { name, seen, task: task::parse(&text), text })),
         Err(unfit) => {
             let ending = Ending::unworked(context.now, unfit.to_string());
             let filed = rehearsal || project.reject(&name, &seen, &ending)?.is_some();

@@ -33,18 +33,14 @@ pub(super) fn run(context: Context<'_>, environment: &Environment) -> Outcome {
     checks.extend(server::checks(&config.secutools, service_has_key));
     match &units {
         Ok(units) => checks.extend(units.checks(context.now)),
-        Err(error) => checks.push(Check::skipped(
-            "units",
-            format!("no systemd manager of yours: {error:#}"),
-        )),
+        Err(error) => {
+            checks.push(Check::skipped("units", format!("no systemd manager of yours: {error:#}")))
+        }
     }
     if units.is_ok_and(|units| units.are_installed()) {
         let name = ["USER", "LOGNAME"].map(|name| environment.var(name)?.to_str());
         checks.push(service::linger(name.into_iter().flatten().next()));
     }
     let exit = u8::from(checks.iter().any(|check| check.ok == Some(false)));
-    Outcome {
-        report: Report::Checks { checks },
-        exit,
-    }
+    Outcome { report: Report::Checks { checks }, exit }
 }

@@ -33,10 +33,7 @@ pub(super) fn run(context: Context<'_>, command: &JobCommand) -> Result<Outcome>
         .secutools
         .as_ref()
         .map_err(|off| Failure::Config(format!("no job can be asked for: {off}")))?;
-    let limits = Limits {
-        longest_answer: LONGEST_ANSWER,
-        ..Limits::default()
-    };
+    let limits = Limits { longest_answer: LONGEST_ANSWER, ..Limits::default() };
     let client = delegation::client(secutools, limits)?;
     match command {
         JobCommand::Submit { file, provider } => submit(context, &client, file, *provider),
@@ -83,9 +80,8 @@ fn submit(
         )
     })?;
     let body = delegation::request(&task, &file_name, directory, provider, &context.config.host);
-    let accepted = client
-        .submit(&body, Uuid::new_v4())
-        .map_err(|error| not_submitted(file, &error))?;
+    let accepted =
+        client.submit(&body, Uuid::new_v4()).map_err(|error| not_submitted(file, &error))?;
     let job = report::Job {
         id: accepted.id.to_string(),
         status: accepted.status.as_str().to_owned(),
@@ -210,10 +206,7 @@ fn result(context: Context<'_>, job: Job) -> Outcome {
             75
         }
     };
-    Outcome {
-        report: Report::Output { job: row(job) },
-        exit,
-    }
+    Outcome { report: Report::Output { job: row(job) }, exit }
 }
 
 fn row(job: Job) -> report::Job {

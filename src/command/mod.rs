@@ -155,9 +155,7 @@ pub fn main(environment: &Environment) -> ExitCode {
     let now = Timestamp::now();
     let run = || -> Result<u8> {
         let outcome = run(&cli, environment, &log, &progress, now)?;
-        let text = outcome
-            .report
-            .render(cli.json(), Page::of_stdout(environment), now)?;
+        let text = outcome.report.render(cli.json(), Page::of_stdout(environment), now)?;
         report::print(&text).context("cannot write to standard output")?;
         Ok(outcome.exit)
     };
@@ -176,12 +174,7 @@ fn run(
 ) -> Result<Outcome> {
     let with_config = |verb: &dyn Fn(Context<'_>) -> Result<Outcome>| {
         let config = Config::load(&cli.overrides(), environment)?;
-        verb(Context {
-            config: &config,
-            log,
-            progress,
-            now,
-        })
+        verb(Context { config: &config, log, progress, now })
     };
     match &cli.command {
         Command::Scan { dry_run: true, .. } => with_config(&|c| Ok(scan::run(c, true)?.into())),
@@ -255,9 +248,8 @@ impl<'a> Context<'a> {
     /// Files what the sessions did, all of them at once: one that has to be
     /// waited for does not hold up the others.
     fn settle(self, pool: &Pool<'_>, sessions: &[Session], pass: &mut Pass) {
-        let settled = parallel::map(sessions.iter().collect(), |session| {
-            pool.settle(session, Word::Pass)
-        });
+        let settled =
+            parallel::map(sessions.iter().collect(), |session| pool.settle(session, Word::Pass));
         for step in settled {
             pass.take(self, step);
         }
@@ -281,10 +273,8 @@ mod tests {
 
     #[test]
     fn a_pass_is_summed_up_in_one_line_that_names_the_first_few() {
-        let event = |kind, number: u32| Event {
-            task: Some(format!("{number}.md")),
-            ..Event::new(kind)
-        };
+        let event =
+            |kind, number: u32| Event { task: Some(format!("{number}.md")), ..Event::new(kind) };
         let mut pass = Pass::default();
         assert_eq!(pass.summary(), None);
         pass.events.push(event(EventKind::Held, 0));

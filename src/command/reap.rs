@@ -40,10 +40,7 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
 /// Removes what killed passes left half written, a day later.
 fn sweep(context: Context<'_>, pass: &mut Pass) -> Result<()> {
     let now = std::time::SystemTime::try_from(context.now)?;
-    pass.take(
-        context,
-        session::sweep(&context.config.state_dir, context.now).map(|()| Vec::new()),
-    );
+    pass.take(context, session::sweep(&context.config.state_dir, context.now).map(|()| Vec::new()));
     for project in context.projects()? {
         for folder in [Folder::Inbox, Folder::Done, Folder::Failed] {
             let swept = durable::sweep(&project.folder(folder), now);

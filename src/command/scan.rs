@@ -56,9 +56,7 @@ fn tell_nothing_waits(context: Context<'_>, waiting: &[dispatch::Waiting], pass:
                 several => format!("{} projects", several.len()),
             }
         )),
-        (1, 1) => context
-            .log
-            .aside("nothing to do: the only task is held, as it says above"),
+        (1, 1) => context.log.aside("nothing to do: the only task is held, as it says above"),
         (held, all) if held == all => context.log.aside(format_args!(
             "nothing to do: all {held} tasks are held, each for the reason above"
         )),

@@ -115,13 +115,8 @@ fn by_name(projects: &[Project], task: &Path, places: &[Place]) -> Result<Vec<Ta
 
 fn by_path(path: &Path, places: &[Place]) -> Result<Target> {
     let target = read_path(path)?.filter(|target| places.contains(&target.place));
-    let target = target.with_context(|| {
-        format!(
-            "{} is no task {} of a project",
-            path.display(),
-            named(places)
-        )
-    })?;
+    let target = target
+        .with_context(|| format!("{} is no task {} of a project", path.display(), named(places)))?;
     if !target.exists() {
         bail!("there is no {target}");
     }
@@ -140,18 +135,13 @@ fn read_path(path: &Path) -> Result<Option<Target>> {
     let queue = directory.parent();
     let (Some(folder), Some(project)) = (
         directory.file_name().and_then(OsStr::to_str),
-        queue
-            .filter(|queue| queue.file_name() == Some(OsStr::new(QUEUE)))
-            .and_then(Path::parent),
+        queue.filter(|queue| queue.file_name() == Some(OsStr::new(QUEUE))).and_then(Path::parent),
     ) else {
         return Ok(None);
     };
     let (file, place) = match (folder, file.strip_suffix(".dispatched")) {
         ("inbox", Some(file)) => (file, Place::Dispatched),
-        ("inbox", None) => (
-            file.strip_suffix(".delegated").unwrap_or(file),
-            Place::Waiting,
-        ),
+        ("inbox", None) => (file.strip_suffix(".delegated").unwrap_or(file), Place::Waiting),
         ("done", _) => (file, Place::Done),
         ("failed", _) => (file, Place::Failed),
         _ => return Ok(None),

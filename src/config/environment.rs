@@ -17,10 +17,7 @@ impl Environment {
     /// The surroundings of this process.
     #[must_use]
     pub fn of_process() -> Self {
-        Self {
-            variables: std::env::vars_os().collect(),
-            current_dir: std::env::current_dir().ok(),
-        }
+        Self { variables: std::env::vars_os().collect(), current_dir: std::env::current_dir().ok() }
     }
 
     /// Made-up surroundings: these variables and this current directory, nothing else.
@@ -49,9 +46,7 @@ impl Environment {
     /// The variable as an absolute path; a relative one is ignored, as the XDG base directory specification asks.
     #[must_use]
     pub fn absolute_path(&self, name: &str) -> Option<PathBuf> {
-        self.var(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
+        self.var(name).map(PathBuf::from).filter(|path| path.is_absolute())
     }
 }
 

@@ -59,11 +59,7 @@ pub(super) struct AutoSection {
 
 impl Default for AutoSection {
     fn default() -> Self {
-        Self {
-            low: Provider::Gpu,
-            medium: Provider::Gemini,
-            high: Provider::ClaudeApi,
-        }
+        Self { low: Provider::Gpu, medium: Provider::Gemini, high: Provider::ClaudeApi }
     }
 }
 
@@ -85,9 +81,7 @@ pub(super) struct TmuxSection {
 
 impl Default for TmuxSection {
     fn default() -> Self {
-        Self {
-            command: vec!["tmux".to_owned()],
-        }
+        Self { command: vec!["tmux".to_owned()] }
     }
 }
 
@@ -114,10 +108,8 @@ fn locate(path: &Path, error: &serde_yaml::Error) -> String {
 
 /// Serde's words for a key or value that is not in a list, turned into plain ones, with the nearest that is.
 fn explain(message: &str) -> String {
-    for (serde, ours) in [
-        ("unknown field `", "unknown key"),
-        ("unknown variant `", "unknown word"),
-    ] {
+    for (serde, ours) in [("unknown field `", "unknown key"), ("unknown variant `", "unknown word")]
+    {
         let Some((path, rest)) = message.split_once(serde) else {
             continue;
         };
@@ -143,12 +135,7 @@ fn explain(message: &str) -> String {
 fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     known
         .iter()
-        .map(|candidate| {
-            (
-                strsim::normalized_damerau_levenshtein(word, candidate),
-                *candidate,
-            )
-        })
+        .map(|candidate| (strsim::normalized_damerau_levenshtein(word, candidate), *candidate))
         .filter(|(likeness, _)| *likeness >= 0.6)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
@@ -182,10 +169,8 @@ fn checked<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 fn pool_section<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PoolSection, D::Error> {
     checked(deserializer, |section: &PoolSection| {
         let pool: Vec<String> = section.autonomous.session_names().collect();
-        let clash = section
-            .dedicated
-            .iter()
-            .position(|dedicated| pool.contains(&dedicated.session));
+        let clash =
+            section.dedicated.iter().position(|dedicated| pool.contains(&dedicated.session));
         match clash {
             None => Ok(()),
             Some(index) => Err(format!(

@@ -24,11 +24,7 @@ impl Config {
         }
         let projects = Projects::choose(
             &overrides.projects,
-            file.dispatcher
-                .projects_dir
-                .take()
-                .or(file.pool.shared_projects_dir)
-                .map(resolve),
+            file.dispatcher.projects_dir.take().or(file.pool.shared_projects_dir).map(resolve),
             &file.pool.dedicated,
             environment,
         )?;
@@ -79,10 +75,8 @@ fn read(
     environment: &Environment,
     home: &Path,
 ) -> Result<(Option<PathBuf>, File)> {
-    let named = overrides
-        .config
-        .as_deref()
-        .or_else(|| environment.var("CCL_CONFIG").map(Path::new));
+    let named =
+        overrides.config.as_deref().or_else(|| environment.var("CCL_CONFIG").map(Path::new));
     let path = match named {
         Some(path) => absolute_here(path, environment)?,
         None => environment
@@ -99,11 +93,8 @@ fn read(
             return Err(error).with_context(|| format!("cannot read {}", path.display()));
         }
         Err(error) => {
-            let sentence = format!(
-                "cannot read the configuration {}: {}",
-                path.display(),
-                reason(&error)
-            );
+            let sentence =
+                format!("cannot read the configuration {}: {}", path.display(), reason(&error));
             return Err(Failure::Config(sentence).into());
         }
     };
@@ -128,10 +119,7 @@ fn absolute(path: &Path, base: &Path, home: &Path) -> PathBuf {
         Ok(rest) => home.join(rest),
         Err(_) => base.join(path),
     };
-    joined
-        .components()
-        .filter(|part| *part != Component::CurDir)
-        .collect()
+    joined.components().filter(|part| *part != Component::CurDir).collect()
 }
 
 /// The path as seen from the current directory.
@@ -145,11 +133,7 @@ pub(super) fn absolute_here(path: &Path, environment: &Environment) -> Result<Pa
             path.display()
         ))
     })?;
-    Ok(here
-        .join(path)
-        .components()
-        .filter(|part| *part != Component::CurDir)
-        .collect())
+    Ok(here.join(path).components().filter(|part| *part != Component::CurDir).collect())
 }
 
 /// `--state-dir`, `state_dir`, `$XDG_STATE_HOME/ccl`, `~/.local/state/ccl`. Its path is part of a line that is typed into
@@ -179,10 +163,7 @@ fn state_dir(
 
 /// The machine's name, as `uname -n` prints it.
 fn machine() -> String {
-    rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned()
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// The pane that `ccl` was called in; a pane's id outside of tmux means nothing.

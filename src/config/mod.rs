@@ -93,12 +93,7 @@ pub struct Pool {
 
 impl Default for Pool {
     fn default() -> Self {
-        Self {
-            prefix: "ccl-auto-".to_owned(),
-            start_index: 0,
-            max: 4,
-            create: true,
-        }
+        Self { prefix: "ccl-auto-".to_owned(), start_index: 0, max: 4, create: true }
     }
 }
 
@@ -201,10 +196,7 @@ pub struct Models {
 
 impl Default for Models {
     fn default() -> Self {
-        Self {
-            critical: "opus".to_owned(),
-            default: "sonnet".to_owned(),
-        }
+        Self { critical: "opus".to_owned(), default: "sonnet".to_owned() }
     }
 }
 
@@ -239,10 +231,7 @@ impl Default for Agent {
     fn default() -> Self {
         Self {
             kind: AgentKind::Claude,
-            command: vec![
-                "claude".to_owned(),
-                "--dangerously-skip-permissions".to_owned(),
-            ],
+            command: vec!["claude".to_owned(), "--dangerously-skip-permissions".to_owned()],
             delivery: Delivery::Argument,
             hooks: true,
         }

@@ -91,9 +91,9 @@ impl Config {
 /// The project's real path: two ways to write one directory are one project.
 fn given_project(path: &Path) -> Result<PathBuf> {
     match has_queue(path) {
-        Ok(true) => path
-            .canonicalize()
-            .with_context(|| format!("cannot resolve {}", path.display())),
+        Ok(true) => {
+            path.canonicalize().with_context(|| format!("cannot resolve {}", path.display()))
+        }
         Ok(false) => Err(Failure::Config(format!(
             "--project {}: there is no {QUEUE} in it; {}",
             shown(path),
@@ -105,9 +105,7 @@ fn given_project(path: &Path) -> Result<PathBuf> {
 }
 
 fn nearest(start: &Path) -> Result<PathBuf, Failure> {
-    let project = start
-        .ancestors()
-        .find(|directory| has_queue(directory).unwrap_or(false));
+    let project = start.ancestors().find(|directory| has_queue(directory).unwrap_or(false));
     project.map(Path::to_path_buf).ok_or_else(|| {
         Failure::Config(format!(
             "there is no {QUEUE} in {} or above it; {}, or name a projects_dir in ~/.config/ccl/config.yaml",
@@ -120,13 +118,9 @@ fn nearest(start: &Path) -> Result<PathBuf, Failure> {
 /// One `stat` for each child: a directory of hundreds of projects is looked through every minute.
 fn children(directory: &Path, log: &Log) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    let entries = directory
-        .read_dir()
-        .map_err(|error| unreadable(directory, error))?;
+    let entries = directory.read_dir().map_err(|error| unreadable(directory, error))?;
     for entry in entries {
-        let path = entry
-            .with_context(|| format!("cannot list {}", directory.display()))?
-            .path();
+        let path = entry.with_context(|| format!("cannot list {}", directory.display()))?.path();
         match has_queue(&path) {
             Ok(true) => found.push(path),
             Ok(false) => {}
@@ -161,10 +155,7 @@ fn unreadable(path: &Path, error: io::Error) -> anyhow::Error {
 }
 
 fn remedy(project: &Path) -> String {
-    format!(
-        "run `mkdir -p {}`",
-        shown(&project.join(QUEUE).join("inbox"))
-    )
+    format!("run `mkdir -p {}`", shown(&project.join(QUEUE).join("inbox")))
 }
 
 fn shown(path: &Path) -> String {
@@ -173,8 +164,5 @@ fn shown(path: &Path) -> String {
 
 fn without_repeats(paths: Vec<PathBuf>) -> Vec<PathBuf> {
     let mut seen = HashSet::new();
-    paths
-        .into_iter()
-        .filter(|path| seen.insert(path.clone()))
-        .collect()
+    paths.into_iter().filter(|path| seen.insert(path.clone())).collect()
 }

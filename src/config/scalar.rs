@@ -48,9 +48,7 @@ pub(super) fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<
                 words.push(word);
             }
             match words.first() {
-                None => Err(A::Error::custom(
-                    "the list is empty; it must start with a program",
-                )),
+                None => Err(A::Error::custom("the list is empty; it must start with a program")),
                 Some(program) if program.is_empty() => {
                     Err(A::Error::custom("the program's name is empty"))
                 }
@@ -99,22 +97,14 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
 
 /// `true` or `false`, nothing else.
 pub(super) fn switch(text: &str) -> Result<bool, String> {
-    text.parse()
-        .map_err(|_| format!("`{text}` is neither true nor false"))
+    text.parse().map_err(|_| format!("`{text}` is neither true nor false"))
 }
 
 /// A whole number within the range.
 pub(super) fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
-    text.parse()
-        .ok()
-        .filter(|number| range.contains(number))
-        .ok_or_else(|| {
-            format!(
-                "`{text}` is not a whole number from {} to {}",
-                range.start(),
-                range.end()
-            )
-        })
+    text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
+        format!("`{text}` is not a whole number from {} to {}", range.start(), range.end())
+    })
 }
 
 /// A duration, written as a whole number and one of `s`, `m`, `h`, within the range.
@@ -189,10 +179,7 @@ pub(super) fn model(text: &str) -> Result<String, String> {
 /// The message's template: `{body}` must be in it, `{task}` may be, and no other placeholder.
 pub(super) fn message(text: &str) -> Result<String, String> {
     for rest in text.split('{').skip(1) {
-        let word = rest
-            .split('}')
-            .next()
-            .filter(|word| word.len() < rest.len());
+        let word = rest.split('}').next().filter(|word| word.len() < rest.len());
         match word {
             Some("task" | "body") | None => {}
             Some(word) if word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => {
@@ -206,10 +193,7 @@ pub(super) fn message(text: &str) -> Result<String, String> {
     if !text.contains("{body}") {
         return Err("has no {body}; the agent would not see the task".to_owned());
     }
-    match text
-        .chars()
-        .find(|&c| c.is_control() && c != '\n' && c != '\t')
-    {
+    match text.chars().find(|&c| c.is_control() && c != '\n' && c != '\t') {
         Some(c) => Err(format!("has the control character {}", c.escape_default())),
         None => Ok(text.to_owned()),
     }

@@ -64,13 +64,7 @@ impl Delegation<'_> {
             Failure::Temporary(busy.to_owned())
         })?;
         let marker: Delegated = marker::read(&path)?.context("it has just been filed")?;
-        if !matches!(
-            marker.phase,
-            Phase::Submitting {
-                ambiguous: false,
-                ..
-            }
-        ) {
+        if !matches!(marker.phase, Phase::Submitting { ambiguous: false, .. }) {
             bail!(
                 "nothing tells yet whether secutools has taken it: `ccl scan` asks again under the same idempotency key, {}; cancel it once `ccl status` shows a job",
                 marker.key

@@ -226,8 +226,6 @@ fn is_the_submitted_file(path: &Path, marker: &Delegated) -> Result<bool> {
         return Ok(false);
     }
     let mut bytes = Vec::new();
-    file.take(metadata.len() + 1)
-        .read_to_end(&mut bytes)
-        .with_context(failed)?;
+    file.take(metadata.len() + 1).read_to_end(&mut bytes).with_context(failed)?;
     Ok(sha256(&bytes) == marker.sha256)
 }

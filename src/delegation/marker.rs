@@ -177,18 +177,14 @@ mod tests {
             (Ambiguous, 24 * HOUR, 1, OutcomeUnknown),
         ] {
             let judged = judge(meaning, Duration::from_secs(age), tries);
-            assert_eq!(
-                judged, verdict,
-                "{meaning:?} after {age} s and {tries} tries"
-            );
+            assert_eq!(judged, verdict, "{meaning:?} after {age} s and {tries} tries");
         }
     }
 
     #[test]
     fn the_pause_doubles_to_ten_minutes_unless_the_server_has_a_wish() {
-        let minutes: Vec<u64> = (1..=7)
-            .map(|tries| pause(tries, None).as_secs() / MINUTE)
-            .collect();
+        let minutes: Vec<u64> =
+            (1..=7).map(|tries| pause(tries, None).as_secs() / MINUTE).collect();
         assert_eq!(minutes, [1, 2, 4, 8, 10, 10, 10]);
         assert_eq!(pause(u32::MAX, None).as_secs(), 10 * MINUTE);
         assert_eq!(pause(3, Some(Duration::from_secs(7))).as_secs(), 7);

@@ -129,16 +129,8 @@ impl TaskRef {
     /// The tasks of this inbox that have a `.delegated` marker. A name that cannot be a task's is
     /// left alone.
     pub fn delegated_in(project: &Project, inbox: &Inbox) -> Vec<TaskRef> {
-        let names = inbox
-            .delegated
-            .iter()
-            .filter_map(|name| Name::new(name).ok());
-        names
-            .map(|name| TaskRef {
-                project: project.clone(),
-                name,
-            })
-            .collect()
+        let names = inbox.delegated.iter().filter_map(|name| Name::new(name).ok());
+        names.map(|name| TaskRef { project: project.clone(), name }).collect()
     }
 
     /// Replaces the task's marker, which stays readable for whom it was.
@@ -172,10 +164,7 @@ impl Candidate {
     /// What would happen to it: for a dry run.
     pub fn would_be_delegated(&self) -> Event {
         let event = self.task.event(EventKind::Delegated, self.provider);
-        Event {
-            reason: Some(self.rule.to_string()),
-            ..event
-        }
+        Event { reason: Some(self.rule.to_string()), ..event }
     }
 }
 
@@ -262,9 +251,8 @@ impl<'a> Delegation<'a> {
                 *known = Some(end);
             }
             _ => {
-                self.log.warn(format_args!(
-                    "{text}; nothing more is said to the server in this pass"
-                ));
+                self.log
+                    .warn(format_args!("{text}; nothing more is said to the server in this pass"));
                 *known = Some(end);
             }
         }

@@ -36,12 +36,7 @@ impl Delegation<'_> {
         let Some(marker) = marker::read::<Delegated>(&path)? else {
             return Ok(Outcome::Nothing);
         };
-        let Phase::Submitted {
-            job_id,
-            unknown_since,
-            ..
-        } = &marker.phase
-        else {
+        let Phase::Submitted { job_id, unknown_since, .. } = &marker.phase else {
             return Ok(Outcome::Nothing);
         };
         if self.end().is_some() {
@@ -82,9 +77,8 @@ impl Delegation<'_> {
                 return is_given_up.then(|| Filing::given_up(now, why_given_up(&error, id)));
             }
             (Err(error @ (GetError::Unknown(_) | GetError::TooLong(_))), None) => {
-                self.log.warn(format_args!(
-                    "{task}: {error}; if that stays so, the task is given up"
-                ));
+                self.log
+                    .warn(format_args!("{task}: {error}; if that stays so, the task is given up"));
             }
             (Err(error), _) if error.talk() == Talk::GoesOn => {
                 self.log.warn(format_args!("{task}, job {id}: {error}"));

@@ -71,10 +71,7 @@ impl Delegation<'_> {
                 })
             }))
         };
-        let settle = |task| Settled {
-            outcome: outcome(&task),
-            task,
-        };
+        let settle = |task| Settled { outcome: outcome(&task), task };
         tasks.into_iter().map(settle).collect()
     }
 
@@ -185,9 +182,7 @@ impl Delegation<'_> {
 
     /// What becomes of a submission that cannot be sent now.
     fn leave_or_end(&self, task: &TaskRef, submission: &Submission) -> Result<Outcome> {
-        let Submission {
-            marker, earlier, ..
-        } = submission;
+        let Submission { marker, earlier, .. } = submission;
         let reason = match self.end() {
             Some(End::Silent(text) | End::Unauthorized(text)) => text,
             Some(End::TimeUp) | None => "it was not sent again".to_owned(),
@@ -208,13 +203,7 @@ impl Delegation<'_> {
             return Ok(None);
         };
         let mut marker: Delegated = markers::read_file(&lock, &path)?;
-        let Phase::Submitting {
-            request,
-            ambiguous,
-            tries,
-            ..
-        } = &mut marker.phase
-        else {
+        let Phase::Submitting { request, ambiguous, tries, .. } = &mut marker.phase else {
             return Ok(None);
         };
         let (request, tries, was_ambiguous) = (request.clone(), *tries, *ambiguous);
@@ -230,11 +219,7 @@ impl Delegation<'_> {
         Ok(Some(Submission {
             marker,
             request,
-            earlier: if was_ambiguous {
-                Meaning::Ambiguous
-            } else {
-                Meaning::Later
-            },
+            earlier: if was_ambiguous { Meaning::Ambiguous } else { Meaning::Later },
             tries,
             _lock: lock,
         }))
@@ -288,13 +273,7 @@ impl Delegation<'_> {
         submission: Submission,
         error: &SubmitError,
     ) -> Result<Outcome> {
-        let Submission {
-            mut marker,
-            request,
-            earlier,
-            tries,
-            ..
-        } = submission;
+        let Submission { mut marker, request, earlier, tries, .. } = submission;
         let (tries, meaning) = (tries + 1, error.meaning.after(earlier));
         let verdict = judge(meaning, self.age(&marker), tries);
         if verdict != Verdict::Wait {
@@ -342,9 +321,7 @@ impl Delegation<'_> {
         let _turn = self.turn();
         let _project = task.project.lock()?;
         durable::remove(&task.project.delegated_path(&task.name))?;
-        Ok(Outcome::RunLocally {
-            reason: reason.to_owned(),
-        })
+        Ok(Outcome::RunLocally { reason: reason.to_owned() })
     }
 
     fn age(&self, marker: &Delegated) -> Duration {

@@ -46,9 +46,7 @@ pub(super) fn each<T: Send, R: Send>(
         }
         take_turns();
     });
-    let mut results = results
-        .into_inner()
-        .unwrap_or_else(|poison| poison.into_inner());
+    let mut results = results.into_inner().unwrap_or_else(|poison| poison.into_inner());
     results.sort_by_key(|(index, _)| *index);
     alone.extend(results.into_iter().map(|(_, result)| result));
     alone

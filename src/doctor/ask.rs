@@ -60,10 +60,7 @@ mod tests {
     fn an_answer_is_what_was_printed_and_a_failure_a_sentence() {
         let ask = |script: &str| ask(&["sh", "-c", script], |_| {}).map_err(|e| e.to_string());
         assert_eq!(ask("echo a; exit 3"), Ok("a\n".to_owned()));
-        assert_eq!(
-            ask("echo why >&2; exit 3"),
-            Err("`sh` failed: why".to_owned())
-        );
+        assert_eq!(ask("echo why >&2; exit 3"), Err("`sh` failed: why".to_owned()));
         // Waited for, this would take a minute.
         assert_eq!(ask("echo a; sleep 60 &"), Ok("a\n".to_owned()));
         assert!(super::ask(&["/no/such/program"], |_| {}).is_err());

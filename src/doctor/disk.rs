@@ -46,10 +46,7 @@ pub fn queues(projects: &[Project]) -> Vec<Check> {
         return faults;
     }
     let count = projects.len();
-    vec![Check::good(
-        "queue",
-        format!("locks, renames and syncs work in {count} project(s)"),
-    )]
+    vec![Check::good("queue", format!("locks, renames and syncs work in {count} project(s)"))]
 }
 
 fn fault(project: &Project) -> Option<Check> {
@@ -88,10 +85,7 @@ fn may_change(directory: &Path) -> Result<()> {
 
 fn is_ours(directory: &Path) -> Result<()> {
     let metadata = fs::metadata(directory).context("cannot look at it")?;
-    ensure!(
-        metadata.uid() == rustix::process::geteuid().as_raw(),
-        "it belongs to another user"
-    );
+    ensure!(metadata.uid() == rustix::process::geteuid().as_raw(), "it belongs to another user");
     ensure!(
         metadata.mode() & 0o022 == 0,
         "others may write to it (mode {:04o})",

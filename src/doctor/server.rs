@@ -14,10 +14,7 @@ pub fn checks(secutools: &Result<Secutools, DelegationOff>, service_has_key: boo
     let secutools = match secutools {
         Ok(secutools) => secutools,
         Err(off @ DelegationOff::NotConfigured) => {
-            return vec![Check::skipped(
-                "secutools",
-                format!("{off}: every task runs here"),
-            )];
+            return vec![Check::skipped("secutools", format!("{off}: every task runs here"))];
         }
         Err(DelegationOff::NoKey) if service_has_key => {
             return vec![Check {
@@ -30,11 +27,7 @@ pub fn checks(secutools: &Result<Secutools, DelegationOff>, service_has_key: boo
             }];
         }
         Err(off) => {
-            return vec![Check::bad(
-                "key",
-                "nothing can be delegated",
-                off.to_string(),
-            )];
+            return vec![Check::bad("key", "nothing can be delegated", off.to_string())];
         }
     };
     let key = Check::good("key", format!("from {}", secutools.key_source));

@@ -38,13 +38,7 @@ impl Units {
         const PROPERTIES: &str = "--property=Id,LoadState,ActiveState,UnitFileState,Result,ExecMainStatus,\
                                   ExecMainExitTimestamp";
         const UNITS: [&str; 3] = ["ccl.timer", "ccl.service", "ccl-tmux.service"];
-        let show = [
-            "systemctl",
-            "--user",
-            "show",
-            "--timestamp=unix",
-            PROPERTIES,
-        ];
+        let show = ["systemctl", "--user", "show", "--timestamp=unix", PROPERTIES];
         let printed = ask(&[&show[..], &UNITS].concat(), |_| {})?;
         Ok(Self::parse(&printed))
     }
@@ -53,17 +47,9 @@ impl Units {
     fn parse(printed: &str) -> Self {
         let blocks = printed.split("\n\n").map(|block| {
             let lines = block.lines().filter_map(|line| line.split_once('='));
-            Unit(
-                lines
-                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                    .collect(),
-            )
+            Unit(lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
         });
-        Self(
-            blocks
-                .map(|unit| (unit.get("Id").to_owned(), unit))
-                .collect(),
-        )
+        Self(blocks.map(|unit| (unit.get("Id").to_owned(), unit)).collect())
     }
 
     fn state(&self, unit: &str, property: &str) -> &str {
@@ -97,10 +83,8 @@ impl Units {
     }
 
     fn timer(&self) -> Check {
-        let (enabled, active) = (
-            self.state("ccl.timer", "UnitFileState"),
-            self.state("ccl.timer", "ActiveState"),
-        );
+        let (enabled, active) =
+            (self.state("ccl.timer", "UnitFileState"), self.state("ccl.timer", "ActiveState"));
         if enabled == "enabled" && active == "active" {
             return Check::good("units", "ccl.timer is enabled and active");
         }
@@ -158,10 +142,7 @@ impl Units {
                 "see `systemctl --user status ccl.timer ccl.service`",
             );
         }
-        Check::good(
-            "last pass",
-            format!("{} s ago, and well", ago.as_secs().max(0)),
-        )
+        Check::good("last pass", format!("{} s ago, and well", ago.as_secs().max(0)))
     }
 }
 
@@ -225,11 +206,7 @@ ActiveState=active
     fn what_is_wrong_is_found() {
         for (from, to, word) in [
             ("=enabled", "=disabled", "disabled"),
-            (
-                "ActiveState=active\nUnit",
-                "ActiveState=failed\nUnit",
-                "failed",
-            ),
+            ("ActiveState=active\nUnit", "ActiveState=failed\nUnit", "failed"),
             ("ExecMainStatus=0", "ExecMainStatus=75", "status 75"),
             ("ExecMainStatus=0", "ExecMainStatus=243", "credential"),
             ("Result=success\nExec", "Result=timeout\nExec", "timeout"),

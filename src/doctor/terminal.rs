@@ -40,10 +40,7 @@ fn number(version: &str) -> Option<(u32, u32)> {
 /// Does a server run? That there is none is no fault by itself: a pass by hand starts one.
 pub fn server(tmux: &Tmux) -> Check {
     match tmux.list_panes() {
-        Ok(panes) => Check::good(
-            "server",
-            format!("a tmux server runs, {} pane(s)", panes.len()),
-        ),
+        Ok(panes) => Check::good("server", format!("a tmux server runs, {} pane(s)", panes.len())),
         Err(TmuxError::NoServer) => Check::skipped(
             "server",
             "no tmux server runs: a pass starts one, under systemd ccl-tmux.service does",
@@ -142,10 +139,7 @@ pub fn trust(config: &Config, projects: &[Project]) -> Vec<Check> {
         .collect();
     if refused.is_empty() {
         let count = projects.len();
-        return vec![Check::good(
-            "trust",
-            format!("nothing is refused in {count} project(s)"),
-        )];
+        return vec![Check::good("trust", format!("nothing is refused in {count} project(s)"))];
     }
     refused
 }

@@ -2,21 +2,15 @@ use super::*;
 use Priority::{Critical, Default as Normal, High, Low};
 
 fn queue(running: usize, waiting: &[(Priority, &str)]) -> Queue {
-    Queue::new(
-        running,
-        waiting
-            .iter()
-            .map(|&(priority, name)| (priority, name.into()))
-            .collect(),
-    )
+    Queue::new(running, waiting.iter().map(|&(priority, name)| (priority, name.into())).collect())
 }
 
 /// Everything in the order in which it goes, as `project/name`.
 fn order(queues: &mut [Queue], mut since: impl FnMut(usize, &str) -> i64) -> Vec<String> {
     let mut order = Vec::new();
-    while let Some((project, name)) = next(queues, |project, name| {
-        since(project, name.to_str().unwrap())
-    }) {
+    while let Some((project, name)) =
+        next(queues, |project, name| since(project, name.to_str().unwrap()))
+    {
         order.push(format!("{project}/{}", name.to_str().unwrap()));
     }
     order
@@ -54,23 +48,15 @@ fn within_a_project_priority_then_name() {
 
 #[test]
 fn priority_comes_before_fairness() {
-    let mut queues = [
-        queue(9, &[(Critical, "a"), (Normal, "b")]),
-        queue(0, &[(High, "a"), (Low, "b")]),
-    ];
-    assert_eq!(
-        order(&mut queues, never_asked),
-        ["0/a", "1/a", "0/b", "1/b"]
-    );
+    let mut queues =
+        [queue(9, &[(Critical, "a"), (Normal, "b")]), queue(0, &[(High, "a"), (Low, "b")])];
+    assert_eq!(order(&mut queues, never_asked), ["0/a", "1/a", "0/b", "1/b"]);
 }
 
 #[test]
 fn a_flood_in_one_project_does_not_starve_the_others() {
     let mut queues = [
-        queue(
-            0,
-            &[(Normal, "a"), (Normal, "b"), (Normal, "c"), (Normal, "d")],
-        ),
+        queue(0, &[(Normal, "a"), (Normal, "b"), (Normal, "c"), (Normal, "d")]),
         queue(2, &[(Normal, "a"), (Normal, "b")]),
         queue(1, &[(Normal, "a")]),
     ];
@@ -82,10 +68,7 @@ fn a_flood_in_one_project_does_not_starve_the_others() {
 fn between_equals_the_longest_wait_goes_first_and_then_the_first_project() {
     let waits = [50, 20, 20, 90];
     let mut queues: Vec<Queue> = waits.iter().map(|_| queue(1, &[(High, "t")])).collect();
-    assert_eq!(
-        order(&mut queues, |project, _| waits[project]),
-        ["1/t", "2/t", "0/t", "3/t"]
-    );
+    assert_eq!(order(&mut queues, |project, _| waits[project]), ["1/t", "2/t", "0/t", "3/t"]);
 }
 
 #[test]
@@ -107,17 +90,11 @@ fn the_wait_is_asked_only_of_equals_and_once() {
 
 #[test]
 fn what_did_not_start_does_not_count_as_running() {
-    let mut queues = [
-        queue(0, &[(Normal, "a"), (Normal, "b")]),
-        queue(1, &[(Normal, "a")]),
-    ];
+    let mut queues = [queue(0, &[(Normal, "a"), (Normal, "b")]), queue(1, &[(Normal, "a")])];
     assert_eq!(next(&mut queues, |_, _| 0), Some((0, "a".into())));
     queues[0].not_started();
     assert_eq!(queues[0].running(), 0);
-    assert_eq!(
-        next(&mut queues, |_, _| panic!("no tie")),
-        Some((0, "b".into()))
-    );
+    assert_eq!(next(&mut queues, |_, _| panic!("no tie")), Some((0, "b".into())));
     let mut none = queue(0, &[]);
     none.not_started();
     assert_eq!(none.running(), 0);

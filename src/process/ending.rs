@@ -106,18 +106,13 @@ pub fn terminate(run: Uuid, pane: Pid, grace: Duration) -> Result<Ended, EndingE
     if is_gone_within(group, AFTER_KILL)? {
         return Ok(Ended::Killed);
     }
-    Err(EndingError::StillThere {
-        group: group.as_raw_pid(),
-    })
+    Err(EndingError::StillThere { group: group.as_raw_pid() })
 }
 
 fn signal(group: Pid, signal: Signal) -> Result<(), EndingError> {
     match kill_process_group(group, signal) {
         Ok(()) | Err(Errno::SRCH) => Ok(()),
-        Err(error) => Err(EndingError::Refused {
-            group: group.as_raw_pid(),
-            error,
-        }),
+        Err(error) => Err(EndingError::Refused { group: group.as_raw_pid(), error }),
     }
 }
 

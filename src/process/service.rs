@@ -21,9 +21,7 @@ pub fn unit_of_cgroup(cgroups: &str) -> Option<String> {
             return None;
         }
         let unit = path.rsplit('/').find(|name| {
-            [".service", ".scope", ".slice"]
-                .iter()
-                .any(|kind| name.ends_with(kind))
+            [".service", ".scope", ".slice"].iter().any(|kind| name.ends_with(kind))
         })?;
         unit.ends_with(".service").then(|| unit.to_owned())
     })
@@ -37,14 +35,8 @@ mod tests {
     fn the_innermost_unit_counts() {
         let user = "/user.slice/user-1000.slice/user@1000.service";
         for (cgroups, unit) in [
-            (
-                "0::/system.slice/ccl.service\n".to_owned(),
-                Some("ccl.service"),
-            ),
-            (
-                format!("0::{user}/app.slice/ccl.service\n"),
-                Some("ccl.service"),
-            ),
+            ("0::/system.slice/ccl.service\n".to_owned(), Some("ccl.service")),
+            (format!("0::{user}/app.slice/ccl.service\n"), Some("ccl.service")),
             (
                 format!("0::{user}/app.slice/ccl@a\\x2db.service/inner\n"),
                 Some("ccl@a\\x2db.service"),
@@ -53,10 +45,7 @@ mod tests {
             (format!("0::{user}/init.scope\n"), None),
             (format!("0::{user}/tmux-spawn-1.scope/x\n"), None),
             (format!("0::{user}\n"), Some("user@1000.service")),
-            (
-                "0::/user.slice/user-0.slice/session-3.scope\n".to_owned(),
-                None,
-            ),
+            ("0::/user.slice/user-0.slice/session-3.scope\n".to_owned(), None),
             ("0::/\n".to_owned(), None),
             (
                 "12:cpu:/system.slice/a.service\n1:name=systemd:/system.slice/b.service\n0::/\n"

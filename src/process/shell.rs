@@ -61,9 +61,7 @@ impl fmt::Display for NotReady {
 impl std::error::Error for NotReady {}
 
 fn not_ready<T>(reason: impl Into<String>) -> Result<T, NotReady> {
-    Err(NotReady {
-        reason: reason.into(),
-    })
+    Err(NotReady { reason: reason.into() })
 }
 
 /// How a shell reads its lines.
@@ -79,9 +77,7 @@ enum Editor {
 
 /// The shell that a program's file name stands for: `zsh`, also as `zsh5`, `bash-5.2` or `dash (deleted)`.
 fn shell_of(exe: &str) -> Option<Editor> {
-    let name = exe
-        .split(|c: char| c.is_ascii_digit() || matches!(c, '-' | '.' | ' '))
-        .next()?;
+    let name = exe.split(|c: char| c.is_ascii_digit() || matches!(c, '-' | '.' | ' ')).next()?;
     match name {
         "bash" | "zsh" | "fish" => Some(Editor::Own),
         "sh" | "dash" => Some(Editor::Kernel),
@@ -134,9 +130,7 @@ struct Status {
 impl Status {
     fn parse(text: &str) -> Option<Self> {
         let value = |name: &str| {
-            text.lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-                .map(str::trim)
+            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
         };
         let signals = |name: &str| u64::from_str_radix(value(name)?, 16).ok();
         Some(Self {
@@ -193,12 +187,7 @@ pub fn is_waiting_shell(pane: Pid) -> Result<ReadyShell, NotReady> {
     if let Some(doing) = other_than_reading(leader.pid, editor, input) {
         return not_ready(format!("{shown} {doing}"));
     }
-    Ok(ReadyShell {
-        pane,
-        pid: leader.pid,
-        starttime: leader.starttime,
-        sleeps: status.sleeps,
-    })
+    Ok(ReadyShell { pane, pid: leader.pid, starttime: leader.starttime, sleeps: status.sleeps })
 }
 
 /// What a sleeping interactive shell does instead of waiting for a command.
@@ -208,9 +197,7 @@ fn other_than_reading(shell: Pid, editor: Editor, input: Input) -> Option<&'stat
         return Some("cannot be judged: this kernel has no /proc/PID/wchan");
     };
     let reads = ["wait_woken", "tty_read"].contains(&waits_in.as_str());
-    let polls = ["poll", "select"]
-        .iter()
-        .any(|word| waits_in.contains(word));
+    let polls = ["poll", "select"].iter().any(|word| waits_in.contains(word));
     if editor != Editor::Kernel && !input.line_mode && !input.echo {
         return (!reads && !polls).then_some(BUSY);
     }
@@ -228,9 +215,7 @@ fn has_file_open(pid: Pid) -> bool {
     let Ok(entries) = fs::read_dir(proc_path(pid, "fd")) else {
         return true;
     };
-    entries
-        .flatten()
-        .any(|entry| fs::metadata(entry.path()).is_ok_and(|meta| meta.is_file()))
+    entries.flatten().any(|entry| fs::metadata(entry.path()).is_ok_and(|meta| meta.is_file()))
 }
 
 /// The file name of a process' program; none where that may not be known.
@@ -304,9 +289,8 @@ fn wait_for(
         let now = Instant::now();
         let reason = match looked {
             Ok(shell) => {
-                let since = asleep
-                    .filter(|(before, _)| *before == shell)
-                    .map_or(now, |(_, since)| since);
+                let since =
+                    asleep.filter(|(before, _)| *before == shell).map_or(now, |(_, since)| since);
                 if now.duration_since(since) >= SETTLED_AFTER {
                     return Ok(shell);
                 }

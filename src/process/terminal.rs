@@ -46,21 +46,15 @@ fn is_device(path: &Path, tty_nr: u64) -> bool {
     std::fs::metadata(path).is_ok_and(|meta| {
         let device = meta.rdev();
         tty_nr != 0
-            && (
-                u64::from(rustix::fs::major(device)),
-                u64::from(rustix::fs::minor(device)),
-            ) == (major, minor)
+            && (u64::from(rustix::fs::major(device)), u64::from(rustix::fs::minor(device)))
+                == (major, minor)
     })
 }
 
 /// Opens a terminal without making it ours and without waiting.
 fn open(path: &Path, write: bool) -> io::Result<File> {
     let flags = OFlags::NOCTTY | OFlags::NONBLOCK;
-    OpenOptions::new()
-        .read(true)
-        .write(write)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)
+    OpenOptions::new().read(true).write(write).custom_flags(flags.bits().cast_signed()).open(path)
 }
 
 /// Leave the alternate screen, show the cursor, plain text, ordinary keys, no reports of mouse and focus.

@@ -46,11 +46,7 @@ impl Project {
         marker: marker::Claim,
         writers: &Writers,
     ) -> Result<Result<Claim, Held>> {
-        let claim = Claim {
-            project: self.clone(),
-            name: name.clone(),
-            marker,
-        };
+        let claim = Claim { project: self.clone(), name: name.clone(), marker };
         // Many sessions wait for the lock: what takes time is done before and after.
         let staged = claim.stage()?;
         let lock = self.lock()?;
@@ -65,11 +61,7 @@ impl Project {
         // Not every file system keeps the order: a task without its claim would be nobody's.
         durable::sync_dir(&self.folder(Folder::Inbox))?;
         durable::rename_noreplace(&waiting, &dispatched).with_context(|| {
-            format!(
-                "cannot rename {} to {}",
-                waiting.display(),
-                dispatched.display()
-            )
+            format!("cannot rename {} to {}", waiting.display(), dispatched.display())
         })?;
         drop(lock);
         durable::sync_dir(&self.folder(Folder::Inbox))?;
@@ -88,18 +80,12 @@ impl Project {
         let Some(marker) = found.filter(|claim| claim.run == run && claim.owner == owner) else {
             return Ok(Found::Nothing);
         };
-        let claim = Claim {
-            project: self.clone(),
-            name: name.clone(),
-            marker,
-        };
+        let claim = Claim { project: self.clone(), name: name.clone(), marker };
         if !claim.is_at_work()? {
             return Ok(Found::TaskGone(claim));
         }
-        let outcome = claim
-            .ending()?
-            .filter(|ending| ending.run == run)
-            .map(|ending| ending.outcome);
+        let outcome =
+            claim.ending()?.filter(|ending| ending.run == run).map(|ending| ending.outcome);
         Ok(Found::AtWork(claim, outcome))
     }
 }
@@ -283,10 +269,7 @@ mod tests {
                 transcript_from: 0,
             },
         };
-        project
-            .claim(&name, &seen, marker, &Writers::default())
-            .unwrap()
-            .unwrap()
+        project.claim(&name, &seen, marker, &Writers::default()).unwrap().unwrap()
     }
 
     #[test]
@@ -301,11 +284,7 @@ mod tests {
         first.forget().unwrap();
         assert_eq!(first.release().unwrap(), None);
         assert_eq!(first.file(Outcome::Done).unwrap(), None);
-        assert!(
-            first
-                .advance(Phase::Working, Timestamp::UNIX_EPOCH)
-                .is_err()
-        );
+        assert!(first.advance(Phase::Working, Timestamp::UNIX_EPOCH).is_err());
         let (run, owner) = (second.marker().run, second.marker().owner);
         let found = project.find_claim(&name, run, owner).unwrap();
         assert!(matches!(found, Found::AtWork(..)), "{found:?}");

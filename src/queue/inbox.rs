@@ -142,9 +142,7 @@ impl Project {
         let mut inbox = Inbox::default();
         for entry in entries {
             let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;
-            inbox.add(entry.file_name(), || {
-                entry.file_type().is_ok_and(|kind| kind.is_file())
-            });
+            inbox.add(entry.file_name(), || entry.file_type().is_ok_and(|kind| kind.is_file()));
         }
         inbox.separate_active();
         Ok(Some(inbox))
@@ -160,11 +158,7 @@ impl Project {
     /// What decides the route of each task that waits, read in the same way; one
     /// that cannot be read stays on this machine.
     pub fn routings(&self, names: &[OsString]) -> Result<Vec<(Routing, OsString)>> {
-        self.heads(
-            names,
-            |bytes| task::head(bytes).map(|head| head.routing),
-            |whole| whole.routing,
-        )
+        self.heads(names, |bytes| task::head(bytes).map(|head| head.routing), |whole| whole.routing)
     }
 
     /// Reads the first bytes of each file, and only where they do not suffice
@@ -213,16 +207,10 @@ impl Project {
 /// Opens several tasks, in their order, with one look at who is writing what.
 /// The outer error is of that look.
 pub fn open_all(tasks: &[(&Project, &Name)]) -> Result<Vec<Result<Result<Opened, Held>>>> {
-    let read: Vec<_> = tasks
-        .iter()
-        .map(|(project, name)| read_regular(&project.waiting_path(name)))
-        .collect();
-    let files: Vec<&fs::Metadata> = read
-        .iter()
-        .flatten()
-        .flatten()
-        .map(|(metadata, _)| metadata)
-        .collect();
+    let read: Vec<_> =
+        tasks.iter().map(|(project, name)| read_regular(&project.waiting_path(name))).collect();
+    let files: Vec<&fs::Metadata> =
+        read.iter().flatten().flatten().map(|(metadata, _)| metadata).collect();
     let open = process::are_open_for_writing(&files)
         .context("cannot tell who writes to the tasks that wait")?;
     let mut open = open.into_iter();
@@ -251,10 +239,7 @@ impl Opened {
         if text == Err(Unfit::Empty) && !has_rested(metadata) {
             return Err(Held::BeingWritten);
         }
-        Ok(Self {
-            seen: Seen::of(metadata),
-            text,
-        })
+        Ok(Self { seen: Seen::of(metadata), text })
     }
 }
 
@@ -353,9 +338,7 @@ pub(super) fn open_regular(path: &Path) -> Result<Result<(File, fs::Metadata), H
                 .with_context(|| format!("cannot open {}", path.display()));
         }
     };
-    let metadata = file
-        .metadata()
-        .with_context(|| format!("cannot look at {}", path.display()))?;
+    let metadata = file.metadata().with_context(|| format!("cannot look at {}", path.display()))?;
     Ok(match metadata.is_file() {
         true => Ok((file, metadata)),
         false => Err(Held::NotRegular),
@@ -382,8 +365,6 @@ pub(super) fn is_being_written(
 /// Whether the file has not changed for a second. One from the future has.
 fn has_rested(metadata: &fs::Metadata) -> bool {
     !metadata.modified().is_ok_and(|modified| {
-        SystemTime::now()
-            .duration_since(modified)
-            .is_ok_and(|age| age < SETTLED)
+        SystemTime::now().duration_since(modified).is_ok_and(|age| age < SETTLED)
     })
 }

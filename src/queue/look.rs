@@ -99,10 +99,8 @@ impl Project {
                 };
                 let ending = ending(&file, metadata.len())
                     .with_context(|| format!("cannot read {}", entry.path().display()))?;
-                let is_older = ending
-                    .as_ref()
-                    .and_then(|ending| ending.ended_at)
-                    .is_some_and(|at| at < since);
+                let is_older =
+                    ending.as_ref().and_then(|ending| ending.ended_at).is_some_and(|at| at < since);
                 if !is_older {
                     ended.lately.push(ending);
                 }
@@ -142,12 +140,7 @@ impl Project {
 fn head(first: &[u8]) -> Head {
     task::head(first).unwrap_or_else(|| {
         let task = task::parse(&String::from_utf8_lossy(first));
-        Head {
-            title: task.title,
-            priority: task.priority,
-            tags: task.tags,
-            routing: task.routing,
-        }
+        Head { title: task.title, priority: task.priority, tags: task.tags, routing: task.routing }
     })
 }
 
@@ -191,10 +184,7 @@ mod tests {
         let (_dir, project) = project();
         let path = project.folder(Folder::Inbox).join("a.md");
         let end = ending_at("2026-03-01T12:00:00Z");
-        let text = format!(
-            "---\ntitle: T\npriority: low\n---\n{}\n{end}\n",
-            "é".repeat(200_000)
-        );
+        let text = format!("---\ntitle: T\npriority: low\n---\n{}\n{end}\n", "é".repeat(200_000));
         fs::write(&path, text).unwrap();
         let glance = project.glance(OsStr::new("a.md")).unwrap().unwrap();
         assert_eq!(glance.head.title.as_deref(), Some("T"));
@@ -231,10 +221,7 @@ mod tests {
             fs::write(done.join(name), text).unwrap();
         }
         let touched = File::options().write(true).open(done.join("new.md"));
-        touched
-            .unwrap()
-            .set_modified(since.try_into().unwrap())
-            .unwrap();
+        touched.unwrap().set_modified(since.try_into().unwrap()).unwrap();
         let mut ended = project.ended(Folder::Done, since).unwrap();
         ended.lately.sort_by_key(Option::is_none);
         assert_eq!(ended.tasks, 3);

@@ -259,9 +259,7 @@ impl Project {
             .with_context(|| format!("{} cannot be a task", filed.display()))?;
         let placed = match (folder, task::as_written(text)) {
             (Folder::Done, written) => {
-                return self
-                    .put(Folder::Inbox, name, written.unwrap_or(text))
-                    .map(Some);
+                return self.put(Folder::Inbox, name, written.unwrap_or(text)).map(Some);
             }
             (_, None) => self.place(&filed, Folder::Inbox, name)?,
             (_, Some(written)) => {

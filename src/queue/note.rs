@@ -36,10 +36,7 @@ pub(super) fn note(
             return Ok(true);
         }
     }
-    bail!(
-        "{} is changed all the time: its outcome is noted once it rests",
-        path.display()
-    )
+    bail!("{} is changed all the time: its outcome is noted once it rests", path.display())
 }
 
 /// Writes `ending` into `T.md.reason`, beside a task that cannot take it.
@@ -56,9 +53,7 @@ pub(super) fn read_text(path: &Path) -> Result<Option<String>> {
         return Ok(None);
     }
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(String::from_utf8(bytes)
-        .ok()
-        .filter(|text| !text.contains('\0')))
+    Ok(String::from_utf8(bytes).ok().filter(|text| !text.contains('\0')))
 }
 
 /// `T.md.reason`, beside a task that cannot take its ending line.

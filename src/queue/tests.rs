@@ -36,20 +36,12 @@ fn marker_of(run: Uuid) -> marker::Claim {
         phase: Phase::Claimed,
         attempt: 1,
         started_at: Timestamp::UNIX_EPOCH,
-        agent: Agent {
-            kind: AgentKind::Command,
-            model: None,
-            session: None,
-            transcript_from: 0,
-        },
+        agent: Agent { kind: AgentKind::Command, model: None, session: None, transcript_from: 0 },
     }
 }
 
 fn ending(outcome: Outcome) -> Ending {
-    Ending {
-        reason: Some("because".to_owned()),
-        ..Ending::new(RUN, outcome, 1)
-    }
+    Ending { reason: Some("because".to_owned()), ..Ending::new(RUN, outcome, 1) }
 }
 
 fn drop_task(project: &Project, text: &str) -> PathBuf {
@@ -60,17 +52,14 @@ fn drop_task(project: &Project, text: &str) -> PathBuf {
 
 fn claim(project: &Project) -> Result<Claim, Held> {
     let seen = project.open(&name()).unwrap()?.seen;
-    project
-        .claim(&name(), &seen, marker_of(RUN), &Writers::default())
-        .unwrap()
+    project.claim(&name(), &seen, marker_of(RUN), &Writers::default()).unwrap()
 }
 
 /// All names in a folder that are not the lock's.
 fn names(project: &Project, folder: Folder) -> Vec<String> {
     let entries = fs::read_dir(project.folder(folder)).into_iter().flatten();
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -80,10 +69,7 @@ fn a_claim_is_a_rename_and_released_as_it_was() {
     let (_dir, project) = project();
     drop_task(&project, "Do it.\n");
     let claim = claim(&project).unwrap();
-    assert_eq!(
-        names(&project, Folder::Inbox),
-        [".T.md.claim", "T.md.dispatched"]
-    );
+    assert_eq!(names(&project, Folder::Inbox), [".T.md.claim", "T.md.dispatched"]);
     let back = claim.release().unwrap().unwrap();
     assert_eq!(back, project.waiting_path(&name()));
     assert_eq!(names(&project, Folder::Inbox), ["T.md"]);
@@ -95,11 +81,7 @@ fn only_the_file_that_was_seen_is_claimed() {
     let (_dir, project) = project();
     let path = drop_task(&project, "one");
     let seen = project.open(&name()).unwrap().unwrap().seen;
-    let claim = || {
-        project
-            .claim(&name(), &seen, marker_of(RUN), &Writers::default())
-            .unwrap()
-    };
+    let claim = || project.claim(&name(), &seen, marker_of(RUN), &Writers::default()).unwrap();
     fs::write(&path, "other").unwrap();
     assert_eq!(claim().unwrap_err(), Held::Gone);
     fs::remove_file(&path).unwrap();
@@ -114,10 +96,7 @@ fn a_name_that_is_at_work_is_not_claimed() {
         let path = drop_task(&project, "new");
         fs::write(format!("{}.{suffix}", path.display()), "old").unwrap();
         assert_eq!(claim(&project).unwrap_err(), Held::NameActive);
-        assert_eq!(
-            names(&project, Folder::Inbox),
-            ["T.md".to_owned(), format!("T.md.{suffix}")]
-        );
+        assert_eq!(names(&project, Folder::Inbox), ["T.md".to_owned(), format!("T.md.{suffix}")]);
     }
 }
 
@@ -132,16 +111,11 @@ fn of_many_who_claim_one_wins() {
             .map(|run| {
                 scope.spawn(move || {
                     let marker = marker_of(Uuid::from_u128(run));
-                    project
-                        .claim(&name(), &seen, marker, &Writers::default())
-                        .unwrap()
+                    project.claim(&name(), &seen, marker, &Writers::default()).unwrap()
                 })
             })
             .collect();
-        claimants
-            .into_iter()
-            .map(|one| one.join().unwrap())
-            .collect()
+        claimants.into_iter().map(|one| one.join().unwrap()).collect()
     });
     let winners: Vec<_> = claims.iter().flatten().collect();
     assert_eq!(winners.len(), 1);
@@ -155,9 +129,7 @@ fn what_somebody_still_writes_to_is_put_back() {
     let path = drop_task(&project, "half");
     let seen = project.open(&name()).unwrap().unwrap().seen;
     let _writer = OpenOptions::new().append(true).open(&path).unwrap();
-    let held = project
-        .claim(&name(), &seen, marker_of(RUN), &Writers::default())
-        .unwrap();
+    let held = project.claim(&name(), &seen, marker_of(RUN), &Writers::default()).unwrap();
     assert_eq!(held.unwrap_err(), Held::BeingWritten);
     assert_eq!(names(&project, Folder::Inbox), ["T.md"]);
 }
@@ -176,20 +148,14 @@ fn a_finished_task_has_its_outcome_and_takes_a_free_name() {
         for taken in ["T.md", "T.2.md"] {
             fs::write(project.folder(folder).join(taken), "older").unwrap();
         }
-        let placed = claim
-            .finish(&ending(outcome), Some("42"), None)
-            .unwrap()
-            .unwrap();
+        let placed = claim.finish(&ending(outcome), Some("42"), None).unwrap().unwrap();
         assert_eq!(placed, project.folder(folder).join("T.3.md"));
         assert_eq!(names(&project, folder), ["T.2.md", "T.3.md", "T.md"]);
         let text = fs::read_to_string(placed).unwrap();
         assert!(text.starts_with("Do it.\n\n## Result\n\n42\n"), "{text}");
         assert_eq!(task::split(&text).read_ending().unwrap(), ending(outcome));
         assert!(!project.claim_path(&name()).exists());
-        assert_eq!(
-            fs::read_to_string(project.folder(folder).join("T.md")).unwrap(),
-            "older"
-        );
+        assert_eq!(fs::read_to_string(project.folder(folder).join("T.md")).unwrap(), "older");
     }
 }
 
@@ -202,15 +168,8 @@ fn what_the_agent_wrote_into_its_task_stays() {
     let mut file = OpenOptions::new().append(true).open(path).unwrap();
     file.write_all(b"A finding.\n").unwrap();
     drop(file);
-    let placed = claim
-        .finish(&ending(Outcome::Done), None, None)
-        .unwrap()
-        .unwrap();
-    assert!(
-        fs::read_to_string(placed)
-            .unwrap()
-            .starts_with("Do it.\nA finding.\n")
-    );
+    let placed = claim.finish(&ending(Outcome::Done), None, None).unwrap().unwrap();
+    assert!(fs::read_to_string(placed).unwrap().starts_with("Do it.\nA finding.\n"));
 }
 
 #[test]
@@ -219,17 +178,11 @@ fn a_task_that_became_something_else_gets_its_outcome_beside_it() {
     drop_task(&project, "Do it.\n");
     let claim = claim(&project).unwrap();
     fs::write(project.dispatched_path(&name()), b"\xff\0").unwrap();
-    let placed = claim
-        .finish(&ending(Outcome::Done), Some("42"), None)
-        .unwrap()
-        .unwrap();
+    let placed = claim.finish(&ending(Outcome::Done), Some("42"), None).unwrap().unwrap();
     assert_eq!(fs::read(placed).unwrap(), b"\xff\0");
     assert_eq!(names(&project, Folder::Done), ["T.md", "T.md.reason"]);
     let beside = fs::read_to_string(project.folder(Folder::Done).join("T.md.reason")).unwrap();
-    assert!(
-        beside.contains("## Result\n\n42") && beside.contains("because"),
-        "{beside}"
-    );
+    assert!(beside.contains("## Result\n\n42") && beside.contains("because"), "{beside}");
 }
 
 #[test]
@@ -238,10 +191,7 @@ fn a_task_that_is_gone_leaves_no_claim() {
     drop_task(&project, "Do it.\n");
     let claim = claim(&project).unwrap();
     fs::remove_file(project.dispatched_path(&name())).unwrap();
-    assert_eq!(
-        claim.finish(&ending(Outcome::Done), None, None).unwrap(),
-        None
-    );
+    assert_eq!(claim.finish(&ending(Outcome::Done), None, None).unwrap(), None);
     assert_eq!(names(&project, Folder::Inbox), [""; 0]);
     assert_eq!(names(&project, Folder::Done), [""; 0]);
 }
@@ -259,18 +209,12 @@ fn a_claim_is_found_by_its_run_and_its_owner() {
 
     // Another run's ending line, which the last attempt left, says nothing of this one.
     let path = project.dispatched_path(&name());
-    let older = Ending {
-        run: Uuid::from_u128(2),
-        ..ending(Outcome::Done)
-    };
+    let older = Ending { run: Uuid::from_u128(2), ..ending(Outcome::Done) };
     fs::write(&path, task::with_ending("Do it.\n", &older, None, None)).unwrap();
     assert!(matches!(find(RUN, OWNER), Found::AtWork(_, None)));
     let noted = task::with_ending("Do it.\n", &ending(Outcome::Failed), None, None);
     fs::write(&path, noted).unwrap();
-    assert!(matches!(
-        find(RUN, OWNER),
-        Found::AtWork(_, Some(Outcome::Failed))
-    ));
+    assert!(matches!(find(RUN, OWNER), Found::AtWork(_, Some(Outcome::Failed))));
     assert!(claim.file(Outcome::Failed).unwrap().is_some());
     assert!(matches!(find(RUN, OWNER), Found::Nothing));
     assert_eq!(names(&project, Folder::Failed), ["T.md"]);
@@ -293,11 +237,7 @@ fn a_rejected_file_keeps_its_bytes() {
     fs::write(&path, b"caf\xe9").unwrap();
     let opened = project.open(&name()).unwrap().unwrap();
     assert!(opened.text.is_err());
-    let reject = |seen| {
-        project
-            .reject(&name(), seen, &ending(Outcome::Failed))
-            .unwrap()
-    };
+    let reject = |seen| project.reject(&name(), seen, &ending(Outcome::Failed)).unwrap();
     fs::write(&path, b"caf\xe9 au lait").unwrap();
     assert_eq!(reject(&opened.seen), None, "it is another file by now");
     let seen = project.open(&name()).unwrap().unwrap().seen;
@@ -313,25 +253,15 @@ fn an_inbox_that_cannot_be_opened_is_no_empty_one() {
     let names = ["t.md".into()];
     assert_eq!(project.priorities(&names).unwrap().len(), 1);
     fs::remove_dir(project.folder(Folder::Inbox)).unwrap();
-    for error in [
-        project.priorities(&names).unwrap_err(),
-        project.routings(&names).unwrap_err(),
-    ] {
-        assert!(
-            format!("{error:#}").contains("inbox: No such file"),
-            "{error:#}"
-        );
+    for error in [project.priorities(&names).unwrap_err(), project.routings(&names).unwrap_err()] {
+        assert!(format!("{error:#}").contains("inbox: No such file"), "{error:#}");
     }
     assert_eq!(project.priorities(&[]).unwrap(), []);
 }
 
 #[test]
 fn a_numbered_name_is_as_good_as_any_however_long_it_was() {
-    for stem in [
-        "x".repeat(197),
-        format!("{}xx", "é".repeat(97)),
-        "x".to_owned(),
-    ] {
+    for stem in ["x".repeat(197), format!("{}xx", "é".repeat(97)), "x".to_owned()] {
         let name = Name::new(format!("{stem}.md").as_ref()).unwrap();
         let mut seen = vec![name.clone()];
         for number in [2, 10, u32::MAX] {

@@ -94,15 +94,7 @@ impl Board<'_> {
         for task in &self.status.tasks {
             waiting.entry(&task.project).or_default().add(task);
         }
-        let names = [
-            "PROJECT",
-            "WAITING",
-            "HELD",
-            "AT WORK",
-            "DELEGATED",
-            "DONE",
-            "FAILED",
-        ];
+        let names = ["PROJECT", "WAITING", "HELD", "AT WORK", "DELEGATED", "DONE", "FAILED"];
         let rows = self.status.projects.iter().map(|row| {
             let counts = waiting.get(&row.path).copied().unwrap_or_default();
             project(row, counts)
@@ -137,10 +129,7 @@ impl Board<'_> {
             reason.map(String::as_str)
         });
         let names = ["TASK", "PROJECT", "STATE", "PRIORITY", "SINCE", "WHERE"];
-        let lines = rows
-            .iter()
-            .zip(notes)
-            .map(|(task, note)| self.task(task, note));
+        let lines = rows.iter().zip(notes).map(|(task, note)| self.task(task, note));
         let mut text = table(self.page, names, lines);
         let mut more: Vec<_> = shown.into_iter().filter(|(_, n)| *n > SHOWN).collect();
         more.sort_unstable();
@@ -184,10 +173,7 @@ impl Board<'_> {
                 self.since(row.since),
                 row.session.clone().or(provider).unwrap_or_default().into(),
             ],
-            note: join([
-                row.stale.then(|| "stale".to_owned()),
-                note.map(str::to_owned),
-            ]),
+            note: join([row.stale.then(|| "stale".to_owned()), note.map(str::to_owned)]),
         }
     }
 
@@ -222,18 +208,8 @@ impl Board<'_> {
         let sessions = self.status.sessions.iter().filter(attention).count();
         let held = |row: &&TaskRow| row.state == TaskState::Held;
         let counts = [
-            (
-                sessions,
-                "session needs a person",
-                "sessions need a person",
-                Colour::BAD,
-            ),
-            (
-                self.status.stale,
-                "task is stale",
-                "tasks are stale",
-                Colour::BAD,
-            ),
+            (sessions, "session needs a person", "sessions need a person", Colour::BAD),
+            (self.status.stale, "task is stale", "tasks are stale", Colour::BAD),
             (
                 self.status.tasks.iter().filter(held).count(),
                 "task is held",
@@ -260,10 +236,7 @@ impl Board<'_> {
 
     /// How long ago that was; empty where it is not known.
     fn since(&self, moment: Option<Timestamp>) -> Cell {
-        moment
-            .map(|moment| distance(moment, self.now))
-            .unwrap_or_default()
-            .into()
+        moment.map(|moment| distance(moment, self.now)).unwrap_or_default().into()
     }
 }
 

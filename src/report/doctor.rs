@@ -21,34 +21,19 @@ impl Check {
     /// It is well.
     #[must_use]
     pub fn good(check: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            check,
-            ok: Some(true),
-            detail: detail.into(),
-            remedy: None,
-        }
+        Self { check, ok: Some(true), detail: detail.into(), remedy: None }
     }
 
     /// It is not well, and this mends it.
     #[must_use]
     pub fn bad(check: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self {
-            check,
-            ok: Some(false),
-            detail: detail.into(),
-            remedy: Some(remedy.into()),
-        }
+        Self { check, ok: Some(false), detail: detail.into(), remedy: Some(remedy.into()) }
     }
 
     /// It does not apply, or cannot be known from here.
     #[must_use]
     pub fn skipped(check: &'static str, why: impl Into<String>) -> Self {
-        Self {
-            check,
-            ok: None,
-            detail: why.into(),
-            remedy: None,
-        }
+        Self { check, ok: None, detail: why.into(), remedy: None }
     }
 }
 
@@ -62,12 +47,7 @@ pub(super) fn text(checks: &[Check]) -> String {
             None => "-",
         };
         // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "{word:<5} {:<10} {}",
-            check.check,
-            escape(&check.detail)
-        );
+        let _ = writeln!(text, "{word:<5} {:<10} {}", check.check, escape(&check.detail));
         if let Some(remedy) = &check.remedy {
             let _ = writeln!(text, "{:16} → {}", "", escape(remedy));
         }

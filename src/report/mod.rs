@@ -201,10 +201,7 @@ impl Page {
             .map(|size| usize::from(size.ws_col))
             .filter(|width| stdout.is_terminal() && *width > 0)
             .unwrap_or(Self::ORDINARY);
-        Self {
-            width: width.max(Self::NARROWEST),
-            colour: log::shows_colours(environment, &stdout),
-        }
+        Self { width: width.max(Self::NARROWEST), colour: log::shows_colours(environment, &stdout) }
     }
 }
 
@@ -222,10 +219,7 @@ impl Report {
             report: &'a Report,
         }
         if json && !matches!(self, Self::Text(_)) {
-            let mut line = serde_json::to_string(&Versioned {
-                version: 1,
-                report: self,
-            })?;
+            let mut line = serde_json::to_string(&Versioned { version: 1, report: self })?;
             line.push('\n');
             return Ok(line);
         }
@@ -247,10 +241,7 @@ impl Report {
 /// Those of writing: standard output is a full disk, say.
 pub fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }

@@ -29,10 +29,7 @@ pub fn metrics(status: &Status, exit: u8) -> String {
     sessions(&mut text, status);
     tasks(&mut text, status);
     last_day(&mut text, status);
-    text.family(
-        "ccl_status_success",
-        "Whether everything could be read (1) or not (0).",
-    );
+    text.family("ccl_status_success", "Whether everything could be read (1) or not (0).");
     text.sample("ccl_status_success", &[], u8::from(exit == 0));
     text.0
 }
@@ -55,10 +52,7 @@ fn sessions(text: &mut Exposition, status: &Status) {
 
 fn tasks(text: &mut Exposition, status: &Status) {
     let name = "ccl_tasks_waiting";
-    text.family(
-        name,
-        "Tasks in the inbox whose turn will come, by project and priority.",
-    );
+    text.family(name, "Tasks in the inbox whose turn will come, by project and priority.");
     for project in &status.projects {
         for priority in Priority::ALL {
             let waiting = status.tasks.iter().filter(|task| {
@@ -66,10 +60,7 @@ fn tasks(text: &mut Exposition, status: &Status) {
                     && task.project == project.path
                     && task.priority.unwrap_or_default() == priority
             });
-            let labels = [
-                ("project", path_text(&project.path)),
-                ("priority", word(&priority)),
-            ];
+            let labels = [("project", path_text(&project.path)), ("priority", word(&priority))];
             text.sample(name, &labels, waiting.count());
         }
     }
@@ -80,17 +71,9 @@ fn tasks(text: &mut Exposition, status: &Status) {
     };
     type Count<'a> = &'a dyn Fn(&super::ProjectRow) -> usize;
     let families: [(&str, &str, Count<'_>); 5] = [
-        (
-            "ccl_tasks_held",
-            "Tasks in the inbox that are not taken.",
-            &|row| held(&row.path),
-        ),
-        ("ccl_tasks_dispatched", "Tasks in sessions.", &|row| {
-            row.dispatched
-        }),
-        ("ccl_tasks_delegated", "Tasks at secutools.", &|row| {
-            row.delegated
-        }),
+        ("ccl_tasks_held", "Tasks in the inbox that are not taken.", &|row| held(&row.path)),
+        ("ccl_tasks_dispatched", "Tasks in sessions.", &|row| row.dispatched),
+        ("ccl_tasks_delegated", "Tasks at secutools.", &|row| row.delegated),
         ("ccl_tasks_done", "Files in done/.", &|row| row.done),
         ("ccl_tasks_failed", "Files in failed/.", &|row| row.failed),
     ];
@@ -102,19 +85,13 @@ fn tasks(text: &mut Exposition, status: &Status) {
         }
     }
     let name = "ccl_tasks_stale";
-    text.family(
-        name,
-        "Tasks that have been worked on for longer than stale_after.",
-    );
+    text.family(name, "Tasks that have been worked on for longer than stale_after.");
     text.sample(name, &[], status.stale);
 }
 
 fn last_day(text: &mut Exposition, status: &Status) {
     let name = "ccl_last_day_tasks";
-    text.family(
-        name,
-        "Tasks that ended in the last 24 hours, by provider and outcome.",
-    );
+    text.family(name, "Tasks that ended in the last 24 hours, by provider and outcome.");
     for row in &status.last_24h {
         for (outcome, count) in [("done", row.done), ("failed", row.failed)] {
             let labels = [("provider", provider(row)), ("outcome", outcome.to_owned())];
@@ -136,8 +113,7 @@ fn last_day(text: &mut Exposition, status: &Status) {
 }
 
 fn provider(row: &super::DayRow) -> String {
-    row.provider
-        .map_or_else(|| "none".to_owned(), |it| word(&it))
+    row.provider.map_or_else(|| "none".to_owned(), |it| word(&it))
 }
 
 /// The text format: <https://prometheus.io/docs/instrumenting/exposition_formats/>.

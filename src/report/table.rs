@@ -85,10 +85,7 @@ pub(super) fn table<const N: usize>(
 
 fn printable<const N: usize>(row: Row<N>) -> Row<N> {
     Row {
-        cells: row.cells.map(|cell| Cell {
-            text: escape(&cell.text).into_owned(),
-            ..cell
-        }),
+        cells: row.cells.map(|cell| Cell { text: escape(&cell.text).into_owned(), ..cell }),
         note: escape(&row.note).into_owned(),
     }
 }
@@ -154,26 +151,17 @@ pub(super) fn wrap(page: Page, note: &str) -> String {
             _ => lines.push(format!("{INDENT}{word}")),
         }
     }
-    lines
-        .into_iter()
-        .map(|line| Colour::ASIDE.paint(page, &line) + "\n")
-        .collect()
+    lines.into_iter().map(|line| Colour::ASIDE.paint(page, &line) + "\n").collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const PLAIN: Page = Page {
-        width: 80,
-        colour: false,
-    };
+    const PLAIN: Page = Page { width: 80, colour: false };
 
     fn row<const N: usize>(cells: [&str; N], note: &str) -> Row<N> {
-        Row {
-            cells: cells.map(Cell::from),
-            note: note.to_owned(),
-        }
+        Row { cells: cells.map(Cell::from), note: note.to_owned() }
     }
 
     #[test]
@@ -196,11 +184,7 @@ mod tests {
                 let text = table(page, ["A", "B"], rows.into_iter());
                 let widest = text.lines().map(UnicodeWidthStr::width).max().unwrap();
                 assert!((width - 4..=width).contains(&widest), "{widest}\n{text}");
-                assert_eq!(
-                    text.matches("word").count(),
-                    40,
-                    "no word of a note is lost"
-                );
+                assert_eq!(text.matches("word").count(), 40, "no word of a note is lost");
                 let (line, short) = (text.lines().nth(1).unwrap(), "short");
                 assert!(line.ends_with(short) && line.contains('…'), "{text}");
             }
@@ -228,10 +212,7 @@ mod tests {
             let note = "note".to_owned();
             [Row { cells, note }].into_iter()
         };
-        let page = Page {
-            colour: true,
-            ..PLAIN
-        };
+        let page = Page { colour: true, ..PLAIN };
         let coloured = table(page, ["STATE", "B"], rows());
         assert!(coloured.contains("\x1b[1;31mbusy\x1b[0m   x"), "{coloured}");
         let plain = coloured

@@ -85,10 +85,7 @@ fn decision(decision: &Decision) -> String {
 /// A job in a line or two, without its output.
 pub(super) fn job(job: &Job) -> String {
     let mut lines = format!("{}  {}", escape(&job.id), escape(&job.status));
-    for part in [job.provider.clone(), job.cost.as_ref().map(cost)]
-        .into_iter()
-        .flatten()
-    {
+    for part in [job.provider.clone(), job.cost.as_ref().map(cost)].into_iter().flatten() {
         lines.push_str("  ");
         lines.push_str(&escape(&part));
     }
@@ -121,9 +118,7 @@ fn shown(path: &Path) -> String {
 
 /// A project as a table names it: by its directory's name.
 pub(super) fn short(project: &Path) -> String {
-    project
-        .file_name()
-        .map_or_else(|| path_text(project), |name| path_text(Path::new(name)))
+    project.file_name().map_or_else(|| path_text(project), |name| path_text(Path::new(name)))
 }
 
 /// The word that JSON has for a value, so that both outputs speak the same language.

@@ -15,89 +15,33 @@ fn every_rule_of_the_table() {
         ("", ClaudeCode, "delegation-not-allowed"),
         ("title: T", ClaudeCode, "delegation-not-allowed"),
         ("preferred_ai: gpu", ClaudeCode, "delegation-not-allowed"),
-        (
-            "allow_delegation: false\npreferred_ai: gpu",
-            ClaudeCode,
-            "delegation-not-allowed",
-        ),
-        (
-            "allow_delegation: yes\npreferred_ai: gpu",
-            ClaudeCode,
-            "delegation-not-allowed",
-        ),
-        (
-            "allow_delegation: 'true'\npreferred_ai: gpu",
-            ClaudeCode,
-            "delegation-not-allowed",
-        ),
-        (
-            "allow_delegation:\npreferred_ai: gpu",
-            ClaudeCode,
-            "delegation-not-allowed",
-        ),
+        ("allow_delegation: false\npreferred_ai: gpu", ClaudeCode, "delegation-not-allowed"),
+        ("allow_delegation: yes\npreferred_ai: gpu", ClaudeCode, "delegation-not-allowed"),
+        ("allow_delegation: 'true'\npreferred_ai: gpu", ClaudeCode, "delegation-not-allowed"),
+        ("allow_delegation:\npreferred_ai: gpu", ClaudeCode, "delegation-not-allowed"),
         ("needs_claude_code: true", ClaudeCode, "needs-claude-code"),
-        (
-            "preferred_ai: claude-code",
-            ClaudeCode,
-            "preferred-claude-code",
-        ),
+        ("preferred_ai: claude-code", ClaudeCode, "preferred-claude-code"),
         ("allow_delegation: true", ClaudeCode, "auto-without-hint"),
-        (
-            "allow_delegation: true\npreferred_ai: AUTO",
-            ClaudeCode,
-            "auto-without-hint",
-        ),
-        (
-            "allow_delegation: true\npreferred_ai: gpu",
-            Gpu,
-            "preferred-ai",
-        ),
-        (
-            "allow_delegation: TRUE\npreferred_ai: ' Gemini '",
-            Gemini,
-            "preferred-ai",
-        ),
-        (
-            "allow_delegation: true\npreferred_ai: claude-api",
-            ClaudeApi,
-            "preferred-ai",
-        ),
-        (
-            "allow_delegation: true\npreferred_ai: gpu\ncomplexity_hint: high",
-            Gpu,
-            "preferred-ai",
-        ),
+        ("allow_delegation: true\npreferred_ai: AUTO", ClaudeCode, "auto-without-hint"),
+        ("allow_delegation: true\npreferred_ai: gpu", Gpu, "preferred-ai"),
+        ("allow_delegation: TRUE\npreferred_ai: ' Gemini '", Gemini, "preferred-ai"),
+        ("allow_delegation: true\npreferred_ai: claude-api", ClaudeApi, "preferred-ai"),
+        ("allow_delegation: true\npreferred_ai: gpu\ncomplexity_hint: high", Gpu, "preferred-ai"),
         (
             "allow_delegation: true\npreferred_ai: gpu\nneeds_claude_code: false",
             Gpu,
             "preferred-ai",
         ),
         ("allow_delegation: true\ncomplexity_hint: low", Gpu, "auto"),
-        (
-            "allow_delegation: true\ncomplexity_hint: Medium",
-            Gemini,
-            "auto",
-        ),
-        (
-            "allow_delegation: true\npreferred_ai: auto\ncomplexity_hint: high",
-            ClaudeApi,
-            "auto",
-        ),
-        (
-            "allow_delegation: true\npreferred_ai: gpt",
-            ClaudeCode,
-            "unknown-provider",
-        ),
+        ("allow_delegation: true\ncomplexity_hint: Medium", Gemini, "auto"),
+        ("allow_delegation: true\npreferred_ai: auto\ncomplexity_hint: high", ClaudeApi, "auto"),
+        ("allow_delegation: true\npreferred_ai: gpt", ClaudeCode, "unknown-provider"),
         (
             "allow_delegation: true\npreferred_ai: gpt\ncomplexity_hint: low",
             ClaudeCode,
             "unknown-provider",
         ),
-        (
-            "allow_delegation: true\ncomplexity_hint: huge",
-            ClaudeCode,
-            "unknown-provider",
-        ),
+        ("allow_delegation: true\ncomplexity_hint: huge", ClaudeCode, "unknown-provider"),
     ] {
         assert_eq!(route(fields), (provider, named(rule)), "{fields}");
     }
@@ -107,55 +51,24 @@ fn every_rule_of_the_table() {
 fn an_earlier_rule_wins() {
     let remote = "allow_delegation: true\npreferred_ai: gpu\ncomplexity_hint: low";
     for (fields, rule) in [
-        (
-            format!("{remote}\nneeds_claude_code: true"),
-            "needs-claude-code",
-        ),
-        (
-            "needs_claude_code: true\npreferred_ai: claude-code".into(),
-            "needs-claude-code",
-        ),
-        (
-            "needs_claude_code: true\nallow_delegation: yes".into(),
-            "needs-claude-code",
-        ),
-        (
-            "needs_claude_code: true\npreferred_ai: [x]".into(),
-            "needs-claude-code",
-        ),
-        (
-            "needs_claude_code: true\ntitle: a\ntitle: b".into(),
-            "needs-claude-code",
-        ),
-        (
-            "preferred_ai: claude-code\nallow_delegation: true".into(),
-            "preferred-claude-code",
-        ),
-        (
-            "preferred_ai: claude-code\ncomplexity_hint: 3".into(),
-            "preferred-claude-code",
-        ),
-        (
-            "preferred_ai: claude-code\nneeds_claude_code: yes".into(),
-            "preferred-claude-code",
-        ),
+        (format!("{remote}\nneeds_claude_code: true"), "needs-claude-code"),
+        ("needs_claude_code: true\npreferred_ai: claude-code".into(), "needs-claude-code"),
+        ("needs_claude_code: true\nallow_delegation: yes".into(), "needs-claude-code"),
+        ("needs_claude_code: true\npreferred_ai: [x]".into(), "needs-claude-code"),
+        ("needs_claude_code: true\ntitle: a\ntitle: b".into(), "needs-claude-code"),
+        ("preferred_ai: claude-code\nallow_delegation: true".into(), "preferred-claude-code"),
+        ("preferred_ai: claude-code\ncomplexity_hint: 3".into(), "preferred-claude-code"),
+        ("preferred_ai: claude-code\nneeds_claude_code: yes".into(), "preferred-claude-code"),
         ("preferred_ai: [x]".into(), "delegation-not-allowed"),
         ("preferred_ai: gpt".into(), "delegation-not-allowed"),
         ("title: a\ntitle: b".into(), "delegation-not-allowed"),
-        (
-            "allow_delegation: false\nallow_delegation: true".into(),
-            "delegation-not-allowed",
-        ),
+        ("allow_delegation: false\nallow_delegation: true".into(), "delegation-not-allowed"),
         (
             "allow_delegation: true\npreferred_ai: gpt\ncomplexity_hint: 3".into(),
             "invalid-frontmatter",
         ),
     ] {
-        assert_eq!(
-            route(&fields),
-            (Provider::ClaudeCode, named(rule)),
-            "{fields}"
-        );
+        assert_eq!(route(&fields), (Provider::ClaudeCode, named(rule)), "{fields}");
     }
 }
 
@@ -180,24 +93,13 @@ fn a_bad_header_stays_here() {
         "title: [",
     ] {
         let fields = format!("{remote}\n{bad}");
-        assert_eq!(
-            route(&fields),
-            (Provider::ClaudeCode, Rule::InvalidFrontmatter),
-            "{fields}"
-        );
+        assert_eq!(route(&fields), (Provider::ClaudeCode, Rule::InvalidFrontmatter), "{fields}");
     }
-    for fields in [
-        "preferred_ai: 1",
-        "preferred_ai: true",
-        "preferred_ai: [gpu]",
-        "preferred_ai: ~",
-    ] {
+    for fields in
+        ["preferred_ai: 1", "preferred_ai: true", "preferred_ai: [gpu]", "preferred_ai: ~"]
+    {
         let fields = format!("allow_delegation: true\n{fields}");
-        assert_eq!(
-            route(&fields),
-            (Provider::ClaudeCode, Rule::InvalidFrontmatter),
-            "{fields}"
-        );
+        assert_eq!(route(&fields), (Provider::ClaudeCode, Rule::InvalidFrontmatter), "{fields}");
     }
     let unclosed = parse(&format!("---\n{remote}\nDo it."));
     let decision = decide(&unclosed.routing, &AutoRoutes::default());
@@ -212,33 +114,17 @@ fn an_unknown_hint_keeps_even_a_named_provider_from_the_task() {
 
 #[test]
 fn auto_follows_the_configured_routes() {
-    let routes = AutoRoutes {
-        low: Provider::ClaudeCode,
-        medium: Provider::ClaudeApi,
-        high: Provider::Gpu,
-    };
-    for (hint, provider) in [
-        ("low", Provider::ClaudeCode),
-        ("medium", Provider::ClaudeApi),
-        ("high", Provider::Gpu),
-    ] {
-        let task = parse(&format!(
-            "---\nallow_delegation: true\ncomplexity_hint: {hint}\n---\n"
-        ));
+    let routes =
+        AutoRoutes { low: Provider::ClaudeCode, medium: Provider::ClaudeApi, high: Provider::Gpu };
+    for (hint, provider) in
+        [("low", Provider::ClaudeCode), ("medium", Provider::ClaudeApi), ("high", Provider::Gpu)]
+    {
+        let task = parse(&format!("---\nallow_delegation: true\ncomplexity_hint: {hint}\n---\n"));
         let decision = decide(&task.routing, &routes);
-        assert_eq!(
-            decision,
-            Decision {
-                provider,
-                rule: Rule::Auto
-            }
-        );
+        assert_eq!(decision, Decision { provider, rule: Rule::Auto });
     }
 }
 
 fn named(name: &str) -> Rule {
-    Rule::ALL
-        .into_iter()
-        .find(|rule| rule.to_string() == name)
-        .unwrap()
+    Rule::ALL.into_iter().find(|rule| rule.to_string() == name).unwrap()
 }

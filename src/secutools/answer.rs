@@ -68,10 +68,9 @@ impl<'a> Reader<'a> {
             status: Some(reply.status),
             retry_after: reply.retry_after,
             text: match success {
-                true => self.sentence(&format!(
-                    "answered {} without a usable job id",
-                    reply.status
-                )),
+                true => {
+                    self.sentence(&format!("answered {} without a usable job id", reply.status))
+                }
                 false => self.refusal(reply),
             },
         })
@@ -97,10 +96,9 @@ impl<'a> Reader<'a> {
         Err(match reply.status {
             404 | 410 => GetError::Unknown(text),
             401 | 403 => GetError::Unauthorized(text),
-            408 | 409 | 425 | 429 | 500..=599 => GetError::Later {
-                retry_after: reply.retry_after,
-                text,
-            },
+            408 | 409 | 425 | 429 | 500..=599 => {
+                GetError::Later { retry_after: reply.retry_after, text }
+            }
             _ => GetError::Bad(text),
         })
     }
@@ -115,9 +113,7 @@ impl<'a> Reader<'a> {
         let excerpt = self.excerpt(&reply.body);
         let mut text = format!("answered {}", reply.status);
         if let Some(location) = &reply.location {
-            text.push_str(&format!(
-                ", a redirect to {location}, which is not followed"
-            ));
+            text.push_str(&format!(", a redirect to {location}, which is not followed"));
         }
         if !excerpt.is_empty() {
             text.push_str(&format!(": {excerpt}"));
@@ -129,9 +125,8 @@ impl<'a> Reader<'a> {
     fn accepted(self, body: &str) -> Option<Accepted> {
         let object: Object = serde_json::from_str(body).ok()?;
         let id = self.id(&object)?;
-        let status = self
-            .string(&object, "status")
-            .map_or(Status::Queued, |word| Status::parse(&word));
+        let status =
+            self.string(&object, "status").map_or(Status::Queued, |word| Status::parse(&word));
         Some(Accepted { id, status })
     }
 
@@ -141,9 +136,7 @@ impl<'a> Reader<'a> {
         if object.contains_key("id") && self.id(&object).as_ref() != Some(id) {
             return Err("another job than the one that was asked for");
         }
-        let status = self
-            .string(&object, "status")
-            .ok_or("a job without a status")?;
+        let status = self.string(&object, "status").ok_or("a job without a status")?;
         let result = self.object(&object, "result").unwrap_or_default();
         Ok(Job {
             id: id.clone(),
@@ -183,11 +176,7 @@ impl<'a> Reader<'a> {
     }
 
     fn hide(self, text: String) -> String {
-        if text.contains(self.key) {
-            text.replace(self.key, REDACTED)
-        } else {
-            text
-        }
+        if text.contains(self.key) { text.replace(self.key, REDACTED) } else { text }
     }
 
     fn id(self, object: &Object) -> Option<JobId> {
@@ -200,9 +189,7 @@ impl<'a> Reader<'a> {
 
     /// The field, if it is a string.
     fn string(self, object: &Object, name: &str) -> Option<String> {
-        serde_json::from_str(object.get(name)?.get())
-            .ok()
-            .map(|text| self.hide(text))
+        serde_json::from_str(object.get(name)?.get()).ok().map(|text| self.hide(text))
     }
 
     /// The field, be it a string or other JSON (then as it was written); null is nothing.
@@ -210,18 +197,14 @@ impl<'a> Reader<'a> {
         let raw = object.get(name)?.get();
         match raw {
             "null" => None,
-            _ => self
-                .string(object, name)
-                .or_else(|| Some(self.hide(raw.to_owned()))),
+            _ => self.string(object, name).or_else(|| Some(self.hide(raw.to_owned()))),
         }
     }
 
     /// The field as an error's text: an object's title and detail, or whatever else it is.
     fn problem(self, object: &Object, name: &str) -> Option<String> {
         let inner = self.object(object, name);
-        inner
-            .and_then(|inner| self.said(&inner))
-            .or_else(|| self.text(object, name))
+        inner.and_then(|inner| self.said(&inner)).or_else(|| self.text(object, name))
     }
 
     /// What an object in the manner of `application/problem+json` says.

@@ -150,18 +150,8 @@ mod tests {
     fn statuses_mean_what_the_contract_says() {
         for (statuses, want) in [
             (vec![408, 425, 429, 503], Later),
-            (
-                vec![
-                    409, 100, 101, 200, 204, 299, 500, 501, 502, 504, 599, 600, 999,
-                ],
-                Ambiguous,
-            ),
-            (
-                vec![
-                    300, 301, 302, 307, 308, 400, 401, 403, 404, 410, 413, 422, 499,
-                ],
-                Refused,
-            ),
+            (vec![409, 100, 101, 200, 204, 299, 500, 501, 502, 504, 599, 600, 999], Ambiguous),
+            (vec![300, 301, 302, 307, 308, 400, 401, 403, 404, 410, 413, 422, 499], Refused),
         ] {
             for status in statuses {
                 assert_eq!(Meaning::of_status(status), want, "{status}");

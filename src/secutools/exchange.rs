@@ -28,10 +28,7 @@ pub(super) struct Lost {
 impl Client {
     /// Posts `body` to the jobs.
     pub(super) fn post(&self, body: &[u8], key: Uuid) -> Result<Reply, Lost> {
-        let mut noted = Noted {
-            rest: body,
-            begun: false,
-        };
+        let mut noted = Noted { rest: body, begun: false };
         let request = self
             .agent
             .post(format!("{}/v1/jobs", self.url.as_str()))
@@ -72,10 +69,7 @@ impl Client {
             field(header::RETRY_AFTER).and_then(|value| retry_after(value, Timestamp::now()));
         let location = field(header::LOCATION).map(str::to_owned);
         let text = if head.status.is_success() {
-            let bytes = body
-                .with_config()
-                .limit(self.limits.longest_answer)
-                .read_to_vec();
+            let bytes = body.with_config().limit(self.limits.longest_answer).read_to_vec();
             let bytes = bytes.map_err(|error| lost(error, true, &self.limits))?;
             String::from_utf8_lossy(&bytes).into_owned()
         } else {
@@ -84,12 +78,7 @@ impl Client {
             let _ = body.as_reader().take(LONGEST_ERROR).read_to_end(&mut bytes);
             String::from_utf8_lossy(&bytes).into_owned()
         };
-        Ok(Reply {
-            status: head.status.as_u16(),
-            retry_after: wait,
-            location,
-            body: text,
-        })
+        Ok(Reply { status: head.status.as_u16(), retry_after: wait, location, body: text })
     }
 }
 
@@ -135,12 +124,7 @@ fn lost(error: Error, sent: bool, limits: &Limits) -> Lost {
         error @ (Error::LargeResponseHeader(..) | Error::BodyStalled) => (false, error.to_string()),
         error => unreachable(&error),
     };
-    Lost {
-        sent,
-        silent,
-        too_long,
-        text,
-    }
+    Lost { sent, silent, too_long, text }
 }
 
 /// The error without ureq's word for its kind.

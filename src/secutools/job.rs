@@ -26,9 +26,7 @@ impl TryFrom<String> for JobId {
 
     fn try_from(text: String) -> Result<JobId, String> {
         let fits = (1..=128).contains(&text.len())
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
             && !matches!(text.as_str(), "." | "..");
         if fits {
             Ok(JobId(text))
@@ -180,14 +178,9 @@ mod tests {
             assert_eq!(JobId::try_from(text.to_owned()).unwrap().as_str(), text);
         }
         let too_long = "a".repeat(129);
-        for text in [
-            "", ".", "..", "../x", "a/b", "a b", "a%2f", "ä", "a\n", &too_long,
-        ] {
+        for text in ["", ".", "..", "../x", "a/b", "a b", "a%2f", "ä", "a\n", &too_long] {
             assert!(JobId::try_from(text.to_owned()).is_err(), "{text:?}");
-            assert!(
-                serde_json::from_value::<JobId>(text.into()).is_err(),
-                "{text:?}"
-            );
+            assert!(serde_json::from_value::<JobId>(text.into()).is_err(), "{text:?}");
         }
     }
 

@@ -82,13 +82,8 @@ impl Client {
         let mut authorization = HeaderValue::try_from(format!("Bearer {key}"))
             .context("the secutools API key cannot stand in a header")?;
         authorization.set_sensitive(true);
-        let proxy = proxy
-            .filter(|_| !url.is_loopback())
-            .map(usable_proxy)
-            .transpose()?;
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::PlatformVerifier)
-            .build();
+        let proxy = proxy.filter(|_| !url.is_loopback()).map(usable_proxy).transpose()?;
+        let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
         let config = ureq::Agent::config_builder()
             .user_agent(concat!("ccl/", env!("CARGO_PKG_VERSION")))
             .accept("application/json, application/problem+json")
@@ -104,13 +99,7 @@ impl Client {
             .max_idle_connections_per_host(64)
             .build();
         let key = key.to_owned();
-        Ok(Client {
-            agent: config.into(),
-            url,
-            key,
-            authorization,
-            limits,
-        })
+        Ok(Client { agent: config.into(), url, key, authorization, limits })
     }
 
     /// Asks for a job. `body` is sent as it is, at every try; `key` makes sure that several tries,
@@ -208,9 +197,7 @@ impl Client {
 /// Does not show the API key.
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client")
-            .field("url", &self.url)
-            .finish_non_exhaustive()
+        f.debug_struct("Client").field("url", &self.url).finish_non_exhaustive()
     }
 }
 

@@ -95,10 +95,7 @@ impl ServerUrl {
 
 /// A host in small letters, without the brackets of an IPv6 address and the dot at a name's end.
 fn bare(host: &str) -> String {
-    host.trim_start_matches('[')
-        .trim_end_matches(']')
-        .trim_end_matches('.')
-        .to_ascii_lowercase()
+    host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.').to_ascii_lowercase()
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -116,14 +113,8 @@ mod tests {
     fn https_anywhere_and_http_on_this_machine_only() {
         for (text, want) in [
             ("https://secutools.example", "https://secutools.example"),
-            (
-                "https://secutools.example/base//",
-                "https://secutools.example/base",
-            ),
-            (
-                " https://secutools.example:8443/ ",
-                "https://secutools.example:8443",
-            ),
+            ("https://secutools.example/base//", "https://secutools.example/base"),
+            (" https://secutools.example:8443/ ", "https://secutools.example:8443"),
             ("http://127.0.0.1:80", "http://127.0.0.1:80"),
             ("http://127.9.9.9", "http://127.9.9.9"),
             ("http://LOCALHOST:1", "http://LOCALHOST:1"),
@@ -151,10 +142,7 @@ mod tests {
         ] {
             let error = ServerUrl::parse(text).expect_err(text);
             // What was given may be a key that was pasted into the wrong place.
-            assert!(
-                !text.contains("intern") || !error.contains("intern"),
-                "{error}"
-            );
+            assert!(!text.contains("intern") || !error.contains("intern"), "{error}");
             assert!(!error.contains("secret"), "{error}");
         }
     }
@@ -181,10 +169,7 @@ mod tests {
         assert_eq!(proxy_for(real, &all[..3]).as_deref(), Some("http://p:1"));
         assert_eq!(proxy_for(real, &all[1..3]).as_deref(), Some("http://p:3"));
         assert_eq!(proxy_for(real, &all[1..2]), None);
-        assert_eq!(
-            proxy_for(real, &[("https_proxy", ""), all[0]]).as_deref(),
-            Some("http://p:1")
-        );
+        assert_eq!(proxy_for(real, &[("https_proxy", ""), all[0]]).as_deref(), Some("http://p:1"));
         for local in [
             "http://127.0.0.1:1",
             "https://127.1.2.3",

@@ -57,8 +57,7 @@ struct Paste {
 impl Paste {
     /// Whether the last Enter had time to show.
     fn rested(&self) -> bool {
-        self.entered
-            .is_none_or(|entered| entered.elapsed() > ENTER_SHOWS)
+        self.entered.is_none_or(|entered| entered.elapsed() > ENTER_SHOWS)
     }
 }
 
@@ -146,9 +145,7 @@ impl Pool<'_> {
     }
 
     fn capture(&self, attempt: &Attempt<'_>) -> Result<String> {
-        self.tmux
-            .capture(&attempt.pane.id)
-            .map_err(|error| unavailable(&error))
+        self.tmux.capture(&attempt.pane.id).map_err(|error| unavailable(&error))
     }
 
     fn last_line(&self, attempt: &Attempt<'_>) -> Result<String> {

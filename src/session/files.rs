@@ -27,10 +27,7 @@ pub struct Session {
 impl Session {
     /// The session of this name.
     pub fn new(state_dir: &Path, name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            directory: state_dir.join("sessions"),
-        }
+        Self { name: name.to_owned(), directory: state_dir.join("sessions") }
     }
 
     /// The tmux session's name.
@@ -118,10 +115,8 @@ pub fn marked(state_dir: &Path) -> Result<Vec<Session>> {
     let mut sessions = Vec::new();
     for entry in entries {
         let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;
-        if let Some(name) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.strip_suffix(".dispatched"))
+        if let Some(name) =
+            entry.file_name().to_str().and_then(|name| name.strip_suffix(".dispatched"))
         {
             sessions.push(Session::new(state_dir, name));
         }

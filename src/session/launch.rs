@@ -83,9 +83,7 @@ impl Pool<'_> {
         marker::write(&session.marker_path(), &dispatched)?;
         let conversation = self.conversation(session, &work.task, run)?;
         let marker = self.claim_marker(session, work, (owner, run), conversation.as_ref())?;
-        let claimed = work
-            .project
-            .claim(&work.name, &work.seen, marker, &self.writers);
+        let claimed = work.project.claim(&work.name, &work.seen, marker, &self.writers);
         let outcome = match claimed {
             Ok(Ok(claim)) => {
                 let message = agent::message(
@@ -94,13 +92,7 @@ impl Pool<'_> {
                     &work.task.body,
                     &work.project.dispatched_path(&work.name),
                 );
-                let attempt = Attempt {
-                    session,
-                    pane,
-                    claim,
-                    conversation,
-                    message,
-                };
+                let attempt = Attempt { session, pane, claim, conversation, message };
                 self.attempt(events, attempt)
             }
             Ok(Err(held)) => {
@@ -126,9 +118,9 @@ impl Pool<'_> {
         };
         match undo() {
             Ok(()) => error,
-            Err(second) => error.context(format!(
-                "what was begun waits for the next pass ({second:#})"
-            )),
+            Err(second) => {
+                error.context(format!("what was begun waits for the next pass ({second:#})"))
+            }
         }
     }
 
@@ -140,17 +132,12 @@ impl Pool<'_> {
             return Ok(Some(pane.clone()));
         }
         let name = &slot.session.name;
-        let made = self
-            .tmux
-            .new_session(name, 200, 50, &self.config.home, self.may_start_server);
+        let made = self.tmux.new_session(name, 200, 50, &self.config.home, self.may_start_server);
         let id = match made {
             Err(error) if error.is_name_taken() => return Ok(None),
             made => made.map_err(|error| unavailable(&error))?,
         };
-        let panes = self
-            .tmux
-            .list_panes()
-            .map_err(|error| unavailable(&error))?;
+        let panes = self.tmux.list_panes().map_err(|error| unavailable(&error))?;
         let pane = panes
             .iter()
             .find(|pane| pane.id == id)
@@ -224,24 +211,16 @@ impl Pool<'_> {
         // fish was seen to lose one C-c on a busy machine; what stood there would
         // then be joined with our line, and run.
         for _ in 0..2 {
-            self.tmux
-                .interrupt(&pane.id)
-                .map_err(|error| unavailable(&error))?;
+            self.tmux.interrupt(&pane.id).map_err(|error| unavailable(&error))?;
             shell = shell.wait_until_reading(SHELL_PATIENCE)?;
         }
         let run = attempt.session.files().run;
         let line = format!("sh {}", agent::quote_path(&run)?);
-        self.tmux
-            .type_line(&pane.id, &line)
-            .map_err(|error| unavailable(&error))
+        self.tmux.type_line(&pane.id, &line).map_err(|error| unavailable(&error))
     }
 
     pub(super) fn program(&self) -> &str {
-        self.config
-            .agent
-            .command
-            .first()
-            .map_or("agent", String::as_str)
+        self.config.agent.command.first().map_or("agent", String::as_str)
     }
 
     pub(super) fn failed_exit(&self, exit: Exit, claim: &Claim) -> Failure {

@@ -37,12 +37,7 @@ const ATTENDED: SignedDuration = SignedDuration::from_secs(60);
 
 /// Services whose end does not end what was started in them: without a login
 /// manager they hold their users' sessions.
-const OUTLIVING: &[&str] = &[
-    "ssh.service",
-    "sshd.service",
-    "cron.service",
-    "crond.service",
-];
+const OUTLIVING: &[&str] = &["ssh.service", "sshd.service", "cron.service", "crond.service"];
 
 impl From<&Pane> for marker::Pane {
     fn from(pane: &Pane) -> Self {
@@ -50,10 +45,7 @@ impl From<&Pane> for marker::Pane {
             id: pane.id.clone(),
             pid: pane.pid,
             tty: pane.tty.clone(),
-            server: Some(marker::Server {
-                pid: pane.server,
-                socket: pane.socket.clone(),
-            }),
+            server: Some(marker::Server { pid: pane.server, socket: pane.socket.clone() }),
         }
     }
 }
@@ -109,10 +101,7 @@ impl<'a> Pool<'a> {
             Err(TmuxError::NoServer) => Panes::NoServer,
             Err(error) => return Err(unavailable(&error)),
         };
-        Ok(Self {
-            panes,
-            ..Self::without_tmux(config, log, now)?
-        })
+        Ok(Self { panes, ..Self::without_tmux(config, log, now)? })
     }
 
     /// The pool as it lies on disk, where tmux cannot be asked.
@@ -143,10 +132,7 @@ impl<'a> Pool<'a> {
     /// The pool's sessions, in the order of their index.
     pub fn sessions(&self) -> impl Iterator<Item = Session> {
         let state_dir = &self.config.state_dir;
-        self.config
-            .pool
-            .session_names()
-            .map(move |name| Session::new(state_dir, &name))
+        self.config.pool.session_names().map(move |name| Session::new(state_dir, &name))
     }
 
     /// Looks at a session without a marker.
@@ -187,9 +173,7 @@ impl<'a> Pool<'a> {
     /// it is made when its task is launched. One that cannot be judged does not
     /// keep the others from being used.
     pub fn free(&self) -> Vec<Result<Slot>> {
-        self.sessions()
-            .filter_map(|session| self.try_slot(session).transpose())
-            .collect()
+        self.sessions().filter_map(|session| self.try_slot(session).transpose()).collect()
     }
 
     /// The names of the sessions that [`Pool::free`] would lock, without locking.
@@ -242,8 +226,7 @@ impl<'a> Pool<'a> {
     /// Locks one session, if it is free.
     pub fn try_slot(&self, session: Session) -> Result<Option<Slot>> {
         let Some(lock) = session.try_lock()? else {
-            self.log
-                .debug(format_args!("{}: another pass is at work", session.name));
+            self.log.debug(format_args!("{}: another pass is at work", session.name));
             return Ok(None);
         };
         if session.is_marked()? {
@@ -256,16 +239,11 @@ impl<'a> Pool<'a> {
                 None
             }
             look => {
-                self.log
-                    .debug(format_args!("{} is not free: {look:?}", session.name));
+                self.log.debug(format_args!("{} is not free: {look:?}", session.name));
                 return Ok(None);
             }
         };
-        Ok(Some(Slot {
-            session,
-            pane,
-            _lock: lock,
-        }))
+        Ok(Some(Slot { session, pane, _lock: lock }))
     }
 
     /// The names of sessions on the server, pool or not, that `pane` is in.
@@ -280,14 +258,12 @@ impl<'a> Pool<'a> {
     }
 
     fn panes_of(&self, session: &Session) -> impl Iterator<Item = &Pane> {
-        self.all_panes()
-            .filter(move |pane| pane.session == session.name)
+        self.all_panes().filter(move |pane| pane.session == session.name)
     }
 
     /// Whether the pane is still the one that a marker names.
     fn has_pane(&self, pane: &marker::Pane) -> bool {
-        self.all_panes()
-            .any(|one| (&one.id, one.pid) == (&pane.id, pane.pid))
+        self.all_panes().any(|one| (&one.id, one.pid) == (&pane.id, pane.pid))
     }
 
     /// Whether a person is looking: an attached client was active within the

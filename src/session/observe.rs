@@ -75,12 +75,7 @@ impl Pool<'_> {
             Found::AtWork(claim, Some(_)) | Found::TaskGone(claim) => (Some(claim), None),
             Found::Nothing => (None, None),
         };
-        Ok(Some(Standing {
-            marker,
-            claim,
-            doing,
-            attended: self.is_attended(session),
-        }))
+        Ok(Some(Standing { marker, claim, doing, attended: self.is_attended(session) }))
     }
 
     /// Whether this run's agent is in the foreground where it was started.
@@ -148,18 +143,15 @@ impl Pool<'_> {
         let registered =
             claude::registered(claude_dir, id, |pid| process::is_of_run(pid, marker.run));
         let capture = match session.dispatched()? {
-            Some(dispatched) if in_front => self
-                .tmux
-                .capture(&dispatched.pane.id)
-                .map_err(|error| unavailable(&error))?,
+            Some(dispatched) if in_front => {
+                self.tmux.capture(&dispatched.pane.id).map_err(|error| unavailable(&error))?
+            }
             _ => String::new(),
         };
         let screen = in_front.then(|| screen::recognise(&capture));
         Ok(judge(&Signs {
             in_front,
-            status: registered
-                .as_ref()
-                .and_then(|entry| entry.status.as_deref()),
+            status: registered.as_ref().and_then(|entry| entry.status.as_deref()),
             quiet: claude::quiet(claude_dir, id, registered.as_ref(), self.now)?,
             summary: seen.as_ref(),
             screen: screen.as_ref(),

@@ -81,16 +81,8 @@ impl Pool<'_> {
                 .map(|(path, id)| (id, Some(path)))
         };
         Ok(Some(match own.or_else(asked) {
-            Some((id, request)) => Conversation {
-                id,
-                resume: true,
-                request,
-            },
-            None => Conversation {
-                id: run,
-                resume: false,
-                request: None,
-            },
+            Some((id, request)) => Conversation { id, resume: true, request },
+            None => Conversation { id: run, resume: false, request: None },
         }))
     }
 
@@ -101,11 +93,7 @@ impl Pool<'_> {
         ));
         let request = attempt.conversation.take().and_then(|c| c.request);
         let id = Uuid::new_v4();
-        attempt.conversation = Some(Conversation {
-            id,
-            resume: false,
-            request,
-        });
+        attempt.conversation = Some(Conversation { id, resume: false, request });
         attempt.claim.converse(id, self.now)
     }
 
@@ -131,16 +119,13 @@ impl Pool<'_> {
             project: attempt.claim.project().path(),
             files: &files,
             message: &attempt.message,
-            claude: attempt
-                .conversation
-                .as_ref()
-                .map(|conversation| ClaudeOptions {
-                    model: claim.agent.model.as_deref().unwrap_or_default(),
-                    session: conversation.id,
-                    resume: conversation.resume,
-                    config_dir: self.config.claude_config_dir(),
-                    hooks,
-                }),
+            claude: attempt.conversation.as_ref().map(|conversation| ClaudeOptions {
+                model: claim.agent.model.as_deref().unwrap_or_default(),
+                session: conversation.id,
+                resume: conversation.resume,
+                config_dir: self.config.claude_config_dir(),
+                hooks,
+            }),
         };
         // No shell that could run them outlives the machine; the ticket tells whether one has.
         durable::write_unsynced(&files.prompt, attempt.message.as_bytes(), durable::PRIVATE)?;
@@ -152,11 +137,7 @@ impl Pool<'_> {
     /// call `ccl assign`, so that Claude Code is not held up.
     fn hook_script(&self, attempt: &Attempt<'_>, files: &Files) -> Result<String> {
         let program = process::own_program().context("cannot tell where ccl itself lies")?;
-        let config = self
-            .config
-            .file
-            .as_deref()
-            .unwrap_or(Path::new("/dev/null"));
+        let config = self.config.file.as_deref().unwrap_or(Path::new("/dev/null"));
         let mut assign = Vec::new();
         if let Some(dir) = self.config.claude_config_dir() {
             let dir = agent::quote_path(dir)?;

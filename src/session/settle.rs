@@ -130,10 +130,7 @@ impl Pool<'_> {
             );
         }
         let name = Name::from_marker(&marker.task).with_context(|| {
-            format!(
-                "{:?} in the session's marker is no task's name",
-                marker.task
-            )
+            format!("{:?} in the session's marker is no task's name", marker.task)
         })?;
         match marker::known_owner(&self.config.state_dir)? {
             Some(owner) => project.find_claim(&name, marker.run, owner),
@@ -273,9 +270,7 @@ impl Pool<'_> {
 
     /// Writes the session's cooldown.
     pub(super) fn rest(&self, session: &Session, failure: &Failure) -> Result<()> {
-        let until = failure
-            .until
-            .unwrap_or_else(|| self.now + self.config.dispatcher.cooldown);
+        let until = failure.until.unwrap_or_else(|| self.now + self.config.dispatcher.cooldown);
         marker::write(
             &session.cooldown_path(),
             &Cooldown {
@@ -304,30 +299,17 @@ impl Pool<'_> {
 
     /// Says on standard error how an attempt ended.
     pub(super) fn tell_attempt(&self, claim: &Claim, failure: &Failure) {
-        let marker::Claim {
-            attempt, session, ..
-        } = claim.marker();
+        let marker::Claim { attempt, session, .. } = claim.marker();
         let which = match failure.counts {
-            true => format!(
-                "attempt {attempt} of {}",
-                self.config.dispatcher.max_attempts
-            ),
+            true => format!("attempt {attempt} of {}", self.config.dispatcher.max_attempts),
             false => "an attempt that does not count".to_owned(),
         };
-        self.log.warn(format_args!(
-            "{} in {session}: {which}: {}",
-            claim.name(),
-            failure.reason
-        ));
+        self.log.warn(format_args!("{} in {session}: {which}: {}", claim.name(), failure.reason));
     }
 
     pub(super) fn outcome(&self, claim: &Claim, failure: &Failure) -> Outcome {
         let was_last = claim.marker().attempt >= self.config.dispatcher.max_attempts;
-        if was_last && failure.counts {
-            Outcome::Failed
-        } else {
-            Outcome::Released
-        }
+        if was_last && failure.counts { Outcome::Failed } else { Outcome::Released }
     }
 
     fn ending(&self, claim: &Claim, outcome: Outcome, reason: Option<String>) -> Ending {
@@ -386,14 +368,9 @@ impl Pool<'_> {
     fn clear(&self, session: &Session, run: Uuid) -> Result<()> {
         self.end_agent(session, run)?;
         let files = session.files();
-        for file in [
-            &files.ticket,
-            &files.run,
-            &files.prompt,
-            &files.exit,
-            &files.hook,
-            &files.stop,
-        ] {
+        for file in
+            [&files.ticket, &files.run, &files.prompt, &files.exit, &files.hook, &files.stop]
+        {
             durable::remove(file)?;
         }
         durable::remove(&session.marker_path()).map(drop)

@@ -40,14 +40,10 @@ pub(super) fn event_of(claim: &Claim, outcome: Outcome, reason: Option<String>) 
 /// The one line for people: who, where, how long, at what cost, and how to go on.
 pub(super) fn footer(ending: &Ending, report: &Report) -> String {
     let mut parts = vec![match &ending.model {
-        Some(model) => format!(
-            "claude-code ({model}) in {}",
-            ending.session.as_deref().unwrap_or("?")
-        ),
-        None => format!(
-            "local agent in {}",
-            ending.session.as_deref().unwrap_or("?")
-        ),
+        Some(model) => {
+            format!("claude-code ({model}) in {}", ending.session.as_deref().unwrap_or("?"))
+        }
+        None => format!("local agent in {}", ending.session.as_deref().unwrap_or("?")),
     }];
     if let (Some(start), Some(end)) = (ending.started_at, ending.ended_at) {
         let seconds = end.duration_since(start).as_secs().max(0);

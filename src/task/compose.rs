@@ -12,10 +12,7 @@ const RESULT: &str = "\n## Result\n";
 /// Whether the header then says so is for the caller to see, with [`super::parse`]: what stands in it by hand may be
 /// anything.
 pub fn with_fields(text: &str, fields: &[(&str, String)]) -> String {
-    let lines: String = fields
-        .iter()
-        .map(|(key, value)| format!("{key}: {value}\n"))
-        .collect();
+    let lines: String = fields.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
     if lines.is_empty() {
         return text.to_owned();
     }
@@ -43,8 +40,7 @@ pub fn with_fields(text: &str, fields: &[(&str, String)]) -> String {
 
 /// Whether a line of a header begins a field of this name.
 fn is_key(line: &str, key: &str) -> bool {
-    line.strip_prefix(key)
-        .is_some_and(|rest| rest.trim_start().starts_with(':'))
+    line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':'))
 }
 
 /// A filed task as it goes back to wait, without what was added when it was filed. What failed at secutools loses its
@@ -76,10 +72,7 @@ mod tests {
     use crate::task::{Ending, HeaderState, Priority, Provider, parse, with_ending};
 
     fn fields() -> Vec<(&'static str, String)> {
-        vec![
-            ("priority", "high".to_owned()),
-            ("title", "\"T: x\"".to_owned()),
-        ]
+        vec![("priority", "high".to_owned()), ("title", "\"T: x\"".to_owned())]
     }
 
     #[test]
@@ -88,14 +81,8 @@ mod tests {
             ("Do it.\n", "Do it."),
             ("\u{feff}Do it.\n", "Do it."),
             ("---\npriority: low\n---\nDo it.\n", "Do it."),
-            (
-                "---\r\npriority: low\r\ntags: [a]\r\n---\r\nDo it.",
-                "Do it.",
-            ),
-            (
-                "---\ntitle: >\n  long\n\n  title\nx: 1\n---\nDo it.",
-                "Do it.",
-            ),
+            ("---\r\npriority: low\r\ntags: [a]\r\n---\r\nDo it.", "Do it."),
+            ("---\ntitle: >\n  long\n\n  title\nx: 1\n---\nDo it.", "Do it."),
             ("---\ntitle: a\npriority:\n- low\n---", ""),
             ("---\ntitled: a\n---\nDo it.", "Do it."),
             ("---\n---\nDo it.", "Do it."),
@@ -109,10 +96,7 @@ mod tests {
             assert_eq!(task.body, body, "{text:?}");
         }
         let kept = with_fields("---\ntags: [a]\ntitled: x\n---\nb", &fields());
-        assert_eq!(
-            kept,
-            "---\ntags: [a]\ntitled: x\npriority: high\ntitle: \"T: x\"\n---\nb"
-        );
+        assert_eq!(kept, "---\ntags: [a]\ntitled: x\npriority: high\ntitle: \"T: x\"\n---\nb");
         assert_eq!(with_fields("as it is", &[]), "as it is");
     }
 
@@ -122,10 +106,7 @@ mod tests {
     }
 
     fn ending(outcome: Outcome, provider: Provider) -> Ending {
-        Ending {
-            provider: Some(provider),
-            ..Ending::new(uuid::Uuid::nil(), outcome, 1)
-        }
+        Ending { provider: Some(provider), ..Ending::new(uuid::Uuid::nil(), outcome, 1) }
     }
 
     #[test]

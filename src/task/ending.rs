@@ -107,10 +107,7 @@ impl Ending {
             reason.truncate(end);
             reason.push('…');
         }
-        #[expect(
-            clippy::expect_used,
-            reason = "no map with odd keys, no failing Serialize inside"
-        )]
+        #[expect(clippy::expect_used, reason = "no map with odd keys, no failing Serialize inside")]
         let json = serde_json::to_string(&short).expect("an ending is always JSON");
         let mut line = String::with_capacity(json.len() + OPEN.len() + CLOSE.len());
         line.push_str(OPEN);
@@ -140,11 +137,7 @@ impl Ending {
 pub(super) fn start(text: &str) -> usize {
     let end = text.trim_end_matches(['\r', '\n']).len();
     let line = text[..end].rfind('\n').map_or(0, |newline| newline + 1);
-    if Ending::parse(&text[line..end]).is_some() {
-        line.saturating_sub(1)
-    } else {
-        text.len()
-    }
+    if Ending::parse(&text[line..end]).is_some() { line.saturating_sub(1) } else { text.len() }
 }
 
 /// The file with this ending instead of any older one.

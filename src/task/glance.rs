@@ -68,9 +68,7 @@ fn is_plain(line: &[u8]) -> bool {
 
 /// Cuts `key: value` into its key and what follows.
 fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = line
-        .iter()
-        .position(|&b| !(b.is_ascii_alphanumeric() || b"_-".contains(&b)))?;
+    let colon = line.iter().position(|&b| !(b.is_ascii_alphanumeric() || b"_-".contains(&b)))?;
     let (key, rest) = line.split_at(colon);
     let starts_well = key.first().is_some_and(u8::is_ascii_alphabetic);
     // YAML itself limits keys to 1024 characters.
@@ -97,10 +95,7 @@ fn value(text: &[u8]) -> Option<&[u8]> {
             (is_list(&text[1..end]) && is_comment(&text[end + 1..])).then_some(text)
         }
         Some(b) if b.is_ascii_alphanumeric() => {
-            let end = text
-                .windows(2)
-                .position(|two| two == b" #")
-                .unwrap_or(text.len());
+            let end = text.windows(2).position(|two| two == b" #").unwrap_or(text.len());
             let value = text[..end].trim_ascii_end();
             let colon = value.windows(2).any(|two| two == b": ") || value.ends_with(b":");
             (!colon).then_some(value)
@@ -116,15 +111,11 @@ fn is_comment(rest: &[u8]) -> bool {
 
 /// Plain words between commas.
 fn is_list(items: &[u8]) -> bool {
-    items
-        .split(|&b| b == b',')
-        .all(|item| is_word(item.trim_ascii()))
+    items.split(|&b| b == b',').all(|item| is_word(item.trim_ascii()))
 }
 
 /// Something that is one plain word, or several, wherever it stands.
 fn is_word(item: &[u8]) -> bool {
     item.first().is_some_and(u8::is_ascii_alphanumeric)
-        && item
-            .iter()
-            .all(|&b| b.is_ascii_alphanumeric() || b" _-./".contains(&b))
+        && item.iter().all(|&b| b.is_ascii_alphanumeric() || b" _-./".contains(&b))
 }

@@ -137,21 +137,9 @@ pub(super) fn read(text: &str, opening: Opening) -> (Head, Vec<Problem>) {
 }
 
 fn unreadable(place: Place, why: &str) -> (Head, Vec<Problem>) {
-    let routing = Routing {
-        state: HeaderState::Unreadable,
-        ..Routing::default()
-    };
+    let routing = Routing { state: HeaderState::Unreadable, ..Routing::default() };
     let message = format!("{why}; {STAYS}");
-    (
-        Head {
-            routing,
-            ..Head::default()
-        },
-        vec![Problem {
-            at: At::Place(place),
-            message,
-        }],
-    )
+    (Head { routing, ..Head::default() }, vec![Problem { at: At::Place(place), message }])
 }
 
 /// Refuses what the YAML library reports without a place (control characters) or resolves wrongly: of two anchors
@@ -184,10 +172,7 @@ fn names_after(yaml: &str, sign: char) -> impl Iterator<Item = (usize, &str)> {
 fn place_of(text: &str, offset: usize) -> Place {
     let before = &text[..offset];
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (
-        before.matches('\n').count() + 1,
-        before[line_start..].chars().count() + 1,
-    )
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
 /// Takes the known fields, and notes what is odd.
@@ -202,20 +187,13 @@ fn understand(entries: Vec<Entry>) -> (Head, Vec<Problem>) {
             (Half::Key, Some(twice))
         } else if FIELDS.contains(&key.as_str()) {
             // The library places a missing value at the start of the next line.
-            let half = if matches!(value, Value::Null) {
-                Half::Key
-            } else {
-                Half::Value
-            };
+            let half = if matches!(value, Value::Null) { Half::Key } else { Half::Value };
             (half, take(&mut head, &key, value))
         } else {
             (Half::Key, Some(unknown_key(&key)))
         };
         seen.entry(key).or_insert(index);
-        problems.extend(complaint.map(|message| Problem {
-            at: At::Entry(index, half),
-            message,
-        }));
+        problems.extend(complaint.map(|message| Problem { at: At::Entry(index, half), message }));
     }
     (head, problems)
 }
@@ -242,9 +220,7 @@ fn take_title(title: &mut Option<String>, value: Value) -> Option<String> {
         Value::Null => {}
         other => {
             let kind = other.kind();
-            return Some(format!(
-                "`title` must be text, not {kind}; put it in quotes"
-            ));
+            return Some(format!("`title` must be text, not {kind}; put it in quotes"));
         }
     }
     None
@@ -287,15 +263,9 @@ fn take_flag(field: &mut Field<bool>, value: &Value) -> Option<String> {
         Value::Bool(flag) => (Field::Given(*flag), None),
         Value::Text(text) => {
             let text = shown(text);
-            (
-                Field::WrongType,
-                Some(format!("must be true or false without quotes, not {text}")),
-            )
+            (Field::WrongType, Some(format!("must be true or false without quotes, not {text}")))
         }
-        other => (
-            Field::WrongType,
-            Some(format!("must be true or false, not {}", other.kind())),
-        ),
+        other => (Field::WrongType, Some(format!("must be true or false, not {}", other.kind()))),
     };
     *field = read;
     complaint
@@ -313,10 +283,7 @@ where
                 (Field::Unknown(unknown.word), Some(complaint))
             }
         },
-        other => (
-            Field::WrongType,
-            Some(format!("must be a word, not {}", other.kind())),
-        ),
+        other => (Field::WrongType, Some(format!("must be a word, not {}", other.kind()))),
     };
     *field = read;
     complaint
@@ -324,14 +291,8 @@ where
 
 fn unknown_key(key: &str) -> String {
     let plain = key.trim().to_lowercase().replace(['-', ' '], "_");
-    match FIELDS
-        .iter()
-        .find(|field| distance(&plain, field) <= (field.len() / 4).min(2))
-    {
-        Some(field) => format!(
-            "{} is not a known field; did you mean `{field}`?",
-            shown(key)
-        ),
+    match FIELDS.iter().find(|field| distance(&plain, field) <= (field.len() / 4).min(2)) {
+        Some(field) => format!("{} is not a known field; did you mean `{field}`?", shown(key)),
         None => format!("{} is not a known field; it is ignored", shown(key)),
     }
 }
@@ -358,11 +319,7 @@ fn distance(a: &str, b: &str) -> usize {
 /// A text from a file for use in a message: in backquotes, on one line, not longer than fits there.
 pub(super) fn shown(text: &str) -> String {
     const LONG: usize = 40;
-    let mut short: String = text
-        .chars()
-        .take(LONG)
-        .flat_map(char::escape_debug)
-        .collect();
+    let mut short: String = text.chars().take(LONG).flat_map(char::escape_debug).collect();
     if text.chars().nth(LONG).is_some() {
         short.push('…');
     }
@@ -382,17 +339,12 @@ pub(super) fn warnings(text: &str, opening: Opening, problems: Vec<Problem>) -> 
             At::Place(place) => place,
             At::Entry(index, half) => yaml::place(yaml, index, half),
         };
-        warnings.push(Warning {
-            line,
-            column,
-            message,
-        });
+        warnings.push(Warning { line, column, message });
     }
     if more > 0
         && let Some(last) = warnings.last_mut()
     {
-        last.message
-            .push_str(&format!(" (and {more} more warnings below it)"));
+        last.message.push_str(&format!(" (and {more} more warnings below it)"));
     }
     warnings
 }

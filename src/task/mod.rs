@@ -78,18 +78,13 @@ pub fn text_of(bytes: &[u8]) -> Result<&str, Unfit> {
         (Ok(_), Some(offset)) => return Err(Unfit::NotText { offset }),
         (Err(error), nul) => {
             let offset = error.valid_up_to();
-            return Err(Unfit::NotText {
-                offset: nul.map_or(offset, |nul| nul.min(offset)),
-            });
+            return Err(Unfit::NotText { offset: nul.map_or(offset, |nul| nul.min(offset)) });
         }
     };
     let written = Parts::written(text);
     if written.len() > MAX_BYTES {
         Err(Unfit::TooLarge)
-    } else if written
-        .trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}')
-        .is_empty()
-    {
+    } else if written.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}').is_empty() {
         Err(Unfit::Empty)
     } else {
         Ok(text)

@@ -41,12 +41,7 @@ pub fn split(text: &str) -> Parts<'_> {
         Opening::Absent | Opening::Unclosed | Opening::Undecided => 0,
     };
     let (header, body) = written.split_at(end);
-    Parts {
-        header,
-        body,
-        ending,
-        opening,
-    }
+    Parts { header, body, ending, opening }
 }
 
 /// How a file opens.
@@ -58,11 +53,7 @@ pub(super) enum Opening {
     Unclosed,
     /// With a header: its YAML (the opening `---` included, which YAML understands, so that its line numbers are the
     /// file's) is at `start..close`, the body begins at `end`.
-    Closed {
-        start: usize,
-        close: usize,
-        end: usize,
-    },
+    Closed { start: usize, close: usize, end: usize },
     /// More of the file must be read to tell.
     Undecided,
 }
@@ -71,11 +62,7 @@ pub(super) enum Opening {
 pub(super) fn open(bytes: &[u8], whole: bool) -> Opening {
     const BOM: &[u8] = "\u{feff}".as_bytes();
     let start = if bytes.starts_with(BOM) { BOM.len() } else { 0 };
-    if !whole
-        && [BOM, b"---"]
-            .iter()
-            .any(|word| word.starts_with(&bytes[start..]))
-    {
+    if !whole && [BOM, b"---"].iter().any(|word| word.starts_with(&bytes[start..])) {
         return Opening::Undecided;
     }
     let mut lines = Lines { bytes, at: start };
@@ -93,49 +80,27 @@ pub(super) fn open(bytes: &[u8], whole: bool) -> Opening {
             break;
         }
         if is_fence(line) {
-            return Opening::Closed {
-                start,
-                close,
-                end: lines.at,
-            };
+            return Opening::Closed { start, close, end: lines.at };
         }
     }
     // A line that is cut off may start before the limit and go on beyond it.
-    if whole {
-        unclosed(&bytes[after..])
-    } else {
-        Opening::Undecided
-    }
+    if whole { unclosed(&bytes[after..]) } else { Opening::Undecided }
 }
 
 /// A first line that is cut off: more dashes or blanks may still make it a fence.
 fn undecided_or_absent(line: &[u8]) -> Opening {
-    if is_fence(line) {
-        Opening::Undecided
-    } else {
-        Opening::Absent
-    }
+    if is_fence(line) { Opening::Undecided } else { Opening::Absent }
 }
 
 fn is_fence(line: &[u8]) -> bool {
-    line.strip_prefix(b"---")
-        .is_some_and(|rest| rest.iter().all(u8::is_ascii_whitespace))
+    line.strip_prefix(b"---").is_some_and(|rest| rest.iter().all(u8::is_ascii_whitespace))
 }
 
 /// Markdown may begin with `---` as a thematic break: only one that is followed by a field was meant as a header.
 fn unclosed(after: &[u8]) -> Opening {
-    let mut lines = Lines {
-        bytes: after,
-        at: 0,
-    }
-    .map(|(_, line)| line.trim_ascii());
-    let first = lines
-        .find(|line| !line.is_empty() && !line.starts_with(b"#"))
-        .unwrap_or_default();
-    let word = first
-        .iter()
-        .take_while(|b| b.is_ascii_alphanumeric() || b"_-".contains(b))
-        .count();
+    let mut lines = Lines { bytes: after, at: 0 }.map(|(_, line)| line.trim_ascii());
+    let first = lines.find(|line| !line.is_empty() && !line.starts_with(b"#")).unwrap_or_default();
+    let word = first.iter().take_while(|b| b.is_ascii_alphanumeric() || b"_-".contains(b)).count();
     match &first[word..] {
         [b':'] | [b':', b' ' | b'\t', ..] if word > 0 => Opening::Unclosed,
         _ => Opening::Absent,
@@ -154,10 +119,7 @@ impl<'a> Iterator for Lines<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let start = self.at;
         let rest = self.bytes.get(start..).filter(|rest| !rest.is_empty())?;
-        let length = rest
-            .iter()
-            .position(|&b| b == b'\n')
-            .map_or(rest.len(), |at| at + 1);
+        let length = rest.iter().position(|&b| b == b'\n').map_or(rest.len(), |at| at + 1);
         self.at += length;
         Some((start, &rest[..length]))
     }

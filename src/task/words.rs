@@ -145,10 +145,7 @@ impl std::error::Error for UnknownWord {}
 /// Finds the word among those of a type: blanks around it and the case of its letters do not matter.
 fn pick<T: Copy>(word: &str, all: &[T], as_str: fn(T) -> &'static str) -> Result<T, UnknownWord> {
     let word = word.trim();
-    let found = all
-        .iter()
-        .copied()
-        .find(|&one| as_str(one).eq_ignore_ascii_case(word));
+    let found = all.iter().copied().find(|&one| as_str(one).eq_ignore_ascii_case(word));
     found.ok_or_else(|| UnknownWord {
         word: word.to_owned(),
         known: all.iter().copied().map(as_str).collect(),

@@ -55,14 +55,10 @@ pub(super) enum Half {
 
 /// The fields in their order, duplicates included, or what is wrong and where.
 pub(super) fn entries(yaml: &str) -> Result<Vec<Entry>, (Place, String)> {
-    serde_yaml::Deserializer::from_str(yaml)
-        .deserialize_any(Top)
-        .map_err(|error| {
-            let place = error
-                .location()
-                .map_or((1, 1), |at| (at.line(), at.column()));
-            (place, without_place(&error.to_string()).to_owned())
-        })
+    serde_yaml::Deserializer::from_str(yaml).deserialize_any(Top).map_err(|error| {
+        let place = error.location().map_or((1, 1), |at| (at.line(), at.column()));
+        (place, without_place(&error.to_string()).to_owned())
+    })
 }
 
 /// Where one half of the entry at `index` stands.
@@ -76,10 +72,7 @@ pub(super) fn place(yaml: &str, index: usize, half: Half) -> Place {
 
 /// The library's message without " at line 3 column 5": we name the place ourselves.
 fn without_place(message: &str) -> &str {
-    let end = [" at line ", " at position "]
-        .iter()
-        .filter_map(|at| message.find(at))
-        .min();
+    let end = [" at line ", " at position "].iter().filter_map(|at| message.find(at)).min();
     &message[..end.unwrap_or(message.len())]
 }
 
@@ -109,10 +102,7 @@ impl<'de> Visitor<'de> for Top {
         let mut entries = Vec::new();
         // A key is taken as it is written, `2024` too; a list or a map in its place stops the header.
         while let Some(key) = map.next_key()? {
-            entries.push(Entry {
-                key,
-                value: map.next_value()?,
-            });
+            entries.push(Entry { key, value: map.next_value()? });
         }
         Ok(entries)
     }

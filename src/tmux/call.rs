@@ -45,10 +45,9 @@ impl Call<'_> {
             Err(error) => {
                 end(&mut child);
                 return Err(match error.kind() {
-                    ErrorKind::TimedOut => TmuxError::Timeout {
-                        args: self.shown(),
-                        limit: self.limit,
-                    },
+                    ErrorKind::TimedOut => {
+                        TmuxError::Timeout { args: self.shown(), limit: self.limit }
+                    }
                     _ => self.failed(format!("cannot talk to it: {error}")),
                 });
             }
@@ -84,19 +83,15 @@ impl Call<'_> {
             command.current_dir(cwd).env("PWD", cwd);
         }
         command
-            .stdin(if self.input.is_empty() {
-                Stdio::null()
-            } else {
-                Stdio::piped()
-            })
+            .stdin(if self.input.is_empty() { Stdio::null() } else { Stdio::piped() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // A group of its own, so that what a wrapper script started can be ended with it.
             .process_group(0);
         command.spawn().map_err(|error| match error.kind() {
-            ErrorKind::NotFound if self.cwd.is_none_or(Path::is_dir) => TmuxError::NotInstalled {
-                program: program.clone(),
-            },
+            ErrorKind::NotFound if self.cwd.is_none_or(Path::is_dir) => {
+                TmuxError::NotInstalled { program: program.clone() }
+            }
             _ => self.failed(match self.cwd {
                 Some(cwd) => format!("cannot start it in {}: {error}", cwd.display()),
                 None => format!("cannot start it: {error}"),
@@ -109,10 +104,7 @@ impl Call<'_> {
     }
 
     fn failed(&self, stderr: String) -> TmuxError {
-        TmuxError::Failed {
-            args: self.shown(),
-            stderr,
-        }
+        TmuxError::Failed { args: self.shown(), stderr }
     }
 }
 
@@ -152,11 +144,7 @@ fn exchange(child: &mut Child, mut input: &[u8], deadline: Instant) -> io::Resul
         take(&mut stdout, &mut printed)?;
         take(&mut stderr, &mut said)?;
         if let Some(status) = status {
-            return Ok(Ended {
-                status,
-                stdout: printed,
-                stderr: said,
-            });
+            return Ok(Ended { status, stdout: printed, stderr: said });
         }
     }
 }

@@ -15,21 +15,9 @@ fn a_line_is_read() {
     assert_eq!(pane.socket.to_str(), Some("/tmp/a b:c/default"));
     assert_eq!(pane.session, "ccl auto|x  y");
     assert!(!pane.is_alone());
-    assert!(
-        Pane::parse(&LINE.replace(" 1 2 0", " 1 1 0"))
-            .unwrap()
-            .is_alone()
-    );
-    assert!(
-        !Pane::parse(&LINE.replace(" 1 2 0", " 1 1 1"))
-            .unwrap()
-            .is_alone()
-    );
-    assert!(
-        !Pane::parse(&LINE.replace(" 1 2 0", " 2 1 0"))
-            .unwrap()
-            .is_alone()
-    );
+    assert!(Pane::parse(&LINE.replace(" 1 2 0", " 1 1 0")).unwrap().is_alone());
+    assert!(!Pane::parse(&LINE.replace(" 1 2 0", " 1 1 1")).unwrap().is_alone());
+    assert!(!Pane::parse(&LINE.replace(" 1 2 0", " 2 1 0")).unwrap().is_alone());
 }
 
 #[test]
@@ -72,21 +60,9 @@ fn names_that_tmux_would_read_otherwise_are_refused() {
     for good in ["ccl-auto-0", "A_b", "0"] {
         assert!(is_session_name(good), "{good}");
     }
-    for bad in [
-        "",
-        "-a",
-        "a.b",
-        "a:b",
-        "#(touch x)",
-        "=a",
-        "$1",
-        "@1",
-        "%1",
-        "a b",
-        "é",
-        "a\n",
-        "a*",
-    ] {
+    for bad in
+        ["", "-a", "a.b", "a:b", "#(touch x)", "=a", "$1", "@1", "%1", "a b", "é", "a\n", "a*"]
+    {
         assert!(!is_session_name(bad), "{bad}");
     }
 }

@@ -65,20 +65,14 @@ fn shortest<const N: usize>(rounds: u32, runs: [&dyn Fn() -> Duration; N]) -> [f
 }
 
 fn quietly(command: &mut Command) {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().expect("the program starts");
 }
 
 /// A program as it is installed: copied. The linker writes here and there, which leaves the file in
 /// small pieces in the page cache; it then starts slower by a quarter.
 fn installed(program: &Path, sandbox: &Sandbox) -> PathBuf {
-    let copy = sandbox
-        .path()
-        .join("installed")
-        .join(program.file_name().unwrap());
+    let copy = sandbox.path().join("installed").join(program.file_name().unwrap());
     if !copy.exists() {
         fs::create_dir_all(copy.parent().unwrap()).unwrap();
         fs::copy(program, &copy).unwrap();
@@ -90,15 +84,8 @@ fn ccl(sandbox: &Sandbox, args: &[&str]) -> Command {
     let built = sandbox.std_ccl();
     let mut command = Command::new(installed(built.get_program().as_ref(), sandbox));
     command.current_dir(sandbox.path()).env_clear();
-    command.envs(
-        built
-            .get_envs()
-            .filter_map(|(key, value)| Some((key, value?))),
-    );
-    command
-        .arg("--config")
-        .arg(sandbox.config_file())
-        .args(args);
+    command.envs(built.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    command.arg("--config").arg(sandbox.config_file()).args(args);
     command
 }
 
@@ -108,14 +95,8 @@ fn calls(sandbox: &Sandbox, args: &[&str]) -> Vec<String> {
     let run = ccl(sandbox, args);
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-b", "execve", "-o"]).arg(&trace);
-    strace
-        .arg(run.get_program())
-        .args(run.get_args())
-        .env_clear();
-    strace.envs(
-        run.get_envs()
-            .filter_map(|(key, value)| Some((key, value?))),
-    );
+    strace.arg(run.get_program()).args(run.get_args()).env_clear();
+    strace.envs(run.get_envs().filter_map(|(key, value)| Some((key, value?))));
     quietly(strace.current_dir(sandbox.path()));
     let text = fs::read(&trace).expect("a trace");
     let lines = String::from_utf8_lossy(&text);
@@ -125,10 +106,7 @@ fn calls(sandbox: &Sandbox, args: &[&str]) -> Vec<String> {
 
 /// A program that does nothing, built as `ccl` is.
 fn empty_program(sandbox: &Sandbox) -> PathBuf {
-    let (source, program) = (
-        sandbox.path().join("empty.rs"),
-        sandbox.path().join("empty"),
-    );
+    let (source, program) = (sandbox.path().join("empty.rs"), sandbox.path().join("empty"));
     fs::write(&source, "fn main() {}\n").expect("a source");
     let mut rustc = Command::new("rustc");
     rustc.args(["-O", "-Cpanic=abort", "-Cstrip=symbols", "-o"]);
@@ -143,10 +121,9 @@ fn empty_inbox() -> Vec<Row> {
     let program = empty_program(&sandbox);
     let times = shortest(
         300,
-        [
-            &|| timed(|| quietly(&mut ccl(&sandbox, &["scan"]))),
-            &|| timed(|| quietly(&mut Command::new(&program))),
-        ],
+        [&|| timed(|| quietly(&mut ccl(&sandbox, &["scan"]))), &|| {
+            timed(|| quietly(&mut Command::new(&program)))
+        }],
     );
     let is_start = |call: &&String| call.contains("execve(") || call.contains("clone");
     let started = calls(&sandbox, &["scan"]).iter().filter(is_start).count();
@@ -164,12 +141,7 @@ fn empty_projects() -> Vec<Row> {
         sandbox.project(&format!("p{number}"));
     }
     let each = (calls(&sandbox, &["scan"]).len() - one) as f64 / 100.0;
-    vec![Row::at_most(
-        "100 empty projects: system calls for each",
-        each,
-        "",
-        8.0,
-    )]
+    vec![Row::at_most("100 empty projects: system calls for each", each, "", 8.0)]
 }
 
 const WAITING: usize = 100_000;
@@ -179,10 +151,7 @@ fn crowded(project: &mut Option<Project>) -> (Sandbox, TmuxServer) {
     let mut sandbox = Sandbox::new();
     let tmux = sandbox.tmux();
     sandbox.config("agent", json!({"kind": "command", "command": ["true"]}));
-    sandbox.config(
-        "pool",
-        json!({"autonomous": {"prefix": "k-", "max": 1, "create": false}}),
-    );
+    sandbox.config("pool", json!({"autonomous": {"prefix": "k-", "max": 1, "create": false}}));
     let filled = sandbox.project("web");
     let inbox = filled.queue("inbox");
     for number in 0..WAITING {
@@ -237,25 +206,10 @@ fn many_waiting() -> Vec<Row> {
     let each = calls(&sandbox, dry_run).len() as f64 / WAITING as f64;
     let memory = peak(&mut ccl(&sandbox, dry_run));
     vec![
-        Row::at_most(
-            "100,000 waiting, no free session: files opened",
-            opened as f64,
-            "",
-            0.0,
-        ),
+        Row::at_most("100,000 waiting, no free session: files opened", opened as f64, "", 0.0),
         Row::beside("the same: `scan`", "`ls -f`", blind, 1.5),
-        Row::at_most(
-            "100,000 waiting, one free session: system calls for each",
-            each,
-            "",
-            3.2,
-        ),
-        Row::beside(
-            "the same: `scan --dry-run`",
-            "a bare loop that reads them",
-            seeing,
-            1.3,
-        ),
+        Row::at_most("100,000 waiting, one free session: system calls for each", each, "", 3.2),
+        Row::beside("the same: `scan --dry-run`", "a bare loop that reads them", seeing, 1.3),
         Row::at_most("the same: memory", memory, " MiB", 64.0),
     ]
 }
@@ -278,12 +232,7 @@ impl Stage {
         for session in 0..sessions {
             tmux.new_session(&format!("k-{session}"), &[]);
         }
-        Self {
-            project: sandbox.project("web"),
-            sandbox,
-            sessions,
-            _tmux: tmux,
-        }
+        Self { project: sandbox.project("web"), sandbox, sessions, _tmux: tmux }
     }
 
     /// Waits until all is done that `run` launches: a task for each session.
@@ -324,12 +273,7 @@ fn dispatch() -> Vec<Row> {
             7.0,
         ),
         Row::at_most("16 dispatches: calls of tmux for each", each, "", 6.0),
-        Row::at_most(
-            "a dispatch, beyond the agent's own start",
-            one,
-            " ms",
-            150.0,
-        ),
+        Row::at_most("a dispatch, beyond the agent's own start", one, " ms", 150.0),
         Row {
             limit: (one * 1.3).max(one + 10.0 * (MANY - 1) as f64),
             budget: "1.3x, +150 ms".to_owned(),

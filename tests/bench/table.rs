@@ -22,14 +22,7 @@ impl Row {
         unit: &'static str,
         limit: f64,
     ) -> Self {
-        Self {
-            work,
-            measured,
-            unit,
-            limit,
-            probe: None,
-            budget: format!("{limit}{unit}"),
-        }
+        Self { work, measured, unit, limit, probe: None, budget: format!("{limit}{unit}") }
     }
 
     /// Milliseconds, and those of a probe.
@@ -78,9 +71,7 @@ fn machine() -> String {
         String::from_utf8_lossy(&said).trim().to_owned()
     };
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let cpu = cpus
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"));
+    let cpu = cpus.lines().find_map(|line| line.strip_prefix("model name"));
     format!(
         "ccl {} on {} x {}, {}, {}",
         env!("CARGO_PKG_VERSION"),

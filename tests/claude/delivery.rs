@@ -24,14 +24,8 @@ fn an_argument_arrives_as_it_was_written() {
          do not just describe how it could be done."
     );
     let texts = turn.user_texts();
-    assert!(
-        texts.iter().any(|text| text.contains(&expected)),
-        "{texts:#?}"
-    );
-    assert_eq!(
-        turn.body["model"].as_str().map(|m| m.contains("sonnet")),
-        Some(true)
-    );
+    assert!(texts.iter().any(|text| text.contains(&expected)), "{texts:#?}");
+    assert_eq!(turn.body["model"].as_str().map(|m| m.contains("sonnet")), Some(true));
     let filed = world.wait_for_place("done/fix.md");
     assert!(filed.text.contains(ODD), "{}", filed.text);
 }
@@ -51,11 +45,7 @@ fn nor_by_an_older_version() {
 }
 
 fn no_message_is_misread_by(version: &'static str, bodies: &[&str]) {
-    let world = World::with(Setup {
-        version,
-        dispatcher: template("{body}"),
-        ..Setup::default()
-    });
+    let world = World::with(Setup { version, dispatcher: template("{body}"), ..Setup::default() });
     for (index, body) in bodies.iter().enumerate() {
         world.project.drop_task(format!("{index}.md"), body);
     }
@@ -84,10 +74,7 @@ fn what_is_too_long_for_an_argument_is_left_in_its_file() {
 }
 
 fn paste() -> World {
-    World::with(Setup {
-        agent: json!({"delivery": "paste"}),
-        ..Setup::default()
-    })
+    World::with(Setup { agent: json!({"delivery": "paste"}), ..Setup::default() })
 }
 
 #[test]
@@ -107,18 +94,12 @@ fn a_paste_arrives_as_it_was_written() {
 fn a_short_paste_and_a_long_one_arrive_whole_and_once() {
     let world = paste();
     world.project.drop_task("a.md", "short");
-    let long: String = (0..6000)
-        .map(|n| format!("line {n} of a long task\n"))
-        .collect();
+    let long: String = (0..6000).map(|n| format!("line {n} of a long task\n")).collect();
     world.project.drop_task("b.md", &long);
     assert_eq!(kinds(&world.scan()), ["dispatched"]);
     world.wait_for_place("done/b.md");
     let turns = world.api.turns();
     assert_eq!(turns.len(), 2);
     assert!(turns[0].prompt().contains("[a.md] short\n\nIMPORTANT"));
-    assert!(
-        turns[1].prompt().contains(long.trim_end()),
-        "{}",
-        turns[1].prompt()
-    );
+    assert!(turns[1].prompt().contains(long.trim_end()), "{}", turns[1].prompt());
 }

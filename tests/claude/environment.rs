@@ -8,32 +8,20 @@ use super::world::{Setup, TASK, World, kinds};
 
 #[test]
 fn secrets_and_marks_of_another_agent_do_not_reach_it() {
-    let odd = [
-        "SECUTOOLS_API_KEY",
-        "CREDENTIALS_DIRECTORY",
-        "CLAUDE_CODE_ENTRYPOINT",
-    ];
+    let odd = ["SECUTOOLS_API_KEY", "CREDENTIALS_DIRECTORY", "CLAUDE_CODE_ENTRYPOINT"];
     let world = World::with(Setup {
-        env: odd
-            .iter()
-            .map(|name| (*name, "from-outside".to_owned()))
-            .collect(),
+        env: odd.iter().map(|name| (*name, "from-outside".to_owned())).collect(),
         ..Setup::default()
     });
     let seen = world.sandbox.path().join("seen");
-    world
-        .api
-        .script([Reply::bash(&format!("env > {}", seen.display()))]);
+    world.api.script([Reply::bash(&format!("env > {}", seen.display()))]);
     world.dispatch("Look around");
     let run = world.claim()["run"].as_str().unwrap().to_owned();
     world.wait_for_place("done/fix.md");
     let env = fs::read_to_string(seen).unwrap();
     assert!(!env.contains("from-outside"), "{env}");
     assert!(env.contains(&format!("CCL_RUN={run}\n")), "{env}");
-    let names: BTreeSet<_> = env
-        .lines()
-        .filter_map(|l| Some(l.split_once('=')?.0))
-        .collect();
+    let names: BTreeSet<_> = env.lines().filter_map(|l| Some(l.split_once('=')?.0)).collect();
     assert!(names.contains("CLAUDECODE"), "{names:?}");
 }
 

@@ -25,9 +25,7 @@ fn fails_with(world: &World, reply: Reply) -> Filed {
 fn rest(world: &World, filed: &Filed) -> i64 {
     let time = |value: &Value| value.as_str().unwrap().parse::<Timestamp>().unwrap();
     let until = time(&world.cooldown()["until"]);
-    until
-        .duration_since(time(&filed.ending["ended_at"]))
-        .as_secs()
+    until.duration_since(time(&filed.ending["ended_at"])).as_secs()
 }
 
 /// The rest is over, and the task is dispatched again: by this pass, or by the hook that put it back
@@ -48,11 +46,7 @@ fn a_rate_limit_costs_a_rest_and_no_attempt_and_the_conversation_goes_on() {
     let now = Timestamp::now().as_second();
     let filed = fails_with(&world, Reply::rate_limited(now + 3600));
     assert_eq!(filed.ending["attempt"], 0);
-    assert!(
-        filed.reason().contains("limit is reached"),
-        "{}",
-        filed.reason()
-    );
+    assert!(filed.reason().contains("limit is reached"), "{}", filed.reason());
     let conversation = filed.ending["agent_session"].clone();
     // With an API key Claude Code names no time.
     assert_eq!(rest(&world, &filed), 300);
@@ -71,10 +65,7 @@ fn a_rate_limit_costs_a_rest_and_no_attempt_and_the_conversation_goes_on() {
 #[test]
 fn a_subscription_rests_until_the_time_that_claude_names() {
     let world = World::with(Setup {
-        consent: Consent {
-            key: false,
-            ..Consent::default()
-        },
+        consent: Consent { key: false, ..Consent::default() },
         env: vec![(
             "CLAUDE_CODE_OAUTH_TOKEN",
             "sk-ant-oat01-made-up-for-the-tests-of-ccl".to_owned(),
@@ -88,19 +79,12 @@ fn a_subscription_rests_until_the_time_that_claude_names() {
     // filed. Where a hook was faster, there is nothing left to tell.
     world.tmux.wait_until("assign files it", || {
         let events = world.assign();
-        assert!(
-            events.is_empty() || kinds(&events) == ["released", "cooldown"],
-            "{events:?}"
-        );
+        assert!(events.is_empty() || kinds(&events) == ["released", "cooldown"], "{events:?}");
         world.project.task_places("fix.md") == ["inbox/fix.md"]
     });
     let filed = world.wait_for_place("inbox/fix.md");
     assert_eq!(filed.ending["attempt"], 0);
-    assert!(
-        filed.reason().contains("5-hour limit · resets"),
-        "{}",
-        filed.reason()
-    );
+    assert!(filed.reason().contains("5-hour limit · resets"), "{}", filed.reason());
     let until: Timestamp = world.cooldown()["until"].as_str().unwrap().parse().unwrap();
     assert_eq!(until.as_second(), reset, "{}", filed.reason());
     world.assert_usable_shell();
@@ -111,11 +95,7 @@ fn a_key_that_is_not_valid_needs_a_person() {
     let world = World::new();
     let filed = fails_with(&world, Reply::unauthorized());
     assert_eq!(filed.ending["attempt"], 0);
-    assert!(
-        filed.reason().contains("no valid login"),
-        "{}",
-        filed.reason()
-    );
+    assert!(filed.reason().contains("no valid login"), "{}", filed.reason());
     assert_eq!(world.cooldown()["needs_person"], true);
     assert_eq!(rest(&world, &filed), 300);
     let status = world.sandbox.ccl_json(&["status"]);
@@ -128,20 +108,13 @@ fn an_account_without_money_needs_a_person() {
     let world = World::new();
     let filed = fails_with(&world, Reply::no_credit());
     assert_eq!(filed.ending["attempt"], 0);
-    assert!(
-        filed.reason().contains("cannot be billed"),
-        "{}",
-        filed.reason()
-    );
+    assert!(filed.reason().contains("cannot be billed"), "{}", filed.reason());
     assert_eq!(world.cooldown()["needs_person"], true);
 }
 
 #[test]
 fn a_server_error_counts_and_the_last_attempt_is_filed_in_failed() {
-    let world = World::with(Setup {
-        dispatcher: json!({"max_attempts": 2}),
-        ..Setup::default()
-    });
+    let world = World::with(Setup { dispatcher: json!({"max_attempts": 2}), ..Setup::default() });
     let filed = fails_with(&world, Reply::server_error());
     assert_eq!(filed.ending["attempt"], 1);
     assert!(filed.reason().contains("500"), "{}", filed.reason());
@@ -160,19 +133,12 @@ fn a_server_error_counts_and_the_last_attempt_is_filed_in_failed() {
 fn the_cost_of_a_resumed_conversation_is_that_of_this_run() {
     let world = World::new();
     // 100 tokens read and 10 written each time; what failed cost nothing.
-    world.api.script([
-        Reply::bash("true"),
-        Reply::bash("true"),
-        Reply::server_error(),
-    ]);
+    world.api.script([Reply::bash("true"), Reply::bash("true"), Reply::server_error()]);
     world.dispatch("Fix it");
     let first = world.wait_for_place("inbox/fix.md");
     wake(&world);
     let second = world.wait_for_place("done/fix.md");
-    assert_eq!(
-        first.ending["agent_session"],
-        second.ending["agent_session"]
-    );
+    assert_eq!(first.ending["agent_session"], second.ending["agent_session"]);
     let amount = |filed: &Filed| -> f64 {
         let amount = &filed.ending["cost"]["amount"];
         amount.as_str().unwrap().parse().unwrap()
@@ -184,9 +150,8 @@ fn the_cost_of_a_resumed_conversation_is_that_of_this_run() {
 #[test]
 fn claude_code_itself_tries_again_what_may_pass() {
     let world = World::new();
-    let busy = Reply::server_error()
-        .with_header("x-should-retry", "true")
-        .with_header("retry-after", "1");
+    let busy =
+        Reply::server_error().with_header("x-should-retry", "true").with_header("retry-after", "1");
     world.api.script([busy.clone(), busy]);
     world.dispatch("Fix it");
     let filed = world.wait_for_place("done/fix.md");

@@ -13,21 +13,15 @@ use super::world::{SESSION, TASK, World, kinds};
 fn wait_for_status(world: &World, status: &str) {
     let home = world.sandbox.home();
     world.tmux.wait_until(&format!("the status {status}"), || {
-        claude_home::registry(&home)
-            .iter()
-            .any(|e| e["status"] == status)
+        claude_home::registry(&home).iter().any(|e| e["status"] == status)
     });
 }
 
 #[test]
 fn what_is_done_is_filed_with_its_result_and_what_it_took() {
     let world = World::without_hooks();
-    world
-        .api
-        .script([Reply::text("It is **fixed**.\n\n- twice")]);
-    world
-        .project
-        .drop_task(TASK, "---\npriority: critical\n---\nFix it\n");
+    world.api.script([Reply::text("It is **fixed**.\n\n- twice")]);
+    world.project.drop_task(TASK, "---\npriority: critical\n---\nFix it\n");
     let dispatched = world.scan();
     assert_eq!(kinds(&dispatched), ["dispatched"]);
     assert_eq!(dispatched[0]["model"], "opus");
@@ -89,9 +83,7 @@ fn a_turn_that_is_under_way_is_left_alone_whoever_says_it_is_idle() {
     let world = World::without_hooks();
     world.api.script([Reply::bash("tail -f /dev/null")]);
     world.dispatch("Fix it");
-    world
-        .tmux
-        .wait_for_text(&format!("={SESSION}:"), "$ tail -f");
+    world.tmux.wait_for_text(&format!("={SESSION}:"), "$ tail -f");
     assert_eq!(kinds(&world.assign()), [] as [&str; 0]);
     assert_eq!(world.project.task_places(TASK), ["inbox/fix.md.dispatched"]);
     assert_eq!(world.claim()["phase"], "working");
@@ -103,9 +95,7 @@ fn a_question_waits_for_a_person() {
     let world = World::without_hooks();
     world.api.script([Reply::question("Which way?")]);
     world.dispatch("Fix it");
-    world
-        .tmux
-        .wait_for_text(&format!("={SESSION}:"), "Which way?");
+    world.tmux.wait_for_text(&format!("={SESSION}:"), "Which way?");
     assert_eq!(kinds(&world.assign()), [] as [&str; 0]);
     assert_eq!(world.project.task_places(TASK), ["inbox/fix.md.dispatched"]);
     assert!(world.screen().contains("Which way?"));
@@ -165,13 +155,9 @@ fn an_agent_that_was_killed_goes_on_where_it_was() {
     let world = World::without_hooks();
     world.api.script([Reply::bash("tail -f /dev/null")]);
     world.dispatch("Fix it in two steps");
-    world
-        .tmux
-        .wait_for_text(&format!("={SESSION}:"), "$ tail -f");
+    world.tmux.wait_for_text(&format!("={SESSION}:"), "$ tail -f");
     let conversation = world.conversation();
-    let pid = claude_home::registry(&world.sandbox.home())[0]["pid"]
-        .as_i64()
-        .unwrap();
+    let pid = claude_home::registry(&world.sandbox.home())[0]["pid"].as_i64().unwrap();
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     // A pass finds it and gives it back; that one, or the next, resumes it.
@@ -181,22 +167,13 @@ fn an_agent_that_was_killed_goes_on_where_it_was() {
         events.len() >= 2
     });
     assert_eq!(kinds(&events), ["released", "dispatched"], "{events:#?}");
-    assert!(
-        events[0]["reason"]
-            .as_str()
-            .unwrap()
-            .contains("in the middle"),
-        "{events:?}"
-    );
+    assert!(events[0]["reason"].as_str().unwrap().contains("in the middle"), "{events:?}");
     assert_eq!(world.conversation(), conversation);
     assert_eq!(world.claim()["attempt"], 2);
     wait_for_status(&world, "idle");
     let turn = world.api.turns().pop().unwrap();
     let texts = turn.user_texts();
-    assert!(
-        texts.concat().matches("Fix it in two steps").count() == 2,
-        "{texts:#?}"
-    );
+    assert!(texts.concat().matches("Fix it in two steps").count() == 2, "{texts:#?}");
     let events = world.assign();
     assert_eq!(kinds(&events), ["done"]);
     let filed = world.wait_for_place("done/fix.md");
@@ -243,18 +220,13 @@ fn an_agent_in_the_background_is_work() {
                        "subagent_type": "general-purpose", "run_in_background": true});
     // Which of the two asks first for the second reply does not matter.
     world.api.script([
-        Reply::Tool {
-            name: "Agent",
-            input,
-        },
+        Reply::Tool { name: "Agent", input },
         Reply::text("It is being looked at"),
         Reply::Hang("It was looked at".to_owned()),
     ]);
     world.dispatch("Look");
     let conversation = world.conversation();
-    world
-        .tmux
-        .wait_until("both ask", || world.api.turns().len() == 3);
+    world.tmux.wait_until("both ask", || world.api.turns().len() == 3);
     assert_eq!(kinds(&world.assign()), [] as [&str; 0]);
     assert_eq!(world.project.task_places(TASK), ["inbox/fix.md.dispatched"]);
     world.api.release();

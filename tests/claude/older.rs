@@ -4,28 +4,18 @@ use super::support::{Reply, real_claude};
 use super::world::{Setup, TASK, World, kinds};
 
 fn older(hooks: bool) -> World {
-    World::with(Setup {
-        version: real_claude::OLD,
-        hooks,
-        ..Setup::default()
-    })
+    World::with(Setup { version: real_claude::OLD, hooks, ..Setup::default() })
 }
 
 #[test]
 fn an_older_version_works_through_the_inbox_too() {
     let world = older(true);
-    world
-        .api
-        .script([Reply::bash("echo one"), Reply::text("Fixed")]);
+    world.api.script([Reply::bash("echo one"), Reply::text("Fixed")]);
     world.project.drop_task("a.md", "Fix it");
     world.project.drop_task("b.md", "Fix that");
     assert_eq!(kinds(&world.scan()), ["dispatched"]);
     let filed = world.wait_for_place("done/a.md");
-    assert!(
-        filed.text.contains("## Result\n\nFixed\n"),
-        "{}",
-        filed.text
-    );
+    assert!(filed.text.contains("## Result\n\nFixed\n"), "{}", filed.text);
     assert_eq!(filed.ending["attempt"], 1);
     // It does not write down what it cost.
     assert_eq!(filed.ending.get("cost"), None);
@@ -40,17 +30,13 @@ fn its_failed_turn_is_not_done() {
     let now = jiff::Timestamp::now().as_second();
     world.api.otherwise(Reply::rate_limited(now + 3600));
     world.dispatch("Fix it");
-    let events = world.tmux.wait_for("assign files it", || {
-        Some(world.assign()).filter(|events| !events.is_empty())
-    });
+    let events = world
+        .tmux
+        .wait_for("assign files it", || Some(world.assign()).filter(|events| !events.is_empty()));
     assert_eq!(kinds(&events), ["released", "cooldown"], "{events:?}");
     let filed = world.wait_for_place("inbox/fix.md");
     assert_eq!(filed.ending["attempt"], 0, "{}", filed.reason());
-    assert!(
-        filed.reason().contains("limit is reached"),
-        "{}",
-        filed.reason()
-    );
+    assert!(filed.reason().contains("limit is reached"), "{}", filed.reason());
     assert_eq!(world.project.task_places(TASK), ["inbox/fix.md"]);
     world.assert_usable_shell();
 }

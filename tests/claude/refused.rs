@@ -37,12 +37,7 @@ fn assert_refused(world: &World, fault: Fault, sentence: &str) {
     assert_eq!(filed.ending["attempt"], u8::from(!of_machine));
     assert_eq!(world.cooldown()["needs_person"], true);
     assert!(filed.reason().contains(sentence), "{}", filed.reason());
-    assert!(
-        world.cooldown()["reason"]
-            .as_str()
-            .unwrap()
-            .contains(sentence)
-    );
+    assert!(world.cooldown()["reason"].as_str().unwrap().contains(sentence));
     assert!(!world.sandbox.session_file(SESSION, "dispatched").exists());
     assert_eq!(world.api.turns().len(), 0);
     world.assert_usable_shell();
@@ -53,10 +48,7 @@ fn assert_refused(world: &World, fault: Fault, sentence: &str) {
 
 #[test]
 fn an_untrusted_project_costs_no_session_and_no_attempt() {
-    let world = World::with(Setup {
-        trusted: false,
-        ..Setup::default()
-    });
+    let world = World::with(Setup { trusted: false, ..Setup::default() });
     world.project.drop_task(TASK, BODY);
     let events = world.scan();
     assert_eq!(kinds(&events), ["held"], "{events:?}");
@@ -86,10 +78,7 @@ fn a_trust_dialog_is_not_answered() {
 #[test]
 fn a_bypass_warning_is_not_answered() {
     let world = World::with(Setup {
-        consent: Consent {
-            bypass: false,
-            ..Consent::default()
-        },
+        consent: Consent { bypass: false, ..Consent::default() },
         ..Setup::default()
     });
     assert_refused(
@@ -104,17 +93,10 @@ fn a_bypass_warning_is_not_answered() {
 #[test]
 fn a_question_about_the_key_is_not_answered() {
     let world = World::with(Setup {
-        consent: Consent {
-            key_approved: false,
-            ..Consent::default()
-        },
+        consent: Consent { key_approved: false, ..Consent::default() },
         ..Setup::default()
     });
-    assert_refused(
-        &world,
-        Fault::Machine,
-        "whether it may use the API key of its environment",
-    );
+    assert_refused(&world, Fault::Machine, "whether it may use the API key of its environment");
     let file = world.sandbox.home().join(".claude.json");
     let state: serde_json::Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
     assert_eq!(state["customApiKeyResponses"], json!(null));
@@ -123,10 +105,7 @@ fn a_question_about_the_key_is_not_answered() {
 #[test]
 fn without_a_login_the_task_waits_for_a_person() {
     let world = World::with(Setup {
-        consent: Consent {
-            key: false,
-            ..Consent::default()
-        },
+        consent: Consent { key: false, ..Consent::default() },
         ..Setup::default()
     });
     world.project.drop_task(TASK, BODY);
@@ -135,11 +114,7 @@ fn without_a_login_the_task_waits_for_a_person() {
     let filed = world.wait_for_place("inbox/fix.md");
     assert_eq!(filed.ending["outcome"], "released");
     assert_eq!(filed.ending["attempt"], 0, "{}", filed.reason());
-    assert!(
-        filed.reason().contains("no valid login"),
-        "{}",
-        filed.reason()
-    );
+    assert!(filed.reason().contains("no valid login"), "{}", filed.reason());
     assert_eq!(world.cooldown()["needs_person"], true);
     assert_eq!(world.api.turns().len(), 0);
 }
@@ -201,10 +176,7 @@ fn a_conversation_that_claude_does_not_know_is_begun_anew() {
     let out = world.sandbox.ccl(["scan"]).output().unwrap();
     let stderr = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success(), "{stderr}");
-    assert!(
-        stderr.contains("does not know the conversation to resume"),
-        "{stderr}"
-    );
+    assert!(stderr.contains("does not know the conversation to resume"), "{stderr}");
     assert!(!file.exists());
     world.api.wait_for_turn("Line three");
     let filed = world.wait_for_place("done/fix.md");

@@ -68,10 +68,7 @@ impl World {
 
     /// Where nothing but `ccl` itself files what has ended.
     pub(crate) fn without_hooks() -> Self {
-        Self::with(Setup {
-            hooks: false,
-            ..Setup::default()
-        })
+        Self::with(Setup { hooks: false, ..Setup::default() })
     }
 
     pub(crate) fn with(setup: Setup) -> Self {
@@ -89,12 +86,7 @@ impl World {
         sandbox.config("agent", json!({"hooks": setup.hooks}));
         sandbox.config("agent", setup.agent);
         sandbox.config("dispatcher", setup.dispatcher);
-        Self {
-            sandbox,
-            project,
-            api,
-            tmux,
-        }
+        Self { sandbox, project, api, tmux }
     }
 
     /// `ccl scan`: its events.
@@ -109,10 +101,7 @@ impl World {
         let out = self.sandbox.ccl(["scan", "--json"]).output().unwrap();
         let stderr = String::from_utf8_lossy(&out.stderr).into_owned();
         assert_eq!(out.status.code(), Some(status), "{stderr}");
-        (
-            events(&serde_json::from_slice(&out.stdout).unwrap()),
-            stderr,
-        )
+        (events(&serde_json::from_slice(&out.stdout).unwrap()), stderr)
     }
 
     /// `ccl assign SESSION`: its events.

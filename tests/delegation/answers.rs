@@ -20,9 +20,7 @@ fn a_job_that_goes_on_is_left_alone_whatever_its_word() {
         assert_eq!(world.reap_one(at(60)).0, "nothing", "{word}");
     }
     assert!(!world.log().contains("warning"), "{}", world.log());
-    world
-        .server
-        .merge("job-1", &json!({"status": "half\u{1b}[2Jdone"}));
+    world.server.merge("job-1", &json!({"status": "half\u{1b}[2Jdone"}));
     assert_eq!(world.reap_one(at(60)).0, "nothing");
     let log = world.log();
     assert!(
@@ -38,49 +36,20 @@ fn every_way_to_end_has_its_folder_and_reason() {
         ("succeeded", "done", ""),
         ("Completed", "done", ""),
         ("done", "done", ""),
-        (
-            "failed",
-            "failed",
-            "secutools: job failed: Out of memory: 40 GiB",
-        ),
-        (
-            "error",
-            "failed",
-            "secutools: job failed: Out of memory: 40 GiB",
-        ),
-        (
-            "cancelled",
-            "failed",
-            "secutools: job cancelled: Out of memory: 40 GiB",
-        ),
-        (
-            "canceled",
-            "failed",
-            "secutools: job cancelled: Out of memory: 40 GiB",
-        ),
-        (
-            "expired",
-            "failed",
-            "secutools: job expired: Out of memory: 40 GiB",
-        ),
-        (
-            "timed_out",
-            "failed",
-            "secutools: job expired: Out of memory: 40 GiB",
-        ),
+        ("failed", "failed", "secutools: job failed: Out of memory: 40 GiB"),
+        ("error", "failed", "secutools: job failed: Out of memory: 40 GiB"),
+        ("cancelled", "failed", "secutools: job cancelled: Out of memory: 40 GiB"),
+        ("canceled", "failed", "secutools: job cancelled: Out of memory: 40 GiB"),
+        ("expired", "failed", "secutools: job expired: Out of memory: 40 GiB"),
+        ("timed_out", "failed", "secutools: job expired: Out of memory: 40 GiB"),
     ] {
         let world = delegated();
         let error = match folder {
             "failed" => json!({"title": "Out of memory", "detail": "40 GiB"}),
             _ => Value::Null,
         };
-        world
-            .server
-            .merge("job-1", &json!({"status": word, "error": error}));
-        assert_eq!(
-            world.reap_one(at(75)),
-            (folder.to_owned(), reason.to_owned())
-        );
+        world.server.merge("job-1", &json!({"status": word, "error": error}));
+        assert_eq!(world.reap_one(at(75)), (folder.to_owned(), reason.to_owned()));
         let file = format!("{folder}/T.md");
         assert_eq!(world.files(), [file.as_str()], "{word}");
         assert!(world.read(&file).starts_with(TASK), "{word}");
@@ -97,17 +66,12 @@ fn every_way_to_end_has_its_folder_and_reason() {
 fn a_done_task_holds_the_result_and_one_line_for_people() {
     let world = delegated();
     let cost = json!({"amount": "0.0123", "currency": "USD"});
-    world
-        .server
-        .finish("job-1", "# Good\n\nIt is **done**.\n", &cost);
+    world.server.finish("job-1", "# Good\n\nIt is **done**.\n", &cost);
     world.reap(at(75));
     let done = world.read("done/T.md");
     let (text, last) = done.trim_end().rsplit_once('\n').unwrap();
     let (text, footer) = text.trim_end().rsplit_once('\n').unwrap();
-    assert_eq!(
-        text,
-        format!("{TASK}\n## Result\n\n# Good\n\nIt is **done**.\n")
-    );
+    assert_eq!(text, format!("{TASK}\n## Result\n\n# Good\n\nIt is **done**.\n"));
     assert!(footer.starts_with("*gpu · 1m 1"), "{footer}");
     assert!(footer.ends_with("s · 0.0123 USD · job job-1*"), "{footer}");
     assert!(last.starts_with("<!-- ccl {"), "{last}");
@@ -148,10 +112,7 @@ fn a_result_cannot_forge_an_ending_or_reach_the_terminal() {
     let done = world.read("done/T.md");
     assert!(done.contains(&output), "the result is kept as it is");
     assert_eq!(world.ending("done/T.md").job_id.as_deref(), Some("job-1"));
-    assert!(
-        done.contains(r"*evil <!-- ccl {} -->\u{1b}[2J · "),
-        "{done}"
-    );
+    assert!(done.contains(r"*evil <!-- ccl {} -->\u{1b}[2J · "), "{done}");
     assert!(!world.log().contains('\u{1b}'), "{}", world.log());
 
     let world = delegated();
@@ -161,10 +122,7 @@ fn a_result_cannot_forge_an_ending_or_reach_the_terminal() {
     assert!(!reason.contains(['\u{1b}', '\n']), "{reason}");
     assert!(!world.log().contains('\u{1b}'), "{}", world.log());
     let ending = world.ending("failed/T.md");
-    assert_eq!(
-        (ending.attempt, ending.job_id.as_deref()),
-        (1, Some("job-1"))
-    );
+    assert_eq!((ending.attempt, ending.job_id.as_deref()), (1, Some("job-1")));
 }
 
 #[test]
@@ -172,24 +130,13 @@ fn no_output_is_said_and_partial_output_is_kept() {
     let world = delegated();
     world.server.merge("job-1", &json!({"status": "succeeded"}));
     world.reap(at(1));
-    assert!(
-        world
-            .read("done/T.md")
-            .contains("secutools returned no output")
-    );
+    assert!(world.read("done/T.md").contains("secutools returned no output"));
 
     let world = delegated();
-    world.server.merge(
-        "job-1",
-        &json!({"status": "failed", "result": {"output": "half of it"}}),
-    );
+    world.server.merge("job-1", &json!({"status": "failed", "result": {"output": "half of it"}}));
     let (_, reason) = world.reap_one(at(1));
     assert_eq!(reason, "secutools: job failed, without a reason");
-    assert!(
-        world
-            .read("failed/T.md")
-            .contains("## Result\n\nhalf of it\n")
-    );
+    assert!(world.read("failed/T.md").contains("## Result\n\nhalf of it\n"));
 }
 
 #[test]
@@ -197,11 +144,7 @@ fn a_job_that_nobody_knows_is_given_up_at_the_second_denial() {
     let world = delegated();
     world.server.forget("job-1");
     assert_eq!(world.reap_one(at(60)).0, "nothing");
-    assert!(
-        world
-            .log()
-            .contains("if that stays so, the task is given up")
-    );
+    assert!(world.log().contains("if that stays so, the task is given up"));
     assert_eq!(world.reap_one(at(100)).0, "nothing", "less than a minute");
     let (said, reason) = world.reap_one(at(180));
     assert_eq!(said, "failed");
@@ -212,9 +155,7 @@ fn a_job_that_nobody_knows_is_given_up_at_the_second_denial() {
 #[test]
 fn a_denial_in_between_is_forgotten_when_the_job_is_known_again() {
     let world = delegated();
-    world
-        .server
-        .script([Step::status(404), Step::Behave, Step::status(404)]);
+    world.server.script([Step::status(404), Step::Behave, Step::status(404)]);
     for minute in 1..=3 {
         assert_eq!(world.reap_one(at(minute * 300)).0, "nothing", "{minute}");
     }
@@ -250,11 +191,7 @@ fn a_poll_that_goes_wrong_loses_nothing_and_is_told() {
         world.break_server(&fault);
         assert_eq!(world.reap_one(at(60)).0, "nothing", "{name}");
         assert!(world.log().contains(word), "{name}: {}", world.log());
-        assert_eq!(
-            world.files(),
-            ["inbox/T.md", "inbox/T.md.delegated"],
-            "{name}"
-        );
+        assert_eq!(world.files(), ["inbox/T.md", "inbox/T.md.delegated"], "{name}");
         world.mend_server();
         assert_eq!(world.reap_one(at(120)).0, "done", "{name}");
         assert_eq!(world.server.jobs().len(), 1, "{name}");
@@ -264,9 +201,7 @@ fn a_poll_that_goes_wrong_loses_nothing_and_is_told() {
 #[test]
 fn a_job_whose_answer_stays_too_long_is_given_up_with_the_way_to_read_it() {
     let world = delegated();
-    world
-        .server
-        .finish("job-1", &"x".repeat(9 << 20), &Value::Null);
+    world.server.finish("job-1", &"x".repeat(9 << 20), &Value::Null);
     for (seconds, said) in [(60, "nothing"), (90, "nothing"), (180, "failed")] {
         assert_eq!(world.reap_one(at(seconds)).0, said, "{seconds}");
     }
@@ -283,18 +218,9 @@ fn a_dry_run_asks_and_changes_nothing() {
     let world = delegated();
     world.server.finish("job-1", "ok", &Value::Null);
     let before = world.read("inbox/T.md.delegated");
-    let settled = world.pass(at(60), |delegation| {
-        delegation.reap_all(world.delegated(), true)
-    });
+    let settled = world.pass(at(60), |delegation| delegation.reap_all(world.delegated(), true));
     assert_eq!(crate::world::said(&settled[0]).0, "done");
     assert_eq!(world.files(), ["inbox/T.md", "inbox/T.md.delegated"]);
     assert_eq!(world.read("inbox/T.md.delegated"), before);
-    assert!(
-        world
-            .server
-            .requests()
-            .iter()
-            .skip(1)
-            .all(|r| r.method == "GET")
-    );
+    assert!(world.server.requests().iter().skip(1).all(|r| r.method == "GET"));
 }

@@ -54,10 +54,7 @@ fn its_job_is_cancelled_and_the_task_filed() {
     assert_eq!(event["event"], "failed");
     assert_eq!(event["job_id"], "job-1");
     let ending = ending(&world, "failed/T.md");
-    assert_eq!(
-        ending["reason"],
-        "secutools: job cancelled, without a reason"
-    );
+    assert_eq!(ending["reason"], "secutools: job cancelled, without a reason");
     let requests = world.server.requests();
     let asked = &requests[1];
     assert_eq!(
@@ -74,10 +71,7 @@ fn a_job_that_takes_its_time_to_end_is_filed_by_reap() {
     world.server.script([Step::status(202)]);
     let output = world.pass(&["cancel", "T"]);
     let told = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        told.starts_with("held ") && told.contains("`ccl reap` files"),
-        "{told}"
-    );
+    assert!(told.starts_with("held ") && told.contains("`ccl reap` files"), "{told}");
     assert_untouched(&world);
     world.server.merge("job-1", &json!({"status": "canceled"}));
     world.pass(&["reap"]);
@@ -98,17 +92,9 @@ fn what_secutools_does_not_cancel_goes_on_and_is_filed_later() {
     for (answer, exit, words) in [
         (Step::status(404), 1, ["answered 404", "no way to cancel"]),
         (Step::status(405), 1, ["answered 405", "no way to cancel"]),
-        (
-            Step::Say(Answer::problem(403, "Forbidden", "read only")),
-            1,
-            ["read only", "API key"],
-        ),
+        (Step::Say(Answer::problem(403, "Forbidden", "read only")), 1, ["read only", "API key"]),
         (Step::status(503), 75, ["answered 503", "`ccl reap` files"]),
-        (
-            Step::DropRead { create: false },
-            1,
-            ["broke off", "nothing tells that job job-1"],
-        ),
+        (Step::DropRead { create: false }, 1, ["broke off", "nothing tells that job job-1"]),
     ] {
         let world = delegated();
         world.server.script([answer]);
@@ -148,11 +134,7 @@ fn what_secutools_may_have_taken_is_not_withdrawn() {
 fn a_server_that_is_away_is_a_matter_of_time() {
     let mut world = delegated();
     world.sandbox.env("SECUTOOLS_URL", "http://127.0.0.1:1");
-    assert_refused(
-        &world.run(&["cancel", "T"]),
-        75,
-        &["could not be reached", "job-1"],
-    );
+    assert_refused(&world.run(&["cancel", "T"]), 75, &["could not be reached", "job-1"]);
     assert_untouched(&world);
 }
 

@@ -24,11 +24,7 @@ fn an_edited_task_stays_as_a_new_one() {
     assert_eq!(world.reap_one(at(1)).0, "done");
     assert_eq!(world.files(), ["done/T.md", "inbox/T.md"]);
     assert_eq!(world.read("inbox/T.md"), edited);
-    assert!(
-        world
-            .read("done/T.md")
-            .starts_with(&format!("{TASK}\n## Result"))
-    );
+    assert!(world.read("done/T.md").starts_with(&format!("{TASK}\n## Result")));
     assert_eq!(world.scan_one(at(60)).0, "delegated");
     assert_eq!(world.server.jobs().len(), 2);
 }
@@ -70,10 +66,7 @@ fn a_backup_by_hard_link_does_not_make_the_task_run_again() {
 #[test]
 fn a_task_that_somebody_has_open_is_filed_when_it_is_closed() {
     let world = finished();
-    let open = fs::OpenOptions::new()
-        .append(true)
-        .open(world.path("inbox/T.md"))
-        .unwrap();
+    let open = fs::OpenOptions::new().append(true).open(world.path("inbox/T.md")).unwrap();
     let (said, reason) = world.reap_one(at(1));
     assert_eq!(said, "held", "{reason}");
     assert!(reason.contains("filed once it is closed"), "{reason}");
@@ -174,9 +167,8 @@ fn status_tells_from_the_markers_alone_how_far_each_job_is() {
     }
     // One at a time, so that the jobs have the tasks' order.
     for (name, _) in [("a", 1), ("b", 2), ("c", 3)] {
-        let settled = world.pass(at(0), |delegation| {
-            delegation.submit_all(world.candidates().take(1))
-        });
+        let settled =
+            world.pass(at(0), |delegation| delegation.submit_all(world.candidates().take(1)));
         assert_eq!(crate::world::said(&settled[0]).0, "delegated", "{name}");
     }
     world.server.otherwise(Step::status(503));
@@ -190,9 +182,7 @@ fn status_tells_from_the_markers_alone_how_far_each_job_is() {
 
     let rows = world.delegated().into_iter().map(|task| job_row(&task));
     let rows: Vec<_> = rows.map(|row| row.unwrap().unwrap()).collect();
-    let [c, d] = &rows[..] else {
-        panic!("{rows:?}")
-    };
+    let [c, d] = &rows[..] else { panic!("{rows:?}") };
     assert_eq!((c.task.as_str(), c.phase.as_str()), ("c.md", "submitted"));
     assert_eq!((c.job_id.as_deref(), &c.reason), (Some("job-3"), &None));
     assert_eq!((d.task.as_str(), d.phase.as_str()), ("d.md", "submitting"));

@@ -34,15 +34,8 @@ fn job(world: &Binary, args: &[&str]) -> (i32, String, String) {
 fn submit_prints_the_job() {
     let world = world();
     let (code, stdout, stderr) = job(&world, &["submit", "T.md"]);
-    assert_eq!(
-        (code, stdout.as_str()),
-        (0, "job-1  queued  gpu\n"),
-        "{stderr}"
-    );
-    let (_, stdout, _) = job(
-        &world,
-        &["submit", "T.md", "--provider", "gemini", "--json"],
-    );
+    assert_eq!((code, stdout.as_str()), (0, "job-1  queued  gpu\n"), "{stderr}");
+    let (_, stdout, _) = job(&world, &["submit", "T.md", "--provider", "gemini", "--json"]);
     assert_eq!(
         serde_json::from_str::<Value>(&stdout).unwrap(),
         json!({"version": 1, "job": {
@@ -72,9 +65,7 @@ fn a_result_that_is_too_long_for_a_pass_is_printed_to_a_person() {
 #[test]
 fn submit_takes_a_pipe() {
     let world = world();
-    let mut ccl = world
-        .sandbox
-        .ccl(["job", "submit", "/dev/stdin", "--provider", "gpu"]);
+    let mut ccl = world.sandbox.ccl(["job", "submit", "/dev/stdin", "--provider", "gpu"]);
     ccl.write_stdin("Just do it.").assert().success();
     let asked: Value = serde_json::from_slice(&world.server.jobs()[0].body).unwrap();
     assert_eq!(asked["input"]["prompt"], "Just do it.");
@@ -99,18 +90,9 @@ fn submit_refuses_a_file_that_names_no_provider() {
     let world = world();
     for (text, reason) in [
         ("Do it.", "names no provider"),
-        (
-            "---\npreferred_ai: auto\ncomplexity_hint: low\n---\nx",
-            "names no provider",
-        ),
-        (
-            "---\npreferred_ai: claude-code\n---\nx",
-            "names no provider",
-        ),
-        (
-            "---\npreferred_ai: gpu\npreferred_ai: gemini\n---\nx",
-            "names no provider",
-        ),
+        ("---\npreferred_ai: auto\ncomplexity_hint: low\n---\nx", "names no provider"),
+        ("---\npreferred_ai: claude-code\n---\nx", "names no provider"),
+        ("---\npreferred_ai: gpu\npreferred_ai: gemini\n---\nx", "names no provider"),
         ("---\npreferred_ai: gpu\n  : [\n---\nx", "names no provider"),
         (" \n", "the file is empty"),
         ("a\0b", "the file is not text"),
@@ -135,16 +117,8 @@ fn submit_ends_with_75_only_where_trying_again_is_safe() {
         (Step::later(429, "99"), 75, "429"),
         (Step::status(422), 1, "422"),
         (Step::status(401), 1, "401"),
-        (
-            Step::DropRead { create: true },
-            1,
-            "look at secutools before",
-        ),
-        (
-            Step::CreateAndSay(Answer::new(500, "")),
-            1,
-            "look at secutools before",
-        ),
+        (Step::DropRead { create: true }, 1, "look at secutools before"),
+        (Step::CreateAndSay(Answer::new(500, "")), 1, "look at secutools before"),
         (Step::status(409), 1, "look at secutools before"),
     ] {
         let world = world();
@@ -155,10 +129,7 @@ fn submit_ends_with_75_only_where_trying_again_is_safe() {
     }
     let world = world();
     let mut ccl = world.sandbox.ccl(["job", "submit", "T.md"]);
-    let output = ccl
-        .env("SECUTOOLS_URL", "http://127.0.0.1:1")
-        .output()
-        .unwrap();
+    let output = ccl.env("SECUTOOLS_URL", "http://127.0.0.1:1").output().unwrap();
     let (code, _, stderr) = told(&output);
     assert_eq!(code, 75);
     assert!(stderr.contains("could not be reached"), "{stderr}");
@@ -180,10 +151,7 @@ fn get_prints_what_the_server_says_harmlessly() {
     let (_, stdout, _) = job(&world, &["get", "job-1", "--json"]);
     let told: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(told["job"]["output"], "out\u{1b}[2J");
-    assert_eq!(
-        told["job"]["cost"],
-        json!({"amount": "0.1", "currency": "USD"})
-    );
+    assert_eq!(told["job"]["cost"], json!({"amount": "0.1", "currency": "USD"}));
 }
 
 #[test]
@@ -206,30 +174,15 @@ fn result_prints_the_output_as_it_is_and_tells_how_the_job_ended() {
     job(&world, &["submit", "T.md"]);
     let (code, stdout, stderr) = job(&world, &["result", "job-1"]);
     assert_eq!((code, stdout.as_str()), (75, ""));
-    assert!(
-        stderr.contains("job-1 has not ended, it is queued"),
-        "{stderr}"
-    );
-    world
-        .server
-        .finish("job-1", "\u{1b}[1mgood\u{1b}[0m", &Value::Null);
+    assert!(stderr.contains("job-1 has not ended, it is queued"), "{stderr}");
+    world.server.finish("job-1", "\u{1b}[1mgood\u{1b}[0m", &Value::Null);
     let (code, stdout, stderr) = job(&world, &["result", "job-1"]);
-    assert_eq!(
-        (code, stdout.as_str()),
-        (0, "\u{1b}[1mgood\u{1b}[0m\n"),
-        "{stderr}"
-    );
+    assert_eq!((code, stdout.as_str()), (0, "\u{1b}[1mgood\u{1b}[0m\n"), "{stderr}");
     world.server.fail("job-1", "No", "memory\u{1b}[2J");
     let (code, stdout, stderr) = job(&world, &["result", "job-1", "--json"]);
     assert_eq!(code, 1);
-    assert_eq!(
-        serde_json::from_str::<Value>(&stdout).unwrap()["job"]["status"],
-        "failed"
-    );
-    assert!(
-        stderr.contains("has ended as failed: No: memory\\u{1b}[2J"),
-        "{stderr}"
-    );
+    assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap()["job"]["status"], "failed");
+    assert!(stderr.contains("has ended as failed: No: memory\\u{1b}[2J"), "{stderr}");
 }
 
 #[test]
@@ -246,10 +199,7 @@ fn result_waits_through_whatever_passes() {
     ]);
     let (code, stdout, stderr) = job(&world, &["result", "job-1", "--wait"]);
     assert_eq!((code, stdout.as_str()), (0, "good\n"), "{stderr}");
-    assert!(
-        !stderr.contains('\r'),
-        "progress is for terminals: {stderr:?}"
-    );
+    assert!(!stderr.contains('\r'), "progress is for terminals: {stderr:?}");
     let (code, _, stderr) = job(&world, &["result", "job-9", "--wait"]);
     assert_eq!(code, 1, "{stderr}");
 }
@@ -259,13 +209,8 @@ fn a_waiting_result_can_be_interrupted() {
     let world = world();
     job(&world, &["submit", "T.md"]);
     let mut ccl = world.sandbox.std_ccl();
-    let mut ccl = ccl
-        .args(["job", "result", "job-1", "--wait"])
-        .spawn()
-        .unwrap();
-    wait_until("it has asked", PATIENCE, || {
-        world.server.requests().len() > 1
-    });
+    let mut ccl = ccl.args(["job", "result", "job-1", "--wait"]).spawn().unwrap();
+    wait_until("it has asked", PATIENCE, || world.server.requests().len() > 1);
     let pid = Pid::from_raw(ccl.id().try_into().unwrap()).unwrap();
     kill_process(pid, Signal::INT).unwrap();
     assert_eq!(ccl.wait().unwrap().signal(), Some(2));
@@ -274,10 +219,9 @@ fn a_waiting_result_can_be_interrupted() {
 #[test]
 fn without_a_key_or_an_address_every_call_says_so() {
     let world = world();
-    for (name, word) in [
-        ("SECUTOOLS_API_KEY", "there is no API key"),
-        ("SECUTOOLS_URL", "no address"),
-    ] {
+    for (name, word) in
+        [("SECUTOOLS_API_KEY", "there is no API key"), ("SECUTOOLS_URL", "no address")]
+    {
         for args in [["submit", "T.md"], ["get", "job-1"], ["result", "job-1"]] {
             let mut ccl = world.sandbox.ccl([&["job"], &args[..]].concat());
             let (code, _, stderr) = told(&ccl.env_remove(name).output().unwrap());
@@ -305,27 +249,16 @@ fn a_scan_without_the_key_says_that_nobody_asks_for_the_jobs() {
 #[test]
 fn a_proxy_of_the_wrong_kind_is_a_clear_error_and_stops_no_session() {
     let mut world = Binary::new();
-    world
-        .sandbox
-        .env("SECUTOOLS_URL", "https://secutools.invalid");
-    world
-        .sandbox
-        .env("ALL_PROXY", "socks5://me:s3cr3t@127.0.0.1:1");
+    world.sandbox.env("SECUTOOLS_URL", "https://secutools.invalid");
+    world.sandbox.env("ALL_PROXY", "socks5://me:s3cr3t@127.0.0.1:1");
     world.project.drop_task("T.md", TASK);
     for args in [&["scan"][..], &["reap"], &["job", "get", "job-1"]] {
         let (code, _, stderr) = told(&world.run(args));
         assert_eq!(code, 78, "{args:?}: {stderr}");
-        assert!(
-            stderr.contains("the proxy in https_proxy or all_proxy"),
-            "{stderr}"
-        );
+        assert!(stderr.contains("the proxy in https_proxy or all_proxy"), "{stderr}");
         assert!(!stderr.contains("s3cr3t"), "{stderr}");
         // No tmux server is there; that it was looked for is what counts.
-        assert_eq!(
-            stderr.contains("tmux"),
-            args == ["scan"],
-            "{args:?}: {stderr}"
-        );
+        assert_eq!(stderr.contains("tmux"), args == ["scan"], "{args:?}: {stderr}");
     }
     assert_eq!(world.project.inbox(), ["T.md"]);
 }

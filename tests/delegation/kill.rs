@@ -32,12 +32,7 @@ const WORKERS: usize = 4;
 const KILL: &str = "signal=SIGKILL";
 
 fn fault<'a>(syscall: &'a str, nth: u32, action: &'a str) -> Fault<'a> {
-    Fault {
-        syscall,
-        nth,
-        action,
-        from_then_on: false,
-    }
+    Fault { syscall, nth, action, from_then_on: false }
 }
 
 /// Works on each kind of call, some at a time, each worker in a world of its own.
@@ -99,20 +94,14 @@ fn play_with(action: &str, pass: &str, at_least: u32, place: &str, prepare: fn(&
 
 /// Where the server has a job, the marker says that there is or may be one, or the task is filed.
 fn assert_a_job_is_remembered(world: &Binary, task: &str, when: &str) {
-    let marker = world
-        .project
-        .queue("inbox")
-        .join(format!("{task}.delegated"));
+    let marker = world.project.queue("inbox").join(format!("{task}.delegated"));
     if jobs_of(&world.server, task) == 0
         || !world.project.task_places(task)[0].starts_with("inbox/")
     {
         return;
     }
     let marker: Value = serde_json::from_str(&fs::read_to_string(marker).unwrap()).unwrap();
-    assert!(
-        marker["phase"] == "submitted" || marker["ambiguous"] == true,
-        "{when}: {marker}"
-    );
+    assert!(marker["phase"] == "submitted" || marker["ambiguous"] == true, "{when}: {marker}");
 }
 
 #[test]
@@ -234,11 +223,8 @@ const TASKS: usize = 40;
 /// Starts a pass over many tasks, kills it when `is_far_enough`, and lets ordinary passes end them.
 fn kill_in_the_middle(world: &Binary, pass: &str, is_far_enough: impl Fn() -> bool) {
     let mut ccl = world.sandbox.std_ccl();
-    ccl.arg("--config")
-        .arg(world.sandbox.config_file())
-        .arg(pass);
-    ccl.stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null());
+    ccl.arg("--config").arg(world.sandbox.config_file()).arg(pass);
+    ccl.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
     let mut ccl: Child = ccl.spawn().unwrap();
     while !is_far_enough() && ccl.try_wait().unwrap().is_none() {
         thread::yield_now();

@@ -40,16 +40,12 @@ fn a_dry_run_names_what_is_due_again_and_says_nothing_to_the_server() {
     assert_eq!(world.scan_one(at(0)).0, "held");
     let (before, asked) = (world.read("inbox/T.md.delegated"), world.server.requests());
     let rehearse = |seconds| {
-        let settled = world.pass(at(seconds), |delegation| {
-            delegation.would_retry(world.delegated())
-        });
+        let settled =
+            world.pass(at(seconds), |delegation| delegation.would_retry(world.delegated()));
         said(&settled[0])
     };
     assert_eq!(rehearse(30).0, "nothing");
-    let due = (
-        "delegated".to_owned(),
-        "preferred-ai, begun by an earlier pass".to_owned(),
-    );
+    let due = ("delegated".to_owned(), "preferred-ai, begun by an earlier pass".to_owned());
     assert_eq!(rehearse(90), due);
     assert_eq!(world.read("inbox/T.md.delegated"), before);
     assert_eq!(world.server.requests().len(), asked.len());
@@ -58,11 +54,8 @@ fn a_dry_run_names_what_is_due_again_and_says_nothing_to_the_server() {
 #[test]
 fn what_was_ambiguous_once_is_given_up_after_an_hour_and_never_runs_here() {
     let lost = || Step::DropRead { create: true };
-    let mut histories = vec![
-        (vec![], Step::status(500)),
-        (vec![], Step::status(409)),
-        (vec![], lost()),
-    ];
+    let mut histories =
+        vec![(vec![], Step::status(500)), (vec![], Step::status(409)), (vec![], lost())];
     // Whatever is said later, the first try may have made a job.
     for later in [Step::status(422), Step::status(401), Step::status(503)] {
         histories.push((vec![lost(), lost(), lost()], later));
@@ -83,9 +76,7 @@ fn what_was_ambiguous_once_is_given_up_after_an_hour_and_never_runs_here() {
         let requests = world.server.requests();
         let key = requests[0].header("idempotency-key").unwrap();
         assert!(failed.contains(key.trim_matches('"')), "{name}: {failed}");
-        let keys = requests
-            .iter()
-            .map(|r| r.header("idempotency-key").unwrap());
+        let keys = requests.iter().map(|r| r.header("idempotency-key").unwrap());
         assert!(keys.into_iter().all(|other| other == key), "{name}");
     }
 }
@@ -147,9 +138,7 @@ fn without_a_wish_the_pause_doubles_from_one_minute_to_ten() {
 #[test]
 fn a_clock_that_was_set_back_does_not_hold_a_task_for_ever() {
     let world = World::new();
-    world
-        .server
-        .script([Step::status(503), Step::status(503), Step::status(503)]);
+    world.server.script([Step::status(503), Step::status(503), Step::status(503)]);
     assert_eq!(world.scan_one(at(10_000_000)).0, "held");
     assert_eq!(world.scan_one(at(0)).0, "delegated");
 }
@@ -157,9 +146,7 @@ fn a_clock_that_was_set_back_does_not_hold_a_task_for_ever() {
 #[test]
 fn while_a_retry_is_under_way_the_marker_says_that_a_job_may_exist() {
     let world = World::new();
-    world
-        .server
-        .script([Step::status(503), Step::status(503), Step::status(503)]);
+    world.server.script([Step::status(503), Step::status(503), Step::status(503)]);
     world.scan(at(0));
     let is_ambiguous = || match world.marker("T.md").phase {
         Phase::Submitting { ambiguous, .. } => ambiguous,
@@ -195,13 +182,7 @@ fn a_submission_that_was_killed_is_repeated_at_once_with_the_same_key() {
         world.scan(at(0));
         // What the marker held before the pass could write down what came of it.
         let mut marker = world.marker("T.md");
-        if let Phase::Submitting {
-            tries,
-            not_before,
-            reason,
-            ..
-        } = &mut marker.phase
-        {
+        if let Phase::Submitting { tries, not_before, reason, .. } = &mut marker.phase {
             (*tries, *not_before, *reason) = (0, None, None);
         }
         let path = world.path("inbox/T.md.delegated");

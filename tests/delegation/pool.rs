@@ -29,11 +29,7 @@ impl Binary {
         sandbox.env("SECUTOOLS_URL", server.url());
         // Whatever goes wrong, no session is made on the machine's own tmux server.
         sandbox.config("tmux", json!({"command": [sandbox.path().join("no-tmux")]}));
-        Binary {
-            project: sandbox.project("web"),
-            sandbox,
-            server,
-        }
+        Binary { project: sandbox.project("web"), sandbox, server }
     }
 
     pub(crate) fn run(&self, args: &[&str]) -> Output {
@@ -88,7 +84,5 @@ impl Binary {
 pub(crate) fn jobs_of(server: &SecutoolsServer, task: &str) -> usize {
     let asked = |body: &[u8]| -> Value { serde_json::from_slice(body).unwrap() };
     let jobs = server.jobs();
-    jobs.iter()
-        .filter(|job| asked(&job.body)["metadata"]["task"] == task)
-        .count()
+    jobs.iter().filter(|job| asked(&job.body)["metadata"]["task"] == task).count()
 }

@@ -13,10 +13,7 @@ const PASSES: usize = 4;
 fn together(act: impl Fn() -> Vec<Said> + Sync) -> Vec<Said> {
     thread::scope(|scope| {
         let passes: Vec<_> = (0..PASSES).map(|_| scope.spawn(&act)).collect();
-        passes
-            .into_iter()
-            .flat_map(|pass| pass.join().unwrap())
-            .collect()
+        passes.into_iter().flat_map(|pass| pass.join().unwrap()).collect()
     })
 }
 
@@ -35,9 +32,7 @@ fn many() -> World {
 #[test]
 fn passes_at_the_same_time_make_one_job_of_each_task() {
     let world = many();
-    let candidates: Vec<_> = (0..PASSES)
-        .map(|_| world.candidates().collect::<Vec<_>>())
-        .collect();
+    let candidates: Vec<_> = (0..PASSES).map(|_| world.candidates().collect::<Vec<_>>()).collect();
     let candidates = std::sync::Mutex::new(candidates);
     let said = together(|| {
         let mine = candidates.lock().unwrap().pop().unwrap();

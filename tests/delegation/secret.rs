@@ -20,10 +20,7 @@ fn holders(directory: &Path) -> Vec<String> {
             found.extend(holders(&path));
         } else if path.is_file() {
             let bytes = fs::read(&path).unwrap();
-            if bytes
-                .windows(KEY.len())
-                .any(|window| window == KEY.as_bytes())
-            {
+            if bytes.windows(KEY.len()).any(|window| window == KEY.as_bytes()) {
                 found.push(path.display().to_string());
             }
         }
@@ -44,24 +41,13 @@ fn the_key_is_in_no_file_no_output_and_no_childs_hands() {
     // Notes its arguments and its environment, and is no tmux.
     let tmux = world.sandbox.path().join("tmux.sh");
     let noted = world.sandbox.path().join("noted");
-    let script = format!(
-        "#!/bin/sh\n{{ echo \"$@\"; env; }} >> {}\nexit 1\n",
-        noted.display()
-    );
+    let script = format!("#!/bin/sh\n{{ echo \"$@\"; env; }} >> {}\nexit 1\n", noted.display());
     fs::write(&tmux, script).unwrap();
     fs::set_permissions(&tmux, fs::Permissions::from_mode(0o700)).unwrap();
     world.sandbox.config("tmux", json!({"command": [tmux]}));
     world.project.drop_task("local.md", "Stay here.\n");
-    for step in [
-        Step::Behave,
-        Step::Echo(422),
-        Step::Echo(500),
-        Step::Echo(202),
-        Step::Echo(401),
-    ] {
-        world
-            .project
-            .drop_task(format!("{}.md", world.server.requests().len()), TASK);
+    for step in [Step::Behave, Step::Echo(422), Step::Echo(500), Step::Echo(202), Step::Echo(401)] {
+        world.project.drop_task(format!("{}.md", world.server.requests().len()), TASK);
         world.server.otherwise(step);
         for args in [
             &["scan", "-v"][..],
@@ -79,10 +65,7 @@ fn the_key_is_in_no_file_no_output_and_no_childs_hands() {
         }
     }
     assert!(noted.exists(), "nobody asked tmux");
-    assert!(
-        world.server.requests().len() > 10,
-        "nobody asked the server"
-    );
+    assert!(world.server.requests().len() > 10, "nobody asked the server");
     assert_eq!(holders(world.sandbox.path()), [""; 0]);
 }
 
@@ -92,9 +75,7 @@ fn a_key_from_a_file_goes_nowhere_else() {
     let file = world.sandbox.home().join("key");
     fs::write(&file, KEY).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    world
-        .sandbox
-        .config("secutools", json!({"api_key_file": file}));
+    world.sandbox.config("secutools", json!({"api_key_file": file}));
     world.sandbox.env("SECUTOOLS_API_KEY", "");
     world.project.drop_task("T.md", TASK);
     assert_silent(&world.pass(&["scan"]));

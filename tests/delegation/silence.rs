@@ -49,9 +49,7 @@ fn a_server_that_is_not_there_leaves_every_task_to_the_sessions() {
 fn a_refused_key_ends_the_talk_and_fails_the_pass() {
     for status in [401, 403] {
         let world = many();
-        world
-            .server
-            .otherwise(Step::Say(Answer::problem(status, "Go away", "")));
+        world.server.otherwise(Step::Say(Answer::problem(status, "Go away", "")));
         world.pass(at(0), |delegation| {
             assert!(!delegation.is_unauthorized());
             let said = world.scan_with(delegation);
@@ -101,9 +99,5 @@ fn requests_go_out_together_over_few_connections() {
     let world = many();
     assert_eq!(count(&world.scan(at(0)), "delegated"), TASKS);
     assert_eq!(world.server.jobs().len(), TASKS);
-    assert!(
-        world.server.connections() <= 16,
-        "{}",
-        world.server.connections()
-    );
+    assert!(world.server.connections() <= 16, "{}", world.server.connections());
 }

@@ -16,15 +16,10 @@ fn an_accepted_task_stays_in_the_inbox_beside_its_marker() {
     assert_eq!(world.files(), ["inbox/T.md", "inbox/T.md.delegated"]);
     assert_eq!(world.read("inbox/T.md"), TASK);
     let marker = world.marker("T.md");
-    assert_eq!(
-        (marker.stamp.version, marker.stamp.host.as_str()),
-        (1, "box")
-    );
+    assert_eq!((marker.stamp.version, marker.stamp.host.as_str()), (1, "box"));
     assert!(is_about(marker.started_at, at(0)), "{marker:?}");
     assert!(matches!(&marker.phase, Phase::Submitted { job_id, .. } if job_id.as_str() == "job-1"));
-    let [job] = &world.server.jobs()[..] else {
-        panic!("one job")
-    };
+    let [job] = &world.server.jobs()[..] else { panic!("one job") };
     assert_eq!(job.key, format!("\"{}\"", marker.key));
     assert_eq!(
         serde_json::from_slice::<Value>(&job.body).unwrap(),
@@ -36,10 +31,7 @@ fn an_accepted_task_stays_in_the_inbox_beside_its_marker() {
         })
     );
     let log = world.log();
-    assert!(
-        log.contains("DELEGATED task=T.md provider=gpu job=job-1 rule=preferred-ai"),
-        "{log}"
-    );
+    assert!(log.contains("DELEGATED task=T.md provider=gpu job=job-1 rule=preferred-ai"), "{log}");
     // Later passes have nothing to do with it.
     assert_eq!(world.scan_one(at(60)).0, "nothing");
     assert_eq!(world.server.requests().len(), 1);
@@ -79,57 +71,21 @@ fn lasting_faults() -> Vec<(Step, &'static str, &'static str)> {
         (Step::status(408), "held", "408"),
         (Step::status(409), "held", "409"),
         (Step::later(425, "1"), "held", "425"),
-        (
-            Step::later(429, "Fri, 31 Dec 2100 00:00:00 GMT"),
-            "held",
-            "429",
-        ),
+        (Step::later(429, "Fri, 31 Dec 2100 00:00:00 GMT"), "held", "429"),
         (Step::later(429, "9999"), "held", "429"),
         (Step::later(503, "soon"), "held", "503"),
         (Step::status(500), "held", "500"),
-        (
-            Step::CreateAndSay(Answer::new(500, "after all")),
-            "held",
-            "after all",
-        ),
-        (
-            Step::CreateAndSay(Answer::html(502, "Bad Gateway")),
-            "held",
-            "Bad Gateway",
-        ),
-        (
-            Step::CreateAndSay(odd_id),
-            "held",
-            "without a usable job id",
-        ),
-        (
-            Step::CreateAndSay(Answer::new(202, vec![b' '; 20 << 20])),
-            "held",
-            "8 MiB",
-        ),
-        (
-            Step::Say(Answer::html(200, "Welcome")),
-            "held",
-            "without a usable job id",
-        ),
+        (Step::CreateAndSay(Answer::new(500, "after all")), "held", "after all"),
+        (Step::CreateAndSay(Answer::html(502, "Bad Gateway")), "held", "Bad Gateway"),
+        (Step::CreateAndSay(odd_id), "held", "without a usable job id"),
+        (Step::CreateAndSay(Answer::new(202, vec![b' '; 20 << 20])), "held", "8 MiB"),
+        (Step::Say(Answer::html(200, "Welcome")), "held", "without a usable job id"),
         (Step::status(401), "local", "401"),
         (Step::status(403), "local", "403"),
         (Step::status(404), "local", "404"),
-        (
-            Step::Say(Answer::problem(422, "No such provider", "gpu")),
-            "local",
-            "No such provider",
-        ),
-        (
-            Step::Say(Answer::html(400, "Bad Request")),
-            "local",
-            "Bad Request",
-        ),
-        (
-            Step::Say(Answer::new(413, vec![b'x'; 20 << 20])),
-            "local",
-            "413",
-        ),
+        (Step::Say(Answer::problem(422, "No such provider", "gpu")), "local", "No such provider"),
+        (Step::Say(Answer::html(400, "Bad Request")), "local", "Bad Request"),
+        (Step::Say(Answer::new(413, vec![b'x'; 20 << 20])), "local", "413"),
         (Step::Say(redirect), "local", "not followed"),
     ]
 }
@@ -145,21 +101,14 @@ fn every_lasting_fault_has_its_end_in_bounded_time_and_a_word() {
         assert!(start.elapsed() < Duration::from_secs(15), "{name}");
         assert_eq!(said, end, "{name}: {reason}");
         assert!(reason.contains(word), "{name}: {reason}");
-        assert!(
-            end == "local" || world.log().contains(word),
-            "{name}: {}",
-            world.log()
-        );
+        assert!(end == "local" || world.log().contains(word), "{name}: {}", world.log());
         let files = match end {
             "local" => vec!["inbox/T.md"],
             _ => vec!["inbox/T.md", "inbox/T.md.delegated"],
         };
         assert_eq!(world.files(), files, "{name}");
         assert_eq!(world.read("inbox/T.md"), TASK, "{name}");
-        assert!(
-            world.server.jobs().len() <= usize::from(end == "held"),
-            "{name}"
-        );
+        assert!(world.server.jobs().len() <= usize::from(end == "held"), "{name}");
     }
 }
 
@@ -181,12 +130,7 @@ fn when_a_fault_has_passed_there_is_one_job_and_the_task_is_done() {
             .server
             .requests()
             .into_iter()
-            .map(|request| {
-                (
-                    request.header("idempotency-key").map(str::to_owned),
-                    request.body,
-                )
-            })
+            .map(|request| (request.header("idempotency-key").map(str::to_owned), request.body))
             .collect();
         if end == "held" {
             assert!(posts.iter().all(|post| *post == posts[0]), "{name}");
@@ -218,12 +162,7 @@ fn a_fault_that_passes_within_the_pass_is_not_even_noticed() {
 #[test]
 fn nothing_is_submitted_on_the_strength_of_an_unreadable_marker() {
     let world = World::new();
-    for text in [
-        "",
-        "{",
-        r#"{"version":2}"#,
-        r#"{"version":1,"phase":"submitting"}"#,
-    ] {
+    for text in ["", "{", r#"{"version":2}"#, r#"{"version":1,"phase":"submitting"}"#] {
         fs::write(world.path("inbox/T.md.delegated"), text).unwrap();
         let (said, reason) = world.scan_one(at(0));
         assert_eq!(said, "error");
@@ -243,9 +182,8 @@ fn a_task_that_changed_since_it_was_read_is_not_submitted() {
             world.put("T.md", "Keep this at home.");
         })
     };
-    let settled = world.pass(at(0), |delegation| {
-        delegation.submit_all(changed().collect::<Vec<_>>().into_iter())
-    });
+    let settled = world
+        .pass(at(0), |delegation| delegation.submit_all(changed().collect::<Vec<_>>().into_iter()));
     assert_eq!(crate::world::said(&settled[0]).0, "nothing");
     assert_eq!(world.files(), ["inbox/T.md"]);
     assert!(world.server.requests().is_empty());
@@ -261,9 +199,7 @@ fn a_task_whose_name_is_at_work_is_not_submitted() {
         fs::write(world.path("inbox/T.md.dispatched"), "the old one").unwrap();
         candidates
     };
-    let settled = world.pass(at(0), |delegation| {
-        delegation.submit_all(candidates.into_iter())
-    });
+    let settled = world.pass(at(0), |delegation| delegation.submit_all(candidates.into_iter()));
     assert_eq!(crate::world::said(&settled[0]).0, "nothing");
     assert!(world.server.requests().is_empty());
 }

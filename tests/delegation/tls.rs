@@ -62,25 +62,15 @@ impl Drop for Server {
 }
 
 fn openssl(directory: &Path, words: &str) {
-    let output = Command::new("openssl")
-        .args(words.split(' '))
-        .current_dir(directory)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output =
+        Command::new("openssl").args(words.split(' ')).current_dir(directory).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// An authority, `ca.pem`, and a certificate of it for localhost, `server.pem`.
 fn make_certificates(directory: &Path) {
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
-    openssl(
-        directory,
-        &format!("req -x509 {key} -keyout ca.key -out ca.pem -subj /CN=Company"),
-    );
+    openssl(directory, &format!("req -x509 {key} -keyout ca.key -out ca.pem -subj /CN=Company"));
     openssl(
         directory,
         &format!(
@@ -98,10 +88,7 @@ fn a_certificate_authority_of_ones_own_is_trusted_where_it_is_named() {
     make_certificates(&directory);
     let server = Server::start(&directory);
     sandbox.env("SECUTOOLS_API_KEY", KEY);
-    sandbox.env(
-        "SECUTOOLS_URL",
-        format!("https://localhost:{}", server.port),
-    );
+    sandbox.env("SECUTOOLS_URL", format!("https://localhost:{}", server.port));
     // Never used for this machine.
     sandbox.env("HTTPS_PROXY", "http://127.0.0.1:1");
 

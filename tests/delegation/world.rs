@@ -50,10 +50,7 @@ impl Write for Lines {
 pub(crate) const MOMENT: Duration = Duration::from_secs(1);
 
 fn patient() -> Limits {
-    Limits {
-        backoff: Duration::from_millis(5),
-        ..Limits::default()
-    }
+    Limits { backoff: Duration::from_millis(5), ..Limits::default() }
 }
 
 /// What became of one task, in a word: `delegated`, `held`, `done`, `failed`, `local`, `nothing`,
@@ -94,12 +91,8 @@ impl World {
 
     /// From now on passes do not wait long for a server that says nothing.
     pub(crate) fn hurry(&self) {
-        *self.limits.lock().unwrap() = Limits {
-            connect: MOMENT,
-            answer: MOMENT,
-            retrying: MOMENT,
-            ..patient()
-        };
+        *self.limits.lock().unwrap() =
+            Limits { connect: MOMENT, answer: MOMENT, retrying: MOMENT, ..patient() };
     }
 
     /// From now on they do.
@@ -202,10 +195,7 @@ impl World {
             let parsed = task::parse(&text);
             let decision = router::decide(&parsed.routing, &AutoRoutes::default());
             (decision.provider != Provider::ClaudeCode).then(|| Candidate {
-                task: TaskRef {
-                    project: project.clone(),
-                    name,
-                },
+                task: TaskRef { project: project.clone(), name },
                 seen: opened.seen,
                 text,
                 parsed,
@@ -237,9 +227,7 @@ impl World {
 
     /// What `reap` does.
     pub(crate) fn reap(&self, now: Timestamp) -> Vec<Said> {
-        let settled = self.pass(now, |delegation| {
-            delegation.reap_all(self.delegated(), false)
-        });
+        let settled = self.pass(now, |delegation| delegation.reap_all(self.delegated(), false));
         settled.iter().map(said).collect()
     }
 

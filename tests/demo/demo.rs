@@ -29,10 +29,7 @@ const TASKS: &[(&str, &str)] = &[
         "---\ntitle: Fix the login redirect\npriority: critical\ntags: [web, auth]\n---\n\
          After login, send people to the page they came from.\n\n```sh\necho \"$HOME\" 'stays as it is'\n```\n",
     ),
-    (
-        "30-plain.md",
-        "A task needs no header: this one says what to do, and that is all.\n",
-    ),
+    ("30-plain.md", "A task needs no header: this one says what to do, and that is all.\n"),
     (
         "40-summarise.md",
         "---\ntitle: Summarise the changelog\nallow_delegation: true\ncomplexity_hint: low\n---\n\
@@ -51,14 +48,10 @@ fn main() -> Result<()> {
         stage.drop_task(name, text)?;
     }
     stage.say("Five tasks lie in a project's inbox. Where would each of them go, and why?");
-    let files: Vec<String> = TASKS
-        .iter()
-        .map(|(name, _)| format!(".agent-queue/inbox/{name}"))
-        .collect();
-    let decide: Vec<&str> = ["decide"]
-        .into_iter()
-        .chain(files.iter().map(String::as_str))
-        .collect();
+    let files: Vec<String> =
+        TASKS.iter().map(|(name, _)| format!(".agent-queue/inbox/{name}")).collect();
+    let decide: Vec<&str> =
+        ["decide"].into_iter().chain(files.iter().map(String::as_str)).collect();
     stage.ccl(&decide)?;
 
     stage.say("One pass: two sessions take the most urgent tasks, and one task is delegated.");

@@ -60,19 +60,11 @@ impl Stage {
             "Version 2 is faster.\nIt needs less memory.\nNothing was removed.",
             json!({"amount": "0.0042", "currency": "USD"}),
         );
-        let stage = Self {
-            ccl: build_ccl()?,
-            directory,
-            agent,
-            secutools,
-        };
+        let stage = Self { ccl: build_ccl()?, directory, agent, secutools };
         fs::create_dir_all(stage.project().join(".agent-queue/inbox"))?;
         fs::create_dir_all(stage.path("home"))?;
         fs::write(stage.path("config.yaml"), stage.configuration())?;
-        ensure!(
-            stage.tmux(&["-V"]).is_ok(),
-            "the demo needs tmux: sudo apt-get install -y tmux"
-        );
+        ensure!(stage.tmux(&["-V"]).is_ok(), "the demo needs tmux: sudo apt-get install -y tmux");
         Ok(stage)
     }
 
@@ -105,19 +97,13 @@ impl Stage {
 
     fn tmux_command(&self) -> Vec<String> {
         let socket = self.path("tmux.socket").display().to_string();
-        ["tmux", "-f", "/dev/null", "-S", &socket]
-            .map(String::from)
-            .to_vec()
+        ["tmux", "-f", "/dev/null", "-S", &socket].map(String::from).to_vec()
     }
 
     fn tmux(&self, arguments: &[&str]) -> Result<String> {
         let command = self.tmux_command();
         let output = self
-            .surroundings(
-                Command::new(&command[0])
-                    .args(&command[1..])
-                    .args(arguments),
-            )
+            .surroundings(Command::new(&command[0]).args(&command[1..]).args(arguments))
             .output()
             .context("cannot run tmux")?;
         ensure!(output.status.success(), "tmux {arguments:?} failed");
@@ -132,10 +118,7 @@ impl Stage {
             .env_remove("TMUX_PANE")
             .env("SECUTOOLS_API_KEY", "a-key-for-the-demo");
         if self.agent == AgentChoice::Shell {
-            command
-                .env("HOME", self.path("home"))
-                .env("SHELL", "/bin/sh")
-                .env("PS1", "$ ");
+            command.env("HOME", self.path("home")).env("SHELL", "/bin/sh").env("PS1", "$ ");
         }
         command
     }
@@ -156,14 +139,8 @@ impl Stage {
     pub fn ccl(&self, arguments: &[&str]) -> Result<()> {
         println!("$ ccl {}", arguments.join(" "));
         let mut command = Command::new(&self.ccl);
-        command
-            .arg("--config")
-            .arg(self.path("config.yaml"))
-            .args(arguments);
-        let status = self
-            .surroundings(&mut command)
-            .status()
-            .context("cannot run ccl")?;
+        command.arg("--config").arg(self.path("config.yaml")).args(arguments);
+        let status = self.surroundings(&mut command).status().context("cannot run ccl")?;
         ensure!(status.success(), "ccl {arguments:?} ended with {status}");
         Ok(())
     }
@@ -212,11 +189,7 @@ impl Stage {
     pub fn show_queue(&self) -> Result<()> {
         for folder in ["inbox", "done", "failed"] {
             let directory = self.project().join(".agent-queue").join(folder);
-            let names = if directory.exists() {
-                names(&directory)?
-            } else {
-                Vec::new()
-            };
+            let names = if directory.exists() { names(&directory)? } else { Vec::new() };
             println!("{:<8} {}", format!("{folder}/"), names.join("  "));
         }
         Ok(())

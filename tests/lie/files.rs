@@ -43,20 +43,15 @@ fn hostile_files_are_held_with_a_sentence_and_the_others_run() {
     world.project.drop_task(odd, "plain\n");
     let text = "\u{1b}[201~\ntouch canary\n$(touch canary) `touch canary`\n'\"\\\n";
     world.project.drop_task("keys.md", text);
-    world
-        .project
-        .drop_task("header.md", format!("---\npriority: [[[{{\n---\n{text}"));
+    world.project.drop_task("header.md", format!("---\npriority: [[[{{\n---\n{text}"));
 
     serve(&world, &[&world.project], || {
         world.project.done().len() == 3 && world.left_in_inbox().len() == 8
     });
     assert_eq!(world.project.done().len(), 3, "{:?}", world.project.done());
-    for (name, reason) in [
-        ("nul.md", "NUL"),
-        ("latin.md", "UTF-8"),
-        ("big.md", "MiB"),
-        ("empty.md", "is empty"),
-    ] {
+    for (name, reason) in
+        [("nul.md", "NUL"), ("latin.md", "UTF-8"), ("big.md", "MiB"), ("empty.md", "is empty")]
+    {
         let beside = format!("failed/{name}.reason");
         let told = match world.project.queue(&beside).exists() {
             true => world.project.read(&beside),
@@ -77,9 +72,7 @@ fn hostile_files_are_held_with_a_sentence_and_the_others_run() {
     ] {
         let is_it = |event: &&Value| {
             event["event"] == "held"
-                && event["task"]
-                    .as_str()
-                    .is_some_and(|task| task.starts_with(name))
+                && event["task"].as_str().is_some_and(|task| task.starts_with(name))
         };
         let event = events.as_array().into_iter().flatten().find(is_it);
         let told = event.map(Value::to_string).unwrap_or_default();
@@ -90,10 +83,7 @@ fn hostile_files_are_held_with_a_sentence_and_the_others_run() {
     assert_eq!(fs::read_to_string(&outside).expect("outside"), "outside\n");
     let told = heard(&heard_dir, ".text").join("|");
     assert!(told.contains(odd), "{told}");
-    assert!(
-        told.contains("[201~\ntouch canary\n$(touch canary) `touch canary`\n'\"\\"),
-        "{told}"
-    );
+    assert!(told.contains("[201~\ntouch canary\n$(touch canary) `touch canary`\n'\"\\"), "{told}");
     assert!(!told.contains('\u{1b}'), "{told:?}");
     assert_no_canary(&world);
 }
@@ -117,13 +107,9 @@ fn odd_project_and_state_paths_are_only_paths() {
     let raw = raw.join(OsString::from_vec(b"caf\xe9".to_vec()));
     let unnamed = Project::make(&raw);
     unnamed.drop_task("held.md", "go\n");
-    serve(&world, &[&projects[0]], || {
-        projects.iter().all(|project| project.done().len() == 1)
-    });
-    let mut expected: Vec<_> = projects
-        .drain(..)
-        .map(|project| format!("{}\n", project.root().display()))
-        .collect();
+    serve(&world, &[&projects[0]], || projects.iter().all(|project| project.done().len() == 1));
+    let mut expected: Vec<_> =
+        projects.drain(..).map(|project| format!("{}\n", project.root().display())).collect();
     expected.sort();
     let mut told = heard(&heard_dir, ".dir");
     told.sort();

@@ -26,9 +26,7 @@ fn reporter(world: &mut World) -> PathBuf {
         heard.display()
     );
     fs::write(&agent, script).expect("the agent");
-    world
-        .sandbox
-        .config("agent", json!({"command": ["sh", agent]}));
+    world.sandbox.config("agent", json!({"command": ["sh", agent]}));
     heard
 }
 
@@ -36,9 +34,7 @@ fn reporter(world: &mut World) -> PathBuf {
 fn heard(directory: &Path, end: &str) -> Vec<String> {
     let names = support::sandbox::names(directory);
     let paths = names.iter().filter(|name| name.ends_with(end));
-    paths
-        .map(|name| fs::read_to_string(directory.join(name)).expect("a report"))
-        .collect()
+    paths.map(|name| fs::read_to_string(directory.join(name)).expect("a report")).collect()
 }
 
 /// Makes passes until nothing that can be worked on waits or is at work.

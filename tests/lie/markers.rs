@@ -18,20 +18,13 @@ fn markers_that_cannot_be_read_are_named_and_left_alone() {
     for path in [&claim, &marker] {
         let whole = fs::read(path).expect("a marker");
         let newer = String::from_utf8_lossy(&whole).replace("\"version\":1", "\"version\":2");
-        for lie in [
-            &b""[..],
-            &whole[..whole.len() / 2],
-            newer.as_bytes(),
-            b"\xff\0{",
-        ] {
+        for lie in [&b""[..], &whole[..whole.len() / 2], newer.as_bytes(), b"\xff\0{"] {
             fs::write(path, lie).expect("the lie");
             let name = path.file_name().expect("a name").to_string_lossy();
             let other = format!("other-{}.md", world.project.done().len());
             world.project.drop_task(&other, "go\n");
             // The other session goes on serving.
-            serve(&world, &[&world.project], || {
-                world.project.done().contains(&other)
-            });
+            serve(&world, &[&world.project], || world.project.done().contains(&other));
             let output = world.sandbox.ccl(["scan"]).output().expect("ccl runs");
             assert_eq!(output.status.code(), Some(1), "{}", said(&output));
             assert!(said(&output).contains(&*name), "{}", said(&output));

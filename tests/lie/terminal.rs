@@ -27,12 +27,7 @@ fn a_tmux_that_hangs_or_talks_nonsense_costs_one_pass() {
         world.project.drop_task("t.md", "go\n");
         world.sandbox.config("tmux", json!({"command": [stand_in]}));
         let output = world.sandbox.ccl(["scan"]).output().expect("ccl runs");
-        assert_eq!(
-            output.status.code(),
-            Some(75),
-            "{script}: {}",
-            said(&output)
-        );
+        assert_eq!(output.status.code(), Some(75), "{script}: {}", said(&output));
         assert!(said(&output).contains(word), "{script}: {}", said(&output));
         assert_eq!(world.project.inbox(), ["t.md"]);
         world.sandbox.config("tmux", json!({"command": real}));
@@ -46,25 +41,14 @@ fn a_session_whose_name_begins_like_ours_is_not_ours() {
     let mut world = World::new();
     let pane = world.tmux.new_session("k-10", &[]);
     world.tmux.run(&["kill-session", "-t", "=k-0:"]);
-    world.sandbox.config(
-        "pool",
-        json!({"autonomous": {"start_index": 1, "create": false}}),
-    );
+    world.sandbox.config("pool", json!({"autonomous": {"start_index": 1, "create": false}}));
     let before = world.tmux.capture(&pane);
     world.project.drop_task("t.md", "go\n");
     let output = world.pass(&["scan"]);
-    assert!(
-        said(&output).contains("k-1 does not exist"),
-        "{}",
-        said(&output)
-    );
+    assert!(said(&output).contains("k-1 does not exist"), "{}", said(&output));
     assert_eq!(world.project.inbox(), ["t.md"]);
-    world
-        .sandbox
-        .config("pool", json!({"autonomous": {"create": true}}));
-    serve(&world, &[&world.project], || {
-        world.project.done() == ["t.md"]
-    });
+    world.sandbox.config("pool", json!({"autonomous": {"create": true}}));
+    serve(&world, &[&world.project], || world.project.done() == ["t.md"]);
     assert_eq!(world.tmux.capture(&pane), before);
 }
 
@@ -74,10 +58,7 @@ fn whatever_stands_on_the_command_line_is_not_run() {
     for shell in ["bash", "zsh", "dash", "fish"] {
         for (case, keys) in [
             ("half a line", &["touch canary-half"][..]),
-            (
-                "an open quote",
-                &["echo 'open", "Enter", "touch canary-quote"],
-            ),
+            ("an open quote", &["echo 'open", "Enter", "touch canary-quote"]),
             ("copy mode", &[]),
         ] {
             let task = format!("{shell}-{}.md", case.replace(' ', "-"));
@@ -104,19 +85,13 @@ fn nothing_is_typed_into_an_editor() {
     let world = World::new();
     let pane = "=k-0:";
     let file = world.sandbox.path().join("edited");
-    world
-        .tmux
-        .type_line(pane, &format!("vi {}", file.display()));
+    world.tmux.type_line(pane, &format!("vi {}", file.display()));
     world.tmux.wait_for_text(pane, "~");
     world.tmux.send_keys(pane, &["i"]);
     world.project.drop_task("t.md", "go\n");
     for _ in 0..3 {
         let output = world.pass(&["scan"]);
-        assert!(
-            said(&output).contains("in the foreground"),
-            "{}",
-            said(&output)
-        );
+        assert!(said(&output).contains("in the foreground"), "{}", said(&output));
         assert_eq!(world.project.inbox(), ["t.md"]);
     }
     world.tmux.send_keys(pane, &["Escape", ":wq", "Enter"]);
@@ -130,9 +105,7 @@ fn a_suspended_agent_is_not_replaced() {
     let world = World::new();
     at_work(&world, "t.md", "hold\n");
     world.tmux.send_keys("=k-0:", &["C-z"]);
-    world.tmux.wait_until("the shell says so", || {
-        world.tmux.capture("=k-0:").contains("topped")
-    });
+    world.tmux.wait_until("the shell says so", || world.tmux.capture("=k-0:").contains("topped"));
     for verb in ["scan", "reap", "scan"] {
         world.pass(&[verb]);
         assert_eq!(world.project.task_places("t.md"), ["inbox/t.md.dispatched"]);
@@ -147,10 +120,7 @@ fn an_agent_that_outlives_its_session_is_ended_before_another_one_starts() {
     at_work(&world, "t.md", "hold, without its session\n");
     let agents = || {
         let agent = world.sandbox.path().join("agent.sh");
-        let out = std::process::Command::new("pgrep")
-            .args(["-f", "--"])
-            .arg(agent)
-            .output();
+        let out = std::process::Command::new("pgrep").args(["-f", "--"]).arg(agent).output();
         let out = out.expect("pgrep");
         String::from_utf8_lossy(&out.stdout).lines().count()
     };

@@ -66,12 +66,7 @@ impl Left {
         let path = world.session_file(session, "dispatched");
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         marker::write(&path, &dispatched).unwrap();
-        let left = Self {
-            session: session.to_owned(),
-            project,
-            run,
-            claim,
-        };
+        let left = Self { session: session.to_owned(), project, run, claim };
         left.write_claim();
         fs::write(left.inbox("a.md.dispatched"), TEXT).unwrap();
         left
@@ -100,18 +95,14 @@ impl Left {
         );
         fs::write(&script, text).unwrap();
         let target = format!("={}:", self.session);
-        world
+        world.tmux.type_line(&target, &format!("sh {}", script.display()));
+        let pid = world
             .tmux
-            .type_line(&target, &format!("sh {}", script.display()));
-        let pid = world.tmux.wait_for("the agent starts", || {
-            fs::read_to_string(&pid).ok()?.trim().parse().ok()
-        });
+            .wait_for("the agent starts", || fs::read_to_string(&pid).ok()?.trim().parse().ok());
         let run = format!("CCL_RUN={}", self.run);
         world.tmux.wait_until("it carries the run", || {
             let environ = fs::read(format!("/proc/{pid}/environ")).unwrap();
-            environ
-                .split(|byte| *byte == 0)
-                .any(|entry| entry == run.as_bytes())
+            environ.split(|byte| *byte == 0).any(|entry| entry == run.as_bytes())
         });
         pid
     }
@@ -178,11 +169,7 @@ fn every_row_of_the_table_is_set_right_by_one_pass() {
 
     // Killed between filing the task and removing the session's marker.
     let filed = stage(12, Phase::Working);
-    fs::rename(
-        filed.inbox("a.md.dispatched"),
-        filed.project.queue("done").join("a.md"),
-    )
-    .unwrap();
+    fs::rename(filed.inbox("a.md.dispatched"), filed.project.queue("done").join("a.md")).unwrap();
     fs::remove_file(filed.inbox(".a.md.claim")).unwrap();
 
     // Killed between filing the task and removing its claim.
@@ -240,37 +227,19 @@ fn every_row_of_the_table_is_set_right_by_one_pass() {
     }
     assert!(!lives(orphan));
     assert_eq!(no_claim.project.inbox(), ["a.md.dispatched"]);
-    assert_eq!(
-        another_run.project.inbox(),
-        [".a.md.claim", "a.md.dispatched"]
-    );
+    assert_eq!(another_run.project.inbox(), [".a.md.claim", "a.md.dispatched"]);
     assert_eq!(stranger.project.inbox(), [".a.md.claim", "a.md.dispatched"]);
     assert_eq!(claimed.project.read("inbox/a.md"), with_attempt);
     assert_eq!(not_started.project.read("inbox/a.md"), TEXT);
     assert!(lives(agent) && started.has_marker(&world));
-    assert_eq!(
-        started.project.marker("inbox/.a.md.claim")["phase"],
-        "working"
-    );
+    assert_eq!(started.project.marker("inbox/.a.md.claim")["phase"], "working");
     assert_eq!(ended.project.task_places("a.md"), ["done/a.md"]);
     let interrupted = ending(&vanished.project, "inbox/a.md");
-    assert_eq!(
-        (&interrupted["outcome"], &interrupted["attempt"]),
-        (&json!("released"), &json!(1))
-    );
+    assert_eq!((&interrupted["outcome"], &interrupted["attempt"]), (&json!("released"), &json!(1)));
     for (left, place) in noted.iter().zip(["done", "failed", "inbox"]) {
         assert_eq!(left.project.task_places("a.md"), [format!("{place}/a.md")]);
-        assert_eq!(
-            ending(&left.project, &format!("{place}/a.md"))["reason"],
-            "noted"
-        );
-        assert_eq!(
-            left.project
-                .read(&format!("{place}/a.md"))
-                .matches("<!-- ccl")
-                .count(),
-            1
-        );
+        assert_eq!(ending(&left.project, &format!("{place}/a.md"))["reason"], "noted");
+        assert_eq!(left.project.read(&format!("{place}/a.md")).matches("<!-- ccl").count(), 1);
     }
     assert_eq!(no_task.project.inbox(), [""; 0]);
     assert_eq!(waits.project.inbox(), ["a.md"]);
@@ -295,10 +264,7 @@ fn scan_and_assign_set_right_what_was_left_and_use_the_session_at_once() {
     let world = World::commands(1);
     let left = Left::stage(&world, 0, Phase::Launching);
     left.file(&world, "ticket", "");
-    assert_eq!(
-        world.scan(),
-        ["released a.md ccl-auto-0", "dispatched a.md ccl-auto-0"]
-    );
+    assert_eq!(world.scan(), ["released a.md ccl-auto-0", "dispatched a.md ccl-auto-0"]);
     world.wait_for_exit("ccl-auto-0");
     assert_eq!(world.assign("ccl-auto-0"), ["done a.md ccl-auto-0"]);
     assert_eq!(world.order(), ["a.md"]);
@@ -328,10 +294,7 @@ fn what_cannot_be_understood_is_left_alone_and_told() {
 
     let away = Left::stage(&world, 1, Phase::Working);
     away.file(&world, "exit", &format!("{} 0\n", away.run));
-    let (home, moved) = (
-        away.project.root().to_owned(),
-        world.sandbox.path().join("moved"),
-    );
+    let (home, moved) = (away.project.root().to_owned(), world.sandbox.path().join("moved"));
     fs::rename(&home, &moved).unwrap();
 
     let elsewhere = Left::stage(&world, 2, Phase::Working);
@@ -349,21 +312,14 @@ fn what_cannot_be_understood_is_left_alone_and_told() {
             "of-ccl-auto-1 is not there, and with it the task a.md: put it back",
             "at work on the machine another-machine",
         ] {
-            assert!(
-                pass.stderr.contains(sentence),
-                "{sentence}: {}",
-                pass.stderr
-            );
+            assert!(pass.stderr.contains(sentence), "{sentence}: {}", pass.stderr);
         }
     }
     assert!(lives(agent));
     for left in [&unreadable, &away, &elsewhere] {
         assert!(left.has_marker(&world));
     }
-    assert_eq!(
-        elsewhere.project.inbox(),
-        [".a.md.claim", "a.md.dispatched"]
-    );
+    assert_eq!(elsewhere.project.inbox(), [".a.md.claim", "a.md.dispatched"]);
 
     fs::rename(&moved, &home).unwrap();
     let pass = world.ccl(&["reap"]);

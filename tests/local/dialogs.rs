@@ -27,9 +27,7 @@ fn dialogs(delivery: &str) {
         .with("pool", json!({"autonomous": {"max": DIALOGS.len()}}));
     let mut behaviours = Vec::new();
     for (index, (screen, _)) in DIALOGS.iter().enumerate() {
-        world
-            .project(&format!("dialog-{index}"))
-            .drop_task("t.md", "Do it.\n");
+        world.project(&format!("dialog-{index}")).drop_task("t.md", "Do it.\n");
         behaviours.push(Behaviour {
             when: format!("dialog-{index}"),
             screens: vec![*screen],
@@ -55,11 +53,7 @@ fn dialogs(delivery: &str) {
             screen,
             Screen::Login | Screen::Limit | Screen::Bypass | Screen::ApiKey | Screen::Theme
         );
-        assert_eq!(
-            end["attempt"],
-            i32::from(!every_task_meets_it),
-            "{screen:?}"
-        );
+        assert_eq!(end["attempt"], i32::from(!every_task_meets_it), "{screen:?}");
         // A limit ends by itself.
         let is_error = every_task_meets_it && *screen != Screen::Limit;
         let told = format!("cannot dispatch t.md to {session}: ");

@@ -58,11 +58,7 @@ fn files_of_every_odd_kind_are_held_with_a_sentence() {
     // As text, nothing of a name reaches the terminal as it is.
     let out = world.sandbox.ccl(["scan"]).output().unwrap();
     let printed = [out.stdout, out.stderr].concat();
-    assert!(
-        !printed.contains(&7),
-        "{}",
-        String::from_utf8_lossy(&printed)
-    );
+    assert!(!printed.contains(&7), "{}", String::from_utf8_lossy(&printed));
 }
 
 #[test]
@@ -73,17 +69,9 @@ fn what_no_agent_can_work_on_is_filed_with_its_reason() {
     let cases: [(&str, Vec<u8>, &str); 5] = [
         ("large.md", vec![b'x'; 1024 * 1024 + 1], "larger than 1 MiB"),
         ("huge.md", vec![b'x'; 3 * 1024 * 1024], "larger than 1 MiB"),
-        (
-            "latin.md",
-            b"caf\xe9\n".to_vec(),
-            "byte at offset 3 is NUL or not UTF-8",
-        ),
+        ("latin.md", b"caf\xe9\n".to_vec(), "byte at offset 3 is NUL or not UTF-8"),
         ("nul.md", b"a\0b\n".to_vec(), "byte at offset 1 is NUL"),
-        (
-            "blank.md",
-            b"\xef\xbb\xbf \r\n\t".to_vec(),
-            "the file is empty",
-        ),
+        ("blank.md", b"\xef\xbb\xbf \r\n\t".to_vec(), "the file is empty"),
     ];
     for (name, bytes, _) in &cases {
         let path = project.drop_task(name, bytes);
@@ -105,21 +93,14 @@ fn what_no_agent_can_work_on_is_filed_with_its_reason() {
             false => ending(&project, &format!("failed/{name}")),
         };
         assert!(filed.starts_with(bytes), "{name}");
-        assert!(
-            noted["reason"].as_str().unwrap().contains(sentence),
-            "{noted}"
-        );
+        assert!(noted["reason"].as_str().unwrap().contains(sentence), "{noted}");
         assert_eq!(noted["outcome"], "failed");
     }
     for untouched in ["latin.md", "nul.md", "huge.md"] {
         let beside = format!("{untouched}.reason");
         assert!(project.failed().contains(&beside), "{:?}", project.failed());
     }
-    assert!(
-        pass.short()
-            .iter()
-            .any(|event| event == "dispatched large-enough.md ccl-auto-0")
-    );
+    assert!(pass.short().iter().any(|event| event == "dispatched large-enough.md ccl-auto-0"));
 }
 
 #[test]
@@ -127,17 +108,10 @@ fn a_file_that_is_still_being_written_waits_for_its_writer() {
     let world = World::commands(2);
     let project = world.project("web");
     let path = project.queue("inbox").join("slow.md");
-    let mut writer = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .unwrap();
+    let mut writer = OpenOptions::new().create(true).append(true).open(&path).unwrap();
     writer.write_all(b"The first half").unwrap();
     let pass = world.ccl(&["scan"]);
-    assert_eq!(
-        (pass.code, pass.short()),
-        (0, vec!["held slow.md -".to_owned()])
-    );
+    assert_eq!((pass.code, pass.short()), (0, vec!["held slow.md -".to_owned()]));
     assert!(pass.reason("slow.md").contains("still being written"));
     let inode = fs::metadata(&path).unwrap().ino();
 
@@ -182,10 +156,7 @@ fn an_empty_file_that_an_editor_has_just_made_is_not_filed_at_once() {
     // `touch`, and then the editor writes.
     fs::write(&path, "").unwrap();
     for _ in 0..2 {
-        fs::File::open(&path)
-            .unwrap()
-            .set_modified(std::time::SystemTime::now())
-            .unwrap();
+        fs::File::open(&path).unwrap().set_modified(std::time::SystemTime::now()).unwrap();
         let pass = world.ccl(&["scan"]);
         assert_eq!(pass.short(), ["held new.md -"], "{pass:#?}");
         assert!(pass.reason("new.md").contains("still being written"));
@@ -204,28 +175,19 @@ fn an_empty_file_that_an_editor_has_just_made_is_not_filed_at_once() {
     });
     assert_eq!(project.task_places("forgotten.md"), ["failed/forgotten.md"]);
     let end = ending(&project, "failed/forgotten.md");
-    assert_eq!(
-        end["reason"],
-        json!("the file is empty: write what is to be done")
-    );
+    assert_eq!(end["reason"], json!("the file is empty: write what is to be done"));
 }
 
 #[test]
 fn a_project_whose_path_is_no_text_takes_no_session_from_others() {
     let world = World::commands(1);
-    let odd = world
-        .sandbox
-        .projects_dir()
-        .join(OsStr::from_bytes(b"a-\xe9"));
+    let odd = world.sandbox.projects_dir().join(OsStr::from_bytes(b"a-\xe9"));
     let odd = super::support::Project::make(&odd);
     odd.drop_task("odd.md", "---\npriority: critical\n---\nx");
     world.project("web").drop_task("good.md", "x");
     let pass = world.ccl(&["scan"]);
     assert_eq!(pass.code, 0, "{pass:#?}");
-    assert_eq!(
-        pass.short(),
-        ["held odd.md -", "dispatched good.md ccl-auto-0"]
-    );
+    assert_eq!(pass.short(), ["held odd.md -", "dispatched good.md ccl-auto-0"]);
     assert!(pass.reason("odd.md").contains("not UTF-8"), "{pass:#?}");
     assert_eq!(odd.inbox(), ["odd.md"]);
 }

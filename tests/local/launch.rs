@@ -11,10 +11,7 @@ use super::world::{World, ending, lives};
 
 /// A turn that lasts until the agent is ended.
 pub(super) fn forever() -> Vec<Turn> {
-    vec![Turn {
-        end: Ending::Forever,
-        ..Turn::default()
-    }]
+    vec![Turn { end: Ending::Forever, ..Turn::default() }]
 }
 
 /// What was typed into any agent.
@@ -38,28 +35,16 @@ fn the_argument_arrives_byte_for_byte_in_every_shell_and_directory() {
     })
     .with("agent", json!({"hooks": false}));
     let body = "First \"$(touch ~/oops)\" `line`;\n\n\t'quoted' \\ $HOME !! #{pane_id} %s ;\né 日本 🎉\n--help";
-    let names = [
-        "it's a \"dir\"",
-        "$HOME `x` #{y}",
-        "-rf ;& |",
-        "line\nbreak é",
-    ];
+    let names = ["it's a \"dir\"", "$HOME `x` #{y}", "-rf ;& |", "line\nbreak é"];
     let projects: Vec<Project> = names.iter().map(|name| world.project(name)).collect();
     for (index, shell) in ["bash", "zsh", "dash", "fish"].iter().enumerate() {
-        world
-            .tmux
-            .new_session(&format!("ccl-auto-{index}"), &["env", shell]);
+        world.tmux.new_session(&format!("ccl-auto-{index}"), &["env", shell]);
         let priority = ["critical", "high", "default", "low"][index];
         let text = format!("---\npriority: {priority}\n---\n{body}\n");
         projects[index].drop_task(format!("{priority}.md"), text);
     }
-    world.script(&[Behaviour {
-        turns: forever(),
-        ..Behaviour::default()
-    }]);
-    world.tmux.wait_until("every shell waits", || {
-        world.pass(&["scan", "--dry-run"]).len() == 4
-    });
+    world.script(&[Behaviour { turns: forever(), ..Behaviour::default() }]);
+    world.tmux.wait_until("every shell waits", || world.pass(&["scan", "--dry-run"]).len() == 4);
     let pass = world.ccl(&["scan"]);
     assert_eq!(pass.code, 0, "{pass:#?}\n{}", world.tmux.screens());
     assert_eq!(pass.events.len(), 4, "{pass:#?}");
@@ -70,10 +55,7 @@ fn the_argument_arrives_byte_for_byte_in_every_shell_and_directory() {
         let name = format!("{priority}.md");
         let claim = project.marker(&format!("inbox/.{name}.claim"));
         let run = claim["run"].as_str().unwrap();
-        let start = starts
-            .iter()
-            .find(|start| start["env"]["CCL_RUN"] == run)
-            .unwrap();
+        let start = starts.iter().find(|start| start["env"]["CCL_RUN"] == run).unwrap();
         assert_eq!(start["cwd"], project.root().to_str().unwrap());
         let expected = format!(
             "[{name}] {body}\n\nIMPORTANT: carry out what this task asks for; do not just describe how it could be done.\n"
@@ -83,22 +65,13 @@ fn the_argument_arrives_byte_for_byte_in_every_shell_and_directory() {
         let model = if index == 0 { "opus" } else { "sonnet" };
         assert_eq!(
             argv[1..6],
-            [
-                "--dangerously-skip-permissions",
-                "--model",
-                model,
-                "--session-id",
-                run
-            ]
-            .map(|word| json!(word))
+            ["--dangerously-skip-permissions", "--model", model, "--session-id", run]
+                .map(|word| json!(word))
         );
         for variable in ["CLAUDECODE", "SECUTOOLS_API_KEY", "CREDENTIALS_DIRECTORY"] {
             assert_eq!(start["env"][variable], Value::Null, "{variable}");
         }
-        assert_eq!(
-            (&claim["phase"], &claim["attempt"]),
-            (&json!("working"), &json!(1))
-        );
+        assert_eq!((&claim["phase"], &claim["attempt"]), (&json!("working"), &json!(1)));
         assert_eq!(claim["session"], format!("ccl-auto-{index}"));
         assert_eq!(claim["host"], "test-host");
         let line = format!("DISPATCHED session=ccl-auto-{index} task={name} model={model}");
@@ -133,25 +106,14 @@ fn a_paste_is_made_once_and_a_lost_enter_is_pressed_again_at_most_twice() {
     world.script(&[behaviour(0), behaviour(2), behaviour(3)]);
     let pass = world.ccl(&["scan"]);
     assert_eq!(pass.code, 0, "{pass:#?}\n{}", world.tmux.screens());
-    let mut kinds: Vec<_> = pass
-        .events
-        .iter()
-        .map(|e| e["event"].as_str().unwrap())
-        .collect();
+    let mut kinds: Vec<_> = pass.events.iter().map(|e| e["event"].as_str().unwrap()).collect();
     kinds.sort_unstable();
-    assert_eq!(
-        kinds,
-        ["cooldown", "dispatched", "dispatched", "released"],
-        "{pass:#?}"
-    );
+    assert_eq!(kinds, ["cooldown", "dispatched", "dispatched", "released"], "{pass:#?}");
     assert_eq!(world.fake.prompts().len(), 2);
     for event in world.fake.events("prompt") {
         assert_eq!(event["via"], "paste");
         let text = event["text"].as_str().unwrap();
-        assert!(
-            text.contains("[201~rm -rf ~\nend of ") && !text.contains('\u{1b}'),
-            "{text}"
-        );
+        assert!(text.contains("[201~rm -rf ~\nend of ") && !text.contains('\u{1b}'), "{text}");
     }
     for start in world.fake.events("start") {
         let of_this = |kind: &str| -> Vec<Value> {
@@ -165,17 +127,10 @@ fn a_paste_is_made_once_and_a_lost_enter_is_pressed_again_at_most_twice() {
         assert!(keys.iter().all(|key| key["key"] == "Enter"), "{keys:?}");
         assert_eq!(keys.len(), [1, 3, 3][swallowed as usize], "{keys:?}");
     }
-    let released: Vec<_> = pass
-        .events
-        .iter()
-        .filter(|e| e["event"] == "released")
-        .collect();
+    let released: Vec<_> = pass.events.iter().filter(|e| e["event"] == "released").collect();
     let task = released[0]["task"].as_str().unwrap();
     assert_eq!(project.task_places(task), [format!("inbox/{task}")]);
-    assert!(
-        pass.reason(task)
-            .contains("no sign of having the task within 8 s")
-    );
+    assert!(pass.reason(task).contains("no sign of having the task within 8 s"));
 }
 
 #[test]
@@ -183,11 +138,7 @@ fn a_slow_start_is_waited_for() {
     let world = World::claude(1);
     let project = world.project("web");
     project.drop_task("slow.md", "Do it.\n");
-    world.script(&[Behaviour {
-        start_delay_ms: 3500,
-        turns: forever(),
-        ..Behaviour::default()
-    }]);
+    world.script(&[Behaviour { start_delay_ms: 3500, turns: forever(), ..Behaviour::default() }]);
     let begun = Instant::now();
     assert_eq!(world.scan(), ["dispatched slow.md ccl-auto-0"]);
     assert!(begun.elapsed() > Duration::from_secs(3));
@@ -209,10 +160,7 @@ fn an_agent_that_ends_at_once_is_told_with_its_last_words() {
     let pass = world.ccl(&["scan"]);
     assert_eq!((pass.code, pass.short().len()), (0, 2), "{pass:#?}");
     let reason = pass.reason("a.md");
-    assert!(
-        reason.contains("claude ended before it had the task"),
-        "{reason}"
-    );
+    assert!(reason.contains("claude ended before it had the task"), "{reason}");
     assert!(reason.contains("cannot be used with root"), "{reason}");
     assert_eq!(project.inbox(), ["a.md"]);
     assert_eq!(ending(&project, "inbox/a.md")["attempt"], 1);
@@ -227,19 +175,13 @@ fn a_missing_program_uses_up_no_attempt_and_asks_for_a_person() {
     let project = world.project("web");
     project.drop_task("a.md", "Do it.\n");
     let pass = world.ccl(&["scan"]);
-    assert_eq!(
-        pass.short(),
-        ["released a.md ccl-auto-0", "cooldown - ccl-auto-0"]
-    );
+    assert_eq!(pass.short(), ["released a.md ccl-auto-0", "cooldown - ccl-auto-0"]);
     assert_eq!(pass.code, 1);
     let reason = "no-such-claude is not on the PATH of the session's shell";
     assert!(pass.reason("a.md").contains(reason), "{pass:#?}");
     assert!(pass.stderr.contains(reason), "{pass:#?}");
     let end = ending(&project, "inbox/a.md");
-    assert_eq!(
-        (&end["outcome"], &end["attempt"]),
-        (&json!("released"), &json!(0))
-    );
+    assert_eq!((&end["outcome"], &end["attempt"]), (&json!("released"), &json!(0)));
     let status = world.sandbox.ccl_json(&["status"]);
     let session = &status["sessions"][0];
     assert_eq!(session["state"], "needs-attention", "{status:#}");
@@ -258,17 +200,10 @@ fn a_conversation_that_claude_does_not_know_is_begun_anew() {
     let unknown = "0b8a1c1e-7a42-4f0c-9d3e-5f6a7b8c9d0e";
     fs::write(&request, format!("{unknown}\n")).unwrap();
     project.drop_task("a.md", "Do it.\n");
-    world.script(&[Behaviour {
-        turns: forever(),
-        ..Behaviour::default()
-    }]);
+    world.script(&[Behaviour { turns: forever(), ..Behaviour::default() }]);
     let pass = world.ccl(&["scan"]);
     assert_eq!(pass.short(), ["dispatched a.md ccl-auto-0"], "{pass:#?}");
-    assert!(
-        pass.stderr.contains("does not know the conversation"),
-        "{}",
-        pass.stderr
-    );
+    assert!(pass.stderr.contains("does not know the conversation"), "{}", pass.stderr);
     let starts = world.fake.events("start");
     assert_eq!(starts.len(), 2);
     let has = |start: &Value, word: &str| start["argv"].as_array().unwrap().contains(&json!(word));
@@ -284,19 +219,10 @@ fn an_agent_that_shows_no_sign_in_time_is_ended() {
     let world = World::claude(1).with("dispatcher", json!({"prompt_timeout": "1s"}));
     let project = world.project("web");
     project.drop_task("a.md", "Do it.\n");
-    world.script(&[Behaviour {
-        start_delay_ms: 600_000,
-        ..Behaviour::default()
-    }]);
+    world.script(&[Behaviour { start_delay_ms: 600_000, ..Behaviour::default() }]);
     let pass = world.ccl(&["scan"]);
-    assert_eq!(
-        pass.short(),
-        ["released a.md ccl-auto-0", "cooldown - ccl-auto-0"]
-    );
-    assert!(
-        pass.reason("a.md")
-            .contains("no sign of having the task within 1 s")
-    );
+    assert_eq!(pass.short(), ["released a.md ccl-auto-0", "cooldown - ccl-auto-0"]);
+    assert!(pass.reason("a.md").contains("no sign of having the task within 1 s"));
     let pid = world.fake.events("start")[0]["pid"].as_i64().unwrap();
     assert!(!lives(pid as i32));
     assert_eq!(project.inbox(), ["a.md"]);
@@ -319,10 +245,7 @@ fn an_agent_that_does_not_end_is_killed_and_its_session_works_on() {
                 swallow_enters: 99,
                 ..Behaviour::default()
             },
-            Behaviour {
-                turns: forever(),
-                ..Behaviour::default()
-            },
+            Behaviour { turns: forever(), ..Behaviour::default() },
         ]);
         let pass = world.ccl(&["scan"]);
         assert_eq!(
@@ -352,15 +275,11 @@ fn sixteen_agents_are_launched_at_once_and_each_gets_its_own_task() {
     for index in 10..26 {
         project.drop_task(format!("t{index}.md"), format!("Task number {index}.\n"));
     }
-    world.script(&[Behaviour {
-        turns: forever(),
-        ..Behaviour::default()
-    }]);
+    world.script(&[Behaviour { turns: forever(), ..Behaviour::default() }]);
     let pass = world.ccl(&["scan"]);
     assert_eq!(pass.code, 0, "{pass:#?}");
-    let expected: Vec<_> = (0..16)
-        .map(|i| format!("dispatched t{}.md ccl-auto-{i}", i + 10))
-        .collect();
+    let expected: Vec<_> =
+        (0..16).map(|i| format!("dispatched t{}.md ccl-auto-{i}", i + 10)).collect();
     assert_eq!(pass.short(), expected);
     let prompts = world.fake.prompts();
     assert_eq!(prompts.len(), 16);
@@ -381,16 +300,9 @@ fn a_project_that_claude_does_not_trust_takes_no_session() {
     let settings = json!({"projects": projects}).to_string();
     fs::write(world.sandbox.home().join(".claude.json"), settings).unwrap();
     let pass = world.ccl(&["scan"]);
-    assert_eq!(
-        pass.short(),
-        ["held t.md -", "dispatched t.md ccl-auto-0"],
-        "{pass:#?}"
-    );
+    assert_eq!(pass.short(), ["held t.md -", "dispatched t.md ccl-auto-0"], "{pass:#?}");
     let held = pass.events[0]["reason"].as_str().unwrap();
-    let advice = format!(
-        "run `claude` once in {} and accept",
-        stranger.root().display()
-    );
+    let advice = format!("run `claude` once in {} and accept", stranger.root().display());
     assert!(held.contains(&advice), "{held}");
     assert_eq!(stranger.inbox(), ["t.md"]);
 }

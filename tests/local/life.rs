@@ -9,21 +9,12 @@ use super::support::fake_script::{Behaviour, Ending, Registry, Screen, Turn};
 use super::world::{HOLDS, World, ending, kill, lives};
 
 fn turn(end: Ending) -> Behaviour {
-    Behaviour {
-        turns: vec![Turn {
-            end,
-            ..Turn::default()
-        }],
-        ..Behaviour::default()
-    }
+    Behaviour { turns: vec![Turn { end, ..Turn::default() }], ..Behaviour::default() }
 }
 
 /// A behaviour for the project of this name.
 fn of(project: &str, behaviour: Behaviour) -> Behaviour {
-    Behaviour {
-        when: format!("projects/{project}"),
-        ..behaviour
-    }
+    Behaviour { when: format!("projects/{project}"), ..behaviour }
 }
 
 #[test]
@@ -40,23 +31,14 @@ fn idle_for_a_while_with_a_good_end_is_done() {
     assert_eq!(world.pass(&["reap"]), [""; 0], "it may go on in a moment");
     world.let_rest();
     assert_eq!(world.pass(&["reap", "-n"]), ["done a.md ccl-auto-0"]);
-    assert_eq!(
-        world.scan(),
-        ["done a.md ccl-auto-0", "dispatched b.md ccl-auto-0"]
-    );
+    assert_eq!(world.scan(), ["done a.md ccl-auto-0", "dispatched b.md ccl-auto-0"]);
 
     let filed = project.read("done/a.md");
     assert!(filed.starts_with("---\ntitle: A\n---\nDo it.\n"), "{filed}");
-    assert!(
-        filed.contains("\n## Result\n\nI did it.\nAll of it.\n"),
-        "{filed}"
-    );
+    assert!(filed.contains("\n## Result\n\nI did it.\nAll of it.\n"), "{filed}");
     let end = ending(&project, "done/a.md");
     let id = end["agent_session"].as_str().unwrap();
-    assert!(
-        filed.contains("claude-code (claude-sonnet-5-5) in ccl-auto-0 · "),
-        "{filed}"
-    );
+    assert!(filed.contains("claude-code (claude-sonnet-5-5) in ccl-auto-0 · "), "{filed}");
     assert!(filed.contains("100 tokens in, 10 out"), "{filed}");
     assert!(filed.contains(&format!("claude --resume {id}")), "{filed}");
     assert_eq!(end["outcome"], "done");
@@ -75,24 +57,14 @@ fn idle_for_a_while_with_a_good_end_is_done() {
 #[test]
 fn a_turn_that_failed_is_not_done_and_the_accounts_failures_do_not_count() {
     let world = World::claude(4).with("dispatcher", json!({"max_attempts": 1}));
-    let kinds = [
-        "rate_limit",
-        "authentication_failed",
-        "billing_error",
-        "server_error",
-    ];
-    let mut behaviours: Vec<_> = kinds
-        .iter()
-        .map(|kind| of(kind, turn(Ending::Error((*kind).to_owned()))))
-        .collect();
+    let kinds = ["rate_limit", "authentication_failed", "billing_error", "server_error"];
+    let mut behaviours: Vec<_> =
+        kinds.iter().map(|kind| of(kind, turn(Ending::Error((*kind).to_owned())))).collect();
     for behaviour in &mut behaviours {
         behaviour.times = 1;
     }
     behaviours[0].turns[0].says = "You've hit your limit · resets 3pm (UTC)".to_owned();
-    behaviours.push(Behaviour {
-        turns: forever(),
-        ..Behaviour::default()
-    });
+    behaviours.push(Behaviour { turns: forever(), ..Behaviour::default() });
     world.script(&behaviours);
     for kind in kinds {
         world.project(kind).drop_task("t.md", "Do it.\n");
@@ -113,10 +85,7 @@ fn a_turn_that_failed_is_not_done_and_the_accounts_failures_do_not_count() {
         ("billing_error", true, "cannot be billed"),
     ] {
         let end = ending(&world.project(kind), "inbox/t.md");
-        assert_eq!(
-            (&end["outcome"], &end["attempt"]),
-            (&json!("released"), &json!(0))
-        );
+        assert_eq!((&end["outcome"], &end["attempt"]), (&json!("released"), &json!(0)));
         assert!(end["reason"].as_str().unwrap().contains(sentence), "{end}");
         let rest = cooldown(kind, "inbox/t.md");
         assert_eq!(rest["needs_person"], needs_person, "{kind}");
@@ -124,17 +93,12 @@ fn a_turn_that_failed_is_not_done_and_the_accounts_failures_do_not_count() {
     let until = cooldown("rate_limit", "inbox/t.md")["until"].to_string();
     assert!(until.contains("T15:00:00"), "{until}");
     let end = ending(&world.project("server_error"), "failed/t.md");
-    assert_eq!(
-        (&end["outcome"], &end["attempt"]),
-        (&json!("failed"), &json!(1))
-    );
+    assert_eq!((&end["outcome"], &end["attempt"]), (&json!("failed"), &json!(1)));
     assert_eq!(world.scan(), [""; 0], "all of them rest");
 
     // After the rest the conversation goes on.
-    let ends: Vec<_> = kinds[..3]
-        .iter()
-        .map(|kind| ending(&world.project(kind), "inbox/t.md"))
-        .collect();
+    let ends: Vec<_> =
+        kinds[..3].iter().map(|kind| ending(&world.project(kind), "inbox/t.md")).collect();
     for index in 0..4 {
         fs::remove_file(world.session_file(&format!("ccl-auto-{index}"), "cooldown")).unwrap();
     }
@@ -144,8 +108,7 @@ fn a_turn_that_failed_is_not_done_and_the_accounts_failures_do_not_count() {
         let id = &end["agent_session"];
         let resumed = starts[4..].iter().any(|start| {
             let argv = start["argv"].as_array().unwrap();
-            argv.windows(2)
-                .any(|pair| pair[0] == "--resume" && pair[1] == *id)
+            argv.windows(2).any(|pair| pair[0] == "--resume" && pair[1] == *id)
         });
         assert!(resumed, "{id}");
     }
@@ -160,10 +123,7 @@ fn an_agent_that_was_killed_is_resumed_and_its_terminal_put_right() {
     for project in &projects {
         project.drop_task("t.md", "Do it.\n");
     }
-    world.script(&[Behaviour {
-        turns: forever(),
-        ..Behaviour::default()
-    }]);
+    world.script(&[Behaviour { turns: forever(), ..Behaviour::default() }]);
     assert_eq!(world.scan().len(), 2);
     for start in world.fake.events("start") {
         kill("-KILL", start["pid"].as_i64().unwrap() as i32);
@@ -174,26 +134,13 @@ fn an_agent_that_was_killed_is_resumed_and_its_terminal_put_right() {
     assert_eq!(pass.code, 0, "{pass:#?}");
     let mut events = pass.short();
     events.sort();
-    assert_eq!(
-        events,
-        ["released t.md ccl-auto-0", "released t.md ccl-auto-1"]
-    );
-    assert!(
-        pass.events[0]["reason"]
-            .as_str()
-            .unwrap()
-            .contains("in the middle of its turn")
-    );
+    assert_eq!(events, ["released t.md ccl-auto-0", "released t.md ccl-auto-1"]);
+    assert!(pass.events[0]["reason"].as_str().unwrap().contains("in the middle of its turn"));
     for project in &projects {
         assert_eq!(ending(project, "inbox/t.md")["attempt"], 1);
     }
     for session in ["=ccl-auto-0:", "=ccl-auto-1:"] {
-        assert_eq!(
-            world
-                .tmux
-                .format(session, "#{alternate_on}#{mouse_any_flag}"),
-            "00"
-        );
+        assert_eq!(world.tmux.format(session, "#{alternate_on}#{mouse_any_flag}"), "00");
     }
     let again = world.scan();
     assert_eq!(again.len(), 2, "{again:?}\n{}", world.tmux.screens());
@@ -203,14 +150,8 @@ fn an_agent_that_was_killed_is_resumed_and_its_terminal_put_right() {
         let at = argv.iter().position(|word| word == flag);
         at.map(|at| argv[at + 1].clone())
     };
-    let mut first: Vec<_> = starts[..2]
-        .iter()
-        .map(|s| ids(s, "--session-id").unwrap())
-        .collect();
-    let mut then: Vec<_> = starts[2..]
-        .iter()
-        .map(|s| ids(s, "--resume").unwrap())
-        .collect();
+    let mut first: Vec<_> = starts[..2].iter().map(|s| ids(s, "--session-id").unwrap()).collect();
+    let mut then: Vec<_> = starts[2..].iter().map(|s| ids(s, "--resume").unwrap()).collect();
     first.sort_by_key(Value::to_string);
     then.sort_by_key(Value::to_string);
     assert_eq!(first, then);
@@ -222,10 +163,7 @@ fn a_session_or_a_server_that_is_gone_gives_its_task_back() {
     let project = world.project("web");
     project.drop_task("a.md", HOLDS);
     // It does not take notice when its terminal goes.
-    project.drop_task(
-        "b.md",
-        format!("DO: trap '' HUP; echo $PPID > ~/stubborn\n{HOLDS}"),
-    );
+    project.drop_task("b.md", format!("DO: trap '' HUP; echo $PPID > ~/stubborn\n{HOLDS}"));
     assert_eq!(world.scan().len(), 2);
     let stubborn = world.sandbox.home().join("stubborn");
     world.tmux.wait_until("b is at work", || stubborn.exists());
@@ -313,16 +251,9 @@ fn what_the_agent_does_with_its_task_file_is_respected() {
     assert_eq!(events.len(), 1, "{events:?}");
     assert!(events[0].starts_with("done t.md"));
     assert_eq!(moves.read("done/by-hand.md"), "Do it.\n");
-    assert_eq!(
-        (moves.inbox(), moves.done()),
-        (vec![], vec!["by-hand.md".to_owned()])
-    );
+    assert_eq!((moves.inbox(), moves.done()), (vec![], vec!["by-hand.md".to_owned()]));
     assert_eq!((deletes.inbox(), deletes.done()), (vec![], vec![]));
-    assert!(
-        edits
-            .read("done/t.md")
-            .starts_with("Do it.\nWhat I found.\n")
-    );
+    assert!(edits.read("done/t.md").starts_with("Do it.\nWhat I found.\n"));
     for index in 0..3 {
         world.assert_nothing_is_left(&format!("ccl-auto-{index}"));
     }
@@ -345,9 +276,7 @@ fn work_in_the_background_keeps_it_working() {
     world.let_rest();
     assert_eq!(world.pass(&["reap"]), [""; 0]);
     assert_eq!(project.task_places("t.md"), ["inbox/t.md.dispatched"]);
-    let told = fs::read_to_string(&stop)
-        .unwrap()
-        .replace("running", "completed");
+    let told = fs::read_to_string(&stop).unwrap().replace("running", "completed");
     fs::write(&stop, told).unwrap();
     assert_eq!(world.pass(&["reap"]), ["done t.md ccl-auto-0"]);
 }

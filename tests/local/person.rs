@@ -58,11 +58,7 @@ fn a_session_that_a_person_uses_is_neither_given_a_task_nor_recycled() {
     world.tmux.wait_for_text("=ccl-auto-0:", "half a li");
     let pass = world.ccl(&["scan"]);
     assert_eq!((pass.code, pass.short()), (0, vec![]));
-    assert!(
-        pass.stderr.contains("ccl-auto-0 is being used by a person"),
-        "{}",
-        pass.stderr
-    );
+    assert!(pass.stderr.contains("ccl-auto-0 is being used by a person"), "{}", pass.stderr);
     assert_eq!(world.assign("ccl-auto-0"), [""; 0]);
     let screen = world.tmux.capture("=ccl-auto-0:");
     assert!(screen.trim_end().ends_with("half a li"), "{screen}");
@@ -79,11 +75,8 @@ fn a_session_that_a_person_uses_is_neither_given_a_task_nor_recycled() {
     let person = Person::attach(&world, "ccl-auto-0");
     assert_eq!(world.pass(&["reap"]), [""; 0]);
     // Nor when the task is gone from under the agent.
-    fs::rename(
-        project.queue("inbox").join("t.md.dispatched"),
-        project.queue("done").join("t.md"),
-    )
-    .unwrap();
+    fs::rename(project.queue("inbox").join("t.md.dispatched"), project.queue("done").join("t.md"))
+        .unwrap();
     assert_eq!(world.pass(&["reap"]), [""; 0]);
     assert_eq!(world.fake.events("sigterm"), [] as [Value; 0]);
     drop(person);
@@ -125,10 +118,7 @@ struct Forbidden {
 impl Forbidden {
     fn of(world: &World) -> Self {
         if !rustix::process::geteuid().is_root() {
-            return Self {
-                unprivileged: &[],
-                program: "su".to_owned(),
-            };
+            return Self { unprivileged: &[], program: "su".to_owned() };
         }
         let program = world.sandbox.path().join("sudo");
         fs::copy("/bin/sleep", &program).unwrap();
@@ -205,10 +195,7 @@ fn a_stopped_agent_whose_task_is_gone_is_ended() {
     let world = World::claude(1);
     let project = world.project("web");
     project.drop_task("a.md", "Do it.\n");
-    world.script(&[Behaviour {
-        turns: forever(),
-        ..Behaviour::default()
-    }]);
+    world.script(&[Behaviour { turns: forever(), ..Behaviour::default() }]);
     assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
     let pid = world.agent_pid("ccl-auto-0");
     kill("-STOP", pid);

@@ -22,16 +22,9 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, (u64, i64, i64, Vec<u8>)> {
             false => Vec::new(),
         };
         if meta.is_dir() {
-            left.extend(
-                fs::read_dir(&path)
-                    .unwrap()
-                    .map(|entry| entry.unwrap().path()),
-            );
+            left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
         }
-        found.insert(
-            path,
-            (meta.ino(), meta.mtime(), meta.mtime_nsec(), contents),
-        );
+        found.insert(path, (meta.ino(), meta.mtime(), meta.mtime_nsec(), contents));
     }
     found
 }
@@ -59,15 +52,11 @@ fn priority_fairness_and_names_decide_who_goes_next() {
     let world = World::commands(6);
     let projects = three_projects(&world);
     let expected = ["b1", "g1", "a1", "b2", "a2", "a3"];
-    let expected: Vec<_> = (0..6)
-        .map(|i| format!("dispatched {}.md ccl-auto-{i}", expected[i]))
-        .collect();
+    let expected: Vec<_> =
+        (0..6).map(|i| format!("dispatched {}.md ccl-auto-{i}", expected[i])).collect();
     assert_eq!(world.pass(&["scan", "--dry-run"]), expected);
     let pass = world.ccl(&["scan"]);
-    assert_eq!(
-        (pass.code, pass.short(), pass.free),
-        (0, expected, json!(0))
-    );
+    assert_eq!((pass.code, pass.short(), pass.free), (0, expected, json!(0)));
     for project in &projects {
         for name in project.inbox().iter().filter(|name| name.starts_with('.')) {
             let claim = project.marker(&format!("inbox/{name}"));
@@ -77,10 +66,7 @@ fn priority_fairness_and_names_decide_who_goes_next() {
     let got = world.got("g1.md");
     assert_eq!(got.len(), 1);
     assert!(got[0].starts_with("[g1.md] DO: while"), "{got:?}");
-    assert!(
-        got[0].contains("carry out what this task asks for"),
-        "{got:?}"
-    );
+    assert!(got[0].contains("carry out what this task asks for"), "{got:?}");
 
     world.let_go();
     for index in 0..6 {
@@ -93,10 +79,7 @@ fn priority_fairness_and_names_decide_who_goes_next() {
     assert_eq!(projects[0].done(), ["a1.md", "a2.md", "a3.md"]);
     assert!(projects.iter().all(|project| project.inbox().is_empty()));
     let filed = ending(&projects[1], "done/b1.md");
-    assert_eq!(
-        (&filed["outcome"], &filed["attempt"]),
-        (&json!("done"), &json!(1))
-    );
+    assert_eq!((&filed["outcome"], &filed["attempt"]), (&json!("done"), &json!(1)));
     assert_eq!(world.scan(), [""; 0]);
 }
 
@@ -116,9 +99,7 @@ fn a_dry_run_changes_nothing_at_all() {
     assert!(rehearsed.contains(&"dispatched b1.md ccl-auto-0".to_owned()));
 
     // Now there are sessions, markers and agents, which write down what they got.
-    wait_until("both agents have begun", PATIENCE, || {
-        world.order().len() == 2
-    });
+    wait_until("both agents have begun", PATIENCE, || world.order().len() == 2);
     let before = tree(world.sandbox.path());
     world.pass(&["scan", "--dry-run"]);
     world.pass(&["reap", "--dry-run"]);
@@ -128,10 +109,7 @@ fn a_dry_run_changes_nothing_at_all() {
     world.wait_for_exit("ccl-auto-1");
     let before = tree(world.sandbox.path());
     let rehearsed = world.pass(&["reap", "--dry-run"]);
-    assert_eq!(
-        rehearsed,
-        ["done b1.md ccl-auto-0", "done g1.md ccl-auto-1"]
-    );
+    assert_eq!(rehearsed, ["done b1.md ccl-auto-0", "done g1.md ccl-auto-1"]);
     assert!(before == tree(world.sandbox.path()));
     assert_eq!(world.pass(&["reap"]), rehearsed);
 }
@@ -144,18 +122,11 @@ fn only_the_given_projects_are_looked_at() {
     elsewhere.drop_task("e.md", HOLDS);
     let root = |project: &Project| project.root().to_str().unwrap().to_owned();
     let pass = world.ccl(&["scan", "-p", &root(&elsewhere), "--project", &root(&beta)]);
-    assert_eq!(
-        pass.short(),
-        ["dispatched b1.md ccl-auto-0", "dispatched e.md ccl-auto-1"]
-    );
+    assert_eq!(pass.short(), ["dispatched b1.md ccl-auto-0", "dispatched e.md ccl-auto-1"]);
     assert_eq!(pass.events[1]["project"], root(&elsewhere));
     let nowhere = world.ccl(&["scan", "--project", "/nowhere/at/all"]);
     assert_eq!(nowhere.code, 78);
-    assert!(
-        nowhere.stderr.contains("/nowhere/at/all"),
-        "{}",
-        nowhere.stderr
-    );
+    assert!(nowhere.stderr.contains("/nowhere/at/all"), "{}", nowhere.stderr);
     world.let_go();
 }
 
@@ -164,18 +135,10 @@ fn text_says_the_same_as_json() {
     let world = World::commands(1);
     world.project("web").drop_task("a.md", HOLDS);
     let out = world.sandbox.ccl(["scan"]).output().unwrap();
-    let (stdout, stderr) = (
-        String::from_utf8(out.stdout).unwrap(),
-        String::from_utf8(out.stderr).unwrap(),
-    );
-    assert!(
-        stdout.contains("dispatched") && stdout.contains("a.md"),
-        "{stdout}"
-    );
-    assert!(
-        stderr.contains("DISPATCHED session=ccl-auto-0 task=a.md model=-"),
-        "{stderr}"
-    );
+    let (stdout, stderr) =
+        (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap());
+    assert!(stdout.contains("dispatched") && stdout.contains("a.md"), "{stdout}");
+    assert!(stderr.contains("DISPATCHED session=ccl-auto-0 task=a.md model=-"), "{stderr}");
     world.let_go();
 }
 
@@ -196,19 +159,14 @@ fn without_a_configuration_the_current_directory_is_the_project() {
     let nowhere = sandbox.bare_ccl().arg("scan").output().unwrap();
     let said = String::from_utf8(nowhere.stderr).unwrap();
     assert_eq!(nowhere.status.code(), Some(78), "{said}");
-    assert!(
-        said.contains("mkdir -p") && said.contains(".agent-queue/inbox"),
-        "{said}"
-    );
+    assert!(said.contains("mkdir -p") && said.contains(".agent-queue/inbox"), "{said}");
 
     let mut scan = sandbox.bare_ccl();
     scan.current_dir(&below).arg("scan").assert().success();
     let prompt = fake.wait_for("prompt", "Fix it.");
     assert_eq!(prompt["via"], "argument");
     assert_eq!(project.inbox(), [".fix.md.claim", "fix.md.dispatched"]);
-    let state = sandbox
-        .path()
-        .join("xdg/state/ccl/sessions/ccl-auto-0.dispatched");
+    let state = sandbox.path().join("xdg/state/ccl/sessions/ccl-auto-0.dispatched");
     assert!(state.exists());
     drop(tmux);
 }
@@ -228,32 +186,18 @@ fn without_tmux_nothing_is_lost_and_the_sentence_says_so() {
 #[test]
 fn where_no_session_is_free_each_one_says_why() {
     let world = World::commands(5).with("pool", json!({"autonomous": {"create": false}}));
-    world
-        .tmux
-        .new_session("ccl-auto-0", &["sh", "-c", "echo up; exec sleep 1000"]);
+    world.tmux.new_session("ccl-auto-0", &["sh", "-c", "echo up; exec sleep 1000"]);
     world.tmux.new_session("ccl-auto-1", &[]);
-    world
-        .tmux
-        .run(&["split-window", "-d", "-t", "=ccl-auto-1:"]);
+    world.tmux.run(&["split-window", "-d", "-t", "=ccl-auto-1:"]);
     world.tmux.new_session("ccl-auto-2", &[]);
     world.tmux.new_session("ccl-auto-3", &[]);
     let project = world.project("web");
     project.drop_task("bad.md", "DO: exit 3\n");
     project.drop_task("long.md", HOLDS);
-    assert_eq!(
-        world.scan(),
-        [
-            "dispatched bad.md ccl-auto-2",
-            "dispatched long.md ccl-auto-3"
-        ]
-    );
+    assert_eq!(world.scan(), ["dispatched bad.md ccl-auto-2", "dispatched long.md ccl-auto-3"]);
     world.wait_for_exit("ccl-auto-2");
     let pass = world.ccl(&["scan"]);
-    assert_eq!(
-        pass.short(),
-        ["released bad.md ccl-auto-2", "cooldown - ccl-auto-2"],
-        "{pass:#?}"
-    );
+    assert_eq!(pass.short(), ["released bad.md ccl-auto-2", "cooldown - ccl-auto-2"], "{pass:#?}");
     assert_eq!((pass.code, &pass.free), (0, &json!(0)));
     for why in [
         "no free session: ccl-auto-0 `sleep`",
@@ -302,26 +246,16 @@ fn after_its_last_attempt_a_task_is_given_up_with_the_reason() {
     world.wait_for_exit("ccl-auto-0");
     assert_eq!(
         world.scan(),
-        [
-            "released a.md ccl-auto-0",
-            "cooldown - ccl-auto-0",
-            "dispatched a.md ccl-auto-0"
-        ]
+        ["released a.md ccl-auto-0", "cooldown - ccl-auto-0", "dispatched a.md ccl-auto-0"]
     );
     world.wait_for_exit("ccl-auto-0");
     let pass = world.ccl(&["reap"]);
-    assert_eq!(
-        pass.short(),
-        ["failed a.md ccl-auto-0", "cooldown - ccl-auto-0"]
-    );
+    assert_eq!(pass.short(), ["failed a.md ccl-auto-0", "cooldown - ccl-auto-0"]);
     assert_eq!(pass.reason("a.md"), "sh ended with exit code 7");
     assert_eq!(project.task_places("a.md"), ["failed/a.md"]);
     assert!(project.read("failed/a.md").starts_with(text));
     let end = ending(&project, "failed/a.md");
-    assert_eq!(
-        (&end["outcome"], &end["attempt"]),
-        (&json!("failed"), &json!(2))
-    );
+    assert_eq!((&end["outcome"], &end["attempt"]), (&json!("failed"), &json!(2)));
     assert_eq!(end["reason"], "sh ended with exit code 7");
     // The prompt of the second attempt has nothing of the first one's ending line.
     let got = world.got("a.md");
@@ -330,11 +264,7 @@ fn after_its_last_attempt_a_task_is_given_up_with_the_reason() {
     world.assert_nothing_is_left("ccl-auto-0");
 
     // A file that comes back into the inbox starts afresh.
-    fs::rename(
-        project.queue("failed").join("a.md"),
-        project.queue("inbox").join("a.md"),
-    )
-    .unwrap();
+    fs::rename(project.queue("failed").join("a.md"), project.queue("inbox").join("a.md")).unwrap();
     assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
     assert_eq!(project.marker("inbox/.a.md.claim")["attempt"], 1);
 }
@@ -351,16 +281,10 @@ fn a_name_that_is_taken_gets_a_number() {
     project.drop_task("a.md", "The second.\nDO: exit 1\n");
     let pass = world.ccl(&["scan"]);
     assert_eq!(pass.short(), ["held a.md -"]);
-    assert!(
-        pass.reason("a.md")
-            .contains("a task of this name is at work")
-    );
+    assert!(pass.reason("a.md").contains("a task of this name is at work"));
     world.let_go();
     world.wait_for_exit("ccl-auto-0");
-    assert_eq!(
-        world.scan(),
-        ["done a.md ccl-auto-0", "dispatched a.md ccl-auto-0"]
-    );
+    assert_eq!(world.scan(), ["done a.md ccl-auto-0", "dispatched a.md ccl-auto-0"]);
     assert_eq!(project.read("done/a.md"), "an older one");
     assert!(project.read("done/a.2.md").starts_with("The first."));
 
@@ -368,10 +292,7 @@ fn a_name_that_is_taken_gets_a_number() {
     world.wait_for_exit("ccl-auto-0");
     project.drop_task("a.md", "The third.\n");
     let events = world.pass(&["reap"]);
-    assert_eq!(
-        events,
-        ["released a.md ccl-auto-0", "cooldown - ccl-auto-0"]
-    );
+    assert_eq!(events, ["released a.md ccl-auto-0", "cooldown - ccl-auto-0"]);
     assert_eq!(project.inbox(), ["a.2.md", "a.md"]);
     assert!(project.read("inbox/a.2.md").starts_with("The second."));
     assert_eq!(project.read("inbox/a.md"), "The third.\n");

@@ -12,9 +12,7 @@ use super::world::{HOLDS, World, kill, lives};
 
 /// From now on `ccl` is called inside the server on this socket, as a person does.
 fn inside(world: &mut World, socket: &std::path::Path) {
-    world
-        .sandbox
-        .env("TMUX", format!("{},1,0", socket.display()));
+    world.sandbox.env("TMUX", format!("{},1,0", socket.display()));
 }
 
 #[test]
@@ -24,10 +22,7 @@ fn a_task_in_another_server_is_left_alone_while_its_pane_lives() {
     inside(&mut world, &first);
     let project = world.project("web");
     project.drop_task("a.md", "Do it.\n");
-    world.script(&[Behaviour {
-        turns: forever(),
-        ..Behaviour::default()
-    }]);
+    world.script(&[Behaviour { turns: forever(), ..Behaviour::default() }]);
     assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
     // Stopped, it is in front of no terminal: only its pane tells that it is not gone.
     let pid = world.agent_pid("ccl-auto-0");
@@ -38,12 +33,7 @@ fn a_task_in_another_server_is_left_alone_while_its_pane_lives() {
     let other = TmuxServer::start();
     inside(&mut world, other.socket());
     let left_alone = |what: &str| {
-        for verb in [
-            &["reap"][..],
-            &["scan"],
-            &["reap", "--dry-run"],
-            &["status"],
-        ] {
+        for verb in [&["reap"][..], &["scan"], &["reap", "--dry-run"], &["status"]] {
             let pass = world.ccl(verb);
             assert_eq!((pass.code, pass.short()), (1, vec![]), "{what}: {pass:#?}");
             let told = format!("a.md is at work in the tmux server at {}", first.display());
@@ -66,9 +56,9 @@ fn a_task_in_another_server_is_left_alone_while_its_pane_lives() {
     let reason = status["sessions"][0]["reason"].as_str().unwrap();
     assert!(reason.contains("type `fg`"), "{reason}");
     world.tmux.run(&["kill-server"]);
-    world.tmux.wait_until("the pane is gone", || {
-        world.tmux.processes().iter().all(|left| *left == pid)
-    });
+    world
+        .tmux
+        .wait_until("the pane is gone", || world.tmux.processes().iter().all(|left| *left == pid));
     inside(&mut world, other.socket());
     assert_eq!(world.pass(&["reap"]), ["released a.md ccl-auto-0"]);
     assert!(!lives(pid));
@@ -174,15 +164,9 @@ fn one_session_that_cannot_be_judged_does_not_hide_the_others() {
     project.drop_task("b.md", "Do it.\n");
     let pass = world.ccl(&["scan"]);
     assert_eq!((pass.code, pass.short()), (1, vec![]), "{pass:#?}");
-    let why = pass
-        .stderr
-        .lines()
-        .find(|line| line.contains("no free session"));
+    let why = pass.stderr.lines().find(|line| line.contains("no free session"));
     let why = why.unwrap_or_else(|| panic!("{}", pass.stderr));
-    assert!(
-        why.contains(told) && why.contains("ccl-auto-1 works on a.md"),
-        "{why}"
-    );
+    assert!(why.contains(told) && why.contains("ccl-auto-1 works on a.md"), "{why}");
 }
 
 #[test]
@@ -194,10 +178,7 @@ fn a_marker_of_an_older_version_names_no_server() {
     let path = world.session_file("ccl-auto-0", "dispatched");
     let mut marker: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     let server = marker["pane"].as_object_mut().unwrap().remove("server");
-    assert_eq!(
-        server.unwrap()["socket"],
-        world.tmux.socket().to_str().unwrap()
-    );
+    assert_eq!(server.unwrap()["socket"], world.tmux.socket().to_str().unwrap());
     fs::write(&path, marker.to_string()).unwrap();
     world.wait_for_exit("ccl-auto-0");
     assert_eq!(world.pass(&["reap"]), ["done a.md ccl-auto-0"]);

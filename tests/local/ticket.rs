@@ -36,10 +36,7 @@ fn lines_typed(world: &World) -> usize {
 
 #[test]
 fn a_line_that_is_lost_is_typed_again() {
-    let world = between(
-        World::commands(1),
-        "[ -e \"$0.once\" ] && tmux \"$@\"; : > \"$0.once\"",
-    );
+    let world = between(World::commands(1), "[ -e \"$0.once\" ] && tmux \"$@\"; : > \"$0.once\"");
     world.project("web").drop_task("a.md", HOLDS);
     assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
     assert_eq!(lines_typed(&world), 2);
@@ -67,17 +64,12 @@ fn a_line_that_is_typed_thrice_starts_one_agent() {
 
 #[test]
 fn a_line_that_never_arrives_costs_an_attempt_and_nothing_else() {
-    let world = between(World::commands(1), ":").with(
-        "dispatcher",
-        json!({"prompt_timeout": "3s", "cooldown": "0s"}),
-    );
+    let world = between(World::commands(1), ":")
+        .with("dispatcher", json!({"prompt_timeout": "3s", "cooldown": "0s"}));
     let project = world.project("web");
     project.drop_task("a.md", "Do it.\n");
     let pass = world.ccl(&["scan"]);
-    assert_eq!(
-        pass.short(),
-        ["released a.md ccl-auto-0", "cooldown - ccl-auto-0"]
-    );
+    assert_eq!(pass.short(), ["released a.md ccl-auto-0", "cooldown - ccl-auto-0"]);
     assert_eq!((pass.code, lines_typed(&world)), (0, 2));
     assert_eq!(project.inbox(), ["a.md"]);
     world.assert_nothing_is_left("ccl-auto-0");
@@ -90,10 +82,7 @@ fn a_line_that_tmux_refuses_is_told_and_so_is_the_tasks_return() {
     let project = world.project("web");
     project.drop_task("a.md", "Do it.\n");
     let pass = world.ccl(&["scan"]);
-    assert_eq!(
-        (pass.code, pass.short()),
-        (75, vec!["released a.md ccl-auto-0".to_owned()])
-    );
+    assert_eq!((pass.code, pass.short()), (75, vec!["released a.md ccl-auto-0".to_owned()]));
     let told = "cannot dispatch a.md to ccl-auto-0: `tmux send-keys` failed: broken";
     assert!(pass.stderr.contains(told), "{}", pass.stderr);
     assert_eq!(project.read("inbox/a.md"), "Do it.\n", "no attempt counts");
@@ -103,10 +92,7 @@ fn a_line_that_tmux_refuses_is_told_and_so_is_the_tasks_return() {
 /// The library's view of this world, with nothing of the test's own environment in it.
 fn config(world: &World) -> Config {
     let environment = Environment::of([("HOME", world.sandbox.home())], world.sandbox.path());
-    let overrides = Overrides {
-        config: Some(world.sandbox.config_file()),
-        ..Overrides::default()
-    };
+    let overrides = Overrides { config: Some(world.sandbox.config_file()), ..Overrides::default() };
     Config::load(&overrides, &environment).unwrap()
 }
 
@@ -124,35 +110,23 @@ fn nothing_is_typed_where_the_shell_has_just_become_busy() {
     let project = queue::Project::new(root.root().to_owned());
     let name = queue::Name::new("a.md".as_ref()).unwrap();
     let opened = project.open(&name).unwrap().unwrap();
-    let work = Work {
-        project,
-        name,
-        seen: opened.seen,
-        task: ccl::task::parse(&opened.text.unwrap()),
-    };
+    let work =
+        Work { project, name, seen: opened.seen, task: ccl::task::parse(&opened.text.unwrap()) };
 
     // Between the look and the dispatch a person starts something that shows every key.
     world.tmux.type_line(&pane, "cat -v");
     let pid: i32 = world.tmux.format(&pane, "#{pane_pid}").parse().unwrap();
-    world
-        .tmux
-        .wait_until("cat is in front", || world.agent_pid("ccl-auto-0") != pid);
+    world.tmux.wait_until("cat is in front", || world.agent_pid("ccl-auto-0") != pid);
     let (events, outcome) = pool.dispatch(slot, &work);
     let kinds: Vec<_> = events.iter().map(|event| event.event).collect();
     assert_eq!(kinds, [EventKind::Released, EventKind::Cooldown]);
     let error = format!("{:#}", outcome.unwrap_err());
-    assert!(
-        error.contains("cannot dispatch a.md to ccl-auto-0"),
-        "{error}"
-    );
+    assert!(error.contains("cannot dispatch a.md to ccl-auto-0"), "{error}");
     assert!(error.contains("`cat` (process"), "{error}");
     // What is typed now comes after whatever was typed before.
     world.tmux.type_line(&pane, "mark");
     let screen = world.tmux.wait_for_text(&pane, "mark\nmark");
-    assert!(
-        !screen.contains("sh '") && !screen.contains("^C"),
-        "{screen}"
-    );
+    assert!(!screen.contains("sh '") && !screen.contains("^C"), "{screen}");
     assert_eq!(root.inbox(), ["a.md"]);
     assert_eq!(root.read("inbox/a.md"), HOLDS, "no attempt counts");
     for kind in ["dispatched", "ticket", "run"] {
@@ -166,13 +140,7 @@ struct Spinner(Child);
 impl Spinner {
     fn start() -> Self {
         let spin = ["-c", "while :; do :; done"];
-        Self(
-            Command::new("sh")
-                .args(spin)
-                .stdin(Stdio::null())
-                .spawn()
-                .unwrap(),
-        )
+        Self(Command::new("sh").args(spin).stdin(Stdio::null()).spawn().unwrap())
     }
 }
 
@@ -191,19 +159,14 @@ fn a_starved_shell_on_a_busy_machine_gets_every_task_once() {
         let session = format!("ccl-auto-{index}");
         let pane = world.tmux.new_session(&session, &[]);
         let pid = world.tmux.format(&pane, "#{pane_pid}");
-        let renice = Command::new("renice")
-            .args(["-n", "19", "-p", &pid])
-            .output();
+        let renice = Command::new("renice").args(["-n", "19", "-p", &pid]).output();
         assert!(renice.unwrap().status.success());
     }
     let _spinners: Vec<_> = (0..2).map(|_| Spinner::start()).collect();
     let mut done = 0;
     for round in 0..3 {
         for index in 0..3 {
-            project.drop_task(
-                format!("t{round}{index}.md"),
-                format!("A task.\nround {round}\n"),
-            );
+            project.drop_task(format!("t{round}{index}.md"), format!("A task.\nround {round}\n"));
         }
         wait_until("a round is done", PATIENCE * 2, || {
             let pass = world.ccl(&["scan"]);

@@ -47,10 +47,7 @@ impl World {
         }
         let agent = world.sandbox.path().join("agent.sh");
         fs::write(&agent, AGENT).unwrap();
-        world.with(
-            "agent",
-            json!({"kind": "command", "command": ["sh", agent]}),
-        )
+        world.with("agent", json!({"kind": "command", "command": ["sh", agent]}))
     }
 
     /// The stand-in for Claude Code, in a pool of `max` sessions, without hooks.
@@ -64,11 +61,7 @@ impl World {
         let env = fake.env();
         let tmux = sandbox.tmux_with(|builder| choose(builder.envs(env)));
         sandbox.config("pool", json!({"autonomous": {"max": max}}));
-        Self {
-            tmux,
-            fake,
-            sandbox,
-        }
+        Self { tmux, fake, sandbox }
     }
 
     /// The same with a part of the configuration changed.
@@ -102,9 +95,7 @@ impl World {
         if notes {
             let is_dispatched = |event: &&Value| event["event"] == "dispatched";
             let started = pass.events.iter().filter(is_dispatched).count();
-            self.tmux.wait_until("the agents have begun", || {
-                self.order().len() >= begun + started
-            });
+            self.tmux.wait_until("the agents have begun", || self.order().len() >= begun + started);
         }
         pass
     }
@@ -113,12 +104,7 @@ impl World {
     #[track_caller]
     pub(super) fn pass(&self, args: &[&str]) -> Vec<String> {
         let pass = self.ccl(args);
-        assert_eq!(
-            pass.code,
-            0,
-            "ccl {args:?}: {pass:#?}\n{}",
-            self.tmux.screens()
-        );
+        assert_eq!(pass.code, 0, "ccl {args:?}: {pass:#?}\n{}", self.tmux.screens());
         pass.short()
     }
 
@@ -179,13 +165,9 @@ impl World {
     /// Waits until the stand-in's registry says so.
     #[track_caller]
     pub(super) fn wait_for_status(&self, status: &str) {
-        self.tmux
-            .wait_until(&format!("the registry says {status}"), || {
-                self.fake
-                    .registry()
-                    .iter()
-                    .any(|entry| entry["status"] == status)
-            });
+        self.tmux.wait_until(&format!("the registry says {status}"), || {
+            self.fake.registry().iter().any(|entry| entry["status"] == status)
+        });
     }
 
     /// Makes Claude Code's files as old as they are after two minutes of rest.
@@ -205,23 +187,13 @@ impl World {
     #[track_caller]
     pub(super) fn wait_for_shell(&self, session: &str) {
         let pane = self.tmux.format(&format!("={session}:"), "#{pane_pid}");
-        self.tmux.wait_until("the shell is back", || {
-            self.agent_pid(session).to_string() == pane
-        });
+        self.tmux.wait_until("the shell is back", || self.agent_pid(session).to_string() == pane);
     }
 
     /// No session has a task, and no agent runs.
     #[track_caller]
     pub(super) fn assert_nothing_is_left(&self, session: &str) {
-        for kind in [
-            "dispatched",
-            "ticket",
-            "run",
-            "prompt",
-            "exit",
-            "hook",
-            "stop",
-        ] {
+        for kind in ["dispatched", "ticket", "run", "prompt", "exit", "hook", "stop"] {
             let file = self.session_file(session, kind);
             assert!(!file.exists(), "{} is left", file.display());
         }
@@ -250,9 +222,7 @@ impl Pass {
     #[track_caller]
     pub(super) fn reason(&self, task: &str) -> String {
         let mut about = self.events.iter().filter(|event| event["task"] == task);
-        let event = about
-            .next()
-            .unwrap_or_else(|| panic!("no event about {task}: {self:#?}"));
+        let event = about.next().unwrap_or_else(|| panic!("no event about {task}: {self:#?}"));
         event["reason"].as_str().unwrap_or_default().to_owned()
     }
 }
@@ -266,9 +236,7 @@ pub(super) fn ending(project: &Project, path: &str) -> Value {
 
 /// Sends a signal by name.
 pub(super) fn kill(signal: &str, pid: i32) {
-    let status = Command::new("kill")
-        .args([signal, &pid.to_string()])
-        .status();
+    let status = Command::new("kill").args([signal, &pid.to_string()]).status();
     assert!(status.unwrap().success());
 }
 

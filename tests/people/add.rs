@@ -19,29 +19,16 @@ fn a_task_is_added_and_its_path_printed() {
     let notes = sandbox.path().join("Some notes.txt");
     fs::write(&notes, "---\npriority: low\nx: 1\n---\nBody.\n").unwrap();
     let args = ["add", "--priority", "high", "--tag", "a b", "--tag", "c"];
-    ok(
-        &sandbox,
-        "",
-        &[&args[..], &[notes.to_str().unwrap()]].concat(),
-    );
+    ok(&sandbox, "", &[&args[..], &[notes.to_str().unwrap()]].concat());
     assert_eq!(
         project.read("inbox/Some notes.md"),
         "---\nx: 1\npriority: high\ntags: [\"a b\",\"c\"]\n---\nBody.\n"
     );
 
-    ok(
-        &sandbox,
-        "\n# Update the dependencies\nand more\n",
-        &["add", "-"],
-    );
+    ok(&sandbox, "\n# Update the dependencies\nand more\n", &["add", "-"]);
     let untouched = "\n# Update the dependencies\nand more\n";
     assert_eq!(project.read("inbox/update-the-dependencies.md"), untouched);
-    assert_eq!(
-        project.inbox().len(),
-        3,
-        "no temporary file is left: {:?}",
-        project.inbox()
-    );
+    assert_eq!(project.inbox().len(), 3, "no temporary file is left: {:?}", project.inbox());
 
     let json: Value = serde_json::from_str(&ok(&sandbox, "x", &["add", "--json"])).unwrap();
     let event = &json["events"][0];
@@ -61,32 +48,17 @@ fn what_is_added_goes_where_the_options_say() {
         decision["decisions"][0].clone()
     };
     let there = decided(&["--provider", "gemini", "--allow-delegation"]);
-    assert_eq!(
-        (&there["provider"], &there["delegated"]),
-        (&json!("gemini"), &json!(true))
-    );
-    let auto = decided(&[
-        "--preferred-ai",
-        "auto",
-        "--complexity",
-        "low",
-        "--allow-delegation",
-    ]);
+    assert_eq!((&there["provider"], &there["delegated"]), (&json!("gemini"), &json!(true)));
+    let auto = decided(&["--preferred-ai", "auto", "--complexity", "low", "--allow-delegation"]);
     assert_eq!(auto["provider"], "gpu");
     let here = decided(&["--provider", "claude-code", "--priority", "critical"]);
-    assert_eq!(
-        (&here["provider"], &here["model"]),
-        (&json!("claude-code"), &json!("opus"))
-    );
+    assert_eq!((&here["provider"], &here["model"]), (&json!("claude-code"), &json!("opus")));
     let (_, stderr, _) = run(&sandbox, "x", &["add", "--provider", "gpu"]);
     assert!(stderr.contains("without --allow-delegation"), "{stderr}");
     let typo = "---\nprioritty: high\n---\nx\n";
     let (_, stderr, exit) = run(&sandbox, typo, &["add", "--title", "t"]);
     assert_eq!(exit, 0);
-    assert!(
-        stderr.contains("t.md:2:1: ") && stderr.contains("priority"),
-        "{stderr}"
-    );
+    assert!(stderr.contains("t.md:2:1: ") && stderr.contains("priority"), "{stderr}");
     drop(project);
 }
 
@@ -99,41 +71,15 @@ fn a_name_that_is_taken_or_at_work_gets_a_number() {
     for expected in ["a.md", "a.4.md", "a.5.md"] {
         let path = ok(&sandbox, expected, &["add", "--title", "a"]);
         assert_eq!(path.trim(), inbox.join(expected).to_str().unwrap());
-        assert!(
-            project
-                .read(&format!("inbox/{expected}"))
-                .ends_with(expected)
-        );
+        assert!(project.read(&format!("inbox/{expected}")).ends_with(expected));
     }
-    for odd in [
-        "../../up",
-        "-rf",
-        ".hidden",
-        "a/b\0c",
-        "\u{1b}[2J",
-        "日本 é",
-        "…",
-        &"x ".repeat(500),
-    ] {
-        let path = ok(
-            &sandbox,
-            "x",
-            &["add", &format!("--title={}", odd.replace('\0', " "))],
-        );
-        assert_eq!(
-            Path::new(path.trim()).parent(),
-            Some(inbox.as_path()),
-            "{odd:?}"
-        );
+    for odd in
+        ["../../up", "-rf", ".hidden", "a/b\0c", "\u{1b}[2J", "日本 é", "…", &"x ".repeat(500)]
+    {
+        let path = ok(&sandbox, "x", &["add", &format!("--title={}", odd.replace('\0', " "))]);
+        assert_eq!(Path::new(path.trim()).parent(), Some(inbox.as_path()), "{odd:?}");
     }
-    assert_eq!(
-        project
-            .inbox()
-            .iter()
-            .filter(|name| name.ends_with(".md"))
-            .count(),
-        11
-    );
+    assert_eq!(project.inbox().iter().filter(|name| name.ends_with(".md")).count(), 11);
 }
 
 #[test]
@@ -142,10 +88,7 @@ fn what_is_no_task_is_not_added() {
     let binary = sandbox.path().join("binary.md");
     fs::write(&binary, b"a\0b").unwrap();
     let stderr = fails(&sandbox, "", &["add", binary.to_str().unwrap()], 1);
-    assert!(
-        stderr.contains("binary.md") && stderr.contains("not text"),
-        "{stderr}"
-    );
+    assert!(stderr.contains("binary.md") && stderr.contains("not text"), "{stderr}");
     assert!(fails(&sandbox, "", &["add"], 1).contains("empty"));
     assert!(fails(&sandbox, " \n\t", &["add", "--title", "t"], 1).contains("empty"));
     let stderr = fails(&sandbox, "", &["add", "/nonexistent/a.md"], 1);
@@ -156,11 +99,7 @@ fn what_is_no_task_is_not_added() {
     assert!(stderr.contains("header"), "{stderr}");
     assert_eq!(project.inbox(), [""; 0]);
     ok(&sandbox, broken, &["add"]);
-    assert_eq!(
-        project.inbox().len(),
-        1,
-        "without options it is taken as it is"
-    );
+    assert_eq!(project.inbox().len(), 1, "without options it is taken as it is");
 }
 
 #[test]
@@ -169,10 +108,7 @@ fn the_project_is_the_one_that_is_meant() {
     let api = sandbox.project("api");
     let stderr = fails(&sandbox, "x", &["add"], 2);
     for project in [&web, &api] {
-        assert!(
-            stderr.contains(project.root().to_str().unwrap()),
-            "{stderr}"
-        );
+        assert!(stderr.contains(project.root().to_str().unwrap()), "{stderr}");
     }
     let below = api.root().join("src/deep");
     fs::create_dir_all(&below).unwrap();
@@ -180,12 +116,7 @@ fn the_project_is_the_one_that_is_meant() {
     here.current_dir(&below).write_stdin("x").assert().success();
     assert_eq!(api.inbox(), ["here.md"]);
     let mut there = sandbox.ccl(["add", "--title", "there", "--project"]);
-    there
-        .arg(web.root())
-        .current_dir(&below)
-        .write_stdin("x")
-        .assert()
-        .success();
+    there.arg(web.root()).current_dir(&below).write_stdin("x").assert().success();
     assert_eq!(web.inbox(), ["there.md"]);
     let stderr = fails(&sandbox, "x", &["add", "--project", "/"], 78);
     assert!(stderr.contains("mkdir -p /.agent-queue/inbox"), "{stderr}");

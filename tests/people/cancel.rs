@@ -91,21 +91,13 @@ fn an_agent_at_work_is_ended_and_its_session_free_again() {
         (&ending["reason"], &ending["session"]),
         (&json!("cancelled"), &json!("ccl-auto-0"))
     );
-    assert!(
-        project.root().join("ended").exists(),
-        "the agent was asked to end"
-    );
+    assert!(project.root().join("ended").exists(), "the agent was asked to end");
     let pid = fs::read_to_string(pid_file).unwrap();
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
     assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
     assert!(!sandbox.session_file("ccl-auto-0", "dispatched").exists());
     let status = sandbox.ccl_json(&["status"]);
-    assert_eq!(
-        status["sessions"][0]["state"],
-        "free",
-        "no cooldown: {}",
-        tmux.screens()
-    );
+    assert_eq!(status["sessions"][0]["state"], "free", "no cooldown: {}", tmux.screens());
 
     project.drop_task("b.md", "Next.\n");
     ok(&sandbox, "", &["scan"]);
@@ -120,11 +112,9 @@ fn an_agent_that_has_to_be_killed_leaves_no_spoilt_terminal() {
     let (sandbox, tmux, project) = at_work(script);
     let terminal = "#{alternate_on}#{mouse_any_flag}";
     let shown = || tmux.run(&["display-message", "-p", "-t", "=ccl-auto-0:", terminal]);
-    wait_until(
-        "the agent has taken the terminal",
-        support::PATIENCE,
-        || project.root().join("ready").exists() && shown().trim() == "11",
-    );
+    wait_until("the agent has taken the terminal", support::PATIENCE, || {
+        project.root().join("ready").exists() && shown().trim() == "11"
+    });
     ok(&sandbox, "", &["cancel", "a"]);
     assert_eq!(shown().trim(), "00");
 }

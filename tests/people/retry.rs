@@ -21,12 +21,7 @@ fn a_failed_task_goes_back_and_starts_afresh() {
     let (sandbox, project) = sandbox();
     let text = "---\ntitle: T\n---\nDo it.\n";
     file(&project, "failed/a.md", text, "failed");
-    file(
-        &project,
-        "failed/b.md",
-        &format!("{text}\n*gemini · 3s · job x*\n"),
-        "failed",
-    );
+    file(&project, "failed/b.md", &format!("{text}\n*gemini · 3s · job x*\n"), "failed");
     fs::write(project.queue("failed").join("a.md.reason"), "r").unwrap();
     assert!(ok(&sandbox, "", &["retry", "a"]).starts_with("released    a.md"));
     let path = project.queue("failed").join("b.md");
@@ -37,11 +32,7 @@ fn a_failed_task_goes_back_and_starts_afresh() {
     let json = sandbox.ccl(["status", "--json"]).output().unwrap().stdout;
     let json: Value = serde_json::from_slice(&json).unwrap();
     for task in json["tasks"].as_array().unwrap() {
-        assert_eq!(
-            task["attempt"],
-            Value::Null,
-            "no attempt counts any more: {task}"
-        );
+        assert_eq!(task["attempt"], Value::Null, "no attempt counts any more: {task}");
     }
 }
 
@@ -78,16 +69,10 @@ fn which_task_is_meant_is_never_guessed() {
     let elsewhere = sandbox.path().join("a.md");
     fs::write(&elsewhere, "x").unwrap();
     let stderr = fails(&sandbox, "", &["retry", elsewhere.to_str().unwrap()], 1);
-    assert!(
-        stderr.contains("is no task in failed/ or done/ of a project"),
-        "{stderr}"
-    );
+    assert!(stderr.contains("is no task in failed/ or done/ of a project"), "{stderr}");
     let gone = web.queue("failed").join("gone.md");
     let stderr = fails(&sandbox, "", &["retry", gone.to_str().unwrap()], 1);
-    assert!(
-        stderr.contains("there is no ") && stderr.contains("gone.md"),
-        "{stderr}"
-    );
+    assert!(stderr.contains("there is no ") && stderr.contains("gone.md"), "{stderr}");
     let binary = web.queue("failed").join("binary.md");
     fs::write(&binary, b"a\0").unwrap();
     let stderr = fails(&sandbox, "", &["retry", "binary"], 1);

@@ -17,18 +17,12 @@ fn a_scan_that_does_nothing_says_why() {
     let (stdout, stderr, exit) = run(&sandbox, "", &["scan"]);
     assert_eq!((stdout.as_str(), exit), ("", 0));
     let inbox = project.queue("inbox");
-    assert_eq!(
-        stderr,
-        format!("nothing to do: no task waits in {}\n", inbox.display())
-    );
+    assert_eq!(stderr, format!("nothing to do: no task waits in {}\n", inbox.display()));
     assert_eq!(run(&sandbox, "", &["scan", "-q"]).1, "");
     symlink("/etc/passwd", inbox.join("l.md")).unwrap();
     let (stdout, stderr, _) = run(&sandbox, "", &["scan"]);
     assert!(stdout.starts_with("held        l.md"), "{stdout}");
-    assert!(
-        stderr.starts_with("nothing to do: the only task is held"),
-        "{stderr}"
-    );
+    assert!(stderr.starts_with("nothing to do: the only task is held"), "{stderr}");
 
     let tmux = sandbox.tmux();
     sandbox.config("pool", json!({"autonomous": {"max": 1}}));
@@ -48,10 +42,7 @@ fn waiting_is_visible_on_a_terminal_and_gone_when_done() {
     let fake = FakeClaude::install(&sandbox);
     let tmux = sandbox.tmux_with(|builder| builder.envs(fake.env()));
     sandbox.config("pool", json!({"autonomous": {"max": 1}}));
-    fake.script(&[Behaviour {
-        start_delay_ms: 3000,
-        ..Behaviour::default()
-    }]);
+    fake.script(&[Behaviour { start_delay_ms: 3000, ..Behaviour::default() }]);
     let project = sandbox.project("web");
     claude_home::prepare_home(&sandbox.home(), &[project.root()], Default::default());
     project.drop_task("slow.md", "Do it.\n");
@@ -68,14 +59,8 @@ fn waiting_is_visible_on_a_terminal_and_gone_when_done() {
     let after = terminal.wait_for_text(&pane, "\nend");
     assert!(!after.contains("ccl-auto-0: "), "{after}");
     let told = after.lines().filter(|line| line.contains("slow.md"));
-    assert!(
-        told.clone().any(|line| line.starts_with("dispatched")),
-        "{after}"
-    );
-    assert!(
-        told.clone().any(|line| line.starts_with("DISPATCHED")),
-        "{after}"
-    );
+    assert!(told.clone().any(|line| line.starts_with("dispatched")), "{after}");
+    assert!(told.clone().any(|line| line.starts_with("DISPATCHED")), "{after}");
     drop(tmux);
 }
 
@@ -95,11 +80,7 @@ fn commands(sandbox: &Sandbox) -> Vec<Vec<String>> {
     for word in list(&[]) {
         let words = vec![word];
         let below = list(&words);
-        all.extend(
-            below
-                .iter()
-                .map(|it| [words.clone(), vec![it.clone()]].concat()),
-        );
+        all.extend(below.iter().map(|it| [words.clone(), vec![it.clone()]].concat()));
         all.push(words);
     }
     all
@@ -109,22 +90,14 @@ fn commands(sandbox: &Sandbox) -> Vec<Vec<String>> {
 fn every_command_has_help_with_examples_and_a_manual_page() {
     let sandbox = Sandbox::new();
     let commands = commands(&sandbox);
-    for word in [
-        "scan", "assign", "reap", "decide", "status", "add", "retry", "cancel", "job", "man",
-    ] {
-        assert!(
-            commands.iter().any(|words| words[..] == [word]),
-            "{commands:?}"
-        );
+    for word in
+        ["scan", "assign", "reap", "decide", "status", "add", "retry", "cancel", "job", "man"]
+    {
+        assert!(commands.iter().any(|words| words[..] == [word]), "{commands:?}");
     }
     assert!(commands.contains(&vec!["job".to_owned(), "submit".to_owned()]));
     for words in commands.iter().chain([&vec![]]) {
-        let out = sandbox
-            .bare_ccl()
-            .args(words)
-            .arg("--help")
-            .output()
-            .unwrap();
+        let out = sandbox.bare_ccl().args(words).arg("--help").output().unwrap();
         let help = String::from_utf8(out.stdout).unwrap();
         if words[..] != ["job"] {
             assert!(help.contains("Examples:\n  "), "{words:?}\n{help}");
@@ -154,21 +127,9 @@ fn completions_work_in_their_shells() {
     let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
     let tmux = TmuxServer::builder().env("PATH", path).start();
     for (shell, argv, load) in [
-        (
-            "bash",
-            &["bash", "--norc"][..],
-            "source <(ccl completions bash)",
-        ),
-        (
-            "zsh",
-            &["zsh"],
-            "autoload -U compinit; compinit -D; source <(ccl completions zsh)",
-        ),
-        (
-            "fish",
-            &["fish", "--no-config"],
-            "ccl completions fish | source",
-        ),
+        ("bash", &["bash", "--norc"][..], "source <(ccl completions bash)"),
+        ("zsh", &["zsh"], "autoload -U compinit; compinit -D; source <(ccl completions zsh)"),
+        ("fish", &["fish", "--no-config"], "ccl completions fish | source"),
     ] {
         let pane = tmux.new_session(shell, argv);
         tmux.type_line(&pane, &format!("{load}; echo load''ed"));
@@ -187,12 +148,7 @@ fn completions_work_in_their_shells() {
             tmux.send_keys(&pane, &["C-c"]);
             tmux.wait_until("a new line is there", || {
                 let screen = tmux.capture(&pane);
-                !screen
-                    .trim_end()
-                    .lines()
-                    .last()
-                    .unwrap_or_default()
-                    .contains("ccl ")
+                !screen.trim_end().lines().last().unwrap_or_default().contains("ccl ")
             });
         }
     }

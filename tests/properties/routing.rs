@@ -159,19 +159,12 @@ fn file() -> impl Strategy<Value = String> {
         select(vec![
             "---\n", "---\n", "---\n", "---\r\n", "---  \n", "---", "", "--- x\n", "----\n",
         ]),
-        prop_oneof![
-            "[ -~é\n\r]{0,30}",
-            Just("---\n".to_owned()),
-            Just("x".repeat(20_000))
-        ],
+        prop_oneof!["[ -~é\n\r]{0,30}", Just("---\n".to_owned()), Just("x".repeat(20_000))],
         option::of(ending().prop_map(|ending| ending.render())),
         select(vec!["", "\n", "\r\n", "\n\n"]),
     )
         .prop_map(|(open, lines, newline, close, body, ending, end)| {
-            let lines: String = lines
-                .iter()
-                .flat_map(|line| [line.as_str(), newline])
-                .collect();
+            let lines: String = lines.iter().flat_map(|line| [line.as_str(), newline]).collect();
             let ending = ending.map_or(String::new(), |line| format!("\n{line}"));
             format!("{open}{lines}{close}{body}{ending}{end}")
         })
@@ -204,36 +197,27 @@ fn ending() -> impl Strategy<Value = Ending> {
             select(vec![Outcome::Done, Outcome::Failed, Outcome::Released]),
             any::<u32>(),
         ),
-        (
-            option::of(select(Provider::ALL.to_vec())),
-            text(),
-            text(),
-            text(),
-            text(),
-            text(),
-        ),
+        (option::of(select(Provider::ALL.to_vec())), text(), text(), text(), text(), text()),
         (cost, moment(), moment()),
     )
-        .prop_map(
-            |((run, outcome, attempt), texts, (cost, started_at, ended_at))| {
-                let (provider, model, session, agent_session, job_id, reason) = texts;
-                let run = Uuid::from_u128(run);
-                Ending {
-                    run,
-                    outcome,
-                    attempt,
-                    provider,
-                    model,
-                    session,
-                    agent_session,
-                    job_id,
-                    cost,
-                    started_at,
-                    ended_at,
-                    reason,
-                }
-            },
-        )
+        .prop_map(|((run, outcome, attempt), texts, (cost, started_at, ended_at))| {
+            let (provider, model, session, agent_session, job_id, reason) = texts;
+            let run = Uuid::from_u128(run);
+            Ending {
+                run,
+                outcome,
+                attempt,
+                provider,
+                model,
+                session,
+                agent_session,
+                job_id,
+                cost,
+                started_at,
+                ended_at,
+                reason,
+            }
+        })
 }
 
 proptest! {

@@ -21,10 +21,7 @@ fn a_connection_dropped_before_the_request_was_read_is_ambiguous() {
     let server = SecutoolsServer::start();
     server.otherwise(Step::DropUnread);
     let error = client(&server).submit(&body(), Uuid::new_v4()).unwrap_err();
-    assert_eq!(
-        (error.meaning, error.talk),
-        (Meaning::Ambiguous, Talk::GoesOn)
-    );
+    assert_eq!((error.meaning, error.talk), (Meaning::Ambiguous, Talk::GoesOn));
     assert_eq!(server.connections(), 3);
 }
 
@@ -32,14 +29,8 @@ fn a_connection_dropped_before_the_request_was_read_is_ambiguous() {
 fn a_server_that_is_not_there_was_never_reached() {
     // The second is no host: a label cannot be as long, so no name server is asked.
     for url in [dead_url(), format!("https://{}.invalid", "x".repeat(70))] {
-        let error = client_for(&url)
-            .submit(&body(), Uuid::new_v4())
-            .unwrap_err();
-        assert_eq!(
-            (error.meaning, error.talk),
-            (Meaning::NeverReached, Talk::Silent),
-            "{error:?}"
-        );
+        let error = client_for(&url).submit(&body(), Uuid::new_v4()).unwrap_err();
+        assert_eq!((error.meaning, error.talk), (Meaning::NeverReached, Talk::Silent), "{error:?}");
         assert!(error.text.contains("could not be reached"), "{error:?}");
         let error = client_for(&url).get(&id("job-1")).unwrap_err();
         assert!(matches!(error, GetError::Unreachable(_)), "{error:?}");
@@ -52,11 +43,7 @@ fn a_tls_handshake_that_fails_means_that_nothing_was_sent() {
     let plain = SecutoolsServer::start();
     let client = client_for(&plain.url().replace("http:", "https:"));
     let error = client.submit(&body(), Uuid::new_v4()).unwrap_err();
-    assert_eq!(
-        (error.meaning, error.talk),
-        (Meaning::NeverReached, Talk::Silent),
-        "{error:?}"
-    );
+    assert_eq!((error.meaning, error.talk), (Meaning::NeverReached, Talk::Silent), "{error:?}");
     assert!(error.text.contains("could not be reached"), "{error:?}");
     assert!(client.get(&id("job-1")).is_err());
     assert_eq!(plain.requests().len(), 0);
@@ -67,18 +54,9 @@ fn a_tls_handshake_that_hangs_was_never_reached() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     let start = Instant::now();
-    let error = client_with(&url, impatient())
-        .submit(&body(), Uuid::new_v4())
-        .unwrap_err();
-    assert_eq!(
-        (error.meaning, error.talk),
-        (Meaning::NeverReached, Talk::Silent),
-        "{error:?}"
-    );
-    assert!(
-        error.text.contains("no connection within 300ms"),
-        "{error:?}"
-    );
+    let error = client_with(&url, impatient()).submit(&body(), Uuid::new_v4()).unwrap_err();
+    assert_eq!((error.meaning, error.talk), (Meaning::NeverReached, Talk::Silent), "{error:?}");
+    assert!(error.text.contains("no connection within 300ms"), "{error:?}");
     assert!(start.elapsed() < Duration::from_secs(2));
 }
 
@@ -89,20 +67,14 @@ fn a_refused_key_is_told_and_hidden() {
         server.otherwise(Step::Echo(status));
         let client = client_for(&server.url());
         let error = client.submit(&body(), Uuid::new_v4()).unwrap_err();
-        assert_eq!(
-            (error.meaning, error.talk),
-            (Meaning::Refused, Talk::Unauthorized)
-        );
+        assert_eq!((error.meaning, error.talk), (Meaning::Refused, Talk::Unauthorized));
         assert_eq!(error.status, Some(status));
         assert!(error.text.contains("Bearer [API key]"), "{}", error.text);
         let get = client.get(&id("job-1")).unwrap_err();
         assert!(matches!(get, GetError::Unauthorized(_)), "{get:?}");
         assert_eq!(get.talk(), Talk::Unauthorized);
-        for text in [
-            format!("{error:?} {error}"),
-            format!("{get:?} {get}"),
-            format!("{client:?}"),
-        ] {
+        for text in [format!("{error:?} {error}"), format!("{get:?} {get}"), format!("{client:?}")]
+        {
             assert!(!text.contains(KEY), "{text}");
         }
         assert_eq!(server.requests().len(), 2);
@@ -137,14 +109,9 @@ fn redirects_are_not_followed() {
     for status in [301, 302, 303, 307, 308] {
         let server = SecutoolsServer::start();
         let target = format!("{}/v1/jobs", other.url());
-        server.otherwise(Step::Say(
-            Answer::new(status, "go").header("Location", &target),
-        ));
+        server.otherwise(Step::Say(Answer::new(status, "go").header("Location", &target)));
         let error = client(&server).submit(&body(), Uuid::new_v4()).unwrap_err();
-        assert_eq!(
-            (error.meaning, error.status),
-            (Meaning::Refused, Some(status))
-        );
+        assert_eq!((error.meaning, error.status), (Meaning::Refused, Some(status)));
         let error = client(&server).get(&id("job-1")).unwrap_err();
         assert!(matches!(error, GetError::Bad(_)), "{error:?}");
         assert_eq!(server.requests().len(), 2);
@@ -178,11 +145,7 @@ fn threads_share_the_connections() {
         }
     });
     assert_eq!(server.requests().len(), 201);
-    assert!(
-        server.connections() <= 8,
-        "{} connections",
-        server.connections()
-    );
+    assert!(server.connections() <= 8, "{} connections", server.connections());
 }
 
 #[test]
@@ -221,11 +184,7 @@ fn a_real_host_is_reached_through_the_proxy_only() {
     let requests = proxy.requests();
     assert_eq!(requests[0].method, "CONNECT");
     assert_eq!(requests[0].path, "secutools.invalid:443");
-    assert!(
-        requests
-            .iter()
-            .all(|request| request.header("authorization").is_none())
-    );
+    assert!(requests.iter().all(|request| request.header("authorization").is_none()));
 }
 
 #[test]
@@ -233,16 +192,9 @@ fn what_cannot_work_is_refused_at_once_without_repeating_a_secret() {
     let url = || ServerUrl::parse("https://secutools.invalid").unwrap();
     for key in ["", "two words", "line\nbreak", "nön-ascii"] {
         let error = Client::new(url(), key, None, limits()).unwrap_err();
-        assert!(
-            key.is_empty() || !format!("{error:?}").contains(key),
-            "{error:?}"
-        );
+        assert!(key.is_empty() || !format!("{error:?}").contains(key), "{error:?}");
     }
-    for proxy in [
-        "socks5://me:hunter2@p:1",
-        "ftp://me:hunter2@p",
-        "http://me:hunter2@",
-    ] {
+    for proxy in ["socks5://me:hunter2@p:1", "ftp://me:hunter2@p", "http://me:hunter2@"] {
         let error = Client::new(url(), KEY, Some(proxy), limits()).unwrap_err();
         assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
         assert!(error.to_string().contains("http://HOST:PORT"), "{error:?}");

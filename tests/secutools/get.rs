@@ -39,22 +39,10 @@ fn every_fault_of_an_answer_about_a_job_has_its_name() {
         (Step::HalfHead, "Bad", 2),
         (Step::HalfBody, "Bad", 2),
         (Step::Raw(b"SSH-2.0-x\r\n\r\n".to_vec()), "Bad", 2),
-        (
-            Step::Say(Answer::new(200, vec![b' '; 20 << 20])),
-            "TooLong",
-            1,
-        ),
+        (Step::Say(Answer::new(200, vec![b' '; 20 << 20])), "TooLong", 1),
         (Step::Say(Answer::html(200, "Welcome")), "Bad", 1),
-        (
-            Step::Say(Answer::json(200, &json!({"id": "job-2", "status": "done"}))),
-            "Bad",
-            1,
-        ),
-        (
-            Step::Say(Answer::json(200, &json!({"id": "job-1"}))),
-            "Bad",
-            1,
-        ),
+        (Step::Say(Answer::json(200, &json!({"id": "job-2", "status": "done"}))), "Bad", 1),
+        (Step::Say(Answer::json(200, &json!({"id": "job-1"}))), "Bad", 1),
         (Step::status(400), "Bad", 1),
     ] {
         let (answer, asked) = ask(step);
@@ -77,10 +65,7 @@ fn a_finished_job_brings_its_result_untouched_and_its_cost_exactly() {
     client.submit(&body(), Uuid::new_v4()).unwrap();
     let output = "\u{1b}[2J\n<!-- ccl {\"outcome\":\"done\"} -->\n";
     for (cost, want) in [
-        (
-            json!({"amount": "0.0123", "currency": "USD"}),
-            Some("0.0123 USD"),
-        ),
+        (json!({"amount": "0.0123", "currency": "USD"}), Some("0.0123 USD")),
         (json!({"amount": 0.5, "currency": "EUR"}), Some("0.5 EUR")),
         (json!(0.25), Some("0.25 (currency unknown)")),
         (json!("1.5 usd"), Some("1.5 USD")),
@@ -91,11 +76,7 @@ fn a_finished_job_brings_its_result_untouched_and_its_cost_exactly() {
         let job = client.get(&id("job-1")).unwrap();
         assert_eq!(job.status, Status::Succeeded);
         assert_eq!(job.output.as_deref(), Some(output));
-        assert_eq!(
-            job.cost.map(|cost| cost.to_string()).as_deref(),
-            want,
-            "{cost}"
-        );
+        assert_eq!(job.cost.map(|cost| cost.to_string()).as_deref(), want, "{cost}");
     }
 }
 
@@ -113,8 +94,5 @@ fn failures_and_unknown_words_are_told() {
     assert_eq!(job.status, Status::Failed);
     assert_eq!(job.error.as_deref(), Some("Out of memory: 40 GiB"));
     server.forget("job-1");
-    assert!(matches!(
-        client.get(&id("job-1")),
-        Err(GetError::Unknown(_))
-    ));
+    assert!(matches!(client.get(&id("job-1")), Err(GetError::Unknown(_))));
 }

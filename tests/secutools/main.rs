@@ -19,21 +19,13 @@ const KEY: &str = "sk-test-0123456789";
 
 /// As in production, but without long pauses.
 fn limits() -> Limits {
-    Limits {
-        backoff: Duration::from_millis(20),
-        ..Limits::default()
-    }
+    Limits { backoff: Duration::from_millis(20), ..Limits::default() }
 }
 
 /// For servers that say nothing.
 fn impatient() -> Limits {
     let moment = Duration::from_millis(300);
-    Limits {
-        connect: moment,
-        answer: moment,
-        retrying: moment,
-        ..limits()
-    }
+    Limits { connect: moment, answer: moment, retrying: moment, ..limits() }
 }
 
 fn client_with(url: &str, limits: Limits) -> Client {

@@ -28,25 +28,13 @@ fn a_job_is_submitted_as_the_contract_says() {
     let [request] = &server.requests()[..] else {
         panic!("one request");
     };
-    assert_eq!(
-        (request.method.as_str(), request.path.as_str()),
-        ("POST", "/v1/jobs")
-    );
+    assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/v1/jobs"));
     assert_eq!(request.body, body());
-    assert_eq!(
-        request.header("authorization").unwrap(),
-        format!("Bearer {KEY}")
-    );
+    assert_eq!(request.header("authorization").unwrap(), format!("Bearer {KEY}"));
     assert_eq!(request.header("content-type").unwrap(), "application/json");
-    assert_eq!(
-        request.header("user-agent").unwrap(),
-        concat!("ccl/", env!("CARGO_PKG_VERSION"))
-    );
+    assert_eq!(request.header("user-agent").unwrap(), concat!("ccl/", env!("CARGO_PKG_VERSION")));
     let key = request.header("idempotency-key").unwrap();
-    let uuid = key
-        .strip_prefix('"')
-        .and_then(|key| key.strip_suffix('"'))
-        .unwrap();
+    let uuid = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap();
     Uuid::parse_str(uuid).unwrap();
     assert_eq!(request.header("transfer-encoding"), None);
 }
@@ -77,18 +65,11 @@ fn what_passes_is_retried_with_the_same_bytes_and_key_and_comes_to_one_job() {
         assert_eq!(outcome.unwrap(), "job-1", "{fault:?}");
         assert_eq!(server.jobs().len(), 1, "{fault:?}");
         let requests = server.requests();
-        let unread = if matches!(fault, Step::DropUnread) {
-            2
-        } else {
-            0
-        };
+        let unread = if matches!(fault, Step::DropUnread) { 2 } else { 0 };
         assert_eq!(requests.len() + unread, 3, "{fault:?}");
         for request in &requests {
             assert_eq!(request.body, body(), "{fault:?}");
-            assert_eq!(
-                request.header("idempotency-key"),
-                requests[0].header("idempotency-key")
-            );
+            assert_eq!(request.header("idempotency-key"), requests[0].header("idempotency-key"));
         }
     }
 }
@@ -107,69 +88,24 @@ fn every_lasting_fault_has_its_meaning() {
         (Step::DropRead { create: true }, Ambiguous, 3, "broke off"),
         (Step::HalfHead, Ambiguous, 3, "broke off"),
         (Step::HalfBody, Ambiguous, 3, "broke off"),
-        (
-            Step::Raw(b"SSH-2.0-x\r\n\r\n".to_vec()),
-            Ambiguous,
-            3,
-            "HTTP/1.1",
-        ),
+        (Step::Raw(b"SSH-2.0-x\r\n\r\n".to_vec()), Ambiguous, 3, "HTTP/1.1"),
         (Step::Say(huge), Ambiguous, 3, "more than 8 MiB"),
-        (
-            Step::Say(odd_id),
-            Ambiguous,
-            3,
-            "answered 202 without a usable job id",
-        ),
-        (
-            Step::Say(Answer::html(200, "Welcome")),
-            Ambiguous,
-            3,
-            "without a usable job id",
-        ),
-        (
-            Step::status(204),
-            Ambiguous,
-            3,
-            "answered 204 without a usable job id",
-        ),
+        (Step::Say(odd_id), Ambiguous, 3, "answered 202 without a usable job id"),
+        (Step::Say(Answer::html(200, "Welcome")), Ambiguous, 3, "without a usable job id"),
+        (Step::status(204), Ambiguous, 3, "answered 204 without a usable job id"),
         (Step::status(409), Ambiguous, 3, "answered 409"),
-        (
-            Step::Silence { create: false },
-            Ambiguous,
-            1,
-            "did not answer within 300ms",
-        ),
-        (
-            Step::Silence { create: true },
-            Ambiguous,
-            1,
-            "did not answer within 300ms",
-        ),
+        (Step::Silence { create: false }, Ambiguous, 1, "did not answer within 300ms"),
+        (Step::Silence { create: true }, Ambiguous, 1, "did not answer within 300ms"),
         (Step::Drip, Ambiguous, 1, "did not answer within 300ms"),
         (Step::status(408), Later, 3, "answered 408"),
         (Step::status(425), Later, 3, "answered 425"),
         (Step::status(429), Later, 3, "answered 429"),
-        (
-            Step::Say(Answer::html(503, "Down")),
-            Later,
-            3,
-            "answered 503: Down",
-        ),
+        (Step::Say(Answer::html(503, "Down")), Later, 3, "answered 503: Down"),
         (Step::status(500), Ambiguous, 3, "answered 500"),
         (Step::status(502), Ambiguous, 3, "answered 502"),
         (Step::status(504), Ambiguous, 3, "answered 504"),
-        (
-            Step::Say(problem),
-            Refused,
-            1,
-            r"answered 422: Bad provider: no such \u{1b}[2Jthing",
-        ),
-        (
-            Step::Say(Answer::html(400, "Bad <Request>")),
-            Refused,
-            1,
-            "answered 400: Bad",
-        ),
+        (Step::Say(problem), Refused, 1, r"answered 422: Bad provider: no such \u{1b}[2Jthing"),
+        (Step::Say(Answer::html(400, "Bad <Request>")), Refused, 1, "answered 400: Bad"),
         (Step::Say(huge_error), Refused, 1, "answered 422: xxx"),
         (Step::status(404), Refused, 1, "answered 404"),
         (
@@ -184,25 +120,14 @@ fn every_lasting_fault_has_its_meaning() {
         let start = Instant::now();
         let silent = matches!(fault, Step::Silence { .. } | Step::Drip);
         let limits = if silent { impatient() } else { limits() };
-        let error = client_with(&server.url(), limits)
-            .submit(&body(), Uuid::new_v4())
-            .unwrap_err();
+        let error = client_with(&server.url(), limits).submit(&body(), Uuid::new_v4()).unwrap_err();
         let name = format!("{error:?}").chars().take(400).collect::<String>();
         assert_eq!(error.meaning, meaning, "{name}");
         assert_eq!(server.requests().len(), tries, "{name}");
         assert!(error.text.contains(said), "{name}");
-        assert!(
-            error
-                .text
-                .starts_with(&format!("secutools at {}", server.url())),
-            "{name}"
-        );
+        assert!(error.text.starts_with(&format!("secutools at {}", server.url())), "{name}");
         assert!(start.elapsed() < Duration::from_secs(5), "{name}");
-        assert_eq!(
-            error.talk,
-            if silent { Talk::Silent } else { Talk::GoesOn },
-            "{name}"
-        );
+        assert_eq!(error.talk, if silent { Talk::Silent } else { Talk::GoesOn }, "{name}");
     }
 }
 
@@ -214,29 +139,13 @@ fn what_an_earlier_try_left_open_a_later_answer_does_not_settle() {
     let silence = || Step::Silence { create: false };
     for (steps, meaning, talk) in [
         (vec![lost(), no()], Meaning::Ambiguous, Talk::GoesOn),
-        (
-            vec![lost(), server_error(), server_error()],
-            Meaning::Ambiguous,
-            Talk::GoesOn,
-        ),
+        (vec![lost(), server_error(), server_error()], Meaning::Ambiguous, Talk::GoesOn),
         (vec![server_error(), no()], Meaning::Ambiguous, Talk::GoesOn),
-        (
-            vec![server_error(), Step::status(401)],
-            Meaning::Ambiguous,
-            Talk::Unauthorized,
-        ),
-        (
-            vec![server_error(), silence()],
-            Meaning::Ambiguous,
-            Talk::Silent,
-        ),
+        (vec![server_error(), Step::status(401)], Meaning::Ambiguous, Talk::Unauthorized),
+        (vec![server_error(), silence()], Meaning::Ambiguous, Talk::Silent),
     ] {
         let limits = match talk {
-            Talk::Silent => Limits {
-                answer: Duration::from_millis(300),
-                tries: 2,
-                ..limits()
-            },
+            Talk::Silent => Limits { answer: Duration::from_millis(300), tries: 2, ..limits() },
             _ => limits(),
         };
         let requests = steps.len();
@@ -254,21 +163,9 @@ fn retry_after_is_kept_to_or_reported() {
     for (value, seconds) in [("7", 7), ("0", 1), ("999999", 3600), (far, 3600)] {
         let (outcome, server) = submit([Step::later(429, value)], impatient());
         let error = outcome.unwrap_err();
-        assert_eq!(
-            (error.meaning, error.status),
-            (Meaning::Later, Some(429)),
-            "{value}"
-        );
-        assert_eq!(
-            error.retry_after,
-            Some(Duration::from_secs(seconds)),
-            "{value}"
-        );
-        assert_eq!(
-            server.requests().len(),
-            1,
-            "{value}: it is too far off for this pass"
-        );
+        assert_eq!((error.meaning, error.status), (Meaning::Later, Some(429)), "{value}");
+        assert_eq!(error.retry_after, Some(Duration::from_secs(seconds)), "{value}");
+        assert_eq!(server.requests().len(), 1, "{value}: it is too far off for this pass");
     }
 }
 
@@ -278,8 +175,6 @@ fn a_short_retry_after_is_waited_for() {
     server.expect_key(KEY);
     server.script([Step::later(503, "1")]);
     let start = Instant::now();
-    client_with(&server.url(), limits())
-        .submit(&body(), Uuid::new_v4())
-        .unwrap();
+    client_with(&server.url(), limits()).submit(&body(), Uuid::new_v4()).unwrap();
     assert!(start.elapsed() >= Duration::from_secs(1));
 }

@@ -42,26 +42,13 @@ fn the_last_day_is_counted_by_provider() {
     ];
     for (path, rest) in files {
         let rest = format!(r#"{rest},"ended_at":"{now}""#);
-        fs::write(
-            project.root().join(".agent-queue").join(path),
-            ended(run, &rest),
-        )
-        .unwrap();
+        fs::write(project.root().join(".agent-queue").join(path), ended(run, &rest)).unwrap();
     }
     let old = project.queue("done").join("old.md");
     fs::write(&old, ended(run, r#""outcome":"done","provider":"gpu""#)).unwrap();
     let yesterday = SystemTime::now() - Duration::from_secs(25 * 3600);
-    fs::File::options()
-        .write(true)
-        .open(&old)
-        .unwrap()
-        .set_modified(yesterday)
-        .unwrap();
-    fs::write(
-        project.queue("failed").join("by-hand.md"),
-        "moved by a person\n",
-    )
-    .unwrap();
+    fs::File::options().write(true).open(&old).unwrap().set_modified(yesterday).unwrap();
+    fs::write(project.queue("failed").join("by-hand.md"), "moved by a person\n").unwrap();
 
     let json = sandbox.ccl_json(&["status"]);
     assert_eq!(
@@ -79,10 +66,7 @@ fn the_last_day_is_counted_by_provider() {
     assert_eq!(json["projects"][0]["done"], 5);
     assert_eq!(json["projects"][0]["failed"], 2);
     let (text, ..) = status(&sandbox, &[]);
-    assert!(
-        text.contains("gpu          2     1       0.3 USD"),
-        "{text}"
-    );
+    assert!(text.contains("gpu          2     1       0.3 USD"), "{text}");
 }
 
 #[test]
@@ -99,18 +83,11 @@ fn a_long_queue_is_listed_whole_and_read_in_part() {
     let json = sandbox.ccl_json(&["status"]);
     let tasks = json["tasks"].as_array().unwrap();
     assert_eq!(tasks.len(), 3000);
-    assert_eq!(
-        tasks[0]["name"], "t2999.md",
-        "whoever goes first stands first"
-    );
+    assert_eq!(tasks[0]["name"], "t2999.md", "whoever goes first stands first");
     assert_eq!(tasks[0]["title"], "T2999");
     assert!(tasks.iter().all(|task| task["priority"].is_string()));
     let titled = tasks.iter().filter(|task| task["title"].is_string());
-    assert_eq!(
-        titled.count(),
-        1000,
-        "the other files are not looked into further"
-    );
+    assert_eq!(titled.count(), 1000, "the other files are not looked into further");
     let (text, ..) = status(&sandbox, &[]);
     assert!(text.contains("… and 2,980 more wait in web"), "{text}");
     assert!(text.contains("waiting: 1 critical, 2,999 low"), "{text}");
@@ -120,11 +97,8 @@ fn a_long_queue_is_listed_whole_and_read_in_part() {
 #[test]
 fn promtool_accepts_the_metrics() {
     let (sandbox, _tmux) = world(1);
-    let odd = Project::make(
-        &sandbox
-            .projects_dir()
-            .join(OsStr::from_bytes(b"a \"b\\c\n{d=\"1\"} \xff")),
-    );
+    let odd =
+        Project::make(&sandbox.projects_dir().join(OsStr::from_bytes(b"a \"b\\c\n{d=\"1\"} \xff")));
     let project = sandbox.project("web");
     project.drop_task("a.md", "Do it.\n");
     sandbox.ccl(["scan"]).assert().success();
@@ -143,13 +117,9 @@ fn promtool_accepts_the_metrics() {
     ] {
         assert!(text.lines().any(|it| it == line), "{line}\n{text}");
     }
-    let waiting = text
-        .lines()
-        .find(|line| line.starts_with("ccl_tasks_waiting") && line.ends_with("} 1"));
-    assert!(
-        waiting.unwrap().contains(r#"a \"b\\c\\n{d=\"1\"} \\xff""#),
-        "{waiting:?}"
-    );
+    let waiting =
+        text.lines().find(|line| line.starts_with("ccl_tasks_waiting") && line.ends_with("} 1"));
+    assert!(waiting.unwrap().contains(r#"a \"b\\c\\n{d=\"1\"} \\xff""#), "{waiting:?}");
 
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
@@ -158,12 +128,7 @@ fn promtool_accepts_the_metrics() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("promtool is in Debian's package `prometheus`");
-    promtool
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(text.as_bytes())
-        .unwrap();
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let out = promtool.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success() && said.is_empty(), "{said}\n{text}");
@@ -205,14 +170,9 @@ fn on_a_terminal_the_text_uses_its_width_and_its_colours() {
     let colourless = run("NO_COLOR=1");
     assert!(!colourless.contains('\u{1b}'), "{colourless}");
     terminal.run(&["resize-window", "-t", &pane, "-x", "60", "-y", "50"]);
-    terminal.wait_until("the pane is narrow", || {
-        terminal.format(&pane, "#{pane_width}") == "60"
-    });
+    terminal.wait_until("the pane is narrow", || terminal.format(&pane, "#{pane_width}") == "60");
     let narrow = run("NO_COLOR=1");
     assert!(narrow.contains('…') && !narrow.contains(&name), "{narrow}");
     let text = narrow.split_once("SESSION").unwrap().1;
-    assert!(
-        text.lines().all(|line| line.chars().count() <= 60),
-        "{text}"
-    );
+    assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
 }

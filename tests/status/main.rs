@@ -18,10 +18,8 @@ use support::{Project, Sandbox, TmuxServer};
 pub(crate) fn world(sessions: u32) -> (Sandbox, TmuxServer) {
     let mut sandbox = Sandbox::new();
     let tmux = sandbox.tmux();
-    sandbox.config(
-        "agent",
-        json!({"kind": "command", "command": ["sh", "-c", "sleep 1000", "sh"]}),
-    );
+    sandbox
+        .config("agent", json!({"kind": "command", "command": ["sh", "-c", "sleep 1000", "sh"]}));
     sandbox.config("pool", json!({"autonomous": {"max": sessions}}));
     (sandbox, tmux)
 }

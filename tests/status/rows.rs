@@ -65,17 +65,10 @@ fn what_works_waits_and_is_held() {
     );
     let (text, stderr, exit) = status(&sandbox, &[]);
     assert_eq!((stderr.as_str(), exit), ("", 0));
-    for expected in [
-        "Fix the login",
-        "1 high, 1 default, 1 low",
-        "3 tasks are held",
-    ] {
+    for expected in ["Fix the login", "1 high, 1 default, 1 low", "3 tasks are held"] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
-    assert!(
-        text.lines().all(|line| line.chars().count() <= 80),
-        "{text}"
-    );
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     assert!(!text.contains('\x1b'), "no colours in a pipe");
     drop(writer);
 }
@@ -107,16 +100,8 @@ fn an_unreadable_marker_is_told_and_hides_nothing() {
     project.drop_task("a.md", "Do it.\n");
     project.drop_task("b.md", "Do it.\n");
     sandbox.ccl(["scan"]).assert().success();
-    fs::write(
-        sandbox.session_file("ccl-auto-0", "dispatched"),
-        "{nonsense",
-    )
-    .unwrap();
-    fs::write(
-        project.queue("inbox").join(".b.md.claim"),
-        r#"{"version":7}"#,
-    )
-    .unwrap();
+    fs::write(sandbox.session_file("ccl-auto-0", "dispatched"), "{nonsense").unwrap();
+    fs::write(project.queue("inbox").join(".b.md.claim"), r#"{"version":7}"#).unwrap();
     fs::write(project.queue("inbox").join("c.md.delegated"), "[]").unwrap();
     project.drop_task("c.md", "x\n");
 
@@ -165,24 +150,15 @@ fn tasks_that_nobody_here_works_on_are_told_apart() {
     fs::write(inbox.join("nobody.md.dispatched"), "x").unwrap();
     let json = sandbox.ccl_json(&["status"]);
     for (name, why) in [
-        (
-            "theirs.md",
-            "another pool has it: session ccl-auto-0 on far",
-        ),
-        (
-            "lost.md",
-            "ccl-auto-0 does not know of it any more: rename it to lost.md",
-        ),
+        ("theirs.md", "another pool has it: session ccl-auto-0 on far"),
+        ("lost.md", "ccl-auto-0 does not know of it any more: rename it to lost.md"),
         ("nobody.md", "nobody has claimed it: rename it to nobody.md"),
     ] {
         let task = row(&json["tasks"], "name", name);
         assert_eq!(task["state"], "dispatched");
         assert!(task["reason"].as_str().unwrap().contains(why), "{task}");
     }
-    assert_eq!(
-        row(&json["tasks"], "name", "ours.md")["reason"],
-        Value::Null
-    );
+    assert_eq!(row(&json["tasks"], "name", "ours.md")["reason"], Value::Null);
     let (text, ..) = status(&sandbox, &[]);
     assert!(text.contains("nobody.md") && text.contains("far"), "{text}");
 }
@@ -201,16 +177,8 @@ fn sessions_that_rest_are_busy_or_have_lost_their_task() {
         json!({"version": 1, "host": "h", "at": "2026-01-01T00:00:00Z", "until": "2999-01-01T00:00:00Z",
                "reason": "the reason", "needs_person": needs_person})
     };
-    fs::write(
-        sandbox.session_file("ccl-auto-3", "cooldown"),
-        rest(false).to_string(),
-    )
-    .unwrap();
-    fs::write(
-        sandbox.session_file("ccl-auto-4", "cooldown"),
-        rest(true).to_string(),
-    )
-    .unwrap();
+    fs::write(sandbox.session_file("ccl-auto-3", "cooldown"), rest(false).to_string()).unwrap();
+    fs::write(sandbox.session_file("ccl-auto-4", "cooldown"), rest(true).to_string()).unwrap();
     wait_until("sleep is in front", support::PATIENCE, || {
         let json = sandbox.ccl_json(&["status"]);
         row(&json["sessions"], "name", "ccl-auto-1")["state"] == "busy"
@@ -218,11 +186,7 @@ fn sessions_that_rest_are_busy_or_have_lost_their_task() {
     let json = sandbox.ccl_json(&["status"]);
     let of = |index: u32| row(&json["sessions"], "name", &format!("ccl-auto-{index}")).clone();
     assert_eq!(of(0)["state"], "working");
-    assert!(
-        of(1)["reason"].as_str().unwrap().contains("sleep"),
-        "{}",
-        of(1)
-    );
+    assert!(of(1)["reason"].as_str().unwrap().contains("sleep"), "{}", of(1));
     assert_eq!(of(2)["state"], "missing");
     assert_eq!(of(3)["state"], "cooldown");
     assert_eq!(of(3)["until"], "2999-01-01T00:00:00Z");
@@ -239,18 +203,8 @@ fn sessions_that_rest_are_busy_or_have_lost_their_task() {
     });
     let gone = &sandbox.ccl_json(&["status"])["sessions"][0];
     assert_eq!(gone["task"], "a.md");
-    assert!(
-        gone["reason"]
-            .as_str()
-            .unwrap()
-            .contains("the next pass files it"),
-        "{gone}"
-    );
-    assert_eq!(
-        project.task_places("a.md"),
-        ["inbox/a.md.dispatched"],
-        "status changes nothing"
-    );
+    assert!(gone["reason"].as_str().unwrap().contains("the next pass files it"), "{gone}");
+    assert_eq!(project.task_places("a.md"), ["inbox/a.md.dispatched"], "status changes nothing");
 }
 
 #[test]
@@ -260,10 +214,7 @@ fn a_question_of_claude_needs_a_person() {
     let tmux = sandbox.tmux_with(|builder| builder.envs(fake.env()));
     sandbox.config("pool", json!({"autonomous": {"max": 1}}));
     fake.script(&[Behaviour {
-        turns: vec![Turn {
-            end: Ending::Ask(Screen::Question),
-            ..Turn::default()
-        }],
+        turns: vec![Turn { end: Ending::Ask(Screen::Question), ..Turn::default() }],
         ..Behaviour::default()
     }]);
     let project = sandbox.project("web");

@@ -26,12 +26,7 @@ pub struct Consent {
 
 impl Default for Consent {
     fn default() -> Self {
-        Self {
-            bypass: true,
-            key_approved: true,
-            key: true,
-            onboarding: true,
-        }
+        Self { bypass: true, key_approved: true, key: true, onboarding: true }
     }
 }
 
@@ -72,9 +67,7 @@ fn write_json(path: &Path, value: &Value) {
 pub fn transcript(home: &Path, id: &str) -> Vec<Value> {
     let projects = home.join(".claude/projects");
     let slugs = fs::read_dir(projects).into_iter().flatten().flatten();
-    let file = slugs
-        .map(|slug| slug.path().join(format!("{id}.jsonl")))
-        .find(|file| file.exists());
+    let file = slugs.map(|slug| slug.path().join(format!("{id}.jsonl"))).find(|file| file.exists());
     file.map_or_else(Vec::new, |file| json_lines(&file))
 }
 

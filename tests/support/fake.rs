@@ -29,10 +29,7 @@ pub struct FakeClaude {
 impl Behaviour {
     /// For launches with `when` in an argument or in the directory's path.
     pub fn on(when: &str) -> Self {
-        Self {
-            when: when.to_owned(),
-            ..Self::default()
-        }
+        Self { when: when.to_owned(), ..Self::default() }
     }
 
     /// With one dialog more before the composer.
@@ -49,10 +46,7 @@ impl Behaviour {
 
     /// With one turn more, which ends so.
     pub fn ends(self, end: Ending) -> Self {
-        self.turn(Turn {
-            end,
-            ..Turn::default()
-        })
+        self.turn(Turn { end, ..Turn::default() })
     }
 }
 
@@ -62,10 +56,7 @@ impl FakeClaude {
         let bin = sandbox.path().join("bin");
         fs::create_dir_all(&bin).expect("bin/");
         std::os::unix::fs::symlink(Self::binary(), bin.join("claude")).expect("bin/claude");
-        Self {
-            home: sandbox.home(),
-            bin,
-        }
+        Self { home: sandbox.home(), bin }
     }
 
     /// The program.
@@ -124,10 +115,7 @@ impl FakeClaude {
         };
         poll(PATIENCE, find).unwrap_or_else(|| {
             let log: Vec<_> = self.log().iter().map(Value::to_string).collect();
-            panic!(
-                "no {kind} with {text:?}; the stand-in\'s log:\n{}",
-                log.join("\n")
-            )
+            panic!("no {kind} with {text:?}; the stand-in\'s log:\n{}", log.join("\n"))
         })
     }
 

@@ -100,12 +100,7 @@ pub struct Fault<'a> {
 /// A pass in which the fault happens, if it comes to that call at all: look at [`was_killed`] for
 /// killed ones, at [`was_injected`] for others. `more` are further words for strace.
 pub fn pass_with(sandbox: &Sandbox, args: &[&str], fault: Fault<'_>, more: &[&str]) -> Output {
-    let Fault {
-        syscall,
-        nth,
-        action,
-        from_then_on,
-    } = fault;
+    let Fault { syscall, nth, action, from_then_on } = fault;
     let plus = if from_then_on { "+" } else { "" };
     let mut words = vec![
         format!("--inject={syscall}:{action}:when={nth}{plus}"),
@@ -117,10 +112,7 @@ pub fn pass_with(sandbox: &Sandbox, args: &[&str], fault: Fault<'_>, more: &[&st
 
 /// What a pass that nothing disturbs does by these calls, a line each.
 pub fn traced(sandbox: &Sandbox, args: &[&str], calls: &[&str]) -> String {
-    let words = [
-        format!("--trace={}", calls.join(",")),
-        "--signal=none".to_owned(),
-    ];
+    let words = [format!("--trace={}", calls.join(",")), "--signal=none".to_owned()];
     let output = strace(sandbox, args, &words);
     assert!(output.status.success(), "{}", said(&output));
     fs::read_to_string(trace(sandbox)).expect("the trace")
@@ -138,10 +130,7 @@ fn strace(sandbox: &Sandbox, args: &[&str], words: &[String]) -> Output {
         .arg(sandbox.config_file())
         .args(args)
         .env_clear()
-        .envs(
-            ccl.get_envs()
-                .filter_map(|(key, value)| Some((key, value?))),
-        )
+        .envs(ccl.get_envs().filter_map(|(key, value)| Some((key, value?))))
         .current_dir(sandbox.path())
         .stdin(Stdio::null())
         .output()
@@ -157,9 +146,7 @@ fn trace(sandbox: &Sandbox) -> PathBuf {
 
 /// Whether the last [`pass_with`] came to the call that was to fail.
 pub fn was_injected(sandbox: &Sandbox) -> bool {
-    fs::read_to_string(trace(sandbox))
-        .unwrap_or_default()
-        .contains("(INJECTED)")
+    fs::read_to_string(trace(sandbox)).unwrap_or_default().contains("(INJECTED)")
 }
 
 /// A process' last words.
@@ -207,10 +194,7 @@ pub fn disturb_each<J: Copy + Send>(
                 }
                 Ok(false) => line.is_over = true,
                 Err(panic) => {
-                    wrong
-                        .lock()
-                        .expect("the list")
-                        .push(text_of(panic.as_ref()));
+                    wrong.lock().expect("the list").push(text_of(panic.as_ref()));
                     world = World::of(worker);
                 }
             }
@@ -222,12 +206,7 @@ pub fn disturb_each<J: Copy + Send>(
         }
     });
     let wrong = wrong.into_inner().expect("the list");
-    assert!(
-        wrong.is_empty(),
-        "{} wrong:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
     disturbed.into_inner()
 }
 
@@ -241,12 +220,7 @@ struct Line<J> {
 
 impl<J> Line<J> {
     fn new(job: J) -> Self {
-        Self {
-            job,
-            nth: 1,
-            at_work: 0,
-            is_over: false,
-        }
+        Self { job, nth: 1, at_work: 0, is_over: false }
     }
 }
 
@@ -254,10 +228,7 @@ impl<J> Line<J> {
 /// nothing to be found.
 fn take<J: Copy>(lines: &mut [Line<J>], next: impl Fn(J, u32) -> u32) -> Option<(usize, J, u32)> {
     // strace counts no further.
-    let open = lines
-        .iter_mut()
-        .enumerate()
-        .filter(|(_, line)| !line.is_over && line.nth < 1 << 16);
+    let open = lines.iter_mut().enumerate().filter(|(_, line)| !line.is_over && line.nth < 1 << 16);
     let (number, line) = open.min_by_key(|(_, line)| line.at_work)?;
     let nth = line.nth;
     line.nth = next(line.job, nth);

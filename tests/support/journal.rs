@@ -46,9 +46,7 @@ impl Journal {
         // Whoever connected earlier is known when this stream is.
         let mark = uuid::Uuid::new_v4().to_string();
         let mut connection = UnixStream::connect(&self.socket).unwrap();
-        connection
-            .write_all(format!("{mark}\n").as_bytes())
-            .unwrap();
+        connection.write_all(format!("{mark}\n").as_bytes()).unwrap();
         drop(connection);
         let all_read = || {
             let streams = self.streams.lock().unwrap();
@@ -59,9 +57,7 @@ impl Journal {
         };
         wait_until("the journal is complete", PATIENCE, all_read);
         let streams = self.streams.lock().unwrap();
-        let wanted = streams
-            .iter()
-            .filter(|stream| stream.identifier == identifier);
+        let wanted = streams.iter().filter(|stream| stream.identifier == identifier);
         wanted.flat_map(|stream| stream.lines.clone()).collect()
     }
 }

@@ -47,19 +47,13 @@ impl Reply {
     /// The model runs `command` in the foreground: the turn lasts as long as it does.
     pub fn bash(command: &str) -> Self {
         let input = json!({"command": command, "description": "Run it"});
-        Self::Tool {
-            name: "Bash",
-            input,
-        }
+        Self::Tool { name: "Bash", input }
     }
 
     /// The model starts `command` in the background and goes on.
     pub fn background(command: &str) -> Self {
         let input = json!({"command": command, "description": "Run it", "run_in_background": true});
-        Self::Tool {
-            name: "Bash",
-            input,
-        }
+        Self::Tool { name: "Bash", input }
     }
 
     /// The model asks the user to choose between two answers.
@@ -68,19 +62,11 @@ impl Reply {
                              {"label": "Right", "description": "The right one"}]);
         let input = json!({"questions": [{"question": question, "header": "Choice",
                                           "multiSelect": false, "options": options}]});
-        Self::Tool {
-            name: "AskUserQuestion",
-            input,
-        }
+        Self::Tool { name: "AskUserQuestion", input }
     }
 
     fn error(status: u16, kind: &'static str, message: &str) -> Self {
-        Self::Error {
-            status,
-            kind,
-            message: message.to_owned(),
-            headers: Vec::new(),
-        }
+        Self::Error { status, kind, message: message.to_owned(), headers: Vec::new() }
     }
 
     /// 429 of a used-up subscription; `reset` is Unix time in seconds. `x-should-retry: false` as
@@ -90,10 +76,7 @@ impl Reply {
             "This request would exceed your account's rate limit. Please try again later.";
         Self::error(429, "rate_limit_error", message)
             .with_header("anthropic-ratelimit-unified-status", "rejected")
-            .with_header(
-                "anthropic-ratelimit-unified-representative-claim",
-                "five_hour",
-            )
+            .with_header("anthropic-ratelimit-unified-representative-claim", "five_hour")
             .with_header("anthropic-ratelimit-unified-reset", &reset.to_string())
             .with_header("anthropic-ratelimit-unified-5h-reset", &reset.to_string())
             .with_header("x-should-retry", "false")
@@ -167,10 +150,7 @@ impl Request {
     /// The text of all `user` messages, oldest first.
     pub fn user_texts(&self) -> Vec<String> {
         let messages = self.body["messages"].as_array();
-        let users = messages
-            .into_iter()
-            .flatten()
-            .filter(|m| m["role"] == "user");
+        let users = messages.into_iter().flatten().filter(|m| m["role"] == "user");
         users.map(|m| text_of(&m["content"])).collect()
     }
 }
@@ -329,12 +309,7 @@ fn serve(shared: &Shared, stream: &TcpStream) -> std::io::Result<()> {
     let path = request.path.split('?').next().unwrap_or_default();
     match (request.method.as_str(), path) {
         ("POST", "/v1/messages") => match shared.reply(&request) {
-            Reply::Error {
-                status,
-                kind,
-                message,
-                headers,
-            } => {
+            Reply::Error { status, kind, message, headers } => {
                 let body = json!({"type": "error", "error": {"type": kind, "message": message},
                                   "request_id": "req_standin"});
                 respond(stream, status, &headers, &body.to_string())

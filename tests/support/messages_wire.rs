@@ -21,10 +21,7 @@ pub fn read_request(stream: &TcpStream) -> std::io::Result<Option<Request>> {
         return Ok(None);
     }
     let mut words = line.split_whitespace().map(str::to_owned);
-    let (method, path) = (
-        words.next().unwrap_or_default(),
-        words.next().unwrap_or_default(),
-    );
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let mut headers = Vec::new();
     loop {
         let mut line = String::new();
@@ -35,18 +32,11 @@ pub fn read_request(stream: &TcpStream) -> std::io::Result<Option<Request>> {
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
     let length = headers.iter().find(|(name, _)| name == "content-length");
-    let length = length
-        .and_then(|(_, value)| value.parse().ok())
-        .unwrap_or(0);
+    let length = length.and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    Ok(Some(Request {
-        method,
-        path,
-        headers,
-        body,
-    }))
+    Ok(Some(Request { method, path, headers, body }))
 }
 
 /// Answers with a JSON body; the end of the connection is the end of the body.
@@ -111,10 +101,7 @@ fn events(mut message: Value, block: &Value, stop_reason: &str) -> Vec<Value> {
             let mut empty = block.clone();
             empty["input"] = json!({});
             let partial = block["input"].to_string();
-            (
-                empty,
-                json!({"type": "input_json_delta", "partial_json": partial}),
-            )
+            (empty, json!({"type": "input_json_delta", "partial_json": partial}))
         }
         _ => (
             json!({"type": "text", "text": ""}),

@@ -34,9 +34,7 @@ impl RealClaude {
             npm_install(&prefix, version);
             fs::write(&complete, version).expect("the mark of a complete installation");
         }
-        Self {
-            bin: prefix.join("node_modules/.bin"),
-        }
+        Self { bin: prefix.join("node_modules/.bin") }
     }
 
     /// The directory that holds `claude`.
@@ -54,10 +52,7 @@ impl RealClaude {
             ("PATH".into(), path),
             ("IS_SANDBOX".into(), "1".into()),
             ("DISABLE_AUTOUPDATER".into(), "1".into()),
-            (
-                "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC".into(),
-                "1".into(),
-            ),
+            ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC".into(), "1".into()),
             ("ANTHROPIC_BASE_URL".into(), api.url().into()),
         ];
         if consent.key {

@@ -36,24 +36,11 @@ pub struct Sandbox {
 impl Sandbox {
     /// HOME, XDG directories, an empty `projects` directory and a configuration that names it.
     pub fn new() -> Self {
-        let dir = tempfile::Builder::new()
-            .prefix("ccl-test-")
-            .tempdir()
-            .expect("a temporary directory");
-        let mut sandbox = Self {
-            dir,
-            config: json!({}),
-            env: BTreeMap::new(),
-            wrapper: Vec::new(),
-        };
-        for sub in [
-            "home",
-            "xdg/config",
-            "xdg/cache",
-            "xdg/run",
-            "tmp",
-            "projects",
-        ] {
+        let dir =
+            tempfile::Builder::new().prefix("ccl-test-").tempdir().expect("a temporary directory");
+        let mut sandbox =
+            Self { dir, config: json!({}), env: BTreeMap::new(), wrapper: Vec::new() };
+        for sub in ["home", "xdg/config", "xdg/cache", "xdg/run", "tmp", "projects"] {
             fs::create_dir_all(sandbox.path().join(sub)).expect("a directory of the sandbox");
         }
         let (projects, state) = (sandbox.projects_dir(), sandbox.state_dir());
@@ -173,11 +160,7 @@ impl Sandbox {
     pub fn ccl_json(&self, args: &[&str]) -> Value {
         let out = self.ccl(args).arg("--json").output().expect("ccl runs");
         let stderr = String::from_utf8_lossy(&out.stderr);
-        assert!(
-            out.status.success(),
-            "ccl {args:?}: {}\n{stderr}",
-            out.status
-        );
+        assert!(out.status.success(), "ccl {args:?}: {}\n{stderr}", out.status);
         serde_json::from_slice(&out.stdout).expect("standard output is JSON")
     }
 
@@ -199,9 +182,7 @@ impl Project {
         for queue in ["inbox", "done", "failed"] {
             fs::create_dir_all(root.join(".agent-queue").join(queue)).expect("a queue");
         }
-        Self {
-            root: root.to_path_buf(),
-        }
+        Self { root: root.to_path_buf() }
     }
 
     /// The project's directory.
@@ -287,8 +268,7 @@ pub fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<_> = entries
         .map(|entry| {
             let name = entry.expect("a directory entry").file_name();
-            name.to_str()
-                .map_or_else(|| name.as_bytes().escape_ascii().to_string(), str::to_owned)
+            name.to_str().map_or_else(|| name.as_bytes().escape_ascii().to_string(), str::to_owned)
         })
         .collect();
     names.sort();

@@ -205,18 +205,10 @@ fn count_in_a_scan(syscall: &str) -> u32 {
 
 /// A SIGKILL on entering the `nth` call.
 pub fn kill(syscall: &str, nth: u32) -> Fault<'_> {
-    Fault {
-        syscall,
-        nth,
-        action: "signal=SIGKILL",
-        from_then_on: false,
-    }
+    Fault { syscall, nth, action: "signal=SIGKILL", from_then_on: false }
 }
 
 /// The scene of this name.
 pub fn scene(name: &str) -> &'static Scene {
-    SCENES
-        .iter()
-        .find(|scene| scene.name == name)
-        .expect("a scene")
+    SCENES.iter().find(|scene| scene.name == name).expect("a scene")
 }

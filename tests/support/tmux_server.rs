@@ -67,8 +67,7 @@ impl Builder {
         mut self,
         vars: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
-        self.env
-            .extend(vars.into_iter().map(|(k, v)| (k.into(), v.into())));
+        self.env.extend(vars.into_iter().map(|(k, v)| (k.into(), v.into())));
         self
     }
 
@@ -80,10 +79,8 @@ impl Builder {
 
     /// Starts the server.
     pub fn start(self) -> TmuxServer {
-        let dir = tempfile::Builder::new()
-            .prefix("ccl-tmux-")
-            .tempdir()
-            .expect("a temporary directory");
+        let dir =
+            tempfile::Builder::new().prefix("ccl-tmux-").tempdir().expect("a temporary directory");
         let socket = dir.path().join("socket");
         let home = self.home.unwrap_or_else(|| dir.path().join("home"));
         fs::create_dir_all(&home).expect("HOME");
@@ -91,12 +88,7 @@ impl Builder {
         env.extend(self.env);
         env.insert(MARK.into(), socket.clone().into());
         write_startup_files(&home, &env);
-        let server = TmuxServer {
-            socket,
-            home,
-            env,
-            _dir: dir,
-        };
+        let server = TmuxServer { socket, home, env, _dir: dir };
         if self.running {
             server.start_server();
         }
@@ -112,12 +104,7 @@ impl TmuxServer {
 
     /// A server with choices.
     pub fn builder() -> Builder {
-        Builder {
-            home: None,
-            shell: "/bin/bash".to_owned(),
-            env: BTreeMap::new(),
-            running: true,
-        }
+        Builder { home: None, shell: "/bin/bash".to_owned(), env: BTreeMap::new(), running: true }
     }
 
     /// Starts the server (again, for instance after `kill-server`).
@@ -128,9 +115,7 @@ impl TmuxServer {
     /// What reaches this server, for `tmux.command` in a configuration.
     pub fn command(&self) -> Vec<String> {
         let socket = self.socket.to_str().expect("a temporary path is UTF-8");
-        ["tmux", "-S", socket, "-f", "/dev/null"]
-            .map(str::to_owned)
-            .to_vec()
+        ["tmux", "-S", socket, "-f", "/dev/null"].map(str::to_owned).to_vec()
     }
 
     /// The path of the socket.
@@ -152,11 +137,7 @@ impl TmuxServer {
     pub fn tmux(&self, args: &[&str]) -> Command {
         let words = self.command();
         let mut command = Command::new(&words[0]);
-        command
-            .args(&words[1..])
-            .args(args)
-            .env_clear()
-            .envs(&self.env);
+        command.args(&words[1..]).args(args).env_clear().envs(&self.env);
         command
     }
 
@@ -183,9 +164,7 @@ impl TmuxServer {
     #[track_caller]
     pub fn new_session(&self, name: &str, argv: &[&str]) -> String {
         let pane = self.new_session_unready(name, argv);
-        self.wait_until("the shell draws its prompt", || {
-            !self.capture(&pane).trim().is_empty()
-        });
+        self.wait_until("the shell draws its prompt", || !self.capture(&pane).trim().is_empty());
         pane
     }
 
@@ -202,10 +181,8 @@ impl TmuxServer {
     /// The names of all sessions, sorted.
     pub fn sessions(&self) -> Vec<String> {
         let out = self.try_run(&["list-sessions", "-F", "#{session_name}"]);
-        let mut names: Vec<_> = String::from_utf8_lossy(&out.stdout)
-            .lines()
-            .map(str::to_owned)
-            .collect();
+        let mut names: Vec<_> =
+            String::from_utf8_lossy(&out.stdout).lines().map(str::to_owned).collect();
         names.sort();
         names
     }
@@ -234,9 +211,7 @@ impl TmuxServer {
     /// The value of a format (`#{pane_pid}` …) at `target`.
     #[track_caller]
     pub fn format(&self, target: &str, format: &str) -> String {
-        self.run(&["display-message", "-p", "-t", target, format])
-            .trim_end()
-            .to_owned()
+        self.run(&["display-message", "-p", "-t", target, format]).trim_end().to_owned()
     }
 
     /// Waits until `text` stands on the screen of `target`; returns the screen.
@@ -303,11 +278,7 @@ impl Drop for TmuxServer {
             let _ = kill_process(pid, Signal::KILL);
         }
         if !self.wait_for_end(Duration::from_secs(5)) {
-            eprintln!(
-                "left behind by {}: {:?}",
-                self.socket.display(),
-                self.processes()
-            );
+            eprintln!("left behind by {}: {:?}", self.socket.display(), self.processes());
         }
     }
 }
@@ -332,9 +303,7 @@ fn base_environment(home: &Path, shell: &str) -> BTreeMap<OsString, OsString> {
 
 /// Start-up files that give a plain prompt and undo what `/etc/profile` does to PATH.
 fn write_startup_files(home: &Path, env: &BTreeMap<OsString, OsString>) {
-    let path = env[&OsString::from("PATH")]
-        .to_str()
-        .expect("PATH is UTF-8");
+    let path = env[&OsString::from("PATH")].to_str().expect("PATH is UTF-8");
     let path = shlex::try_quote(path).expect("PATH has no NUL");
     let lines = format!("export PATH={path}\nPS1='$ '\n");
     // Without a .zshrc zsh asks what to do about it.

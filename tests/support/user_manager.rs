@@ -98,12 +98,7 @@ impl UserManager {
             .stderr(log)
             .spawn()
             .expect("unshare is installed (util-linux)");
-        let mut manager = Self {
-            dir,
-            group,
-            guardian,
-            journal,
-        };
+        let mut manager = Self { dir, group, guardian, journal };
         manager.wait_until_ready();
         manager
     }

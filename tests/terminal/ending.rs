@@ -42,45 +42,22 @@ fn an_agent_is_ended_only_for_its_own_run() {
         let (run, grace) = (Uuid::new_v4(), PATIENCE);
         let body = "echo up; sleep 1000; :";
         let (pane, _) = agent(&server, &format!("{shell}-1"), shell, Some(run), body);
-        assert_eq!(
-            terminate(Uuid::new_v4(), pane.pid, grace).unwrap(),
-            Ended::NotThere
-        );
+        assert_eq!(terminate(Uuid::new_v4(), pane.pid, grace).unwrap(), Ended::NotThere);
         never_ready(&server, &pane, "another run's agent");
-        assert_eq!(
-            terminate(run, pane.pid, grace).unwrap(),
-            Ended::Terminated,
-            "{shell}"
-        );
+        assert_eq!(terminate(run, pane.pid, grace).unwrap(), Ended::Terminated, "{shell}");
         ready(&server, &pane);
-        assert_eq!(
-            terminate(run, pane.pid, grace).unwrap(),
-            Ended::NotThere,
-            "{shell}"
-        );
+        assert_eq!(terminate(run, pane.pid, grace).unwrap(), Ended::NotThere, "{shell}");
 
         let (pane, front) = agent(&server, &format!("{shell}-2"), shell, None, body);
-        assert_eq!(
-            terminate(run, pane.pid, grace).unwrap(),
-            Ended::NotThere,
-            "{shell}"
-        );
-        assert!(
-            process::stat(front)
-                .unwrap()
-                .is_some_and(|agent| agent.is_alive())
-        );
+        assert_eq!(terminate(run, pane.pid, grace).unwrap(), Ended::NotThere, "{shell}");
+        assert!(process::stat(front).unwrap().is_some_and(|agent| agent.is_alive()));
 
         // The leader is a script that sets the variable itself, as `NAME.run` does for a `command` agent.
         let body = format!("export CCL_RUN={run}; echo up; sleep 1000; :");
         let (pane, front) = agent(&server, &format!("{shell}-3"), shell, None, &body);
         server.wait_until("its child", || process::carries_run(front, run).unwrap());
         assert!(!process::process_carries(front, run).unwrap());
-        assert_eq!(
-            terminate(run, pane.pid, grace).unwrap(),
-            Ended::Terminated,
-            "{shell}"
-        );
+        assert_eq!(terminate(run, pane.pid, grace).unwrap(), Ended::Terminated, "{shell}");
         ready(&server, &pane);
     }
 }
@@ -94,12 +71,8 @@ fn an_agent_that_ignores_sigterm_is_killed_and_the_terminal_put_right() {
         let run = Uuid::new_v4();
         let body = "trap '' TERM; stty raw -echo; printf '\\033[?1049h\\033[?1003h\\033[?1006h\\033[?25lup\\r\\n'; while :; do sleep 1000; done";
         let (pane, _) = agent(&server, shell, shell, Some(run), body);
-        let modes = || {
-            server.format(
-                pane.id.as_str(),
-                "#{alternate_on}#{mouse_any_flag}#{cursor_flag}",
-            )
-        };
+        let modes =
+            || server.format(pane.id.as_str(), "#{alternate_on}#{mouse_any_flag}#{cursor_flag}");
         server.wait_until("the full screen", || modes() == "110");
         assert_eq!(
             terminate(run, pane.pid, Duration::from_millis(200)).unwrap(),

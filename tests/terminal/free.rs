@@ -11,16 +11,12 @@ use crate::{SHELLS, never_ready, ready, session, tmux_of, wait_for_front, with_s
 #[test]
 fn a_fresh_session_becomes_free() {
     for shell in SHELLS {
-        let server = TmuxServer::builder()
-            .shell(&format!("/usr/bin/{shell}"))
-            .start();
+        let server = TmuxServer::builder().shell(&format!("/usr/bin/{shell}")).start();
         let login = session(&server, "login", &[]);
         assert_eq!(ready(&server, &login).pid, login.pid, "{shell}");
         let plain = session(&server, "plain", &[shell]);
         ready(&server, &plain);
-        tmux_of(&server)
-            .type_line(&plain.id, "bash --norc")
-            .unwrap();
+        tmux_of(&server).type_line(&plain.id, "bash --norc").unwrap();
         let inner = wait_for_front(&server, &plain, "the inner shell");
         assert_eq!(ready(&server, &plain).pid, inner, "{shell}");
     }
@@ -31,13 +27,7 @@ fn a_shell_that_reads_its_startup_files_is_not_free() {
     for shell in SHELLS {
         let dir = tempfile::tempdir().unwrap();
         let (go, fifo) = (dir.path().join("go"), dir.path().join("fifo"));
-        assert!(
-            Command::new("mkfifo")
-                .arg(&fifo)
-                .status()
-                .unwrap()
-                .success()
-        );
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
         let (go_path, fifo_path) = (go.display(), fifo.display());
         let server = with_startup_file(
             shell,
@@ -50,22 +40,14 @@ fn a_shell_that_reads_its_startup_files_is_not_free() {
         );
         let pane = session(&server, "s", &[shell]);
         server.wait_for_text(pane.id.as_str(), "one");
-        never_ready(
-            &server,
-            &pane,
-            &format!("{shell}, sleep in a start-up file"),
-        );
+        never_ready(&server, &pane, &format!("{shell}, sleep in a start-up file"));
         fs::write(&go, "").unwrap();
         server.wait_for_text(pane.id.as_str(), "two");
         never_ready(&server, &pane, &format!("{shell}, read in a start-up file"));
         fs::write(&fifo, "x\n").unwrap();
         if shell != "fish" {
             server.wait_for_text(pane.id.as_str(), "three");
-            never_ready(
-                &server,
-                &pane,
-                &format!("{shell}, a question in a start-up file"),
-            );
+            never_ready(&server, &pane, &format!("{shell}, a question in a start-up file"));
             server.send_keys(pane.id.as_str(), &["Enter"]);
         }
         ready(&server, &pane);
@@ -138,24 +120,8 @@ fn a_busy_session_is_not_free() {
 fn what_a_shell_does_itself_makes_it_busy_too() {
     let server = TmuxServer::start();
     for (shell, commands) in [
-        (
-            "bash",
-            &[
-                "read x",
-                "read -n1 x",
-                "x=$(sleep 1000)",
-                "while :; do :; done",
-            ][..],
-        ),
-        (
-            "zsh",
-            &[
-                "read x",
-                "read -k1 x",
-                "x=$(sleep 1000)",
-                "while :; do :; done",
-            ],
-        ),
+        ("bash", &["read x", "read -n1 x", "x=$(sleep 1000)", "while :; do :; done"][..]),
+        ("zsh", &["read x", "read -k1 x", "x=$(sleep 1000)", "while :; do :; done"]),
         ("dash", &["x=$(sleep 1000)", "while :; do :; done"]),
         ("fish", &["set x (sleep 1000)", "while true; end"]),
     ] {

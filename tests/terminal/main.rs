@@ -54,9 +54,7 @@ fn never_ready(server: &TmuxServer, pane: &Pane, what: &str) {
 /// The front of the terminal is another process than the pane's own.
 fn wait_for_front(server: &TmuxServer, pane: &Pane, what: &str) -> Pid {
     server.wait_for(what, || {
-        process::foreground(pane.pid)
-            .unwrap()
-            .filter(|front| *front != pane.pid)
+        process::foreground(pane.pid).unwrap().filter(|front| *front != pane.pid)
     })
 }
 

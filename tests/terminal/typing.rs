@@ -38,9 +38,7 @@ fn type_many_lines(shell: &str) {
     for round in 1..=ROUNDS {
         leave_something(&server, &pane.id, shell, round);
         dispatch(&server, &pane, &line, &format!("{shell} {round}"));
-        server.wait_until(&format!("{shell}: line {round}"), || {
-            lines_of(&out).len() >= round
-        });
+        server.wait_until(&format!("{shell}: line {round}"), || lines_of(&out).len() >= round);
     }
     ready(&server, &pane);
     assert_eq!(lines_of(&out), vec!["ran"; ROUNDS], "{shell}");
@@ -59,12 +57,7 @@ struct Spinners(Vec<Child>);
 impl Spinners {
     fn start() -> Self {
         let cores = std::thread::available_parallelism().unwrap().get();
-        let spin = |_| {
-            Command::new("sh")
-                .args(["-c", "while :; do :; done"])
-                .spawn()
-                .unwrap()
-        };
+        let spin = |_| Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
         Self((0..2 * cores).map(spin).collect())
     }
 }

@@ -12,11 +12,7 @@ fn summary(turn: Turn) -> Summary {
 }
 
 fn error(kind: &str, text: &str) -> Turn {
-    Turn::Error(ApiError {
-        kind: Some(kind.to_owned()),
-        text: text.to_owned(),
-        resets_at: None,
-    })
+    Turn::Error(ApiError { kind: Some(kind.to_owned()), text: text.to_owned(), resets_at: None })
 }
 
 /// Nothing is known but that the agent lives.
@@ -33,10 +29,7 @@ const LIVES: Signs<'static> = Signs {
 };
 
 fn composer(busy: bool) -> Screen {
-    Screen::Composer(Composer {
-        text: String::new(),
-        busy,
-    })
+    Screen::Composer(Composer { text: String::new(), busy })
 }
 
 /// The outcome in one word.
@@ -74,29 +67,13 @@ fn turns() -> [(Turn, &'static str, &'static str); 7] {
 fn an_agent_that_is_idle_is_judged_by_its_transcript() {
     for (turn, idle, gone) in turns() {
         let summary = summary(turn);
-        let told = Signs {
-            status: Some("idle"),
-            told_idle: true,
-            summary: Some(&summary),
-            ..LIVES
-        };
+        let told =
+            Signs { status: Some("idle"), told_idle: true, summary: Some(&summary), ..LIVES };
         assert_judged(&told, idle);
-        let ended = Signs {
-            in_front: false,
-            ..LIVES
-        };
-        assert_judged(
-            &Signs {
-                summary: Some(&summary),
-                ..ended
-            },
-            gone,
-        );
+        let ended = Signs { in_front: false, ..LIVES };
+        assert_judged(&Signs { summary: Some(&summary), ..ended }, gone);
     }
-    let gone = Signs {
-        in_front: false,
-        ..LIVES
-    };
+    let gone = Signs { in_front: false, ..LIVES };
     assert_judged(&gone, "interrupted");
 }
 
@@ -104,16 +81,8 @@ fn an_agent_that_is_idle_is_judged_by_its_transcript() {
 fn an_ordinary_pass_waits_for_ten_seconds_of_rest() {
     let summary = summary(Turn::Ended);
     for (status, screen) in [(Some("idle"), None), (None, Some(composer(false)))] {
-        let signs = Signs {
-            status,
-            screen: screen.as_ref(),
-            summary: Some(&summary),
-            ..LIVES
-        };
-        let quiet = |seconds| Signs {
-            quiet: Duration::from_secs(seconds),
-            ..signs.clone()
-        };
+        let signs = Signs { status, screen: screen.as_ref(), summary: Some(&summary), ..LIVES };
+        let quiet = |seconds| Signs { quiet: Duration::from_secs(seconds), ..signs.clone() };
         assert_judged(&quiet(9), "working");
         assert_judged(&quiet(10), "finished");
     }
@@ -124,28 +93,14 @@ fn unknown_is_never_idle() {
     let hours = Duration::from_secs(7200);
     for (turn, _, _) in turns() {
         let summary = summary(turn);
-        let unknown = Signs {
-            summary: Some(&summary),
-            quiet: hours,
-            ..LIVES
-        };
+        let unknown = Signs { summary: Some(&summary), quiet: hours, ..LIVES };
         // Neither registry nor screen.
         assert_judged(&unknown, "working");
         let nothing_known = Screen::Unknown;
         let screen = Some(&nothing_known);
-        assert_judged(
-            &Signs {
-                screen,
-                ..unknown.clone()
-            },
-            "working",
-        );
+        assert_judged(&Signs { screen, ..unknown.clone() }, "working");
         for status in ["busy", "shell", "starting", "a word of tomorrow"] {
-            let signs = Signs {
-                status: Some(status),
-                told_idle: true,
-                ..unknown.clone()
-            };
+            let signs = Signs { status: Some(status), told_idle: true, ..unknown.clone() };
             assert_judged(&signs, "working");
         }
     }
@@ -154,17 +109,11 @@ fn unknown_is_never_idle() {
 #[test]
 fn whoever_says_idle_is_not_believed_against_the_screen() {
     let summary = summary(Turn::Ended);
-    for (screen, expected) in [
-        (composer(true), "working"),
-        (composer(false), "finished"),
-        (Screen::Unknown, "finished"),
-    ] {
-        let signs = Signs {
-            told_idle: true,
-            summary: Some(&summary),
-            screen: Some(&screen),
-            ..LIVES
-        };
+    for (screen, expected) in
+        [(composer(true), "working"), (composer(false), "finished"), (Screen::Unknown, "finished")]
+    {
+        let signs =
+            Signs { told_idle: true, summary: Some(&summary), screen: Some(&screen), ..LIVES };
         assert_judged(&signs, expected);
     }
 }
@@ -172,12 +121,7 @@ fn whoever_says_idle_is_not_believed_against_the_screen() {
 #[test]
 fn an_open_turn_of_an_idle_agent_is_looked_at_by_a_person() {
     let summary = summary(Turn::Open);
-    let signs = Signs {
-        status: Some("idle"),
-        summary: Some(&summary),
-        quiet: SETTLED,
-        ..LIVES
-    };
+    let signs = Signs { status: Some("idle"), summary: Some(&summary), quiet: SETTLED, ..LIVES };
     assert_judged(&signs, "person");
 }
 
@@ -185,13 +129,7 @@ fn an_open_turn_of_an_idle_agent_is_looked_at_by_a_person() {
 fn work_in_the_background_is_work() {
     let mut summary = summary(Turn::Ended);
     fn told(summary: &Summary, status: Option<&'static str>, background: bool) -> &'static str {
-        let signs = Signs {
-            status,
-            told_idle: true,
-            summary: Some(summary),
-            background,
-            ..LIVES
-        };
+        let signs = Signs { status, told_idle: true, summary: Some(summary), background, ..LIVES };
         word(&judge(&signs))
     }
     assert_eq!(told(&summary, Some("idle"), true), "working");
@@ -199,11 +137,7 @@ fn work_in_the_background_is_work() {
     summary.background.insert("b1".to_owned());
     assert_eq!(told(&summary, None, false), "working");
     assert_eq!(told(&summary, Some("idle"), false), "finished");
-    let gone = Signs {
-        in_front: false,
-        summary: Some(&summary),
-        ..LIVES
-    };
+    let gone = Signs { in_front: false, summary: Some(&summary), ..LIVES };
     assert_judged(&gone, "interrupted");
 }
 
@@ -219,28 +153,17 @@ fn a_dialog_waits_for_a_person_but_for_the_limit() {
         Dialog::Menu,
     ] {
         let screen = Screen::Dialog(dialog);
-        let signs = Signs {
-            screen: Some(&screen),
-            ..LIVES
-        };
+        let signs = Signs { screen: Some(&screen), ..LIVES };
         assert_judged(&signs, "person");
     }
-    let waiting = Signs {
-        status: Some("waiting"),
-        ..LIVES
-    };
+    let waiting = Signs { status: Some("waiting"), ..LIVES };
     assert_judged(&waiting, "person");
 
     let limit = Screen::Dialog(Dialog::Limit);
     let capture = "5-hour limit reached ∙ resets 3am (UTC)\nWhat do you want to do?";
     let summary = summary(error("rate_limit", "resets 5am (UTC)"));
     let until = |summary| {
-        let signs = Signs {
-            screen: Some(&limit),
-            capture,
-            summary,
-            ..LIVES
-        };
+        let signs = Signs { screen: Some(&limit), capture, summary, ..LIVES };
         match judge(&signs) {
             Doing::Failed(failure) => failure.until.unwrap().as_second() / 3600,
             doing => panic!("{doing:?}"),
@@ -253,10 +176,7 @@ fn a_dialog_waits_for_a_person_but_for_the_limit() {
 #[test]
 fn an_agent_that_waits_for_its_limit_has_failed() {
     let screen = Screen::Dialog(Dialog::Menu);
-    let summary = summary(error(
-        "rate_limit",
-        "You've hit your 5-hour limit · resets 5am (UTC)",
-    ));
+    let summary = summary(error("rate_limit", "You've hit your 5-hour limit · resets 5am (UTC)"));
     let signs = Signs {
         status: Some("idle"),
         screen: Some(&screen),
@@ -294,11 +214,7 @@ fn it_is_told_what_only_a_living_agent_shows() {
 fn the_report_holds_what_the_transcript_has_and_a_long_answer_is_shortened() {
     let mut summary = summary(Turn::Ended);
     let finished = |summary: &Summary| {
-        let signs = Signs {
-            in_front: false,
-            summary: Some(summary),
-            ..LIVES
-        };
+        let signs = Signs { in_front: false, summary: Some(summary), ..LIVES };
         match judge(&signs) {
             Doing::Finished(report) => report,
             doing => panic!("{doing:?}"),

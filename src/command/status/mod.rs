@@ -50,20 +50,13 @@ pub(super) fn run(
         let sentence = "--json and --format name two different forms: leave one out";
         return Err(Failure::Usage(sentence.to_owned()).into());
     }
-    let mut problems = Problems {
-        context,
-        told: Vec::new(),
-        exit: 0,
-    };
+    let mut problems = Problems { context, told: Vec::new(), exit: 0 };
     let status = collect(context, &mut problems)?;
     let report = match format {
         Some(StatusFormat::Prometheus) => Report::Text(report::metrics(&status, problems.exit)),
         Some(StatusFormat::Text | StatusFormat::Json) | None => Report::Status(status),
     };
-    Ok(Outcome {
-        report,
-        exit: problems.exit,
-    })
+    Ok(Outcome { report, exit: problems.exit })
 }
 
 fn collect<'a>(context: Context<'a>, problems: &mut Problems<'a>) -> Result<Status> {

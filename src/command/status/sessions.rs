@@ -66,10 +66,7 @@ fn row(context: Context<'_>, pool: &Pool<'_>, session: &Session) -> Result<Sessi
             ),
             ..blank(session, SessionState::Attended)
         },
-        Look::Busy(why) => SessionRow {
-            reason: Some(why),
-            ..blank(session, SessionState::Busy)
-        },
+        Look::Busy(why) => SessionRow { reason: Some(why), ..blank(session, SessionState::Busy) },
     })
 }
 
@@ -113,13 +110,8 @@ fn at_work(
         state => state,
     };
     let reason = match state {
-        SessionState::NeedsAttention => reason.map(|reason| {
-            format!(
-                "{reason} (`{} attach -t ={}`)",
-                tmux(context),
-                session.name()
-            )
-        }),
+        SessionState::NeedsAttention => reason
+            .map(|reason| format!("{reason} (`{} attach -t ={}`)", tmux(context), session.name())),
         _ => reason,
     };
     Ok(SessionRow {
@@ -136,20 +128,14 @@ fn judged(doing: Option<Doing>, attended: bool) -> (SessionState, Option<String>
     let over = |what: &str| match attended {
         true => (
             SessionState::Attended,
-            Some(format!(
-                "{what}: it is filed once nobody has used the session for a minute"
-            )),
+            Some(format!("{what}: it is filed once nobody has used the session for a minute")),
         ),
-        false => (
-            SessionState::Working,
-            Some(format!("{what}: the next pass files it")),
-        ),
+        false => (SessionState::Working, Some(format!("{what}: the next pass files it"))),
     };
     match doing {
-        Some(Doing::Working) => (
-            SessionState::Working,
-            attended.then(|| "a person is looking at it".to_owned()),
-        ),
+        Some(Doing::Working) => {
+            (SessionState::Working, attended.then(|| "a person is looking at it".to_owned()))
+        }
         Some(Doing::NeedsPerson(what)) => (SessionState::NeedsAttention, Some(what)),
         Some(Doing::Finished(_)) => over("its turn is over"),
         Some(Doing::Failed(failure)) => over(&failure.reason),

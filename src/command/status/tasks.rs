@@ -145,9 +145,8 @@ impl Scene<'_, '_> {
             return Ok(None);
         }
         let Some(claim) = claim else {
-            row.reason = Some(format!(
-                "nobody has claimed it: rename it to {name} to have it worked on"
-            ));
+            row.reason =
+                Some(format!("nobody has claimed it: rename it to {name} to have it worked on"));
             return Ok(Some(row));
         };
         let age = self.context.now.duration_since(claim.started_at);
@@ -174,9 +173,8 @@ impl Scene<'_, '_> {
         }
         let session = Session::new(&self.context.config.state_dir, &claim.session);
         // An unreadable marker is told where the session is.
-        let is_known = session
-            .dispatched()
-            .map_or(true, |found| found.is_some_and(|it| it.run == claim.run));
+        let is_known =
+            session.dispatched().map_or(true, |found| found.is_some_and(|it| it.run == claim.run));
         if is_known || project.claimant(name)?.as_ref() != Some(claim) {
             return Ok(None);
         }
@@ -222,10 +220,8 @@ impl Scene<'_, '_> {
         let first = self.status.tasks.len();
         let mut files = Vec::new();
         for (index, (priority, name)) in order.iter().enumerate() {
-            let mut row = TaskRow {
-                priority: Some(*priority),
-                ..row(project, name, TaskState::Waiting)
-            };
+            let mut row =
+                TaskRow { priority: Some(*priority), ..row(project, name, TaskState::Waiting) };
             if index < CLOSELY {
                 match project.glance(name) {
                     Ok(Ok(glance)) => {
@@ -260,10 +256,7 @@ impl Scene<'_, '_> {
             && ending.outcome == Outcome::Released
         {
             row.attempt = Some(ending.attempt + 1);
-            row.reason = ending
-                .reason
-                .as_ref()
-                .map(|reason| format!("the last attempt: {reason}"));
+            row.reason = ending.reason.as_ref().map(|reason| format!("the last attempt: {reason}"));
         }
         if !glance.is_single {
             hold(row, Held::SecondLink);
@@ -272,10 +265,7 @@ impl Scene<'_, '_> {
 
     /// Holds the local tasks of a project that Claude Code does not trust.
     fn hold_untrusted(&mut self, project: &Path, first: usize) {
-        let refused = self
-            .trust
-            .as_ref()
-            .is_some_and(|trust| trust.refuses(project));
+        let refused = self.trust.as_ref().is_some_and(|trust| trust.refuses(project));
         if !refused {
             return;
         }
@@ -304,10 +294,7 @@ impl Scene<'_, '_> {
         state: TaskState,
         error: &Error,
     ) -> TaskRow {
-        TaskRow {
-            reason: Some(self.problems.note(error)),
-            ..row(project, name, state)
-        }
+        TaskRow { reason: Some(self.problems.note(error)), ..row(project, name, state) }
     }
 }
 
@@ -343,11 +330,8 @@ struct Day {
 impl Day {
     fn count(&mut self, folder: Folder, ending: Option<&Ending>) {
         let provider = ending.and_then(|ending| ending.provider);
-        let index = self
-            .counts
-            .iter()
-            .position(|(known, ..)| *known == provider)
-            .unwrap_or_else(|| {
+        let index =
+            self.counts.iter().position(|(known, ..)| *known == provider).unwrap_or_else(|| {
                 self.counts.push((provider, 0, 0, Totals::default()));
                 self.counts.len() - 1
             });

@@ -28,23 +28,11 @@ host: box
     );
     let config = home.load();
     assert_eq!(config.file, Some(home.path(".config/ccl/config.yaml")));
-    assert_eq!(
-        config.pool.session_names().collect::<Vec<_>>(),
-        ["work-2", "work-3", "work-4"]
-    );
+    assert_eq!(config.pool.session_names().collect::<Vec<_>>(), ["work-2", "work-3", "work-4"]);
     assert!(!config.pool.create);
-    let dedicated: Vec<_> = config
-        .dedicated
-        .iter()
-        .map(|d| (d.session.as_str(), d.project.clone()))
-        .collect();
-    assert_eq!(
-        dedicated,
-        [
-            ("main", PathBuf::from("/srv/app")),
-            ("other", home.path("o"))
-        ]
-    );
+    let dedicated: Vec<_> =
+        config.dedicated.iter().map(|d| (d.session.as_str(), d.project.clone())).collect();
+    assert_eq!(dedicated, [("main", PathBuf::from("/srv/app")), ("other", home.path("o"))]);
     assert_eq!(config.projects, Projects::ChildrenOf(home.path("projects")));
     assert_eq!(config.dispatcher.prompt_timeout, Duration::from_secs(45));
     assert_eq!(config.dispatcher.cooldown, Duration::ZERO);
@@ -62,11 +50,7 @@ host: box
     assert_eq!(config.auto_routes.high, Provider::ClaudeApi);
     assert_eq!(config.secutools.unwrap_err(), DelegationOff::NoKey);
     assert_eq!(config.tmux, ["tmux", "-L", "ccl"]);
-    assert_eq!(
-        config.state_dir,
-        home.path(".config/ccl/state"),
-        "relative to the file"
-    );
+    assert_eq!(config.state_dir, home.path(".config/ccl/state"), "relative to the file");
     assert_eq!(config.host, "box");
 }
 

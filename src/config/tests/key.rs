@@ -8,11 +8,7 @@ const URL: &str = "secutools: {url: 'https://s.example', api_key_file: key}\n";
 fn with_key_file(text: &str, mode: u32) -> Home {
     let home = Home::with(URL);
     home.write(".config/ccl/key", text);
-    fs::set_permissions(
-        home.path(".config/ccl/key"),
-        fs::Permissions::from_mode(mode),
-    )
-    .unwrap();
+    fs::set_permissions(home.path(".config/ccl/key"), fs::Permissions::from_mode(mode)).unwrap();
     home
 }
 
@@ -31,10 +27,7 @@ fn the_environment_goes_before_the_key_file_and_that_before_the_credential() {
     .unwrap();
     let home = home.set("CREDENTIALS_DIRECTORY", "HOME/credentials");
     assert_eq!(key_of(&home), "from-file");
-    home.write(
-        ".config/ccl/config.yaml",
-        "secutools: {url: 'https://s.example'}",
-    );
+    home.write(".config/ccl/config.yaml", "secutools: {url: 'https://s.example'}");
     assert_eq!(key_of(&home), "from-credential");
     let home = home.set("SECUTOOLS_API_KEY", "from-environment");
     assert_eq!(key_of(&home), "from-environment");
@@ -43,37 +36,19 @@ fn the_environment_goes_before_the_key_file_and_that_before_the_credential() {
 #[test]
 fn the_url_in_the_environment_goes_before_the_one_in_the_file() {
     let home = with_key_file("k", 0o600);
-    assert_eq!(
-        home.load().secutools.unwrap().url.as_str(),
-        "https://s.example"
-    );
+    assert_eq!(home.load().secutools.unwrap().url.as_str(), "https://s.example");
     let home = home.set("SECUTOOLS_URL", "http://127.0.0.1:8080/");
-    assert_eq!(
-        home.load().secutools.unwrap().url.as_str(),
-        "http://127.0.0.1:8080"
-    );
+    assert_eq!(home.load().secutools.unwrap().url.as_str(), "http://127.0.0.1:8080");
 }
 
 #[test]
 fn only_loopback_addresses_may_be_http() {
-    for url in [
-        "http://localhost:1",
-        "http://127.9.9.9",
-        "http://[::1]:80/x",
-        "https://s.example",
-    ] {
-        let config = Home::new()
-            .set("SECUTOOLS_URL", url)
-            .set("SECUTOOLS_API_KEY", "k")
-            .load();
+    for url in ["http://localhost:1", "http://127.9.9.9", "http://[::1]:80/x", "https://s.example"]
+    {
+        let config = Home::new().set("SECUTOOLS_URL", url).set("SECUTOOLS_API_KEY", "k").load();
         assert_eq!(config.secutools.unwrap().url.as_str(), url);
     }
-    for url in [
-        "http://10.0.0.1",
-        "http://[::2]",
-        "http://127.0.0.1.example",
-        "http://0.0.0.0",
-    ] {
+    for url in ["http://10.0.0.1", "http://[::2]", "http://127.0.0.1.example", "http://0.0.0.0"] {
         assert_eq!(
             Home::new().set("SECUTOOLS_URL", url).complaint(),
             "SECUTOOLS_URL: would send the API key unencrypted; use https (http is for loopback addresses)",
@@ -103,17 +78,9 @@ fn the_proxy_of_the_environment_applies_and_is_not_shown() {
 fn delegation_is_off_with_a_reason() {
     let off = |home: Home| home.load().secutools.unwrap_err();
     assert_eq!(off(Home::new()), DelegationOff::NotConfigured);
-    assert_eq!(
-        off(Home::new().set("SECUTOOLS_API_KEY", "k")),
-        DelegationOff::NoUrl
-    );
-    assert_eq!(
-        off(Home::new().set("SECUTOOLS_URL", "https://s.example")),
-        DelegationOff::NoKey
-    );
-    let empty = Home::new()
-        .set("SECUTOOLS_URL", "https://s.example")
-        .set("SECUTOOLS_API_KEY", "");
+    assert_eq!(off(Home::new().set("SECUTOOLS_API_KEY", "k")), DelegationOff::NoUrl);
+    assert_eq!(off(Home::new().set("SECUTOOLS_URL", "https://s.example")), DelegationOff::NoKey);
+    let empty = Home::new().set("SECUTOOLS_URL", "https://s.example").set("SECUTOOLS_API_KEY", "");
     assert_eq!(off(empty), DelegationOff::NoKey);
     let no_credential = Home::new().set("CREDENTIALS_DIRECTORY", "HOME/none");
     assert_eq!(off(no_credential), DelegationOff::NotConfigured);
@@ -121,12 +88,7 @@ fn delegation_is_off_with_a_reason() {
 
 #[test]
 fn a_key_file_that_others_may_read_is_refused() {
-    for (mode, shown) in [
-        (0o640, "0640"),
-        (0o604, "0604"),
-        (0o620, "0620"),
-        (0o601, "0601"),
-    ] {
+    for (mode, shown) in [(0o640, "0640"), (0o604, "0604"), (0o620, "0620"), (0o601, "0601")] {
         assert_eq!(
             with_key_file("k", mode).complaint(),
             format!(
@@ -169,10 +131,7 @@ fn a_key_file_that_holds_no_key_is_refused() {
     let fifo = Home::with(URL);
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
     rustix::fs::mkfifoat(rustix::fs::CWD, fifo.path(".config/ccl/key"), mode).unwrap();
-    assert_eq!(
-        fifo.complaint(),
-        "the API key file HOME/.config/ccl/key: it is not a regular file"
-    );
+    assert_eq!(fifo.complaint(), "the API key file HOME/.config/ccl/key: it is not a regular file");
 }
 
 #[test]
@@ -188,16 +147,11 @@ fn the_key_is_never_shown() {
     // Swapped by mistake.
     let complaint = Home::new().set("SECUTOOLS_URL", secret).complaint();
     assert!(!complaint.contains(secret), "{complaint}");
-    let complaint = Home::new()
-        .set("SECUTOOLS_API_KEY", "s3cr3t k3y")
-        .complaint();
+    let complaint = Home::new().set("SECUTOOLS_API_KEY", "s3cr3t k3y").complaint();
     assert_eq!(
         complaint,
         "SECUTOOLS_API_KEY: holds something other than one word of printable ASCII"
     );
-    let environment = format!(
-        "{:?}",
-        Home::new().set("SECUTOOLS_API_KEY", secret).environment()
-    );
+    let environment = format!("{:?}", Home::new().set("SECUTOOLS_API_KEY", secret).environment());
     assert!(!environment.contains(secret), "{environment}");
 }

@@ -32,10 +32,8 @@ impl Home {
     }
 
     fn set(mut self, name: &str, value: &str) -> Self {
-        self.variables.push((
-            name.to_owned(),
-            value.replace("HOME", self.dir.path().to_str().unwrap()),
-        ));
+        self.variables
+            .push((name.to_owned(), value.replace("HOME", self.dir.path().to_str().unwrap())));
         self
     }
 
@@ -88,27 +86,18 @@ fn without_a_file_everything_is_default() {
     assert_eq!(config.file, None);
     assert_eq!(config.pool, Pool::default());
     let names: Vec<String> = config.pool.session_names().collect();
-    assert_eq!(
-        names,
-        ["ccl-auto-0", "ccl-auto-1", "ccl-auto-2", "ccl-auto-3"]
-    );
+    assert_eq!(names, ["ccl-auto-0", "ccl-auto-1", "ccl-auto-2", "ccl-auto-3"]);
     assert_eq!(config.dedicated, []);
     assert_eq!(config.projects, Projects::NearestTo(home.path("")));
     assert_eq!(config.dispatcher.prompt_timeout, Duration::from_secs(30));
     assert_eq!(config.dispatcher.cooldown, Duration::from_secs(300));
     assert_eq!(config.dispatcher.max_attempts, 3);
     assert_eq!(config.dispatcher.stale_after, Duration::from_secs(7200));
-    assert_eq!(
-        config.dispatcher.models.for_priority(Priority::Critical),
-        "opus"
-    );
+    assert_eq!(config.dispatcher.models.for_priority(Priority::Critical), "opus");
     for priority in [Priority::High, Priority::Default, Priority::Low] {
         assert_eq!(config.dispatcher.models.for_priority(priority), "sonnet");
     }
-    assert_eq!(
-        config.agent.command,
-        ["claude", "--dangerously-skip-permissions"]
-    );
+    assert_eq!(config.agent.command, ["claude", "--dangerously-skip-permissions"]);
     assert_eq!(config.agent.kind, AgentKind::Claude);
     assert_eq!(config.agent.delivery, Delivery::Argument);
     assert!(config.agent.hooks);
@@ -117,40 +106,24 @@ fn without_a_file_everything_is_default() {
     assert_eq!(config.state_dir, home.path(".local/state/ccl"));
     assert_eq!(config.claude_dir, home.path(".claude"));
     assert_eq!(config.claude_json, home.path(".claude.json"));
-    assert_eq!(
-        config.host,
-        rustix::system::uname().nodename().to_str().unwrap()
-    );
+    assert_eq!(config.host, rustix::system::uname().nodename().to_str().unwrap());
     assert_eq!(config.tmux_pane, None);
 }
 
 #[test]
 fn the_message_is_filled_in_once() {
-    let dispatcher = Dispatcher {
-        message: "{task}: {body} {x y} { {task}".to_owned(),
-        ..Dispatcher::default()
-    };
+    let dispatcher =
+        Dispatcher { message: "{task}: {body} {x y} { {task}".to_owned(), ..Dispatcher::default() };
     assert_eq!(
         dispatcher.fill_message("a.md", "the {body} and {task} of it"),
         "a.md: the {body} and {task} of it {x y} { a.md"
     );
     let default = Dispatcher::default().fill_message("a.md", "Fix it.");
-    assert!(
-        default.starts_with("[a.md] Fix it.\n\nIMPORTANT: carry out"),
-        "{default}"
-    );
+    assert!(default.starts_with("[a.md] Fix it.\n\nIMPORTANT: carry out"), "{default}");
 }
 
 #[test]
 fn session_names_start_where_they_are_told() {
-    let pool = Pool {
-        prefix: "w".to_owned(),
-        start_index: 9999,
-        max: 2,
-        create: false,
-    };
-    assert_eq!(
-        pool.session_names().collect::<Vec<_>>(),
-        ["w9999", "w10000"]
-    );
+    let pool = Pool { prefix: "w".to_owned(), start_index: 9999, max: 2, create: false };
+    assert_eq!(pool.session_names().collect::<Vec<_>>(), ["w9999", "w10000"]);
 }

@@ -3,10 +3,7 @@
 use super::*;
 
 fn named(path: &Path) -> Overrides {
-    Overrides {
-        config: Some(path.to_owned()),
-        ..Overrides::default()
-    }
+    Overrides { config: Some(path.to_owned()), ..Overrides::default() }
 }
 
 #[test]
@@ -20,12 +17,7 @@ fn the_flag_goes_before_the_variable_and_that_before_the_default_places() {
     let home = home.set("CCL_CONFIG", "HOME/variable.yaml");
     assert_eq!(home.load().host, "variable");
     home.write("flag.yaml", "host: flag");
-    assert_eq!(
-        home.load_with(&named(&home.path("flag.yaml")))
-            .unwrap()
-            .host,
-        "flag"
-    );
+    assert_eq!(home.load_with(&named(&home.path("flag.yaml"))).unwrap().host, "flag");
 }
 
 #[test]
@@ -46,10 +38,7 @@ fn a_named_file_must_be_there() {
         "cannot read the configuration HOME/no.yaml: there is no such file"
     );
     let home = home.set("CCL_CONFIG", "HOME");
-    assert_eq!(
-        home.complaint(),
-        "cannot read the configuration HOME: it is a directory"
-    );
+    assert_eq!(home.complaint(), "cannot read the configuration HOME: it is a directory");
     fs::write(home.path("latin1.yaml"), b"host: caf\xe9").unwrap();
     assert_eq!(
         home.complaint_with(&named(&home.path("latin1.yaml"))),
@@ -84,10 +73,7 @@ fn the_state_directory_comes_from_the_flag_the_file_or_the_environment() {
     assert_eq!(home.load().state_dir, home.path("xdg/ccl"));
     home.write(".config/ccl/config.yaml", "state_dir: ~/file");
     assert_eq!(home.load().state_dir, home.path("file"));
-    let flag = Overrides {
-        state_dir: Some("flag".into()),
-        ..Overrides::default()
-    };
+    let flag = Overrides { state_dir: Some("flag".into()), ..Overrides::default() };
     assert_eq!(home.load_with(&flag).unwrap().state_dir, home.path("flag"));
 }
 

@@ -9,17 +9,11 @@ fn silent() -> Log {
 }
 
 fn projects(home: &Home, overrides: &Overrides) -> Vec<PathBuf> {
-    home.load_with(overrides)
-        .unwrap()
-        .project_dirs(&silent())
-        .unwrap()
+    home.load_with(overrides).unwrap().project_dirs(&silent()).unwrap()
 }
 
 fn given(paths: &[&str]) -> Overrides {
-    Overrides {
-        projects: paths.iter().map(PathBuf::from).collect(),
-        ..Overrides::default()
-    }
+    Overrides { projects: paths.iter().map(PathBuf::from).collect(), ..Overrides::default() }
 }
 
 fn refused(home: &Home, overrides: &Overrides) -> String {
@@ -49,16 +43,9 @@ fn dedicated_projects_come_first_and_once() {
     );
     let (a, z) = (home.project("p/a"), home.project("p/z"));
     assert_eq!(projects(&home, &Overrides::default()), [z.clone(), a]);
-    home.write(
-        ".config/ccl/config.yaml",
-        "pool: {dedicated: [{session: z, project: ~/p/z}]}",
-    );
+    home.write(".config/ccl/config.yaml", "pool: {dedicated: [{session: z, project: ~/p/z}]}");
     home.project("");
-    assert_eq!(
-        projects(&home, &Overrides::default()),
-        [z],
-        "not the current directory"
-    );
+    assert_eq!(projects(&home, &Overrides::default()), [z], "not the current directory");
 }
 
 #[test]
@@ -67,10 +54,7 @@ fn given_projects_go_before_all_others_and_are_real_paths() {
     home.project("p/a");
     let x = home.project("x").canonicalize().unwrap();
     symlink("x", home.path("link")).unwrap();
-    assert_eq!(
-        projects(&home, &given(&["x", "./x/", "link", "p/../x"])),
-        [x]
-    );
+    assert_eq!(projects(&home, &given(&["x", "./x/", "link", "p/../x"])), [x]);
     assert_eq!(
         refused(&home, &given(&["x", "p"])),
         "--project HOME/p: there is no .agent-queue in it; run `mkdir -p HOME/p/.agent-queue/inbox`"

@@ -62,23 +62,9 @@ fn scripts_and_commands_are_not_interactive() {
 fn the_status_is_read() {
     let text = "Name:\tbash\nSigPnd:\t0000000000000000\nShdPnd:\t0000000000000002\nSigIgn:\t0000000000384004\nvoluntary_ctxt_switches:\t17\nnonvoluntary_ctxt_switches:\t3\n";
     let read = Status::parse(text).unwrap();
-    assert_eq!(
-        read,
-        Status {
-            pending: true,
-            ignores_stop: true,
-            sleeps: 17
-        }
-    );
+    assert_eq!(read, Status { pending: true, ignores_stop: true, sleeps: 17 });
     let read =
         Status::parse(&text.replace("0002\n", "0000\n").replace("384004", "300004")).unwrap();
-    assert_eq!(
-        read,
-        Status {
-            pending: false,
-            ignores_stop: false,
-            sleeps: 17
-        }
-    );
+    assert_eq!(read, Status { pending: false, ignores_stop: false, sleeps: 17 });
     assert_eq!(Status::parse("Name:\tbash\n"), None);
 }

@@ -14,10 +14,7 @@ fn now() -> Timestamp {
     at("2026-03-01T12:00:00Z")
 }
 
-const PAGE: Page = Page {
-    width: 80,
-    colour: false,
-};
+const PAGE: Page = Page { width: 80, colour: false };
 
 fn json_of(report: &Report) -> Value {
     let line = report.render(true, PAGE, now()).unwrap();
@@ -80,10 +77,7 @@ fn a_pass_as_json_has_every_key() {
         ]})
     );
     let nothing = json_of(&Report::Pass(Pass::default()));
-    assert_eq!(
-        nothing,
-        json!({"version": 1, "events": [], "free_sessions": null})
-    );
+    assert_eq!(nothing, json!({"version": 1, "events": [], "free_sessions": null}));
 }
 
 #[test]
@@ -110,10 +104,7 @@ fn every_kind_of_event_has_its_word() {
         (EventKind::Cooldown, "cooldown"),
     ];
     for (kind, word) in kinds {
-        let report = Report::Pass(Pass {
-            events: vec![Event::new(kind)],
-            free_sessions: None,
-        });
+        let report = Report::Pass(Pass { events: vec![Event::new(kind)], free_sessions: None });
         assert_eq!(json_of(&report)["events"][0]["event"], word);
         assert_eq!(text_of(&report), format!("{word}\n"));
     }
@@ -149,9 +140,7 @@ fn decisions() -> Report {
         priority: Priority::Critical,
         ..decision.clone()
     };
-    Report::Decisions {
-        decisions: vec![decision, local, off],
-    }
+    Report::Decisions { decisions: vec![decision, local, off] }
 }
 
 #[test]
@@ -203,17 +192,11 @@ fn a_job_is_shown_without_its_output() {
             status: "failed".to_owned(),
             provider: Some("gemini".to_owned()),
             output: Some("long".to_owned()),
-            cost: Some(Cost {
-                amount: "2".to_owned(),
-                currency: None,
-            }),
+            cost: Some(Cost { amount: "2".to_owned(), currency: None }),
             error: Some("too\x1blong".to_owned()),
         },
     };
-    assert_eq!(
-        text_of(&job),
-        "job_1  failed  gemini  2\nerror: too\\u{1b}long\n"
-    );
+    assert_eq!(text_of(&job), "job_1  failed  gemini  2\nerror: too\\u{1b}long\n");
     assert_eq!(
         json_of(&job),
         json!({"version": 1, "job": {"id": "job_1", "status": "failed", "provider": "gemini", "output": "long",

@@ -75,26 +75,15 @@ fn status() -> Report {
             }],
             done_24h: 3,
             failed_24h: 1,
-            cost_24h: vec![Cost {
-                amount: "0.0123".to_owned(),
-                currency: Some("USD".to_owned()),
-            }],
+            cost_24h: vec![Cost { amount: "0.0123".to_owned(), currency: Some("USD".to_owned()) }],
         },
         last_24h: vec![
-            DayRow {
-                provider: Some(Provider::ClaudeCode),
-                done: 1234,
-                failed: 0,
-                cost: vec![],
-            },
+            DayRow { provider: Some(Provider::ClaudeCode), done: 1234, failed: 0, cost: vec![] },
             DayRow {
                 provider: Some(Provider::Gemini),
                 done: 3,
                 failed: 1,
-                cost: vec![Cost {
-                    amount: "0.0123".to_owned(),
-                    currency: Some("USD".to_owned()),
-                }],
+                cost: vec![Cost { amount: "0.0123".to_owned(), currency: Some("USD".to_owned()) }],
             },
         ],
         tasks: vec![task, delegated],
@@ -144,10 +133,7 @@ fn the_status_as_json_has_every_key() {
 #[test]
 fn states_have_their_words() {
     let words = |states: &[Value]| {
-        states
-            .iter()
-            .map(|s| s.as_str().unwrap().to_owned())
-            .collect::<Vec<_>>()
+        states.iter().map(|s| s.as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     use SessionState as S;
     let states = [
@@ -204,17 +190,12 @@ fn the_status_as_text_fits_80_columns() {
 
     1 session needs a person, 1 task is stale
     ");
-    assert_eq!(
-        text_of(&Report::Status(Status::default())),
-        "no task waits, and none is at work\n"
-    );
+    assert_eq!(text_of(&Report::Status(Status::default())), "no task waits, and none is at work\n");
 }
 
 #[test]
 fn of_many_waiting_tasks_the_first_are_shown() {
-    let Report::Status(mut many) = status() else {
-        unreachable!()
-    };
+    let Report::Status(mut many) = status() else { unreachable!() };
     let waiting = |index: usize| TaskRow {
         name: format!("t{index:03}.md"),
         state: TaskState::Waiting,
@@ -230,10 +211,7 @@ fn of_many_waiting_tasks_the_first_are_shown() {
     }
     many.projects[0].waiting = 1030;
     let text = text_of(&Report::Status(many));
-    assert!(
-        text.contains("t019.md") && !text.contains("t020.md"),
-        "{text}"
-    );
+    assert!(text.contains("t019.md") && !text.contains("t020.md"), "{text}");
     assert!(text.contains("… and 1,007 more wait in app"), "{text}");
     let counts = "/srv/app  1,027    3     1";
     assert!(text.contains(counts), "{text}");

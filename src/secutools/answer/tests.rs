@@ -12,10 +12,8 @@ fn job(body: &str) -> Result<Job, &'static str> {
 
 #[test]
 fn a_whole_job_is_read() {
-    let job = job(
-        r#"{"id":"j1","status":"DONE","provider":"gpu","new":{"field":1},
-        "result":{"output":"hello","cost":{"amount":0.10,"currency":"USD"},"usage":{"tokens":3}}}"#,
-    );
+    let job = job(r#"{"id":"j1","status":"DONE","provider":"gpu","new":{"field":1},
+        "result":{"output":"hello","cost":{"amount":0.10,"currency":"USD"},"usage":{"tokens":3}}}"#);
     let job = job.unwrap();
     assert_eq!(job.status, Status::Succeeded);
     assert_eq!(job.provider.as_deref(), Some("gpu"));
@@ -26,10 +24,8 @@ fn a_whole_job_is_read() {
 
 #[test]
 fn a_field_of_the_wrong_kind_spoils_no_other() {
-    let job = job(
-        r#"{"status":"failed","provider":7,"error":{"title":4,"detail":"no memory"},
-        "result":{"output":{"a": [1.10, null]},"cost":"much","usage":null}}"#,
-    );
+    let job = job(r#"{"status":"failed","provider":7,"error":{"title":4,"detail":"no memory"},
+        "result":{"output":{"a": [1.10, null]},"cost":"much","usage":null}}"#);
     let job = job.unwrap();
     assert_eq!(job.id.as_str(), "j1");
     assert_eq!(job.provider, None);
@@ -41,21 +37,13 @@ fn a_field_of_the_wrong_kind_spoils_no_other() {
 #[test]
 fn errors_come_in_many_forms() {
     for (error, want) in [
-        (
-            r#"{"title":"Out of memory","detail":"40 GiB"}"#,
-            Some("Out of memory: 40 GiB"),
-        ),
-        (
-            r#"{"title":"Out of memory","detail":""}"#,
-            Some("Out of memory"),
-        ),
+        (r#"{"title":"Out of memory","detail":"40 GiB"}"#, Some("Out of memory: 40 GiB")),
+        (r#"{"title":"Out of memory","detail":""}"#, Some("Out of memory")),
         (r#""just text""#, Some("just text")),
         (r#"{"code":7}"#, Some(r#"{"code":7}"#)),
         ("null", None),
     ] {
-        let job = job(&format!(
-            r#"{{"status":"failed","error":{error},"result":null}}"#
-        ));
+        let job = job(&format!(r#"{{"status":"failed","error":{error},"result":null}}"#));
         assert_eq!(job.unwrap().error.as_deref(), want, "{error}");
     }
 }
@@ -80,17 +68,9 @@ fn what_is_no_word_about_this_job_is_an_error() {
 
 #[test]
 fn a_job_is_accepted_only_with_a_usable_id() {
-    let accepted = reader()
-        .accepted(r#"{"id":"j1","status":"running"}"#)
-        .unwrap();
-    assert_eq!(
-        (accepted.id.as_str(), accepted.status),
-        ("j1", Status::Running)
-    );
-    assert_eq!(
-        reader().accepted(r#"{"id":"j1"}"#).unwrap().status,
-        Status::Queued
-    );
+    let accepted = reader().accepted(r#"{"id":"j1","status":"running"}"#).unwrap();
+    assert_eq!((accepted.id.as_str(), accepted.status), ("j1", Status::Running));
+    assert_eq!(reader().accepted(r#"{"id":"j1"}"#).unwrap().status, Status::Queued);
     for body in [
         "",
         "{}",
@@ -124,10 +104,7 @@ fn an_excerpt_is_one_short_harmless_line() {
             r"Bad: no such \u{1b}[2Jprovider",
         ),
         (r#"{"message":"x"}"#, r#"{"message":"x"}"#),
-        (
-            "<html><head><TITLE>502\nBad</TITLE></head><body>x</body>",
-            "502 Bad",
-        ),
+        ("<html><head><TITLE>502\nBad</TITLE></head><body>x</body>", "502 Bad"),
         ("<p>İ<b>Busy</b><br>again", "İ Busy again"),
         ("  \r\n", ""),
         ("\u{9b}31m", r"\u{9b}31m"),
@@ -157,10 +134,6 @@ fn retry_after_is_seconds_or_a_date_within_an_hour() {
         ("soon", None),
         ("Fri, 32 Jan 2026", None),
     ] {
-        assert_eq!(
-            retry_after(value, now),
-            want.map(Duration::from_secs),
-            "{value}"
-        );
+        assert_eq!(retry_after(value, now), want.map(Duration::from_secs), "{value}");
     }
 }

@@ -18,10 +18,7 @@ fn an_ending_is_one_line_of_json_in_a_comment() {
     full.session = Some("ccl-auto-0".into());
     full.agent_session = Some("s".into());
     full.job_id = Some("j".into());
-    full.cost = Some(Cost {
-        amount: "0.0123".into(),
-        currency: Some("USD".into()),
-    });
+    full.cost = Some(Cost { amount: "0.0123".into(), currency: Some("USD".into()) });
     full.started_at = Some("2026-01-02T03:04:05Z".parse().unwrap());
     full.ended_at = Some("2026-01-02T03:05:05.5Z".parse().unwrap());
     full.reason = Some("fine".into());
@@ -42,10 +39,7 @@ fn nothing_in_an_ending_can_end_its_line_or_its_comment() {
     let line = odd.render();
     assert_eq!(line.matches("-->").count(), 1);
     assert_eq!(line.matches("<!--").count(), 1);
-    assert!(
-        !line.contains(|c: char| c.is_control() || c == '\u{2028}'),
-        "{line}"
-    );
+    assert!(!line.contains(|c: char| c.is_control() || c == '\u{2028}'), "{line}");
     assert!(
         line.contains(r"--\u003e \u003c!-- --!\u003e \r\n \u001b[31m \u007f \u0085 \u2028"),
         "{line}"
@@ -61,10 +55,7 @@ fn a_long_reason_is_cut() {
     long.reason = Some("é".repeat(2_000_000));
     let line = long.render();
     assert!(line.len() < MAX_ENDING_BYTES);
-    assert_eq!(
-        Ending::parse(&line).unwrap().reason.unwrap(),
-        "é".repeat(2000) + "…"
-    );
+    assert_eq!(Ending::parse(&line).unwrap().reason.unwrap(), "é".repeat(2000) + "…");
 }
 
 #[test]
@@ -108,11 +99,7 @@ fn only_the_last_line_counts_and_none_is_part_of_the_prompt() {
 
 #[test]
 fn attempts_start_afresh_after_an_outcome() {
-    for (outcome, attempts) in [
-        (Outcome::Released, 2),
-        (Outcome::Failed, 0),
-        (Outcome::Done, 0),
-    ] {
+    for (outcome, attempts) in [(Outcome::Released, 2), (Outcome::Failed, 0), (Outcome::Done, 0)] {
         let file = with_ending("Body", &ending(outcome, 2), None, None);
         assert_eq!(parse(&file).attempts_made(), attempts, "{outcome:?}");
     }
@@ -141,20 +128,9 @@ fn a_release_replaces_the_ending_line_and_nothing_else() {
             let noted = ending(Outcome::Released, attempt);
             file = with_ending(&file, &noted, None, None);
             let after = split(&file);
-            assert_eq!(
-                (after.header, after.body),
-                (before.header, before.body),
-                "{text:?}"
-            );
+            assert_eq!((after.header, after.body), (before.header, before.body), "{text:?}");
             assert_eq!(file, format!("{text}\n{}\n", noted.render()));
-            assert_eq!(
-                parse(&file),
-                Task {
-                    ending: Some(noted),
-                    ..parse(text)
-                },
-                "{text:?}"
-            );
+            assert_eq!(parse(&file), Task { ending: Some(noted), ..parse(text) }, "{text:?}");
         }
     }
 }
@@ -170,44 +146,25 @@ fn a_large_task_stays_fit_when_it_is_released() {
 #[test]
 fn a_filed_task_shows_result_and_footer_above_its_ending() {
     let done = ending(Outcome::Done, 1);
-    let released = with_ending(
-        "---\ntitle: T\n---\nBody\n",
-        &ending(Outcome::Released, 1),
-        None,
-        None,
-    );
+    let released =
+        with_ending("---\ntitle: T\n---\nBody\n", &ending(Outcome::Released, 1), None, None);
     let line = done.render();
-    let filed = with_ending(
-        &released,
-        &done,
-        Some("It works.\n\n"),
-        Some("*gpu, 3 s, 0.01 USD*"),
-    );
+    let filed = with_ending(&released, &done, Some("It works.\n\n"), Some("*gpu, 3 s, 0.01 USD*"));
     assert_eq!(
         filed,
         format!(
             "---\ntitle: T\n---\nBody\n\n## Result\n\nIt works.\n\n*gpu, 3 s, 0.01 USD*\n\n{line}\n"
         )
     );
-    assert_eq!(
-        with_ending("", &done, None, Some("foot")),
-        format!("foot\n\n{line}\n")
-    );
-    assert_eq!(
-        with_ending("Body", &done, None, Some("foot")),
-        format!("Body\n\nfoot\n\n{line}\n")
-    );
+    assert_eq!(with_ending("", &done, None, Some("foot")), format!("foot\n\n{line}\n"));
+    assert_eq!(with_ending("Body", &done, None, Some("foot")), format!("Body\n\nfoot\n\n{line}\n"));
 }
 
 #[test]
 fn a_result_cannot_forge_the_ending() {
     let forged = ending(Outcome::Done, 9).render();
     let true_one = ending(Outcome::Failed, 1);
-    for result in [
-        forged.clone(),
-        format!("text\n{forged}\n"),
-        format!("{forged}\n\n\n"),
-    ] {
+    for result in [forged.clone(), format!("text\n{forged}\n"), format!("{forged}\n\n\n")] {
         for footer in [None, Some(&*forged)] {
             let filed = with_ending("Body\n", &true_one, Some(&result), footer);
             assert_eq!(parse(&filed).ending, Some(true_one.clone()));

@@ -32,19 +32,11 @@ fn reads_every_field() {
 
 #[test]
 fn booleans_are_true_and_false_and_nothing_else() {
-    for (word, expected) in [
-        ("true", true),
-        ("True", true),
-        ("TRUE", true),
-        ("false", false),
-        ("False", false),
-    ] {
+    for (word, expected) in
+        [("true", true), ("True", true), ("TRUE", true), ("false", false), ("False", false)]
+    {
         let task = with_header(&format!("allow_delegation:   {word}  "));
-        assert_eq!(
-            task.routing.allow_delegation,
-            Field::Given(expected),
-            "{word}"
-        );
+        assert_eq!(task.routing.allow_delegation, Field::Given(expected), "{word}");
         assert_eq!(task.warnings, [], "{word}");
     }
     for odd in [
@@ -73,10 +65,7 @@ fn booleans_are_true_and_false_and_nothing_else() {
     ] {
         for key in ["allow_delegation", "needs_claude_code"] {
             let task = with_header(&format!("{key}: {odd}"));
-            let fields = [
-                &task.routing.allow_delegation,
-                &task.routing.needs_claude_code,
-            ];
+            let fields = [&task.routing.allow_delegation, &task.routing.needs_claude_code];
             assert!(fields.contains(&&Field::WrongType), "{key}: {odd}");
             assert!(!fields.contains(&&Field::Given(true)), "{key}: {odd}");
             assert_eq!(task.warnings.len(), 1, "{key}: {odd}: {:?}", task.warnings);
@@ -89,59 +78,29 @@ fn words_are_trimmed_and_case_does_not_matter() {
     for (word, preference) in [
         ("auto", Preference::Auto),
         ("  Auto  ", Preference::Auto),
-        (
-            "\" CLAUDE-code \"",
-            Preference::Provider(Provider::ClaudeCode),
-        ),
+        ("\" CLAUDE-code \"", Preference::Provider(Provider::ClaudeCode)),
         ("GPU", Preference::Provider(Provider::Gpu)),
         ("'gemini '", Preference::Provider(Provider::Gemini)),
-        (
-            "Claude-API # comment",
-            Preference::Provider(Provider::ClaudeApi),
-        ),
+        ("Claude-API # comment", Preference::Provider(Provider::ClaudeApi)),
         (">\n  gpu", Preference::Provider(Provider::Gpu)),
     ] {
         let task = with_header(&format!("preferred_ai: {word}"));
-        assert_eq!(
-            task.routing.preferred_ai,
-            Field::Given(preference),
-            "{word}"
-        );
+        assert_eq!(task.routing.preferred_ai, Field::Given(preference), "{word}");
         assert_eq!(task.warnings, [], "{word}");
     }
-    for (word, hint) in [
-        ("LOW", Complexity::Low),
-        ("Medium", Complexity::Medium),
-        ("high", Complexity::High),
-    ] {
+    for (word, hint) in
+        [("LOW", Complexity::Low), ("Medium", Complexity::Medium), ("high", Complexity::High)]
+    {
         let task = with_header(&format!("complexity_hint: {word}"));
         assert_eq!(task.routing.complexity_hint, Field::Given(hint), "{word}");
     }
-    for unknown in [
-        "gpt",
-        "claude_code",
-        "claude code",
-        "gpu,gemini",
-        "no",
-        "\"\"",
-        "ｇｐｕ",
-    ] {
-        let task = with_header(&format!(
-            "preferred_ai: {unknown}\ncomplexity_hint: {unknown}"
-        ));
-        assert!(
-            matches!(task.routing.preferred_ai, Field::Unknown(_)),
-            "{unknown}"
-        );
-        assert!(
-            matches!(task.routing.complexity_hint, Field::Unknown(_)),
-            "{unknown}"
-        );
+    for unknown in ["gpt", "claude_code", "claude code", "gpu,gemini", "no", "\"\"", "ｇｐｕ"] {
+        let task = with_header(&format!("preferred_ai: {unknown}\ncomplexity_hint: {unknown}"));
+        assert!(matches!(task.routing.preferred_ai, Field::Unknown(_)), "{unknown}");
+        assert!(matches!(task.routing.complexity_hint, Field::Unknown(_)), "{unknown}");
         assert_eq!(task.warnings.len(), 2, "{unknown}");
     }
-    for odd in [
-        "3", "true", "[gpu]", "{gpu: 1}", "", "null", "!x gpu", "1e3",
-    ] {
+    for odd in ["3", "true", "[gpu]", "{gpu: 1}", "", "null", "!x gpu", "1e3"] {
         let task = with_header(&format!("preferred_ai: {odd}\ncomplexity_hint: {odd}"));
         assert_eq!(task.routing.preferred_ai, Field::WrongType, "{odd}");
         assert_eq!(task.routing.complexity_hint, Field::WrongType, "{odd}");
@@ -162,29 +121,13 @@ fn a_bad_priority_is_the_default() {
         let task = with_header(&format!("priority: {word}"));
         assert_eq!((task.priority, task.warnings), (priority, vec![]), "{word}");
     }
-    for odd in [
-        "urgent",
-        "1",
-        "true",
-        "[high]",
-        "{high: 1}",
-        "!x high",
-        "high low",
-    ] {
+    for odd in ["urgent", "1", "true", "[high]", "{high: 1}", "!x high", "high low"] {
         let task = with_header(&format!("priority: {odd}\ntitle: T"));
         assert_eq!(task.priority, Priority::Default, "{odd}");
         assert_eq!(task.title.as_deref(), Some("T"), "{odd}");
-        let [warning] = &task.warnings[..] else {
-            panic!("{odd}: {:?}", task.warnings)
-        };
-        assert!(
-            warning.to_string().starts_with("2:11: `priority` "),
-            "{warning}"
-        );
-        assert!(
-            warning.message.ends_with("; it counts as default"),
-            "{warning}"
-        );
+        let [warning] = &task.warnings[..] else { panic!("{odd}: {:?}", task.warnings) };
+        assert!(warning.to_string().starts_with("2:11: `priority` "), "{warning}");
+        assert!(warning.message.ends_with("; it counts as default"), "{warning}");
     }
 }
 
@@ -192,25 +135,13 @@ fn a_bad_priority_is_the_default() {
 fn titles_and_tags_that_are_none_are_left_out() {
     assert_eq!(with_header("title: '  '").title, None);
     assert_eq!(with_header("title:\ntags:").warnings, []);
-    assert_eq!(
-        warning("title: 404"),
-        "2:8: `title` must be text, not a number; put it in quotes"
-    );
-    assert_eq!(
-        warning("title: [a]"),
-        "2:8: `title` must be text, not a list; put it in quotes"
-    );
+    assert_eq!(warning("title: 404"), "2:8: `title` must be text, not a number; put it in quotes");
+    assert_eq!(warning("title: [a]"), "2:8: `title` must be text, not a list; put it in quotes");
     let task = with_header("tags: [' web ', 2024, [a], auth]");
     assert_eq!(task.tags, ["web", "auth"]);
-    assert_eq!(
-        warnings(&task),
-        ["2:7: `tags`: a tag must be text, not a list; it is left out"]
-    );
+    assert_eq!(warnings(&task), ["2:7: `tags`: a tag must be text, not a list; it is left out"]);
     let text = warning("tags: web");
-    assert_eq!(
-        text,
-        "2:7: `tags` must be a list like [web, auth], not text; it is left out"
-    );
+    assert_eq!(text, "2:7: `tags` must be a list like [web, auth], not text; it is left out");
     assert_eq!(with_header("tags:\n- web\n- auth").tags, ["web", "auth"]);
 }
 
@@ -243,11 +174,7 @@ fn warnings_say_where_and_what() {
     );
     assert_eq!(task.title.as_deref(), Some("café"));
     assert_eq!(task.routing.state, HeaderState::DuplicateKey);
-    assert_eq!(
-        warning("{a: 1}").split(':').nth(1),
-        Some("2"),
-        "in braces, too"
-    );
+    assert_eq!(warning("{a: 1}").split(':').nth(1), Some("2"), "in braces, too");
 }
 
 #[test]
@@ -266,57 +193,27 @@ fn near_misses_are_recognised_and_own_keys_are_not_corrected() {
             "{key}"
         );
     }
-    for key in [
-        "file",
-        "date",
-        "type",
-        "author",
-        "preferred",
-        "ai",
-        "\u{1F980}\u{1F980}",
-    ] {
-        assert!(
-            warning(&format!("{key}: x")).ends_with("it is ignored"),
-            "{key}"
-        );
+    for key in ["file", "date", "type", "author", "preferred", "ai", "\u{1F980}\u{1F980}"] {
+        assert!(warning(&format!("{key}: x")).ends_with("it is ignored"), "{key}");
     }
     assert!(warning("2024: x").starts_with("2:1: `2024` is not a known field"));
     assert!(warning("true: x").starts_with("2:1: `true` is not a known field"));
     let long = warning(&format!("\"a\\e\\n{}\": x", "k".repeat(99)));
-    assert!(
-        long.contains(r"`a\u{1b}\nkkk") && long.contains("k…`"),
-        "{long}"
-    );
+    assert!(long.contains(r"`a\u{1b}\nkkk") && long.contains("k…`"), "{long}");
 }
 
 #[test]
 fn duplicates_of_any_key_count() {
     for (fields, allowed) in [
-        (
-            "allow_delegation: true\nallow_delegation: false",
-            Field::Given(true),
-        ),
-        (
-            "allow_delegation: false\n\"allow_delegation\": true",
-            Field::Given(false),
-        ),
-        (
-            "allow_delegation: yes\n\"allow_\\u0064elegation\": true",
-            Field::WrongType,
-        ),
-        (
-            "mine: 1\nallow_delegation: true\nmine: 2",
-            Field::Given(true),
-        ),
+        ("allow_delegation: true\nallow_delegation: false", Field::Given(true)),
+        ("allow_delegation: false\n\"allow_delegation\": true", Field::Given(false)),
+        ("allow_delegation: yes\n\"allow_\\u0064elegation\": true", Field::WrongType),
+        ("mine: 1\nallow_delegation: true\nmine: 2", Field::Given(true)),
     ] {
         let task = with_header(fields);
         assert_eq!(task.routing.state, HeaderState::DuplicateKey, "{fields}");
         assert_eq!(task.routing.allow_delegation, allowed, "{fields}");
         assert_eq!(task.body, "Do it.");
     }
-    assert_eq!(
-        with_header("mine: {a: 1, a: 2}").routing.state,
-        HeaderState::Sound,
-        "not ours"
-    );
+    assert_eq!(with_header("mine: {a: 1, a: 2}").routing.state, HeaderState::Sound, "not ours");
 }

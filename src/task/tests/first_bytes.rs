@@ -3,20 +3,13 @@ use super::*;
 #[test]
 fn only_files_with_text_are_fit() {
     assert_eq!(text_of(b"Do it."), Ok("Do it."));
-    assert_eq!(
-        text_of("---\ntitle: é\n---".as_bytes()),
-        Ok("---\ntitle: é\n---")
-    );
+    assert_eq!(text_of("---\ntitle: é\n---".as_bytes()), Ok("---\ntitle: é\n---"));
     for blank in ["", "\n", " \t\r\n\u{a0}\u{2003}", "\u{feff}", "\u{feff}\n"] {
         assert_eq!(text_of(blank.as_bytes()), Err(Unfit::Empty), "{blank:?}");
     }
-    for (bytes, offset) in [
-        (&b"ab\0c"[..], 2),
-        (b"\xff", 0),
-        (b"a\0\xff", 1),
-        (b"a\xff\0", 1),
-        (b"ab\xc3", 2),
-    ] {
+    for (bytes, offset) in
+        [(&b"ab\0c"[..], 2), (b"\xff", 0), (b"a\0\xff", 1), (b"a\xff\0", 1), (b"ab\xc3", 2)]
+    {
         assert_eq!(text_of(bytes), Err(Unfit::NotText { offset }));
     }
     let full = "x".repeat(MAX_BYTES);
@@ -24,10 +17,7 @@ fn only_files_with_text_are_fit() {
     assert_eq!(text_of(format!("{full}x").as_bytes()), Err(Unfit::TooLarge));
     assert_eq!(text_of(&vec![0; 4 * MAX_BYTES]), Err(Unfit::TooLarge));
     let reason = Unfit::NotText { offset: 7 }.to_string();
-    assert!(
-        reason.contains("offset 7") && reason.contains("UTF-8"),
-        "{reason}"
-    );
+    assert!(reason.contains("offset 7") && reason.contains("UTF-8"), "{reason}");
     assert!(Unfit::TooLarge.to_string().contains("1 MiB"));
 }
 
@@ -46,16 +36,8 @@ fn the_first_bytes_suffice_or_say_so() {
         );
     }
     for no_header in ["Do it", "----", "--x", "-- ", "---x", "\u{feff}#"] {
-        assert_eq!(
-            priority_of(no_header.as_bytes()),
-            Some(Priority::Default),
-            "{no_header}"
-        );
-        assert_eq!(
-            head(no_header.as_bytes()),
-            Some(Head::default()),
-            "{no_header}"
-        );
+        assert_eq!(priority_of(no_header.as_bytes()), Some(Priority::Default), "{no_header}");
+        assert_eq!(head(no_header.as_bytes()), Some(Head::default()), "{no_header}");
     }
     for undecided in [
         "",

@@ -14,24 +14,12 @@ fn a_header_is_accepted_in_every_shape() {
         "---\ntitle: >\n  T\n---\nB",
     ] {
         let task = parse(text);
-        assert_eq!(
-            (task.title.as_deref(), &*task.body),
-            (Some("T"), "B"),
-            "{text:?}"
-        );
+        assert_eq!((task.title.as_deref(), &*task.body), (Some("T"), "B"), "{text:?}");
         assert_eq!(task.warnings, [], "{text:?}");
     }
-    for text in [
-        "---\ntitle: T\n---",
-        "---\ntitle: T\n---\n",
-        "---\r\ntitle: T\r\n---  ",
-    ] {
+    for text in ["---\ntitle: T\n---", "---\ntitle: T\n---\n", "---\r\ntitle: T\r\n---  "] {
         let task = parse(text);
-        assert_eq!(
-            (task.title.as_deref(), &*task.body),
-            (Some("T"), ""),
-            "{text:?}"
-        );
+        assert_eq!((task.title.as_deref(), &*task.body), (Some("T"), ""), "{text:?}");
     }
 }
 
@@ -62,86 +50,28 @@ fn a_file_without_a_header_is_all_body() {
 #[test]
 fn an_unreadable_header_keeps_the_task_here_and_hides_nothing_of_it() {
     for (text, place, why) in [
-        (
-            "---\ntitle: T\nDo it.\n",
-            "1:1",
-            "no line `---` closes the header within 8 KiB",
-        ),
-        (
-            "\u{feff}---\r\nallow_delegation: true\r\n",
-            "1:1",
-            "no line `---` closes",
-        ),
-        (
-            "---\ntitle: a: b\n---\nB",
-            "2:9",
-            "mapping values are not allowed in this context",
-        ),
-        (
-            "---\ntitle: T\n\tx: y\n---\nB",
-            "3:1",
-            "a tab character that violates indentation",
-        ),
-        (
-            "---\ntitle: [a\n---\nB",
-            "3:1",
-            "did not find expected ',' or ']'",
-        ),
-        (
-            "---\n\nProse between two breaks.\n\n---\nB",
-            "3:1",
-            "`key: value` lines, found text",
-        ),
-        (
-            "---\n- a\n- b\n---\nB",
-            "2:1",
-            "invalid type: sequence, expected `key: value` lines",
-        ),
+        ("---\ntitle: T\nDo it.\n", "1:1", "no line `---` closes the header within 8 KiB"),
+        ("\u{feff}---\r\nallow_delegation: true\r\n", "1:1", "no line `---` closes"),
+        ("---\ntitle: a: b\n---\nB", "2:9", "mapping values are not allowed in this context"),
+        ("---\ntitle: T\n\tx: y\n---\nB", "3:1", "a tab character that violates indentation"),
+        ("---\ntitle: [a\n---\nB", "3:1", "did not find expected ',' or ']'"),
+        ("---\n\nProse between two breaks.\n\n---\nB", "3:1", "`key: value` lines, found text"),
+        ("---\n- a\n- b\n---\nB", "2:1", "invalid type: sequence, expected `key: value` lines"),
         ("---\n42\n---\nB", "2:1", "invalid type: integer `42`"),
         ("---\n!odd {title: T}\n---\nB", "2:1", "invalid type: enum"),
-        (
-            "---\n? [a]\n: x\n---\nB",
-            "2:3",
-            "invalid type: sequence, expected a string",
-        ),
-        (
-            "---\ntitle: T\n...\ntags: [x]\n---\nB",
-            "1:1",
-            "more than one document",
-        ),
-        (
-            "---\ntitle: \u{1b}[31mT\n---\nB",
-            "2:8",
-            "a control character",
-        ),
-        (
-            "---\nx: &a true\nallow_delegation: *a\n---\nB",
-            "3:19",
-            "what `*a` stands for",
-        ),
+        ("---\n? [a]\n: x\n---\nB", "2:3", "invalid type: sequence, expected a string"),
+        ("---\ntitle: T\n...\ntags: [x]\n---\nB", "1:1", "more than one document"),
+        ("---\ntitle: \u{1b}[31mT\n---\nB", "2:8", "a control character"),
+        ("---\nx: &a true\nallow_delegation: *a\n---\nB", "3:19", "what `*a` stands for"),
         ("---\nx: *nowhere\n---\nB", "2:4", "unknown anchor"),
     ] {
         let task = parse(text);
         assert_eq!(task.routing.state, HeaderState::Unreadable, "{text:?}");
-        assert_eq!(
-            task.body,
-            text.trim_start_matches('\u{feff}').trim(),
-            "{text:?}"
-        );
-        let [warning] = &task.warnings[..] else {
-            panic!("{text:?}: {:?}", task.warnings)
-        };
-        assert!(
-            warning.to_string().starts_with(&format!("{place}: ")),
-            "{text:?}: {warning}"
-        );
+        assert_eq!(task.body, text.trim_start_matches('\u{feff}').trim(), "{text:?}");
+        let [warning] = &task.warnings[..] else { panic!("{text:?}: {:?}", task.warnings) };
+        assert!(warning.to_string().starts_with(&format!("{place}: ")), "{text:?}: {warning}");
         assert!(warning.message.contains(why), "{text:?}: {warning}");
-        assert!(
-            warning
-                .message
-                .ends_with("; the task stays on this machine"),
-            "{warning}"
-        );
+        assert!(warning.message.ends_with("; the task stays on this machine"), "{warning}");
     }
 }
 
@@ -149,10 +79,7 @@ fn an_unreadable_header_keeps_the_task_here_and_hides_nothing_of_it() {
 fn hostile_headers_cost_little_and_never_delegate() {
     let mut bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n".to_owned();
     for (name, last) in ('b'..='i').zip('a'..) {
-        bomb += &format!(
-            "{name}: &{name} [{}]\n",
-            vec![format!("*{last}"); 9].join(", ")
-        );
+        bomb += &format!("{name}: &{name} [{}]\n", vec![format!("*{last}"); 9].join(", "));
     }
     let repeated = |part: &str| part.repeat((MAX_HEADER_BYTES - 100) / part.len());
     for header in [
@@ -173,17 +100,10 @@ fn hostile_headers_cost_little_and_never_delegate() {
         format!("title: {}\n", "x".repeat(2 << 20)),
         "k: v\n".repeat(400_000),
     ] {
-        assert_ne!(
-            in_good_time(&header).routing.state,
-            HeaderState::Sound,
-            "{}",
-            &header[..20]
-        );
+        assert_ne!(in_good_time(&header).routing.state, HeaderState::Sound, "{}", &header[..20]);
     }
     let many_keys = (0..1000).map(|key| format!("k{key}:\n")).collect();
-    let deep = (0..60)
-        .map(|depth| format!("{}k:\n", " ".repeat(depth)))
-        .collect();
+    let deep = (0..60).map(|depth| format!("{}k:\n", " ".repeat(depth))).collect();
     for header in [many_keys, deep, repeated("a: |\n ")] {
         let task = in_good_time(&header);
         assert_eq!(task.routing.state, HeaderState::Sound);
@@ -197,11 +117,6 @@ fn in_good_time(header: &str) -> Task {
     let started = std::time::Instant::now();
     let task = parse(&text);
     assert_eq!(priority_of(text.as_bytes()), Some(task.priority));
-    assert!(
-        started.elapsed().as_secs() < 5,
-        "{:?}: {:?}",
-        &header[..20],
-        started.elapsed()
-    );
+    assert!(started.elapsed().as_secs() < 5, "{:?}: {:?}", &header[..20], started.elapsed());
     task
 }

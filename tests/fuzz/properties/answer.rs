@@ -49,16 +49,12 @@ fn reply(text: &str) -> Reply {
     let status = lines.next().and_then(|line| line.trim().parse().ok());
     let fields: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(':')).collect();
     let field = |wanted: &str| {
-        let found = fields
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        let found = fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
         found.map(|(_, value)| *value)
     };
     let now = Timestamp::from_second(1_795_435_200).expect("a time");
     Reply {
-        status: status
-            .filter(|status| (100..=999).contains(status))
-            .unwrap_or(200),
+        status: status.filter(|status| (100..=999).contains(status)).unwrap_or(200),
         retry_after: field("Retry-After").and_then(|value| retry_after(value, now)),
         location: field("Location").map(str::to_owned),
         body: body.to_owned(),
@@ -71,10 +67,7 @@ fn is_success(reply: &Reply) -> bool {
 
 /// One line of at most 300 characters, with the server's name.
 fn is_fit_to_be_shown(text: &str) {
-    assert!(
-        text.starts_with("secutools at https://secutools.example"),
-        "{text}"
-    );
+    assert!(text.starts_with("secutools at https://secutools.example"), "{text}");
     assert!(text.chars().count() <= 301, "{text}");
     assert!(!text.contains(char::is_control), "{text}");
     assert!(!text.contains(['\u{2028}', '\u{2029}']), "{text}");

@@ -25,11 +25,7 @@ pub fn check(bytes: &[u8]) {
         && let Some(id) = delegated.job_id()
     {
         let url = format!("v1/jobs/{id}");
-        assert!(
-            Path::new(&url)
-                .file_name()
-                .is_some_and(|name| name == id.as_str())
-        );
+        assert!(Path::new(&url).file_name().is_some_and(|name| name == id.as_str()));
     }
 }
 

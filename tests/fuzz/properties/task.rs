@@ -47,11 +47,7 @@ fn ending(outcome: Outcome, provider: Provider, text: &str) -> Ending {
 }
 
 fn remote_routes() -> AutoRoutes {
-    AutoRoutes {
-        low: Provider::Gpu,
-        medium: Provider::Gemini,
-        high: Provider::ClaudeApi,
-    }
+    AutoRoutes { low: Provider::Gpu, medium: Provider::Gemini, high: Provider::ClaudeApi }
 }
 
 /// Where the task in `text` goes when everything may leave the machine.
@@ -61,10 +57,7 @@ pub fn decided(text: &str) -> Decision {
 
 /// Without what became of it.
 fn unended(task: Task) -> Task {
-    Task {
-        ending: None,
-        ..task
-    }
+    Task { ending: None, ..task }
 }
 
 /// Header, body and ending line are the file, and the agent gets all of the body.
@@ -106,10 +99,7 @@ pub fn only_good_headers_leave(text: &str) {
     let routing = parse(text).routing;
     assert_eq!(routing.state, HeaderState::Sound);
     assert_eq!(routing.allow_delegation, Field::Given(true));
-    assert!(matches!(
-        routing.needs_claude_code,
-        Field::Absent | Field::Given(false)
-    ));
+    assert!(matches!(routing.needs_claude_code, Field::Absent | Field::Given(false)));
     assert!(!routing.preferred_ai.is_bad() && !routing.complexity_hint.is_bad());
     assert!(matches!(rule, Rule::PreferredAi | Rule::Auto));
     if let Field::Given(Preference::Provider(named)) = routing.preferred_ai {
@@ -167,10 +157,7 @@ pub fn warnings_are_in_place(text: &str) {
 
 /// `ccl add` sets fields and touches nothing else.
 pub fn fields_are_set(text: &str) {
-    let fields = [
-        ("priority", "high".to_owned()),
-        ("title", "\"T: x\"".to_owned()),
-    ];
+    let fields = [("priority", "high".to_owned()), ("title", "\"T: x\"".to_owned())];
     let set = with_fields(text, &fields);
     let (before, after) = (split(text), split(&set));
     assert_eq!(after.read_ending(), before.read_ending());
@@ -179,10 +166,7 @@ pub fn fields_are_set(text: &str) {
         let written = before.body.trim_start_matches('\u{feff}');
         assert_eq!(new.body, written.trim());
         assert_eq!(new.routing, ccl::task::Routing::default());
-        assert_eq!(
-            (new.priority, new.title.as_deref()),
-            (Priority::High, Some("T: x"))
-        );
+        assert_eq!((new.priority, new.title.as_deref()), (Priority::High, Some("T: x")));
     } else {
         assert!(set.ends_with(&text[before.header.len()..]));
         if before.header.len() + 100 < MAX_HEADER_BYTES {
@@ -254,8 +238,5 @@ pub fn what_is_filed_goes_back(text: &str) {
     }
     let (old, new) = (parse(text), parse(back));
     assert_eq!((new.body, new.routing), (old.body, old.routing));
-    assert_eq!(
-        (new.title, new.priority, new.tags),
-        (old.title, old.priority, old.tags)
-    );
+    assert_eq!((new.title, new.priority, new.tags), (old.title, old.priority, old.tags));
 }

@@ -42,10 +42,7 @@ fn half_a_line_says_nothing(text: &str) {
         };
         let whole = torn.rfind('\n').map_or("", |newline| &torn[..=newline]);
         if serde_json::from_str::<IgnoredAny>(&torn[whole.len()..]).is_err() {
-            assert!(
-                same(&summarise(torn), &summarise(whole)),
-                "cut off at {cut}"
-            );
+            assert!(same(&summarise(torn), &summarise(whole)), "cut off at {cut}");
         }
     }
 }
@@ -71,10 +68,7 @@ fn the_last_record_decides(text: &str, before: &Summary) {
     );
     assert_eq!(tool.turn, Turn::Open);
     let end = with(r#"{"type":"assistant","message":{"content":"fine","stop_reason":"end_turn"}}"#);
-    assert_eq!(
-        (&end.turn, end.answer.as_deref()),
-        (&Turn::Ended, Some("fine"))
-    );
+    assert_eq!((&end.turn, end.answer.as_deref()), (&Turn::Ended, Some("fine")));
     let error = with(
         r#"{"type":"assistant","isApiErrorMessage":true,"message":{"content":"no","stop_reason":"end_turn"}}"#,
     );
@@ -93,10 +87,7 @@ fn registered(file: &str) -> Option<String> {
         let torn = &file.as_bytes()[..cut];
         if serde_json::from_slice::<IgnoredAny>(torn).is_err() {
             let status = read(torn).and_then(|entry| entry.status);
-            assert!(
-                status.is_some_and(|status| status != "idle"),
-                "cut off at {cut}"
-            );
+            assert!(status.is_some_and(|status| status != "idle"), "cut off at {cut}");
         }
     }
     let entry = read(file.as_bytes())?;

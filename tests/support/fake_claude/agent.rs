@@ -82,10 +82,7 @@ impl Agent {
         loop {
             self.draw();
             let event = match self.deadline() {
-                None => self
-                    .events
-                    .recv()
-                    .map_err(|_| RecvTimeoutError::Disconnected),
+                None => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(at) => {
                     let left = at.saturating_duration_since(Instant::now());
                     self.events.recv_timeout(left)
@@ -108,13 +105,7 @@ impl Agent {
 
     fn deadline(&self) -> Option<Instant> {
         match &self.mode {
-            Mode::Busy(
-                Turn {
-                    end: Ending::Forever,
-                    ..
-                },
-                _,
-            ) => None,
+            Mode::Busy(Turn { end: Ending::Forever, .. }, _) => None,
             Mode::Busy(_, until) | Mode::Late(_, until) => Some(*until),
             _ => None,
         }
@@ -141,9 +132,7 @@ impl Agent {
         match &key {
             Key::Text(text) => self.launch.log("keys", json!({"text": text})),
             Key::Paste(text) => self.launch.log("paste", json!({"text": text})),
-            other => self
-                .launch
-                .log("keys", json!({"key": format!("{other:?}")})),
+            other => self.launch.log("keys", json!({"key": format!("{other:?}")})),
         }
         let (Mode::Start(dialog) | Mode::Asking(_, dialog)) = &mut self.mode else {
             return self.compose(key);
@@ -187,11 +176,7 @@ impl Agent {
             Key::Enter if self.swallow > 0 => self.swallow -= 1,
             Key::Enter if self.composer.trim().is_empty() => {}
             Key::Enter => {
-                let via = if self.pasted.take().is_some() {
-                    "paste"
-                } else {
-                    "keys"
-                };
+                let via = if self.pasted.take().is_some() { "paste" } else { "keys" };
                 let prompt = std::mem::take(&mut self.composer);
                 self.submit(prompt, via);
             }
@@ -216,13 +201,9 @@ impl Agent {
             self.queued.push_back((prompt, via));
             return;
         }
-        self.launch.log(
-            "prompt",
-            json!({"text": prompt, "via": via, "session": self.session.id}),
-        );
+        self.launch.log("prompt", json!({"text": prompt, "via": via, "session": self.session.id}));
         let marker = self.marker();
-        self.said
-            .push(format!("{marker} {}", prompt.replace('\n', "\n  ")));
+        self.said.push(format!("{marker} {}", prompt.replace('\n', "\n  ")));
         self.session.user(&prompt);
         self.session.status(Doing::Busy);
         let turn = self.turns.pop_front().unwrap_or_default();
@@ -282,11 +263,7 @@ impl Agent {
                     self.behaviour.suggestion = "Once fixed, resend your message".to_owned();
                 }
                 self.said.push(format!("  ⎿  {text}"));
-                let event = if self.behaviour.old {
-                    "Stop"
-                } else {
-                    "StopFailure"
-                };
+                let event = if self.behaviour.old { "Stop" } else { "StopFailure" };
                 self.hooks(event, &payload, Turn { late_ms: 0, ..turn });
             }
             Ending::Crash => {
@@ -358,8 +335,7 @@ impl Agent {
     }
 
     fn terminate(&mut self) {
-        self.launch
-            .log("sigterm", json!({"ignored": self.behaviour.ignore_sigterm}));
+        self.launch.log("sigterm", json!({"ignored": self.behaviour.ignore_sigterm}));
         if self.behaviour.ignore_sigterm {
             return;
         }
@@ -375,14 +351,9 @@ impl Agent {
     fn quit(&mut self, code: u8, reason: &str) -> ! {
         let mut payload = self.payload();
         payload["reason"] = json!(reason);
-        self.launch
-            .run_hooks("SessionEnd", &payload, self.behaviour.old)
-            .run();
+        self.launch.run_hooks("SessionEnd", &payload, self.behaviour.old).run();
         self.session.close();
-        let hint = format!(
-            "\nResume this session with:\nclaude --resume {}\n",
-            self.session.id
-        );
+        let hint = format!("\nResume this session with:\nclaude --resume {}\n", self.session.id);
         let hint = if self.behaviour.old { "" } else { &hint };
         self.leave(code, reason, hint)
     }

@@ -99,13 +99,7 @@ impl Dialog {
             ),
         };
         let selected = usize::from(screen == Screen::ApiKey);
-        Self {
-            screen,
-            text,
-            options,
-            footer,
-            selected,
-        }
+        Self { screen, text, options, footer, selected }
     }
 
     /// What is printed when the user chose to exit.

@@ -52,11 +52,7 @@ impl Session {
             cwd: cwd.to_str().expect("its path is UTF-8").to_owned(),
             version: if behaviour.old { "2.0.30" } else { "2.1.330" },
             old: behaviour.old,
-            registry: if behaviour.old {
-                Registry::None
-            } else {
-                behaviour.registry
-            },
+            registry: if behaviour.old { Registry::None } else { behaviour.registry },
             config: moved.unwrap_or_else(|| home.join(".claude")),
             parent: None,
             cost: 0.0,
@@ -130,11 +126,7 @@ impl Session {
     pub fn assistant(&mut self, text: &str) {
         self.cost += 0.0003;
         let mut record = self.record("assistant");
-        let model = if self.old {
-            "claude-sonnet-4-5-20250929"
-        } else {
-            "claude-sonnet-5-5"
-        };
+        let model = if self.old { "claude-sonnet-4-5-20250929" } else { "claude-sonnet-5-5" };
         record["message"] = message(model, text);
         if !self.old {
             record["message"]["stop_reason"] = json!("end_turn");
@@ -198,11 +190,7 @@ fn message(model: &str, text: &str) -> Value {
 /// Adds a line to a file, in one write.
 pub fn append_line(file: &Path, value: &Value) {
     fs::create_dir_all(file.parent().expect("a parent")).expect("the file's directory");
-    let mut file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(file)
-        .expect("the file can be opened");
-    file.write_all(format!("{value}\n").as_bytes())
-        .expect("a line is written");
+    let mut file =
+        OpenOptions::new().create(true).append(true).open(file).expect("the file can be opened");
+    file.write_all(format!("{value}\n").as_bytes()).expect("a line is written");
 }

@@ -68,10 +68,7 @@ impl Launch {
         let earlier = fs::read_to_string(&self.log).unwrap_or_default();
         let earlier: Vec<Value> = parse_lines(&earlier);
         let fits = |(index, behaviour): &(usize, Behaviour)| {
-            let used = earlier
-                .iter()
-                .filter(|e| e["behaviour"] == json!(index))
-                .count();
+            let used = earlier.iter().filter(|e| e["behaviour"] == json!(index)).count();
             (behaviour.times == 0 || used < behaviour.times)
                 && (cwd.contains(&behaviour.when)
                     || argv.iter().any(|arg| arg.contains(&behaviour.when)))
@@ -89,11 +86,7 @@ impl Launch {
     /// They do not belong to the terminal's foreground.
     pub fn run_hooks(&self, event: &str, payload: &Value, old: bool) -> Hooks {
         let unknown = old && self.settings["hooks"]["StopFailure"].is_array();
-        let given = if unknown {
-            &Value::Null
-        } else {
-            &self.settings
-        };
+        let given = if unknown { &Value::Null } else { &self.settings };
         let own = self.log.with_file_name(".claude/settings.json");
         let own = fs::read_to_string(own).unwrap_or_default();
         let own: Value = serde_json::from_str(&own).unwrap_or_default();
@@ -101,10 +94,7 @@ impl Launch {
         let mut payload = payload.clone();
         payload["hook_event_name"] = json!(event);
         self.log("hook", payload.clone());
-        Hooks {
-            commands: commands.collect(),
-            payload: payload.to_string(),
-        }
+        Hooks { commands: commands.collect(), payload: payload.to_string() }
     }
 }
 
@@ -143,10 +133,7 @@ pub fn shell(command: &str, input: Stdio) -> Child {
 
 fn commands(settings: &Value, event: &str) -> Vec<String> {
     let groups = settings["hooks"][event].as_array();
-    let hooks = groups
-        .into_iter()
-        .flatten()
-        .filter_map(|g| g["hooks"].as_array());
+    let hooks = groups.into_iter().flatten().filter_map(|g| g["hooks"].as_array());
     let commands = hooks.flatten().filter_map(|hook| hook["command"].as_str());
     commands.map(str::to_owned).collect()
 }
@@ -172,9 +159,7 @@ fn read_script(beside_log: &Path) -> Vec<Behaviour> {
 }
 
 fn parse_lines(text: &str) -> Vec<Value> {
-    text.lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect()
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 fn refuse(option: &str) -> ! {

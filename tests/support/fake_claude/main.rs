@@ -5,12 +5,7 @@
 //! object a line: `~/.fake-claude.log.jsonl`, with the events `start` (argv, cwd, env), `prompt`
 //! (text, via `argument`, `keys` or `paste`), `paste`, `keys`, `hook`, `sigterm`, `exit` (code, why).
 // A program of the tests: where its world is not as it must be, it ends and says so.
-#![allow(
-    clippy::expect_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    unreachable_pub
-)]
+#![allow(clippy::expect_used, clippy::print_stdout, clippy::print_stderr, unreachable_pub)]
 
 mod agent;
 mod dialog;

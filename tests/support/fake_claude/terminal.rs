@@ -21,10 +21,7 @@ impl Terminal {
         raw.make_raw();
         tcsetattr(stdin(), OptionalActions::Now, &raw).ok()?;
         put("\x1b[?2004h");
-        Some(Self {
-            saved,
-            alternate: false,
-        })
+        Some(Self { saved, alternate: false })
     }
 
     /// The composer of 2.1 is drawn on the alternate screen, with the mouse; its dialogs and 2.0.30

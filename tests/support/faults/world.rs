@@ -60,14 +60,7 @@ impl World {
         );
         sandbox.config("pool", json!({"autonomous": {"prefix": "k-", "max": 1}}));
         tmux.new_session("k-0", &[]);
-        Self {
-            sandbox,
-            tmux,
-            project,
-            lacks_renameat2: false,
-            only_at: Vec::new(),
-            claude,
-        }
+        Self { sandbox, tmux, project, lacks_renameat2: false, only_at: Vec::new(), claude }
     }
 
     /// The next task, which is to be held where its text says so. Nobody works on another.
@@ -105,11 +98,9 @@ impl World {
     #[track_caller]
     pub fn wait_for_the_end(&self, task: &str) {
         let exit = self.sandbox.session_file("k-0", "exit");
-        wait_until("the agent has ended its turn", PATIENCE, || {
-            match &self.claude {
-                Some(claude) => is_over(claude, task),
-                None => exit.exists() && self.runs(task) == 1,
-            }
+        wait_until("the agent has ended its turn", PATIENCE, || match &self.claude {
+            Some(claude) => is_over(claude, task),
+            None => exit.exists() && self.runs(task) == 1,
         });
         self.let_rest();
     }
@@ -176,16 +167,7 @@ impl World {
         let folders = ["inbox", "done", "failed"].map(|name| self.project.queue(name));
         files.extend(folders.iter().map(|folder| folder.join(task)));
         files.extend(folders);
-        let kinds = [
-            "lock",
-            "dispatched",
-            "cooldown",
-            "run",
-            "prompt",
-            "ticket",
-            "exit",
-            "stop",
-        ];
+        let kinds = ["lock", "dispatched", "cooldown", "run", "prompt", "ticket", "exit", "stop"];
         files.extend(kinds.map(|kind| self.sandbox.session_file("k-0", kind)));
         files.extend([state, queue]);
         files
@@ -200,12 +182,7 @@ impl World {
             fs::symlink_metadata(path).map_or(0, |metadata| metadata.ino())
         };
         places.dedup_by_key(|place| inode(place));
-        assert_eq!(
-            places.len(),
-            1,
-            "{task} {when}: {places:?}\n{}",
-            self.shown()
-        );
+        assert_eq!(places.len(), 1, "{task} {when}: {places:?}\n{}", self.shown());
     }
 
     /// Makes ordinary passes until the task is done and the session free.
@@ -241,11 +218,7 @@ impl World {
     /// Everything that tells where the world stands.
     pub fn shown(&self) -> String {
         let sessions = self.sandbox.state_dir().join("sessions");
-        let state = if sessions.exists() {
-            sandbox::names(&sessions)
-        } else {
-            Vec::new()
-        };
+        let state = if sessions.exists() { sandbox::names(&sessions) } else { Vec::new() };
         format!(
             "inbox {:?}\nfailed {:?}\nsessions {state:?}\n{}",
             self.project.inbox(),
@@ -267,10 +240,7 @@ fn with_script(sandbox: &mut Sandbox) -> TmuxServer {
          case $1 in *'fail once'*) ! rm {world}/fails 2>/dev/null;; esac\n"
     );
     fs::write(&agent, script).expect("the agent");
-    sandbox.config(
-        "agent",
-        json!({"kind": "command", "command": ["sh", agent]}),
-    );
+    sandbox.config("agent", json!({"kind": "command", "command": ["sh", agent]}));
     tmux
 }
 
@@ -282,21 +252,12 @@ fn with_claude(sandbox: &mut Sandbox, old: bool) -> (TmuxServer, Option<FakeClau
     let world = sandbox.path().display();
     let that = |when: &str, run: String| Behaviour {
         old,
-        turns: vec![Turn {
-            run,
-            ..Turn::default()
-        }],
+        turns: vec![Turn { run, ..Turn::default() }],
         ..Behaviour::on(when)
     };
     claude.script(&[
-        that(
-            "hold",
-            format!("until [ -e {world}/go ]; do sleep 0.02; done"),
-        ),
-        that(
-            "fail once",
-            format!("rm {world}/fails 2>/dev/null && kill -KILL $PPID"),
-        ),
+        that("hold", format!("until [ -e {world}/go ]; do sleep 0.02; done")),
+        that("fail once", format!("rm {world}/fails 2>/dev/null && kill -KILL $PPID")),
         that("", String::new()),
     ]);
     sandbox.config("agent", json!({"hooks": false}));
@@ -307,11 +268,7 @@ fn with_claude(sandbox: &mut Sandbox, old: bool) -> (TmuxServer, Option<FakeClau
 fn prompts(claude: &FakeClaude, task: &str) -> Vec<Value> {
     let begin = format!("{task} ");
     let mut prompts = claude.events("prompt");
-    prompts.retain(|prompt| {
-        prompt["text"]
-            .as_str()
-            .is_some_and(|text| text.starts_with(&begin))
-    });
+    prompts.retain(|prompt| prompt["text"].as_str().is_some_and(|text| text.starts_with(&begin)));
     prompts
 }
 
@@ -323,10 +280,7 @@ fn is_over(claude: &FakeClaude, task: &str) -> bool {
     };
     let id = prompt["session"].as_str().expect("a conversation");
     let is_gone = !Path::new("/proc").join(prompt["pid"].to_string()).exists();
-    let has_answered = claude
-        .transcript(id)
-        .iter()
-        .any(|record| record["type"] == "assistant");
+    let has_answered = claude.transcript(id).iter().any(|record| record["type"] == "assistant");
     let says_so = |entry: &Value| entry["sessionId"] == id && entry["status"] == "idle";
     let registry = claude.registry();
     is_gone || has_answered && (registry.is_empty() || registry.iter().any(says_so))

@@ -5,13 +5,7 @@
 //! it shall do otherwise is a queue of [`Step`]s, one for each request that comes, whatever its
 //! method; when the queue is empty, [`SecutoolsServer::otherwise`] counts.
 // Each user of this module uses only a part of it, and a stand-in that fails ends its test.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used
-)]
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{BufReader, Read, Write};
@@ -78,11 +72,7 @@ impl SecutoolsServer {
         let state = Arc::new(Mutex::new(State::default()));
         let shared = Arc::clone(&state);
         let acceptor = thread::spawn(move || accept(&listener, &shared));
-        SecutoolsServer {
-            address,
-            state,
-            acceptor: Some(acceptor),
-        }
+        SecutoolsServer { address, state, acceptor: Some(acceptor) }
     }
 
     /// `http://127.0.0.1:PORT`.
@@ -113,27 +103,17 @@ impl SecutoolsServer {
     /// Lets every job succeed at its `polls`th poll. `cost` is JSON of any form.
     pub fn auto_finish(&self, polls: usize, output: &str, cost: Value) {
         let output = output.to_owned();
-        self.state().auto_finish = Some(AutoFinish {
-            polls,
-            output,
-            cost,
-        });
+        self.state().auto_finish = Some(AutoFinish { polls, output, cost });
     }
 
     /// Lets a job succeed. `cost` is JSON of any form.
     pub fn finish(&self, id: &str, output: &str, cost: &Value) {
-        self.merge(
-            id,
-            &json!({"status": "succeeded", "result": {"output": output, "cost": cost}}),
-        );
+        self.merge(id, &json!({"status": "succeeded", "result": {"output": output, "cost": cost}}));
     }
 
     /// Lets a job fail.
     pub fn fail(&self, id: &str, title: &str, detail: &str) {
-        self.merge(
-            id,
-            &json!({"status": "failed", "error": {"title": title, "detail": detail}}),
-        );
+        self.merge(id, &json!({"status": "failed", "error": {"title": title, "detail": detail}}));
     }
 
     /// Replaces fields of what is answered about a job.
@@ -204,10 +184,7 @@ impl State {
         {
             return Answer::problem(401, "Unauthorized", "unknown API key");
         }
-        match (
-            request.method.as_str(),
-            request.path.strip_prefix("/v1/jobs"),
-        ) {
+        match (request.method.as_str(), request.path.strip_prefix("/v1/jobs")) {
             ("POST", Some("")) => self.create(request),
             ("POST", Some(rest)) if rest.ends_with("/cancel") => self.cancel(rest),
             ("GET", Some(rest)) => self.tell(rest.trim_start_matches('/')),
@@ -229,19 +206,10 @@ impl State {
             };
         }
         let number = self.jobs.len() + 1;
-        let id = self
-            .ids
-            .pop_front()
-            .unwrap_or_else(|| format!("job-{number}"));
+        let id = self.ids.pop_front().unwrap_or_else(|| format!("job-{number}"));
         let answer = json!({"id": id, "status": "queued", "provider": asked["provider"]});
         let body = request.body.clone();
-        self.jobs.push(StandInJob {
-            id,
-            key,
-            body,
-            polls: 0,
-            answer: answer.clone(),
-        });
+        self.jobs.push(StandInJob { id, key, body, polls: 0, answer: answer.clone() });
         Answer::json(202, &answer)
     }
 

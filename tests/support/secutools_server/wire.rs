@@ -57,11 +57,7 @@ pub struct Answer {
 
 impl Answer {
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Answer {
-        Answer {
-            status,
-            headers: Vec::new(),
-            body: body.into(),
-        }
+        Answer { status, headers: Vec::new(), body: body.into() }
     }
 
     pub fn json(status: u16, body: &Value) -> Answer {
@@ -143,11 +139,5 @@ pub(super) fn read_request(reader: &mut impl BufRead, connection: usize) -> io::
     let length = length.map_or(0, |(_, value)| value.parse().unwrap());
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
-    Ok(Request {
-        connection,
-        method,
-        path,
-        headers,
-        body,
-    })
+    Ok(Request { connection, method, path, headers, body })
 }

@@ -10,10 +10,7 @@ impl Agent {
         }
         let version = self.session.version;
         let mut top = vec![format!(" ▐▛███▛█   Claude Code v{version}"), String::new()];
-        let said = self
-            .said
-            .iter()
-            .flat_map(|text| text.lines().map(str::to_owned));
+        let said = self.said.iter().flat_map(|text| text.lines().map(str::to_owned));
         top.extend(said);
         let idle = matches!(self.mode, Mode::Idle);
         if !idle {
