@@ -1,8 +1,8 @@
 //! Diagnostics for standard error. A [`Log`] is handed down; there is no global one.
 
-use crate::config::Environment;
+use crate::environment::Environment;
 use crate::progress::Progress;
-use std::borrow::Cow;
+use crate::text::escape;
 use std::fmt::{Display, Write as _};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
@@ -189,36 +189,10 @@ fn dress(style: Style, level: Level, message: &str) -> String {
     text
 }
 
-/// The text with everything escaped that could move the cursor, change the terminal, start a line of its own or reorder
-/// what stands around it: control characters, line and paragraph separators, bidirectional overrides. `\n` and `\t` are
-/// written so, the rest as `\u{1b}`.
-///
-/// Messages may have several lines, so [`Log`] does not escape newlines: text from files, servers and people goes
-/// through here first.
-#[must_use]
-pub fn escape(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_unprintable) {
-        return Cow::Borrowed(text);
-    }
-    let mut escaped = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        if is_unprintable(c) {
-            escaped.extend(c.escape_default());
-        } else {
-            escaped.push(c);
-        }
-    }
-    Cow::Owned(escaped)
-}
-
-fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::borrow::Cow;
     use std::sync::Arc;
 
     #[derive(Clone, Default)]

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ccl::command::main(&ccl::config::Environment::of_process())
+    ccl::command::main(&ccl::environment::Environment::of_process())
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::log::{Level, escape};
+use crate::log::Level;
+use crate::text::escape;
 
 /// How often the lines are drawn anew.
 const TICK: Duration = Duration::from_millis(100);

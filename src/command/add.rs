@@ -10,9 +10,11 @@ use anyhow::{Context as _, Result, bail};
 use super::{Context, Pass};
 use crate::cli::NewTask;
 use crate::error::Failure;
+use crate::event::{Event, EventKind};
 use crate::queue::{Folder, Name, Project};
-use crate::report::{self, Event, EventKind, path_text};
+use crate::report;
 use crate::task::{self, HeaderState, Task};
+use crate::text::path_text;
 
 /// A name made of words has at most so many characters.
 const SLUG: usize = 60;

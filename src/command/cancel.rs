@@ -6,11 +6,12 @@ use anyhow::{Context as _, Result, bail};
 
 use super::target::{self, Place, Target};
 use super::{Context, Pass};
-use crate::delegation::{Delegation, TaskRef};
+use crate::delegation::Delegation;
 use crate::durable;
 use crate::error::Failure;
+use crate::event::{Event, EventKind};
 use crate::queue::Opened;
-use crate::report::{Event, EventKind};
+use crate::queue::TaskRef;
 use crate::secutools::Limits;
 use crate::session::{Pool, Session};
 use crate::task::Ending;

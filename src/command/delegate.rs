@@ -7,9 +7,10 @@ use anyhow::Result;
 
 use super::dispatch::{self, READ_TOGETHER, Read, Readable, Waiting};
 use super::{Context, Pass};
-use crate::delegation::{Candidate, Delegation, Outcome, Settled, TaskRef};
+use crate::delegation::{Candidate, Delegation, Outcome, Settled};
+use crate::event::Event;
 use crate::queue::Project;
-use crate::report::Event;
+use crate::queue::TaskRef;
 use crate::router;
 
 /// What a step of a pass is told to have brought about.

@@ -8,10 +8,10 @@ use anyhow::Result;
 use super::{Context, Pass};
 use crate::agent::claude::Trust;
 use crate::config::AgentKind;
+use crate::event::{Event, EventKind};
 use crate::parallel;
 use crate::plan::{self, Queue};
 use crate::queue::{self, Folder, Held, Inbox, Name, Opened, Project, Seen};
-use crate::report::{Event, EventKind};
 use crate::session::{Pool, Slot, Work};
 use crate::task::{self, Ending, Provider};
 

@@ -1,9 +1,9 @@
 //! `ccl doctor`: what a pass needs, and how to mend what is missing.
 
 use super::{Context, Outcome};
-use crate::config::Environment;
 use crate::doctor::service::{self, Units};
 use crate::doctor::{disk, server, terminal};
+use crate::environment::Environment;
 use crate::report::{Check, Report};
 use crate::tmux::Tmux;
 

@@ -11,11 +11,11 @@ use super::{Context, Outcome, read_task};
 use crate::cli::JobCommand;
 use crate::delegation;
 use crate::error::Failure;
-use crate::log::escape;
 use crate::queue;
 use crate::report::{self, Report};
 use crate::secutools::{Client, GetError, Job, JobId, Limits, Meaning, Status, SubmitError};
 use crate::task::{Field, HeaderState, Preference, Provider, Task};
+use crate::text::escape;
 
 /// The pause before the second look at a job; it grows by half with every further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);

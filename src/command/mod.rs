@@ -24,13 +24,15 @@ use clap::{CommandFactory, Parser};
 use jiff::Timestamp;
 
 use crate::cli::{Cli, Command};
-use crate::config::{Config, DelegationOff, Environment};
+use crate::config::{Config, DelegationOff};
+use crate::environment::Environment;
 use crate::error::{self, Failure};
+use crate::event::{Event, EventKind};
 use crate::log::Log;
 use crate::parallel;
 use crate::progress::Progress;
 use crate::queue::Project;
-use crate::report::{self, Event, EventKind, Page, Report};
+use crate::report::{self, Page, Report};
 use crate::router;
 use crate::session::{Pool, Session, Word};
 use crate::task::{self, Provider, Routing, Task, Unfit};

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::target::{self, Place};
 use super::{Context, Pass};
-use crate::report::{Event, EventKind};
+use crate::event::{Event, EventKind};
 
 /// Puts one task back.
 pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {

@@ -5,9 +5,10 @@ use anyhow::Result;
 use super::dispatch::{self, Hand};
 use super::{Context, Pass, delegate};
 use crate::delegation::Delegation;
+use crate::event::EventKind;
 use crate::queue::Folder;
-use crate::report::{self, EventKind};
 use crate::session;
+use crate::text;
 
 /// One pass over all projects.
 pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
@@ -52,7 +53,7 @@ fn tell_nothing_waits(context: Context<'_>, waiting: &[dispatch::Waiting], pass:
         (0, 0) => context.log.aside(format_args!(
             "nothing to do: no task waits in {}",
             match waiting {
-                [one] => report::path_text(&one.project.folder(Folder::Inbox)),
+                [one] => text::path_text(&one.project.folder(Folder::Inbox)),
                 several => format!("{} projects", several.len()),
             }
         )),

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::Context;
 use crate::queue::{Folder, Name, Project, QUEUE};
-use crate::report::path_text;
+use crate::text::path_text;
 
 /// Where a task is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Where secutools answers, and the key to it.
 
-use super::{Environment, load::reason};
+use super::load::reason;
+use crate::environment::Environment;
 use crate::error::{Failure, is_temporary};
 use crate::secutools::ServerUrl;
 use anyhow::Result;

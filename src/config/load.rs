@@ -1,7 +1,8 @@
 //! Finding the file, and putting it together with the environment and the command line.
 
 use super::file::{self, File};
-use super::{Config, Environment, Overrides, Projects, key};
+use super::{Config, Overrides, Projects, key};
+use crate::environment::Environment;
 use crate::error::{Failure, is_temporary};
 use crate::router::AutoRoutes;
 use anyhow::{Context, Result};

@@ -1,6 +1,5 @@
 //! File and environment → one checked [`Config`]. Nobody else reads the environment.
 
-mod environment;
 mod file;
 mod key;
 mod load;
@@ -9,7 +8,6 @@ mod scalar;
 #[cfg(test)]
 mod tests;
 
-pub use environment::Environment;
 pub use key::{ApiKey, DelegationOff, KEY_VARIABLES, KeySource, Secutools};
 pub use projects::Projects;
 

@@ -1,8 +1,10 @@
 //! Which projects a pass looks at.
 
-use super::{Config, Dedicated, Environment, load::absolute_here};
+use super::{Config, Dedicated, load::absolute_here};
+use crate::environment::Environment;
 use crate::error::{Failure, is_temporary};
-use crate::log::{Log, escape};
+use crate::log::Log;
+use crate::text::escape;
 use anyhow::{Context, Result};
 use std::collections::HashSet;
 use std::io;

@@ -2,13 +2,14 @@
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
+use super::Delegation;
 use super::filing::Filing;
 use super::marker::{Delegated, Phase};
 use super::submit::lock_marker;
-use super::{Delegation, TaskRef};
 use crate::error::Failure;
+use crate::event::{Event, EventKind};
 use crate::marker;
-use crate::report::{Event, EventKind};
+use crate::queue::TaskRef;
 use crate::secutools::{GetError, JobId};
 
 impl Delegation<'_> {
@@ -49,7 +50,7 @@ impl Delegation<'_> {
                 reason: Some(format!(
                     "secutools was asked to cancel job {id}; `ccl reap` files the task once the job has ended"
                 )),
-                ..task.event(EventKind::Held, marker.provider)
+                ..task.event(EventKind::Held).by(marker.provider, None)
             }),
             (_, Err(error)) => Err(not_cancelled(error, id)),
         }

@@ -9,16 +9,17 @@ use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
 
 use super::marker::{Delegated, between, sha256};
-use super::{Delegation, Outcome, TaskRef};
+use super::{Delegation, Outcome};
 use crate::durable;
-use crate::log::escape;
+use crate::event::{Event, EventKind};
 use crate::marker;
 use crate::money::Cost;
 use crate::process;
 use crate::queue::Folder;
-use crate::report::{Event, EventKind};
+use crate::queue::TaskRef;
 use crate::secutools::{Job, Status};
 use crate::task::{self, Ending};
+use crate::text::escape;
 
 /// The footer quotes a server's words up to so many characters.
 const MAX_WORDS: usize = 300;
@@ -81,7 +82,7 @@ impl Filing {
         Event {
             job_id: marker.job_id().map(ToString::to_string),
             reason: self.reason.as_deref().map(words),
-            ..task.event(kind, marker.provider)
+            ..task.event(kind).by(marker.provider, None)
         }
     }
 
@@ -155,7 +156,7 @@ impl Delegation<'_> {
             self.log.warn(format_args!("{task}: {reason}"));
             return Ok(Outcome::Event(Event {
                 reason: Some(reason.to_owned()),
-                ..task.event(EventKind::Held, marker.provider)
+                ..task.event(EventKind::Held).by(marker.provider, None)
             }));
         }
         let _turn = self.turn();

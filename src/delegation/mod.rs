@@ -26,8 +26,7 @@ mod status;
 mod submit;
 mod turns;
 
-use std::fmt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,9 +37,9 @@ use jiff::Timestamp;
 use crate::config::{Config, Secutools};
 use crate::durable;
 use crate::error::Failure;
-use crate::log::{Log, escape};
-use crate::queue::{Inbox, Name, Project, Seen};
-use crate::report::{Event, EventKind, path_text};
+use crate::event::{Event, EventKind};
+use crate::log::Log;
+use crate::queue::{Seen, TaskRef};
 use crate::router::Rule;
 use crate::secutools::{Client, Limits, Talk};
 use crate::task::{Provider, Task};
@@ -74,15 +73,6 @@ enum End {
     Unauthorized(String),
     /// The pass has talked for long enough.
     TimeUp,
-}
-
-/// One task of one project, by its name in the inbox.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TaskRef {
-    /// The project's queue.
-    pub project: Project,
-    /// `T.md`.
-    pub name: Name,
 }
 
 /// A waiting task that the router sends to secutools: its text, and the decision made on it.
@@ -125,45 +115,18 @@ pub struct Settled {
     pub outcome: Result<Outcome>,
 }
 
-impl TaskRef {
-    /// The tasks of this inbox that have a `.delegated` marker. A name that cannot be a task's is
-    /// left alone.
-    pub fn delegated_in(project: &Project, inbox: &Inbox) -> Vec<TaskRef> {
-        let names = inbox.delegated.iter().filter_map(|name| Name::new(name).ok());
-        names.map(|name| TaskRef { project: project.clone(), name }).collect()
-    }
-
-    /// Replaces the task's marker, which stays readable for whom it was.
-    fn save(&self, marker: &Delegated) -> Result<()> {
-        let path = self.project.delegated_path(&self.name);
-        let mode = path
-            .symlink_metadata()
-            .map_or(durable::PRIVATE, |found| found.mode() & durable::SHARED);
-        durable::write(&path, &serde_json::to_vec(marker)?, mode)
-    }
-
-    fn event(&self, event: EventKind, provider: Provider) -> Event {
-        Event {
-            project: Some(self.project.path().to_owned()),
-            task: Some(self.name.to_string()),
-            provider: Some(provider),
-            ..Event::new(event)
-        }
-    }
-}
-
-/// `T.md of /srv/app`, harmless to print.
-impl fmt::Display for TaskRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let project = path_text(self.project.path());
-        write!(f, "{} of {}", escape(self.name.as_str()), escape(&project))
-    }
+/// Replaces the task's marker, which stays readable for whom it was.
+fn save(task: &TaskRef, marker: &Delegated) -> Result<()> {
+    let path = task.project.delegated_path(&task.name);
+    let mode =
+        path.symlink_metadata().map_or(durable::PRIVATE, |found| found.mode() & durable::SHARED);
+    durable::write(&path, &serde_json::to_vec(marker)?, mode)
 }
 
 impl Candidate {
     /// What would happen to it: for a dry run.
     pub fn would_be_delegated(&self) -> Event {
-        let event = self.task.event(EventKind::Delegated, self.provider);
+        let event = self.task.event(EventKind::Delegated).by(self.provider, None);
         Event { reason: Some(self.rule.to_string()), ..event }
     }
 }

@@ -8,10 +8,11 @@ use jiff::Timestamp;
 use super::filing::Filing;
 use super::marker::{Delegated, Phase, between};
 use super::turns::each;
-use super::{Delegation, Outcome, Settled, TaskRef};
-use crate::log::escape;
+use super::{Delegation, Outcome, Settled};
 use crate::marker::{self, Stamp};
+use crate::queue::TaskRef;
 use crate::secutools::{GetError, Job, JobId, Status, Talk};
+use crate::text::escape;
 
 /// A job that the server does not know, or whose answer is too long to be filed, is given up when
 /// that is so again after this time.
@@ -120,7 +121,7 @@ impl Delegation<'_> {
         if let Phase::Submitted { unknown_since, .. } = &mut current.phase {
             *unknown_since = is_unknown.then_some(now);
             current.stamp = Stamp::new(self.host, now);
-            task.save(&current)?;
+            super::save(task, &current)?;
         }
         Ok(())
     }

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use super::TaskRef;
 use super::marker::{Delegated, Phase};
 use crate::marker;
+use crate::queue::TaskRef;
 use crate::report::JobRow;
 
 /// The job that a delegated task is; `None` if its marker has just gone.

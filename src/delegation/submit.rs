@@ -12,14 +12,15 @@ use uuid::Uuid;
 use super::filing::Filing;
 use super::marker::{self, Delegated, Phase, Verdict, between, judge};
 use super::turns::each;
-use super::{Candidate, Delegation, End, Outcome, Settled, TaskRef};
+use super::{Candidate, Delegation, End, Outcome, Settled};
 use crate::durable;
+use crate::event::{Event, EventKind};
 use crate::lock;
-use crate::log::escape;
 use crate::marker::{self as markers, Stamp};
-use crate::report::{Event, EventKind};
+use crate::queue::TaskRef;
 use crate::secutools::{Accepted, Meaning, NewJob, SubmitError, Talk};
 use crate::task::{Provider, Task};
+use crate::text::escape;
 
 /// A task whose marker is there and locked: nobody else submits it.
 struct Submission {
@@ -67,7 +68,7 @@ impl Delegation<'_> {
             Ok(again.map_or(Outcome::Nothing, |marker| {
                 Outcome::Event(Event {
                     reason: Some(format!("{}, begun by an earlier pass", marker.rule)),
-                    ..task.event(EventKind::Delegated, marker.provider)
+                    ..task.event(EventKind::Delegated).by(marker.provider, None)
                 })
             }))
         };
@@ -210,7 +211,7 @@ impl Delegation<'_> {
         if to_send && !was_ambiguous {
             *ambiguous = true;
             marker.stamp = Stamp::new(self.host, self.now());
-            task.save(&marker)?;
+            super::save(task, &marker)?;
             match lock_marker(&path)? {
                 Some(new) => lock = new,
                 None => return Ok(None),
@@ -253,7 +254,7 @@ impl Delegation<'_> {
             submitted_at: now,
             unknown_since: None,
         };
-        task.save(&marker)?;
+        super::save(task, &marker)?;
         self.log.info(format_args!(
             "DELEGATED task={} provider={} job={} rule={}",
             escape(task.name.as_str()),
@@ -263,7 +264,7 @@ impl Delegation<'_> {
         ));
         Ok(Outcome::Event(Event {
             job_id: Some(accepted.id.to_string()),
-            ..task.event(EventKind::Delegated, marker.provider)
+            ..task.event(EventKind::Delegated).by(marker.provider, None)
         }))
     }
 
@@ -294,11 +295,11 @@ impl Delegation<'_> {
             not_before: now.checked_add(pause).ok(),
             reason: Some(error.text.clone()),
         };
-        task.save(&marker)?;
+        super::save(task, &marker)?;
         self.log.warn(format_args!("{task}: {reason}"));
         Ok(Outcome::Event(Event {
             reason: Some(reason),
-            ..task.event(EventKind::Held, marker.provider)
+            ..task.event(EventKind::Held).by(marker.provider, None)
         }))
     }
 

@@ -1,7 +1,8 @@
 //! tmux, and the agent as the shell of a session sees it.
 
 use crate::agent::claude::Trust;
-use crate::config::{AgentKind, Config, Environment};
+use crate::config::{AgentKind, Config};
+use crate::environment::Environment;
 use crate::queue::Project;
 use crate::report::Check;
 use crate::tmux::{Tmux, TmuxError};

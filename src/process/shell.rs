@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
-use crate::log::escape;
+use crate::text::escape;
 
 use super::terminal::{Input, input_of};
 use super::{foreground, proc_path, stat};

@@ -33,8 +33,10 @@ pub use inbox::{Held, Inbox, Opened, Seen, open_all};
 pub use look::{Ended, Glance};
 
 use crate::durable;
+use crate::event::{Event, EventKind};
 use crate::lock::{self, Lock};
 use crate::task::{self, Ending, Outcome};
+use crate::text::{escape, path_text};
 
 /// The directory that makes a directory a project.
 pub const QUEUE: &str = ".agent-queue";
@@ -294,6 +296,37 @@ impl Project {
             }
         }
         Ok(directory)
+    }
+}
+
+/// One task of one project, by its name in the inbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskRef {
+    /// The project's queue.
+    pub project: Project,
+    /// `T.md`.
+    pub name: Name,
+}
+
+impl TaskRef {
+    /// The tasks of this inbox that have a `.delegated` marker. A name that cannot be a task's is
+    /// left alone.
+    pub fn delegated_in(project: &Project, inbox: &Inbox) -> Vec<TaskRef> {
+        let names = inbox.delegated.iter().filter_map(|name| Name::new(name).ok());
+        names.map(|name| TaskRef { project: project.clone(), name }).collect()
+    }
+
+    /// An event of this task.
+    pub fn event(&self, event: EventKind) -> Event {
+        Event::of_task(event, self.project.path(), self.name.as_str())
+    }
+}
+
+/// `T.md of /srv/app`, harmless to print.
+impl fmt::Display for TaskRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let project = path_text(self.project.path());
+        write!(f, "{} of {}", escape(self.name.as_str()), escape(&project))
     }
 }
 

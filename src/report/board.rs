@@ -9,10 +9,10 @@ use super::table::{Cell, Colour, Row, table, wrap};
 use super::text::{cost, distance, short, word};
 use super::{
     DayRow, JobRow, Page, ProjectRow, SessionRow, SessionState, Status, TaskRow, TaskState,
-    path_text,
 };
-use crate::log::escape;
 use crate::task::Priority;
+use crate::text::escape;
+use crate::text::path_text;
 
 /// So many waiting tasks of each project are shown.
 const SHOWN: usize = 20;

@@ -1,6 +1,6 @@
 //! What `ccl doctor` found.
 
-use crate::log::escape;
+use crate::text::escape;
 use serde::Serialize;
 use std::fmt::Write as _;
 

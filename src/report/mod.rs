@@ -18,15 +18,15 @@ pub use rows::{
     DayRow, Delegated, JobRow, ProjectRow, SessionRow, SessionState, Status, TaskRow, TaskState,
 };
 
-use crate::config::Environment;
+use crate::environment::Environment;
+use crate::event::Event;
 use crate::log;
 use crate::money::Cost;
 use crate::task::{Priority, Provider};
+use crate::text::path_text;
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
-use std::fmt::Write as _;
+use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// The result of one command.
@@ -71,79 +71,11 @@ pub struct Pass {
     pub free_sessions: Option<usize>,
 }
 
-/// What kind of thing happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EventKind {
-    /// A new task is in the inbox.
-    Added,
-    /// An agent in a session has the task.
-    Dispatched,
-    /// secutools has the task.
-    Delegated,
-    /// The task is left where it is.
-    Held,
-    /// The task is back in the inbox.
-    Released,
-    /// The task is filed as done.
-    Done,
-    /// The task is filed as failed.
-    Failed,
-    /// A session rests.
-    Cooldown,
-}
-
-/// One thing that happened in a pass.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Event {
-    /// What happened.
-    pub event: EventKind,
-    /// The project's directory.
-    #[serde(serialize_with = "optional_path")]
-    pub project: Option<PathBuf>,
-    /// The task's file name.
-    pub task: Option<String>,
-    /// The tmux session.
-    pub session: Option<String>,
-    /// Who works on it.
-    pub provider: Option<Provider>,
-    /// The model that works on it.
-    pub model: Option<String>,
-    /// The job at secutools.
-    pub job_id: Option<String>,
-    /// Why.
-    pub reason: Option<String>,
-}
-
-impl Event {
-    /// An event of which only the kind is known; the rest is filled in with `Event { …, ..Event::new(kind) }`.
-    #[must_use]
-    pub fn new(event: EventKind) -> Self {
-        Self {
-            event,
-            project: None,
-            task: None,
-            session: None,
-            provider: None,
-            model: None,
-            job_id: None,
-            reason: None,
-        }
-    }
-
-    /// The name of what it happened to: the task, else the session.
-    #[must_use]
-    pub fn subject(&self) -> &str {
-        let name = self.task.as_ref().or(self.session.as_ref());
-        name.map_or("", String::as_str)
-    }
-}
-
 /// Where a task would go.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Decision {
     /// The file, as it was given.
-    #[serde(serialize_with = "path")]
+    #[serde(serialize_with = "crate::text::path")]
     pub task: PathBuf,
     /// Whom the rule chose.
     pub provider: Provider,
@@ -255,26 +187,4 @@ pub fn warning(file: &Path, position: Option<(usize, usize)>, sentence: &str) ->
         Some((line, column)) => format!("{file}:{line}:{column}: {sentence}"),
         None => format!("{file}: {sentence}"),
     }
-}
-
-/// The path as text, bytes that are not UTF-8 as `\xNN`.
-#[must_use]
-pub fn path_text(path: &Path) -> String {
-    let mut text = String::new();
-    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
-        text.push_str(chunk.valid());
-        for byte in chunk.invalid() {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "\\x{byte:02x}");
-        }
-    }
-    text
-}
-
-fn path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&path_text(path))
-}
-
-fn optional_path<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
-    path.as_deref().map(path_text).serialize(serializer)
 }

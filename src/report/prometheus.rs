@@ -6,9 +6,10 @@
 use std::fmt::Write as _;
 
 use super::text::word;
-use super::{SessionState, Status, TaskState, path_text};
-use crate::log::escape;
+use super::{SessionState, Status, TaskState};
 use crate::task::Priority;
+use crate::text::escape;
+use crate::text::path_text;
 
 const SESSION_STATES: [SessionState; 9] = [
     SessionState::Free,

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{optional_path, path};
 use crate::money::Cost;
 use crate::task::{Priority, Provider};
 
@@ -36,7 +35,7 @@ pub struct SessionRow {
     /// The file name of the task it has.
     pub task: Option<String>,
     /// That task's project.
-    #[serde(serialize_with = "optional_path")]
+    #[serde(serialize_with = "crate::text::optional_path")]
     pub project: Option<PathBuf>,
     /// Since when it is in this state.
     pub since: Option<Timestamp>,
@@ -74,7 +73,7 @@ pub enum SessionState {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ProjectRow {
     /// Its directory.
-    #[serde(serialize_with = "path")]
+    #[serde(serialize_with = "crate::text::path")]
     pub path: PathBuf,
     /// Tasks that wait or are held.
     pub waiting: usize,
@@ -92,7 +91,7 @@ pub struct ProjectRow {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TaskRow {
     /// Its project's directory.
-    #[serde(serialize_with = "path")]
+    #[serde(serialize_with = "crate::text::path")]
     pub project: PathBuf,
     /// Its file name.
     pub name: String,
@@ -172,7 +171,7 @@ impl DayRow {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct JobRow {
     /// The project's directory.
-    #[serde(serialize_with = "path")]
+    #[serde(serialize_with = "crate::text::path")]
     pub project: PathBuf,
     /// The task's file name.
     pub task: String,

@@ -3,7 +3,7 @@
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::Page;
-use crate::log::escape;
+use crate::text::escape;
 
 /// No column is cut below this.
 const NARROWEST: usize = 8;

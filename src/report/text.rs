@@ -1,9 +1,11 @@
 //! Reports for people: lines and blocks. Text from elsewhere is printed with control characters escaped.
 
-use super::{Decision, Event, EventKind, Job, Pass, path_text};
-use crate::log::escape;
+use super::{Decision, Job, Pass};
+use crate::event::{Event, EventKind};
 use crate::money::Cost;
 use crate::queue::{Folder, Project};
+use crate::text::escape;
+use crate::text::path_text;
 use jiff::Timestamp;
 use serde::Serialize;
 use std::path::Path;

@@ -16,10 +16,10 @@ use super::{Pool, Session, Slot, unavailable};
 use crate::agent::command::Exit;
 use crate::agent::{self, Failure};
 use crate::durable;
+use crate::event::{Event, EventKind};
 use crate::marker::{self, Dispatched, Phase};
 use crate::process::{self, NotReady};
 use crate::queue::{Claim, Name, Project, Seen};
-use crate::report::{Event, EventKind};
 use crate::task::{Provider, Task};
 
 /// How long a shell may take to be ready for the next line.

@@ -5,9 +5,9 @@ use anyhow::Result;
 use super::told::{event_of, released, rests};
 use super::{Pool, Session, Word};
 use crate::agent::{Doing, Failure};
+use crate::event::Event;
 use crate::marker::Phase;
 use crate::queue::{Claim, Found};
-use crate::report::Event;
 use crate::task::Outcome;
 
 impl Pool<'_> {

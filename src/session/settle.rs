@@ -15,10 +15,10 @@ use super::told::{event_of, footer, released, rests};
 use super::{Pool, Session, Word};
 use crate::agent::{Doing, Failure, Report};
 use crate::durable;
+use crate::event::Event;
 use crate::marker::{self, Cooldown, Dispatched, Phase, Stamp};
 use crate::process::{self, Ended};
 use crate::queue::{Claim, Found, Name, Project};
-use crate::report::Event;
 use crate::task::{Ending, Outcome, Provider};
 
 /// How long a hook or a person waits for a pass that is at work on the session.

@@ -2,8 +2,8 @@
 
 use super::Session;
 use crate::agent::{Failure, Report};
+use crate::event::{Event, EventKind};
 use crate::queue::Claim;
-use crate::report::{Event, EventKind};
 use crate::task::{Ending, Outcome, Provider};
 
 pub(super) fn released(claim: &Claim) -> Event {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::log::escape;
+use crate::text::escape;
 
 /// Why a tmux call did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]

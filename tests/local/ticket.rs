@@ -4,10 +4,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 
-use ccl::config::{Config, Environment, Overrides};
+use ccl::config::{Config, Overrides};
+use ccl::environment::Environment;
+use ccl::event::EventKind;
 use ccl::log::{Level, Log, Style};
 use ccl::queue;
-use ccl::report::EventKind;
 use ccl::session::{Pool, Session, Work};
 use jiff::Timestamp;
 use serde_json::json;

@@ -11,14 +11,16 @@ use super::{DAY, Problems};
 use crate::agent::claude::Trust;
 use crate::command::Context;
 use crate::config::AgentKind;
-use crate::delegation::{self, TaskRef};
+use crate::delegation;
 use crate::marker;
 use crate::money::Totals;
 use crate::process;
+use crate::queue::TaskRef;
 use crate::queue::{Folder, Held, Inbox, Name, Project};
-use crate::report::{DayRow, ProjectRow, Status, TaskRow, TaskState, path_text};
+use crate::report::{DayRow, ProjectRow, Status, TaskRow, TaskState};
 use crate::session::{Pool, Session};
 use crate::task::{Ending, Outcome, Provider};
+use crate::text::path_text;
 
 /// So many waiting tasks of a project, the next ones to go, are looked at more
 /// closely than for their priority.

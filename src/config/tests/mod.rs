@@ -6,6 +6,7 @@ mod precedence;
 mod projects;
 
 use super::*;
+use crate::environment::Environment;
 use anyhow::Result;
 use std::fs;
 use std::path::Path;

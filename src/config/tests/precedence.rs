@@ -1,6 +1,7 @@
 //! Which of several sources counts.
 
 use super::*;
+use crate::environment::Environment;
 
 fn named(path: &Path) -> Overrides {
     Overrides { config: Some(path.to_owned()), ..Overrides::default() }

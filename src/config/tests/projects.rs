@@ -1,6 +1,7 @@
 //! Where projects come from.
 
 use super::*;
+use crate::environment::Environment;
 use crate::log::{Level, Log, Style};
 use std::os::unix::fs::symlink;
 

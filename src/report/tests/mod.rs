@@ -3,8 +3,10 @@
 mod status;
 
 use super::*;
+use crate::event::{Event, EventKind};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
