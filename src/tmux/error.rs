@@ -50,6 +50,11 @@ impl TmuxError {
     pub fn is_name_taken(&self) -> bool {
         matches!(self, Self::Failed { stderr, .. } if stderr.contains("duplicate session"))
     }
+
+    /// Whether there is no session of the name that was given.
+    pub fn is_no_session(&self) -> bool {
+        matches!(self, Self::Failed { stderr, .. } if stderr.contains("can't find session"))
+    }
 }
 
 impl fmt::Display for TmuxError {
