@@ -1,16 +1,15 @@
 //! Tasks for secutools: the remote half of `scan`, and of `reap`.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 
-use super::dispatch::{self, READ_TOGETHER, Read, Readable, Waiting};
+use super::dispatch::{self, READ_TOGETHER, Waiting};
 use super::{Context, Pass};
 use crate::delegation::{Candidate, Delegation, Outcome, Settled};
 use crate::event::Event;
-use crate::queue::Project;
-use crate::queue::TaskRef;
+use crate::queue::{self, Read, TaskRef, WaitingTask};
 use crate::router;
 
 /// What a step of a pass is told to have brought about.
@@ -126,33 +125,32 @@ fn candidates(
     group: &[(usize, OsString)],
     dry_run: bool,
 ) -> Vec<Result<Candidate, Told>> {
-    let tasks: Vec<(&Project, &OsStr)> =
-        group.iter().map(|(index, name)| (&waiting[*index].project, name.as_os_str())).collect();
-    match dispatch::read_all(context, &tasks, dry_run) {
-        Ok(read) => tasks
-            .iter()
-            .zip(read)
-            .map(|((project, _), read)| candidate(context, project, read))
-            .collect(),
+    let tasks = group
+        .iter()
+        .filter_map(|(index, name)| dispatch::task_ref(&waiting[*index].project, name))
+        .collect();
+    match queue::read_all(tasks) {
+        Ok(read) => read.into_iter().map(|read| candidate(context, read, dry_run)).collect(),
         Err(error) => vec![Err(Err(error))],
     }
 }
 
 /// The task as it is submitted, or what to tell instead.
-fn candidate(
-    context: Context<'_>,
-    project: &Project,
-    read: Result<Readable>,
-) -> Result<Candidate, Told> {
-    let Read { name, seen, text, task } =
-        read.map_err(Err)?.map_err(|event| Ok(event.into_iter().collect()))?;
+fn candidate(context: Context<'_>, read: Read, dry_run: bool) -> Result<Candidate, Told> {
+    let WaitingTask { at, seen, text, task } = match read {
+        Read::Task(task) => *task,
+        Read::Skipped(at, skip) => {
+            let event = dispatch::pass_over(context, &at, skip, dry_run);
+            return Err(event.map(Vec::from_iter));
+        }
+    };
     let decision = router::decide(&task.routing, &context.config.auto_routes);
     if !decision.provider.is_remote() {
         // It was changed a moment ago; the next pass gives it to a session.
         return Err(Ok(Vec::new()));
     }
     Ok(Candidate {
-        task: TaskRef { project: project.clone(), name },
+        task: at,
         seen,
         text,
         parsed: task,

@@ -1,6 +1,6 @@
 //! Waiting tasks for free sessions: the local half of `scan`, and of `assign`.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs;
 
 use anyhow::Result;
@@ -11,8 +11,8 @@ use crate::config::AgentKind;
 use crate::event::{Event, EventKind};
 use crate::parallel;
 use crate::plan::{self, Queue};
-use crate::queue::{self, Folder, Held, Inbox, Name, Opened, Project, Seen};
-use crate::session::{Pool, Slot, Work};
+use crate::queue::{self, Folder, Inbox, Name, Project, Read, Skip, TaskRef, WaitingTask};
+use crate::session::{Pool, Slot};
 use crate::task::{self, Ending, Provider};
 
 /// One project and what its inbox holds.
@@ -38,17 +38,10 @@ pub(super) fn list(context: Context<'_>, pass: &mut Pass) -> Result<Vec<Waiting>
 pub(super) fn report_held(waiting: &[Waiting], pass: &mut Pass) {
     for Waiting { project, inbox } in waiting {
         for (name, held) in &inbox.held {
-            pass.events.push(held_event(project, name, held));
+            let name = name.to_string_lossy();
+            let event = Event::of_task(EventKind::Held, project.path(), name);
+            pass.events.push(event.because(held.to_string()));
         }
-    }
-}
-
-fn held_event(project: &Project, name: &OsStr, why: &dyn std::fmt::Display) -> Event {
-    Event {
-        project: Some(project.path().to_owned()),
-        task: Some(name.to_string_lossy().into_owned()),
-        reason: Some(why.to_string()),
-        ..Event::new(EventKind::Held)
     }
 }
 
@@ -107,7 +100,7 @@ impl<'a> Chooser<'a> {
     ///
     /// As many as can be used are read with one look at who writes to them, and
     /// more where many had to be passed over: those left over go on waiting.
-    fn take(&mut self, wanted: usize, pass: &mut Pass) -> Vec<Work> {
+    fn take(&mut self, wanted: usize, pass: &mut Pass) -> Vec<WaitingTask> {
         let (mut works, mut passed_over) = (Vec::new(), 0);
         while works.len() < wanted {
             let missing = wanted - works.len();
@@ -115,26 +108,21 @@ impl<'a> Chooser<'a> {
             if picked.is_empty() {
                 break;
             }
-            let tasks: Vec<(&Project, &OsStr)> = picked
-                .iter()
-                .map(|(index, name)| (&self.waiting[*index].project, name.as_os_str()))
-                .collect();
-            let read = read_all(self.context, &tasks, self.hand == Hand::Rehearsal);
-            let read = match read {
+            let (indices, tasks): (Vec<_>, Vec<_>) = picked.into_iter().unzip();
+            let read = match queue::read_all(tasks) {
                 Ok(read) => read,
                 Err(error) => {
                     pass.take(self.context, Err(error));
                     break;
                 }
             };
-            for ((index, name), read) in picked.into_iter().zip(read) {
-                match self.prepare(&self.waiting[index].project, &name, read) {
-                    Ok(Ready::Work(work)) => {
-                        works.push(*work);
+            for (index, read) in indices.into_iter().zip(read) {
+                match self.check(read) {
+                    Ok(Checked::Ready(task)) => {
+                        works.push(*task);
                         continue;
                     }
-                    Ok(Ready::NotForSessions) => {}
-                    Ok(Ready::Event(event)) => pass.events.push(event),
+                    Ok(Checked::PassedOver(event)) => pass.events.extend(event),
                     Err(error) => pass.take(self.context, Err(error)),
                 }
                 self.queues[index].not_started();
@@ -145,32 +133,41 @@ impl<'a> Chooser<'a> {
         works
     }
 
-    /// Those whose turn it is, up to `count`: the project's index and the file's name.
-    fn pick(&mut self, count: usize) -> Vec<(usize, OsString)> {
+    /// Those whose turn it is, up to `count`, each with its project's index.
+    fn pick(&mut self, count: usize) -> Vec<(usize, TaskRef)> {
         let waiting = self.waiting;
-        let next =
-            || plan::next(&mut self.queues, |index, name| modified(&waiting[index].project, name));
-        std::iter::from_fn(next).take(count).collect()
+        let mut picked = Vec::new();
+        while picked.len() < count {
+            let modified = |index: usize, name: &OsStr| modified(&waiting[index].project, name);
+            let Some((index, name)) = plan::next(&mut self.queues, modified) else {
+                break;
+            };
+            picked.extend(task_ref(&waiting[index].project, &name).map(|task| (index, task)));
+        }
+        picked
     }
 
-    fn prepare(&self, project: &Project, name: &OsStr, read: Result<Readable>) -> Result<Ready> {
-        let Read { name: task_name, seen, task, .. } = match read? {
-            Ok(read) => read,
-            Err(event) => return Ok(event.map_or(Ready::NotForSessions, Ready::Event)),
+    /// Whether a task that was read can be launched.
+    fn check(&self, read: Read) -> Result<Checked> {
+        let dry_run = self.hand == Hand::Rehearsal;
+        let task = match read {
+            Read::Task(task) => task,
+            Read::Skipped(at, skip) => {
+                return pass_over(self.context, &at, skip, dry_run).map(Checked::PassedOver);
+            }
         };
-        if self.is_left_to_scan(&task) {
-            return Ok(Ready::NotForSessions);
-        }
-        if project.path().to_str().is_none() {
+        let project = task.at.project.path();
+        let why = if self.is_left_to_scan(&task.task) {
+            return Ok(Checked::PassedOver(None));
+        } else if project.to_str().is_none() {
             // Neither a marker nor a shell script can name it.
-            let why = "the path of its project is not UTF-8: rename the directory";
-            return Ok(Ready::Event(held_event(project, name, &why)));
-        }
-        if self.trust.as_ref().is_some_and(|trust| trust.refuses(project.path())) {
-            let why = Trust::advice(project.path());
-            return Ok(Ready::Event(held_event(project, name, &why)));
-        }
-        Ok(Ready::Work(Box::new(Work { project: project.clone(), name: task_name, seen, task })))
+            "the path of its project is not UTF-8: rename the directory".to_owned()
+        } else if self.trust.as_ref().is_some_and(|trust| trust.refuses(project)) {
+            Trust::advice(project)
+        } else {
+            return Ok(Checked::Ready(task));
+        };
+        Ok(Checked::PassedOver(Some(task.at.event(EventKind::Held).because(why))))
     }
 
     fn is_left_to_scan(&self, task: &task::Task) -> bool {
@@ -178,75 +175,34 @@ impl<'a> Chooser<'a> {
     }
 }
 
-enum Ready {
-    Work(Box<Work>),
-    /// It was held back, or filed.
-    Event(Event),
-    /// It is gone, or somebody else's.
-    NotForSessions,
+enum Checked {
+    Ready(Box<WaitingTask>),
+    /// With what is reported of it.
+    PassedOver(Option<Event>),
 }
 
-/// A waiting task, read whole.
-pub(super) struct Read {
-    pub(super) name: Name,
-    pub(super) seen: Seen,
-    pub(super) text: String,
-    pub(super) task: task::Task,
+/// A task of an inbox's list. The list holds no name that cannot be one's.
+pub(super) fn task_ref(project: &Project, name: &OsStr) -> Option<TaskRef> {
+    Name::new(name).ok().map(|name| TaskRef { project: project.clone(), name })
 }
 
-/// A waiting task that was read, or the event of one that is held back or was
-/// filed as no agent's work; none where it has just gone.
-pub(super) type Readable = Result<Read, Option<Event>>;
-
-/// Reads waiting tasks, with one look at who writes to them. The outer error is
-/// of that look.
-pub(super) fn read_all(
+/// What is reported of a file that is no task to hand out; one that can never be is filed as
+/// failed.
+pub(super) fn pass_over(
     context: Context<'_>,
-    tasks: &[(&Project, &OsStr)],
-    rehearsal: bool,
-) -> Result<Vec<Result<Readable>>> {
-    let names: Vec<Result<Name, Held>> = tasks.iter().map(|(_, name)| Name::new(name)).collect();
-    let valid = tasks
-        .iter()
-        .zip(&names)
-        .filter_map(|((project, _), name)| Some((*project, name.as_ref().ok()?)));
-    let mut opened = queue::open_all(&valid.collect::<Vec<_>>())?.into_iter();
-    let read = tasks.iter().zip(names).map(|((project, file), name)| {
-        let name = match name {
-            Ok(name) => name,
-            Err(held) => return Ok(Err(Some(held_event(project, file, &held)))),
-        };
-        let opened = opened.next().unwrap_or(Ok(Err(Held::Gone)))?;
-        readable(context, project, name, opened, rehearsal)
-    });
-    Ok(read.collect())
-}
-
-fn readable(
-    context: Context<'_>,
-    project: &Project,
-    name: Name,
-    opened: Result<Opened, Held>,
-    rehearsal: bool,
-) -> Result<Readable> {
-    let Opened { seen, text } = match opened {
-        Ok(opened) => opened,
-        Err(Held::Gone) => return Ok(Err(None)),
-        Err(held) => {
-            let event = held_event(project, name.as_str().as_ref(), &held);
-            return Ok(Err(Some(event)));
-        }
-    };
-    match text {
-        Ok(text) => Ok(Ok(Read { name, seen, task: task::parse(&text), text })),
-        Err(unfit) => {
+    at: &TaskRef,
+    skip: Skip,
+    dry_run: bool,
+) -> Result<Option<Event>> {
+    match skip {
+        Skip::Gone => Ok(None),
+        Skip::Held(held) => Ok(Some(at.event(EventKind::Held).because(held.to_string()))),
+        Skip::Unfit(seen, unfit) => {
             let ending = Ending::unworked(context.now, unfit.to_string());
-            let filed = rehearsal || project.reject(&name, &seen, &ending)?.is_some();
-            Ok(Err(filed.then(|| Event {
-                event: EventKind::Failed,
-                ..held_event(project, name.as_str().as_ref(), &unfit)
-            })))
+            let filed = dry_run || at.project.reject(&at.name, &seen, &ending)?.is_some();
+            Ok(filed.then(|| at.event(EventKind::Failed).because(unfit.to_string())))
         }
+        Skip::Failed(error) => Err(error),
     }
 }
 
@@ -274,7 +230,7 @@ pub(super) fn launch(
     // A slot that gets no task is unlocked before the others are waited for.
     let pairs = slots.into_iter().zip(works).collect();
     let launched = parallel::map(pairs, |(slot, work)| {
-        let what = format!("{} → {}", work.name, slot.name());
+        let what = format!("{} → {}", work.at.name, slot.name());
         let _waiting = context.progress.wait_for(&what);
         pool.dispatch(slot, &work)
     });
@@ -303,15 +259,13 @@ pub(super) fn rehearse(
     for (session, work) in sessions.into_iter().zip(works) {
         pass.free_sessions = pass.free_sessions.map(|free| free.saturating_sub(1));
         pass.events.push(Event {
-            project: Some(work.project.path().to_owned()),
-            task: Some(work.name.to_string()),
             session: Some(session),
             provider: Some(Provider::ClaudeCode),
             model: (config.agent.kind == AgentKind::Claude).then(|| {
                 let models = &config.dispatcher.models;
                 models.for_priority(work.task.priority).to_owned()
             }),
-            ..Event::new(EventKind::Dispatched)
+            ..work.at.event(EventKind::Dispatched)
         });
     }
 }

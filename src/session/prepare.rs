@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use uuid::Uuid;
 
-use super::launch::{Attempt, Work};
+use super::launch::Attempt;
 use super::{Pool, Session};
 use crate::agent::claude;
 use crate::agent::{self, ClaudeOptions, Files, Launch};
@@ -14,6 +14,7 @@ use crate::config::AgentKind;
 use crate::durable;
 use crate::marker::{self, Agent, Phase};
 use crate::process;
+use crate::queue::WaitingTask;
 use crate::task::{Outcome, Task};
 
 /// The conversation of Claude Code that a launch uses.
@@ -28,7 +29,7 @@ impl Pool<'_> {
     pub(super) fn claim_marker(
         &self,
         session: &Session,
-        work: &Work,
+        work: &WaitingTask,
         (owner, run): (Uuid, Uuid),
         conversation: Option<&Conversation>,
     ) -> Result<marker::Claim> {

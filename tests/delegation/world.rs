@@ -10,8 +10,7 @@ use ccl::config::{ApiKey, KeySource, Secutools};
 use ccl::delegation::{Candidate, Delegated, Delegation, Outcome, Settled};
 use ccl::event::EventKind;
 use ccl::log::{Level, Log, Style};
-use ccl::queue::TaskRef;
-use ccl::queue::{Name, Project};
+use ccl::queue::{Name, Project, TaskRef, WaitingTask};
 use ccl::router::{self, AutoRoutes};
 use ccl::secutools::{Limits, ServerUrl};
 use ccl::task::{self, Ending, Provider};
@@ -190,16 +189,14 @@ impl World {
         let mut names = project.list().unwrap().unwrap().waiting;
         names.sort();
         names.into_iter().filter_map(move |name| {
-            let name = Name::new(&name).unwrap();
-            let opened = project.open(&name).unwrap().unwrap();
-            let text = opened.text.unwrap();
-            let parsed = task::parse(&text);
-            let decision = router::decide(&parsed.routing, &AutoRoutes::default());
-            (decision.provider != Provider::ClaudeCode).then(|| Candidate {
-                task: TaskRef { project: project.clone(), name },
-                seen: opened.seen,
+            let WaitingTask { at, seen, text, task } =
+                project.read(&Name::new(&name).unwrap()).unwrap();
+            let decision = router::decide(&task.routing, &AutoRoutes::default());
+            (decision.provider != Provider::ClaudeCode).then_some(Candidate {
+                task: at,
+                seen,
                 text,
-                parsed,
+                parsed: task,
                 provider: decision.provider,
                 rule: decision.rule,
             })
