@@ -11,199 +11,114 @@ use crate::config::AgentKind;
 use crate::event::{Event, EventKind};
 use crate::parallel;
 use crate::plan::{self, Queue};
-use crate::queue::{self, Folder, Inbox, Name, Project, Read, Skip, TaskRef, WaitingTask};
+use crate::queue::{self, Folder, Inbox, Project, Read, Skip, TaskRef, WaitingTask};
 use crate::session::{Pool, Slot};
-use crate::task::{self, Ending, Provider};
+use crate::task::{Ending, Provider};
 
-/// One project and what its inbox holds.
-pub(super) struct Waiting {
-    pub(super) project: Project,
-    pub(super) inbox: Inbox,
-}
-
-/// Lists the inboxes; a project that cannot be read does not stop the others.
-pub(super) fn list(context: Context<'_>, pass: &mut Pass) -> Result<Vec<Waiting>> {
-    let mut found = Vec::new();
-    for project in context.projects()? {
-        match project.list() {
-            Ok(Some(inbox)) => found.push(Waiting { project, inbox }),
-            Ok(None) => {}
-            Err(error) => pass.take(context, Err(error)),
-        }
-    }
-    Ok(found)
-}
-
-/// Tells which files are held back, and why.
-pub(super) fn report_held(waiting: &[Waiting], pass: &mut Pass) {
-    for Waiting { project, inbox } in waiting {
-        for (name, held) in &inbox.held {
-            let name = name.to_string_lossy();
-            let event = Event::of_task(EventKind::Held, project.path(), name);
-            pass.events.push(event.because(held.to_string()));
-        }
-    }
-}
-
-/// So many tasks are read at most before one look tells which of them are still
-/// being written; a look costs some milliseconds, a task up to a megabyte.
+/// One look tells which of at most this many tasks are still being written, after all of them were
+/// read: a look costs some milliseconds, a task up to a megabyte.
 pub(super) const READ_TOGETHER: usize = 32;
-
-/// Takes tasks in the order of DESIGN section 5.
-struct Chooser<'a> {
-    context: Context<'a>,
-    waiting: &'a [Waiting],
-    queues: Vec<Queue>,
-    trust: Option<Trust>,
-    hand: Hand,
-}
 
 /// On whose behalf tasks are chosen.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hand {
+pub(super) enum Mode {
     /// `scan` has taken out what is delegated.
     Scan,
     /// `assign` leaves to `scan` what routes to secutools. A hook has no key, so
     /// an address is enough to leave it.
     Assign,
     /// Nothing is changed.
-    Rehearsal,
+    DryRun,
 }
 
-impl<'a> Chooser<'a> {
-    /// Reads the heads of all tasks that wait; a project where that fails does
-    /// not stop the others.
-    fn new(context: Context<'a>, waiting: &'a [Waiting], hand: Hand, pass: &mut Pass) -> Self {
-        let queues = waiting
-            .iter()
-            .map(|Waiting { project, inbox }| {
-                let priorities = project.priorities(&inbox.waiting);
-                let priorities = priorities.unwrap_or_else(|error| {
-                    pass.take(context, Err(error));
-                    Vec::new()
-                });
-                Queue::new(inbox.dispatched.len(), priorities)
-            })
-            .collect();
-        let is_claude = context.config.agent.kind == AgentKind::Claude;
-        Self {
-            context,
-            waiting,
-            queues,
-            trust: is_claude.then(|| Trust::read(&context.config.claude_json)),
-            hand,
-        }
-    }
+/// Lists the inboxes; a project that cannot be read does not stop the others.
+pub(super) fn list(context: Context<'_>, pass: &mut Pass) -> Result<Vec<Inbox>> {
+    let listed = context.projects()?.iter().map(Project::list).collect();
+    Ok(pass.keep(context, listed))
+}
 
-    /// The next tasks that can be launched, up to `wanted`; what cannot is told
-    /// and passed over.
-    ///
-    /// As many as can be used are read with one look at who writes to them, and
-    /// more where many had to be passed over: those left over go on waiting.
-    fn take(&mut self, wanted: usize, pass: &mut Pass) -> Vec<WaitingTask> {
-        let (mut works, mut passed_over) = (Vec::new(), 0);
-        while works.len() < wanted {
-            let missing = wanted - works.len();
-            let picked = self.pick(missing.max(passed_over).min(READ_TOGETHER));
-            if picked.is_empty() {
+/// The next tasks that can be launched, up to `wanted`, in the order of DESIGN section 5; what
+/// cannot be is reported and passed over.
+pub(super) fn choose(
+    context: Context<'_>,
+    inboxes: &[Inbox],
+    wanted: usize,
+    mode: Mode,
+    pass: &mut Pass,
+) -> Vec<WaitingTask> {
+    // Every waiting file is opened for an order, which nobody needs without a session.
+    if wanted == 0 {
+        return Vec::new();
+    }
+    let mut queues = queues(context, inboxes, pass);
+    let is_claude = context.config.agent.kind == AgentKind::Claude;
+    let trust = is_claude.then(|| Trust::read(&context.config.claude_json));
+    let (mut chosen, mut passed_over) = (Vec::new(), 0);
+    while chosen.len() < wanted {
+        // As many as can be used are read together, and more where many had to be passed over:
+        // those left over go on waiting.
+        let count = (wanted - chosen.len()).max(passed_over).min(READ_TOGETHER);
+        let (indices, tasks) = pick(inboxes, &mut queues, count);
+        if tasks.is_empty() {
+            break;
+        }
+        let read = match queue::read_all(tasks) {
+            Ok(read) => read,
+            Err(error) => {
+                pass.take(context, Err(error));
                 break;
             }
-            let (indices, tasks): (Vec<_>, Vec<_>) = picked.into_iter().unzip();
-            let read = match queue::read_all(tasks) {
-                Ok(read) => read,
-                Err(error) => {
-                    pass.take(self.context, Err(error));
-                    break;
-                }
-            };
-            for (index, read) in indices.into_iter().zip(read) {
-                match self.check(read) {
-                    Ok(Checked::Ready(task)) => {
-                        works.push(*task);
+        };
+        for (index, read) in indices.into_iter().zip(read) {
+            match read {
+                Read::Task(task) if is_left_to_scan(context, &task, mode) => {}
+                Read::Task(task) => match obstacle(task.at.project.path(), trust.as_ref()) {
+                    Some(why) => pass.events.push(task.at.event(EventKind::Held).because(why)),
+                    None => {
+                        chosen.push(*task);
                         continue;
                     }
-                    Ok(Checked::PassedOver(event)) => pass.events.extend(event),
-                    Err(error) => pass.take(self.context, Err(error)),
+                },
+                Read::Skipped(at, skip) => {
+                    let reported = pass_over(context, &at, skip, mode == Mode::DryRun);
+                    pass.take(context, reported);
                 }
-                self.queues[index].not_started();
-                passed_over += 1;
             }
+            queues[index].not_started();
+            passed_over += 1;
         }
-        works.truncate(wanted);
-        works
     }
+    chosen.truncate(wanted);
+    chosen
+}
 
-    /// Those whose turn it is, up to `count`, each with its project's index.
-    fn pick(&mut self, count: usize) -> Vec<(usize, TaskRef)> {
-        let waiting = self.waiting;
-        let mut picked = Vec::new();
-        while picked.len() < count {
-            let modified = |index: usize, name: &OsStr| modified(&waiting[index].project, name);
-            let Some((index, name)) = plan::next(&mut self.queues, modified) else {
-                break;
-            };
-            picked.extend(task_ref(&waiting[index].project, &name).map(|task| (index, task)));
-        }
-        picked
-    }
+/// What waits in each project, from the heads of all files. A project where that fails does not
+/// stop the others.
+fn queues(context: Context<'_>, inboxes: &[Inbox], pass: &mut Pass) -> Vec<Queue> {
+    let mut queue = |inbox: &Inbox| {
+        let priorities = inbox.project.priorities(&inbox.waiting).unwrap_or_else(|error| {
+            pass.take(context, Err(error));
+            Vec::new()
+        });
+        Queue::new(inbox.dispatched.len(), priorities)
+    };
+    inboxes.iter().map(&mut queue).collect()
+}
 
-    /// Whether a task that was read can be launched.
-    fn check(&self, read: Read) -> Result<Checked> {
-        let dry_run = self.hand == Hand::Rehearsal;
-        let task = match read {
-            Read::Task(task) => task,
-            Read::Skipped(at, skip) => {
-                return pass_over(self.context, &at, skip, dry_run).map(Checked::PassedOver);
-            }
+/// Those whose turn it is, up to `count`: the index of each one's project, and the task.
+fn pick(inboxes: &[Inbox], queues: &mut [Queue], count: usize) -> (Vec<usize>, Vec<TaskRef>) {
+    let (mut indices, mut tasks) = (Vec::new(), Vec::new());
+    while tasks.len() < count {
+        let since = |index: usize, name: &OsStr| modified(&inboxes[index].project, name);
+        let Some((index, name)) = plan::next(queues, since) else {
+            break;
         };
-        let project = task.at.project.path();
-        let why = if self.is_left_to_scan(&task.task) {
-            return Ok(Checked::PassedOver(None));
-        } else if project.to_str().is_none() {
-            // Neither a marker nor a shell script can name it.
-            "the path of its project is not UTF-8: rename the directory".to_owned()
-        } else if self.trust.as_ref().is_some_and(|trust| trust.refuses(project)) {
-            Trust::advice(project)
-        } else {
-            return Ok(Checked::Ready(task));
-        };
-        Ok(Checked::PassedOver(Some(task.at.event(EventKind::Held).because(why))))
-    }
-
-    fn is_left_to_scan(&self, task: &task::Task) -> bool {
-        self.hand == Hand::Assign && self.context.destination(&task.routing).is_remote()
-    }
-}
-
-enum Checked {
-    Ready(Box<WaitingTask>),
-    /// With what is reported of it.
-    PassedOver(Option<Event>),
-}
-
-/// A task of an inbox's list. The list holds no name that cannot be one's.
-pub(super) fn task_ref(project: &Project, name: &OsStr) -> Option<TaskRef> {
-    Name::new(name).ok().map(|name| TaskRef { project: project.clone(), name })
-}
-
-/// What is reported of a file that is no task to hand out; one that can never be is filed as
-/// failed.
-pub(super) fn pass_over(
-    context: Context<'_>,
-    at: &TaskRef,
-    skip: Skip,
-    dry_run: bool,
-) -> Result<Option<Event>> {
-    match skip {
-        Skip::Gone => Ok(None),
-        Skip::Held(held) => Ok(Some(at.event(EventKind::Held).because(held.to_string()))),
-        Skip::Unfit(seen, unfit) => {
-            let ending = Ending::unworked(context.now, unfit.to_string());
-            let filed = dry_run || at.project.reject(&at.name, &seen, &ending)?.is_some();
-            Ok(filed.then(|| at.event(EventKind::Failed).because(unfit.to_string())))
+        if let Some(task) = inboxes[index].task(&name) {
+            indices.push(index);
+            tasks.push(task);
         }
-        Skip::Failed(error) => Err(error),
     }
+    (indices, tasks)
 }
 
 /// When the file was last changed, in nanoseconds; a file that is gone is last.
@@ -216,23 +131,55 @@ fn modified(project: &Project, name: &OsStr) -> i64 {
         .unwrap_or(i64::MAX)
 }
 
-/// Gives each slot the next task, all at once.
+fn is_left_to_scan(context: Context<'_>, task: &WaitingTask, mode: Mode) -> bool {
+    mode == Mode::Assign && context.destination(&task.task.routing).is_remote()
+}
+
+/// Why no agent can be started in this project.
+fn obstacle(project: &std::path::Path, trust: Option<&Trust>) -> Option<String> {
+    if project.to_str().is_none() {
+        // Neither a marker nor a shell script can name it.
+        return Some("the path of its project is not UTF-8: rename the directory".to_owned());
+    }
+    trust.is_some_and(|trust| trust.refuses(project)).then(|| Trust::advice(project))
+}
+
+/// What is reported of a file that is no task to hand out; one that can never be is filed as
+/// failed.
+pub(super) fn pass_over(
+    context: Context<'_>,
+    at: &TaskRef,
+    skip: Skip,
+    dry_run: bool,
+) -> Result<Vec<Event>> {
+    match skip {
+        Skip::Gone => Ok(Vec::new()),
+        Skip::Held(held) => Ok(vec![at.event(EventKind::Held).because(held.to_string())]),
+        Skip::Unfit(seen, unfit) => {
+            let why = unfit.to_string();
+            let ending = Ending::unworked(context.now, why.clone());
+            let filed = dry_run || at.project.reject(&at.name, &seen, &ending)?.is_some();
+            Ok(Vec::from_iter(filed.then(|| at.event(EventKind::Failed).because(why))))
+        }
+        Skip::Failed(error) => Err(error),
+    }
+}
+
+/// Gives each task to one of the slots, all at once.
 pub(super) fn launch(
     context: Context<'_>,
     pool: &Pool<'_>,
     slots: Vec<Slot>,
-    waiting: &[Waiting],
-    hand: Hand,
+    tasks: Vec<WaitingTask>,
     pass: &mut Pass,
 ) {
     let free = slots.len();
-    let works = Chooser::new(context, waiting, hand, pass).take(free, pass);
     // A slot that gets no task is unlocked before the others are waited for.
-    let pairs = slots.into_iter().zip(works).collect();
-    let launched = parallel::map(pairs, |(slot, work)| {
-        let what = format!("{} → {}", work.at.name, slot.name());
+    let pairs = slots.into_iter().zip(tasks).collect();
+    let launched = parallel::map(pairs, |(slot, task)| {
+        let what = format!("{} → {}", task.at.name, slot.name());
         let _waiting = context.progress.wait_for(&what);
-        pool.dispatch(slot, &work)
+        pool.dispatch(slot, &task)
     });
     let used = launched
         .iter()
@@ -246,26 +193,19 @@ pub(super) fn launch(
     }
 }
 
-/// What [`launch`] would do, with nothing locked, changed or typed.
-pub(super) fn rehearse(
+/// What [`launch`] would do, for a dry run.
+pub(super) fn report_launches(
     context: Context<'_>,
     sessions: Vec<String>,
-    waiting: &[Waiting],
+    tasks: Vec<WaitingTask>,
     pass: &mut Pass,
 ) {
     let config = context.config;
-    let mut chooser = Chooser::new(context, waiting, Hand::Rehearsal, pass);
-    let works = chooser.take(sessions.len(), pass);
-    for (session, work) in sessions.into_iter().zip(works) {
-        pass.free_sessions = pass.free_sessions.map(|free| free.saturating_sub(1));
-        pass.events.push(Event {
-            session: Some(session),
-            provider: Some(Provider::ClaudeCode),
-            model: (config.agent.kind == AgentKind::Claude).then(|| {
-                let models = &config.dispatcher.models;
-                models.for_priority(work.task.priority).to_owned()
-            }),
-            ..work.at.event(EventKind::Dispatched)
-        });
+    pass.free_sessions = Some(sessions.len().saturating_sub(tasks.len()));
+    for (session, task) in sessions.iter().zip(tasks) {
+        let model = (config.agent.kind == AgentKind::Claude)
+            .then(|| config.dispatcher.models.for_priority(task.task.priority).to_owned());
+        let event = task.at.event(EventKind::Dispatched);
+        pass.events.push(event.in_session(session).by(Provider::ClaudeCode, model));
     }
 }

@@ -27,8 +27,9 @@ const SETTLED: Duration = Duration::from_secs(1);
 const HEAD: usize = 4 << 10;
 
 /// The names in one inbox, as one walk found them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Inbox {
+    pub project: Project,
     /// Regular files `*.md` that nobody has, in no order.
     pub waiting: Vec<OsString>,
     /// Tasks that a session of this or another pool has.
@@ -157,9 +158,16 @@ pub enum Read {
 }
 
 impl Project {
-    /// Lists the inbox; `None` where the project has none. One walk, and no
-    /// look at any file.
-    pub fn list(&self) -> Result<Option<Inbox>> {
+    /// Lists the inbox; a project without one has nothing in it. One walk, and
+    /// no look at any file.
+    pub fn list(&self) -> Result<Inbox> {
+        let mut inbox = Inbox {
+            project: self.clone(),
+            waiting: Vec::new(),
+            dispatched: Vec::new(),
+            delegated: Vec::new(),
+            held: Vec::new(),
+        };
         let directory = self.folder(Folder::Inbox);
         let entries = match fs::read_dir(&directory) {
             Ok(entries) => entries,
@@ -169,19 +177,18 @@ impl Project {
                     io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
                 ) =>
             {
-                return Ok(None);
+                return Ok(inbox);
             }
             Err(error) => {
                 return Err(error).with_context(|| format!("cannot read {}", directory.display()));
             }
         };
-        let mut inbox = Inbox::default();
         for entry in entries {
             let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;
             inbox.add(entry.file_name(), || entry.file_type().is_ok_and(|kind| kind.is_file()));
         }
         inbox.separate_active();
-        Ok(Some(inbox))
+        Ok(inbox)
     }
 
     /// The priority of each task that waits, from the first bytes of its file;
@@ -288,6 +295,17 @@ impl Contents {
 }
 
 impl Inbox {
+    /// One of the listed names as a task; `None` for a name that cannot be a task's.
+    pub fn task(&self, name: &OsStr) -> Option<TaskRef> {
+        let name = Name::new(name).ok()?;
+        Some(TaskRef { project: self.project.clone(), name })
+    }
+
+    /// The tasks that have a `.delegated` marker.
+    pub fn delegated_tasks(&self) -> impl Iterator<Item = TaskRef> {
+        self.delegated.iter().filter_map(|name| self.task(name))
+    }
+
     fn add(&mut self, name: OsString, is_file: impl FnOnce() -> bool) {
         let bytes = name.as_bytes();
         if bytes.starts_with(b".") {

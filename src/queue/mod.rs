@@ -310,13 +310,6 @@ pub struct TaskRef {
 }
 
 impl TaskRef {
-    /// The tasks of this inbox that have a `.delegated` marker. A name that cannot be a task's is
-    /// left alone.
-    pub fn delegated_in(project: &Project, inbox: &Inbox) -> Vec<TaskRef> {
-        let names = inbox.delegated.iter().filter_map(|name| Name::new(name).ok());
-        names.map(|name| TaskRef { project: project.clone(), name }).collect()
-    }
-
     /// An event of this task.
     pub fn event(&self, event: EventKind) -> Event {
         Event::of_task(event, self.project.path(), self.name.as_str())

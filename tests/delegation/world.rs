@@ -186,7 +186,7 @@ impl World {
     /// The waiting tasks that the router sends away, as `scan` finds them.
     pub(crate) fn candidates(&self) -> impl Iterator<Item = Candidate> + Send + use<> {
         let project = self.project();
-        let mut names = project.list().unwrap().unwrap().waiting;
+        let mut names = project.list().unwrap().waiting;
         names.sort();
         names.into_iter().filter_map(move |name| {
             let WaitingTask { at, seen, text, task } =
@@ -204,8 +204,7 @@ impl World {
     }
 
     pub(crate) fn delegated(&self) -> Vec<TaskRef> {
-        let project = self.project();
-        let mut tasks = TaskRef::delegated_in(&project, &project.list().unwrap().unwrap());
+        let mut tasks: Vec<_> = self.project().list().unwrap().delegated_tasks().collect();
         tasks.sort_by(|one, other| one.name.cmp(&other.name));
         tasks
     }

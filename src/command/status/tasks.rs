@@ -15,7 +15,6 @@ use crate::delegation;
 use crate::marker;
 use crate::money::Totals;
 use crate::process;
-use crate::queue::TaskRef;
 use crate::queue::{Folder, Held, Inbox, Name, Project, Skip};
 use crate::report::{DayRow, ProjectRow, Status, TaskRow, TaskState};
 use crate::session::{Pool, Session};
@@ -73,7 +72,7 @@ struct Scene<'a, 'p> {
 
 impl Scene<'_, '_> {
     fn add(&mut self, project: &Project) -> Result<()> {
-        let inbox = project.list()?.unwrap_or_default();
+        let inbox = project.list()?;
         let done = self.ended(project, Folder::Done)?;
         let failed = self.ended(project, Folder::Failed)?;
         self.status.projects.push(ProjectRow {
@@ -188,7 +187,7 @@ impl Scene<'_, '_> {
     }
 
     fn add_delegated(&mut self, project: &Project, inbox: &Inbox) {
-        let mut tasks = TaskRef::delegated_in(project, inbox);
+        let mut tasks: Vec<_> = inbox.delegated_tasks().collect();
         tasks.sort_by(|one, other| one.name.cmp(&other.name));
         for task in tasks {
             let name = OsStr::new(task.name.as_str());
