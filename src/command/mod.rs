@@ -93,6 +93,18 @@ impl Pass {
         }
     }
 
+    /// What could be had; each failure is reported, and none keeps the others from being had.
+    fn keep<T>(&mut self, context: Context<'_>, found: Vec<Result<T>>) -> Vec<T> {
+        let mut kept = Vec::new();
+        for one in found {
+            match one {
+                Ok(one) => kept.push(one),
+                Err(error) => self.take(context, Err(error)),
+            }
+        }
+        kept
+    }
+
     /// Notes a failure that was told already.
     fn fail(&mut self) {
         self.exit = worse(self.exit, 1);

@@ -25,7 +25,6 @@ use crate::tmux::{Pane, Tmux, TmuxError};
 use server::{Panes, PanesNow};
 
 pub use files::{Session, marked, sweep};
-pub use launch::Work;
 pub use snapshot::Trigger;
 pub(crate) use snapshot::Run;
 
