@@ -176,6 +176,7 @@ fn run(
 ) -> Result<Outcome> {
     let with_config = |verb: &dyn Fn(Context<'_>) -> Result<Outcome>| {
         let config = Config::load(&cli.overrides(), environment)?;
+        config.warnings.iter().for_each(|warning| log.warn(format_args!("{warning}")));
         verb(Context { config: &config, log, progress, now })
     };
     match &cli.command {
