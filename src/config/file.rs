@@ -132,18 +132,19 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<File, Failure> {
 
 /// What the file says that no longer means anything, each with the place of it.
 pub(super) fn warnings(file: &File, text: &str, path: &Path) -> Vec<String> {
-    /// The YAML reader tells places only of what it refuses: this has no value, so all are refused.
-    #[derive(Debug, Deserialize)]
-    enum Refused {}
+    /// The YAML reader tells places only of what is refused, so this refuses the key's value.
     #[derive(Debug, Deserialize)]
     struct DeliveryKey {
-        #[expect(dead_code, reason = "has no value")]
-        delivery: Refused,
+        #[serde(rename = "delivery", deserialize_with = "refuse")]
+        _delivery: (),
     }
     #[derive(Debug, Deserialize)]
     struct AgentKey {
-        #[expect(dead_code, reason = "has no value")]
-        agent: DeliveryKey,
+        #[serde(rename = "agent")]
+        _agent: DeliveryKey,
+    }
+    fn refuse<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+        scalar(deserializer, |_| Err(String::new()))
     }
     if !file.agent.delivery {
         return Vec::new();
