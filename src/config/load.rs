@@ -3,7 +3,7 @@
 use super::file::{self, File};
 use super::{Agent, Config, Delivery, Overrides, Projects, key, shell};
 use crate::environment::Environment;
-use crate::error::{Failure, is_temporary};
+use crate::error::{Failure, is_temporary, reason};
 use crate::router::AutoRoutes;
 use crate::text::{escape, path_text};
 use anyhow::{Context, Result};
@@ -111,17 +111,6 @@ fn read(
     let file = file::parse(&text, &path)?;
     let warnings = file::warnings(&file, &text, &path);
     Ok((Some(path), file, warnings))
-}
-
-/// Why a file could not be read, in plain words where the reason is an ordinary one.
-pub(super) fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
-        io::ErrorKind::PermissionDenied => "you may not read it".to_owned(),
-        io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
-        _ => error.to_string(),
-    }
 }
 
 /// The path as seen from `base`, `~` replaced, with no `.` in it.
