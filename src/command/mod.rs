@@ -8,6 +8,7 @@ mod delegate;
 mod dispatch;
 mod doctor;
 mod job;
+mod projects;
 mod reap;
 mod retry;
 mod scan;
@@ -228,7 +229,7 @@ fn print_manual(words: &[String]) -> Result<Outcome> {
 
 impl<'a> Context<'a> {
     fn projects(self) -> Result<Vec<Project>> {
-        let paths = self.config.project_dirs(self.log)?;
+        let paths = projects::project_dirs(self.config, self.log)?;
         Ok(paths.into_iter().map(Project::new).collect())
     }
 

@@ -1,7 +1,7 @@
 //! Finding the file, and putting it together with the environment and the command line.
 
 use super::file::{self, File};
-use super::{Agent, Config, Delivery, Overrides, Projects, key, shell};
+use super::{Agent, Config, Dedicated, Delivery, Overrides, Projects, key, shell};
 use crate::environment::Environment;
 use crate::error::{Failure, is_temporary, reason};
 use crate::router::AutoRoutes;
@@ -24,7 +24,7 @@ impl Config {
         for dedicated in &mut file.pool.dedicated {
             dedicated.project = resolve(std::mem::take(&mut dedicated.project));
         }
-        let projects = Projects::choose(
+        let projects = projects(
             &overrides.projects,
             file.dispatcher.projects_dir.take().or(file.pool.shared_projects_dir).map(resolve),
             &file.pool.dedicated,
@@ -123,7 +123,7 @@ fn absolute(path: &Path, base: &Path, home: &Path) -> PathBuf {
 }
 
 /// The path as seen from the current directory.
-pub(super) fn absolute_here(path: &Path, environment: &Environment) -> Result<PathBuf, Failure> {
+fn absolute_here(path: &Path, environment: &Environment) -> Result<PathBuf, Failure> {
     if path.is_absolute() {
         return Ok(path.to_owned());
     }
@@ -134,6 +134,25 @@ pub(super) fn absolute_here(path: &Path, environment: &Environment) -> Result<Pa
         ))
     })?;
     Ok(here.join(path).components().filter(|part| *part != Component::CurDir).collect())
+}
+
+/// Where projects come from: `--project` goes before everything, and the current directory counts only where nothing is
+/// configured.
+fn projects(
+    given: &[PathBuf],
+    directory: Option<PathBuf>,
+    dedicated: &[Dedicated],
+    environment: &Environment,
+) -> Result<Projects, Failure> {
+    if !given.is_empty() {
+        let absolute = given.iter().map(|path| absolute_here(path, environment));
+        return Ok(Projects::Given(absolute.collect::<Result<_, _>>()?));
+    }
+    Ok(match directory {
+        Some(directory) => Projects::ChildrenOf(directory),
+        None if !dedicated.is_empty() => Projects::Dedicated,
+        None => Projects::NearestTo(environment.current_dir.clone().unwrap_or_default()),
+    })
 }
 
 /// `--state-dir`, `state_dir`, `$XDG_STATE_HOME/ccl`, `~/.local/state/ccl`. Its path stands in scripts and in

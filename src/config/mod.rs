@@ -3,14 +3,12 @@
 mod file;
 mod key;
 mod load;
-mod projects;
 mod scalar;
 mod shell;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use key::{ApiKey, DelegationOff, KEY_VARIABLES, KeySource, Secutools};
-pub use projects::Projects;
 
 use crate::router::AutoRoutes;
 use crate::task::Priority;
@@ -72,6 +70,19 @@ pub struct Overrides {
     pub projects: Vec<PathBuf>,
     /// `--state-dir DIR`
     pub state_dir: Option<PathBuf>,
+}
+
+/// Where projects come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Projects {
+    /// These, given with `--project`, and no others.
+    Given(Vec<PathBuf>),
+    /// Those of the dedicated sessions, and every child of this directory that has an `.agent-queue`.
+    ChildrenOf(PathBuf),
+    /// Those of the dedicated sessions only.
+    Dedicated,
+    /// Nothing is configured: the nearest of this directory and its parents that has an `.agent-queue`.
+    NearestTo(PathBuf),
 }
 
 /// The tmux sessions that belong to `ccl`: `prefix` followed by an index.
