@@ -8,6 +8,7 @@ mod delegate;
 mod dispatch;
 mod doctor;
 mod job;
+mod projects;
 mod reap;
 mod retry;
 mod scan;
@@ -188,6 +189,7 @@ fn run(
 ) -> Result<Outcome> {
     let with_config = |verb: &dyn Fn(Context<'_>) -> Result<Outcome>| {
         let config = Config::load(&cli.overrides(), environment)?;
+        config.warnings.iter().for_each(|warning| log.warn(format_args!("{warning}")));
         verb(Context { config: &config, log, progress, now })
     };
     match &cli.command {
@@ -239,7 +241,7 @@ fn print_manual(words: &[String]) -> Result<Outcome> {
 
 impl<'a> Context<'a> {
     fn projects(self) -> Result<Vec<Project>> {
-        let paths = self.config.project_dirs(self.log)?;
+        let paths = projects::project_dirs(self.config, self.log)?;
         Ok(paths.into_iter().map(Project::new).collect())
     }
 
