@@ -55,6 +55,7 @@ pub mod report;
 pub mod router;
 pub mod secutools;
 pub mod session;
+mod subprocess;
 pub mod task;
 pub mod text;
 pub mod tmux;
