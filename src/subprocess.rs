@@ -31,8 +31,8 @@ pub(crate) enum RunError {
     NotFound { program: String },
     #[error("`{program}` gave no answer within {} s", limit.as_secs())]
     Timeout { program: String, limit: Duration },
-    #[error("cannot run `{program}`: {source}")]
-    Io { program: String, source: io::Error },
+    #[error("cannot run `{program}`{place}: {source}")]
+    Io { program: String, place: String, source: io::Error },
 }
 
 impl Call {
@@ -90,7 +90,11 @@ impl Call {
                 RunError::NotFound { program }
             }
             ErrorKind::TimedOut => RunError::Timeout { program, limit: self.limit },
-            _ => RunError::Io { program, source },
+            _ => {
+                let place =
+                    directory.map_or_else(String::new, |it| format!(" in {}", it.display()));
+                RunError::Io { program, place, source }
+            }
         }
     }
 }
@@ -244,6 +248,7 @@ mod tests {
         call.command.current_dir("/no/such/directory");
         let error = call.run().unwrap_err();
         assert!(matches!(error, RunError::Io { .. }), "{error}");
+        assert!(error.to_string().contains("/no/such/directory"), "{error}");
         // A session of one's own reports it by its exit status.
         let output = Call::in_own_session("/no/such/program", LIMIT).run().unwrap();
         assert_eq!(output.status.code(), Some(127));
