@@ -49,7 +49,7 @@ pub mod money;
 pub mod parallel;
 pub mod plan;
 pub mod process;
-pub mod progress;
+mod progress;
 pub mod queue;
 pub mod report;
 pub mod router;

@@ -50,15 +50,15 @@ fn tell_nothing_waits(context: Context<'_>, waiting: &[dispatch::Waiting], pass:
     let held = pass.events.iter().filter(|it| it.event == EventKind::Held);
     let (held, all) = (held.count(), pass.events.len());
     match (held, all) {
-        (0, 0) => context.log.aside(format_args!(
+        (0, 0) => context.log.notice(format_args!(
             "nothing to do: no task waits in {}",
             match waiting {
                 [one] => text::path_text(&one.project.folder(Folder::Inbox)),
                 several => format!("{} projects", several.len()),
             }
         )),
-        (1, 1) => context.log.aside("nothing to do: the only task is held, as it says above"),
-        (held, all) if held == all => context.log.aside(format_args!(
+        (1, 1) => context.log.notice("nothing to do: the only task is held, as it says above"),
+        (held, all) if held == all => context.log.notice(format_args!(
             "nothing to do: all {held} tasks are held, each for the reason above"
         )),
         _ => context.log.debug("no further task waits"),
@@ -99,7 +99,7 @@ fn run_locally(
     pass.free_sessions = Some(slots.len());
     if slots.is_empty() {
         let why = pool.why_none_is_free();
-        context.log.aside(format_args!("no free session: {why}"));
+        context.log.notice(format_args!("no free session: {why}"));
         return Ok(());
     }
     dispatch::launch(context, &pool, slots, waiting, Hand::Scan, pass);
