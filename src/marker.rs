@@ -294,6 +294,11 @@ pub fn write<T: Serialize>(path: &Path, marker: &T) -> Result<()> {
     durable::write(path, &to_json(path, marker)?, durable::SHARED)
 }
 
+/// The same for one that a crash of the machine makes useless.
+pub fn write_unsynced<T: Serialize>(path: &Path, marker: &T) -> Result<()> {
+    durable::write_unsynced(path, &to_json(path, marker)?, durable::SHARED)
+}
+
 /// Writes a marker that is to be put at `path`.
 pub fn stage<T: Serialize>(path: &Path, marker: &T) -> Result<Staged> {
     durable::stage(path, &to_json(path, marker)?, durable::SHARED)

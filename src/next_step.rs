@@ -50,7 +50,7 @@ pub(crate) enum Found {
 
 /// What an agent that has a task is doing, as far as there is evidence. Unknown is never taken for idle or done.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum AgentState {
+pub enum AgentState {
     /// It works, or nothing shows that it does not.
     Working,
     /// It waits for a person, for this reason.
@@ -187,8 +187,7 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
 
 /// The step that ends an attempt: the task goes back to the inbox, or is given up after the last one that counts.
 pub(crate) fn end_attempt(failure: Failure, last_attempt: bool, cooldown: bool) -> Step {
-    let outcome =
-        if failure.counts && last_attempt { Outcome::Failed } else { Outcome::Released };
+    let outcome = if failure.counts && last_attempt { Outcome::Failed } else { Outcome::Released };
     Step::EndAttempt { failure, outcome, cooldown }
 }
 
@@ -227,7 +226,12 @@ mod tests {
             ("the last turn ended well", finished(), true, Step::Finish(Report::default())),
             ("an API error", Failed(error()), false, ended(error(), Outcome::Released, true)),
             ("the last error", Failed(error()), true, ended(error(), Outcome::Failed, true)),
-            ("a limit never files it", Failed(limit()), true, ended(limit(), Outcome::Released, true)),
+            (
+                "a limit never files it",
+                Failed(limit()),
+                true,
+                ended(limit(), Outcome::Released, true),
+            ),
             ("gone in mid-turn", interrupted(), false, ended(gone(), Outcome::Released, false)),
             ("the last one gone", interrupted(), true, ended(gone(), Outcome::Failed, false)),
             ("busy", Working, false, Step::Leave(Leave::AtWork)),

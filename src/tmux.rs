@@ -4,7 +4,6 @@
 //! prefix; where a name is used it is `=NAME:`. Nothing that comes from a path or a file stands where tmux
 //! expands formats: `#(…)` in a session's name or in `-c DIR` would be run as a command.
 
-mod call;
 mod error;
 
 use std::path::{Path, PathBuf};
@@ -14,10 +13,11 @@ use jiff::Timestamp;
 use rustix::process::Pid;
 use uuid::Uuid;
 
-use call::Call;
 pub use error::TmuxError;
 
+use crate::config::KEY_VARIABLES;
 use crate::marker::PaneId;
+use crate::subprocess::{Call, RunError};
 
 /// How long a tmux call may take before it is killed: a hanging server must not hang a pass.
 pub const CALL_LIMIT: Duration = Duration::from_secs(10);
@@ -103,12 +103,42 @@ impl Tmux {
     }
 
     fn call(&self, args: &[&str]) -> Result<Vec<u8>, TmuxError> {
-        Call { command: &self.command, args, input: &[], cwd: None, limit: self.limit }.run()
+        self.call_in(None, args)
     }
 
-    /// A call whose directory is where the new pane starts: tmux expands formats in `-c`.
-    fn call_in(&self, cwd: &Path, args: &[&str]) -> Result<Vec<u8>, TmuxError> {
-        Call { command: &self.command, args, input: &[], cwd: Some(cwd), limit: self.limit }.run()
+    /// Runs one tmux command and returns what it prints. A new pane starts in `cwd`: tmux expands formats in `-c`.
+    fn call_in(&self, cwd: Option<&Path>, args: &[&str]) -> Result<Vec<u8>, TmuxError> {
+        let failed = |stderr| TmuxError::Failed { args: owned(args), stderr };
+        let Some((program, flags)) = self.command.split_first() else {
+            return Err(failed("`tmux.command` is empty".to_owned()));
+        };
+        let mut call = Call::new(program, self.limit);
+        // `-u`: without a UTF-8 locale, as under systemd, tmux would print `_` for what is not ASCII.
+        call.command.args(flags).arg("-u").args(args);
+        // A client that starts the server hands its environment to every pane.
+        for variable in KEY_VARIABLES {
+            call.command.env_remove(variable);
+        }
+        if let Some(cwd) = cwd {
+            // tmux believes PWD where it names the same directory; an inherited one would not.
+            call.command.current_dir(cwd).env("PWD", cwd);
+        }
+        let output = call.run().map_err(|error| match error {
+            RunError::NotFound { program } => TmuxError::NotInstalled { program },
+            RunError::Timeout { limit, .. } => TmuxError::Timeout { args: owned(args), limit },
+            RunError::Io { .. } => failed(error.to_string()),
+        })?;
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(if is_no_server(&stderr) {
+            TmuxError::NoServer
+        } else if stderr.is_empty() {
+            failed(format!("it ended with {}", output.status))
+        } else {
+            failed(stderr)
+        })
     }
 
     /// What `tmux -V` prints, `tmux 3.3a`. Needs no server; a running server may be older.
@@ -134,7 +164,7 @@ impl Tmux {
             .collect()
     }
 
-    /// Creates a detached session with a login shell in `cwd`, and returns its pane.
+    /// Creates a detached session with a login shell in `cwd`.
     ///
     /// A relative path in [`Tmux::command`] would be looked up from `cwd`.
     ///
@@ -148,7 +178,7 @@ impl Tmux {
         height: u16,
         cwd: &Path,
         may_start_server: bool,
-    ) -> Result<PaneId, TmuxError> {
+    ) -> Result<(), TmuxError> {
         if !is_session_name(name) {
             return Err(unfit(name, "a session's name is made of letters, digits, `-` and `_`"));
         }
@@ -158,10 +188,7 @@ impl Tmux {
             args.clear();
         }
         args.extend(["new-session", "-d", "-s", name, "-x", &width, "-y", &height]);
-        args.extend(["-P", "-F", "#{pane_id}"]);
-        let printed = self.call_in(cwd, &args)?;
-        let printed = String::from_utf8_lossy(&printed);
-        PaneId::parse(printed.trim()).ok_or_else(|| unreadable(&args, &printed))
+        self.call_in(Some(cwd), &args).map(drop)
     }
 
     /// Opens a window in the session of this name, as its current one, and runs `shell` in it, which runs `script`;
@@ -183,7 +210,7 @@ impl Tmux {
             &["set-option", "-p", "-t", &target, RUN_OPTION, &run],
         ]
         .concat();
-        let printed = self.call_in(window.cwd, &args)?;
+        let printed = self.call_in(Some(window.cwd), &args)?;
         let printed = String::from_utf8_lossy(&printed);
         NewPane::parse(printed.trim_end_matches('\n')).ok_or_else(|| unreadable(&args, &printed))
     }
@@ -280,11 +307,18 @@ fn unfit(text: &str, why: &'static str) -> TmuxError {
     TmuxError::Unfit { text: text.to_owned(), why }
 }
 
+fn owned(args: &[&str]) -> Vec<String> {
+    args.iter().map(|arg| (*arg).to_owned()).collect()
+}
+
+/// The words of tmux 1.8 to 3.5 for a socket without a server; tmux does not translate them.
+fn is_no_server(stderr: &str) -> bool {
+    stderr.starts_with("no server running on")
+        || stderr.starts_with("error connecting to") && stderr.contains("No such file or directory")
+}
+
 fn unreadable(args: &[&str], line: &str) -> TmuxError {
-    TmuxError::Unreadable {
-        args: args.iter().map(|arg| (*arg).to_owned()).collect(),
-        line: line.to_owned(),
-    }
+    TmuxError::Unreadable { args: owned(args), line: line.to_owned() }
 }
 
 #[cfg(test)]

@@ -190,17 +190,23 @@ impl Pool<'_> {
     /// Opens the window in which the script starts the agent, and notes its pane.
     pub(super) fn open_window(&self, attempt: &mut Attempt) -> Result<()> {
         let run = &mut attempt.run;
-        let pane = self
-            .tmux
-            .new_window(&NewWindow {
-                session: &run.session.name,
-                name: &run.marker.task,
-                run: run.marker.run,
-                script: &run.session.files().run,
-                shell: &self.config.agent.shell,
-                cwd: &self.config.home,
-            })
-            .map_err(|error| unavailable(&error))?;
+        let window = NewWindow {
+            session: &run.session.name,
+            name: &run.marker.task,
+            run: run.marker.run,
+            script: &run.session.files().run,
+            shell: &self.config.agent.shell,
+            cwd: &self.config.home,
+        };
+        let pane = match self.tmux.new_window(&window) {
+            // Its last window was that of the run before: it has ended with it.
+            Err(error) if error.is_no_session() && self.config.pool.create => {
+                self.make_session(&run.session)?;
+                self.tmux.new_window(&window)
+            }
+            opened => opened,
+        };
+        let pane = pane.map_err(|error| unavailable(&error))?;
         let server = Server { pid: pane.server, socket: pane.socket };
         let pane = Pane { id: pane.id, pid: pane.pid, server: Some(server) };
         run.pane = Some(pane.clone());
@@ -226,7 +232,7 @@ impl Pool<'_> {
             if !waits && attempt.conversation.is_some() && now >= look_at_screen {
                 look_at_screen = now + SCREEN_POLL;
                 if let Screen::Dialog(dialog) = screen::recognise(&self.screen(attempt)?) {
-                    return Ok(Evidence::Failed(Failure::of_dialog(dialog)));
+                    return Ok(Evidence::Failed(dialog.failure()));
                 }
             }
             if now >= started + limit {

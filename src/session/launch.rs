@@ -70,9 +70,14 @@ impl Pool<'_> {
 
     /// Makes the session that is missing. False: it is there by now, and nobody knows who is about to use it; tmux may
     /// have made it for a pass that was killed meanwhile.
-    fn make_session(&self, session: &Session) -> Result<bool> {
-        match self.tmux.new_session(&session.name, 200, 50, &self.config.home, self.may_start_server)
-        {
+    pub(super) fn make_session(&self, session: &Session) -> Result<bool> {
+        match self.tmux.new_session(
+            &session.name,
+            200,
+            50,
+            &self.config.home,
+            self.may_start_server,
+        ) {
             Ok(()) => Ok(true),
             Err(error) if error.is_name_taken() => Ok(false),
             Err(error) => Err(unavailable(&error)),
@@ -119,7 +124,7 @@ impl Pool<'_> {
         attempt.claim.advance(Phase::Working, self.now)?;
         let (claim, session) = (&attempt.claim, &attempt.run.session.name);
         let model = claim.marker().agent.model.clone();
-        self.log.info(format_args!(
+        self.log.event(format_args!(
             "DISPATCHED session={session} task={} model={}",
             claim.name(),
             model.as_deref().unwrap_or("-")

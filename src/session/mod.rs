@@ -25,8 +25,8 @@ use crate::tmux::{Pane, Tmux, TmuxError};
 use server::{Panes, PanesNow};
 
 pub use files::{Session, marked, sweep};
+pub(crate) use snapshot::Reading;
 pub use snapshot::Trigger;
-pub(crate) use snapshot::Run;
 
 /// A person who pressed a key this recently is still looking at the session.
 const ATTENDED: SignedDuration = SignedDuration::from_secs(60);

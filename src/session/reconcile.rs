@@ -36,8 +36,7 @@ impl Pool<'_> {
         let Some(_lock) = lock else {
             return Ok(Vec::new());
         };
-        self.reconcile_locked(session, trigger)
-            .with_context(|| format!("session {}", session.name))
+        self.reconcile_locked(session, trigger).with_context(|| format!("session {}", session.name))
     }
 
     /// What [`Pool::reconcile`] would file.
@@ -152,7 +151,8 @@ impl Pool<'_> {
             }
         };
         // Clearing may fail; no later pass reports what was filed, so the error does.
-        let what = || format!("{} {}, but its session is not free yet", claim.name(), place_of(step));
+        let what =
+            || format!("{} {}, but its session is not free yet", claim.name(), place_of(step));
         self.clear(run).with_context(what)?;
         if placed.is_none() {
             // The task left the inbox meanwhile: there is nothing to report of it.
@@ -168,19 +168,10 @@ impl Pool<'_> {
             true => format!("attempt {attempt} of {}", self.config.dispatcher.max_attempts),
             false => "an attempt that does not count".to_owned(),
         };
-        self.log.warn(format_args!(
-            "{} in {session}: {which}: {}",
-            claim.name(),
-            failure.reason
-        ));
+        self.log.warn(format_args!("{} in {session}: {which}: {}", claim.name(), failure.reason));
     }
 
-    fn finish(
-        &self,
-        run: &Run,
-        claim: &Claim,
-        report: &Report,
-    ) -> Result<Option<PathBuf>> {
+    fn finish(&self, run: &Run, claim: &Claim, report: &Report) -> Result<Option<PathBuf>> {
         // What only a living agent shows is filed first: a pass that was killed after its end would leave a turn that
         // looks interrupted, and another agent would be given it again. Its cost, which Claude Code writes when it
         // ends, stays unknown then.
@@ -200,8 +191,7 @@ impl Pool<'_> {
 
     /// Writes the session's cooldown.
     pub(super) fn start_cooldown(&self, session: &Session, failure: &Failure) -> Result<()> {
-        let until =
-            failure.until.unwrap_or_else(|| self.now + self.config.dispatcher.cooldown);
+        let until = failure.until.unwrap_or_else(|| self.now + self.config.dispatcher.cooldown);
         let cooldown = Cooldown {
             stamp: self.stamp(),
             until,
@@ -240,14 +230,14 @@ impl Pool<'_> {
     }
 
     /// Ends the agent of this run, wherever it is. One that has not started cannot start any more.
-    fn end_agent(&self, run: &Run) -> Result<()> {
+    pub(super) fn end_agent(&self, run: &Run) -> Result<()> {
         durable::remove(&run.session.files().ticket)?;
         let pane = run.pane.as_ref().map(|pane| pane.pid);
         process::terminate(run.id(), pane, GRACE)?;
         Ok(())
     }
 
-    fn close_window(&self, run: &Run) -> Result<()> {
+    pub(super) fn close_window(&self, run: &Run) -> Result<()> {
         match &run.pane {
             // Where tmux cannot be asked, or has another server by now, there is no window to close.
             Some(pane) if self.has_server() => {
@@ -300,9 +290,9 @@ fn events_of(step: &Step, claim: Option<&Claim>) -> Vec<Event> {
     };
     match step {
         Step::Leave(_) | Step::MarkWorking | Step::Clear | Step::RemoveClaim => Vec::new(),
-        Step::Release | Step::TakeTicket => vec![
-            of_task().because("the pass that had claimed it ended before it started anything"),
-        ],
+        Step::Release | Step::TakeTicket => {
+            vec![of_task().because("the pass that had claimed it ended before it started anything")]
+        }
         Step::Place(_) | Step::Finish(_) => vec![of_task()],
         Step::EndAttempt { failure, cooldown, .. } => {
             let cooldown = cooldown.then(|| {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Pool, Session, unavailable};
 use crate::agent::command::Exit;
-use crate::agent::judge::{Signs, judge};
+use crate::agent::judge::{Observations, judge};
 use crate::agent::{claude, screen};
 use crate::durable;
 use crate::marker::{self, Dispatched, Pane, Server};
@@ -56,7 +56,7 @@ pub(crate) struct Reading {
 }
 
 /// What keeps an agent from being judged.
-const UNSEEN: &str = "cannot see what runs in its session";
+pub(super) const UNSEEN: &str = "cannot see what runs in its session";
 
 impl Pool<'_> {
     /// Reads all there is to know about the run that a session has; none where it has no marker.
@@ -77,7 +77,9 @@ impl Pool<'_> {
                     Phase::Launching if durable::exists(&session.files().ticket)? => {
                         Found::Unstarted
                     }
-                    phase => Found::Started { phase, agent: self.agent_state(&run, &claim, trigger)? },
+                    phase => {
+                        Found::Started { phase, agent: self.agent_state(&run, &claim, trigger)? }
+                    }
                 };
                 (Some(claim), found)
             }
@@ -205,14 +207,13 @@ impl Pool<'_> {
             _ => String::new(),
         };
         let screen = lives.then(|| screen::recognise(&capture));
-        Ok(judge(&Signs {
-            in_front: lives,
+        Ok(judge(&Observations {
+            alive: lives,
             status: registered.as_ref().and_then(|entry| entry.status.as_deref()),
             quiet: claude::quiet(claude_dir, id, registered.as_ref(), self.now)?,
             summary: summary.as_ref(),
-            screen: screen.as_ref(),
-            capture: &capture,
-            told_idle: trigger.is_idle(claim.run),
+            screen,
+            idle_hint: trigger.is_idle(claim.run),
             background: claude::has_background(&run.session.files().stop),
             now: self.now,
         }))

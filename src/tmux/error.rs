@@ -55,6 +55,11 @@ impl TmuxError {
     pub fn is_no_session(&self) -> bool {
         matches!(self, Self::Failed { stderr, .. } if stderr.contains("can't find session"))
     }
+
+    /// Whether there is no pane of the id that was given.
+    pub fn is_no_pane(&self) -> bool {
+        matches!(self, Self::Failed { stderr, .. } if stderr.contains("can't find pane"))
+    }
 }
 
 impl fmt::Display for TmuxError {
