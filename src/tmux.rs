@@ -230,6 +230,12 @@ impl Tmux {
         Ok(String::from_utf8_lossy(&printed).into_owned())
     }
 
+    /// Whether tmux has read all that the pane's process has written before it ended.
+    pub fn has_read_all(&self, pane: &PaneId) -> Result<bool, TmuxError> {
+        let args = ["display-message", "-p", "-t", pane.as_str(), "#{pane_dead}"];
+        Ok(String::from_utf8_lossy(&self.call(&args)?).trim() == "1")
+    }
+
     /// What tmux knows apart from any pane: `format` is a constant such as `#{default-shell}`, or names a variable of
     /// the server's environment, `#{PATH}`.
     ///
