@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 use uuid::Uuid;
 
-pub use ending::{Ended, EndingError, terminate};
+pub use ending::{Ended, EndingError, terminate, terminate_all};
 pub use service::{in_service, unit_of_cgroup};
 pub use writers::{Writers, are_open_for_writing, is_open_for_writing, open_for_writing};
 
