@@ -228,7 +228,11 @@ impl Tmux {
         // The server decides, at one moment: another server may have given the id to a pane of its own.
         let is_ours = format!("#{{m:*{RUN_WORD}{run}*,#{{pane_start_command}}}}");
         let close = format!("kill-pane -t {pane}");
-        self.call(&["if-shell", "-F", "-t", pane.as_str(), &is_ours, &close]).map(drop)
+        match self.call(&["if-shell", "-F", "-t", pane.as_str(), &is_ours, &close]) {
+            // It was the last window of the last session.
+            Err(TmuxError::NoServer) => Ok(()),
+            closed => closed.map(drop),
+        }
     }
 
     /// What the pane shows, line by line, without colours and without trailing blanks. Two lines above it, too: where its

@@ -391,6 +391,8 @@ fn a_window_is_closed_only_for_its_own_run() {
     let (no_pane, no_session) = (tmux.capture(&last.id), open(&server, "s", run, &script));
     assert!(no_pane.as_ref().is_err_and(TmuxError::is_no_pane), "{no_pane:?}");
     assert!(no_session.as_ref().is_err_and(TmuxError::is_no_session), "{no_session:?}");
+    server.run(&["kill-server"]);
+    tmux.close_pane(&last.id, run).unwrap();
 }
 
 #[test]
