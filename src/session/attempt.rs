@@ -21,7 +21,7 @@ use crate::next_step::Failure;
 use crate::process;
 use crate::queue::{Claim, WaitingTask};
 use crate::task::{Outcome, Task};
-use crate::tmux::NewWindow;
+use crate::tmux::{NewWindow, TmuxError};
 
 /// How often evidence is looked for: often at first, for a script starts within milliseconds, less often later.
 const SHORTEST_POLL: Duration = Duration::from_millis(5);
@@ -201,8 +201,11 @@ impl Pool<'_> {
             cwd: &self.config.home,
         };
         let pane = match self.tmux.new_window(&window) {
-            // Its last window was that of the run before: it has ended with it.
-            Err(error) if error.is_no_session() && self.config.pool.create => {
+            // Its last window was that of the run before: it has ended with it, and the server with its last session.
+            Err(error)
+                if self.config.pool.create
+                    && (error.is_no_session() || error == TmuxError::NoServer) =>
+            {
                 self.make_session(&run.session)?;
                 self.tmux.new_window(&window)
             }
