@@ -10,7 +10,7 @@ use super::launch::Attempt;
 use super::observe::in_front;
 use super::{Pool, unavailable};
 use crate::agent::Failure;
-use crate::agent::claude;
+use crate::agent::claude::Transcript;
 use crate::agent::command::Exit;
 use crate::agent::screen::{self, Dialog, Screen};
 use crate::agent::transcript::Turn;
@@ -101,8 +101,10 @@ impl Pool<'_> {
     }
 
     fn has_prompt(&self, id: Uuid, claim: &marker::Claim) -> Result<bool> {
-        let summary = claude::summary(&self.config.claude_dir, id, claim.agent.transcript_from)?;
-        Ok(summary.is_some_and(|summary| summary.turn != Turn::None))
+        Ok(match Transcript::find(&self.config.claude_dir, id)? {
+            Some(found) => found.summary(claim.agent.transcript_from)?.turn != Turn::None,
+            None => false,
+        })
     }
 
     fn screen(&self, attempt: &Attempt<'_>) -> Result<Screen> {

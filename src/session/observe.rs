@@ -8,9 +8,10 @@ use rustix::process::Pid;
 use uuid::Uuid;
 
 use super::{Pool, Session, unavailable};
+use crate::agent::claude::{self, Transcript};
 use crate::agent::command::Exit;
 use crate::agent::judge::{Observations, judge};
-use crate::agent::{Doing, Report, claude, screen};
+use crate::agent::{Doing, Report, screen};
 use crate::marker::{self, Dispatched};
 use crate::money::Cost;
 use crate::process;
@@ -139,7 +140,11 @@ impl Pool<'_> {
         word: Word,
     ) -> Result<Doing> {
         let claude_dir = &self.config.claude_dir;
-        let seen = claude::summary(claude_dir, id, marker.agent.transcript_from)?;
+        let transcript = Transcript::find(claude_dir, id)?;
+        let summary = match &transcript {
+            Some(transcript) => Some(transcript.summary(marker.agent.transcript_from)?),
+            None => None,
+        };
         let registered =
             claude::registered(claude_dir, id, |pid| process::is_of_run(pid, marker.run));
         let capture = match session.dispatched()? {
@@ -152,8 +157,8 @@ impl Pool<'_> {
         Ok(judge(&Observations {
             alive: in_front,
             status: registered.as_ref().and_then(|entry| entry.status.as_deref()),
-            quiet: claude::quiet(claude_dir, id, registered.as_ref(), self.now)?,
-            summary: seen.as_ref(),
+            quiet: claude::quiet_for(transcript.as_ref(), registered.as_ref(), self.now),
+            summary: summary.as_ref(),
             screen,
             idle_hint: word.is_idle(marker.run),
             background: claude::has_background(&session.files().stop),
@@ -164,8 +169,11 @@ impl Pool<'_> {
     /// What this run has cost, as far as Claude Code wrote it down.
     pub(super) fn cost(&self, claim: &Claim) -> Result<Option<Cost>> {
         let agent = &claim.marker().agent;
-        match agent.session {
-            Some(id) => claude::cost(&self.config.claude_dir, id, agent.transcript_from),
+        let Some(id) = agent.session else {
+            return Ok(None);
+        };
+        match Transcript::find(&self.config.claude_dir, id)? {
+            Some(transcript) => transcript.cost(agent.transcript_from),
             None => Ok(None),
         }
     }

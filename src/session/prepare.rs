@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::launch::{Attempt, Work};
 use super::{Pool, Session};
-use crate::agent::claude;
+use crate::agent::claude::{self, Transcript};
 use crate::agent::{self, ClaudeOptions, Files, Launch};
 use crate::config::AgentKind;
 use crate::durable;
@@ -34,9 +34,8 @@ impl Pool<'_> {
     ) -> Result<marker::Claim> {
         let models = &self.config.dispatcher.models;
         let transcript_from = match conversation {
-            Some(conversation) => {
-                claude::transcript_length(&self.config.claude_dir, conversation.id)?
-            }
+            Some(conversation) => Transcript::find(&self.config.claude_dir, conversation.id)?
+                .map_or(0, |transcript| transcript.length()),
             None => 0,
         };
         Ok(marker::Claim {
@@ -73,7 +72,7 @@ impl Pool<'_> {
             .filter(|ending| ending.outcome == Outcome::Released)
             .and_then(|ending| Uuid::try_parse(ending.agent_session.as_deref()?).ok());
         let own = match interrupted {
-            Some(id) => claude::transcript_path(&self.config.claude_dir, id)?.map(|_| (id, None)),
+            Some(id) => Transcript::find(&self.config.claude_dir, id)?.map(|_| (id, None)),
             None => None,
         };
         let asked = || {
