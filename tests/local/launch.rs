@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::support::Project;
-use super::support::fake_script::{Behaviour, Ending, Turn};
+use super::support::fake_script::{Behaviour, Ending, Screen, Turn};
 use super::world::{World, ending, lives};
 
 /// A turn that lasts until the agent is ended.
@@ -16,9 +16,7 @@ pub(super) fn forever() -> Vec<Turn> {
 
 /// What was typed into any agent.
 pub(super) fn typed(world: &World) -> Vec<Value> {
-    let mut typed = world.fake.events("keys");
-    typed.extend(world.fake.events("paste"));
-    typed
+    world.fake.events("keys")
 }
 
 fn quick(world: World) -> World {
@@ -84,53 +82,6 @@ fn the_argument_arrives_byte_for_byte_in_every_shell_and_directory() {
         let text = fs::read_to_string(entry.unwrap().path()).unwrap();
         assert!(!text.contains(secret));
     }
-}
-
-#[test]
-fn a_paste_is_made_once_and_a_lost_enter_is_pressed_again_at_most_twice() {
-    let world = quick(World::claude(3)).with("agent", json!({"delivery": "paste"}));
-    let world = world.with("dispatcher", json!({"prompt_timeout": "8s"}));
-    let project = world.project("web");
-    let long = "line\n".repeat(60) + "\u{1b}[201~\u{3}rm -rf ~\nend";
-    for name in ["plain.md", "lost.md", "swallowed.md"] {
-        project.drop_task(name, format!("{long} of {name}\n"));
-    }
-    // A pasted prompt is not seen at the start: which task meets which behaviour is left open.
-    // A pasted prompt is not seen at the start: which task meets which behaviour is left open.
-    let behaviour = |count| Behaviour {
-        times: 1,
-        swallow_enters: count,
-        turns: forever(),
-        ..Behaviour::default()
-    };
-    world.script(&[behaviour(0), behaviour(2), behaviour(3)]);
-    let pass = world.ccl(&["scan"]);
-    assert_eq!(pass.code, 0, "{pass:#?}\n{}", world.tmux.screens());
-    let mut kinds: Vec<_> = pass.events.iter().map(|e| e["event"].as_str().unwrap()).collect();
-    kinds.sort_unstable();
-    assert_eq!(kinds, ["cooldown", "dispatched", "dispatched", "released"], "{pass:#?}");
-    assert_eq!(world.fake.prompts().len(), 2);
-    for event in world.fake.events("prompt") {
-        assert_eq!(event["via"], "paste");
-        let text = event["text"].as_str().unwrap();
-        assert!(text.contains("[201~rm -rf ~\nend of ") && !text.contains('\u{1b}'), "{text}");
-    }
-    for start in world.fake.events("start") {
-        let of_this = |kind: &str| -> Vec<Value> {
-            let mut events = world.fake.events(kind);
-            events.retain(|event| event["pid"] == start["pid"]);
-            events
-        };
-        let swallowed = start["behaviour"].as_u64().unwrap();
-        assert_eq!(of_this("paste").len(), 1);
-        let keys = of_this("keys");
-        assert!(keys.iter().all(|key| key["key"] == "Enter"), "{keys:?}");
-        assert_eq!(keys.len(), [1, 3, 3][swallowed as usize], "{keys:?}");
-    }
-    let released: Vec<_> = pass.events.iter().filter(|e| e["event"] == "released").collect();
-    let task = released[0]["task"].as_str().unwrap();
-    assert_eq!(project.task_places(task), [format!("inbox/{task}")]);
-    assert!(pass.reason(task).contains("no sign of having the task within 8 s"));
 }
 
 #[test]
@@ -232,9 +183,7 @@ fn an_agent_that_shows_no_sign_in_time_is_ended() {
 #[test]
 fn an_agent_that_does_not_end_is_killed_and_its_session_works_on() {
     for shell in ["bash", "dash"] {
-        let world = quick(World::claude(1))
-            .with("dispatcher", json!({"prompt_timeout": "2s"}))
-            .with("agent", json!({"delivery": "paste"}));
+        let world = quick(World::claude(1));
         let pane = world.tmux.new_session("ccl-auto-0", &["env", shell]);
         let project = world.project("web");
         project.drop_task("a.md", "Do it.\n");
@@ -242,7 +191,7 @@ fn an_agent_that_does_not_end_is_killed_and_its_session_works_on() {
             Behaviour {
                 times: 1,
                 ignore_sigterm: true,
-                swallow_enters: 99,
+                screens: vec![Screen::ResumePicker],
                 ..Behaviour::default()
             },
             Behaviour { turns: forever(), ..Behaviour::default() },
@@ -259,10 +208,6 @@ fn an_agent_that_does_not_end_is_killed_and_its_session_works_on() {
         world.tmux.wait_until("the terminal is put right", || {
             world.tmux.format(&pane, "#{alternate_on}#{mouse_any_flag}") == "00"
         });
-        // With `argument`, for the default of a paste timeout would be short on a busy machine.
-        let world = world
-            .with("agent", json!({"delivery": "argument"}))
-            .with("dispatcher", json!({"prompt_timeout": "30s"}));
         assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"], "{shell}");
         assert_eq!(project.marker("inbox/.a.md.claim")["attempt"], 2);
     }
