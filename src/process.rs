@@ -1,12 +1,10 @@
 //! What the kernel says about processes and terminals, read from `/proc`.
 //!
-//! Everything here is a snapshot: it can be out of date when it is returned. What types or kills looks again
-//! right before it acts.
+//! Everything here is a snapshot: it can be out of date when it is returned. What kills looks again right before it
+//! acts.
 
 mod ending;
 mod service;
-mod shell;
-mod terminal;
 mod writers;
 
 use std::ffi::OsStr;
@@ -21,8 +19,6 @@ use uuid::Uuid;
 
 pub use ending::{Ended, EndingError, terminate};
 pub use service::{in_service, unit_of_cgroup};
-pub use shell::{NotReady, ReadyShell, is_waiting_shell, wait_until_ready};
-pub use terminal::reset_terminal;
 pub use writers::{Writers, are_open_for_writing, is_open_for_writing, open_for_writing};
 
 /// The environment variable that holds the run a process works for.
@@ -123,14 +119,10 @@ fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// The leader of the process group in the foreground of the terminal of `pane`, a pane's first process.
-///
-/// The leader may have ended while others of its group (a pipeline's) still run.
-///
-/// # Errors
-/// Where that cannot be told.
-pub fn foreground(pane: Pid) -> io::Result<Option<Pid>> {
-    Ok(stat(pane)?.and_then(|stat| stat.foreground))
+/// What a process is called, cut at 15 bytes; none where it has gone.
+pub fn name(pid: Pid) -> Option<String> {
+    let name = fs::read(proc_path(pid, "comm")).ok()?;
+    Some(String::from_utf8_lossy(&name).trim_end().to_owned())
 }
 
 /// Whether a process was started with `name=value` in its environment.
@@ -183,19 +175,7 @@ fn any_carries(processes: &[Stat], run: Uuid) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Whether what works for `run` is in the foreground of the terminal of `pane`.
-///
-/// # Errors
-/// Where that cannot be told.
-pub fn runs_in_front(pane: Pid, run: Uuid) -> io::Result<bool> {
-    match foreground(pane)? {
-        Some(group) => carries_run(group, run),
-        None => Ok(false),
-    }
-}
-
-/// The process group that was started for `run`, wherever it is: stopped, in the background of its pane, or left
-/// without a terminal. What the agent put into groups of their own, a server that is to stay, does not count.
+/// The process group that was started for `run`, wherever it is: its window may be gone. What the agent put into groups of their own, a server that is to stay, does not count.
 ///
 /// # Errors
 /// Where that cannot be told.

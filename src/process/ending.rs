@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use uuid::Uuid;
 
-use super::{carries_run, foreground, group_of, members};
+use super::{carries_run, group_of, members};
 
 /// How long to wait for what SIGKILL ends.
 const AFTER_KILL: Duration = Duration::from_secs(5);
@@ -21,7 +21,7 @@ pub enum Ended {
     NotThere,
     /// It ended by itself after SIGTERM.
     Terminated,
-    /// It was killed. The terminal may be in a bad state: see [`super::reset_terminal`].
+    /// It was killed.
     Killed,
 }
 
@@ -74,20 +74,17 @@ impl From<io::Error> for EndingError {
     }
 }
 
-/// Ends what works for `run`: SIGTERM, and SIGKILL after `grace`. It is looked for in the foreground of the terminal of
-/// `pane` first, then wherever it is: a person may have stopped it there, or its terminal may be gone.
+/// Ends what works for `run`: SIGTERM, and SIGKILL after `grace`. It is the group of `leader`, the process of the run's
+/// window, else looked for wherever it is: its window may be gone.
 ///
 /// Only the group that carries the run is signalled, and that is checked again right before each signal. A group's
 /// number is not given to others while a process is left in it.
-///
-/// # Errors
-/// Where what runs cannot be seen, a signal is refused, or the group survives SIGKILL.
-pub fn terminate(run: Uuid, pane: Pid, grace: Duration) -> Result<Ended, EndingError> {
-    let in_front = match foreground(pane)? {
+pub fn terminate(run: Uuid, leader: Option<Pid>, grace: Duration) -> Result<Ended, EndingError> {
+    let in_window = match leader {
         Some(group) if carries_run(group, run)? => Some(group),
         _ => None,
     };
-    let found = match in_front {
+    let found = match in_window {
         Some(group) => Some(group),
         None => group_of(run)?,
     };
@@ -95,10 +92,8 @@ pub fn terminate(run: Uuid, pane: Pid, grace: Duration) -> Result<Ended, EndingE
         return Ok(Ended::NotThere);
     };
     signal(group, Signal::TERM)?;
-    if in_front.is_none() {
-        // What is stopped does not take notice before it goes on.
-        signal(group, Signal::CONT)?;
-    }
+    // What is stopped does not take notice before it goes on.
+    signal(group, Signal::CONT)?;
     if is_gone_within(group, grace)? || !carries_run(group, run)? {
         return Ok(Ended::Terminated);
     }

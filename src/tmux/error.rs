@@ -50,6 +50,16 @@ impl TmuxError {
     pub fn is_name_taken(&self) -> bool {
         matches!(self, Self::Failed { stderr, .. } if stderr.contains("duplicate session"))
     }
+
+    /// Whether there is no session of the name that was given.
+    pub fn is_no_session(&self) -> bool {
+        matches!(self, Self::Failed { stderr, .. } if stderr.contains("can't find session"))
+    }
+
+    /// Whether there is no pane of the id that was given.
+    pub fn is_no_pane(&self) -> bool {
+        matches!(self, Self::Failed { stderr, .. } if stderr.contains("can't find pane"))
+    }
 }
 
 impl fmt::Display for TmuxError {
