@@ -10,10 +10,11 @@ use uuid::Uuid;
 
 use super::snapshot::Run;
 use super::{Pool, Session, unavailable};
+use crate::agent::claude::{self, Transcript};
 use crate::agent::command::Exit;
 use crate::agent::screen::{self, Screen};
 use crate::agent::transcript::Turn;
-use crate::agent::{self, ClaudeOptions, Files, Launch, claude};
+use crate::agent::{self, ClaudeOptions, Files, Launch};
 use crate::config::AgentKind;
 use crate::durable;
 use crate::marker::{self, Agent, Pane, Phase, Server};
@@ -67,9 +68,8 @@ impl Pool<'_> {
     ) -> Result<marker::Claim> {
         let models = &self.config.dispatcher.models;
         let transcript_from = match conversation {
-            Some(conversation) => {
-                claude::transcript_length(&self.config.claude_dir, conversation.id)?
-            }
+            Some(conversation) => Transcript::find(&self.config.claude_dir, conversation.id)?
+                .map_or(0, |transcript| transcript.length()),
             None => 0,
         };
         Ok(marker::Claim {
@@ -106,7 +106,7 @@ impl Pool<'_> {
             .filter(|ending| ending.outcome == Outcome::Released)
             .and_then(|ending| Uuid::try_parse(ending.agent_session.as_deref()?).ok());
         if let Some(id) = interrupted
-            && claude::transcript_path(&self.config.claude_dir, id)?.is_some()
+            && Transcript::find(&self.config.claude_dir, id)?.is_some()
         {
             return Ok(Some(Conversation { id, resume: true, request: None }));
         }
@@ -316,8 +316,10 @@ impl Pool<'_> {
     }
 
     fn has_prompt(&self, id: Uuid, claim: &marker::Claim) -> Result<bool> {
-        let summary = claude::summary(&self.config.claude_dir, id, claim.agent.transcript_from)?;
-        Ok(summary.is_some_and(|summary| summary.turn != Turn::None))
+        Ok(match Transcript::find(&self.config.claude_dir, id)? {
+            Some(found) => found.summary(claim.agent.transcript_from)?.turn != Turn::None,
+            None => false,
+        })
     }
 
     /// What the window shows; nothing where a person has closed it.

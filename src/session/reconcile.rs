@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::snapshot::{Reading, Run, Trigger};
 use super::{Pool, Session, unavailable};
-use crate::agent::claude;
+use crate::agent::claude::Transcript;
 use crate::durable;
 use crate::error;
 use crate::event::{Event, EventKind};
@@ -223,8 +223,11 @@ impl Pool<'_> {
     /// What this run has cost, as far as Claude Code wrote it down.
     fn cost(&self, claim: &Claim) -> Result<Option<Cost>> {
         let agent = &claim.marker().agent;
-        match agent.session {
-            Some(id) => claude::cost(&self.config.claude_dir, id, agent.transcript_from),
+        let Some(id) = agent.session else {
+            return Ok(None);
+        };
+        match Transcript::find(&self.config.claude_dir, id)? {
+            Some(transcript) => transcript.cost(agent.transcript_from),
             None => Ok(None),
         }
     }

@@ -6,9 +6,10 @@ use anyhow::{Context, Error, Result, bail};
 use uuid::Uuid;
 
 use super::{Pool, Session, unavailable};
+use crate::agent::claude::{self, Transcript};
 use crate::agent::command::Exit;
 use crate::agent::judge::{Observations, judge};
-use crate::agent::{claude, screen};
+use crate::agent::screen;
 use crate::durable;
 use crate::marker::{self, Dispatched, Pane, Server};
 use crate::next_step::{AgentState, Found, Phase, Report, Snapshot};
@@ -192,7 +193,11 @@ impl Pool<'_> {
         trigger: Trigger,
     ) -> Result<AgentState> {
         let claude_dir = &self.config.claude_dir;
-        let summary = claude::summary(claude_dir, id, claim.agent.transcript_from)?;
+        let transcript = Transcript::find(claude_dir, id)?;
+        let summary = match &transcript {
+            Some(transcript) => Some(transcript.summary(claim.agent.transcript_from)?),
+            None => None,
+        };
         let registered =
             claude::registered(claude_dir, id, |pid| process::is_of_run(pid, claim.run));
         let capture = match &run.pane {
@@ -205,7 +210,7 @@ impl Pool<'_> {
         Ok(judge(&Observations {
             alive: lives,
             status: registered.as_ref().and_then(|entry| entry.status.as_deref()),
-            quiet: claude::quiet(claude_dir, id, registered.as_ref(), self.now)?,
+            quiet: claude::quiet_for(transcript.as_ref(), registered.as_ref(), self.now),
             summary: summary.as_ref(),
             screen,
             idle_hint: trigger.is_idle(claim.run),
