@@ -32,7 +32,7 @@ use crate::log::{Log, Style};
 use crate::parallel;
 use crate::progress::Progress;
 use crate::queue::Project;
-use crate::report::{self, Page, Report};
+use crate::report::{self, Report, TerminalStyle};
 use crate::router;
 use crate::session::{Pool, Session, Word};
 use crate::task::{self, Provider, Routing, Task, Unfit};
@@ -72,10 +72,7 @@ impl From<Pass> for Outcome {
     fn from(pass: Pass) -> Self {
         Self {
             exit: pass.exit,
-            report: Report::Pass(report::Pass {
-                events: pass.events,
-                free_sessions: pass.free_sessions,
-            }),
+            report: Report::Pass { events: pass.events, free_sessions: pass.free_sessions },
         }
     }
 }
@@ -161,7 +158,10 @@ pub fn main(environment: &Environment) -> ExitCode {
     let now = Timestamp::now();
     let run = || -> Result<u8> {
         let outcome = run(&cli, environment, &log, &progress, now)?;
-        let text = outcome.report.render(cli.json(), Page::of_stdout(environment), now)?;
+        let text = match cli.json() {
+            true => outcome.report.json()?,
+            false => outcome.report.text(now, || TerminalStyle::of_stdout(environment)),
+        };
         report::print(&text).context("cannot write to standard output")?;
         Ok(outcome.exit)
     };

@@ -14,7 +14,7 @@ use crate::queue::{Folder, Project, QUEUE};
 use crate::report::Check;
 
 /// The directory that `ccl` keeps its own state in. What lies there is run in sessions, so it must be nobody else's.
-pub fn state(directory: &Path) -> Check {
+pub(crate) fn state(directory: &Path) -> Check {
     let shown = directory.display();
     if !directory.exists() {
         let above = directory.ancestors().find(|above| above.exists());
@@ -40,7 +40,7 @@ pub fn state(directory: &Path) -> Check {
 }
 
 /// The queues of all projects: one finding where all is well, else one for each that is not.
-pub fn queues(projects: &[Project]) -> Vec<Check> {
+pub(crate) fn queues(projects: &[Project]) -> Vec<Check> {
     let faults: Vec<Check> = projects.iter().filter_map(fault).collect();
     if !faults.is_empty() {
         return faults;
@@ -98,7 +98,7 @@ fn is_ours(directory: &Path) -> Result<()> {
 ///
 /// # Errors
 /// What does not work in `directory`.
-pub fn try_out(directory: &Path) -> Result<()> {
+pub(crate) fn try_out(directory: &Path) -> Result<()> {
     let shown = directory.display();
     let temporary = || {
         durable::temporary(directory, PRIVATE).with_context(|| format!("cannot write in {shown}"))

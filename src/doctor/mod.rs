@@ -3,16 +3,17 @@
 //! Nothing here changes anything: the disk is tried out with temporary files, the login shell is asked for a path, the
 //! server for a job that does not exist.
 
-pub mod disk;
-pub mod server;
-pub mod service;
-pub mod terminal;
+pub(crate) mod disk;
+pub(crate) mod server;
+pub(crate) mod service;
+pub(crate) mod terminal;
 
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 
 use crate::config::KEY_VARIABLES;
+use crate::report::Check;
 use crate::subprocess::Call;
 
 /// How long a program may take to answer.
@@ -30,4 +31,23 @@ fn ask(mut call: Call) -> Result<String> {
         bail!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(printed)
+}
+
+impl Check {
+    pub(crate) fn good(check: &'static str, detail: impl Into<String>) -> Self {
+        Self { check, ok: Some(true), detail: detail.into(), remedy: None }
+    }
+
+    pub(crate) fn bad(
+        check: &'static str,
+        detail: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self { check, ok: Some(false), detail: detail.into(), remedy: Some(remedy.into()) }
+    }
+
+    /// It does not apply, or cannot be known from here.
+    pub(crate) fn skipped(check: &'static str, why: impl Into<String>) -> Self {
+        Self { check, ok: None, detail: why.into(), remedy: None }
+    }
 }

@@ -18,7 +18,7 @@ const JOURNAL: &str = "see `journalctl --user -t ccl -n 20`";
 
 /// What the user's manager says of `ccl`'s units.
 #[derive(Debug)]
-pub struct Units(HashMap<String, Unit>);
+pub(crate) struct Units(HashMap<String, Unit>);
 
 /// The properties of one unit; those that it does not have are empty.
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ impl Units {
     ///
     /// # Errors
     /// There is no systemd, or no manager of this user.
-    pub fn read() -> Result<Self> {
+    pub(crate) fn read() -> Result<Self> {
         const PROPERTIES: &str = "--property=Id,LoadState,ActiveState,UnitFileState,Result,ExecMainStatus,\
                                   ExecMainExitTimestamp";
         const UNITS: [&str; 3] = ["ccl.timer", "ccl.service", "ccl-tmux.service"];
@@ -59,12 +59,12 @@ impl Units {
     }
 
     /// Whether the timer is there; without it `ccl` is called by something else.
-    pub fn are_installed(&self) -> bool {
+    pub(crate) fn are_installed(&self) -> bool {
         self.state("ccl.timer", "LoadState") == "loaded"
     }
 
     /// Whether `ccl.service` loads the key as a credential. The property itself cannot be printed (systemd 252).
-    pub fn load_the_key(&self) -> bool {
+    pub(crate) fn load_the_key(&self) -> bool {
         let mut cat = Call::new("systemctl", LIMIT);
         cat.command.args(["--user", "cat", "ccl.service"]);
         ask(cat).is_ok_and(|text| {
@@ -75,7 +75,7 @@ impl Units {
     }
 
     /// The timer, the tmux server's unit, and the last pass.
-    pub fn checks(&self, now: Timestamp) -> Vec<Check> {
+    pub(crate) fn checks(&self, now: Timestamp) -> Vec<Check> {
         if !self.are_installed() {
             return vec![Check::skipped(
                 "units",
@@ -150,7 +150,7 @@ impl Units {
 }
 
 /// Does the manager run while the user is logged out? `user`: the login name.
-pub fn linger(user: Option<&str>) -> Check {
+pub(crate) fn linger(user: Option<&str>) -> Check {
     let Some(user) = user else {
         return Check::skipped("linger", "neither USER nor LOGNAME is set");
     };

@@ -17,7 +17,7 @@ const OLDEST: (u32, u32) = (3, 2);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Is there a tmux, and is it new enough?
-pub fn tmux(tmux: &Tmux) -> Check {
+pub(crate) fn tmux(tmux: &Tmux) -> Check {
     let install = "install tmux 3.2 or later, or set tmux.command";
     match tmux.version() {
         Err(error) => Check::bad("tmux", error.to_string(), install),
@@ -40,7 +40,7 @@ fn number(version: &str) -> Option<(u32, u32)> {
 }
 
 /// Does a server run? That there is none is no fault by itself: a pass by hand starts one.
-pub fn server(tmux: &Tmux) -> Check {
+pub(crate) fn server(tmux: &Tmux) -> Check {
     match tmux.list_panes() {
         Ok(panes) => Check::good("server", format!("a tmux server runs, {} pane(s)", panes.len())),
         Err(TmuxError::NoServer) => Check::skipped(
@@ -53,7 +53,7 @@ pub fn server(tmux: &Tmux) -> Check {
 
 /// Is the agent on the PATH that a session's shell sees? The shell is started as tmux starts it, a login shell that
 /// reads its start-up files, but without a terminal.
-pub fn agent(config: &Config, tmux: &Tmux, environment: &Environment) -> Check {
+pub(crate) fn agent(config: &Config, tmux: &Tmux, environment: &Environment) -> Check {
     let program = config.agent.command.first().map_or("", String::as_str);
     if program.contains('/') && !program.starts_with('/') {
         return Check::skipped("agent", format!("{program} is looked up in each project"));
@@ -120,7 +120,7 @@ fn session_shell(tmux: &Tmux, environment: &Environment) -> (String, String) {
 }
 
 /// Does Claude Code trust the projects? One finding where it does, else one for each that it refuses.
-pub fn trust(config: &Config, projects: &[Project]) -> Vec<Check> {
+pub(crate) fn trust(config: &Config, projects: &[Project]) -> Vec<Check> {
     if config.agent.kind != AgentKind::Claude {
         return vec![Check::skipped("trust", "only Claude Code asks for it")];
     }

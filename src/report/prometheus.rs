@@ -24,8 +24,7 @@ const SESSION_STATES: [SessionState; 9] = [
 ];
 
 /// All metrics; `exit` is the status that `ccl status` ends with.
-#[must_use]
-pub fn metrics(status: &Status, exit: u8) -> String {
+pub(crate) fn metrics(status: &Status, exit: u8) -> String {
     let mut text = Exposition::default();
     sessions(&mut text, status);
     tasks(&mut text, status);
