@@ -8,6 +8,7 @@ mod delegate;
 mod dispatch;
 mod doctor;
 mod job;
+mod projects;
 mod reap;
 mod retry;
 mod scan;
@@ -88,6 +89,18 @@ impl Pass {
                 self.exit = worse(self.exit, error::exit_code(&error));
             }
         }
+    }
+
+    /// What could be had; each failure is reported, and none keeps the others from being had.
+    fn keep<T>(&mut self, context: Context<'_>, found: Vec<Result<T>>) -> Vec<T> {
+        let mut kept = Vec::new();
+        for one in found {
+            match one {
+                Ok(one) => kept.push(one),
+                Err(error) => self.take(context, Err(error)),
+            }
+        }
+        kept
     }
 
     /// Notes a failure that was told already.
@@ -180,6 +193,7 @@ fn run(
 ) -> Result<Outcome> {
     let with_config = |verb: &dyn Fn(Context<'_>) -> Result<Outcome>| {
         let config = Config::load(&cli.overrides(), environment)?;
+        config.warnings.iter().for_each(|warning| log.warn(format_args!("{warning}")));
         verb(Context { config: &config, log, progress, now })
     };
     match &cli.command {
@@ -231,7 +245,7 @@ fn print_manual(words: &[String]) -> Result<Outcome> {
 
 impl<'a> Context<'a> {
     fn projects(self) -> Result<Vec<Project>> {
-        let paths = self.config.project_dirs(self.log)?;
+        let paths = projects::project_dirs(self.config, self.log)?;
         Ok(paths.into_iter().map(Project::new).collect())
     }
 
