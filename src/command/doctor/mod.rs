@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use self::units::Units;
-use super::{Context, Outcome};
+use super::{Context, Finished};
 use crate::config::KEY_VARIABLES;
 use crate::environment::Environment;
 use crate::report::{Check, Report};
@@ -27,7 +27,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 const OLDEST_TMUX: (u32, u32) = (3, 2);
 
 /// Looks at everything; what is not well is no error of the program, but its exit status.
-pub(super) fn run(context: Context<'_>, environment: &Environment) -> Outcome {
+pub(super) fn run(context: Context<'_>, environment: &Environment) -> Finished {
     let config = context.config;
     let tmux = Tmux::new(config.tmux.clone());
     let mut checks = vec![tmux_program(&tmux), tmux_server(&tmux)];
@@ -54,7 +54,7 @@ pub(super) fn run(context: Context<'_>, environment: &Environment) -> Outcome {
         }
     });
     let exit = u8::from(checks.iter().any(|check| check.ok == Some(false)));
-    Outcome { report: Report::Checks { checks }, exit }
+    Finished { report: Report::Checks { checks }, exit }
 }
 
 /// Is there a tmux, and is it new enough?

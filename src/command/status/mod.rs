@@ -9,7 +9,7 @@ mod tasks;
 use anyhow::{Context as _, Error, Result};
 use jiff::SignedDuration;
 
-use super::{Context, Outcome, worse};
+use super::{Context, Finished, combine_exit};
 use crate::cli::StatusFormat;
 use crate::config::Projects;
 use crate::error::{self, Failure};
@@ -35,7 +35,7 @@ impl Problems<'_> {
             self.context.log.error(&sentence);
             self.told.push(sentence.clone());
         }
-        self.exit = worse(self.exit, error::exit_code(error));
+        self.exit = combine_exit(self.exit, error::exit_code(error));
         sentence
     }
 }
@@ -45,7 +45,7 @@ pub(super) fn run(
     context: Context<'_>,
     format: Option<StatusFormat>,
     json: bool,
-) -> Result<Outcome> {
+) -> Result<Finished> {
     if json && matches!(format, Some(StatusFormat::Text | StatusFormat::Prometheus)) {
         let sentence = "--json and --format name two different forms: leave one out";
         return Err(Failure::Usage(sentence.to_owned()).into());
@@ -56,7 +56,7 @@ pub(super) fn run(
         Some(StatusFormat::Prometheus) => Report::Text(report::metrics(&status, problems.exit)),
         Some(StatusFormat::Text | StatusFormat::Json) | None => Report::Status(status),
     };
-    Ok(Outcome { report, exit: problems.exit })
+    Ok(Finished { report, exit: problems.exit })
 }
 
 fn collect<'a>(context: Context<'a>, problems: &mut Problems<'a>) -> Result<Status> {
