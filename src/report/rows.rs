@@ -1,6 +1,7 @@
 //! What `status` is made of.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -21,6 +22,22 @@ pub(crate) struct Status {
     pub(crate) last_24h: Vec<DayRow>,
     /// How many tasks have been worked on for longer than `stale_after`.
     pub(crate) stale: usize,
+}
+
+impl Status {
+    /// How many tasks lie in each project's inbox: waiting ones by priority, held ones without.
+    pub(super) fn inbox_counts(&self) -> HashMap<(&Path, Option<Priority>), usize> {
+        let mut counts = HashMap::new();
+        for task in &self.tasks {
+            let priority = match task.state {
+                TaskState::Waiting => Some(task.priority.unwrap_or_default()),
+                TaskState::Held => None,
+                TaskState::Dispatched | TaskState::DelegatedToSecutools => continue,
+            };
+            *counts.entry((task.project.as_path(), priority)).or_default() += 1;
+        }
+        counts
+    }
 }
 
 /// One session of the pool.
@@ -58,6 +75,20 @@ pub(crate) enum SessionState {
     Busy,
     /// tmux does not have it.
     Missing,
+}
+
+impl SessionState {
+    pub(super) const ALL: [Self; 9] = [
+        Self::Free,
+        Self::Claiming,
+        Self::Launching,
+        Self::Working,
+        Self::NeedsAttention,
+        Self::Attended,
+        Self::Cooldown,
+        Self::Busy,
+        Self::Missing,
+    ];
 }
 
 /// One project and how much lies in it.

@@ -70,16 +70,7 @@ impl View<'_> {
     }
 
     fn projects(&self) -> String {
-        // The tasks in each inbox, by priority; those that are held have none here.
-        let mut counts: HashMap<(&Path, Option<Priority>), usize> = HashMap::new();
-        for task in &self.status.tasks {
-            let priority = match task.state {
-                TaskState::Waiting => Some(task.priority.unwrap_or_default()),
-                TaskState::Held => None,
-                TaskState::Dispatched | TaskState::DelegatedToSecutools => continue,
-            };
-            *counts.entry((&task.project, priority)).or_default() += 1;
-        }
+        let counts = self.status.inbox_counts();
         let names = ["PROJECT", "WAITING", "HELD", "AT WORK", "DELEGATED", "DONE", "FAILED"];
         let rows = self.status.projects.iter().map(|row| {
             let count =

@@ -136,20 +136,8 @@ fn states_have_their_words() {
     let words = |states: &[Value]| {
         states.iter().map(|s| s.as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    use SessionState as S;
-    let states = [
-        S::Free,
-        S::Claiming,
-        S::Launching,
-        S::Working,
-        S::NeedsAttention,
-        S::Attended,
-        S::Cooldown,
-        S::Busy,
-        S::Missing,
-    ];
     assert_eq!(
-        words(&states.map(|state| json!(state))).join("|"),
+        words(&SessionState::ALL.map(|state| json!(state))).join("|"),
         "free|claiming|launching|working|needs-attention|attended|cooldown|busy|missing"
     );
     let states = [
