@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::{Context, Outcome, read_task, worse};
+use super::{Context, Finished, combine_exit, read_task};
 use crate::config::AgentKind;
 use crate::error;
 use crate::report::{self, Decision, Report};
@@ -12,7 +12,7 @@ use crate::router;
 use crate::task::Task;
 
 /// One decision for each file that can be read; the others are told.
-pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Outcome {
+pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Finished {
     let mut decisions = Vec::new();
     let mut exit = 0;
     for file in files {
@@ -20,11 +20,11 @@ pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Outcome {
             Ok(task) => decisions.push(decide(context, file, &task)),
             Err(error) => {
                 context.log.error(format_args!("{error:#}"));
-                exit = worse(exit, error::exit_code(&error));
+                exit = combine_exit(exit, error::exit_code(&error));
             }
         }
     }
-    Outcome { report: Report::Decisions { decisions }, exit }
+    Finished { report: Report::Decisions { decisions }, exit }
 }
 
 fn read(path: &Path) -> Result<Task> {
