@@ -7,14 +7,14 @@
 //! else; `sweep` removes it after a day.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, DirEntry, File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use tempfile::{Builder, NamedTempFile};
 
@@ -74,7 +74,7 @@ pub fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<bool> {
 }
 
 /// Gives a file of ours to the old file's owner, as far as we may: others than root at most to the group.
-fn give(file: &File, old: &fs::Metadata) -> io::Result<()> {
+fn copy_owner(file: &File, old: &fs::Metadata) -> io::Result<()> {
     let new = file.metadata()?;
     if new.gid() != old.gid() {
         let _refused = fchown(file, None, Some(old.gid()));
@@ -92,7 +92,7 @@ pub fn rewrite(path: &Path, bytes: &[u8], is_still: impl FnOnce(&Path) -> bool) 
     let old =
         fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
     let temporary = write_temporary(path, bytes, PRIVATE)?;
-    give(temporary.as_file(), &old)
+    copy_owner(temporary.as_file(), &old)
         .with_context(|| format!("cannot look at the new {}", path.display()))?;
     // After the owner: these are the new owner's.
     temporary
@@ -150,7 +150,56 @@ pub fn rename_noreplace(from: &Path, to: &Path) -> io::Result<()> {
 
 fn same_file(one: &Path, other: &Path) -> io::Result<bool> {
     let (one, other) = (fs::symlink_metadata(one)?, fs::symlink_metadata(other)?);
-    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
+    Ok(FileId::of(&one) == FileId::of(&other))
+}
+
+/// Which file a name or a descriptor stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    pub fn new(device: u64, inode: u64) -> Self {
+        Self { device, inode }
+    }
+
+    pub fn of(metadata: &fs::Metadata) -> Self {
+        Self::new(metadata.dev(), metadata.ino())
+    }
+}
+
+/// What lies in a directory; one that does not exist is empty.
+pub fn list_dir(directory: &Path) -> Result<impl Iterator<Item = Result<DirEntry>>> {
+    let failed = move || format!("cannot read {}", directory.display());
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => Some(entries),
+        Err(error) if is_no_directory(&error) => None,
+        Err(error) => return Err(error).with_context(failed),
+    };
+    Ok(entries.into_iter().flatten().map(move |entry| entry.with_context(failed)))
+}
+
+/// Whether there is no directory of that name.
+pub(crate) fn is_no_directory(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Opens a file for reading, without following a link (`ELOOP`) or waiting for a FIFO.
+pub fn open_nofollow(path: &Path) -> io::Result<File> {
+    Ok(File::from(rustix::fs::open(path, NOFOLLOW, Mode::empty())?))
+}
+
+/// What `open` is told for a file that somebody else may have put there.
+pub(crate) const NOFOLLOW: OFlags =
+    OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+
+/// Reads until the end, or until there are `limit` bytes.
+pub fn read_at_most(from: impl Read, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Whether there is a file of this name, a link included. What cannot be looked
@@ -183,15 +232,8 @@ pub fn sync_dir(directory: &Path) -> Result<()> {
 /// Removes temporary files that a killed process left more than a day before
 /// `now`. A file that another process removes meanwhile is no error.
 pub fn sweep(directory: &Path, now: SystemTime) -> Result<()> {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => {
-            return Err(error).with_context(|| format!("cannot read {}", directory.display()));
-        }
-    };
-    for entry in entries {
-        let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;
+    for entry in list_dir(directory)? {
+        let entry = entry?;
         if is_temporary(&entry.file_name()) && is_older(&entry.path(), now) {
             remove(&entry.path())?;
         }

@@ -17,6 +17,8 @@ use rustix::fs::{self, AtFlags, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
+use crate::durable::FileId;
+
 /// Write access for group or others: writers of another user are possible.
 const SHARED_WRITE: u32 = 0o022;
 
@@ -92,8 +94,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// # Errors
 /// Where the system does not let us look at all.
 pub fn are_open_for_writing(files: &[&Metadata]) -> io::Result<Vec<Option<bool>>> {
-    let identity = |file: &Metadata| (file.dev(), file.ino());
-    let open = open_for_writing(&files.iter().map(|file| identity(file)).collect())?;
+    let open = open_for_writing(&files.iter().map(|file| FileId::of(file)).collect())?;
     let user = rustix::process::geteuid();
     let all_show_theirs = user.is_root() || !some_are_hidden(user.as_raw())?;
     Ok(files
@@ -101,7 +102,7 @@ pub fn are_open_for_writing(files: &[&Metadata]) -> io::Result<Vec<Option<bool>>
         .map(|file| {
             let is_ours_alone = file.uid() == user.as_raw() && file.mode() & SHARED_WRITE == 0;
             let sees_all = user.is_root() || (is_ours_alone && all_show_theirs);
-            let found = open.contains(&identity(file));
+            let found = open.contains(&FileId::of(file));
             (found || sees_all).then_some(found)
         })
         .collect())
@@ -132,12 +133,12 @@ fn acts_as(status: &str, user: u32) -> bool {
         .is_none_or(|last| last.parse() == Ok(user))
 }
 
-/// Which of these files, by device and inode, some process that we may look
+/// Which of these files, some process that we may look
 /// into has open for writing: one walk of `/proc` for all of them.
 ///
 /// # Errors
 /// Where the system does not let us look at all.
-pub fn open_for_writing(files: &HashSet<(u64, u64)>) -> io::Result<HashSet<(u64, u64)>> {
+pub fn open_for_writing(files: &HashSet<FileId>) -> io::Result<HashSet<FileId>> {
     let mut found = HashSet::new();
     if files.is_empty() {
         return Ok(found);
@@ -155,11 +156,12 @@ pub fn open_for_writing(files: &HashSet<(u64, u64)>) -> io::Result<HashSet<(u64,
                 Err(error) => return Err(error.into()),
             };
             // By name and directory: a long path costs twice as much, a thousand times.
-            if let Ok(open) = fs::statat(&descriptors, entry.file_name(), AtFlags::empty())
-                && files.contains(&(open.st_dev, open.st_ino))
-                && is_writable(pid, &entry.file_name().to_string_lossy())
-            {
-                found.insert((open.st_dev, open.st_ino));
+            if let Ok(open) = fs::statat(&descriptors, entry.file_name(), AtFlags::empty()) {
+                let file = FileId::new(open.st_dev, open.st_ino);
+                let descriptor = entry.file_name().to_string_lossy();
+                if files.contains(&file) && is_writable(pid, &descriptor) {
+                    found.insert(file);
+                }
             }
         }
     }
@@ -214,7 +216,7 @@ mod tests {
         let path = file.into_temp_path();
         let open = || {
             let metadata = metadata(&path).unwrap();
-            let file = (metadata.dev(), metadata.ino());
+            let file = FileId::of(&metadata);
             let found = open_for_writing(&HashSet::from([file])).unwrap();
             let found = found.contains(&file);
             let open = is_open_for_writing(&metadata).unwrap();

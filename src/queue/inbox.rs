@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -14,8 +14,10 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use super::{Folder, Name, Project, TaskRef};
+use crate::durable::{self, FileId};
 use crate::parallel;
 use crate::process::{self, Writers};
 use crate::task::{self, Priority, Routing, Task, Unfit};
@@ -111,8 +113,7 @@ impl From<Skip> for anyhow::Error {
 /// Which file was looked at, so that another one of its name is noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
-    device: u64,
-    inode: u64,
+    file: FileId,
     size: u64,
     changed: (i64, i64),
 }
@@ -120,8 +121,7 @@ pub struct Seen {
 impl Seen {
     pub(super) fn of(metadata: &fs::Metadata) -> Self {
         Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
+            file: FileId::of(metadata),
             size: metadata.size(),
             changed: (metadata.mtime(), metadata.mtime_nsec()),
         }
@@ -168,23 +168,8 @@ impl Project {
             delegated: Vec::new(),
             held: Vec::new(),
         };
-        let directory = self.folder(Folder::Inbox);
-        let entries = match fs::read_dir(&directory) {
-            Ok(entries) => entries,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) =>
-            {
-                return Ok(inbox);
-            }
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot read {}", directory.display()));
-            }
-        };
-        for entry in entries {
-            let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;
+        for entry in durable::list_dir(&self.folder(Folder::Inbox))? {
+            let entry = entry?;
             inbox.add(entry.file_name(), || entry.file_type().is_ok_and(|kind| kind.is_file()));
         }
         inbox.separate_active();
@@ -359,15 +344,13 @@ fn head<T>(
     glance: fn(&[u8]) -> Option<T>,
     of_whole: fn(Task) -> T,
 ) -> Option<T> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(inbox, name, flags, Mode::empty()).ok()?;
+    let file = rustix::fs::openat(inbox, name, durable::NOFOLLOW, Mode::empty()).ok()?;
     let length = rustix::io::read(&file, &mut buffer[..]).ok()?;
     if let Some(found) = glance(&buffer[..length]) {
         return Some(found);
     }
     let mut bytes = buffer[..length].to_vec();
-    let mut rest = File::from(file).take(task::MAX_BYTES as u64);
-    rest.read_to_end(&mut bytes).ok()?;
+    bytes.extend(durable::read_at_most(File::from(file), task::MAX_BYTES as u64).ok()?);
     Some(of_whole(task::parse(&String::from_utf8_lossy(&bytes))))
 }
 
@@ -376,27 +359,23 @@ pub(super) fn read_regular(path: &Path) -> Result<Contents, Skip> {
     if metadata.nlink() > 1 {
         return Err(Held::SecondLink.into());
     }
-    let mut bytes = Vec::new();
-    file.take((task::MAX_BYTES + task::MAX_ENDING_BYTES) as u64 + 1)
-        .read_to_end(&mut bytes)
+    let bytes = durable::read_at_most(file, task::MAX_READ)
         .with_context(|| format!("cannot read {}", path.display()))?;
     Ok(Contents { metadata, bytes })
 }
 
 /// Opens a regular file, without following a link or waiting for a FIFO.
 pub(super) fn open_regular(path: &Path) -> Result<(File, fs::Metadata), Skip> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(descriptor) => File::from(descriptor),
-        Err(rustix::io::Errno::NOENT) => return Err(Skip::Gone),
-        Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => {
-            return Err(Held::NotRegular.into());
+    let file = durable::open_nofollow(path).map_err(|error| {
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::NOENT) => Skip::Gone,
+            // A link; a socket.
+            Some(Errno::LOOP | Errno::NXIO) => Held::NotRegular.into(),
+            _ => Skip::Failed(
+                anyhow::Error::new(error).context(format!("cannot open {}", path.display())),
+            ),
         }
-        Err(error) => {
-            let error = anyhow::Error::new(io::Error::from(error));
-            return Err(error.context(format!("cannot open {}", path.display())).into());
-        }
-    };
+    })?;
     let metadata = file.metadata().with_context(|| format!("cannot look at {}", path.display()))?;
     match metadata.is_file() {
         true => Ok((file, metadata)),

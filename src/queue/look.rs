@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::inbox::{self, Skip};
 use super::{Folder, Name, Project};
+use crate::durable::FileId;
 use crate::marker::{self, Unreadable};
 use crate::task::{self, Ending, Head, MAX_ENDING_BYTES};
 
@@ -28,8 +29,7 @@ pub struct Glance {
     pub ending: Option<Ending>,
     /// When it was last changed.
     pub modified: Option<Timestamp>,
-    /// Its device and inode, by which [`crate::process::open_for_writing`] knows it.
-    pub file: (u64, u64),
+    pub file: FileId,
     /// Whether it has no second name.
     pub is_single: bool,
 }
@@ -61,7 +61,7 @@ impl Project {
             head: head(&first),
             ending,
             modified: modified(&metadata),
-            file: (metadata.dev(), metadata.ino()),
+            file: FileId::of(&metadata),
             is_single: metadata.nlink() <= 1,
         })
     }

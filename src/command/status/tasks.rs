@@ -12,6 +12,7 @@ use crate::agent::claude::Trust;
 use crate::command::Context;
 use crate::config::AgentKind;
 use crate::delegation;
+use crate::durable::FileId;
 use crate::marker;
 use crate::money::Totals;
 use crate::process;
@@ -238,7 +239,7 @@ impl Scene<'_, '_> {
             }
             self.status.tasks.push(row);
         }
-        let identities: HashSet<(u64, u64)> = files.iter().map(|(_, file)| *file).collect();
+        let identities: HashSet<FileId> = files.iter().map(|(_, file)| *file).collect();
         // Who cannot look reports what waits all the same.
         let written = process::open_for_writing(&identities).unwrap_or_default();
         for (index, file) in files {
