@@ -253,6 +253,14 @@ fn writers_of(files: &[&fs::Metadata]) -> Result<Vec<Option<bool>>> {
     process::are_open_for_writing(files).context("cannot tell who writes to the tasks that wait")
 }
 
+/// Reads a task that a person names, wherever it lies: by the rules of an inbox, but also while
+/// it is being written.
+pub fn read_file(path: &Path) -> Result<Task, Skip> {
+    let file = read_regular(path)?;
+    let text = task::text_of(&file.bytes);
+    text.map(task::parse).map_err(|unfit| Skip::Unfit(Seen::of(&file.metadata), unfit))
+}
+
 /// A regular file with one name, and its contents: up to one byte more than a task may have.
 pub(super) struct Contents {
     metadata: fs::Metadata,

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 pub use claim::{Claim, Found};
-pub use inbox::{Held, Inbox, Read, Seen, Skip, WaitingTask, read_all};
+pub use inbox::{Held, Inbox, Read, Seen, Skip, WaitingTask, read_all, read_file};
 pub use look::{Ended, Glance};
 
 use crate::durable;

@@ -5,6 +5,7 @@
 
 mod add;
 mod cancel;
+mod decide;
 mod retry;
 #[path = "../support/mod.rs"]
 mod support;
