@@ -1,10 +1,11 @@
 //! Files that survive a crash: written whole or not at all, moved without
 //! overwriting, synced before anything relies on them.
 //!
-//! A write goes to a temporary file `.ccl-*.tmp` in the same directory, is
-//! synced, and takes its name by one rename; the directory is synced after it.
-//! What a killed process leaves behind is such a temporary file and nothing
-//! else; `sweep` removes it after a day.
+//! A write goes to a temporary file `.ccl-*.tmp` in the same directory (for a
+//! project's `done/` and `failed/`: in its inbox, so that nobody has to walk what
+//! was finished for what was left), is synced, and takes its name by one rename;
+//! the directory is synced after it. What a killed process leaves behind is such a
+//! temporary file and nothing else; `sweep` removes it after a day.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirEntry, File, OpenOptions};
@@ -16,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
-use tempfile::{Builder, NamedTempFile};
+use tempfile::{Builder, NamedTempFile, TempPath};
 
 const TEMPORARY_PREFIX: &str = ".ccl-";
 const TEMPORARY_SUFFIX: &str = ".tmp";
@@ -36,40 +37,57 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 
 /// The same for a file that a crash of the machine makes useless: whole, but not synced.
 pub fn write_unsynced(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let filled = filled(path, bytes, mode);
-    Staged(filled.with_context(|| format!("cannot write {}", path.display()))?).put(path)
+    let filled = filled(directory_of(path), bytes, mode);
+    let filled = filled.with_context(|| format!("cannot write {}", path.display()))?;
+    Staged(filled.into_temp_path()).put(path)
 }
 
-/// A file that is written, but has not got its name yet; it is removed unless it
-/// gets it.
-pub struct Staged(NamedTempFile);
+/// Puts `bytes` at `path` unless the name is taken; true if it did.
+pub fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<bool> {
+    let is_created = stage(path, bytes, mode)?.put_new(path)?;
+    if is_created {
+        sync_parent(path)?;
+    }
+    Ok(is_created)
+}
+
+/// A file that is written, synced and closed, but has not got its name yet; it is removed unless it
+/// gets one.
+pub struct Staged(TempPath);
 
 /// Writes and syncs what is to be put at `path`: what takes time.
 pub fn stage(path: &Path, bytes: &[u8], mode: u32) -> Result<Staged> {
-    write_temporary(path, bytes, mode).map(Staged)
+    stage_in(directory_of(path), bytes, mode)
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The same for a file that gets its name in another directory of the same file system: a killed
+/// process leaves its temporary file in this one, where [`sweep`] looks.
+pub fn stage_in(directory: &Path, bytes: &[u8], mode: u32) -> io::Result<Staged> {
+    let file = filled(directory, bytes, mode)?;
+    file.as_file().sync_all()?;
+    Ok(Staged(file.into_temp_path()))
 }
 
 impl Staged {
     /// Gives it its name, replacing what stood there. The caller syncs the directory.
     pub fn put(self, path: &Path) -> Result<()> {
         let put = self.0.persist(path).map_err(|error| error.error);
-        put.map(drop).with_context(|| format!("cannot write {}", path.display()))
+        put.with_context(|| format!("cannot write {}", path.display()))
     }
-}
 
-/// Puts `bytes` at `path` unless the name is taken; true if it did.
-pub fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<bool> {
-    let temporary = write_temporary(path, bytes, mode)?.into_temp_path();
-    match rename_noreplace(&temporary, path) {
-        Ok(()) => {
-            // The name is gone with the rename; dropping the guard would only
-            // try to unlink a path that another process may have reused.
-            let _renamed = temporary.keep();
-            sync_parent(path)?;
-            Ok(true)
+    /// Gives it its name unless that is taken; true if it did. Else another name may be tried. The
+    /// caller syncs the directory.
+    pub fn put_new(&mut self, path: &Path) -> Result<bool> {
+        match rename_noreplace(&self.0, path) {
+            Ok(()) => {
+                // The temporary name went with the rename, and another process may reuse it.
+                self.0.disable_cleanup(true);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error).with_context(|| format!("cannot create {}", path.display())),
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("cannot create {}", path.display())),
     }
 }
 
@@ -91,21 +109,19 @@ fn copy_owner(file: &File, old: &fs::Metadata) -> io::Result<()> {
 pub fn rewrite(path: &Path, bytes: &[u8], is_still: impl FnOnce(&Path) -> bool) -> Result<bool> {
     let old =
         fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
-    let temporary = write_temporary(path, bytes, PRIVATE)?;
-    copy_owner(temporary.as_file(), &old)
-        .with_context(|| format!("cannot look at the new {}", path.display()))?;
-    // After the owner: these are the new owner's.
-    temporary
-        .as_file()
-        .set_permissions(old.permissions())
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    let write = || -> io::Result<Staged> {
+        let file = filled(directory_of(path), bytes, PRIVATE)?;
+        file.as_file().sync_all()?;
+        copy_owner(file.as_file(), &old)?;
+        // After the owner: these are the new owner's.
+        file.as_file().set_permissions(old.permissions())?;
+        Ok(Staged(file.into_temp_path()))
+    };
+    let staged = write().with_context(|| format!("cannot write {}", path.display()))?;
     if !is_still(path) {
         return Ok(false);
     }
-    temporary
-        .persist(path)
-        .map_err(|error| error.error)
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    staged.put(path)?;
     sync_parent(path).map(|()| true)
 }
 
@@ -116,16 +132,8 @@ pub fn temporary(directory: &Path, mode: u32) -> io::Result<NamedTempFile> {
     Builder::new().prefix(TEMPORARY_PREFIX).suffix(TEMPORARY_SUFFIX).make_in(directory, open)
 }
 
-fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> Result<NamedTempFile> {
-    let file = filled(path, bytes, mode).and_then(|file| {
-        file.as_file().sync_all()?;
-        Ok(file)
-    });
-    file.with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn filled(path: &Path, bytes: &[u8], mode: u32) -> io::Result<NamedTempFile> {
-    let mut file = temporary(directory_of(path), mode)?;
+fn filled(directory: &Path, bytes: &[u8], mode: u32) -> io::Result<NamedTempFile> {
+    let mut file = temporary(directory, mode)?;
     file.as_file_mut().write_all(bytes)?;
     Ok(file)
 }

@@ -151,7 +151,7 @@ impl Claim {
             || note::note(&dispatched, ending, result, footer)?;
         let placed = self.place(Folder::from(ending.outcome))?;
         if let (false, Some(path)) = (noted, &placed) {
-            note::note_beside(path, ending, result)?;
+            self.project.note_beside(path, ending, result)?;
         }
         Ok(placed)
     }

@@ -39,12 +39,6 @@ pub(super) fn note(
     bail!("{} is changed all the time: its outcome is noted once it rests", path.display())
 }
 
-/// Writes `ending` into `T.md.reason`, beside a task that cannot take it.
-pub(super) fn note_beside(path: &Path, ending: &Ending, result: Option<&str>) -> Result<()> {
-    let noted = task::with_ending("", ending, result, None);
-    durable::write(&reason_path(path), noted.as_bytes(), durable::SHARED)
-}
-
 /// The text of a regular file of ours; `None` if it is something else.
 pub(super) fn read_text(path: &Path) -> Result<Option<String>> {
     let failed = || format!("cannot read {}", path.display());

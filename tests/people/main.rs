@@ -6,6 +6,7 @@
 mod add;
 mod cancel;
 mod decide;
+mod reap;
 mod retry;
 #[path = "../support/mod.rs"]
 mod support;
