@@ -10,6 +10,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, DirEntry, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -192,6 +193,12 @@ pub fn list_dir(directory: &Path) -> Result<impl Iterator<Item = Result<DirEntry
 /// Whether there is no directory of that name.
 pub(crate) fn is_no_directory(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Opens a directory, to list it or to name what lies in it without building paths.
+pub fn open_dir(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
 /// Opens a file for reading, without following a link (`ELOOP`) or waiting for a FIFO.

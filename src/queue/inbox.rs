@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File};
-use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -13,7 +12,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use super::{Folder, Name, Project, TaskRef};
@@ -202,9 +201,7 @@ impl Project {
             return Ok(Vec::new());
         }
         let directory = self.folder(Folder::Inbox);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let inbox = rustix::fs::open(&directory, flags, Mode::empty())
-            .map_err(io::Error::from)
+        let inbox = durable::open_dir(&directory)
             .with_context(|| format!("cannot open {}", directory.display()))?;
         let read = |names: &[OsString]| -> Vec<(T, OsString)> {
             let mut buffer = [0; HEAD];
