@@ -120,7 +120,7 @@ fn launch(context: Context<'_>, inboxes: &[Inbox], dry_run: bool, pass: &mut Pas
     pass.free_sessions = Some(slots.len());
     if slots.is_empty() {
         let why = pool.why_none_is_free();
-        context.log.aside(format_args!("no free session: {why}"));
+        context.log.notice(format_args!("no free session: {why}"));
     }
     let tasks = dispatch::choose(context, inboxes, slots.len(), Mode::Scan, pass);
     dispatch::launch(context, &pool, slots, tasks, pass);
@@ -132,15 +132,15 @@ fn report_nothing_waits(context: Context<'_>, inboxes: &[Inbox], pass: &Pass) {
     let held = pass.events.iter().filter(|it| it.event == EventKind::Held);
     let (held, all) = (held.count(), pass.events.len());
     match (held, all) {
-        (0, 0) => context.log.aside(format_args!(
+        (0, 0) => context.log.notice(format_args!(
             "nothing to do: no task waits in {}",
             match inboxes {
                 [one] => path_text(&one.project.folder(Folder::Inbox)),
                 several => format!("{} projects", several.len()),
             }
         )),
-        (1, 1) => context.log.aside("nothing to do: the only task is held, as it says above"),
-        (held, all) if held == all => context.log.aside(format_args!(
+        (1, 1) => context.log.notice("nothing to do: the only task is held, as it says above"),
+        (held, all) if held == all => context.log.notice(format_args!(
             "nothing to do: all {held} tasks are held, each for the reason above"
         )),
         _ => context.log.debug("no further task waits"),

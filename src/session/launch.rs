@@ -175,7 +175,7 @@ impl Pool<'_> {
         attempt.claim.advance(Phase::Working, self.now)?;
         let claim = &attempt.claim;
         let model = claim.marker().agent.model.clone();
-        self.log.info(format_args!(
+        self.log.event(format_args!(
             "DISPATCHED session={} task={} model={}",
             attempt.session.name,
             claim.name(),

@@ -104,18 +104,14 @@ impl Pool<'_> {
         for stale in [&files.exit, &files.stop] {
             durable::remove(stale)?;
         }
-        let hooks = match attempt.conversation {
-            Some(_) if self.config.agent.hooks => claude::hook_events(&self.config.claude_json),
-            _ => &[],
-        };
-        if !hooks.is_empty() {
+        let hooks = attempt.conversation.is_some() && self.config.agent.hooks;
+        if hooks {
             let script = self.hook_script(attempt, &files)?;
             durable::write_unsynced(&files.hook, script.as_bytes(), durable::PRIVATE)?;
         }
         let launch = Launch {
             command: &self.config.agent.command,
             kind: self.config.agent.kind,
-            delivery: self.config.agent.delivery,
             run: claim.run,
             project: attempt.claim.project().path(),
             files: &files,
