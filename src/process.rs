@@ -23,7 +23,7 @@ pub use ending::{Ended, EndingError, terminate};
 pub use service::{in_service, unit_of_cgroup};
 pub use shell::{NotReady, ReadyShell, is_waiting_shell, wait_until_ready};
 pub use terminal::reset_terminal;
-pub use writers::{Writers, are_open_for_writing, is_open_for_writing, open_for_writing};
+pub use writers::{OpenFiles, Writers, is_open_for_writing};
 
 /// The environment variable that holds the run a process works for.
 pub const RUN_VARIABLE: &str = "CCL_RUN";

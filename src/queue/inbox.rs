@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use super::{Folder, Name, Project, TaskRef};
 use crate::durable::{self, FileId};
 use crate::parallel;
-use crate::process::{self, Writers};
+use crate::process::{OpenFiles, Writers};
 use crate::task::{self, Priority, Routing, Task, Unfit};
 
 /// A file whose writers cannot be seen counts as finished after this time.
@@ -225,9 +225,8 @@ impl Project {
     /// taken that somebody is still writing.
     pub fn read(&self, name: &Name) -> Result<WaitingTask, Skip> {
         let file = read_regular(&self.waiting_path(name))?;
-        let writers = writers_of(&[&file.metadata])?;
         let at = TaskRef { project: self.clone(), name: name.clone() };
-        file.into_task(at, writers.into_iter().next().flatten())
+        file.into_task(at, &look()?)
     }
 }
 
@@ -236,18 +235,17 @@ impl Project {
 pub fn read_all(tasks: Vec<TaskRef>) -> Result<Vec<Read>> {
     let files: Vec<_> =
         tasks.iter().map(|at| read_regular(&at.project.waiting_path(&at.name))).collect();
-    let metadata: Vec<_> = files.iter().flatten().map(|file| &file.metadata).collect();
-    let mut writers = writers_of(&metadata)?.into_iter();
+    // After all of them were read: whoever has one open now may have written less than all of it.
+    let open = look()?;
     let read = tasks.into_iter().zip(files).map(|(at, file)| {
-        let read = file.and_then(|file| file.into_task(at.clone(), writers.next().flatten()));
+        let read = file.and_then(|file| file.into_task(at.clone(), &open));
         read.map_or_else(|skip| Read::Skipped(at, skip), |task| Read::Task(Box::new(task)))
     });
     Ok(read.collect())
 }
 
-/// Whether somebody has each of the files open for writing, if that can be seen.
-fn writers_of(files: &[&fs::Metadata]) -> Result<Vec<Option<bool>>> {
-    process::are_open_for_writing(files).context("cannot tell who writes to the tasks that wait")
+fn look() -> Result<OpenFiles> {
+    OpenFiles::look().context("cannot tell who writes to the tasks that wait")
 }
 
 /// Reads a task that a person names, wherever it lies: by the rules of an inbox, but also while
@@ -265,11 +263,10 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    /// The task in the file, unless it may still be written; `is_open` is whether
-    /// somebody has it open for that, if that can be seen.
-    fn into_task(self, at: TaskRef, is_open: Option<bool>) -> Result<WaitingTask, Skip> {
+    /// The task in the file, unless it may still be written.
+    fn into_task(self, at: TaskRef, open: &OpenFiles) -> Result<WaitingTask, Skip> {
         let rested = has_rested(&self.metadata);
-        if is_open.unwrap_or(!rested) {
+        if open.is_written(&self.metadata).unwrap_or(!rested) {
             return Err(Held::BeingWritten.into());
         }
         let seen = Seen::of(&self.metadata);
@@ -396,13 +393,10 @@ pub(super) fn is_being_written(
     path: &Path,
     writers: &Writers,
 ) -> Result<bool> {
-    let open = writers
+    let is_written = writers
         .of(metadata)
         .with_context(|| format!("cannot tell who writes to {}", path.display()))?;
-    Ok(match open {
-        Some(open) => open,
-        None => !has_rested(metadata),
-    })
+    Ok(is_written.unwrap_or_else(|| !has_rested(metadata)))
 }
 
 /// Whether the file has not changed for a second. One from the future has.
