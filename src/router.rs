@@ -2,16 +2,16 @@
 
 use std::fmt;
 
+use serde::Deserialize;
+
 use crate::task::{Complexity, Field, HeaderState, Preference, Provider, Routing};
 
-/// Where `preferred_ai: auto` sends a task of each `complexity_hint`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where `preferred_ai: auto` sends a task of each `complexity_hint`: `routing.auto` of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub struct AutoRoutes {
-    /// For `complexity_hint: low`.
     pub low: Provider,
-    /// For `complexity_hint: medium`.
     pub medium: Provider,
-    /// For `complexity_hint: high`.
     pub high: Provider,
 }
 

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
+use crate::text::is_session_name;
 use call::Call;
 pub use error::TmuxError;
 
@@ -281,14 +282,6 @@ impl Tmux {
         let printed = self.call(&["display-message", "-p", format])?;
         Ok(String::from_utf8_lossy(&printed).trim_end_matches('\n').to_owned())
     }
-}
-
-/// Whether a name can be that of a pool session: tmux reads `:` and `.` as parts of a target, runs `#(…)` in it,
-/// and takes what begins with `=`, `$`, `@`, `%` or `-` for something else.
-pub fn is_session_name(name: &str) -> bool {
-    !name.is_empty()
-        && !name.starts_with('-')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
 }
 
 /// tmux takes a `;` at the end of an argument for the end of the command, unless a backslash stands before it.

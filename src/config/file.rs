@@ -6,8 +6,9 @@
 use super::scalar::{self, scalar};
 use super::{AgentKind, Dedicated, Dispatcher, Pool};
 use crate::error::Failure;
+use crate::router::AutoRoutes;
 use crate::secutools::ServerUrl;
-use crate::task::Provider;
+use crate::text::nearest;
 use serde::Deserialize;
 use serde::de::{
     Deserializer, Error, IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer,
@@ -74,22 +75,7 @@ impl Default for AgentSection {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(super) struct RoutingSection {
-    pub(super) auto: AutoSection,
-}
-
-/// `routing.auto`; the router's [`AutoRoutes`](crate::router::AutoRoutes) with the defaults of a file.
-#[derive(Debug, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "keys and values")]
-pub(super) struct AutoSection {
-    pub(super) low: Provider,
-    pub(super) medium: Provider,
-    pub(super) high: Provider,
-}
-
-impl Default for AutoSection {
-    fn default() -> Self {
-        Self { low: Provider::Gpu, medium: Provider::Gemini, high: Provider::ClaudeApi }
-    }
+    pub(super) auto: AutoRoutes,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -190,15 +176,6 @@ fn explain(message: &str) -> String {
             "deserializing from YAML containing more than one document is not supported",
             "there is more than one YAML document",
         )
-}
-
-fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    known
-        .iter()
-        .map(|candidate| (strsim::normalized_damerau_levenshtein(word, candidate), *candidate))
-        .filter(|(likeness, _)| *likeness >= 0.6)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate)
 }
 
 /// Deserializes a section and checks its values against each other. The error is raised inside the visitor, so that it

@@ -4,7 +4,6 @@ use super::file::{self, File};
 use super::{Agent, Config, Dedicated, Delivery, Overrides, Projects, key, shell};
 use crate::environment::Environment;
 use crate::error::{Failure, is_temporary, reason};
-use crate::router::AutoRoutes;
 use crate::text::{escape, path_text};
 use anyhow::{Context, Result};
 use std::io;
@@ -53,11 +52,7 @@ impl Config {
                 delivery: Delivery::Argument,
                 hooks: file.agent.hooks,
             },
-            auto_routes: AutoRoutes {
-                low: file.routing.auto.low,
-                medium: file.routing.auto.medium,
-                high: file.routing.auto.high,
-            },
+            auto_routes: file.routing.auto,
             secutools,
             tmux: file.tmux.command,
             host: file.host.unwrap_or_else(machine),

@@ -177,17 +177,10 @@ impl Dispatcher {
     pub fn fill_message(&self, task: &str, body: &str) -> String {
         let mut filled = String::with_capacity(self.message.len() + body.len());
         let mut rest = self.message.as_str();
-        while let Some(start) = rest.find('{') {
-            let (before, from) = rest.split_at(start);
+        while let Some((before, name, after)) = scalar::placeholder(rest) {
             filled.push_str(before);
-            let (value, after) = if let Some(after) = from.strip_prefix("{task}") {
-                (task, after)
-            } else if let Some(after) = from.strip_prefix("{body}") {
-                (body, after)
-            } else {
-                from.split_at(1)
-            };
-            filled.push_str(value);
+            // The configuration allows no third name.
+            filled.push_str(if name == "task" { task } else { body });
             rest = after;
         }
         filled + rest

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use super::parts::Opening;
 use super::yaml::{self, Entry, Half, Place, Value};
 use super::{Complexity, MAX_HEADER_BYTES, Preference, Priority, UnknownWord};
+use crate::text::nearest;
 
 /// The fields that `ccl` knows.
 const FIELDS: [&str; 7] = [
@@ -290,30 +291,10 @@ where
 }
 
 fn unknown_key(key: &str) -> String {
-    let plain = key.trim().to_lowercase().replace(['-', ' '], "_");
-    match FIELDS.iter().find(|field| distance(&plain, field) <= (field.len() / 4).min(2)) {
+    match nearest(key, &FIELDS) {
         Some(field) => format!("{} is not a known field; did you mean `{field}`?", shown(key)),
         None => format!("{} is not a known field; it is ignored", shown(key)),
     }
-}
-
-/// How many letters must be added, removed or replaced to make one word of the other (Levenshtein).
-/// Words whose lengths alone are too far apart are not compared.
-fn distance(a: &str, b: &str) -> usize {
-    if a.len().abs_diff(b.len()) > 2 {
-        return usize::MAX;
-    }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// A text from a file for use in a message: in backquotes, on one line, not longer than fits there.
