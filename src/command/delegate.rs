@@ -146,7 +146,7 @@ fn candidate(
 ) -> Result<Candidate, Told> {
     let Read { name, seen, text, task } =
         read.map_err(Err)?.map_err(|event| Ok(event.into_iter().collect()))?;
-    let decision = router::decide(&task.routing, &context.config.auto_routes);
+    let decision = router::decide(&task.header.routing, &context.config.auto_routes);
     if !decision.provider.is_remote() {
         // It was changed a moment ago; the next pass gives it to a session.
         return Err(Ok(Vec::new()));

@@ -174,7 +174,7 @@ impl<'a> Chooser<'a> {
     }
 
     fn is_left_to_scan(&self, task: &task::Task) -> bool {
-        self.hand == Hand::Assign && self.context.destination(&task.routing).is_remote()
+        self.hand == Hand::Assign && self.context.destination(&task.header.routing).is_remote()
     }
 }
 
@@ -309,7 +309,7 @@ pub(super) fn rehearse(
             provider: Some(Provider::ClaudeCode),
             model: (config.agent.kind == AgentKind::Claude).then(|| {
                 let models = &config.dispatcher.models;
-                models.for_priority(work.task.priority).to_owned()
+                models.for_priority(work.task.header.priority).to_owned()
             }),
             ..Event::new(EventKind::Dispatched)
         });

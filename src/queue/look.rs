@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::inbox::{self, Held};
 use super::{Folder, Name, Project};
 use crate::marker::{self, Unreadable};
-use crate::task::{self, Ending, Head, MAX_ENDING_BYTES};
+use crate::task::{self, Ending, Header, MAX_ENDING_BYTES};
 
 /// So many first bytes hold every header, and one line more.
 const FIRST: usize = 2 * task::MAX_HEADER_BYTES;
@@ -23,7 +23,7 @@ const FIRST: usize = 2 * task::MAX_HEADER_BYTES;
 #[derive(Debug)]
 pub struct Glance {
     /// Its header.
-    pub head: Head,
+    pub head: Header,
     /// What became of it so far.
     pub ending: Option<Ending>,
     /// When it was last changed.
@@ -137,11 +137,8 @@ impl Project {
     }
 }
 
-fn head(first: &[u8]) -> Head {
-    task::head(first).unwrap_or_else(|| {
-        let task = task::parse(&String::from_utf8_lossy(first));
-        Head { title: task.title, priority: task.priority, tags: task.tags, routing: task.routing }
-    })
+fn head(first: &[u8]) -> Header {
+    task::head(first).unwrap_or_else(|| task::parse(&String::from_utf8_lossy(first)).header)
 }
 
 /// The ending line of a file of `length` bytes.

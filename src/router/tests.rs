@@ -4,7 +4,7 @@ use crate::task::parse;
 /// The provider and the rule for a file with this header, by the default routes.
 fn route(fields: &str) -> (Provider, Rule) {
     let task = parse(&format!("---\n{fields}\n---\nDo it.\n"));
-    let Decision { provider, rule } = decide(&task.routing, &AutoRoutes::default());
+    let Decision { provider, rule } = decide(&task.header.routing, &AutoRoutes::default());
     (provider, rule)
 }
 
@@ -102,7 +102,7 @@ fn a_bad_header_stays_here() {
         assert_eq!(route(&fields), (Provider::ClaudeCode, Rule::InvalidFrontmatter), "{fields}");
     }
     let unclosed = parse(&format!("---\n{remote}\nDo it."));
-    let decision = decide(&unclosed.routing, &AutoRoutes::default());
+    let decision = decide(&unclosed.header.routing, &AutoRoutes::default());
     assert_eq!(decision.rule, Rule::InvalidFrontmatter);
 }
 
@@ -120,7 +120,7 @@ fn auto_follows_the_configured_routes() {
         [("low", Provider::ClaudeCode), ("medium", Provider::ClaudeApi), ("high", Provider::Gpu)]
     {
         let task = parse(&format!("---\nallow_delegation: true\ncomplexity_hint: {hint}\n---\n"));
-        let decision = decide(&task.routing, &routes);
+        let decision = decide(&task.header.routing, &routes);
         assert_eq!(decision, Decision { provider, rule: Rule::Auto });
     }
 }

@@ -126,9 +126,9 @@ mod tests {
             ("", ""),
         ] {
             let task = parse(&with_fields(text, &fields()));
-            assert_eq!(task.routing.state, HeaderState::Sound, "{text:?}");
-            assert_eq!(task.priority, Priority::High, "{text:?}");
-            assert_eq!(task.title.as_deref(), Some("T: x"), "{text:?}");
+            assert_eq!(task.header.routing.state, HeaderState::Sound, "{text:?}");
+            assert_eq!(task.header.priority, Priority::High, "{text:?}");
+            assert_eq!(task.header.title.as_deref(), Some("T: x"), "{text:?}");
             assert_eq!(task.body, body, "{text:?}");
         }
         let kept = with_fields("---\ntags: [a]\ntitled: x\n---\nb", &fields());

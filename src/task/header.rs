@@ -27,12 +27,12 @@ const STAYS: &str = "the task stays on this machine";
 
 /// What a header says of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Head {
-    /// The task's title, trimmed.
+pub struct Header {
+    /// Trimmed, never empty.
     pub title: Option<String>,
     /// How urgent it is; `Default` where that is absent or bad.
     pub priority: Priority,
-    /// The author's tags, trimmed.
+    /// Trimmed.
     pub tags: Vec<String>,
     /// What decides who works on it.
     pub routing: Routing,
@@ -115,9 +115,9 @@ enum At {
 }
 
 /// Reads the header of a file that opens like this.
-pub(super) fn read(text: &str, opening: Opening) -> (Head, Vec<Problem>) {
+pub(super) fn read(text: &str, opening: Opening) -> (Header, Vec<Problem>) {
     match opening {
-        Opening::Absent | Opening::Undecided => (Head::default(), Vec::new()),
+        Opening::Absent | Opening::Undecided => (Header::default(), Vec::new()),
         Opening::Unclosed => unreadable(
             (1, 1),
             &format!(
@@ -137,10 +137,10 @@ pub(super) fn read(text: &str, opening: Opening) -> (Head, Vec<Problem>) {
     }
 }
 
-fn unreadable(place: Place, why: &str) -> (Head, Vec<Problem>) {
+fn unreadable(place: Place, why: &str) -> (Header, Vec<Problem>) {
     let routing = Routing { state: HeaderState::Unreadable, ..Routing::default() };
     let message = format!("{why}; {STAYS}");
-    (Head { routing, ..Head::default() }, vec![Problem { at: At::Place(place), message }])
+    (Header { routing, ..Header::default() }, vec![Problem { at: At::Place(place), message }])
 }
 
 /// Refuses what the YAML library reports without a place (control characters) or resolves wrongly: of two anchors
@@ -177,35 +177,35 @@ fn place_of(text: &str, offset: usize) -> Place {
 }
 
 /// Takes the known fields, and notes what is odd.
-fn understand(entries: Vec<Entry>) -> (Head, Vec<Problem>) {
-    let mut head = Head::default();
+fn understand(entries: Vec<Entry>) -> (Header, Vec<Problem>) {
+    let mut header = Header::default();
     let mut problems = Vec::new();
     let mut seen: HashMap<String, usize> = HashMap::new();
     for (index, Entry { key, value }) in entries.into_iter().enumerate() {
         let (half, complaint) = if seen.contains_key(&key) {
-            head.routing.state = HeaderState::DuplicateKey;
+            header.routing.state = HeaderState::DuplicateKey;
             let twice = format!("{} is given twice, the first counts; {STAYS}", shown(&key));
             (Half::Key, Some(twice))
         } else if FIELDS.contains(&key.as_str()) {
             // The library places a missing value at the start of the next line.
             let half = if matches!(value, Value::Null) { Half::Key } else { Half::Value };
-            (half, take(&mut head, &key, value))
+            (half, take(&mut header, &key, value))
         } else {
             (Half::Key, Some(unknown_key(&key)))
         };
         seen.entry(key).or_insert(index);
         problems.extend(complaint.map(|message| Problem { at: At::Entry(index, half), message }));
     }
-    (head, problems)
+    (header, problems)
 }
 
 /// Puts one known field where it belongs; a complaint if its value is bad.
-fn take(head: &mut Head, key: &str, value: Value) -> Option<String> {
-    let routing = &mut head.routing;
+fn take(header: &mut Header, key: &str, value: Value) -> Option<String> {
+    let routing = &mut header.routing;
     match key {
-        "title" => return take_title(&mut head.title, value),
-        "tags" => return take_tags(&mut head.tags, value),
-        "priority" => return take_priority(&mut head.priority, &value),
+        "title" => return take_title(&mut header.title, value),
+        "tags" => return take_tags(&mut header.tags, value),
+        "priority" => return take_priority(&mut header.priority, &value),
         "needs_claude_code" => take_flag(&mut routing.needs_claude_code, &value),
         "allow_delegation" => take_flag(&mut routing.allow_delegation, &value),
         "preferred_ai" => take_word(&mut routing.preferred_ai, &value),

@@ -14,7 +14,7 @@ mod yaml;
 
 pub use compose::{as_written, with_ending, with_fields};
 pub use ending::{Ending, Outcome};
-pub use header::{Field, Head, HeaderState, Routing, Warning};
+pub use header::{Field, Header, HeaderState, Routing, Warning};
 use parts::Opening;
 pub use parts::{Parts, split};
 pub use words::{Complexity, Preference, Priority, Provider, UnknownWord};
@@ -77,14 +77,7 @@ pub fn text_of(bytes: &[u8]) -> Result<&str, Unfit> {
 /// A task file, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
-    /// Its title, trimmed, never empty.
-    pub title: Option<String>,
-    /// How urgent it is.
-    pub priority: Priority,
-    /// The author's tags, trimmed.
-    pub tags: Vec<String>,
-    /// What decides who works on it.
-    pub routing: Routing,
+    pub header: Header,
     /// What to do: the body without blank lines around it, and without the ending line. Where the header does not parse
     /// this is all that the author wrote, header included: it may be Markdown between two thematic breaks, and nothing of
     /// a task may be kept from the agent.
@@ -110,16 +103,13 @@ impl Task {
 /// where it might matter for that.
 pub fn parse(text: &str) -> Task {
     let parts = split(text);
-    let (head, problems) = header::read(text, parts.opening);
-    let body = match head.routing.state {
+    let (header, problems) = header::read(text, parts.opening);
+    let body = match header.routing.state {
         HeaderState::Unreadable => Parts::written(text).trim_start_matches('\u{feff}'),
         HeaderState::Sound | HeaderState::DuplicateKey => parts.body,
     };
     Task {
-        title: head.title,
-        priority: head.priority,
-        tags: head.tags,
-        routing: head.routing,
+        header,
         body: body.trim().to_owned(),
         warnings: header::warnings(text, parts.opening, problems),
         ending: parts.read_ending(),
@@ -128,7 +118,7 @@ pub fn parse(text: &str) -> Task {
 
 /// What [`parse`] would say of the header, from the first bytes of a file; `None` if they do not suffice (or the file ends
 /// within an open header): read all of it and parse. More than [`MAX_HEADER_BYTES`] and one line always suffice.
-pub fn head(bytes: &[u8]) -> Option<Head> {
+pub fn head(bytes: &[u8]) -> Option<Header> {
     let opening = parts::open(bytes, false);
     if opening == Opening::Undecided {
         return None;
@@ -136,7 +126,7 @@ pub fn head(bytes: &[u8]) -> Option<Head> {
     // Past the header the bytes may be cut within a character. Text that is not UTF-8 is found when the task is read.
     let valid = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
     match opening {
-        Opening::Closed { close, .. } if valid.len() < close => Some(Head::default()),
+        Opening::Closed { close, .. } if valid.len() < close => Some(Header::default()),
         opening => Some(header::read(valid, opening).0),
     }
 }

@@ -194,7 +194,7 @@ impl World {
             let opened = project.open(&name).unwrap().unwrap();
             let text = opened.text.unwrap();
             let parsed = task::parse(&text);
-            let decision = router::decide(&parsed.routing, &AutoRoutes::default());
+            let decision = router::decide(&parsed.header.routing, &AutoRoutes::default());
             (decision.provider != Provider::ClaudeCode).then(|| Candidate {
                 task: TaskRef { project: project.clone(), name },
                 seen: opened.seen,
