@@ -52,7 +52,7 @@ pub fn as_written(text: &str) -> Option<&str> {
     let ending = split(text).read_ending()?;
     let has_footer =
         ending.outcome == Outcome::Done || ending.provider.is_some_and(|it| it.is_remote());
-    let written = Parts::written(text).trim_end();
+    let written = Parts::without_ending(text).trim_end();
     let footer = written.rfind('\n').map_or(0, |newline| newline + 1);
     let line = &written[footer..];
     if !(has_footer && line.len() > 1 && line.starts_with('*') && line.ends_with('*')) {
@@ -76,7 +76,7 @@ pub fn with_ending(
     result: Option<&str>,
     footer: Option<&str>,
 ) -> String {
-    let mut file = Parts::written(text).to_owned();
+    let mut file = Parts::without_ending(text).to_owned();
     if let Some(result) = result {
         add_paragraph(&mut file, "## Result");
         add_paragraph(&mut file, result.trim_end());

@@ -1,12 +1,11 @@
 //! The task file: its header, its body, its ending line. Pure.
 //!
-//! [`text_of`] says whether the bytes of a file can be a task at all; [`parse`] reads every text, good or bad, and
-//! tells what was wrong in [`Task::warnings`]. For many files at once, [`priority_of`] and [`head`] do with the first
-//! bytes of each.
+//! [`text_of`] says whether the bytes of a file can be a task at all. [`parse`] reads every text, good or bad; what was
+//! wrong is in [`Task::warnings`]. [`priority_of`] and [`head`] need only the first bytes of a file, for passes over many.
 
 mod compose;
 mod ending;
-mod glance;
+mod fast_priority;
 mod header;
 mod parts;
 mod words;
@@ -19,13 +18,13 @@ use parts::Opening;
 pub use parts::{Parts, split};
 pub use words::{Complexity, Preference, Priority, Provider, UnknownWord};
 
-/// A task of more bytes than these, not counting its ending line, is no task.
+/// A larger file, not counting its ending line, is no task.
 pub const MAX_BYTES: usize = 1024 * 1024;
 
 /// What the ending line may add to a file: the most that has to be read of one is [`MAX_BYTES`] and this.
 pub const MAX_ENDING_BYTES: usize = 64 * 1024;
 
-/// A header that is not closed within so many bytes is not read as one. This bounds what YAML can cost.
+/// A header that is not closed within this many bytes is not read as one. This bounds what YAML can cost.
 pub const MAX_HEADER_BYTES: usize = 8 * 1024;
 
 /// Why a file can never be worked on.
@@ -46,11 +45,8 @@ pub enum Unfit {
     Empty,
 }
 
-/// The text of a task file; a file with a header alone has text.
-///
-/// # Errors
-/// [`Unfit`] if the bytes cannot be a task. Of a file that may be too large, the first `MAX_BYTES + MAX_ENDING_BYTES + 1`
-/// bytes suffice.
+/// The text of a task file; a file with a header alone has text. Of a file that may be too large, the first
+/// `MAX_BYTES + MAX_ENDING_BYTES + 1` bytes suffice.
 pub fn text_of(bytes: &[u8]) -> Result<&str, Unfit> {
     if bytes.len() > MAX_BYTES + MAX_ENDING_BYTES {
         return Err(Unfit::TooLarge);
@@ -64,7 +60,7 @@ pub fn text_of(bytes: &[u8]) -> Result<&str, Unfit> {
             return Err(Unfit::NotText { offset: nul.map_or(offset, |nul| nul.min(offset)) });
         }
     };
-    let written = Parts::written(text);
+    let written = Parts::without_ending(text);
     if written.len() > MAX_BYTES {
         Err(Unfit::TooLarge)
     } else if written.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}').is_empty() {
@@ -74,7 +70,7 @@ pub fn text_of(bytes: &[u8]) -> Result<&str, Unfit> {
     }
 }
 
-/// A task file, understood.
+/// A task file that has been read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
     pub header: Header,
@@ -82,7 +78,7 @@ pub struct Task {
     /// this is all that the author wrote, header included: it may be Markdown between two thematic breaks, and nothing of
     /// a task may be kept from the agent.
     pub body: String,
-    /// What was odd about the header, in the order of the file.
+    /// What was wrong with the header, in the order of the file.
     pub warnings: Vec<Warning>,
     /// What became of it so far.
     pub ending: Option<Ending>,
@@ -99,13 +95,13 @@ impl Task {
     }
 }
 
-/// Reads a task file. Every text is some task: what cannot be understood is a warning, and keeps it on this machine
-/// where it might matter for that.
+/// Reads a task file. Every text is some task: what cannot be understood is a warning, and keeps the task on this machine
+/// where it might have decided otherwise.
 pub fn parse(text: &str) -> Task {
     let parts = split(text);
     let (header, problems) = header::read(text, parts.opening);
     let body = match header.routing.state {
-        HeaderState::Unreadable => Parts::written(text).trim_start_matches('\u{feff}'),
+        HeaderState::Unreadable => Parts::without_ending(text).trim_start_matches('\u{feff}'),
         HeaderState::Sound | HeaderState::DuplicateKey => parts.body,
     };
     Task {
@@ -116,11 +112,11 @@ pub fn parse(text: &str) -> Task {
     }
 }
 
-/// What [`parse`] would say of the header, from the first bytes of a file; `None` if they do not suffice (or the file ends
-/// within an open header): read all of it and parse. More than [`MAX_HEADER_BYTES`] and one line always suffice.
+/// The header that [`parse`] would find, from the first bytes of a file. `None` if they do not suffice, or if the file ends
+/// within an open header: then read all of it and parse. [`MAX_HEADER_BYTES`] and the rest of a line always suffice.
 pub fn head(bytes: &[u8]) -> Option<Header> {
     let opening = parts::open(bytes, false);
-    if opening == Opening::Undecided {
+    if opening == Opening::NeedMoreInput {
         return None;
     }
     // Past the header the bytes may be cut within a character. Text that is not UTF-8 is found when the task is read.
@@ -131,15 +127,13 @@ pub fn head(bytes: &[u8]) -> Option<Header> {
     }
 }
 
-/// The priority that [`parse`] would find, from the first bytes of a file; `None` as with [`head`], which it answers much
-/// faster than.
+/// The priority that [`parse`] would find, from the first bytes of a file. `None` as with [`head`], but much faster.
 pub fn priority_of(bytes: &[u8]) -> Option<Priority> {
     match parts::open(bytes, false) {
-        Opening::Undecided => None,
+        Opening::NeedMoreInput => None,
         Opening::Absent | Opening::Unclosed => Some(Priority::Default),
-        Opening::Closed { start, close, .. } => {
-            glance::priority(&bytes[start..close]).or_else(|| head(bytes).map(|head| head.priority))
-        }
+        Opening::Closed { start, close, .. } => fast_priority::read(&bytes[start..close])
+            .or_else(|| head(bytes).map(|head| head.priority)),
     }
 }
 

@@ -17,12 +17,11 @@ pub struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// Everything but the ending line: what the author wrote.
-    pub(super) fn written(text: &'a str) -> &'a str {
+    /// What the author wrote.
+    pub(super) fn without_ending(text: &'a str) -> &'a str {
         &text[..ending_start(text)]
     }
 
-    /// The ending line, read.
     pub fn read_ending(&self) -> Option<Ending> {
         Ending::parse(self.ending.trim())
     }
@@ -38,7 +37,7 @@ pub fn split(text: &str) -> Parts<'_> {
     let opening = open(written.as_bytes(), true);
     let end = match opening {
         Opening::Closed { end, .. } => end,
-        Opening::Absent | Opening::Unclosed | Opening::Undecided => 0,
+        Opening::Absent | Opening::Unclosed | Opening::NeedMoreInput => 0,
     };
     let (header, body) = written.split_at(end);
     Parts { header, body, ending, opening }
@@ -64,8 +63,8 @@ pub(super) enum Opening {
     /// With a header: its YAML (the opening `---` included, which YAML understands, so that its line numbers are the
     /// file's) is at `start..close`, the body begins at `end`.
     Closed { start: usize, close: usize, end: usize },
-    /// More of the file must be read to tell.
-    Undecided,
+    /// The bytes end before the header does, if there is one.
+    NeedMoreInput,
 }
 
 /// Looks for the header in the first bytes of a file, or in `whole` of it.
@@ -73,11 +72,13 @@ pub(super) fn open(bytes: &[u8], whole: bool) -> Opening {
     const BOM: &[u8] = "\u{feff}".as_bytes();
     let start = if bytes.starts_with(BOM) { BOM.len() } else { 0 };
     if !whole && [BOM, b"---"].iter().any(|word| word.starts_with(&bytes[start..])) {
-        return Opening::Undecided;
+        return Opening::NeedMoreInput;
     }
     let mut lines = Lines { bytes, at: start };
     match lines.next() {
-        Some((_, line)) if !whole && !line.ends_with(b"\n") => return undecided_or_absent(line),
+        Some((_, line)) if !whole && !line.ends_with(b"\n") => {
+            return need_more_input_or_absent(line);
+        }
         Some((_, line)) if is_fence(line) => {}
         _ => return Opening::Absent,
     }
@@ -94,12 +95,12 @@ pub(super) fn open(bytes: &[u8], whole: bool) -> Opening {
         }
     }
     // A line that is cut off may start before the limit and go on beyond it.
-    if whole { unclosed(&bytes[after..]) } else { Opening::Undecided }
+    if whole { unclosed(&bytes[after..]) } else { Opening::NeedMoreInput }
 }
 
 /// A first line that is cut off: more dashes or blanks may still make it a fence.
-fn undecided_or_absent(line: &[u8]) -> Opening {
-    if is_fence(line) { Opening::Undecided } else { Opening::Absent }
+fn need_more_input_or_absent(line: &[u8]) -> Opening {
+    if is_fence(line) { Opening::NeedMoreInput } else { Opening::Absent }
 }
 
 fn is_fence(line: &[u8]) -> bool {

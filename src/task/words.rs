@@ -20,7 +20,6 @@ pub enum Provider {
 }
 
 impl Provider {
-    /// Every provider, the local one first.
     pub const ALL: [Self; 4] = [Self::ClaudeCode, Self::Gpu, Self::Gemini, Self::ClaudeApi];
 
     /// The word for it in headers, on the command line and in JSON.
@@ -49,15 +48,13 @@ pub enum Priority {
     Critical,
     /// Before the default.
     High,
-    /// What a task without a word about it has.
     #[default]
     Default,
-    /// After everything else.
     Low,
 }
 
 impl Priority {
-    /// Every priority, the most urgent first.
+    /// The most urgent first.
     pub const ALL: [Self; 4] = [Self::Critical, Self::High, Self::Default, Self::Low];
 
     /// The word for it in headers and in JSON.
@@ -74,20 +71,15 @@ impl Priority {
 /// How hard the author thinks a task is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Complexity {
-    /// `complexity_hint: low`
     Low,
-    /// `complexity_hint: medium`
     Medium,
-    /// `complexity_hint: high`
     High,
 }
 
 impl Complexity {
-    /// Every complexity, the simplest first.
     pub const ALL: [Self; 3] = [Self::Low, Self::Medium, Self::High];
 
-    /// The word for it in headers.
-    pub fn as_str(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             Self::Low => "low",
             Self::Medium => "medium",
@@ -101,12 +93,10 @@ impl Complexity {
 pub enum Preference {
     /// `preferred_ai: auto`: choose by `complexity_hint`.
     Auto,
-    /// A provider by name.
     Provider(Provider),
 }
 
 impl Preference {
-    /// Every preference, `auto` first.
     pub const ALL: [Self; 5] = [
         Self::Auto,
         Self::Provider(Provider::ClaudeCode),
@@ -115,8 +105,7 @@ impl Preference {
         Self::Provider(Provider::ClaudeApi),
     ];
 
-    /// The word for it in headers.
-    pub fn as_str(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
             Self::Provider(provider) => provider.as_str(),
@@ -124,25 +113,16 @@ impl Preference {
     }
 }
 
-/// A word that none of the known ones is.
+/// A word that is not understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownWord {
-    /// The word as it was written, trimmed.
-    pub word: String,
-    /// The words that would have been understood.
-    pub known: Vec<&'static str>,
+    /// As it was written, trimmed.
+    pub(super) word: String,
+    /// The words that are understood.
+    pub(super) known: Vec<&'static str>,
 }
 
-impl fmt::Display for UnknownWord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = super::header::shown(&self.word);
-        write!(f, "{word} is not one of {}", self.known.join(", "))
-    }
-}
-
-impl std::error::Error for UnknownWord {}
-
-/// Finds the word among those of a type: blanks around it and the case of its letters do not matter.
+/// Finds a word: blanks around it and the case of its letters do not matter.
 fn pick<T: Copy>(word: &str, all: &[T], as_str: fn(T) -> &'static str) -> Result<T, UnknownWord> {
     let word = word.trim();
     let found = all.iter().copied().find(|&one| as_str(one).eq_ignore_ascii_case(word));

@@ -164,13 +164,13 @@ fn warnings_say_where_and_what() {
         warnings(&task),
         [
             "3:19: `allow_delegation` must be true or false without quotes, not `yes`; the task stays on this machine",
-            "4:17: `preferred_ai` is bad: `gpt` is not one of auto, claude-code, gpu, gemini, claude-api; \
+            "4:17: `preferred_ai` is `gpt`, not one of auto, claude-code, gpu, gemini, claude-api; \
              the task stays on this machine",
             "5:1: `complexity_hint` must be a word, not nothing; the task stays on this machine",
             "6:1: `allow-delegation` is not a known field; did you mean `allow_delegation`?",
             "7:1: `owner` is not a known field; it is ignored",
             "8:1: `nested` is not a known field; it is ignored",
-            "9:1: `title` is given twice, the first counts; the task stays on this machine",
+            "9:1: `title` is given twice and the first counts: remove one; the task stays on this machine",
         ]
     );
     assert_eq!(task.header.title.as_deref(), Some("café"));

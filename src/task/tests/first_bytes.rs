@@ -67,7 +67,7 @@ fn the_first_bytes_suffice_or_say_so() {
 
 #[test]
 fn the_quick_look_reads_what_is_plain_and_leaves_the_rest() {
-    let quick = |fields: &str| glance::priority(format!("---\n{fields}\n").as_bytes());
+    let quick = |fields: &str| fast_priority::read(format!("---\n{fields}\n").as_bytes());
     for plain in [
         "priority: high",
         "tags:\n- web\n\n  # note\n- auth\npriority: high\nown:   # note\n    - a b\n    - c",
