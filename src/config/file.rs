@@ -4,7 +4,7 @@
 //! only then its line and column are known.
 
 use super::scalar::{self, scalar};
-use super::{AgentKind, Dedicated, Dispatcher, Pool};
+use super::{AgentKind, Dedicated, Dispatcher, PoolConfig};
 use crate::error::Failure;
 use crate::router::AutoRoutes;
 use crate::secutools::ServerUrl;
@@ -39,7 +39,7 @@ pub(super) struct File {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(super) struct PoolSection {
-    pub(super) autonomous: Pool,
+    pub(super) autonomous: PoolConfig,
     pub(super) dedicated: Vec<Dedicated>,
     #[serde(deserialize_with = "optional_path")]
     pub(super) shared_projects_dir: Option<PathBuf>,
@@ -100,10 +100,8 @@ impl Default for TmuxSection {
     }
 }
 
-/// Parses the file's text; `path` is for the error only. A text without any YAML in it is all defaults.
-///
-/// # Errors
-/// [`Failure::Config`] with `FILE:LINE:COLUMN: KEY: what is wrong`.
+/// Parses the file's text; a text without any YAML in it is all defaults. The error is
+/// `FILE:LINE:COLUMN: KEY: what is wrong`, with the file named by `path`.
 pub(super) fn parse(text: &str, path: &Path) -> Result<File, Failure> {
     serde_yaml::from_str(text).map_err(|error| {
         let message = error.to_string();

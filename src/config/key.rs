@@ -13,16 +13,14 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The environment variables that hold the API key or lead to it. No child of ours is given them.
-pub const KEY_VARIABLES: [&str; 2] = ["SECUTOOLS_API_KEY", "CREDENTIALS_DIRECTORY"];
+pub(crate) const KEY_VARIABLES: [&str; 2] = ["SECUTOOLS_API_KEY", "CREDENTIALS_DIRECTORY"];
 
 /// The platform that tasks may be delegated to.
 #[derive(Clone)]
 pub struct Secutools {
     /// Where it answers; https unless the host is a loopback address.
     pub url: ServerUrl,
-    /// The key that every request carries.
     pub api_key: ApiKey,
-    /// Where the key came from.
     pub key_source: KeySource,
     /// The http(s) proxy that the environment asks for; it may hold a password.
     pub proxy: Option<String>,
@@ -81,15 +79,12 @@ pub struct ApiKey(String);
 
 impl ApiKey {
     /// The key itself, for the one header that carries it.
-    #[must_use]
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 
-    /// White space around the key is dropped; what is left is printable ASCII without blanks.
-    ///
-    /// # Errors
-    /// The end of a sentence, without the key.
+    /// White space around the key is dropped; what is left is printable ASCII without blanks. An error is the end of a
+    /// sentence, without the key.
     pub fn parse(text: &str) -> Result<Self, String> {
         let key = text.trim();
         if key.is_empty() {

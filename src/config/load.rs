@@ -1,7 +1,7 @@
 //! Finding the file, and putting it together with the environment and the command line.
 
 use super::file::{self, File};
-use super::{Agent, Config, Dedicated, Delivery, Overrides, Projects, key, shell};
+use super::{AgentConfig, Config, Dedicated, Delivery, Overrides, Projects, key, shell};
 use crate::environment::Environment;
 use crate::error::{Failure, is_temporary, reason};
 use crate::text::{escape, path_text};
@@ -10,10 +10,8 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 impl Config {
-    /// Reads the file and the environment, checks everything and fills in the defaults.
-    ///
-    /// # Errors
-    /// [`Failure::Config`] for whatever a person has to mend, naming file, line and key, or the variable.
+    /// Reads the file and the environment, checks everything and fills in the defaults. Whatever a person has to mend is a
+    /// [`Failure::Config`] that names file, line and key, or the variable.
     pub fn load(overrides: &Overrides, environment: &Environment) -> Result<Self> {
         let home = home(environment)?;
         let (path, mut file, warnings) = read(overrides, environment, &home)?;
@@ -45,7 +43,7 @@ impl Config {
             dedicated: file.pool.dedicated,
             projects,
             dispatcher: file.dispatcher,
-            agent: Agent {
+            agent: AgentConfig {
                 kind: file.agent.kind,
                 command: file.agent.command,
                 shell: file.agent.shell.unwrap_or_else(|| shell::usable(shell::of_user())),
@@ -65,7 +63,6 @@ impl Config {
     }
 }
 
-/// The user's home.
 fn home(environment: &Environment) -> Result<PathBuf, Failure> {
     environment.absolute_path("HOME").ok_or_else(|| {
         Failure::Config("HOME is not set to an absolute path; set it to your home directory".into())

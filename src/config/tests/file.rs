@@ -68,7 +68,7 @@ fn a_file_that_says_nothing_is_all_default() {
     ] {
         let home = Home::with(text);
         let config = home.load();
-        assert_eq!(config.pool, Pool::default(), "{text:?}");
+        assert_eq!(config.pool, PoolConfig::default(), "{text:?}");
         assert_eq!(config.agent.command[0], "claude", "{text:?}");
         assert_eq!(config.tmux, ["tmux"], "{text:?}");
         assert!(config.file.is_some());
