@@ -34,6 +34,9 @@ pub(super) struct File {
     pub(super) state_dir: Option<PathBuf>,
     #[serde(deserialize_with = "optional_name")]
     pub(super) host: Option<String>,
+    /// What the file says that no longer means anything, each with its place.
+    #[serde(skip)]
+    pub(super) warnings: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -103,7 +106,7 @@ impl Default for TmuxSection {
 /// Parses the file's text; a text without any YAML in it is all defaults. The error is
 /// `FILE:LINE:COLUMN: KEY: what is wrong`, with the file named by `path`.
 pub(super) fn parse(text: &str, path: &Path) -> Result<File, Failure> {
-    serde_yaml::from_str(text).map_err(|error| {
+    let mut file: File = serde_yaml::from_str(text).map_err(|error| {
         let message = error.to_string();
         let place = error
             .location()
@@ -111,11 +114,14 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<File, Failure> {
         // The YAML reader puts the place last.
         let sentence = explain(message.strip_suffix(&place).unwrap_or(&message));
         Failure::Config(format!("{}: {sentence}", place_of(path, &error)))
-    })
+    })?;
+    if file.agent.delivery {
+        file.warnings.push(delivery_warning(text, path));
+    }
+    Ok(file)
 }
 
-/// What the file says that no longer means anything, each with the place of it.
-pub(super) fn warnings(file: &File, text: &str, path: &Path) -> Vec<String> {
+fn delivery_warning(text: &str, path: &Path) -> String {
     /// The YAML reader tells places only of what is refused, so this refuses the key's value.
     #[derive(Debug, Deserialize)]
     struct DeliveryKey {
@@ -130,15 +136,12 @@ pub(super) fn warnings(file: &File, text: &str, path: &Path) -> Vec<String> {
     fn refuse<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
         scalar(deserializer, |_| Err(String::new()))
     }
-    if !file.agent.delivery {
-        return Vec::new();
-    }
     let refused = serde_yaml::from_str::<AgentKey>(text).err();
     let place = refused.map_or_else(|| path.display().to_string(), |error| place_of(path, &error));
-    vec![format!(
+    format!(
         "{place}: agent.delivery is ignored, remove it: the prompt is the agent's last argument; \
          write {{prompt}} or {{prompt_file}} in agent.command to put it elsewhere"
-    )]
+    )
 }
 
 /// `FILE:LINE:COLUMN`, where the YAML reader knows them.

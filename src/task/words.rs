@@ -23,7 +23,7 @@ impl Provider {
     pub const ALL: [Self; 4] = [Self::ClaudeCode, Self::Gpu, Self::Gemini, Self::ClaudeApi];
 
     /// The word for it in headers, on the command line and in JSON.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::ClaudeCode => "claude-code",
             Self::Gpu => "gpu",
@@ -58,7 +58,7 @@ impl Priority {
     pub const ALL: [Self; 4] = [Self::Critical, Self::High, Self::Default, Self::Low];
 
     /// The word for it in headers and in JSON.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Critical => "critical",
             Self::High => "high",
@@ -79,7 +79,7 @@ pub enum Complexity {
 impl Complexity {
     pub const ALL: [Self; 3] = [Self::Low, Self::Medium, Self::High];
 
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Low => "low",
             Self::Medium => "medium",
@@ -105,7 +105,7 @@ impl Preference {
         Self::Provider(Provider::ClaudeApi),
     ];
 
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
             Self::Provider(provider) => provider.as_str(),
@@ -114,7 +114,8 @@ impl Preference {
 }
 
 /// A word that is not understood.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{word}` is not one of {}", known.join(", "))]
 pub struct UnknownWord {
     /// As it was written, trimmed.
     pub(super) word: String,
