@@ -16,7 +16,7 @@ mod status;
 mod target;
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, IsTerminal as _, Read as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -29,7 +29,7 @@ use crate::config::{Config, DelegationOff};
 use crate::environment::Environment;
 use crate::error::{self, Failure};
 use crate::event::{Event, EventKind};
-use crate::log::Log;
+use crate::log::{Log, Style};
 use crate::parallel;
 use crate::progress::Progress;
 use crate::queue::Project;
@@ -94,6 +94,18 @@ impl Pass {
         }
     }
 
+    /// What could be had; each failure is reported, and none keeps the others from being had.
+    fn keep<T>(&mut self, context: Context<'_>, found: Vec<Result<T>>) -> Vec<T> {
+        let mut kept = Vec::new();
+        for one in found {
+            match one {
+                Ok(one) => kept.push(one),
+                Err(error) => self.take(context, Err(error)),
+            }
+        }
+        kept
+    }
+
     /// Notes a failure that was told already.
     fn fail(&mut self) {
         self.exit = worse(self.exit, 1);
@@ -154,7 +166,11 @@ pub fn main(environment: &Environment) -> ExitCode {
         }
     };
     let progress = Progress::on_stderr(cli.level());
-    let log = Log::to_stderr(cli.level(), environment, progress.clone());
+    let mut log = Log::new(cli.level(), Style::of_stderr(environment), Box::new(progress.clone()));
+    if io::stdout().is_terminal() {
+        // The result on standard output has a line for each event.
+        log = log.without_events();
+    }
     let now = Timestamp::now();
     let run = || -> Result<u8> {
         let outcome = run(&cli, environment, &log, &progress, now)?;

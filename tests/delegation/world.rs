@@ -10,8 +10,7 @@ use ccl::config::{ApiKey, KeySource, Secutools};
 use ccl::delegation::{Candidate, Delegated, Delegation, Outcome, Settled};
 use ccl::event::EventKind;
 use ccl::log::{Level, Log, Style};
-use ccl::queue::TaskRef;
-use ccl::queue::{Name, Project};
+use ccl::queue::{Name, Project, TaskRef, WaitingTask};
 use ccl::router::{self, AutoRoutes};
 use ccl::secutools::{Limits, ServerUrl};
 use ccl::task::{self, Ending, Provider};
@@ -187,19 +186,17 @@ impl World {
     /// The waiting tasks that the router sends away, as `scan` finds them.
     pub(crate) fn candidates(&self) -> impl Iterator<Item = Candidate> + Send + use<> {
         let project = self.project();
-        let mut names = project.list().unwrap().unwrap().waiting;
+        let mut names = project.list().unwrap().waiting;
         names.sort();
         names.into_iter().filter_map(move |name| {
-            let name = Name::new(&name).unwrap();
-            let opened = project.open(&name).unwrap().unwrap();
-            let text = opened.text.unwrap();
-            let parsed = task::parse(&text);
-            let decision = router::decide(&parsed.header.routing, &AutoRoutes::default());
-            (decision.provider != Provider::ClaudeCode).then(|| Candidate {
-                task: TaskRef { project: project.clone(), name },
-                seen: opened.seen,
+            let WaitingTask { at, seen, text, task } =
+                project.read(&Name::new(&name).unwrap()).unwrap();
+            let decision = router::decide(&task.header.routing, &AutoRoutes::default());
+            (decision.provider != Provider::ClaudeCode).then_some(Candidate {
+                task: at,
+                seen,
                 text,
-                parsed,
+                parsed: task,
                 provider: decision.provider,
                 rule: decision.rule,
             })
@@ -207,8 +204,7 @@ impl World {
     }
 
     pub(crate) fn delegated(&self) -> Vec<TaskRef> {
-        let project = self.project();
-        let mut tasks = TaskRef::delegated_in(&project, &project.list().unwrap().unwrap());
+        let mut tasks: Vec<_> = self.project().list().unwrap().delegated_tasks().collect();
         tasks.sort_by(|one, other| one.name.cmp(&other.name));
         tasks
     }
