@@ -211,10 +211,10 @@ pub(crate) struct NewTask {
     #[arg(long = "tag", value_name = "TAG")]
     pub(crate) tags: Vec<String>,
     /// Who should work on it
-    #[arg(long, visible_alias = "preferred-ai", value_parser = words(Preference::ALL.map(Preference::as_str)))]
+    #[arg(long, visible_alias = "preferred-ai", value_parser = PossibleValuesParser::new(Preference::words()))]
     pub(crate) provider: Option<String>,
     /// How hard it is, for --provider auto
-    #[arg(long, visible_alias = "complexity-hint", value_parser = words(Complexity::ALL.map(Complexity::as_str)))]
+    #[arg(long, visible_alias = "complexity-hint", value_parser = PossibleValuesParser::new(Complexity::ALL.map(Complexity::as_str)))]
     pub(crate) complexity: Option<String>,
     /// The task may leave this machine
     #[arg(long)]
@@ -272,12 +272,8 @@ Examples:
     },
 }
 
-fn words<const N: usize>(words: [&'static str; N]) -> PossibleValuesParser {
-    PossibleValuesParser::new(words)
-}
-
 fn priority() -> impl TypedValueParser<Value = Priority> {
-    words(Priority::ALL.map(Priority::as_str)).try_map(|word| word.parse())
+    PossibleValuesParser::new(Priority::ALL.map(Priority::as_str)).try_map(|word| word.parse())
 }
 
 /// The providers that take jobs.
