@@ -122,7 +122,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<File, Failure> {
 }
 
 fn delivery_warning(text: &str, path: &Path) -> String {
-    /// The YAML reader tells places only of what is refused, so this refuses the key's value.
+    /// The YAML reader knows places only of errors, so this refuses the value.
     #[derive(Debug, Deserialize)]
     struct DeliveryKey {
         #[serde(rename = "delivery", deserialize_with = "refuse")]

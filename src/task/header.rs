@@ -1,6 +1,6 @@
 //! What the fields of a header say, and what is wrong with them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -60,7 +60,7 @@ pub enum HeaderState {
     Unreadable,
 }
 
-/// One routing field. Only `Given` holds something to act on.
+/// One routing field. Only `Given` is acted on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum Field<T> {
     #[default]
@@ -85,7 +85,7 @@ pub struct Warning {
     pub line: usize,
     /// In characters, from 1.
     pub column: usize,
-    /// What is wrong and what follows from it, on one line.
+    /// What is wrong, what to do, what happens until then: one line.
     pub message: String,
 }
 
@@ -95,7 +95,7 @@ impl fmt::Display for Warning {
     }
 }
 
-/// A warning whose place is looked up only when somebody wants to read it.
+/// A warning without its place, which costs another reading of the header: most callers want no warnings.
 pub(super) struct Problem {
     at: At,
     message: String,
@@ -168,13 +168,13 @@ fn place_of(text: &str, offset: usize) -> Place {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// Takes the known fields, and notes what is odd.
+/// Takes the known fields, and collects what is wrong.
 fn understand(entries: Vec<Entry>) -> (Header, Vec<Problem>) {
     let mut header = Header::default();
     let mut problems = Vec::new();
-    let mut seen: HashMap<String, usize> = HashMap::new();
+    let mut seen = HashSet::new();
     for (index, Entry { key, value }) in entries.into_iter().enumerate() {
-        let (what, complaint) = if seen.contains_key(&key) {
+        let (what, complaint) = if seen.contains(&key) {
             header.routing.state = HeaderState::DuplicateKey;
             let twice = format!(
                 "{} is given twice and the first counts: remove one; {STAYS}",
@@ -189,13 +189,13 @@ fn understand(entries: Vec<Entry>) -> (Header, Vec<Problem>) {
         } else {
             (KeyOrValue::Key, Some(unknown_key(&key)))
         };
-        seen.entry(key).or_insert(index);
+        seen.insert(key);
         problems.extend(complaint.map(|message| Problem { at: At::Entry(index, what), message }));
     }
     (header, problems)
 }
 
-/// Puts one known field where it belongs; a complaint if its value is bad.
+/// Puts one known field where it belongs, and returns what is wrong with its value.
 fn take(header: &mut Header, key: &str, value: Value) -> Option<String> {
     let routing = &mut header.routing;
     match key {

@@ -14,15 +14,15 @@ mod yaml;
 pub use compose::{as_written, with_ending, with_fields};
 pub use ending::{Ending, Outcome};
 pub use header::{Field, Header, HeaderState, Routing, Warning};
-use parts::Opening;
+use parts::{Opening, without_ending};
 pub use parts::{Parts, split};
 pub use words::{Complexity, Preference, Priority, Provider, UnknownWord};
 
 /// A larger file, not counting its ending line, is no task.
-pub const MAX_BYTES: usize = 1024 * 1024;
+pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 
 /// What the ending line may add to a file: the most that has to be read of one is [`MAX_BYTES`] and this.
-pub const MAX_ENDING_BYTES: usize = 64 * 1024;
+pub(crate) const MAX_ENDING_BYTES: usize = 64 * 1024;
 
 /// A header that is not closed within this many bytes is not read as one. This bounds what YAML can cost.
 pub const MAX_HEADER_BYTES: usize = 8 * 1024;
@@ -60,7 +60,7 @@ pub fn text_of(bytes: &[u8]) -> Result<&str, Unfit> {
             return Err(Unfit::NotText { offset: nul.map_or(offset, |nul| nul.min(offset)) });
         }
     };
-    let written = Parts::without_ending(text);
+    let written = without_ending(text);
     if written.len() > MAX_BYTES {
         Err(Unfit::TooLarge)
     } else if written.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}').is_empty() {
@@ -87,7 +87,7 @@ pub struct Task {
 impl Task {
     /// How many attempts count against the limit: those noted by a release. A file that comes back into the inbox
     /// after it was done or had failed starts afresh.
-    pub fn attempts_made(&self) -> u32 {
+    pub(crate) fn attempts_made(&self) -> u32 {
         match &self.ending {
             Some(ending) if ending.outcome == Outcome::Released => ending.attempt,
             _ => 0,
@@ -101,7 +101,7 @@ pub fn parse(text: &str) -> Task {
     let parts = split(text);
     let (header, problems) = header::read(text, parts.opening);
     let body = match header.routing.state {
-        HeaderState::Unreadable => Parts::without_ending(text).trim_start_matches('\u{feff}'),
+        HeaderState::Unreadable => without_ending(text).trim_start_matches('\u{feff}'),
         HeaderState::Sound | HeaderState::DuplicateKey => parts.body,
     };
     Task {

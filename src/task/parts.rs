@@ -1,7 +1,6 @@
 //! Where the header, the body and the ending line of a task file begin and end.
 
-use super::Ending;
-use super::MAX_HEADER_BYTES;
+use super::{Ending, MAX_HEADER_BYTES};
 
 /// A task file, cut in three. The parts always add up to the file, byte for byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,12 +15,7 @@ pub struct Parts<'a> {
     pub(super) opening: Opening,
 }
 
-impl<'a> Parts<'a> {
-    /// What the author wrote.
-    pub(super) fn without_ending(text: &'a str) -> &'a str {
-        &text[..ending_start(text)]
-    }
-
+impl Parts<'_> {
     pub fn read_ending(&self) -> Option<Ending> {
         Ending::parse(self.ending.trim())
     }
@@ -43,6 +37,11 @@ pub fn split(text: &str) -> Parts<'_> {
     Parts { header, body, ending, opening }
 }
 
+/// What the author wrote.
+pub(super) fn without_ending(text: &str) -> &str {
+    &text[..ending_start(text)]
+}
+
 /// Where the ending of a file begins: at the one newline above its ending line, or at the file's end.
 ///
 /// That newline always belongs to the ending: [`super::with_ending`] puts it there, so that the body comes back as it was,
@@ -58,7 +57,7 @@ fn ending_start(text: &str) -> usize {
 pub(super) enum Opening {
     /// Without a header.
     Absent,
-    /// As a header does, with a field in its first line, but it is never closed.
+    /// With a field after the first `---`, but no second one.
     Unclosed,
     /// With a header: its YAML (the opening `---` included, which YAML understands, so that its line numbers are the
     /// file's) is at `start..close`, the body begins at `end`.
@@ -76,10 +75,12 @@ pub(super) fn open(bytes: &[u8], whole: bool) -> Opening {
     }
     let mut lines = Lines { bytes, at: start };
     match lines.next() {
-        Some((_, line)) if !whole && !line.ends_with(b"\n") => {
-            return need_more_input_or_absent(line);
+        Some((_, line)) if is_fence(line) => {
+            // A line that is cut off may go on, and not be a fence.
+            if !whole && !line.ends_with(b"\n") {
+                return Opening::NeedMoreInput;
+            }
         }
-        Some((_, line)) if is_fence(line) => {}
         _ => return Opening::Absent,
     }
     let after = lines.at;
@@ -96,11 +97,6 @@ pub(super) fn open(bytes: &[u8], whole: bool) -> Opening {
     }
     // A line that is cut off may start before the limit and go on beyond it.
     if whole { unclosed(&bytes[after..]) } else { Opening::NeedMoreInput }
-}
-
-/// A first line that is cut off: more dashes or blanks may still make it a fence.
-fn need_more_input_or_absent(line: &[u8]) -> Opening {
-    if is_fence(line) { Opening::NeedMoreInput } else { Opening::Absent }
 }
 
 fn is_fence(line: &[u8]) -> bool {

@@ -124,7 +124,7 @@ fn the_message_is_filled_in_once() {
 }
 
 #[test]
-fn session_names_start_where_they_are_told() {
+fn session_names_start_at_the_configured_index() {
     let pool = PoolConfig { prefix: "w".to_owned(), start_index: 9999, max: 2, create: false };
     assert_eq!(pool.session_names().collect::<Vec<_>>(), ["w9999", "w10000"]);
 }
