@@ -40,7 +40,7 @@ fn read(path: &Path) -> Result<Task> {
 
 fn decide(context: Context<'_>, path: &Path, task: &Task) -> Decision {
     let config = context.config;
-    let decision = router::decide(&task.routing, &config.auto_routes);
+    let decision = router::decide(&task.header.routing, &config.auto_routes);
     let is_on = config.secutools.is_ok();
     let delegated = decision.provider.is_remote() && is_on;
     let mut warnings: Vec<String> = task
@@ -62,8 +62,8 @@ fn decide(context: Context<'_>, path: &Path, task: &Task) -> Decision {
         delegation_enabled: is_on,
         rule: decision.rule.to_string(),
         model: (!delegated && config.agent.kind == AgentKind::Claude)
-            .then(|| config.dispatcher.models.for_priority(task.priority).to_owned()),
-        priority: task.priority,
+            .then(|| config.dispatcher.models.for_priority(task.header.priority).to_owned()),
+        priority: task.header.priority,
         warnings,
     }
 }
