@@ -2,13 +2,14 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
 use super::{Context, Pass};
 use crate::cli::NewTask;
+use crate::durable::read_at_most;
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
 use crate::queue::{Folder, Name, Project};
@@ -20,8 +21,6 @@ use crate::text::path_text;
 const SLUG: usize = 60;
 /// A file's own name is cut to so many bytes: `.123.md` still fits.
 const MAX_STEM: usize = 180;
-/// So many bytes tell whether a text is too long.
-const MAX_READ: u64 = (task::MAX_BYTES + task::MAX_ENDING_BYTES) as u64 + 1;
 
 /// Adds one task. `start` is the directory that it is called in.
 pub(super) fn run(context: Context<'_>, start: Option<&Path>, new: &NewTask) -> Result<Pass> {
@@ -94,22 +93,21 @@ fn project(context: Context<'_>, start: Option<&Path>, new: &NewTask) -> Result<
 
 /// The file's text, or that of standard input.
 fn read(context: Context<'_>, file: Option<&Path>) -> Result<String> {
-    let mut bytes = Vec::new();
-    let source = match file {
+    let (source, bytes) = match file {
         Some(file) if file != "-" => {
-            File::open(file)
-                .and_then(|file| file.take(MAX_READ).read_to_end(&mut bytes))
+            let bytes = File::open(file)
+                .and_then(|file| read_at_most(file, task::MAX_READ))
                 .with_context(|| format!("cannot read {}", file.display()))?;
-            path_text(file)
+            (path_text(file), bytes)
         }
         _ => {
             let stdin = io::stdin();
             if stdin.is_terminal() {
                 context.log.info("Type the task; Ctrl-D ends it.");
             }
-            let stdin = stdin.lock();
-            stdin.take(MAX_READ).read_to_end(&mut bytes).context("cannot read standard input")?;
-            "standard input".to_owned()
+            let bytes =
+                read_at_most(stdin.lock(), task::MAX_READ).context("cannot read standard input")?;
+            ("standard input".to_owned(), bytes)
         }
     };
     if bytes.is_empty() {

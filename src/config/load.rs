@@ -1,7 +1,7 @@
 //! Finding the file, and putting it together with the environment and the command line.
 
 use super::file::{self, File};
-use super::{AgentConfig, Config, Dedicated, Delivery, Overrides, Projects, Secutools, key, shell};
+use super::{AgentConfig, Config, Dedicated, Overrides, Projects, Secutools, key, shell};
 use crate::environment::Environment;
 use crate::error::{Failure, is_temporary, reason};
 use crate::text::{escape, path_text};
@@ -44,7 +44,6 @@ impl Config {
                 kind: file.agent.kind,
                 command: file.agent.command,
                 shell: file.agent.shell.unwrap_or_else(|| shell::usable(shell::of_user())),
-                delivery: Delivery::Argument,
                 hooks: file.agent.hooks,
             },
             auto_routes: file.routing.auto,

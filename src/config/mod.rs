@@ -210,10 +210,15 @@ pub(crate) struct AgentConfig {
     pub(crate) command: Vec<String>,
     /// The shell that reads the user's start-up files and then becomes the agent.
     pub(crate) shell: PathBuf,
-    /// Always [`Delivery::Argument`].
-    pub(crate) delivery: Delivery,
     /// Whether Claude Code calls `ccl` as soon as it is idle.
     pub(crate) hooks: bool,
+}
+
+impl AgentConfig {
+    /// What messages call the agent.
+    pub(crate) fn program(&self) -> &str {
+        self.command.first().map_or("agent", String::as_str)
+    }
 }
 
 /// What kind of program the agent is.
@@ -224,14 +229,4 @@ pub enum AgentKind {
     Claude,
     /// Any program that takes a prompt and exits.
     Command,
-}
-
-/// How the agent is given the task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Delivery {
-    /// As its last argument.
-    Argument,
-    /// Pasted into its composer, once that is recognised.
-    Paste,
 }
