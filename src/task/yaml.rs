@@ -56,7 +56,12 @@ pub(super) enum KeyOrValue {
 pub(super) fn entries(yaml: &str) -> Result<Vec<Entry>, (Place, String)> {
     serde_yaml::Deserializer::from_str(yaml).deserialize_any(Top).map_err(|error| {
         let place = error.location().map_or((1, 1), |at| (at.line(), at.column()));
-        (place, without_place(&error.to_string()).to_owned())
+        let mut why = without_place(&error.to_string()).to_owned();
+        // What nearly always lies behind it: `title: Fix: the login`.
+        if why.contains("mapping values are not allowed") {
+            why.push_str(" (put a text that holds a colon in quotes)");
+        }
+        (place, why)
     })
 }
 
