@@ -25,7 +25,7 @@ pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 pub(crate) const MAX_ENDING_BYTES: usize = 64 * 1024;
 
 /// This many bytes of a file show whether it is too large to be a task.
-pub const MAX_READ: u64 = (MAX_BYTES + MAX_ENDING_BYTES) as u64 + 1;
+pub(crate) const MAX_READ: u64 = (MAX_BYTES + MAX_ENDING_BYTES) as u64 + 1;
 
 /// A header that is not closed within this many bytes is not read as one. This bounds what YAML can cost.
 pub const MAX_HEADER_BYTES: usize = 8 * 1024;
@@ -48,8 +48,8 @@ pub enum Unfit {
     Empty,
 }
 
-/// The text of a task file; a file with a header alone has text. Of a file that may be too large, the first [`MAX_READ`]
-/// bytes suffice.
+/// The text of a task file; a file with a header alone has text. Of a file that may be too large, the first
+/// [`MAX_READ`] bytes suffice.
 pub fn text_of(bytes: &[u8]) -> Result<&str, Unfit> {
     if bytes.len() > MAX_BYTES + MAX_ENDING_BYTES {
         return Err(Unfit::TooLarge);
