@@ -134,10 +134,14 @@ pub fn name(pid: Pid) -> Option<String> {
 /// Where that cannot be told: `PermissionDenied` for a process of somebody else.
 pub fn environ_has(pid: Pid, name: &str, value: &str) -> io::Result<bool> {
     let environ = unless_gone(fs::read(proc_path(pid, "environ")))?.unwrap_or_default();
-    Ok(environ.split(|byte| *byte == 0).any(|entry| {
+    Ok(has(&environ, name, value))
+}
+
+fn has(environ: &[u8], name: &str, value: &str) -> bool {
+    environ.split(|byte| *byte == 0).any(|entry| {
         entry.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="))
             == Some(value.as_bytes())
-    }))
+    })
 }
 
 /// Whether a process was started for `run`.
@@ -146,6 +150,32 @@ pub fn environ_has(pid: Pid, name: &str, value: &str) -> io::Result<bool> {
 /// Where that cannot be told, as of a process of somebody else.
 pub fn process_carries(pid: Pid, run: Uuid) -> io::Result<bool> {
     environ_has(pid, RUN_VARIABLE, &run.to_string())
+}
+
+/// Whether the process of a window that tmux opened for `run` lives.
+///
+/// tmux names it as soon as it has forked. Until it has become the window's shell it is another tmux, with the
+/// environment of its server; and while a process becomes another program it shows no environment at all.
+///
+/// # Errors
+/// Where that cannot be told, as of a process of somebody else.
+pub fn window_lives(pid: Pid, server: Option<Pid>, run: Uuid) -> io::Result<bool> {
+    let Some(process) = stat(pid)?.filter(Stat::is_alive) else {
+        return Ok(false);
+    };
+    let server = server.filter(|server| process.ppid == Some(*server));
+    // Before its environment is read: what is no tmux any more has become the shell.
+    if server.is_some_and(|server| program(pid).is_some_and(|it| program(server) == Some(it))) {
+        return Ok(true);
+    }
+    let environ = unless_gone(fs::read(proc_path(pid, "environ")))?.unwrap_or_default();
+    let is_between_programs = environ.is_empty() && server.is_some();
+    Ok(is_between_programs || has(&environ, RUN_VARIABLE, &run.to_string()))
+}
+
+/// The file of the program that a process runs, where that may be seen.
+fn program(pid: Pid) -> Option<PathBuf> {
+    fs::read_link(proc_path(pid, "exe")).ok()
 }
 
 /// Whether a process, named by the number that another program wrote down, was started for `run` and lives.

@@ -303,7 +303,7 @@ impl Pool<'_> {
         let Some(pane) = &attempt.run.pane else {
             return Ok(false);
         };
-        process::process_carries(pane.pid, attempt.run.id())
+        process::window_lives(pane.pid, pane.server.as_ref().map(|it| it.pid), attempt.run.id())
             .context("cannot see what runs in its window")
     }
 
