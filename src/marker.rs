@@ -7,19 +7,18 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
-use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::config::AgentKind;
-use crate::durable::{self, Staged};
+use crate::durable::{self, Staged, open_nofollow, read_at_most};
 pub use crate::next_step::Phase;
 
 /// The version of every marker that this program writes, and the only one it
@@ -50,7 +49,7 @@ impl Stamp {
 
 /// `inbox/.T.md.claim`: who has the task `T.md`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claim {
+pub struct ClaimMarker {
     /// Version, host, time of the last change.
     #[serde(flatten)]
     pub stamp: Stamp,
@@ -97,7 +96,7 @@ pub struct Dispatched {
     pub run: Uuid,
     /// Where its agent was started; none before that, and where the pass was killed before it could note it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pane: Option<Pane>,
+    pub pane: Option<AgentPane>,
 }
 
 /// A pane's id, `%12`: unique for the life of its server, and never reused.
@@ -141,7 +140,7 @@ impl fmt::Display for PaneId {
 
 /// The pane of an agent's window, by what stays true of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pane {
+pub struct AgentPane {
     /// tmux's id, `%7`.
     pub id: PaneId,
     /// The process that tmux started in it, which the agent becomes.
@@ -240,24 +239,16 @@ impl std::error::Error for Unreadable {
 
 /// Reads a marker; `None` if there is none.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Unreadable> {
-    match open(path) {
+    match open_nofollow(path) {
         Ok(file) => read_file(&file, path).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(Unreadable::Io { path: path.to_owned(), source }),
     }
 }
 
-/// Opens a marker without following links or waiting for a FIFO.
-pub fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
-}
-
 /// Reads the marker that `file` is; `path` is for messages.
 pub fn read_file<T: DeserializeOwned>(file: &File, path: &Path) -> Result<T, Unreadable> {
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES + 1)
-        .read_to_end(&mut bytes)
+    let bytes = read_at_most(file, MAX_BYTES + 1)
         .map_err(|source| Unreadable::Io { path: path.to_owned(), source })?;
     parse(&bytes).map_err(|why| Unreadable::Nonsense { path: path.to_owned(), why })
 }

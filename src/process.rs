@@ -12,6 +12,8 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -19,7 +21,7 @@ use uuid::Uuid;
 
 pub use ending::{Ended, EndingError, terminate, terminate_all};
 pub use service::{in_service, unit_of_cgroup};
-pub use writers::{Writers, are_open_for_writing, is_open_for_writing, open_for_writing};
+pub use writers::{OpenFiles, Writers, is_open_for_writing};
 
 /// The environment variable that holds the run a process works for.
 pub const RUN_VARIABLE: &str = "CCL_RUN";
@@ -43,6 +45,8 @@ pub struct Stat {
     pub tty_nr: u64,
     /// The process group in the foreground of that terminal.
     pub foreground: Option<Pid>,
+    /// Its flags, `PF_*` of the kernel.
+    flags: u64,
     /// When it started, in clock ticks since boot: tells it from a later process of the same number.
     pub starttime: u64,
 }
@@ -61,6 +65,7 @@ impl Stat {
             pgrp: to_pid(number(5)?),
             tty_nr: u64::from(number(7)?.cast_unsigned()),
             foreground: to_pid(number(8)?),
+            flags: fields.get(9 - 3)?.parse().ok()?,
             starttime: fields.get(22 - 3)?.parse().ok()?,
         })
     }
@@ -68,6 +73,12 @@ impl Stat {
     /// Whether it still runs; a process that has ended stays in `/proc` until its parent has noticed.
     pub fn is_alive(&self) -> bool {
         !matches!(self.state, 'Z' | 'X')
+    }
+
+    /// Whether it is a thread of the kernel, which runs no program.
+    fn is_kernels(&self) -> bool {
+        const PF_KTHREAD: u64 = 0x0020_0000;
+        self.flags & PF_KTHREAD != 0
     }
 }
 
@@ -128,20 +139,31 @@ pub fn name(pid: Pid) -> Option<String> {
 /// Whether a process was started with `name=value` in its environment.
 ///
 /// What a program changes in its own environment later, or a shell with `export`, does not show. False for a process
-/// that has gone.
-///
-/// # Errors
-/// Where that cannot be told: `PermissionDenied` for a process of somebody else.
+/// that has gone. The error is `PermissionDenied` for a process of somebody else.
 pub fn environ_has(pid: Pid, name: &str, value: &str) -> io::Result<bool> {
-    let environ = unless_gone(fs::read(proc_path(pid, "environ")))?.unwrap_or_default();
-    Ok(has(&environ, name, value))
-}
-
-fn has(environ: &[u8], name: &str, value: &str) -> bool {
-    environ.split(|byte| *byte == 0).any(|entry| {
+    Ok(environ(pid)?.split(|byte| *byte == 0).any(|entry| {
         entry.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="))
             == Some(value.as_bytes())
-    })
+    }))
+}
+
+/// What a process was started with; empty for one that has gone.
+///
+/// Between two programs, in the middle of execve(2), a process has neither environment nor arguments for a moment, which
+/// can be long on a busy machine: that must not be taken for an end.
+fn environ(pid: Pid) -> io::Result<Vec<u8>> {
+    const BETWEEN_PROGRAMS: Duration = Duration::from_secs(5);
+    let deadline = Instant::now() + BETWEEN_PROGRAMS;
+    loop {
+        let environ = unless_gone(fs::read(proc_path(pid, "environ")))?.unwrap_or_default();
+        let settled = !environ.is_empty()
+            || unless_gone(fs::read(proc_path(pid, "cmdline")))?.is_none_or(|it| !it.is_empty())
+            || stat(pid)?.is_none_or(|process| !process.is_alive() || process.is_kernels());
+        if settled || Instant::now() > deadline {
+            return Ok(environ);
+        }
+        sleep(Duration::from_millis(1));
+    }
 }
 
 /// Whether a process was started for `run`.
@@ -152,25 +174,20 @@ pub fn process_carries(pid: Pid, run: Uuid) -> io::Result<bool> {
     environ_has(pid, RUN_VARIABLE, &run.to_string())
 }
 
-/// Whether the process of a window that tmux opened for `run` lives.
+/// Whether the process of a window that tmux opened for `run` lives. The error is `PermissionDenied` for a process of
+/// somebody else.
 ///
-/// tmux names it as soon as it has forked. Until it has become the window's shell it is another tmux, with the
-/// environment of its server; and while a process becomes another program it shows no environment at all.
-///
-/// # Errors
-/// Where that cannot be told, as of a process of somebody else.
+/// tmux names it as soon as it has forked: until it has become the window's shell it is another tmux, with its server's
+/// environment.
 pub fn window_lives(pid: Pid, server: Option<Pid>, run: Uuid) -> io::Result<bool> {
     let Some(process) = stat(pid)?.filter(Stat::is_alive) else {
         return Ok(false);
     };
-    let server = server.filter(|server| process.ppid == Some(*server));
     // Before its environment is read: what is no tmux any more has become the shell.
-    if server.is_some_and(|server| program(pid).is_some_and(|it| program(server) == Some(it))) {
-        return Ok(true);
-    }
-    let environ = unless_gone(fs::read(proc_path(pid, "environ")))?.unwrap_or_default();
-    let is_between_programs = environ.is_empty() && server.is_some();
-    Ok(is_between_programs || has(&environ, RUN_VARIABLE, &run.to_string()))
+    let is_tmux = process.ppid.is_some_and(|parent| {
+        Some(parent) == server && program(pid).is_some_and(|it| program(parent) == Some(it))
+    });
+    Ok(is_tmux || process_carries(pid, run)?)
 }
 
 /// The file of the program that a process runs, where that may be seen.

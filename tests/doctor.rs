@@ -100,13 +100,36 @@ fn an_agent_that_the_login_shell_does_not_find_is_named() {
 }
 
 #[test]
+fn claude_code_before_2_1_100_is_named_as_not_supported() {
+    let patient = Patient::new();
+    let agent = patient.sandbox.home().join("tools/my-claude");
+    let print = |version: &str| {
+        let script =
+            format!("#!/bin/sh\n[ \"$1\" = --version ] && echo '{version} (Claude Code)'\n");
+        fs::write(&agent, script).unwrap();
+    };
+    print("2.1.99");
+    let fault = patient.fault();
+    assert!(fault.starts_with("agent: "), "{fault}");
+    assert!(fault.contains("my-claude is Claude Code 2.1.99: older than 2.1.100"), "{fault}");
+    assert!(fault.contains(" → run `claude update`"), "{fault}");
+    print("2.1.100");
+    let (checks, well) = patient.examine();
+    assert!(well, "{checks:#?}");
+    assert!(
+        checks.iter().any(|(_, _, words)| words.contains("Claude Code 2.1.100")),
+        "{checks:#?}"
+    );
+}
+
+#[test]
 fn start_up_files_that_hang_are_named_and_not_waited_for() {
     let patient = Patient::new();
     let profile = patient.sandbox.home().join(".bash_profile");
     fs::write(profile, "exec sleep 600\n").unwrap();
     let fault = patient.fault();
     assert!(fault.contains("no answer within 10 s"), "{fault}");
-    assert!(fault.contains("see why `/bin/bash -lic true`"), "{fault}");
+    assert!(fault.contains("see why `/bin/bash -l -i -c true`"), "{fault}");
 }
 
 #[test]
@@ -164,4 +187,30 @@ fn a_tmux_that_is_too_old_or_missing_is_named() {
     patient.sandbox.config("tmux", json!({"command": ["no-such-tmux"]}));
     let (checks, _) = patient.examine();
     assert!(checks[0].2.starts_with("there is no program `no-such-tmux`"));
+}
+
+/// Whoever has mended the agent does not have to wait for the end of the cooldown that it was the cause of.
+#[test]
+fn a_cooldown_ends_where_its_cause_is_found_mended() {
+    let mut patient = Patient::new();
+    patient.sandbox.config("agent", json!({"command": ["no-such-claude"]}));
+    patient.project.drop_task("a.md", "Do it.\n");
+    let scan = patient.sandbox.ccl(["scan"]).output().unwrap();
+    assert_eq!(scan.status.code(), Some(1), "{scan:?}");
+    let program = patient.sandbox.session_file("ccl-auto-0", "cooldown");
+    assert!(program.exists());
+    // That of a limit is not the program's.
+    let limit = patient.sandbox.session_file("ccl-auto-1", "cooldown");
+    let marker = fs::read_to_string(&program).unwrap();
+    fs::write(&limit, marker.replace("\"of_program\":true", "\"of_program\":false")).unwrap();
+    patient.fault();
+    assert!(program.exists() && limit.exists());
+
+    let command = ["my-claude", "--dangerously-skip-permissions"];
+    patient.sandbox.config("agent", json!({"command": command}));
+    let (checks, well) = patient.examine();
+    assert!(well, "{checks:#?}");
+    let ended = checks.iter().find(|(check, ..)| check == "cooldown").unwrap();
+    assert!(ended.2.contains("the cooldown of ccl-auto-0 is over"), "{ended:?}");
+    assert!(!program.exists() && limit.exists());
 }

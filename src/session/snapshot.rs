@@ -6,12 +6,13 @@ use anyhow::{Context, Error, Result, bail};
 use uuid::Uuid;
 
 use super::{Pool, Session, unavailable};
+use crate::agent::claude::{self, Transcript};
 use crate::agent::command::Exit;
 use crate::agent::judge::{Observations, judge};
-use crate::agent::{claude, screen};
+use crate::agent::screen;
 use crate::durable;
-use crate::marker::{self, Dispatched, Pane, Server};
-use crate::next_step::{AgentState, Found, Phase, Report, Snapshot};
+use crate::marker::{self, AgentPane, Dispatched, Server};
+use crate::next_step::{AgentReport, AgentState, Found, Phase, Snapshot};
 use crate::process;
 use crate::queue::{self, Claim, Name, Project};
 
@@ -37,7 +38,7 @@ pub(crate) struct Run {
     pub(crate) session: Session,
     pub(crate) marker: Dispatched,
     /// The pane of its window, as far as it is known.
-    pub(super) pane: Option<Pane>,
+    pub(super) pane: Option<AgentPane>,
 }
 
 impl Run {
@@ -103,10 +104,10 @@ impl Pool<'_> {
     }
 
     /// The pane that was opened for the run. A pass that was killed before it noted the pane has left it to tmux.
-    fn pane_of(&self, marker: &Dispatched) -> Option<Pane> {
+    fn pane_of(&self, marker: &Dispatched) -> Option<AgentPane> {
         let listed = || self.all_panes().find(|pane| pane.run == Some(marker.run));
         marker.pane.clone().or_else(|| {
-            listed().map(|pane| Pane {
+            listed().map(|pane| AgentPane {
                 id: pane.id.clone(),
                 pid: pane.pid,
                 server: Some(Server { pid: pane.server, socket: pane.socket.clone() }),
@@ -115,7 +116,7 @@ impl Pool<'_> {
     }
 
     /// Whether tmux still had the pane when the pass began.
-    fn has_pane(&self, pane: Option<&Pane>) -> bool {
+    fn has_pane(&self, pane: Option<&AgentPane>) -> bool {
         pane.is_some_and(|pane| {
             self.all_panes().any(|one| (&one.id, one.pid) == (&pane.id, pane.pid))
         })
@@ -167,16 +168,11 @@ impl Pool<'_> {
         let claim_marker = claim.marker();
         if let Some(exit) = Exit::read(&run.session.files().exit, run.id())? {
             return Ok(match exit {
-                Exit::Code(0) => AgentState::Finished(Report::default()),
+                Exit::Code(0) => AgentState::Finished(AgentReport::default()),
                 exit => AgentState::Failed(
                     exit.failure(self.config.agent.program(), claim.project().path()),
                 ),
             });
-        }
-        if let Some(pid) = stopped(run.pane.as_ref(), run.id())? {
-            return Ok(AgentState::NeedsAttention(format!(
-                "the agent was stopped: `kill -CONT {pid}` lets it go on"
-            )));
         }
         match claim_marker.agent.session {
             None if lives => Ok(AgentState::Working),
@@ -191,13 +187,17 @@ impl Pool<'_> {
     fn state_of_claude(
         &self,
         run: &Run,
-        claim: &marker::Claim,
+        claim: &marker::ClaimMarker,
         id: Uuid,
         lives: bool,
         trigger: Trigger,
     ) -> Result<AgentState> {
         let claude_dir = &self.config.claude_dir;
-        let summary = claude::summary(claude_dir, id, claim.agent.transcript_from)?;
+        let transcript = Transcript::find(claude_dir, id)?;
+        let summary = match &transcript {
+            Some(transcript) => Some(transcript.summary(claim.agent.transcript_from)?),
+            None => None,
+        };
         let registered =
             claude::registered(claude_dir, id, |pid| process::is_of_run(pid, claim.run));
         let capture = match &run.pane {
@@ -210,7 +210,7 @@ impl Pool<'_> {
         Ok(judge(&Observations {
             alive: lives,
             status: registered.as_ref().and_then(|entry| entry.status.as_deref()),
-            quiet: claude::quiet(claude_dir, id, registered.as_ref(), self.now)?,
+            quiet: claude::quiet_for(transcript.as_ref(), registered.as_ref(), self.now),
             summary: summary.as_ref(),
             screen,
             idle_hint: trigger.is_idle(claim.run),
@@ -222,24 +222,11 @@ impl Pool<'_> {
 
 /// Whether the agent of this run lives: the process of its window, or, where that is gone or not known, the one that
 /// was started for the run, wherever it is.
-fn agent_lives(pane: Option<&Pane>, run: Uuid) -> Result<bool> {
-    let lives =
-        |pane: &Pane| process::window_lives(pane.pid, pane.server.as_ref().map(|it| it.pid), run);
-    let in_window = pane.map_or(Ok(false), lives);
+fn agent_lives(pane: Option<&AgentPane>, run: Uuid) -> Result<bool> {
+    let in_window = pane.map_or(Ok(false), |pane| {
+        process::window_lives(pane.pid, pane.server.as_ref().map(|server| server.pid), run)
+    });
     Ok(in_window.context(UNSEEN)? || process::leader_of(run).context(UNSEEN)?.is_some())
-}
-
-/// The agent's process, where it is stopped: a person pressed C-z, or sent it SIGSTOP.
-fn stopped(pane: Option<&Pane>, run: Uuid) -> Result<Option<i32>> {
-    let Some(pane) = pane else { return Ok(None) };
-    let process = process::stat(pane.pid).context(UNSEEN)?;
-    let stopped = process.filter(|process| process.state == 'T');
-    match stopped {
-        Some(process) if process::process_carries(process.pid, run).context(UNSEEN)? => {
-            Ok(Some(process.pid.as_raw_pid()))
-        }
-        _ => Ok(None),
-    }
 }
 
 /// Whether the system does not let us look at another user's process.

@@ -8,10 +8,9 @@ use super::launch::typed;
 use super::support::fake_script::{Behaviour, Screen};
 use super::world::{World, ending};
 
-const DIALOGS: [(Screen, &str); 9] = [
+const DIALOGS: [(Screen, &str); 8] = [
     (Screen::Trust, "whether it may trust the project"),
     (Screen::TrustYesFirst, "whether it may trust the project"),
-    (Screen::TrustOld, "whether it may trust the project"),
     (Screen::Bypass, "whether it may bypass permissions"),
     (Screen::ApiKey, "whether it may use the API key"),
     (Screen::Login, "no valid login"),
@@ -20,7 +19,7 @@ const DIALOGS: [(Screen, &str); 9] = [
     (Screen::ResumePicker, "which conversation to resume"),
 ];
 
-/// Nine dialogs in one pass.
+/// All dialogs in one pass.
 #[test]
 fn nothing_is_typed_into_a_dialog_and_every_task_is_back_with_its_sentence() {
     let world =

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::support::Project;
-use super::support::fake_script::{Behaviour, Ending, Turn};
+use super::support::fake_script::{Behaviour, Ending, Screen, Turn};
 use super::world::{World, ending, lives};
 
 /// A turn that lasts until the agent is ended.
@@ -16,9 +16,7 @@ pub(super) fn forever() -> Vec<Turn> {
 
 /// What was typed into any agent.
 pub(super) fn typed(world: &World) -> Vec<Value> {
-    let mut typed = world.fake.events("keys");
-    typed.extend(world.fake.events("paste"));
-    typed
+    world.fake.events("keys")
 }
 
 fn quick(world: World) -> World {
@@ -191,14 +189,14 @@ fn an_agent_that_shows_no_sign_in_time_is_ended() {
 
 #[test]
 fn an_agent_that_does_not_end_is_killed_and_its_session_works_on() {
-    let world = quick(World::claude(1)).with("dispatcher", json!({"prompt_timeout": "2s"}));
+    let world = quick(World::claude(1));
     let project = world.project("web");
     project.drop_task("a.md", "Do it.\n");
     world.script(&[
         Behaviour {
             times: 1,
             ignore_sigterm: true,
-            start_delay_ms: 600_000,
+            screens: vec![Screen::ResumePicker],
             ..Behaviour::default()
         },
         Behaviour { turns: forever(), ..Behaviour::default() },
@@ -209,7 +207,6 @@ fn an_agent_that_does_not_end_is_killed_and_its_session_works_on() {
     assert!(!lives(pid as i32));
     assert_eq!(world.fake.events("sigterm").len(), 1);
     world.assert_nothing_is_left("ccl-auto-0");
-    let world = world.with("dispatcher", json!({"prompt_timeout": "30s"}));
     assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
     assert_eq!(project.marker("inbox/.a.md.claim")["attempt"], 2);
 }

@@ -60,7 +60,7 @@ fn a_window_that_tmux_refuses_is_reported_and_so_is_the_tasks_return() {
 fn a_shell_whose_startup_files_hang_or_end_uses_up_no_attempt() {
     for (startup, sentence) in [
         ("echo 'Password for the vault:'; read x; sleep 1000", "Password for the vault:"),
-        ("echo 'no such user'; exit 3", "ended before it could start sh"),
+        ("echo 'no such user'; exit 3", "ended before it started sh"),
     ] {
         let world = World::commands(1)
             .with("dispatcher", json!({"prompt_timeout": "2s", "max_attempts": 1}));
