@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_program_is_told_from_a_missing_directory() {
+    fn a_missing_program_differs_from_a_missing_directory() {
         let missing = Call::new("/no/such/program", LIMIT).run().unwrap_err();
         assert!(matches!(missing, RunError::NotFound { .. }), "{missing}");
         let mut call = shell("true", LIMIT);

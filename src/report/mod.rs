@@ -1,7 +1,7 @@
 //! What a command found out: rows, as text for people or as one JSON object (section 8 of the design).
 //!
 //! In JSON all keys are always there, `null` where something is not known. A path that is not UTF-8 is written with its
-//! odd bytes as `\xNN`, in JSON and in text; the two are not told apart from a name that contains these four characters.
+//! odd bytes as `\xNN`, in JSON and in text; this looks like a name that contains these four characters.
 
 mod json;
 mod prometheus;
@@ -101,7 +101,7 @@ pub(crate) struct TerminalStyle {
     /// Columns.
     pub(crate) width: usize,
     pub(crate) colour: bool,
-    /// Where times are told.
+    /// In which times are shown.
     pub(crate) zone: TimeZone,
 }
 
