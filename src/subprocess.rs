@@ -1,8 +1,7 @@
-//! One call of another program: started without a shell, fed, read and ended within a time limit.
+//! One call of another program: started without a shell or input, read and ended within a time limit.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -10,7 +9,6 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use thiserror::Error;
 
@@ -21,7 +19,8 @@ const MAX_OUTPUT: usize = 16 << 20;
 /// A program that is to be run. [`Call::command`] takes its arguments, environment and directory.
 pub(crate) struct Call {
     pub(crate) command: Command,
-    input: Vec<u8>,
+    /// What messages call it.
+    program: String,
     limit: Duration,
 }
 
@@ -39,9 +38,9 @@ pub(crate) enum RunError {
 impl Call {
     /// A program in a process group of its own: at its time limit everything in the group is killed.
     pub(crate) fn new(program: impl AsRef<OsStr>, limit: Duration) -> Self {
-        let mut command = Command::new(program);
+        let mut command = Command::new(&program);
         command.process_group(0);
-        Self { command, input: Vec::new(), limit }
+        Self { command, program: program.as_ref().to_string_lossy().into_owned(), limit }
     }
 
     /// A program in a session of its own, without a terminal: an interactive shell would stop itself, or take the
@@ -50,40 +49,22 @@ impl Call {
         // Not in a group of its own: setsid(1) would have to fork, and what it forks would outlive the time limit.
         // In its new session the program leads its group all the same.
         let mut command = Command::new("setsid");
-        command.arg(program);
-        Self { command, input: Vec::new(), limit }
-    }
-
-    /// The same, with these bytes as its standard input. Without them there is none.
-    pub(crate) fn with_input(self, input: impl Into<Vec<u8>>) -> Self {
-        Self { input: input.into(), ..self }
+        command.arg(&program);
+        Self { command, program: program.as_ref().to_string_lossy().into_owned(), limit }
     }
 
     /// Runs the program to its end. What it leaves running, with its pipes open, is not waited for.
     pub(crate) fn run(mut self) -> Result<Output, RunError> {
-        let started = self.start();
-        let mut child = started.map_err(|error| self.error(error))?;
+        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().map_err(|error| self.error(error))?;
         collect(&mut child, Instant::now() + self.limit).map_err(|error| {
             kill(&mut child);
             self.error(error)
         })
     }
 
-    fn start(&mut self) -> io::Result<Child> {
-        let stdin = if self.input.is_empty() {
-            Stdio::null()
-        } else {
-            // A file in memory: unlike a pipe it is never full, so nobody has to feed the program while it is read.
-            let mut file = File::from(rustix::fs::memfd_create("input", MemfdFlags::CLOEXEC)?);
-            file.write_all(&self.input)?;
-            file.rewind()?;
-            Stdio::from(file)
-        };
-        self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
-    }
-
     fn error(&self, source: io::Error) -> RunError {
-        let program = self.command.get_program().to_string_lossy().into_owned();
+        let program = self.program.clone();
         let directory = self.command.get_current_dir();
         match source.kind() {
             // The same error stands for a directory that is not there.
@@ -185,20 +166,15 @@ mod tests {
     }
 
     #[test]
-    fn status_output_and_errors_are_kept_apart() {
-        let call = shell("cat; echo why >&2; exit 3", LIMIT);
-        assert_eq!(printed(call), (Some(3), String::new(), "why\n".to_owned()));
-        let call = shell("cat", LIMIT).with_input("a\n");
-        assert_eq!(printed(call), (Some(0), "a\n".to_owned(), String::new()));
+    fn status_output_and_errors_are_kept_apart_and_there_is_no_input() {
+        let call = shell("cat; echo out; echo why >&2; exit 3", LIMIT);
+        assert_eq!(printed(call), (Some(3), "out\n".to_owned(), "why\n".to_owned()));
     }
 
     #[test]
-    fn input_and_output_larger_than_a_pipe_block_nobody() {
-        let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
-        let output = shell("tee /dev/stderr", LIMIT).with_input(bytes.clone()).run().unwrap();
-        assert!(output.stdout == bytes && output.stderr == bytes);
-        // Nor does input that nobody reads.
-        assert_eq!(printed(shell("exit 0", LIMIT).with_input(bytes)).0, Some(0));
+    fn output_larger_than_a_pipe_blocks_nobody() {
+        let (_, out, err) = printed(shell("seq 300000 | tee /dev/stderr", LIMIT));
+        assert!(out == err && out.ends_with("\n300000\n"));
     }
 
     #[test]
