@@ -88,6 +88,32 @@ pub(crate) fn local_time(moment: Timestamp, now: Timestamp, zone: &TimeZone) -> 
     }
 }
 
+/// The known word that was probably meant: at most one letter in four is missing, wrong or in another place, and two at
+/// most. Case, hyphens and blanks for `_` are no mistakes.
+pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    const MOST_MISTAKES: usize = 2;
+    let word = word.trim().to_lowercase().replace(['-', ' '], "_");
+    let mistakes = |known: &str| {
+        // A file may hold a word of any length: one that cannot match is not compared.
+        let length_differs = word.len().abs_diff(known.len());
+        if length_differs > MOST_MISTAKES { usize::MAX } else { strsim::osa_distance(&word, known) }
+    };
+    known
+        .iter()
+        .map(|&known| (mistakes(&known.replace('-', "_")), known))
+        .filter(|(mistakes, known)| *mistakes <= (known.len() / 4).clamp(1, MOST_MISTAKES))
+        .min_by_key(|(mistakes, _)| *mistakes)
+        .map(|(_, known)| known)
+}
+
+/// Whether `ccl` gives a tmux session this name. tmux reads `:` and `.` as parts of a target, expands `#`, and takes what
+/// begins with `=`, `$`, `@`, `%` or `-` for something else.
+pub fn is_session_name(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with('-')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -111,9 +111,9 @@ fn read(context: Context<'_>, file: &Path) -> Result<Task> {
 
 /// The remote provider that a sound header names. Bad input never leaves this machine by itself.
 fn provider_of(task: &Task) -> Option<Provider> {
-    match task.routing.preferred_ai {
+    match task.header.routing.preferred_ai {
         Field::Given(Preference::Provider(provider))
-            if provider.is_remote() && task.routing.state == HeaderState::Sound =>
+            if provider.is_remote() && task.header.routing.state == HeaderState::Sound =>
         {
             Some(provider)
         }

@@ -1,6 +1,5 @@
 //! Every task that has not ended, what each project holds, and the last day.
 
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::Path;
 
@@ -14,7 +13,7 @@ use crate::config::AgentKind;
 use crate::delegation;
 use crate::marker;
 use crate::money::Totals;
-use crate::process;
+use crate::process::OpenFiles;
 use crate::queue::{Folder, Held, Inbox, Name, Project, Skip};
 use crate::report::{DayRow, ProjectRow, Status, TaskRow, TaskState};
 use crate::session::{Pool, Session};
@@ -241,12 +240,14 @@ impl<'a, 'p> Collector<'a, 'p> {
             }
             self.status.tasks.push(row);
         }
-        let identities: HashSet<(u64, u64)> = files.iter().map(|(_, file)| *file).collect();
-        // Where nobody may look, what waits is shown all the same.
-        let written = process::open_for_writing(&identities).unwrap_or_default();
-        for (index, file) in files {
-            if written.contains(&file) {
-                hold(&mut self.status.tasks[index], Held::BeingWritten);
+        // Whoever cannot look reports what waits all the same.
+        if !files.is_empty()
+            && let Ok(open) = OpenFiles::look()
+        {
+            for (index, file) in files {
+                if open.has_writer(file) {
+                    hold(&mut self.status.tasks[index], Held::BeingWritten);
+                }
             }
         }
         self.hold_untrusted(project.path(), first);

@@ -6,7 +6,7 @@ use ccl::agent::claude::Registered;
 use ccl::agent::judge::{Observations, judge};
 use ccl::agent::screen::{Dialog, Screen, recognise};
 use ccl::agent::transcript::{Summary, Turn, summarise};
-use ccl::agent::{AgentState, Failure};
+use ccl::next_step::{AgentState, Failure};
 use jiff::{SignedDuration, Timestamp};
 use serde::de::IgnoredAny;
 
