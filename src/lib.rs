@@ -46,6 +46,7 @@ pub mod lock;
 pub mod log;
 pub mod marker;
 pub mod money;
+pub mod next_step;
 pub mod parallel;
 pub mod plan;
 pub mod process;

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::config::AgentKind;
 use crate::durable::{self, Staged, open_nofollow, read_at_most};
-use crate::tmux::PaneId;
+pub use crate::next_step::Phase;
 
 /// The version of every marker that this program writes, and the only one it
 /// reads.
@@ -45,18 +45,6 @@ impl Stamp {
     pub fn new(host: &str, at: Timestamp) -> Self {
         Self { version: VERSION, host: host.to_owned(), at }
     }
-}
-
-/// How far a claimed task has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Phase {
-    /// It is ours; nothing was started.
-    Claimed,
-    /// The ticket lies there, or the agent has begun without proof of it yet.
-    Launching,
-    /// The agent has the task.
-    Working,
 }
 
 /// `inbox/.T.md.claim`: who has the task `T.md`.
@@ -106,20 +94,58 @@ pub struct Dispatched {
     pub task: String,
     /// The run that the claim beside the task must name.
     pub run: Uuid,
-    /// Where its agent was started.
-    pub pane: Pane,
+    /// Where its agent was started; none before that, and where the pass was killed before it could note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pane: Option<Pane>,
 }
 
-/// A pane, by what stays true of it.
+/// A pane's id, `%12`: unique for the life of its server, and never reused.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PaneId(String);
+
+impl TryFrom<String> for PaneId {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("a pane's id is a % and a number")
+    }
+}
+
+impl From<PaneId> for String {
+    fn from(id: PaneId) -> Self {
+        id.0
+    }
+}
+
+impl PaneId {
+    /// Reads `%12`; anything else is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix('%')?;
+        let fits = (1..=10).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+        fits.then(|| Self(text.to_owned()))
+    }
+
+    /// `%12`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PaneId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The pane of an agent's window, by what stays true of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pane {
     /// tmux's id, `%7`.
     pub id: PaneId,
-    /// The process that tmux started in it.
+    /// The process that tmux started in it, which the agent becomes.
     #[serde(with = "pid")]
     pub pid: Pid,
-    /// Its terminal, `/dev/pts/7`.
-    pub tty: PathBuf,
     /// The tmux server it is in; not known of what an older version started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<Server>,
@@ -165,6 +191,9 @@ pub struct Cooldown {
     pub reason: String,
     /// Whether it goes on only after a person did something (login, billing).
     pub needs_person: bool,
+    /// Whether `ccl doctor` can see that it is mended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_program: bool,
 }
 
 /// Why a marker was not read.
@@ -254,6 +283,11 @@ fn not_a_marker(error: serde_json::Error) -> String {
 /// Writes a marker, replacing an older one.
 pub fn write<T: Serialize>(path: &Path, marker: &T) -> Result<()> {
     durable::write(path, &to_json(path, marker)?, durable::SHARED)
+}
+
+/// The same for one that a crash of the machine makes useless.
+pub fn write_unsynced<T: Serialize>(path: &Path, marker: &T) -> Result<()> {
+    durable::write_unsynced(path, &to_json(path, marker)?, durable::SHARED)
 }
 
 /// Writes a marker that is to be put at `path`.

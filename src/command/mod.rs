@@ -35,7 +35,7 @@ use crate::progress::Progress;
 use crate::queue::Project;
 use crate::report::{self, Page, Report};
 use crate::router;
-use crate::session::{Pool, Session, Word};
+use crate::session::{Pool, Session, Trigger};
 use crate::task::{self, Provider, Routing, Task, Unfit};
 
 /// What every verb works with.
@@ -267,10 +267,11 @@ impl<'a> Context<'a> {
 
     /// Files what the sessions did, all of them at once: one that has to be
     /// waited for does not hold up the others.
-    fn settle(self, pool: &Pool<'_>, sessions: &[Session], pass: &mut Pass) {
-        let settled =
-            parallel::map(sessions.iter().collect(), |session| pool.settle(session, Word::Pass));
-        for step in settled {
+    fn reconcile(self, pool: &Pool<'_>, sessions: &[Session], pass: &mut Pass) {
+        let reconciled = parallel::map(sessions.iter().collect(), |session| {
+            pool.reconcile(session, Trigger::Poll)
+        });
+        for step in reconciled {
             pass.take(self, step);
         }
     }

@@ -16,10 +16,10 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
         match context.pool() {
             Ok(pool) if dry_run => {
                 for session in &marked {
-                    pass.take(context, pool.would_settle(session));
+                    pass.take(context, pool.reconcile_dry_run(session));
                 }
             }
-            Ok(pool) => context.settle(&pool, &marked, &mut pass),
+            Ok(pool) => context.reconcile(&pool, &marked, &mut pass),
             Err(error) => pass.take(context, Err(error)),
         }
     }

@@ -1,7 +1,7 @@
 //! Finding the file, and putting it together with the environment and the command line.
 
 use super::file::{self, File};
-use super::{Agent, Config, Dedicated, Delivery, Overrides, Projects, key, shell};
+use super::{Agent, Config, Dedicated, Overrides, Projects, key, shell};
 use crate::environment::Environment;
 use crate::error::{Failure, is_temporary, reason};
 use crate::router::AutoRoutes;
@@ -50,7 +50,6 @@ impl Config {
                 kind: file.agent.kind,
                 command: file.agent.command,
                 shell: file.agent.shell.unwrap_or_else(|| shell::usable(shell::of_user())),
-                delivery: Delivery::Argument,
                 hooks: file.agent.hooks,
             },
             auto_routes: AutoRoutes {

@@ -232,10 +232,15 @@ pub struct Agent {
     pub command: Vec<String>,
     /// The shell that reads the user's start-up files and then becomes the agent.
     pub shell: PathBuf,
-    /// Always [`Delivery::Argument`].
-    pub delivery: Delivery,
     /// Whether Claude Code calls `ccl` as soon as it is idle.
     pub hooks: bool,
+}
+
+impl Agent {
+    /// What messages call the agent.
+    pub(crate) fn program(&self) -> &str {
+        self.command.first().map_or("agent", String::as_str)
+    }
 }
 
 /// What kind of program the agent is.
@@ -246,14 +251,4 @@ pub enum AgentKind {
     Claude,
     /// Any program that takes a prompt and exits.
     Command,
-}
-
-/// How the agent is given the task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Delivery {
-    /// As its last argument.
-    Argument,
-    /// Pasted into its composer, once that is recognised.
-    Paste,
 }

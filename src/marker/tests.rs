@@ -6,6 +6,7 @@ fn cooldown() -> Cooldown {
         until: Timestamp::UNIX_EPOCH,
         reason: "no evidence".to_owned(),
         needs_person: false,
+        of_program: false,
     }
 }
 

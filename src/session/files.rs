@@ -78,6 +78,11 @@ impl Session {
         Ok(cooldown.filter(|rest| rest.until > now && rest.stamp.at <= now + CLOCK_SKEW))
     }
 
+    /// Ends its cooldown, if it has one: a person has mended what it was for.
+    pub(crate) fn end_cooldown(&self) -> Result<()> {
+        durable::remove(&self.cooldown_path()).map(drop)
+    }
+
     /// Whether another process is at work on it.
     pub fn is_locked(&self) -> Result<bool> {
         lock::is_held(&self.lock_path())

@@ -64,7 +64,7 @@ fn collect<'a>(context: Context<'a>, problems: &mut Problems<'a>) -> Result<Stat
         Ok(pool) => pool,
         Err(error) => {
             problems.note(&error);
-            Pool::without_tmux(context.config, context.log, context.now)?
+            Pool::without_tmux(context.config, context.log, context.now)
         }
     };
     let projects = projects(context)?;
