@@ -49,7 +49,7 @@ impl Stamp {
 
 /// `inbox/.T.md.claim`: who has the task `T.md`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claim {
+pub struct ClaimMarker {
     /// Version, host, time of the last change.
     #[serde(flatten)]
     pub stamp: Stamp,
@@ -66,12 +66,12 @@ pub struct Claim {
     /// When the claim was made.
     pub started_at: Timestamp,
     /// What was started.
-    pub agent: Agent,
+    pub agent: StartedAgent,
 }
 
 /// What a claim remembers of the agent that was started for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Agent {
+pub struct StartedAgent {
     /// How its end is recognised.
     pub kind: AgentKind,
     /// The model it was asked to use.
@@ -197,44 +197,16 @@ pub struct Cooldown {
 }
 
 /// Why a marker was not read.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
     /// It is there but says nothing that this version understands.
-    Nonsense {
-        /// The marker.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The system refused.
-    Io {
-        /// The marker.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-impl fmt::Display for Unreadable {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Nonsense { path, why } => write!(
-                out,
-                "{} is left alone: {why}; look at it, and remove it once you know what became of its task",
-                path.display()
-            ),
-            Self::Io { path, .. } => write!(out, "cannot read {}", path.display()),
-        }
-    }
-}
-
-impl std::error::Error for Unreadable {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Nonsense { .. } => None,
-            Self::Io { source, .. } => Some(source),
-        }
-    }
+    #[error(
+        "{} is left alone: {why}; look at it, and remove it once you know what became of its task",
+        path.display()
+    )]
+    Nonsense { path: PathBuf, why: String },
+    #[error("cannot read {}", path.display())]
+    Io { path: PathBuf, source: io::Error },
 }
 
 /// Reads a marker; `None` if there is none.
@@ -298,35 +270,6 @@ pub fn stage<T: Serialize>(path: &Path, marker: &T) -> Result<Staged> {
 /// Writes a marker unless there is one; true if it did.
 pub fn create<T: Serialize>(path: &Path, marker: &T) -> Result<bool> {
     durable::create(path, &to_json(path, marker)?, durable::SHARED)
-}
-
-/// `STATE/owner`: which pool this is; `None` if it has never claimed anything.
-pub fn known_owner(state_dir: &Path) -> Result<Option<Uuid>> {
-    let path = state_dir.join("owner");
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Uuid::try_parse(text.trim()).map(Some).with_context(|| {
-            format!(
-                "{} does not hold a UUID: put back the one that the claims of your tasks name, or remove it if none is at work",
-                path.display()
-            )
-        }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
-}
-
-/// The same, made now if there is none.
-pub fn owner(state_dir: &Path) -> Result<Uuid> {
-    if let Some(owner) = known_owner(state_dir)? {
-        return Ok(owner);
-    }
-    std::fs::create_dir_all(state_dir)
-        .with_context(|| format!("cannot make {}", state_dir.display()))?;
-    let owner = Uuid::new_v4();
-    let path = state_dir.join("owner");
-    durable::create(&path, format!("{owner}\n").as_bytes(), durable::SHARED)?;
-    // Another process may have been first.
-    Ok(known_owner(state_dir)?.unwrap_or(owner))
 }
 
 fn to_json<T: Serialize>(path: &Path, marker: &T) -> Result<Vec<u8>> {

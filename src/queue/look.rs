@@ -41,7 +41,7 @@ pub struct Glance {
 
 /// What lies in `done/` or `failed/`.
 #[derive(Debug, Default)]
-pub struct Ended {
+pub struct EndedTasks {
     /// How many tasks.
     pub tasks: usize,
     /// The endings of those that ended lately; `None` where nobody noted one.
@@ -74,15 +74,15 @@ impl Project {
     /// Counts the tasks in `done/` or `failed/`, and reads the last line of
     /// those that ended at `since` or later. Only files changed since then are
     /// opened, and only their last 64 KiB are read.
-    pub fn ended(&self, folder: Folder, since: Timestamp) -> Result<Ended> {
+    pub fn ended(&self, folder: Folder, since: Timestamp) -> Result<EndedTasks> {
         let directory = self.folder(folder);
         let failed = || format!("cannot read {}", directory.display());
         let handle = match durable::open_dir(&directory) {
             Ok(handle) => handle,
-            Err(error) if durable::is_no_directory(&error) => return Ok(Ended::default()),
+            Err(error) if durable::is_no_directory(&error) => return Ok(EndedTasks::default()),
             Err(error) => return Err(error).with_context(failed),
         };
-        let mut ended = Ended::default();
+        let mut ended = EndedTasks::default();
         // Of a hundred thousand files each is one system call, and nothing is allocated for it.
         let mut buffer = vec![MaybeUninit::uninit(); LISTED];
         let mut entries = RawDir::new(&handle, &mut buffer);
@@ -140,7 +140,7 @@ impl Project {
     }
 
     /// Who has the task, whichever pool that is; `None` without a claim.
-    pub fn claimant(&self, name: &Name) -> Result<Option<marker::Claim>, Unreadable> {
+    pub fn claimant(&self, name: &Name) -> Result<Option<marker::ClaimMarker>, Unreadable> {
         marker::read(&self.claim_path(name))
     }
 }

@@ -28,9 +28,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-pub use claim::{Claim, Found};
+pub use claim::{Claim, ClaimLookup};
 pub use inbox::{Held, Inbox, Read, Seen, Skip, WaitingTask, read_all, read_file};
-pub use look::{Ended, Glance};
+pub use look::{EndedTasks, Glance};
 
 use crate::durable::{self, Staged};
 use crate::event::{Event, EventKind};
@@ -263,7 +263,7 @@ impl Project {
     /// Puts a filed task back to wait, and starts it afresh: what failed leaves
     /// `failed/`, what was done stays there as the record of it. `None` if it is
     /// not there any more.
-    pub fn put_back(&self, folder: Folder, name: &Name) -> Result<Option<PathBuf>> {
+    pub fn requeue(&self, folder: Folder, name: &Name) -> Result<Option<PathBuf>> {
         let _lock = self.lock()?;
         let filed = self.folder(folder).join(name.as_str());
         let bytes = match inbox::read_regular(&filed) {

@@ -17,7 +17,7 @@ use crate::agent::transcript::Turn;
 use crate::agent::{self, ClaudeOptions, Files, Launch};
 use crate::config::AgentKind;
 use crate::durable;
-use crate::marker::{self, Agent, Pane, Phase, Server};
+use crate::marker::{self, Pane, Phase, Server, StartedAgent};
 use crate::next_step::Failure;
 use crate::process;
 use crate::queue::{Claim, WaitingTask};
@@ -65,14 +65,14 @@ impl Pool<'_> {
         owner: Uuid,
         task: &WaitingTask,
         conversation: Option<&Conversation>,
-    ) -> Result<marker::Claim> {
+    ) -> Result<marker::ClaimMarker> {
         let models = &self.config.dispatcher.models;
         let transcript_from = match conversation {
             Some(conversation) => Transcript::find(&self.config.claude_dir, conversation.id)?
                 .map_or(0, |transcript| transcript.length()),
             None => 0,
         };
-        Ok(marker::Claim {
+        Ok(marker::ClaimMarker {
             stamp: self.stamp(),
             owner,
             session: run.session.name.clone(),
@@ -80,7 +80,7 @@ impl Pool<'_> {
             phase: Phase::Claimed,
             attempt: task.task.attempts_made().saturating_add(1),
             started_at: self.now,
-            agent: Agent {
+            agent: StartedAgent {
                 kind: self.config.agent.kind,
                 model: conversation.map(|_| models.for_priority(task.task.priority).to_owned()),
                 session: conversation.map(|conversation| conversation.id),
@@ -125,7 +125,7 @@ impl Pool<'_> {
         let request = attempt.conversation.take().and_then(|conversation| conversation.request);
         let id = Uuid::new_v4();
         attempt.conversation = Some(Conversation { id, resume: false, request });
-        attempt.claim.converse(id, self.now)
+        attempt.claim.set_agent_session(id, self.now)
     }
 
     /// Writes what the window runs; the ticket last.
@@ -315,7 +315,7 @@ impl Pool<'_> {
         )))
     }
 
-    fn has_prompt(&self, id: Uuid, claim: &marker::Claim) -> Result<bool> {
+    fn has_prompt(&self, id: Uuid, claim: &marker::ClaimMarker) -> Result<bool> {
         Ok(match Transcript::find(&self.config.claude_dir, id)? {
             Some(found) => found.summary(claim.agent.transcript_from)?.turn != Turn::None,
             None => false,

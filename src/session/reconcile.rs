@@ -122,7 +122,7 @@ impl Pool<'_> {
                     claim.name()
                 ));
                 self.end_agent(run)?;
-                claim.forget()?;
+                claim.remove()?;
                 None
             }
             Step::Release => claim.release()?,
@@ -134,7 +134,7 @@ impl Pool<'_> {
             }
             Step::Place(outcome) => {
                 self.end_agent(run)?;
-                claim.file(*outcome)?
+                claim.place(*outcome)?
             }
             Step::Finish(report) => self.finish(run, &claim, report)?,
             Step::EndAttempt { failure, outcome, cooldown } => {
@@ -163,7 +163,7 @@ impl Pool<'_> {
 
     /// Logs how an attempt ended.
     pub(super) fn log_attempt(&self, claim: &Claim, failure: &Failure) {
-        let marker::Claim { attempt, session, .. } = claim.marker();
+        let marker::ClaimMarker { attempt, session, .. } = claim.marker();
         let which = match failure.counts {
             true => format!("attempt {attempt} of {}", self.config.dispatcher.max_attempts),
             false => "an attempt that does not count".to_owned(),

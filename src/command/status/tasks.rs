@@ -164,7 +164,7 @@ impl Scene<'_, '_> {
         &self,
         project: &Project,
         name: &Name,
-        claim: &marker::Claim,
+        claim: &marker::ClaimMarker,
     ) -> Result<Option<String>> {
         if Some(claim.owner) != self.owner {
             return Ok(Some(format!(
