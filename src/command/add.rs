@@ -149,14 +149,16 @@ fn check(given: &str, task: &Task, new: &NewTask) -> Result<()> {
     }
     let (before, alone) = (task::parse(given), task::parse(&task::with_fields("", &fields)));
     let says = |key: &str| match key {
-        "title" => task.title == alone.title,
-        "priority" => task.priority == alone.priority,
-        "tags" => task.tags == alone.tags,
-        "preferred_ai" => task.routing.preferred_ai == alone.routing.preferred_ai,
-        "complexity_hint" => task.routing.complexity_hint == alone.routing.complexity_hint,
-        _ => task.routing.allow_delegation == alone.routing.allow_delegation,
+        "title" => task.header.title == alone.header.title,
+        "priority" => task.header.priority == alone.header.priority,
+        "tags" => task.header.tags == alone.header.tags,
+        "preferred_ai" => task.header.routing.preferred_ai == alone.header.routing.preferred_ai,
+        "complexity_hint" => {
+            task.header.routing.complexity_hint == alone.header.routing.complexity_hint
+        }
+        _ => task.header.routing.allow_delegation == alone.header.routing.allow_delegation,
     };
-    let is_sound = task.routing.state != HeaderState::Unreadable && task.body == before.body;
+    let is_sound = task.header.routing.state != HeaderState::Unreadable && task.body == before.body;
     if is_sound && fields.iter().all(|(key, _)| says(key)) {
         return Ok(());
     }
@@ -169,7 +171,7 @@ fn check(given: &str, task: &Task, new: &NewTask) -> Result<()> {
 fn name(new: &NewTask, task: &Task) -> Result<Name> {
     let own = new.file.as_deref().filter(|file| *file != "-");
     let own = own.and_then(Path::file_stem).and_then(OsStr::to_str);
-    let stem = match (&new.title, own, &task.title) {
+    let stem = match (&new.title, own, &task.header.title) {
         (Some(title), ..) => slug(title),
         (None, Some(own), _) => sanitised(own),
         (None, None, Some(title)) => slug(title),

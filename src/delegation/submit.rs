@@ -340,7 +340,7 @@ pub fn request(
     host: &str,
 ) -> Vec<u8> {
     let stem = file_name.strip_suffix(".md").unwrap_or(file_name);
-    let title = task.title.as_deref().unwrap_or(stem);
+    let title = task.header.title.as_deref().unwrap_or(stem);
     let project = project.file_name().unwrap_or_default().to_string_lossy();
     // A task may be all title.
     let prompt = match task.body.is_empty() {
@@ -349,13 +349,13 @@ pub fn request(
     };
     let job = NewJob {
         provider,
-        priority: task.priority,
+        priority: task.header.priority,
         prompt,
         title,
         task: file_name,
         project: &project,
         host,
-        tags: &task.tags,
+        tags: &task.header.tags,
     };
     job.body()
 }

@@ -179,13 +179,17 @@ impl Project {
     /// one that cannot be read counts as ordinary, and is told when its turn
     /// comes. The error is of an inbox that cannot be opened.
     pub fn priorities(&self, names: &[OsString]) -> Result<Vec<(Priority, OsString)>> {
-        self.heads(names, task::priority_of, |whole| whole.priority)
+        self.heads(names, task::priority_of, |whole| whole.header.priority)
     }
 
     /// What decides the route of each task that waits, read in the same way; one
     /// that cannot be read stays on this machine.
     pub fn routings(&self, names: &[OsString]) -> Result<Vec<(Routing, OsString)>> {
-        self.heads(names, |bytes| task::head(bytes).map(|head| head.routing), |whole| whole.routing)
+        self.heads(
+            names,
+            |bytes| task::head(bytes).map(|head| head.routing),
+            |whole| whole.header.routing,
+        )
     }
 
     /// Reads the first bytes of each file, and only where they do not suffice

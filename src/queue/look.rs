@@ -17,7 +17,7 @@ use super::inbox::{self, Skip};
 use super::{Folder, Name, Project};
 use crate::durable::{self, FileId};
 use crate::marker::{self, Unreadable};
-use crate::task::{self, Ending, Head, MAX_ENDING_BYTES};
+use crate::task::{self, Ending, Header, MAX_ENDING_BYTES};
 
 /// The first bytes that are read of a file: they hold every header, and one line more.
 const FIRST: usize = 2 * task::MAX_HEADER_BYTES;
@@ -29,7 +29,7 @@ const LISTED: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Glance {
     /// Its header.
-    pub head: Head,
+    pub head: Header,
     /// What became of it so far.
     pub ending: Option<Ending>,
     /// When it was last changed.
@@ -150,11 +150,8 @@ fn is_older(file: &Stat, since: Timestamp) -> bool {
     changed < (since.as_second(), i64::from(since.subsec_nanosecond()))
 }
 
-fn head(first: &[u8]) -> Head {
-    task::head(first).unwrap_or_else(|| {
-        let task = task::parse(&String::from_utf8_lossy(first));
-        Head { title: task.title, priority: task.priority, tags: task.tags, routing: task.routing }
-    })
+fn head(first: &[u8]) -> Header {
+    task::head(first).unwrap_or_else(|| task::parse(&String::from_utf8_lossy(first)).header)
 }
 
 /// The ending line of a file of `length` bytes.
