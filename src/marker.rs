@@ -120,7 +120,7 @@ impl From<PaneId> for String {
 
 impl PaneId {
     /// Reads `%12`; anything else is none.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix('%')?;
         let fits = (1..=10).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
         fits.then(|| Self(text.to_owned()))
@@ -219,7 +219,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Unreadable> {
 }
 
 /// Reads the marker that `file` is; `path` is for messages.
-pub fn read_file<T: DeserializeOwned>(file: &File, path: &Path) -> Result<T, Unreadable> {
+pub(crate) fn read_file<T: DeserializeOwned>(file: &File, path: &Path) -> Result<T, Unreadable> {
     let bytes = read_at_most(file, MAX_BYTES + 1)
         .map_err(|source| Unreadable::Io { path: path.to_owned(), source })?;
     parse(&bytes).map_err(|why| Unreadable::Nonsense { path: path.to_owned(), why })
@@ -258,18 +258,13 @@ pub fn write<T: Serialize>(path: &Path, marker: &T) -> Result<()> {
 }
 
 /// The same for one that a crash of the machine makes useless.
-pub fn write_unsynced<T: Serialize>(path: &Path, marker: &T) -> Result<()> {
+pub(crate) fn write_unsynced<T: Serialize>(path: &Path, marker: &T) -> Result<()> {
     durable::write_unsynced(path, &to_json(path, marker)?, durable::SHARED)
 }
 
 /// Writes a marker that is to be put at `path`.
-pub fn stage<T: Serialize>(path: &Path, marker: &T) -> Result<Staged> {
+pub(crate) fn stage<T: Serialize>(path: &Path, marker: &T) -> Result<Staged> {
     durable::stage(path, &to_json(path, marker)?, durable::SHARED)
-}
-
-/// Writes a marker unless there is one; true if it did.
-pub fn create<T: Serialize>(path: &Path, marker: &T) -> Result<bool> {
-    durable::create(path, &to_json(path, marker)?, durable::SHARED)
 }
 
 fn to_json<T: Serialize>(path: &Path, marker: &T) -> Result<Vec<u8>> {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::durable;
 
 /// `None` if this pool has never claimed anything.
-pub fn known(state_dir: &Path) -> Result<Option<Uuid>> {
+pub(crate) fn known(state_dir: &Path) -> Result<Option<Uuid>> {
     let path = state_dir.join("owner");
     match std::fs::read_to_string(&path) {
         Ok(text) => Uuid::try_parse(text.trim()).map(Some).with_context(|| {

@@ -39,7 +39,7 @@ pub enum ClaimLookup {
 impl Project {
     /// Claims a waiting task, if it is still the file that was `seen` and
     /// nobody else has one of its name.
-    pub fn claim(
+    pub(crate) fn claim(
         &self,
         name: &Name,
         seen: &Seen,
@@ -76,7 +76,7 @@ impl Project {
 
     /// Looks for the claim of `run` on `name`. An unreadable claim is an error,
     /// and nothing is done about its task.
-    pub fn find_claim(&self, name: &Name, run: Uuid, owner: Uuid) -> Result<ClaimLookup> {
+    pub(crate) fn find_claim(&self, name: &Name, run: Uuid, owner: Uuid) -> Result<ClaimLookup> {
         let found: Option<marker::ClaimMarker> = marker::read(&self.claim_path(name))?;
         let Some(marker) = found.filter(|claim| claim.run == run && claim.owner == owner) else {
             return Ok(ClaimLookup::Void);
@@ -93,29 +93,29 @@ impl Project {
 
 impl Claim {
     /// What is known of this run.
-    pub fn marker(&self) -> &marker::ClaimMarker {
+    pub(crate) fn marker(&self) -> &marker::ClaimMarker {
         &self.marker
     }
 
     /// The project's queue.
-    pub fn project(&self) -> &Project {
+    pub(crate) fn project(&self) -> &Project {
         &self.project
     }
 
     /// The task's name in the inbox.
-    pub fn name(&self) -> &Name {
+    pub(crate) fn name(&self) -> &Name {
         &self.name
     }
 
     /// Notes how far the task has come.
-    pub fn advance(&mut self, phase: Phase, now: Timestamp) -> Result<()> {
+    pub(crate) fn advance(&mut self, phase: Phase, now: Timestamp) -> Result<()> {
         self.marker.phase = phase;
         self.marker.stamp.at = now;
         self.rewrite()
     }
 
     /// Notes that the agent has a new conversation after all.
-    pub fn set_agent_session(&mut self, session: Uuid, now: Timestamp) -> Result<()> {
+    pub(crate) fn set_agent_session(&mut self, session: Uuid, now: Timestamp) -> Result<()> {
         self.marker.agent.session = Some(session);
         self.marker.agent.transcript_from = 0;
         self.marker.stamp.at = now;
@@ -123,7 +123,7 @@ impl Claim {
     }
 
     /// Gives the task back as it is: nothing was started, no attempt counts.
-    pub fn release(&self) -> Result<Option<PathBuf>> {
+    pub(crate) fn release(&self) -> Result<Option<PathBuf>> {
         let _lock = self.project.lock()?;
         match self.is_ours()? {
             true => self.move_to(Folder::Inbox),
@@ -134,7 +134,7 @@ impl Claim {
     /// Writes the outcome into the task, with its result and footer, and then
     /// moves it where the outcome says. `None` if it has left the inbox
     /// meanwhile; the claim is removed all the same.
-    pub fn finish(
+    pub(crate) fn finish(
         &self,
         ending: &Ending,
         result: Option<&str>,
@@ -158,7 +158,7 @@ impl Claim {
     }
 
     /// Moves a task whose outcome was noted before, by a pass that died.
-    pub fn place(&self, outcome: Outcome) -> Result<Option<PathBuf>> {
+    pub(crate) fn place(&self, outcome: Outcome) -> Result<Option<PathBuf>> {
         let _lock = self.project.lock()?;
         match self.is_ours()? {
             true => self.move_to(Folder::from(outcome)),
@@ -167,7 +167,7 @@ impl Claim {
     }
 
     /// Removes the claim of a task that is not there any more.
-    pub fn remove(&self) -> Result<()> {
+    pub(crate) fn remove(&self) -> Result<()> {
         let _lock = self.project.lock()?;
         match self.is_ours()? {
             true => self.remove_marker(),

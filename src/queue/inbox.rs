@@ -132,7 +132,7 @@ impl Seen {
     }
 
     /// Whether `path` is that file, unchanged.
-    pub fn is_still(&self, path: &Path) -> bool {
+    pub(crate) fn is_still(&self, path: &Path) -> bool {
         fs::symlink_metadata(path).is_ok_and(|metadata| Self::of(&metadata) == *self)
     }
 }
@@ -178,13 +178,13 @@ impl Project {
     /// The priority of each task that waits, from the first bytes of its file;
     /// one that cannot be read counts as ordinary, and is told when its turn
     /// comes. The error is of an inbox that cannot be opened.
-    pub fn priorities(&self, names: &[OsString]) -> Result<Vec<(Priority, OsString)>> {
+    pub(crate) fn priorities(&self, names: &[OsString]) -> Result<Vec<(Priority, OsString)>> {
         self.heads(names, task::priority_of, |whole| whole.header.priority)
     }
 
     /// What decides the route of each task that waits, read in the same way; one
     /// that cannot be read stays on this machine.
-    pub fn routings(&self, names: &[OsString]) -> Result<Vec<(Routing, OsString)>> {
+    pub(crate) fn routings(&self, names: &[OsString]) -> Result<Vec<(Routing, OsString)>> {
         self.heads(
             names,
             |bytes| task::head(bytes).map(|head| head.routing),
@@ -236,7 +236,7 @@ impl Project {
 
 /// Reads several tasks, in their order, with one look at who is writing what.
 /// The error is of that look.
-pub fn read_all(tasks: Vec<TaskRef>) -> Result<Vec<Read>> {
+pub(crate) fn read_all(tasks: Vec<TaskRef>) -> Result<Vec<Read>> {
     let files: Vec<_> =
         tasks.iter().map(|at| read_regular(&at.project.waiting_path(&at.name))).collect();
     // After all of them were read: whoever has one open now may have written less than all of it.
@@ -254,7 +254,7 @@ fn look() -> Result<OpenFiles> {
 
 /// Reads a task that a person names, wherever it lies: by the rules of an inbox, but also while
 /// it is being written.
-pub fn read_file(path: &Path) -> Result<Task, Skip> {
+pub(crate) fn read_file(path: &Path) -> Result<Task, Skip> {
     let file = read_regular(path)?;
     let text = task::text_of(&file.bytes);
     text.map(task::parse).map_err(|unfit| Skip::Unfit(Seen::of(&file.metadata), unfit))
@@ -287,7 +287,7 @@ impl Contents {
 
 impl Inbox {
     /// One of the listed names as a task; `None` for a name that cannot be a task's.
-    pub fn task(&self, name: &OsStr) -> Option<TaskRef> {
+    pub(crate) fn task(&self, name: &OsStr) -> Option<TaskRef> {
         let name = Name::new(name).ok()?;
         Some(TaskRef { project: self.project.clone(), name })
     }

@@ -27,7 +27,7 @@ const LISTED: usize = 64 << 10;
 
 /// What the first and the last bytes of a task's file tell.
 #[derive(Debug)]
-pub struct Glance {
+pub(crate) struct Glance {
     /// Its header.
     pub head: Header,
     /// What became of it so far.
@@ -41,7 +41,7 @@ pub struct Glance {
 
 /// What lies in `done/` or `failed/`.
 #[derive(Debug, Default)]
-pub struct EndedTasks {
+pub(crate) struct EndedTasks {
     /// How many tasks.
     pub tasks: usize,
     /// The endings of those that ended lately; `None` where nobody noted one.
@@ -51,7 +51,7 @@ pub struct EndedTasks {
 impl Project {
     /// Glances at a file of the inbox; at most 80 KiB of it are read. The
     /// answer says why it is left alone, if it is no file of ours to read.
-    pub fn glance(&self, file_name: &OsStr) -> Result<Glance, Skip> {
+    pub(crate) fn glance(&self, file_name: &OsStr) -> Result<Glance, Skip> {
         let path = self.folder(Folder::Inbox).join(file_name);
         let (file, metadata) = inbox::open_regular(&path)?;
         let read = || -> io::Result<(Vec<u8>, Option<Ending>)> {
@@ -74,7 +74,7 @@ impl Project {
     /// Counts the tasks in `done/` or `failed/`, and reads the last line of
     /// those that ended at `since` or later. Only files changed since then are
     /// opened, and only their last 64 KiB are read.
-    pub fn ended(&self, folder: Folder, since: Timestamp) -> Result<EndedTasks> {
+    pub(crate) fn ended(&self, folder: Folder, since: Timestamp) -> Result<EndedTasks> {
         let directory = self.folder(folder);
         let failed = || format!("cannot read {}", directory.display());
         let handle = match durable::open_dir(&directory) {
@@ -118,7 +118,7 @@ impl Project {
 
     /// Whether `done/` or `failed/` holds a copy of the task that `run` has filed,
     /// under its name or a numbered one.
-    pub fn is_filed(&self, name: &Name, run: Uuid) -> Result<bool> {
+    pub(crate) fn is_filed(&self, name: &Name, run: Uuid) -> Result<bool> {
         for folder in [Folder::Done, Folder::Failed] {
             let directory = self.folder(folder);
             for number in 1.. {
@@ -140,7 +140,7 @@ impl Project {
     }
 
     /// Who has the task, whichever pool that is; `None` without a claim.
-    pub fn claimant(&self, name: &Name) -> Result<Option<marker::ClaimMarker>, Unreadable> {
+    pub(crate) fn claimant(&self, name: &Name) -> Result<Option<marker::ClaimMarker>, Unreadable> {
         marker::read(&self.claim_path(name))
     }
 }

@@ -29,8 +29,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 pub use claim::{Claim, ClaimLookup};
-pub use inbox::{Held, Inbox, Read, Seen, Skip, WaitingTask, read_all, read_file};
-pub use look::{EndedTasks, Glance};
+pub use inbox::{Held, Inbox, Read, Seen, Skip, WaitingTask};
+pub(crate) use inbox::{read_all, read_file};
+pub(crate) use look::Glance;
 
 use crate::durable::{self, Staged};
 use crate::event::{Event, EventKind};
@@ -39,7 +40,7 @@ use crate::task::{self, Ending, Outcome};
 use crate::text::{escape, path_text};
 
 /// The directory that makes a directory a project.
-pub const QUEUE: &str = ".agent-queue";
+pub(crate) const QUEUE: &str = ".agent-queue";
 
 /// A task's name has at most this many bytes; with `.dispatched` and ours around
 /// it, it stays under what file systems allow.
@@ -128,17 +129,17 @@ impl Project {
     }
 
     /// The project's directory.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Whether it has a queue.
-    pub fn exists(&self) -> Result<bool> {
+    pub(crate) fn exists(&self) -> Result<bool> {
         durable::exists(&self.path.join(QUEUE))
     }
 
     /// The directory of one state.
-    pub fn folder(&self, folder: Folder) -> PathBuf {
+    pub(crate) fn folder(&self, folder: Folder) -> PathBuf {
         self.path.join(QUEUE).join(match folder {
             Folder::Inbox => "inbox",
             Folder::Done => "done",
@@ -147,22 +148,22 @@ impl Project {
     }
 
     /// `inbox/T.md`.
-    pub fn waiting_path(&self, name: &Name) -> PathBuf {
+    pub(crate) fn waiting_path(&self, name: &Name) -> PathBuf {
         self.folder(Folder::Inbox).join(name.as_str())
     }
 
     /// `inbox/T.md.dispatched`.
-    pub fn dispatched_path(&self, name: &Name) -> PathBuf {
+    pub(crate) fn dispatched_path(&self, name: &Name) -> PathBuf {
         self.beside(name.as_str(), "dispatched")
     }
 
     /// `inbox/T.md.delegated`.
-    pub fn delegated_path(&self, name: &Name) -> PathBuf {
+    pub(crate) fn delegated_path(&self, name: &Name) -> PathBuf {
         self.beside(name.as_str(), "delegated")
     }
 
     /// `inbox/.T.md.claim`.
-    pub fn claim_path(&self, name: &Name) -> PathBuf {
+    pub(crate) fn claim_path(&self, name: &Name) -> PathBuf {
         self.folder(Folder::Inbox).join(format!(".{name}.claim"))
     }
 
@@ -171,14 +172,19 @@ impl Project {
     }
 
     /// Takes the lock under which tasks change hands; held only for a moment.
-    pub fn lock(&self) -> Result<Lock> {
+    pub(crate) fn lock(&self) -> Result<Lock> {
         lock::exclusive(&self.path.join(QUEUE).join(".lock"))
     }
 
     /// Files a waiting task that no agent can work on, with its reason: in its
     /// ending line where the file is text, else in `T.md.reason` beside it.
     /// `None` if the file is not the one that was `seen` any more.
-    pub fn reject(&self, name: &Name, seen: &Seen, ending: &Ending) -> Result<Option<PathBuf>> {
+    pub(crate) fn reject(
+        &self,
+        name: &Name,
+        seen: &Seen,
+        ending: &Ending,
+    ) -> Result<Option<PathBuf>> {
         let _lock = self.lock()?;
         let waiting = self.waiting_path(name);
         if !seen.is_still(&waiting) || durable::exists(&self.delegated_path(name))? {
@@ -223,12 +229,18 @@ impl Project {
 
     /// Writes a new file under the first free name in `folder`; synced. The
     /// caller holds the lock.
-    pub fn put(&self, folder: Folder, name: &Name, text: &str) -> Result<PathBuf> {
+    pub(crate) fn put(&self, folder: Folder, name: &Name, text: &str) -> Result<PathBuf> {
         self.put_as(folder, name, text, durable::SHARED)
     }
 
     /// The same, readable for whom `mode` says.
-    pub fn put_as(&self, folder: Folder, name: &Name, text: &str, mode: u32) -> Result<PathBuf> {
+    pub(crate) fn put_as(
+        &self,
+        folder: Folder,
+        name: &Name,
+        text: &str,
+        mode: u32,
+    ) -> Result<PathBuf> {
         let directory = self.make_folder(folder)?;
         let mut staged = self.stage(text, mode & durable::SHARED)?;
         for number in 1..u32::MAX {
@@ -263,7 +275,7 @@ impl Project {
     /// Puts a filed task back to wait, and starts it afresh: what failed leaves
     /// `failed/`, what was done stays there as the record of it. `None` if it is
     /// not there any more.
-    pub fn requeue(&self, folder: Folder, name: &Name) -> Result<Option<PathBuf>> {
+    pub(crate) fn requeue(&self, folder: Folder, name: &Name) -> Result<Option<PathBuf>> {
         let _lock = self.lock()?;
         let filed = self.folder(folder).join(name.as_str());
         let bytes = match inbox::read_regular(&filed) {
@@ -325,7 +337,7 @@ pub struct TaskRef {
 
 impl TaskRef {
     /// An event of this task.
-    pub fn event(&self, event: EventKind) -> Event {
+    pub(crate) fn event(&self, event: EventKind) -> Event {
         Event::of_task(event, self.project.path(), self.name.as_str())
     }
 }

@@ -20,7 +20,7 @@ struct Left {
     session: String,
     project: Project,
     run: Uuid,
-    claim: Claim,
+    claim: ClaimMarker,
 }
 
 impl Left {
