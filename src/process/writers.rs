@@ -25,7 +25,7 @@ const SHARED_WRITE: u32 = 0o022;
 #[derive(Debug)]
 pub(crate) struct OpenFiles {
     began: Instant,
-    /// Who has each of them open: process and descriptor.
+    /// The holders of each: process and descriptor.
     holders: HashMap<FileId, Vec<(Pid, i32)>>,
     /// Whether every process of our own user shows what it has open. `sftp-server`, which receives
     /// what `scp` and `sftp` send, does not.

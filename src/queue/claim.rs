@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::inbox::{self, Held, Seen, Skip};
 use super::note;
+use super::waiting::{self, Held, Seen, Skip};
 use super::{Folder, Name, Project};
 use crate::durable::{self, Staged};
 use crate::marker::{self, Phase};
@@ -214,7 +214,7 @@ impl Claim {
         let metadata = dispatched
             .symlink_metadata()
             .with_context(|| format!("cannot look at {}", dispatched.display()))?;
-        inbox::is_being_written(&metadata, &dispatched, writers)
+        waiting::is_being_written(&metadata, &dispatched, writers)
     }
 
     /// Writes what has changed, if the claim is still ours.

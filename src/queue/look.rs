@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use rustix::fs::{AtFlags, FileType, RawDir, Stat};
 use uuid::Uuid;
 
-use super::inbox::{self, Skip};
+use super::waiting::{self, Skip};
 use super::{Folder, Name, Project};
 use crate::durable::{self, FileId};
 use crate::marker::{self, Unreadable};
@@ -25,7 +25,7 @@ const FIRST: usize = 2 * task::MAX_HEADER_BYTES;
 /// The names that one system call lists, in bytes.
 const LISTED: usize = 64 << 10;
 
-/// What the first and the last bytes of a task's file tell.
+/// What the first and the last bytes of a task's file say.
 #[derive(Debug)]
 pub(crate) struct Glance {
     /// Its header.
@@ -53,7 +53,7 @@ impl Project {
     /// answer says why it is left alone, if it is no file of ours to read.
     pub(crate) fn glance(&self, file_name: &OsStr) -> Result<Glance, Skip> {
         let path = self.folder(Folder::Inbox).join(file_name);
-        let (file, metadata) = inbox::open_regular(&path)?;
+        let (file, metadata) = waiting::open_regular(&path)?;
         let read = || -> io::Result<(Vec<u8>, Option<Ending>)> {
             let mut first = vec![0; FIRST];
             let length = file.read_at(&mut first, 0)?;
@@ -101,7 +101,7 @@ impl Project {
                 continue;
             }
             let path = directory.join(OsStr::from_bytes(name.to_bytes()));
-            let (file, metadata) = match inbox::open_regular(&path) {
+            let (file, metadata) = match waiting::open_regular(&path) {
                 Ok(opened) => opened,
                 Err(Skip::Failed(error)) => return Err(error),
                 Err(_) => continue,
@@ -123,7 +123,7 @@ impl Project {
             let directory = self.folder(folder);
             for number in 1.. {
                 let path = directory.join(name.numbered(number));
-                let (file, metadata) = match inbox::open_regular(&path) {
+                let (file, metadata) = match waiting::open_regular(&path) {
                     Ok(opened) => opened,
                     Err(Skip::Gone) => break,
                     Err(Skip::Failed(error)) => return Err(error),

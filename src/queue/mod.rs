@@ -20,6 +20,7 @@ mod claim;
 mod inbox;
 mod look;
 mod note;
+mod waiting;
 
 use std::fmt;
 use std::fs;
@@ -29,9 +30,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 pub use claim::{Claim, ClaimLookup};
-pub use inbox::{Held, Inbox, Read, Seen, Skip, WaitingTask};
-pub(crate) use inbox::{read_all, read_file};
+pub use inbox::Inbox;
 pub(crate) use look::Glance;
+pub use waiting::{Held, Read, Seen, Skip, WaitingTask};
+pub(crate) use waiting::{read_all, read_file};
 
 use crate::durable::{self, Staged};
 use crate::event::{Event, EventKind};
@@ -76,7 +78,7 @@ impl Name {
     }
 
     /// The `number`th name to try where this one is taken: `T.md`, `T.2.md` … Of a
-    /// very long one the end is cut off, for else it would be held as too long.
+    /// very long one the end is cut off: it would be held as too long.
     fn numbered(&self, number: u32) -> String {
         match (number, self.0.strip_suffix(".md")) {
             (0 | 1, _) | (_, None) => self.0.clone(),
@@ -278,7 +280,7 @@ impl Project {
     pub(crate) fn requeue(&self, folder: Folder, name: &Name) -> Result<Option<PathBuf>> {
         let _lock = self.lock()?;
         let filed = self.folder(folder).join(name.as_str());
-        let bytes = match inbox::read_regular(&filed) {
+        let bytes = match waiting::read_regular(&filed) {
             Ok(contents) => contents.bytes,
             Err(Skip::Gone) => return Ok(None),
             Err(Skip::Failed(error)) => return Err(error),

@@ -3,7 +3,7 @@
 use std::fs;
 
 use ccl::config::AgentKind;
-use ccl::marker::{self, ClaimMarker, Dispatched, Pane, Phase, Server, Stamp, StartedAgent};
+use ccl::marker::{self, AgentPane, ClaimMarker, Dispatched, Phase, Server, Stamp, StartedAgent};
 use ccl::owner;
 use ccl::tmux::{NewPane, NewWindow, Tmux};
 use jiff::Timestamp;
@@ -104,7 +104,7 @@ impl Left {
         let path = world.session_file(&self.session, "dispatched");
         let mut marker: Dispatched = marker::read(&path).unwrap().unwrap();
         let server = Server { pid: pane.server, socket: pane.socket.clone() };
-        marker.pane = Some(Pane { id: pane.id.clone(), pid: pane.pid, server: Some(server) });
+        marker.pane = Some(AgentPane { id: pane.id.clone(), pid: pane.pid, server: Some(server) });
         marker::write(&path, &marker).unwrap();
     }
 
