@@ -6,7 +6,7 @@ use ccl::agent::claude::Registered;
 use ccl::agent::judge::{Observations, judge};
 use ccl::agent::screen::{Dialog, Screen, recognise};
 use ccl::agent::transcript::{Summary, Turn, summarise};
-use ccl::agent::{AgentState, Failure};
+use ccl::next_step::{AgentState, Failure};
 use jiff::{SignedDuration, Timestamp};
 use serde::de::IgnoredAny;
 
@@ -166,5 +166,5 @@ fn rests_for_a_while(failure: &Failure) {
         assert!(rest.is_positive() && rest < SignedDuration::from_hours(32 * 24));
         assert!(!failure.counts);
     }
-    assert!(!failure.counts || !failure.needs_person);
+    assert!(!failure.counts || !failure.needs_attention);
 }
