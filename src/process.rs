@@ -12,12 +12,14 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::Pid;
 use uuid::Uuid;
 
-pub use ending::{Ended, EndingError, terminate};
+pub use ending::{Ended, EndingError, terminate, terminate_all};
 pub use service::{in_service, unit_of_cgroup};
 pub use writers::{Writers, are_open_for_writing, is_open_for_writing, open_for_writing};
 
@@ -43,6 +45,8 @@ pub struct Stat {
     pub tty_nr: u64,
     /// The process group in the foreground of that terminal.
     pub foreground: Option<Pid>,
+    /// Its flags, `PF_*` of the kernel.
+    flags: u64,
     /// When it started, in clock ticks since boot: tells it from a later process of the same number.
     pub starttime: u64,
 }
@@ -61,6 +65,7 @@ impl Stat {
             pgrp: to_pid(number(5)?),
             tty_nr: u64::from(number(7)?.cast_unsigned()),
             foreground: to_pid(number(8)?),
+            flags: fields.get(9 - 3)?.parse().ok()?,
             starttime: fields.get(22 - 3)?.parse().ok()?,
         })
     }
@@ -68,6 +73,12 @@ impl Stat {
     /// Whether it still runs; a process that has ended stays in `/proc` until its parent has noticed.
     pub fn is_alive(&self) -> bool {
         !matches!(self.state, 'Z' | 'X')
+    }
+
+    /// Whether it is a thread of the kernel, which runs no program.
+    fn is_kernels(&self) -> bool {
+        const PF_KTHREAD: u64 = 0x0020_0000;
+        self.flags & PF_KTHREAD != 0
     }
 }
 
@@ -128,16 +139,31 @@ pub fn name(pid: Pid) -> Option<String> {
 /// Whether a process was started with `name=value` in its environment.
 ///
 /// What a program changes in its own environment later, or a shell with `export`, does not show. False for a process
-/// that has gone.
-///
-/// # Errors
-/// Where that cannot be told: `PermissionDenied` for a process of somebody else.
+/// that has gone. The error is `PermissionDenied` for a process of somebody else.
 pub fn environ_has(pid: Pid, name: &str, value: &str) -> io::Result<bool> {
-    let environ = unless_gone(fs::read(proc_path(pid, "environ")))?.unwrap_or_default();
-    Ok(environ.split(|byte| *byte == 0).any(|entry| {
+    Ok(environ(pid)?.split(|byte| *byte == 0).any(|entry| {
         entry.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="))
             == Some(value.as_bytes())
     }))
+}
+
+/// What a process was started with; empty for one that has gone.
+///
+/// Between two programs, in the middle of execve(2), a process has neither environment nor arguments for a moment, which
+/// can be long on a busy machine: that must not be taken for an end.
+fn environ(pid: Pid) -> io::Result<Vec<u8>> {
+    const BETWEEN_PROGRAMS: Duration = Duration::from_secs(5);
+    let deadline = Instant::now() + BETWEEN_PROGRAMS;
+    loop {
+        let environ = unless_gone(fs::read(proc_path(pid, "environ")))?.unwrap_or_default();
+        let settled = !environ.is_empty()
+            || unless_gone(fs::read(proc_path(pid, "cmdline")))?.is_none_or(|it| !it.is_empty())
+            || stat(pid)?.is_none_or(|process| !process.is_alive() || process.is_kernels());
+        if settled || Instant::now() > deadline {
+            return Ok(environ);
+        }
+        sleep(Duration::from_millis(1));
+    }
 }
 
 /// Whether a process was started for `run`.

@@ -46,14 +46,17 @@ pub struct Pane {
     pub socket: PathBuf,
 }
 
-/// The option of a pane that names the run it was opened for. It is set by the call that opens the pane, so that a pass
-/// that was killed before it could note the pane finds it again.
-const RUN_OPTION: &str = "@ccl_run";
+/// What names the run in the command of a run's pane, so that a pass that was killed before it could note the pane finds
+/// it again. No option of the pane: a person's `after-new-window` hook may have split or left the window before an option
+/// is set.
+const RUN_WORD: &str = "ccl-run=";
 
 /// The fields of [`Pane`]. Blanks between them, for tmux prints a tab as `_` in some locales. The socket may hold
 /// blanks itself; a session's name holds no colon.
-const PANE_FORMAT: &str = "#{pane_id} #{pane_pid} #{pane_dead} #{?@ccl_run,#{@ccl_run},-} #{session_attached} \
-     #{session_activity} #{pid} #{socket_path}:#{session_name}";
+///
+/// Of the command its last 45 characters, [`RUN_WORD`], the run and a quote; what a run's has not is printed as `_`.
+const PANE_FORMAT: &str = "#{pane_id} #{pane_pid} #{pane_dead} -#{s/[^0-9a-z=-]/_/;=-45:pane_start_command} \
+     #{session_attached} #{session_activity} #{pid} #{socket_path}:#{session_name}";
 
 impl Pane {
     fn parse(line: &str) -> Option<Self> {
@@ -64,8 +67,7 @@ impl Pane {
             id: PaneId::parse(next()?)?,
             pid: parse_pid(next()?)?,
             dead: parse_flag(next()?)?,
-            // Somebody else's word in our option is no run of ours.
-            run: Uuid::try_parse(next()?).ok(),
+            run: parse_run(next()?),
             attached: next()?.parse().ok()?,
             activity: Timestamp::from_second(next()?.parse().ok()?).ok()?,
             server: parse_pid(next()?)?,
@@ -73,6 +75,12 @@ impl Pane {
             session: Some(session).filter(|name| !name.is_empty())?.to_owned(),
         })
     }
+}
+
+/// The run, where the end of a pane's command names one.
+fn parse_run(command: &str) -> Option<Uuid> {
+    let run = command.strip_prefix('-')?.strip_prefix(RUN_WORD)?.strip_suffix('_')?;
+    Uuid::try_parse(run).ok()
 }
 
 fn parse_flag(text: &str) -> Option<bool> {
@@ -154,8 +162,7 @@ impl Tmux {
     pub fn list_panes(&self) -> Result<Vec<Pane>, TmuxError> {
         let args = ["list-panes", "-a", "-F", PANE_FORMAT];
         let printed = match self.call(&args) {
-            // The words of tmux for `-a` on a server without sessions (measured on 3.3a).
-            Err(TmuxError::Failed { stderr, .. }) if stderr == "no current target" => Vec::new(),
+            Err(TmuxError::Failed { stderr, .. }) if stderr == error::NO_SESSIONS => Vec::new(),
             other => other?,
         };
         String::from_utf8_lossy(&printed)
@@ -192,7 +199,7 @@ impl Tmux {
     }
 
     /// Opens a window in the session of this name, as its current one, and runs `shell` in it, which runs `script`;
-    /// returns the window's pane. One call: the window stays when its process ends, and its pane carries the run.
+    /// returns the window's pane. One call: the window stays when its process ends, and its command names the run.
     ///
     /// Measured on 3.3a: of 200 programs that ended at once, all left their screen.
     pub fn new_window(&self, window: &NewWindow<'_>) -> Result<NewPane, TmuxError> {
@@ -200,27 +207,32 @@ impl Tmux {
         let (run, script) = (window.run.to_string(), path_argument(window.script)?);
         let shell = path_argument(window.shell)?;
         let (run_env, script_env) = (format!("CCL_RUN={run}"), format!("CCL_SCRIPT={script}"));
+        // It reads the same in bash, zsh, dash and fish.
+        let line = format!("exec sh \"$CCL_SCRIPT\" {RUN_WORD}{run}");
         let name = window_name(window.name);
-        // The quoted line reads the same in bash, zsh, dash and fish.
         let args = [
             &["new-window", "-P", "-F", "#{pane_id} #{pane_pid} #{pid} #{socket_path}"][..],
             &["-t", &target, "-n", &name, "-e", &run_env, "-e", &script_env, "--"],
-            &[shell, "-l", "-i", "-c", "exec sh \"$CCL_SCRIPT\"", ";"],
-            &["set-option", "-p", "-t", &target, "remain-on-exit", "on", ";"],
-            &["set-option", "-p", "-t", &target, RUN_OPTION, &run],
+            &[shell, "-l", "-i", "-c", &line, ";"],
+            &["set-option", "-p", "-t", &target, "remain-on-exit", "on"],
         ]
         .concat();
         let printed = self.call_in(Some(window.cwd), &args)?;
         let printed = String::from_utf8_lossy(&printed);
-        NewPane::parse(printed.trim_end_matches('\n')).ok_or_else(|| unreadable(&args, &printed))
+        let line = printed.trim_end_matches('\n');
+        NewPane::parse(line).ok_or_else(|| unreadable(&args, line))
     }
 
     /// Closes the pane, if it is there and carries the run, and with it the window, unless a person has split that.
     pub fn close_pane(&self, pane: &PaneId, run: Uuid) -> Result<(), TmuxError> {
         // The server decides, at one moment: another server may have given the id to a pane of its own.
-        let is_ours = format!("#{{==:#{{{RUN_OPTION}}},{run}}}");
+        let is_ours = format!("#{{m:*{RUN_WORD}{run}*,#{{pane_start_command}}}}");
         let close = format!("kill-pane -t {pane}");
-        self.call(&["if-shell", "-F", "-t", pane.as_str(), &is_ours, &close]).map(drop)
+        match self.call(&["if-shell", "-F", "-t", pane.as_str(), &is_ours, &close]) {
+            // It was the last window of the last session.
+            Err(TmuxError::NoServer) => Ok(()),
+            closed => closed.map(drop),
+        }
     }
 
     /// What the pane shows, line by line, without colours and without trailing blanks. Two lines above it, too: where its
@@ -228,6 +240,12 @@ impl Tmux {
     pub fn capture(&self, pane: &PaneId) -> Result<String, TmuxError> {
         let printed = self.call(&["capture-pane", "-p", "-S", "-2", "-t", pane.as_str()])?;
         Ok(String::from_utf8_lossy(&printed).into_owned())
+    }
+
+    /// Whether tmux has read all that the pane's process has written before it ended.
+    pub fn has_read_all(&self, pane: &PaneId) -> Result<bool, TmuxError> {
+        let args = ["display-message", "-p", "-t", pane.as_str(), "#{pane_dead}"];
+        Ok(String::from_utf8_lossy(&self.call(&args)?).trim() == "1")
     }
 
     /// What tmux knows apart from any pane: `format` is a constant such as `#{default-shell}`, or names a variable of

@@ -22,11 +22,13 @@ use crate::next_step::Failure;
 use crate::process;
 use crate::queue::{Claim, WaitingTask};
 use crate::task::{Outcome, Task};
-use crate::tmux::NewWindow;
+use crate::tmux::{NewWindow, TmuxError};
 
 /// How often evidence is looked for: often at first, for a script starts within milliseconds, less often later.
 const SHORTEST_POLL: Duration = Duration::from_millis(5);
 const LONGEST_POLL: Duration = Duration::from_millis(50);
+/// How long tmux may take to read what a program wrote before it ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How often the screen is looked at, which costs a call of tmux.
 const SCREEN_POLL: Duration = Duration::from_millis(500);
 
@@ -199,8 +201,11 @@ impl Pool<'_> {
             cwd: &self.config.home,
         };
         let pane = match self.tmux.new_window(&window) {
-            // Its last window was that of the run before: it has ended with it.
-            Err(error) if error.is_no_session() && self.config.pool.create => {
+            // Its last window was that of the run before: it has ended with it, and the server with its last session.
+            Err(error)
+                if self.config.pool.create
+                    && (error.is_no_session() || error == TmuxError::NoServer) =>
+            {
                 self.make_session(&run.session)?;
                 self.tmux.new_window(&window)
             }
@@ -223,20 +228,26 @@ impl Pool<'_> {
         let mut look_at_screen = started + SCREEN_POLL;
         loop {
             // Before the evidence: what an agent leaves at its end is there once it is gone.
-            let lives = self.lives(attempt)?;
-            let waits = durable::exists(&ticket)?;
-            if let Some(evidence) = self.evidence(attempt, waits, lives)? {
+            let lives = has_process(attempt)?;
+            let started_agent = !durable::exists(&ticket)?;
+            if let Some(evidence) = self.evidence(attempt, started_agent, lives)? {
                 return Ok(evidence);
             }
             let now = Instant::now();
-            if !waits && attempt.conversation.is_some() && now >= look_at_screen {
+            if started_agent && attempt.conversation.is_some() && now >= look_at_screen {
                 look_at_screen = now + SCREEN_POLL;
                 if let Screen::Dialog(dialog) = screen::recognise(&self.screen(attempt)?) {
                     return Ok(Evidence::Failed(dialog.failure()));
                 }
             }
-            if now >= started + limit {
-                return self.no_evidence(attempt, &ticket).map(Evidence::Failed);
+            let timed_out = now >= started + limit;
+            // An agent whose ticket is taken away now never starts; one that was faster has started, and is looked at
+            // once more.
+            if (timed_out || !lives) && durable::remove(&ticket)? {
+                return self.not_started(attempt, lives).map(Evidence::Failed);
+            }
+            if timed_out && started_agent {
+                return self.no_sign(attempt).map(Evidence::Failed);
             }
             thread::sleep((started.elapsed() / 10).clamp(SHORTEST_POLL, LONGEST_POLL));
         }
@@ -245,63 +256,63 @@ impl Pool<'_> {
     fn evidence(
         &self,
         attempt: &Attempt,
-        ticket_waits: bool,
+        started_agent: bool,
         lives: bool,
     ) -> Result<Option<Evidence>> {
         let claim = attempt.claim.marker();
         let exit = Exit::read(&attempt.run.session.files().exit, claim.run)?;
         let program = self.config.agent.program();
-        Ok(match (exit, claim.agent.session) {
+        let has_task = match (exit, claim.agent.session) {
             // What it has done is judged later, as of any other agent that has ended.
-            (Some(Exit::Code(_)), None) => Some(Evidence::HasTask),
+            (Some(Exit::Code(_)), None) => true,
             (Some(exit), _) => {
-                Some(Evidence::Failed(exit.failure(program, attempt.claim.project().path())))
+                let failure = exit.failure(program, attempt.claim.project().path());
+                return Ok(Some(Evidence::Failed(failure)));
             }
-            (None, None) if !ticket_waits && lives => Some(Evidence::HasTask),
-            (None, Some(id)) if !ticket_waits && self.has_prompt(id, claim)? => {
-                Some(Evidence::HasTask)
-            }
-            _ if lives => None,
-            _ if self.resume_was_refused(attempt)? => Some(Evidence::ResumeRefused),
-            _ => {
-                let last = self.last_line(attempt)?;
-                Some(Evidence::Failed(if ticket_waits {
-                    Failure::of_machine(format!(
-                        "the shell {} ended before it could start {program}: check its start-up files, or name another one in agent.shell; its screen's last line: {last}",
-                        self.config.agent.shell.display(),
-                    ))
-                } else {
-                    Failure::of_task(format!(
-                        "{program} ended before it had the task; its screen's last line: {last}"
-                    ))
-                }))
-            }
-        })
-    }
-
-    /// Why the time ran out. The agent whose ticket was still there never started, which no task can cause.
-    fn no_evidence(&self, attempt: &Attempt, ticket: &Path) -> Result<Failure> {
-        let seconds = self.config.dispatcher.prompt_timeout.as_secs();
-        let last = self.last_line(attempt)?;
-        Ok(match durable::remove(ticket)? {
-            true => Failure::of_machine(format!(
-                "the shell {} did not start {} within {seconds} s: a start-up file of it hangs or asks something, or name another shell in agent.shell; its screen's last line: {last}",
-                self.config.agent.shell.display(),
-                self.config.agent.program(),
-            )),
-            false => Failure::of_task(format!(
-                "the agent showed no sign of having the task within {seconds} s; its screen's last line: {last}"
-            )),
-        })
-    }
-
-    /// Whether the window's process is there.
-    fn lives(&self, attempt: &Attempt) -> Result<bool> {
-        let Some(pane) = &attempt.run.pane else {
-            return Ok(false);
+            (None, None) => started_agent && lives,
+            (None, Some(id)) => started_agent && self.has_prompt(id, claim)?,
         };
-        process::process_carries(pane.pid, attempt.run.id())
-            .context("cannot see what runs in its window")
+        if has_task || lives || !started_agent {
+            return Ok(has_task.then_some(Evidence::HasTask));
+        }
+        let screen = self.last_screen(attempt)?;
+        if let Some(Conversation { id, resume: true, .. }) = &attempt.conversation {
+            let refusal = format!("No conversation found with session ID: {id}");
+            // Narrow windows wrap the sentence.
+            if screen.replace('\n', "").contains(&refusal) {
+                return Ok(Some(Evidence::ResumeRefused));
+            }
+        }
+        Ok(Some(Evidence::Failed(Failure::of_task(format!(
+            "{program} ended before it had the task; its screen's last line: {}",
+            last_line(&screen)
+        )))))
+    }
+
+    /// The window's shell did not start the agent, which no task can cause.
+    fn not_started(&self, attempt: &Attempt, lives: bool) -> Result<Failure> {
+        let (shell, program) = (self.config.agent.shell.display(), self.config.agent.program());
+        let seconds = self.config.dispatcher.prompt_timeout.as_secs();
+        let screen = if lives { self.screen(attempt)? } else { self.last_screen(attempt)? };
+        let last = last_line(&screen);
+        Ok(Failure::of_machine(if lives {
+            format!(
+                "the shell {shell} did not start {program} within {seconds} s: mend its start-up files, one of which hangs or asks something, or name another shell in agent.shell; its screen's last line: {last}"
+            )
+        } else {
+            format!(
+                "the shell {shell} ended before it started {program}: mend its start-up files, or name another shell in agent.shell; its screen's last line: {last}"
+            )
+        }))
+    }
+
+    /// The time is over.
+    fn no_sign(&self, attempt: &Attempt) -> Result<Failure> {
+        let seconds = self.config.dispatcher.prompt_timeout.as_secs();
+        Ok(Failure::of_task(format!(
+            "the agent showed no sign of having the task within {seconds} s; its screen's last line: {}",
+            last_line(&self.screen(attempt)?)
+        )))
     }
 
     fn has_prompt(&self, id: Uuid, claim: &marker::Claim) -> Result<bool> {
@@ -322,22 +333,33 @@ impl Pool<'_> {
         }
     }
 
-    fn last_line(&self, attempt: &Attempt) -> Result<String> {
-        let screen = self.screen(attempt)?;
-        let lines = screen.lines().rev().map(str::trim);
-        // tmux writes this below what the program has left.
-        let mut written =
-            lines.filter(|line| !line.is_empty() && !line.starts_with("Pane is dead"));
-        Ok(written.next().unwrap_or("(none)").to_owned())
+    /// What the window shows once its process has ended: tmux may have read the last words of it by then, or not yet.
+    fn last_screen(&self, attempt: &Attempt) -> Result<String> {
+        let deadline = Instant::now() + LAST_WORDS;
+        while let Some(pane) = &attempt.run.pane {
+            match self.tmux.has_read_all(&pane.id) {
+                Ok(false) if Instant::now() < deadline => thread::sleep(SHORTEST_POLL),
+                Ok(_) => break,
+                Err(error) if error.is_no_pane() => break,
+                Err(error) => return Err(unavailable(&error)),
+            }
+        }
+        self.screen(attempt)
     }
+}
 
-    /// Whether Claude Code said that it does not know the conversation.
-    fn resume_was_refused(&self, attempt: &Attempt) -> Result<bool> {
-        let Some(Conversation { id, resume: true, .. }) = &attempt.conversation else {
-            return Ok(false);
-        };
-        // Narrow panes wrap the sentence.
-        let screen = self.screen(attempt)?.replace('\n', "");
-        Ok(screen.contains(&format!("No conversation found with session ID: {id}")))
-    }
+/// Whether the process that tmux started in the window is there: a child of its server, whatever program it is by now.
+fn has_process(attempt: &Attempt) -> Result<bool> {
+    let Some(Pane { pid, server: Some(server), .. }) = &attempt.run.pane else {
+        return Ok(false);
+    };
+    let process = process::stat(*pid).context("cannot see what runs in its window")?;
+    Ok(process.is_some_and(|process| process.is_alive() && process.ppid == Some(server.pid)))
+}
+
+/// The last line that a program has written.
+fn last_line(screen: &str) -> &str {
+    let mut lines = screen.lines().rev().map(str::trim);
+    // tmux writes this below it, once the program has ended.
+    lines.find(|line| !line.is_empty() && !line.starts_with("Pane is dead")).unwrap_or("(none)")
 }

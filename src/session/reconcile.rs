@@ -141,7 +141,7 @@ impl Pool<'_> {
                 if *cooldown {
                     self.start_cooldown(&run.session, failure)?;
                 }
-                self.end_agent(run)?;
+                self.end_agent_and_its_tools(run)?;
                 let mut ending = self.ending(&claim, *outcome, Some(failure.reason.clone()));
                 if !failure.counts {
                     ending.attempt = ending.attempt.saturating_sub(1);
@@ -238,6 +238,14 @@ impl Pool<'_> {
         let pane = run.pane.as_ref().map(|pane| pane.pid);
         process::terminate(run.id(), pane, GRACE)?;
         Ok(())
+    }
+
+    /// The same, with all that the agent has started: none of it may go on beside the next attempt. After a turn that
+    /// ended well it may: a server, say, that the task asked for.
+    pub(super) fn end_agent_and_its_tools(&self, run: &Run) -> Result<()> {
+        durable::remove(&run.session.files().ticket)?;
+        let pane = run.pane.as_ref().map(|pane| pane.pid);
+        Ok(process::terminate_all(run.id(), pane, GRACE)?)
     }
 
     pub(super) fn close_window(&self, run: &Run) -> Result<()> {

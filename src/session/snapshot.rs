@@ -174,11 +174,6 @@ impl Pool<'_> {
                 ),
             });
         }
-        if let Some(pid) = stopped(run.pane.as_ref(), run.id())? {
-            return Ok(AgentState::NeedsAttention(format!(
-                "the agent was stopped: `kill -CONT {pid}` lets it go on"
-            )));
-        }
         match claim_marker.agent.session {
             None if lives => Ok(AgentState::Working),
             None => Ok(AgentState::Interrupted(format!(
@@ -230,19 +225,6 @@ impl Pool<'_> {
 fn agent_lives(pane: Option<&Pane>, run: Uuid) -> Result<bool> {
     let in_window = pane.map_or(Ok(false), |pane| process::process_carries(pane.pid, run));
     Ok(in_window.context(UNSEEN)? || process::leader_of(run).context(UNSEEN)?.is_some())
-}
-
-/// The agent's process, where it is stopped: a person pressed C-z, or sent it SIGSTOP.
-fn stopped(pane: Option<&Pane>, run: Uuid) -> Result<Option<i32>> {
-    let Some(pane) = pane else { return Ok(None) };
-    let process = process::stat(pane.pid).context(UNSEEN)?;
-    let stopped = process.filter(|process| process.state == 'T');
-    match stopped {
-        Some(process) if process::process_carries(process.pid, run).context(UNSEEN)? => {
-            Ok(Some(process.pid.as_raw_pid()))
-        }
-        _ => Ok(None),
-    }
 }
 
 /// Whether the system does not let us look at another user's process.

@@ -1,6 +1,6 @@
 use super::{NewPane, Pane, PaneId, is_session_name, path_argument, window_name};
 
-const LINE: &str = "%12 4242 1 11111111-1111-4111-8111-111111111111 3 1795443185 99 /tmp/a b:c/default:ccl auto|x  y";
+const LINE: &str = "%12 4242 1 -ccl-run=11111111-1111-4111-8111-111111111111_ 3 1795443185 99 /tmp/a b:c/default:ccl auto|x  y";
 
 #[test]
 fn a_line_is_read() {
@@ -13,8 +13,11 @@ fn a_line_is_read() {
     assert_eq!(pane.server.as_raw_pid(), 99);
     assert_eq!(pane.socket.to_str(), Some("/tmp/a b:c/default"));
     assert_eq!(pane.session, "ccl auto|x  y");
-    let persons = Pane::parse(&LINE.replace("11111111-1111-4111-8111-111111111111", "-")).unwrap();
-    assert_eq!(persons.run, None);
+    for theirs in ["-", "-_sleep_1000_", "-11111111-1111-4111-8111-111111111111", "-ccl-run=1_"] {
+        let of_run = "-ccl-run=11111111-1111-4111-8111-111111111111_";
+        let persons = Pane::parse(&LINE.replace(of_run, theirs)).unwrap();
+        assert_eq!(persons.run, None, "{theirs}");
+    }
 }
 
 #[test]

@@ -19,9 +19,9 @@ const DIALOGS: [(Screen, &str); 8] = [
     (Screen::ResumePicker, "which conversation to resume"),
 ];
 
-/// All dialogs in one pass: nothing is typed, and every task is back with its sentence.
+/// All dialogs in one pass.
 #[test]
-fn a_dialog_is_never_typed_into() {
+fn nothing_is_typed_into_a_dialog_and_every_task_is_back_with_its_sentence() {
     let world =
         World::claude(DIALOGS.len()).with("pool", json!({"autonomous": {"max": DIALOGS.len()}}));
     let mut behaviours = Vec::new();
