@@ -128,7 +128,7 @@ fn an_agent_that_is_not_installed_is_named() {
     assert_refused(
         &world,
         Fault::Machine,
-        "claude-of-tomorrow is not on the PATH of the session's shell",
+        "claude-of-tomorrow is not on the PATH of your login shell",
     );
 }
 
