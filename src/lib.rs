@@ -37,7 +37,6 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod delegation;
-pub mod doctor;
 pub mod durable;
 pub mod environment;
 pub mod error;

@@ -7,19 +7,18 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
-use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::config::AgentKind;
-use crate::durable::{self, Staged};
+use crate::durable::{self, Staged, open_nofollow, read_at_most};
 pub use crate::next_step::Phase;
 
 /// The version of every marker that this program writes, and the only one it
@@ -240,24 +239,16 @@ impl std::error::Error for Unreadable {
 
 /// Reads a marker; `None` if there is none.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Unreadable> {
-    match open(path) {
+    match open_nofollow(path) {
         Ok(file) => read_file(&file, path).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(Unreadable::Io { path: path.to_owned(), source }),
     }
 }
 
-/// Opens a marker without following links or waiting for a FIFO.
-pub fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
-}
-
 /// Reads the marker that `file` is; `path` is for messages.
 pub fn read_file<T: DeserializeOwned>(file: &File, path: &Path) -> Result<T, Unreadable> {
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES + 1)
-        .read_to_end(&mut bytes)
+    let bytes = read_at_most(file, MAX_BYTES + 1)
         .map_err(|source| Unreadable::Io { path: path.to_owned(), source })?;
     parse(&bytes).map_err(|why| Unreadable::Nonsense { path: path.to_owned(), why })
 }

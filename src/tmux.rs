@@ -18,6 +18,7 @@ pub use error::TmuxError;
 use crate::config::KEY_VARIABLES;
 use crate::marker::PaneId;
 use crate::subprocess::{Call, RunError};
+use crate::text::is_session_name;
 
 /// How long a tmux call may take before it is killed: a hanging server must not hang a pass.
 pub const CALL_LIMIT: Duration = Duration::from_secs(10);
@@ -257,14 +258,6 @@ impl Tmux {
         let printed = self.call(&["display-message", "-p", format])?;
         Ok(String::from_utf8_lossy(&printed).trim_end_matches('\n').to_owned())
     }
-}
-
-/// Whether a name can be that of a pool session: tmux reads `:` and `.` as parts of a target, runs `#(…)` in it,
-/// and takes what begins with `=`, `$`, `@`, `%` or `-` for something else.
-pub fn is_session_name(name: &str) -> bool {
-    !name.is_empty()
-        && !name.starts_with('-')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
 }
 
 /// What [`Tmux::new_window`] opens.

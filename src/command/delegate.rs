@@ -78,7 +78,8 @@ fn candidates(
     for read in read {
         match read {
             Read::Task(task) => {
-                let decision = router::decide(&task.task.routing, &context.config.auto_routes);
+                let decision =
+                    router::decide(&task.task.header.routing, &context.config.auto_routes);
                 // One that was changed a moment ago may be local by now: the next pass has it.
                 if decision.provider.is_remote() {
                     candidates.push(Candidate {

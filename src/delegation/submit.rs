@@ -13,7 +13,7 @@ use super::filing::Filing;
 use super::marker::{self, Delegated, Phase, Verdict, between, judge};
 use super::turns::each;
 use super::{Candidate, Delegation, End, Outcome, Settled};
-use crate::durable;
+use crate::durable::{self, FileId};
 use crate::event::{Event, EventKind};
 use crate::lock;
 use crate::marker::{self as markers, Stamp};
@@ -340,7 +340,7 @@ pub fn request(
     host: &str,
 ) -> Vec<u8> {
     let stem = file_name.strip_suffix(".md").unwrap_or(file_name);
-    let title = task.title.as_deref().unwrap_or(stem);
+    let title = task.header.title.as_deref().unwrap_or(stem);
     let project = project.file_name().unwrap_or_default().to_string_lossy();
     // A task may be all title.
     let prompt = match task.body.is_empty() {
@@ -349,13 +349,13 @@ pub fn request(
     };
     let job = NewJob {
         provider,
-        priority: task.priority,
+        priority: task.header.priority,
         prompt,
         title,
         task: file_name,
         project: &project,
         host,
-        tags: &task.tags,
+        tags: &task.header.tags,
     };
     job.body()
 }
@@ -367,15 +367,14 @@ fn create(path: &Path, marker: &Delegated, mode: u32) -> Result<bool> {
 
 /// Locks a marker. `None`: there is none, somebody holds it, or it was replaced at this moment.
 pub(super) fn lock_marker(path: &Path) -> Result<Option<File>> {
-    let file = match markers::open(path) {
+    let file = match durable::open_nofollow(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("cannot open {}", path.display())),
     };
     let is_locked = lock::lock(&file).with_context(|| format!("cannot lock {}", path.display()))?;
-    let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
     let is_current = match (file.metadata(), path.symlink_metadata()) {
-        (Ok(locked), Ok(named)) => identity(locked) == identity(named),
+        (Ok(locked), Ok(named)) => FileId::of(&locked) == FileId::of(&named),
         _ => false,
     };
     Ok((is_locked && is_current).then_some(file))

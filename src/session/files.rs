@@ -1,7 +1,6 @@
 //! What a session has on disk, in `STATE/sessions/`.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -110,16 +109,9 @@ impl Session {
 /// any more. One walk of `STATE/sessions/`.
 pub fn marked(state_dir: &Path) -> Result<Vec<Session>> {
     let directory = state_dir.join("sessions");
-    let entries = match fs::read_dir(&directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => {
-            return Err(error).with_context(|| format!("cannot read {}", directory.display()));
-        }
-    };
     let mut sessions = Vec::new();
-    for entry in entries {
-        let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;
+    for entry in durable::list_dir(&directory)? {
+        let entry = entry?;
         if let Some(name) =
             entry.file_name().to_str().and_then(|name| name.strip_suffix(".dispatched"))
         {

@@ -191,7 +191,7 @@ impl World {
         names.into_iter().filter_map(move |name| {
             let WaitingTask { at, seen, text, task } =
                 project.read(&Name::new(&name).unwrap()).unwrap();
-            let decision = router::decide(&task.routing, &AutoRoutes::default());
+            let decision = router::decide(&task.header.routing, &AutoRoutes::default());
             (decision.provider != Provider::ClaudeCode).then_some(Candidate {
                 task: at,
                 seen,
