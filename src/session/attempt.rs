@@ -82,7 +82,8 @@ impl Pool<'_> {
             started_at: self.now,
             agent: Agent {
                 kind: self.config.agent.kind,
-                model: conversation.map(|_| models.for_priority(task.task.header.priority).to_owned()),
+                model: conversation
+                    .map(|_| models.for_priority(task.task.header.priority).to_owned()),
                 session: conversation.map(|conversation| conversation.id),
                 transcript_from,
             },

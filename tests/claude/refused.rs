@@ -42,7 +42,7 @@ fn assert_refused(world: &World, fault: Fault, sentence: &str) {
     assert_eq!(world.api.turns().len(), 0);
     world.assert_usable_shell();
     assert!(!world.screen().contains("Line three"), "{}", world.screen());
-    // It rests: the next pass starts nothing.
+    // The cooldown lasts: the next pass starts nothing.
     assert_eq!(world.scan(), [] as [serde_json::Value; 0]);
 }
 
