@@ -206,7 +206,9 @@ fn a_command_in_the_background_is_work() {
     world.tmux.wait_until("the turn ends", || stop.exists());
     assert_eq!(kinds(&world.assign()), [] as [&str; 0]);
     assert_eq!(world.project.task_places(TASK), ["inbox/fix.md.dispatched"]);
-    assert_eq!(in_the_background(&world, &conversation), 1);
+    // The hook is ahead of the transcript.
+    let is_counted = || in_the_background(&world, &conversation) == 1;
+    world.tmux.wait_until("the transcript says so", is_counted);
     std::fs::write(&gate, "").unwrap();
     let filed = world.wait_for_place("done/fix.md");
     assert!(filed.text.contains("It is built"), "{}", filed.text);
