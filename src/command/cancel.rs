@@ -6,13 +6,13 @@ use anyhow::{Context as _, Result, bail};
 
 use super::target::{self, Place, Target};
 use super::{Context, Pass};
-use crate::delegation::Delegation;
 use crate::durable;
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
 use crate::queue::Opened;
 use crate::queue::TaskRef;
-use crate::secutools::Limits;
+use crate::remote::Delegation;
+use crate::remote::Limits;
 use crate::session::{Pool, Session};
 use crate::task::Ending;
 

@@ -7,10 +7,10 @@ use anyhow::Result;
 
 use super::dispatch::{self, READ_TOGETHER, Read, Readable, Waiting};
 use super::{Context, Pass};
-use crate::delegation::{Candidate, Delegation, Outcome, Settled};
 use crate::event::Event;
 use crate::queue::Project;
 use crate::queue::TaskRef;
+use crate::remote::{Candidate, Delegation, Outcome, Settled};
 use crate::router;
 
 /// What a step of a pass is told to have brought about.

@@ -9,11 +9,11 @@ use uuid::Uuid;
 
 use super::{Context, Outcome, read_task};
 use crate::cli::JobCommand;
-use crate::delegation;
 use crate::error::Failure;
 use crate::queue;
+use crate::remote;
+use crate::remote::{Client, GetError, Job, JobId, Limits, Meaning, Status, SubmitError};
 use crate::report::{self, Report};
-use crate::secutools::{Client, GetError, Job, JobId, Limits, Meaning, Status, SubmitError};
 use crate::task::{Field, HeaderState, Preference, Provider, Task};
 use crate::text::escape;
 
@@ -34,7 +34,7 @@ pub(super) fn run(context: Context<'_>, command: &JobCommand) -> Result<Outcome>
         .as_ref()
         .map_err(|off| Failure::Config(format!("no job can be asked for: {off}")))?;
     let limits = Limits { longest_answer: LONGEST_ANSWER, ..Limits::default() };
-    let client = delegation::client(secutools, limits)?;
+    let client = remote::client(secutools, limits)?;
     match command {
         JobCommand::Submit { file, provider } => submit(context, &client, file, *provider),
         JobCommand::Get { id } => {
@@ -79,7 +79,7 @@ fn submit(
             file.display()
         )
     })?;
-    let body = delegation::request(&task, &file_name, directory, provider, &context.config.host);
+    let body = remote::request(&task, &file_name, directory, provider, &context.config.host);
     let accepted =
         client.submit(&body, Uuid::new_v4()).map_err(|error| not_submitted(file, &error))?;
     let job = report::Job {

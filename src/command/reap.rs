@@ -3,9 +3,9 @@
 use anyhow::Result;
 
 use super::{Context, Pass, delegate, dispatch};
-use crate::delegation::Delegation;
 use crate::durable;
 use crate::queue::Folder;
+use crate::remote::Delegation;
 use crate::session;
 
 /// One look at everything that was handed out.

@@ -4,9 +4,9 @@ use anyhow::Result;
 
 use super::dispatch::{self, Hand};
 use super::{Context, Pass, delegate};
-use crate::delegation::Delegation;
 use crate::event::EventKind;
 use crate::queue::Folder;
+use crate::remote::Delegation;
 use crate::session;
 use crate::text;
 

@@ -6,7 +6,7 @@
 use super::scalar::{self, scalar};
 use super::{Agent, AgentKind, Dedicated, Dispatcher, Pool};
 use crate::error::Failure;
-use crate::secutools::ServerUrl;
+use crate::remote::ServerUrl;
 use crate::task::Provider;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor, value::MapAccessDeserializer};

@@ -3,7 +3,7 @@
 use super::load::reason;
 use crate::environment::Environment;
 use crate::error::{Failure, is_temporary};
-use crate::secutools::ServerUrl;
+use crate::remote::ServerUrl;
 use anyhow::Result;
 use rustix::fs::OFlags;
 use std::ffi::OsStr;

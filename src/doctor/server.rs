@@ -3,9 +3,9 @@
 use uuid::Uuid;
 
 use crate::config::{DelegationOff, Secutools};
-use crate::delegation;
+use crate::remote;
+use crate::remote::{GetError, JobId, Limits};
 use crate::report::Check;
-use crate::secutools::{GetError, JobId, Limits};
 
 /// The key's source, and the server's answer to a question about a job that does not exist.
 ///
@@ -36,7 +36,7 @@ pub fn checks(secutools: &Result<Secutools, DelegationOff>, service_has_key: boo
 
 fn answer(secutools: &Secutools) -> Check {
     let url = secutools.url.as_str();
-    let asked = delegation::client(secutools, Limits::default()).and_then(|client| {
+    let asked = remote::client(secutools, Limits::default()).and_then(|client| {
         let unknown = JobId::try_from(format!("ccl-doctor-{}", Uuid::new_v4()));
         Ok(client.get(&unknown.map_err(anyhow::Error::msg)?))
     });

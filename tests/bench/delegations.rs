@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ccl::durable;
-use ccl::secutools::{Client, Limits, NewJob, ServerUrl};
+use ccl::remote::{Client, Limits, NewJob, ServerUrl};
 use ccl::task::{Priority, Provider};
 use secutools_server::SecutoolsServer;
 

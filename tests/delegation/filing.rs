@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use ccl::delegation::job_row;
+use ccl::remote::job_row;
 use serde_json::Value;
 
 use crate::secutools_server::Step;

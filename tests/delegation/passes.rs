@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use ccl::delegation::Phase;
+use ccl::remote::Phase;
 use serde_json::Value;
 
 use crate::secutools_server::{Answer, Step};

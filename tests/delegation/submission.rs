@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use ccl::delegation::Phase;
+use ccl::remote::Phase;
 use serde_json::{Value, json};
 
 use crate::secutools_server::{Answer, Step};

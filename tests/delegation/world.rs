@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ccl::config::{ApiKey, KeySource, Secutools};
-use ccl::delegation::{Candidate, Delegated, Delegation, Outcome, Settled};
 use ccl::event::EventKind;
 use ccl::log::{Level, Log, Style};
 use ccl::queue::TaskRef;
 use ccl::queue::{Name, Project};
+use ccl::remote::{Candidate, Delegated, Delegation, Outcome, Settled};
+use ccl::remote::{Limits, ServerUrl};
 use ccl::router::{self, AutoRoutes};
-use ccl::secutools::{Limits, ServerUrl};
 use ccl::task::{self, Ending, Provider};
 use jiff::Timestamp;
 use tempfile::TempDir;

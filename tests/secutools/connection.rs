@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
-use ccl::secutools::{Client, GetError, Meaning, ServerUrl, Status, Talk};
+use ccl::remote::{Client, GetError, Meaning, ServerUrl, Status, Talk};
 use uuid::Uuid;
 
 use crate::secutools_server::{Answer, SecutoolsServer, Step};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ccl::secutools::{GetError, Job, Status};
+use ccl::remote::{GetError, Job, Status};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ccl::secutools::{Client, JobId, Limits, NewJob, ServerUrl};
+use ccl::remote::{Client, JobId, Limits, NewJob, ServerUrl};
 use ccl::task::{Priority, Provider};
 
 mod connection;

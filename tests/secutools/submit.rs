@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ccl::secutools::{Limits, Meaning, SubmitError, Talk};
+use ccl::remote::{Limits, Meaning, SubmitError, Talk};
 use serde_json::json;
 use uuid::Uuid;
 

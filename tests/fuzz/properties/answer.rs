@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use ccl::money::{Cost, Totals};
-use ccl::secutools::answer::{Reader, Reply, retry_after};
-use ccl::secutools::{Accepted, GetError, Job, JobId, Meaning, SubmitError, Talk};
+use ccl::remote::secutools::answer::{Reader, Reply, retry_after};
+use ccl::remote::{Accepted, GetError, Job, JobId, Meaning, SubmitError, Talk};
 use ccl::task::{Ending, Outcome};
 use jiff::Timestamp;
 use serde_json::Value;

@@ -10,17 +10,10 @@ use ureq::tls::{RootCerts, TlsConfig};
 use uuid::Uuid;
 
 pub mod answer;
-mod error;
-mod exchange;
-mod job;
-mod url;
 
-pub use error::{GetError, Meaning, SubmitError, Talk};
-pub use job::{Accepted, Job, JobId, NewJob, Status};
-pub use url::ServerUrl;
-
+use super::http::Lost;
+use super::{Accepted, GetError, Job, JobId, Meaning, ServerUrl, SubmitError, Talk};
 use answer::{Reader, Reply};
-use exchange::Lost;
 
 /// How long the client waits, and how often it tries.
 #[derive(Debug, Clone, Copy)]
@@ -55,11 +48,11 @@ impl Default for Limits {
 
 /// Connections to one secutools server. Threads may share it: connections are reused.
 pub struct Client {
-    agent: ureq::Agent,
-    url: ServerUrl,
+    pub(super) agent: ureq::Agent,
+    pub(super) url: ServerUrl,
     key: String,
-    authorization: HeaderValue,
-    limits: Limits,
+    pub(super) authorization: HeaderValue,
+    pub(super) limits: Limits,
 }
 
 impl Client {

@@ -9,9 +9,9 @@ use super::filing::Filing;
 use super::marker::{Delegated, Phase, between};
 use super::turns::each;
 use super::{Delegation, Outcome, Settled};
+use super::{GetError, Job, JobId, Status, Talk};
 use crate::marker::{self, Stamp};
 use crate::queue::TaskRef;
-use crate::secutools::{GetError, Job, JobId, Status, Talk};
 use crate::text::escape;
 
 /// A job that the server does not know, or whose answer is too long to be filed, is given up when

@@ -12,13 +12,13 @@ use uuid::Uuid;
 use super::filing::Filing;
 use super::marker::{self, Delegated, Phase, Verdict, between, judge};
 use super::turns::each;
+use super::{Accepted, Meaning, NewJob, SubmitError, Talk};
 use super::{Candidate, Delegation, End, Outcome, Settled};
 use crate::durable;
 use crate::event::{Event, EventKind};
 use crate::lock;
 use crate::marker::{self as markers, Stamp};
 use crate::queue::TaskRef;
-use crate::secutools::{Accepted, Meaning, NewJob, SubmitError, Talk};
 use crate::task::{Provider, Task};
 use crate::text::escape;
 

@@ -7,9 +7,8 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use serde_json::value::RawValue;
 
-use super::error::{GetError, Meaning, SubmitError, Talk};
-use super::job::{Accepted, Job, JobId, Status};
 use crate::money::Cost;
+use crate::remote::{Accepted, GetError, Job, JobId, Meaning, Status, SubmitError, Talk};
 
 /// How much of a server's error text is shown, in characters.
 const EXCERPT: usize = 300;
@@ -88,7 +87,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether the answer is a 2xx, and otherwise what it means.
-    pub(super) fn success(self, reply: &Reply) -> Result<(), GetError> {
+    pub(in crate::remote) fn success(self, reply: &Reply) -> Result<(), GetError> {
         if reply.is_success() {
             return Ok(());
         }
@@ -104,7 +103,7 @@ impl<'a> Reader<'a> {
     }
 
     /// `what` with the server's name in front, fit to be shown.
-    pub(super) fn sentence(self, what: &str) -> String {
+    pub(in crate::remote) fn sentence(self, what: &str) -> String {
         self.line(&format!("secutools at {} {what}", self.server))
     }
 

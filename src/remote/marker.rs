@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::{JobId, Meaning};
 use crate::marker::Stamp;
-use crate::secutools::{JobId, Meaning};
 use crate::task::Provider;
 
 /// How long a task waits for a server that does not take it.

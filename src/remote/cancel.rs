@@ -6,11 +6,11 @@ use super::Delegation;
 use super::filing::Filing;
 use super::marker::{Delegated, Phase};
 use super::submit::lock_marker;
+use super::{GetError, JobId};
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
 use crate::marker;
 use crate::queue::TaskRef;
-use crate::secutools::{GetError, JobId};
 
 impl Delegation<'_> {
     /// Ends the task's job and files the task; `reason` is noted where there was no job yet. A job

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::marker::{Delegated, between, sha256};
 use super::{Delegation, Outcome};
+use super::{Job, Status};
 use crate::durable;
 use crate::event::{Event, EventKind};
 use crate::marker;
@@ -17,7 +18,6 @@ use crate::money::Cost;
 use crate::process;
 use crate::queue::Folder;
 use crate::queue::TaskRef;
-use crate::secutools::{Job, Status};
 use crate::task::{self, Ending};
 use crate::text::escape;
 

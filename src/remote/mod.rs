@@ -19,12 +19,17 @@
 //! same bytes: the server makes one job of them.
 
 mod cancel;
+mod error;
 mod filing;
+mod http;
+mod job;
 mod marker;
 mod poll;
+pub mod secutools;
 mod status;
 mod submit;
 mod turns;
+mod url;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,12 +46,15 @@ use crate::event::{Event, EventKind};
 use crate::log::Log;
 use crate::queue::{Seen, TaskRef};
 use crate::router::Rule;
-use crate::secutools::{Client, Limits, Talk};
 use crate::task::{Provider, Task};
 
+pub use error::{GetError, Meaning, SubmitError, Talk};
+pub use job::{Accepted, Job, JobId, NewJob, Status};
 pub use marker::{Delegated, Phase};
+pub use secutools::{Client, Limits};
 pub use status::job_row;
 pub use submit::request;
+pub use url::ServerUrl;
 
 /// No new talk with the server begins later than this after the pass's first: what is left then
 /// waits for the next pass, and a slow server does not hold up what runs here.

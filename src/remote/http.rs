@@ -7,7 +7,7 @@ use ureq::http::{Response, header};
 use ureq::{Body, Error, SendBody, Timeout};
 use uuid::Uuid;
 
-use super::answer::{Reply, retry_after};
+use super::secutools::answer::{Reply, retry_after};
 use super::{Client, JobId, Limits};
 
 /// Of an error's body no more is read than this: only an excerpt is shown, in bytes.
