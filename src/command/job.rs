@@ -12,7 +12,8 @@ use crate::cli::JobCommand;
 use crate::error::Failure;
 use crate::queue;
 use crate::remote;
-use crate::remote::{Client, GetError, Job, JobId, Limits, Meaning, Status, SubmitError};
+use crate::remote::secutools::{self, Client};
+use crate::remote::{ApiError, Certainty, ErrorKind, Job, JobId, Limits, NotAccepted, Status};
 use crate::report::{self, Report};
 use crate::task::{Field, HeaderState, Preference, Provider, Task};
 use crate::text::escape;
@@ -38,7 +39,7 @@ pub(super) fn run(context: Context<'_>, command: &JobCommand) -> Result<Outcome>
     match command {
         JobCommand::Submit { file, provider } => submit(context, &client, file, *provider),
         JobCommand::Get { id } => {
-            let job = client.get(id).map_err(no_word)?;
+            let job = client.get(id).map_err(no_answer)?;
             Ok(Report::Job { job: row(job) }.into())
         }
         JobCommand::Result { id, wait } => {
@@ -47,7 +48,7 @@ pub(super) fn run(context: Context<'_>, command: &JobCommand) -> Result<Outcome>
                     let _waiting = context.progress.wait_for(&format!("job {id}"));
                     wait_for(context, &client, id)?
                 }
-                false => client.get(id).map_err(no_word)?,
+                false => client.get(id).map_err(no_answer)?,
             };
             Ok(result(context, job))
         }
@@ -79,9 +80,11 @@ fn submit(
             file.display()
         )
     })?;
-    let body = remote::request(&task, &file_name, directory, provider, &context.config.host);
-    let accepted =
-        client.submit(&body, Uuid::new_v4()).map_err(|error| not_submitted(file, &error))?;
+    let body =
+        secutools::request_body(&task, &file_name, directory, provider, &context.config.host);
+    let accepted = client
+        .submit(body.as_bytes(), Uuid::new_v4())
+        .map_err(|error| not_submitted(file, &error))?;
     let job = report::Job {
         id: accepted.id.to_string(),
         status: accepted.status.as_str().to_owned(),
@@ -121,26 +124,26 @@ fn provider_of(task: &Task) -> Option<Provider> {
     }
 }
 
-fn not_submitted(file: &Path, error: &SubmitError) -> anyhow::Error {
+fn not_submitted(file: &Path, error: &NotAccepted) -> anyhow::Error {
     let sentence = format!("{} is not submitted: {error}", file.display());
-    match error.meaning {
-        Meaning::NeverReached | Meaning::Later => Failure::Temporary(sentence).into(),
-        Meaning::Refused => anyhow!(sentence),
+    match error.certainty {
+        Certainty::NeverReached | Certainty::Later => Failure::Temporary(sentence).into(),
+        Certainty::Refused => anyhow!(sentence),
         // Not a temporary failure: a script that tries again would make a second job.
-        Meaning::Ambiguous => anyhow!(
+        Certainty::Ambiguous => anyhow!(
             "nothing tells whether {} was submitted: {error}; look at secutools before you submit it again",
             file.display()
         ),
     }
 }
 
-fn no_word(error: GetError) -> anyhow::Error {
-    match error {
-        GetError::Later { .. } | GetError::Unreachable(_) | GetError::Bad(_) => {
-            Failure::Temporary(error.to_string()).into()
-        }
-        GetError::Unknown(_) | GetError::Unauthorized(_) | GetError::TooLong(_) => error.into(),
-    }
+fn no_answer(error: ApiError) -> anyhow::Error {
+    if is_lasting(&error) { error.into() } else { Failure::Temporary(error.text).into() }
+}
+
+/// Whether asking again would bring the same error.
+fn is_lasting(error: &ApiError) -> bool {
+    matches!(error.kind, ErrorKind::UnknownJob | ErrorKind::Unauthorized | ErrorKind::TooLong)
 }
 
 /// Asks until the job has ended, ever more rarely; a server that is away for a while is waited for.
@@ -148,7 +151,7 @@ fn wait_for(context: Context<'_>, client: &Client, id: &JobId) -> Result<Job> {
     let start = Instant::now();
     let (mut pause, mut failures) = (FIRST_PAUSE, 0);
     loop {
-        let mut wish = None;
+        let mut retry_after = None;
         match client.get(id) {
             Ok(job) if job.status.is_final() => {
                 context.log.progress("");
@@ -164,21 +167,15 @@ fn wait_for(context: Context<'_>, client: &Client, id: &JobId) -> Result<Job> {
             }
             Err(error) => {
                 failures += 1;
-                let lasts = matches!(
-                    error,
-                    GetError::Unknown(_) | GetError::Unauthorized(_) | GetError::TooLong(_)
-                );
                 context.log.progress("");
-                if lasts || failures > MOST_FAILURES {
-                    return Err(no_word(error));
+                if is_lasting(&error) || failures > MOST_FAILURES {
+                    return Err(no_answer(error));
                 }
                 context.log.warn(&error);
-                if let GetError::Later { retry_after, .. } = error {
-                    wish = retry_after;
-                }
+                retry_after = error.retry_after;
             }
         }
-        thread::sleep(wish.unwrap_or(pause));
+        thread::sleep(retry_after.unwrap_or(pause));
         pause = (pause * 3 / 2).min(LONGEST_PAUSE);
     }
 }

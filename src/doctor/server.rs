@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::config::{DelegationOff, Secutools};
 use crate::remote;
-use crate::remote::{GetError, JobId, Limits};
+use crate::remote::{ErrorKind, JobId, Limits};
 use crate::report::Check;
 
 /// The key's source, and the server's answer to a question about a job that does not exist.
@@ -40,15 +40,15 @@ fn answer(secutools: &Secutools) -> Check {
         let unknown = JobId::try_from(format!("ccl-doctor-{}", Uuid::new_v4()));
         Ok(client.get(&unknown.map_err(anyhow::Error::msg)?))
     });
+    let good = Check::good("secutools", format!("{url} answers and takes the key"));
     let (text, remedy) = match asked {
-        Ok(Ok(_) | Err(GetError::Unknown(_))) => {
-            return Check::good("secutools", format!("{url} answers and takes the key"));
-        }
-        Ok(Err(GetError::Unauthorized(text))) => (text, "get a new API key, and put it there"),
-        Ok(Err(GetError::Later { text, .. })) => (text, "try again in a while"),
-        Ok(Err(GetError::Unreachable(text) | GetError::Bad(text) | GetError::TooLong(text))) => {
-            (text, "check secutools.url, the network and the proxy")
-        }
+        Ok(Ok(_)) => return good,
+        Ok(Err(error)) => match error.kind {
+            ErrorKind::UnknownJob => return good,
+            ErrorKind::Unauthorized => (error.text, "get a new API key, and put it there"),
+            ErrorKind::Busy | ErrorKind::Failing => (error.text, "try again in a while"),
+            _ => (error.text, "check secutools.url, the network and the proxy"),
+        },
         Err(error) => (format!("{error:#}"), "check the proxy's variables"),
     };
     Check::bad("secutools", text, remedy)

@@ -6,7 +6,7 @@ use super::Delegation;
 use super::filing::Filing;
 use super::marker::{Delegated, Phase};
 use super::submit::lock_marker;
-use super::{GetError, JobId};
+use super::{ApiError, ErrorKind, JobId, ServerState};
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
 use crate::marker;
@@ -36,7 +36,7 @@ impl Delegation<'_> {
     /// before.
     fn end_job(&self, task: &TaskRef, marker: &Delegated, id: &JobId) -> Result<Event> {
         let asked = match self.client.cancel(id) {
-            Err(error @ (GetError::Unreachable(_) | GetError::Unauthorized(_))) => {
+            Err(error) if error.kind.server_state() != ServerState::Answering => {
                 return Err(not_cancelled(error, id));
             }
             asked => asked,
@@ -91,16 +91,16 @@ impl Delegation<'_> {
     }
 }
 
-fn not_cancelled(error: GetError, id: &JobId) -> anyhow::Error {
+fn not_cancelled(error: ApiError, id: &JobId) -> anyhow::Error {
     let unknown =
         format!("nothing tells that job {id} was cancelled, and `ccl reap` files what comes of it");
-    match error {
-        GetError::Unreachable(text) | GetError::Later { text, .. } => {
-            Failure::Temporary(format!("{unknown}: {text}")).into()
+    match error.kind {
+        ErrorKind::NotSent | ErrorKind::Silent | ErrorKind::Busy | ErrorKind::Failing => {
+            Failure::Temporary(format!("{unknown}: {error}")).into()
         }
-        GetError::Unknown(text) | GetError::Bad(text) | GetError::TooLong(text) => {
-            anyhow!("{unknown}: {text} (a server may have no way to cancel jobs)")
+        ErrorKind::UnknownJob | ErrorKind::Refused | ErrorKind::Garbled | ErrorKind::TooLong => {
+            anyhow!("{unknown}: {error} (a server may have no way to cancel jobs)")
         }
-        GetError::Unauthorized(text) => anyhow!("{unknown}: {text}; check the API key"),
+        ErrorKind::Unauthorized => anyhow!("{unknown}: {error}; check the API key"),
     }
 }

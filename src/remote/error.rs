@@ -1,149 +1,148 @@
-//! What can go wrong in talking with secutools, in the terms in which `ccl` decides. Pure.
+//! What can go wrong between us and an engine, in the terms in which callers decide. Pure.
 
-use std::fmt;
 use std::time::Duration;
 
-/// What a submission that was not accepted means for the task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Meaning {
-    /// Not a byte of the body has left this machine: there is no job.
-    NeverReached,
-    /// The server said no, for good: there is no job.
-    Refused,
-    /// The server has not taken it and asks to come back later (408, 425, 429, 503).
-    Later,
-    /// There may be a job: the request was sent and no usable answer came back, or what came back
-    /// does not tell (409; a 5xx other than 503, behind which a proxy or the server itself may have
-    /// failed after the job was made).
-    Ambiguous,
-}
-
-impl Meaning {
-    /// What the answer to a status other than 2xx means, to the first request with its key.
-    pub(super) fn of_status(status: u16) -> Meaning {
-        match status {
-            408 | 425 | 429 | 503 => Meaning::Later,
-            // Another request with this key is under way, or so a server may put it.
-            409 => Meaning::Ambiguous,
-            300..=499 => Meaning::Refused,
-            _ => Meaning::Ambiguous,
-        }
-    }
-
-    /// What a try means when an earlier one with the same key meant `earlier`. A refusal of a key
-    /// that was sent before does not tell what became of it then.
-    pub fn after(self, earlier: Meaning) -> Meaning {
-        match (earlier, self) {
-            (Meaning::NeverReached, now) => now,
-            (Meaning::Later, Meaning::NeverReached | Meaning::Later) => Meaning::Later,
-            _ => Meaning::Ambiguous,
-        }
-    }
-}
-
-/// What an error means for everything else that a pass has to say to the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Talk {
-    /// Other requests may fare better.
-    GoesOn,
-    /// The server could not be reached or did not answer in time: no other request in this pass.
-    Silent,
-    /// 401 or 403: no other request in this pass, and the pass has failed.
-    Unauthorized,
-}
-
-/// Why a job was not accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SubmitError {
-    /// For the task, all tries of this submission considered.
-    pub meaning: Meaning,
-    /// For the rest of the pass.
-    pub talk: Talk,
-    /// The last answer's status, if there was one.
-    pub status: Option<u16>,
+/// Why an engine has not done what it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct ApiError {
+    pub kind: ErrorKind,
     /// When the server wants to be asked again, from now; 1 s to 1 h.
     pub retry_after: Option<Duration>,
     /// One line, without the API key and without control characters.
     pub text: String,
 }
 
-impl SubmitError {
-    /// This error as the end of a submission of which an earlier try ended in `earlier`.
-    pub(super) fn after(mut self, earlier: Option<SubmitError>) -> SubmitError {
-        if let Some(earlier) = earlier {
-            self.meaning = self.meaning.after(earlier.meaning);
-            self.retry_after = self.retry_after.or(earlier.retry_after);
-            if !self.text.starts_with(&earlier.text) {
-                self.text = format!("{} (before that: {})", self.text, earlier.text);
+/// The kinds of [`ApiError`] that callers tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// There was no connection: not a byte of the request's body has left this machine.
+    NotSent,
+    /// The server could not be reached or did not answer in time. A submission may have arrived.
+    Silent,
+    /// It refuses our key (401, 403).
+    Unauthorized,
+    /// It does not know the job (404, 410).
+    UnknownJob,
+    /// It has done nothing and asks to come back later (408, 425, 429, 503).
+    Busy,
+    /// It failed, or does not say whether it did what was asked for: a 5xx other than 503, behind
+    /// which a proxy or the server itself may have failed after the job was made; 409, by which a
+    /// server may mean that another request with the same key is under way.
+    Failing,
+    /// It says no, for good (any other 3xx or 4xx).
+    Refused,
+    /// It broke off, or what it said cannot be understood.
+    Garbled,
+    /// The answer is longer than [`Limits::longest_answer`](super::Limits).
+    TooLong,
+}
+
+/// What is known of a job after a submission that was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Certainty {
+    /// Not a byte of the request's body has left this machine: there is no job.
+    NeverReached,
+    /// The server said no, for good: there is no job.
+    Refused,
+    /// The server has not taken it and asks to come back later: there is no job yet.
+    Later,
+    /// There may be a job: the request was sent, and no answer says what came of it.
+    Ambiguous,
+}
+
+/// What an exchange says about the server, for the rest of the pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerState {
+    /// Other requests may fare better.
+    Answering,
+    /// It could not be reached or did not answer in time: no other request in this pass.
+    Silent,
+    /// It refuses our key: no other request in this pass, and the pass has failed.
+    Unauthorized,
+}
+
+/// Why a job was not accepted, all tries of one submission considered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub struct NotAccepted {
+    /// What all tries together mean.
+    pub certainty: Certainty,
+    /// The last one's error. Its text tells of the earlier ones too.
+    pub error: ApiError,
+}
+
+impl ErrorKind {
+    /// What an answer is whose status is not a success that was understood.
+    pub(super) fn of_status(status: u16) -> ErrorKind {
+        match status {
+            401 | 403 => ErrorKind::Unauthorized,
+            404 | 410 => ErrorKind::UnknownJob,
+            408 | 425 | 429 | 503 => ErrorKind::Busy,
+            409 | 500..=599 => ErrorKind::Failing,
+            300..=499 => ErrorKind::Refused,
+            _ => ErrorKind::Garbled,
+        }
+    }
+
+    /// What it means for the first submission with its key.
+    pub fn certainty(self) -> Certainty {
+        match self {
+            ErrorKind::NotSent => Certainty::NeverReached,
+            ErrorKind::Unauthorized | ErrorKind::UnknownJob | ErrorKind::Refused => {
+                Certainty::Refused
+            }
+            ErrorKind::Busy => Certainty::Later,
+            ErrorKind::Silent | ErrorKind::Failing | ErrorKind::Garbled | ErrorKind::TooLong => {
+                Certainty::Ambiguous
             }
         }
-        self
     }
-}
 
-impl fmt::Display for SubmitError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl std::error::Error for SubmitError {}
-
-/// Why there is no word about a job. Each holds one line, without the API key and without control
-/// characters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GetError {
-    /// The server does not know the job (404, 410).
-    Unknown(String),
-    /// 401 or 403: no other request in this pass, and the pass has failed.
-    Unauthorized(String),
-    /// The server asks to come back later (408, 409, 425, 429, 5xx).
-    Later {
-        /// How long from now; 1 s to 1 h.
-        retry_after: Option<Duration>,
-        /// The line.
-        text: String,
-    },
-    /// The server could not be reached or did not answer in time: no other request in this pass.
-    Unreachable(String),
-    /// It broke off, or what it said cannot be understood.
-    Bad(String),
-    /// The answer is longer than [`Limits::longest_answer`](super::Limits).
-    TooLong(String),
-}
-
-impl GetError {
-    /// What it means for the rest of the pass.
-    pub fn talk(&self) -> Talk {
+    pub fn server_state(self) -> ServerState {
         match self {
-            GetError::Unauthorized(_) => Talk::Unauthorized,
-            GetError::Unreachable(_) => Talk::Silent,
-            GetError::Unknown(_)
-            | GetError::Later { .. }
-            | GetError::Bad(_)
-            | GetError::TooLong(_) => Talk::GoesOn,
+            ErrorKind::NotSent | ErrorKind::Silent => ServerState::Silent,
+            ErrorKind::Unauthorized => ServerState::Unauthorized,
+            ErrorKind::UnknownJob
+            | ErrorKind::Busy
+            | ErrorKind::Failing
+            | ErrorKind::Refused
+            | ErrorKind::Garbled
+            | ErrorKind::TooLong => ServerState::Answering,
         }
     }
 }
 
-impl fmt::Display for GetError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            GetError::Unknown(text)
-            | GetError::Unauthorized(text)
-            | GetError::Later { text, .. }
-            | GetError::Unreachable(text)
-            | GetError::Bad(text)
-            | GetError::TooLong(text) => f.write_str(text),
+impl Certainty {
+    /// What a try means when an earlier one with the same key meant `earlier`. A refusal of a key
+    /// that was sent before does not tell what became of it then.
+    pub(super) fn after(self, earlier: Certainty) -> Certainty {
+        match (earlier, self) {
+            (Certainty::NeverReached, now) => now,
+            (Certainty::Later, Certainty::NeverReached | Certainty::Later) => Certainty::Later,
+            _ => Certainty::Ambiguous,
         }
     }
 }
 
-impl std::error::Error for GetError {}
+impl NotAccepted {
+    /// A submission whose last try ended in `error`, after those that ended in `earlier`.
+    pub(super) fn new(mut error: ApiError, earlier: Option<NotAccepted>) -> NotAccepted {
+        let certainty = error.kind.certainty();
+        let Some(NotAccepted { certainty: before, error: earlier }) = earlier else {
+            return NotAccepted { certainty, error };
+        };
+        error.retry_after = error.retry_after.or(earlier.retry_after);
+        if !error.text.starts_with(&earlier.text) {
+            error.text = format!("{} (before that: {})", error.text, earlier.text);
+        }
+        NotAccepted { certainty: certainty.after(before), error }
+    }
+}
 
 #[cfg(test)]
 mod tests {
-    use super::Meaning::{Ambiguous, Later, NeverReached, Refused};
+    use super::Certainty::{Ambiguous, Later, NeverReached, Refused};
     use super::*;
 
     #[test]
@@ -154,7 +153,7 @@ mod tests {
             (vec![300, 301, 302, 307, 308, 400, 401, 403, 404, 410, 413, 422, 499], Refused),
         ] {
             for status in statuses {
-                assert_eq!(Meaning::of_status(status), want, "{status}");
+                assert_eq!(ErrorKind::of_status(status).certainty(), want, "{status}");
             }
         }
     }

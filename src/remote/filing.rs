@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
 
 use super::marker::{Delegated, between, sha256};
-use super::{Delegation, Outcome};
+use super::{Delegation, Outcome, locked};
 use super::{Job, Status};
 use crate::durable;
 use crate::event::{Event, EventKind};
@@ -159,10 +159,10 @@ impl Delegation<'_> {
                 ..task.event(EventKind::Held).by(marker.provider, None)
             }));
         }
-        let _turn = self.turn();
+        let _local = locked(&self.local_lock);
         let _lock = project.lock()?;
         let current: Option<Delegated> = marker::read(&path)?;
-        if !current.is_some_and(|current| current.is_same_stay(marker)) {
+        if !current.is_some_and(|current| current.is_same_submission(marker)) {
             return Ok(Outcome::Nothing);
         }
         if !project.is_filed(name, marker.key)? {

@@ -3,10 +3,8 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::money::Cost;
-use crate::task::{Priority, Provider};
 
 /// The name secutools gave a job: 1 to 128 of `A-Z a-z 0-9 . _ -`, and neither `.` nor `..`, so
 /// that it cannot lead to another path when it becomes part of a URL.
@@ -128,45 +126,6 @@ pub struct Job {
     pub error: Option<String>,
 }
 
-/// What is asked for, in the words of the contract.
-#[derive(Debug, Clone, Copy)]
-pub struct NewJob<'a> {
-    /// Who shall work on it; one of the remote providers.
-    pub provider: Provider,
-    /// How urgent it is.
-    pub priority: Priority,
-    /// The task's body.
-    pub prompt: &'a str,
-    /// The task's title.
-    pub title: &'a str,
-    /// The task file's name.
-    pub task: &'a str,
-    /// The name of the project's directory, not its path.
-    pub project: &'a str,
-    /// This machine's name.
-    pub host: &'a str,
-    /// The task's tags.
-    pub tags: &'a [String],
-}
-
-impl NewJob<'_> {
-    /// The request's body: compact JSON, the same bytes for the same job.
-    pub fn body(&self) -> Vec<u8> {
-        let body = json!({
-            "provider": self.provider,
-            "priority": self.priority,
-            "input": {"prompt": self.prompt, "title": self.title},
-            "metadata": {
-                "task": self.task,
-                "project": self.project,
-                "host": self.host,
-                "tags": self.tags,
-            },
-        });
-        body.to_string().into_bytes()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,28 +162,5 @@ mod tests {
             assert_eq!(Status::parse(word), Status::Unknown(word.into()));
             assert!(!Status::parse(word).is_final());
         }
-    }
-
-    #[test]
-    fn the_body_has_the_contracts_shape() {
-        let job = NewJob {
-            provider: Provider::ClaudeApi,
-            priority: Priority::High,
-            prompt: "Say \"é\"\n",
-            title: "Speak",
-            task: "T.md",
-            project: "app",
-            host: "box",
-            tags: &["web".into()],
-        };
-        let want = json!({
-            "provider": "claude-api",
-            "priority": "high",
-            "input": {"prompt": "Say \"é\"\n", "title": "Speak"},
-            "metadata": {"task": "T.md", "project": "app", "host": "box", "tags": ["web"]},
-        });
-        let body: serde_json::Value = serde_json::from_slice(&job.body()).unwrap();
-        assert_eq!(body, want);
-        assert_eq!(job.body(), job.body());
     }
 }

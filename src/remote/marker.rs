@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{JobId, Meaning};
+use super::{Certainty, JobId};
 use crate::marker::Stamp;
 use crate::task::Provider;
 
@@ -22,7 +22,7 @@ const KEY_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10 * 60);
 /// The longest that a server may ask for. A time further off was written under another clock.
-const LONGEST_WISH: Duration = Duration::from_secs(60 * 60);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// `inbox/T.md.delegated`: secutools has the task, or is being given it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,9 +82,8 @@ impl Delegated {
     /// Whether it waits for a submission whose time has come.
     pub(super) fn is_due(&self, now: Timestamp) -> bool {
         match &self.phase {
-            Phase::Submitting { not_before, .. } => {
-                not_before.is_none_or(|then| then <= now || between(now, then) > LONGEST_WISH)
-            }
+            Phase::Submitting { not_before, .. } => not_before
+                .is_none_or(|then| then <= now || between(now, then) > LONGEST_RETRY_AFTER),
             Phase::Submitted { .. } => false,
         }
     }
@@ -98,12 +97,12 @@ impl Delegated {
     }
 
     /// Whether `other` is about the same submission and the same job.
-    pub(super) fn is_same_stay(&self, other: &Delegated) -> bool {
+    pub(super) fn is_same_submission(&self, other: &Delegated) -> bool {
         self.key == other.key && self.job_id() == other.job_id()
     }
 
     /// Whether it is so old that its key must not be sent again.
-    pub(super) fn is_key_worn(&self, now: Timestamp) -> bool {
+    pub(super) fn is_key_expired(&self, now: Timestamp) -> bool {
         between(self.started_at, now) >= KEY_LIFE
     }
 }
@@ -121,14 +120,14 @@ pub(super) enum Verdict {
 
 /// Judges a submission by what all its tries together mean, how long ago the first was, and how
 /// many there were.
-pub(super) fn judge(meaning: Meaning, age: Duration, tries: u32) -> Verdict {
-    match meaning {
-        Meaning::NeverReached | Meaning::Refused => Verdict::RunLocally,
-        Meaning::Later if age >= PATIENCE => Verdict::RunLocally,
-        Meaning::Ambiguous if age >= KEY_LIFE || (age >= PATIENCE && tries >= LEAST_TRIES) => {
+pub(super) fn judge(certainty: Certainty, age: Duration, tries: u32) -> Verdict {
+    match certainty {
+        Certainty::NeverReached | Certainty::Refused => Verdict::RunLocally,
+        Certainty::Later if age >= PATIENCE => Verdict::RunLocally,
+        Certainty::Ambiguous if age >= KEY_LIFE || (age >= PATIENCE && tries >= LEAST_TRIES) => {
             Verdict::OutcomeUnknown
         }
-        Meaning::Later | Meaning::Ambiguous => Verdict::Wait,
+        Certainty::Later | Certainty::Ambiguous => Verdict::Wait,
     }
 }
 
@@ -156,7 +155,7 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Meaning::{Ambiguous, Later, NeverReached, Refused};
+    use super::Certainty::{Ambiguous, Later, NeverReached, Refused};
     use super::Verdict::{OutcomeUnknown, RunLocally, Wait};
     use super::*;
 
@@ -165,7 +164,7 @@ mod tests {
 
     #[test]
     fn time_and_tries_decide_what_is_not_certain() {
-        for (meaning, age, tries, verdict) in [
+        for (certainty, age, tries, verdict) in [
             (NeverReached, 0, 1, RunLocally),
             (Refused, 0, 1, RunLocally),
             (Later, HOUR - 1, 99, Wait),
@@ -176,8 +175,8 @@ mod tests {
             (Ambiguous, 24 * HOUR - 1, 4, Wait),
             (Ambiguous, 24 * HOUR, 1, OutcomeUnknown),
         ] {
-            let judged = judge(meaning, Duration::from_secs(age), tries);
-            assert_eq!(judged, verdict, "{meaning:?} after {age} s and {tries} tries");
+            let judged = judge(certainty, Duration::from_secs(age), tries);
+            assert_eq!(judged, verdict, "{certainty:?} after {age} s and {tries} tries");
         }
     }
 

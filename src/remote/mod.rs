@@ -21,7 +21,7 @@
 mod cancel;
 mod error;
 mod filing;
-mod http;
+pub mod http;
 mod job;
 mod marker;
 mod poll;
@@ -47,18 +47,18 @@ use crate::log::Log;
 use crate::queue::{Seen, TaskRef};
 use crate::router::Rule;
 use crate::task::{Provider, Task};
+use secutools::Client;
 
-pub use error::{GetError, Meaning, SubmitError, Talk};
-pub use job::{Accepted, Job, JobId, NewJob, Status};
+pub use error::{ApiError, Certainty, ErrorKind, NotAccepted, ServerState};
+pub use http::Limits;
+pub use job::{Accepted, Job, JobId, Status};
 pub use marker::{Delegated, Phase};
-pub use secutools::{Client, Limits};
 pub use status::job_row;
-pub use submit::request;
 pub use url::ServerUrl;
 
 /// No new talk with the server begins later than this after the pass's first: what is left then
 /// waits for the next pass, and a slow server does not hold up what runs here.
-const TALKING: Duration = Duration::from_secs(60);
+const TIME_BUDGET: Duration = Duration::from_secs(60);
 
 /// Everything that one pass has to say to secutools. Share it as `&Delegation`.
 pub struct Delegation<'a> {
@@ -68,13 +68,15 @@ pub struct Delegation<'a> {
     /// The pass's time, and when it was handed to us: the clock is read once.
     now: (Timestamp, Instant),
     answered: AtomicBool,
-    end: Mutex<Option<End>>,
-    turn: Mutex<()>,
+    stopped: Mutex<Option<StopReason>>,
+    /// Held by the thread that locks a project: a file's lock is polled for, and threads of one
+    /// pass had better wait for each other here.
+    local_lock: Mutex<()>,
 }
 
 /// Why nothing more is said to the server in this pass.
 #[derive(Debug, Clone)]
-enum End {
+enum StopReason {
     /// It cannot be reached, or did not answer in time.
     Silent(String),
     /// It refuses our key.
@@ -171,14 +173,14 @@ impl<'a> Delegation<'a> {
             client: client(secutools, limits)?,
             now: (now, Instant::now()),
             answered: AtomicBool::new(false),
-            end: Mutex::new(None),
-            turn: Mutex::new(()),
+            stopped: Mutex::new(None),
+            local_lock: Mutex::new(()),
         })
     }
 
     /// Whether the server has refused our key: then the pass has failed. It was said already.
     pub fn is_unauthorized(&self) -> bool {
-        matches!(*locked(&self.end), Some(End::Unauthorized(_)))
+        matches!(*locked(&self.stopped), Some(StopReason::Unauthorized(_)))
     }
 
     /// The pass's time, moved on by how long the pass has taken.
@@ -188,16 +190,16 @@ impl<'a> Delegation<'a> {
     }
 
     /// Whether there is to be no more talk in this pass, and why.
-    fn end(&self) -> Option<End> {
-        let mut end = locked(&self.end);
-        if end.is_none() && self.now.1.elapsed() > TALKING {
+    fn stopped(&self) -> Option<StopReason> {
+        let mut stopped = locked(&self.stopped);
+        if stopped.is_none() && self.now.1.elapsed() > TIME_BUDGET {
             self.log.warn(format_args!(
                 "this pass has talked with secutools for {} s; the rest waits for the next one",
-                TALKING.as_secs()
+                TIME_BUDGET.as_secs()
             ));
-            *end = Some(End::TimeUp);
+            *stopped = Some(StopReason::TimeUp);
         }
-        end.clone()
+        stopped.clone()
     }
 
     /// Whether several requests may be under way at once.
@@ -206,33 +208,28 @@ impl<'a> Delegation<'a> {
     }
 
     /// Takes note of what an exchange says about the server.
-    fn note(&self, talk: Talk, text: &str) {
-        let end = match talk {
-            Talk::GoesOn => return self.answered.store(true, Ordering::Relaxed),
-            Talk::Silent => End::Silent(text.to_owned()),
-            Talk::Unauthorized => End::Unauthorized(text.to_owned()),
+    fn note_exchange(&self, error: Option<&ApiError>) {
+        let (text, state) = match error {
+            None => return self.answered.store(true, Ordering::Relaxed),
+            Some(error) => (&error.text, error.kind.server_state()),
         };
-        let mut known = locked(&self.end);
-        match (&*known, &end) {
-            (Some(End::Unauthorized(_)), _) | (Some(_), End::Silent(_)) => {}
-            (_, End::Unauthorized(_)) => {
-                self.log.error(format_args!(
-                    "{text}; check the secutools API key. Nothing more is said to the server in this pass"
-                ));
-                *known = Some(end);
-            }
-            _ => {
+        let mut stopped = locked(&self.stopped);
+        match (state, &*stopped) {
+            (ServerState::Answering, _) => self.answered.store(true, Ordering::Relaxed),
+            // That the key is refused is the graver reason, and an error of the pass.
+            (_, Some(StopReason::Unauthorized(_))) | (ServerState::Silent, Some(_)) => {}
+            (ServerState::Silent, None) => {
                 self.log
-                    .warn(format_args!("{text}; nothing more is said to the server in this pass"));
-                *known = Some(end);
+                    .warn(format_args!("{text}; nothing more is asked of the server in this pass"));
+                *stopped = Some(StopReason::Silent(text.clone()));
+            }
+            (ServerState::Unauthorized, _) => {
+                self.log.error(format_args!(
+                    "{text}; check the secutools API key. Nothing more is asked of the server in this pass"
+                ));
+                *stopped = Some(StopReason::Unauthorized(text.clone()));
             }
         }
-    }
-
-    /// The turn of one thread to hold a project's lock. A file's lock is polled for; threads of one
-    /// pass wait for each other here instead.
-    fn turn(&self) -> MutexGuard<'_, ()> {
-        locked(&self.turn)
     }
 }
 

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use super::filing::Filing;
 use super::marker::{Delegated, Phase, between};
 use super::turns::each;
-use super::{Delegation, Outcome, Settled};
-use super::{GetError, Job, JobId, Status, Talk};
+use super::{ApiError, ErrorKind, Job, JobId, ServerState, Status};
+use super::{Delegation, Outcome, Settled, locked};
 use crate::marker::{self, Stamp};
 use crate::queue::TaskRef;
 use crate::text::escape;
@@ -40,15 +40,14 @@ impl Delegation<'_> {
         let Phase::Submitted { job_id, unknown_since, .. } = &marker.phase else {
             return Ok(Outcome::Nothing);
         };
-        if self.end().is_some() {
+        if self.stopped().is_some() {
             return Ok(Outcome::Nothing);
         }
         let answer = self.client.get(job_id);
-        self.note_answer(&answer);
+        self.note_exchange(answer.as_ref().err());
         let unknown = match &answer {
-            Err(GetError::Unknown(_) | GetError::TooLong(_)) => true,
             Ok(_) => false,
-            Err(_) => unknown_since.is_some(),
+            Err(error) => tells_nothing(error) || unknown_since.is_some(),
         };
         let filing = self.filing(task, job_id, *unknown_since, answer);
         if unknown != unknown_since.is_some() && !dry_run {
@@ -67,33 +66,26 @@ impl Delegation<'_> {
         task: &TaskRef,
         id: &JobId,
         unknown_since: Option<Timestamp>,
-        answer: Result<Job, GetError>,
+        answer: Result<Job, ApiError>,
     ) -> Option<Filing> {
         let now = self.now();
         match (answer, unknown_since) {
             (Ok(job), _) if job.status.is_final() => return Some(Filing::of_job(&job, now)),
             (Ok(job), _) => self.tell_unfinished(task, &job),
-            (Err(error @ (GetError::Unknown(_) | GetError::TooLong(_))), Some(since)) => {
+            (Err(error), Some(since)) if tells_nothing(&error) => {
                 let is_given_up = between(since, now) >= UNKNOWN_FOR;
                 return is_given_up.then(|| Filing::given_up(now, why_given_up(&error, id)));
             }
-            (Err(error @ (GetError::Unknown(_) | GetError::TooLong(_))), None) => {
+            (Err(error), None) if tells_nothing(&error) => {
                 self.log
                     .warn(format_args!("{task}: {error}; if that stays so, the task is given up"));
             }
-            (Err(error), _) if error.talk() == Talk::GoesOn => {
+            (Err(error), _) if error.kind.server_state() == ServerState::Answering => {
                 self.log.warn(format_args!("{task}, job {id}: {error}"));
             }
             (Err(_), _) => {}
         }
         None
-    }
-
-    fn note_answer(&self, answer: &Result<Job, GetError>) {
-        match answer {
-            Ok(_) => self.note(Talk::GoesOn, ""),
-            Err(error) => self.note(error.talk(), &error.to_string()),
-        }
     }
 
     fn tell_unfinished(&self, task: &TaskRef, job: &Job) {
@@ -109,13 +101,13 @@ impl Delegation<'_> {
     /// Writes down that nothing is to be learned of the job from now on, or that it is after all.
     fn note_unknown(&self, task: &TaskRef, marker: &Delegated, is_unknown: bool) -> Result<()> {
         let path = task.project.delegated_path(&task.name);
-        let _turn = self.turn();
+        let _local = locked(&self.local_lock);
         let _lock = task.project.lock()?;
         let Some(mut current) = marker::read::<Delegated>(&path)? else {
             return Ok(());
         };
         let now = self.now();
-        if !current.is_same_stay(marker) {
+        if !current.is_same_submission(marker) {
             return Ok(());
         }
         if let Phase::Submitted { unknown_since, .. } = &mut current.phase {
@@ -127,12 +119,17 @@ impl Delegation<'_> {
     }
 }
 
+/// Whether this is all that will be learned of a job, should it stay so.
+fn tells_nothing(error: &ApiError) -> bool {
+    matches!(error.kind, ErrorKind::UnknownJob | ErrorKind::TooLong)
+}
+
 /// Why a job is given up of which nothing is to be learned. What has become too long for a pass is
 /// not lost: a person can read it.
-fn why_given_up(error: &GetError, job: &JobId) -> String {
-    match error {
-        GetError::TooLong(text) => format!(
-            "{text}, which is too long to be filed: `ccl job result {job}` prints what the job has made"
+fn why_given_up(error: &ApiError, job: &JobId) -> String {
+    match error.kind {
+        ErrorKind::TooLong => format!(
+            "{error}, which is too long to be filed: `ccl job result {job}` prints what the job has made"
         ),
         _ => format!("secutools does not know the job: {error}"),
     }

@@ -12,14 +12,13 @@ use uuid::Uuid;
 use super::filing::Filing;
 use super::marker::{self, Delegated, Phase, Verdict, between, judge};
 use super::turns::each;
-use super::{Accepted, Meaning, NewJob, SubmitError, Talk};
-use super::{Candidate, Delegation, End, Outcome, Settled};
+use super::{Accepted, Certainty, NotAccepted, secutools};
+use super::{Candidate, Delegation, Outcome, Settled, StopReason, locked};
 use crate::durable;
 use crate::event::{Event, EventKind};
 use crate::lock;
 use crate::marker::{self as markers, Stamp};
 use crate::queue::TaskRef;
-use crate::task::{Provider, Task};
 use crate::text::escape;
 
 /// A task whose marker is there and locked: nobody else submits it.
@@ -27,7 +26,7 @@ struct Submission {
     marker: Delegated,
     request: String,
     /// What earlier passes mean together; the marker itself says `ambiguous` while we are at it.
-    earlier: Meaning,
+    earlier: Certainty,
     tries: u32,
     /// The marker's file, locked.
     _lock: File,
@@ -64,7 +63,7 @@ impl Delegation<'_> {
             let path = task.project.delegated_path(&task.name);
             let marker = markers::read::<Delegated>(&path)?;
             let now = self.now();
-            let again = marker.filter(|marker| marker.is_due(now) && !marker.is_key_worn(now));
+            let again = marker.filter(|marker| marker.is_due(now) && !marker.is_key_expired(now));
             Ok(again.map_or(Outcome::Nothing, |marker| {
                 Outcome::Event(Event {
                     reason: Some(format!("{}, begun by an earlier pass", marker.rule)),
@@ -96,17 +95,17 @@ impl Delegation<'_> {
     /// Writes the marker and locks it, if the task is still the file that was read and nobody has
     /// one of its name.
     fn begin(&self, candidate: &Candidate) -> Result<Step> {
-        match self.end() {
-            Some(End::Silent(reason) | End::Unauthorized(reason)) => {
+        match self.stopped() {
+            Some(StopReason::Silent(reason) | StopReason::Unauthorized(reason)) => {
                 return Ok(Step::Over(Outcome::RunLocally { reason }));
             }
-            Some(End::TimeUp) => return Ok(Step::Over(Outcome::Nothing)),
+            Some(StopReason::TimeUp) => return Ok(Step::Over(Outcome::Nothing)),
             None => {}
         }
         let TaskRef { project, name } = &candidate.task;
         let path = project.delegated_path(name);
         let (marker, request) = self.new_marker(candidate)?;
-        let _turn = self.turn();
+        let _local = locked(&self.local_lock);
         let _lock = project.lock()?;
         let waiting = project.waiting_path(name);
         // The marker holds the task's text: who may not read the one may not read the other.
@@ -123,7 +122,7 @@ impl Delegation<'_> {
         Ok(Step::Send(Submission {
             marker,
             request,
-            earlier: Meaning::NeverReached,
+            earlier: Certainty::NeverReached,
             tries: 0,
             _lock: lock,
         }))
@@ -131,14 +130,13 @@ impl Delegation<'_> {
 
     fn new_marker(&self, candidate: &Candidate) -> Result<(Delegated, String)> {
         let TaskRef { project, name } = &candidate.task;
-        let body = request(
+        let request = secutools::request_body(
             &candidate.parsed,
             name.as_str(),
             project.path(),
             candidate.provider,
             self.host,
         );
-        let request = String::from_utf8(body)?;
         let now = self.now();
         let marker = Delegated {
             stamp: Stamp::new(self.host, now),
@@ -167,7 +165,7 @@ impl Delegation<'_> {
         let Some(marker) = seen.filter(|marker| marker.is_due(self.now())) else {
             return Ok(Step::Over(Outcome::Nothing));
         };
-        let is_sent = self.end().is_none() && !marker.is_key_worn(self.now());
+        let is_sent = self.stopped().is_none() && !marker.is_key_expired(self.now());
         match self.take(task, is_sent)? {
             None => Ok(Step::Over(Outcome::Nothing)),
             // By a pass that was killed before it had removed the marker.
@@ -184,9 +182,9 @@ impl Delegation<'_> {
     /// What becomes of a submission that cannot be sent now.
     fn leave_or_end(&self, task: &TaskRef, submission: &Submission) -> Result<Outcome> {
         let Submission { marker, earlier, .. } = submission;
-        let reason = match self.end() {
-            Some(End::Silent(text) | End::Unauthorized(text)) => text,
-            Some(End::TimeUp) | None => "it was not sent again".to_owned(),
+        let reason = match self.stopped() {
+            Some(StopReason::Silent(text) | StopReason::Unauthorized(text)) => text,
+            Some(StopReason::TimeUp) | None => "it was not sent again".to_owned(),
         };
         match judge(*earlier, self.age(marker), submission.tries) {
             Verdict::Wait => Ok(Outcome::Nothing),
@@ -198,7 +196,7 @@ impl Delegation<'_> {
     /// may exist, should this pass be killed. `None`: another process has it.
     fn take(&self, task: &TaskRef, to_send: bool) -> Result<Option<Submission>> {
         let path = task.project.delegated_path(&task.name);
-        let _turn = self.turn();
+        let _local = locked(&self.local_lock);
         let _project = task.project.lock()?;
         let Some(mut lock) = lock_marker(&path)? else {
             return Ok(None);
@@ -220,7 +218,7 @@ impl Delegation<'_> {
         Ok(Some(Submission {
             marker,
             request,
-            earlier: if was_ambiguous { Meaning::Ambiguous } else { Meaning::Later },
+            earlier: if was_ambiguous { Certainty::Ambiguous } else { Certainty::Later },
             tries,
             _lock: lock,
         }))
@@ -231,12 +229,12 @@ impl Delegation<'_> {
         let key = submission.marker.key;
         match self.client.submit(submission.request.as_bytes(), key) {
             Ok(accepted) => {
-                self.note(Talk::GoesOn, "");
+                self.note_exchange(None);
                 self.accept(task, submission.marker, &accepted)
             }
-            Err(error) => {
-                self.note(error.talk, &error.text);
-                self.not_accepted(task, submission, &error)
+            Err(failed) => {
+                self.note_exchange(Some(&failed.error));
+                self.not_accepted(task, submission, &failed)
             }
         }
     }
@@ -272,11 +270,11 @@ impl Delegation<'_> {
         &self,
         task: &TaskRef,
         submission: Submission,
-        error: &SubmitError,
+        NotAccepted { certainty, error }: &NotAccepted,
     ) -> Result<Outcome> {
         let Submission { mut marker, request, earlier, tries, .. } = submission;
-        let (tries, meaning) = (tries + 1, error.meaning.after(earlier));
-        let verdict = judge(meaning, self.age(&marker), tries);
+        let (tries, certainty) = (tries + 1, certainty.after(earlier));
+        let verdict = judge(certainty, self.age(&marker), tries);
         if verdict != Verdict::Wait {
             return self.conclude(task, &marker, verdict, &error.text);
         }
@@ -290,7 +288,7 @@ impl Delegation<'_> {
         marker.stamp = Stamp::new(self.host, now);
         marker.phase = Phase::Submitting {
             request,
-            ambiguous: meaning == Meaning::Ambiguous,
+            ambiguous: certainty == Certainty::Ambiguous,
             tries,
             not_before: now.checked_add(pause).ok(),
             reason: Some(error.text.clone()),
@@ -319,7 +317,7 @@ impl Delegation<'_> {
             );
             return self.file(task, marker, &Filing::given_up(self.now(), reason));
         }
-        let _turn = self.turn();
+        let _local = locked(&self.local_lock);
         let _project = task.project.lock()?;
         durable::remove(&task.project.delegated_path(&task.name))?;
         Ok(Outcome::RunLocally { reason: reason.to_owned() })
@@ -328,36 +326,6 @@ impl Delegation<'_> {
     fn age(&self, marker: &Delegated) -> Duration {
         between(marker.started_at, self.now())
     }
-}
-
-/// The body of the request for `task`, whose file has this name. Of the project's directory only the
-/// name leaves this machine.
-pub fn request(
-    task: &Task,
-    file_name: &str,
-    project: &Path,
-    provider: Provider,
-    host: &str,
-) -> Vec<u8> {
-    let stem = file_name.strip_suffix(".md").unwrap_or(file_name);
-    let title = task.title.as_deref().unwrap_or(stem);
-    let project = project.file_name().unwrap_or_default().to_string_lossy();
-    // A task may be all title.
-    let prompt = match task.body.is_empty() {
-        true => title,
-        false => &task.body,
-    };
-    let job = NewJob {
-        provider,
-        priority: task.priority,
-        prompt,
-        title,
-        task: file_name,
-        project: &project,
-        host,
-        tags: &task.tags,
-    };
-    job.body()
 }
 
 /// Writes a new marker, readable for whom `mode` says; false if there is one.

@@ -30,7 +30,7 @@ fn a_silent_server_costs_one_pass_one_timeout_and_one_task_its_certainty() {
         assert_eq!(count(&said, "held"), 1);
         assert_eq!(count(&said, "local"), TASKS - 1);
         assert_eq!(world.server.requests().len(), 1);
-        assert_eq!(world.log().matches("nothing more is said").count(), 1);
+        assert_eq!(world.log().matches("nothing more is asked").count(), 1);
     }
 }
 
