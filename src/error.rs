@@ -1,38 +1,27 @@
 //! Failures by what the caller of `ccl` can do about them, and the one place that turns them into an exit status.
 
-use std::fmt;
 use std::io;
 
 /// A failure whose kind matters to whoever called `ccl`; everything else is a plain [`anyhow::Error`] and ends with 1.
 ///
 /// Make one with `Failure::Config(…)` or `Failure::Temporary(…)`, or attach it to a cause with
 /// `.context(Failure::Temporary(…))`: both are found by [`exit_code`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// The configuration is wrong; nothing will work until a person mends it. Exit status 78 (`EX_CONFIG`).
+    #[error("{0}")]
     Config(String),
     /// Impossible right now, but the same call may work later: no tmux server, disk full, server unreachable.
     /// Exit status 75 (`EX_TEMPFAIL`).
+    #[error("{0}")]
     Temporary(String),
     /// The command line asks for what is never done. Exit status 2.
+    #[error("{0}")]
     Usage(String),
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(sentence) | Self::Temporary(sentence) | Self::Usage(sentence) => {
-                f.write_str(sentence)
-            }
-        }
-    }
-}
-
-impl std::error::Error for Failure {}
-
 /// The exit status for an error that ended the program (section 8 of the design): 78 for the configuration, 75 for what
 /// may work later, otherwise 1. The outermost [`Failure`] decides; without one, an I/O error of a passing kind is 75.
-#[must_use]
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     // What was attached with `.context()` is only found from the outside, what was returned as it is only in the chain.
     let failure = error
@@ -49,7 +38,6 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 
 /// Whether the same call may succeed later without anybody mending anything: the machine is out of space, memory, locks
 /// or file descriptors, or a disk is failing.
-#[must_use]
 pub fn is_temporary(error: &io::Error) -> bool {
     use rustix::io::Errno;
     const PASSING: [Errno; 12] = [
@@ -67,6 +55,17 @@ pub fn is_temporary(error: &io::Error) -> bool {
         Errno::HOSTDOWN,
     ];
     Errno::from_io_error(error).is_some_and(|errno| PASSING.contains(&errno))
+}
+
+/// Why a file could not be read, in plain words where the reason is an ordinary one.
+pub(crate) fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
+        io::ErrorKind::PermissionDenied => "you may not read it".to_owned(),
+        io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! Diagnostics for standard error. A [`Log`] is handed down; there is no global one.
 
-use crate::environment::Environment;
-use crate::progress::Progress;
-use crate::text::escape;
 use std::fmt::{Display, Write as _};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
+
+use crate::environment::Environment;
+use crate::text::escape;
 
 /// How grave a message is; a [`Log`] prints those up to its own level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,7 +53,7 @@ impl Level {
     }
 }
 
-/// How a line is dressed.
+/// What stands around a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
     /// The word and the message.
@@ -67,8 +67,7 @@ pub enum Style {
 impl Style {
     /// What suits standard error: the journal's priorities only if `JOURNAL_STREAM` names this very stream (panes of a
     /// tmux server under systemd inherit the variable, but not the stream), colour only on a terminal without `NO_COLOR`.
-    #[must_use]
-    pub fn of_stderr(environment: &Environment) -> Self {
+    pub(crate) fn of_stderr(environment: &Environment) -> Self {
         let stderr = io::stderr();
         let stream = environment.var("JOURNAL_STREAM").and_then(|value| value.to_str());
         if stream.is_some_and(|stream| identity(&stderr).as_deref() == Some(stream)) {
@@ -79,8 +78,7 @@ impl Style {
 }
 
 /// Whether what is written to `stream` may be coloured: a terminal that is not `dumb`, and nobody set `NO_COLOR`.
-#[must_use]
-pub fn shows_colours(environment: &Environment, stream: &impl IsTerminal) -> bool {
+pub(crate) fn shows_colours(environment: &Environment, stream: &impl IsTerminal) -> bool {
     let colourless = environment.var("NO_COLOR").is_some()
         || environment.var("TERM").is_none_or(|term| term == "dumb");
     !colourless && stream.is_terminal()
@@ -92,43 +90,48 @@ fn identity(stream: impl AsFd) -> Option<String> {
     Some(format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
-/// Where diagnostics go. Share it as `&Log`; a message is written whole, also when several threads speak at once.
+/// Where diagnostics go. Share it as `&Log`; a message is written whole, also when several threads write at once.
 pub struct Log {
     level: Level,
     style: Style,
     sink: Mutex<Box<dyn Write + Send>>,
+    shows_events: bool,
 }
 
 impl Log {
-    /// A log of standard error, above the lines of what is waited for.
-    #[must_use]
-    pub fn to_stderr(level: Level, environment: &Environment, progress: Progress) -> Self {
-        Self::new(level, Style::of_stderr(environment), Box::new(progress))
+    pub fn new(level: Level, style: Style, sink: Box<dyn Write + Send>) -> Self {
+        Self { level, style, sink: Mutex::new(sink), shows_events: true }
     }
 
-    /// A log of anything else.
-    #[must_use]
-    pub fn new(level: Level, style: Style, sink: Box<dyn Write + Send>) -> Self {
-        Self { level, style, sink: Mutex::new(sink) }
+    /// The same without events: for a person who reads them on standard output already.
+    pub(crate) fn without_events(self) -> Self {
+        Self { shows_events: false, ..self }
     }
 
     /// Something in this pass failed.
-    pub fn error(&self, message: impl Display) {
+    pub(crate) fn error(&self, message: impl Display) {
         self.write(Level::Error, message);
     }
 
     /// It went on, but somebody should know.
-    pub fn warn(&self, message: impl Display) {
+    pub(crate) fn warn(&self, message: impl Display) {
         self.write(Level::Warn, message);
     }
 
-    /// What was done.
-    pub fn info(&self, message: impl Display) {
+    /// What was done, where the result on standard output does not say so.
+    pub(crate) fn info(&self, message: impl Display) {
         self.write(Level::Info, message);
     }
 
+    /// What was done to a task. The result says so too, on standard output and once the pass is over.
+    pub(crate) fn event(&self, message: impl Display) {
+        if self.shows_events {
+            self.info(message);
+        }
+    }
+
     /// Why nothing was done: for whoever called, not for the journal, where it would stand every minute.
-    pub fn aside(&self, message: impl Display) {
+    pub(crate) fn notice(&self, message: impl Display) {
         match self.style {
             Style::Journal => self.write(Level::Debug, message),
             Style::Plain | Style::Colour => self.write(Level::Info, message),
@@ -136,7 +139,7 @@ impl Log {
     }
 
     /// A pass in one line: for the journal, which does not get the result itself; elsewhere only with `--verbose`.
-    pub fn summary(&self, message: impl Display) {
+    pub(crate) fn summary(&self, message: impl Display) {
         match self.style {
             Style::Journal => self.info(message),
             Style::Plain | Style::Colour => self.debug(message),
@@ -144,35 +147,23 @@ impl Log {
     }
 
     /// Why it was done.
-    pub fn debug(&self, message: impl Display) {
+    pub(crate) fn debug(&self, message: impl Display) {
         self.write(Level::Debug, message);
-    }
-
-    /// How far something is, on a line that the next such message replaces; an empty one takes it away. Only for a person
-    /// who watches: on a terminal, and not with `--quiet`.
-    pub fn progress(&self, message: impl Display) {
-        if self.level < Level::Info || self.style != Style::Colour {
-            return;
-        }
-        let line = message.to_string();
-        let text = format!("\r\x1b[K{}", escape(&line));
-        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = sink.write_all(text.as_bytes()).and_then(|()| sink.flush());
     }
 
     fn write(&self, level: Level, message: impl Display) {
         if level > self.level {
             return;
         }
-        let text = dress(self.style, level, &message.to_string());
+        let text = format_lines(self.style, level, &message.to_string());
         let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
-        // Nobody is left to be told that standard error is gone, and the work goes on without it.
+        // Where standard error is gone nobody can be informed of that, and the work goes on without it.
         let _ = sink.write_all(text.as_bytes()).and_then(|()| sink.flush());
     }
 }
 
 /// Every line of the message with its prefix, control characters escaped.
-fn dress(style: Style, level: Level, message: &str) -> String {
+fn format_lines(style: Style, level: Level, message: &str) -> String {
     let (word, colour) = (level.word(), level.colour());
     let mut text = String::new();
     for line in message.trim_end_matches('\n').split('\n') {
@@ -198,6 +189,12 @@ mod tests {
     #[derive(Clone, Default)]
     struct Buffer(Arc<Mutex<Vec<u8>>>);
 
+    impl Buffer {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
     impl Write for Buffer {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
@@ -211,8 +208,7 @@ mod tests {
     fn logged(level: Level, style: Style, speak: impl FnOnce(&Log)) -> String {
         let buffer = Buffer::default();
         speak(&Log::new(level, style, Box::new(buffer.clone())));
-        let bytes = buffer.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap()
+        buffer.text()
     }
 
     fn all_levels(log: &Log) {
@@ -267,15 +263,14 @@ mod tests {
     }
 
     #[test]
-    fn progress_is_one_line_for_people_who_watch() {
-        let speak = |log: &Log| {
-            log.progress("1\u{1b}");
-            log.progress("");
-        };
-        let shown = "\r\x1b[K1\\u{1b}\r\x1b[K";
-        assert_eq!(logged(Level::Info, Style::Colour, speak), shown);
-        assert_eq!(logged(Level::Warn, Style::Colour, speak), "");
-        assert_eq!(logged(Level::Debug, Style::Plain, speak), "");
+    fn events_can_be_left_to_standard_output() {
+        let buffer = Buffer::default();
+        let log = Log::new(Level::Debug, Style::Plain, Box::new(buffer.clone()));
+        log.event("one");
+        let log = log.without_events();
+        log.event("two");
+        log.info("three");
+        assert_eq!(buffer.text(), "one\nthree\n");
     }
 
     #[test]

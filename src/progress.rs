@@ -15,22 +15,20 @@ const TICK: Duration = Duration::from_millis(100);
 /// The lines at the bottom of the terminal, one for each thing that is waited for. It is also standard error itself:
 /// what is written to it stands above them.
 #[derive(Debug, Clone, Default)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// `None` where nobody is looking. The lines are made when the first is needed.
     lines: Option<Arc<OnceLock<MultiProgress>>>,
 }
 
 impl Progress {
     /// Lines where standard error is a terminal, unless it was asked for silence.
-    #[must_use]
-    pub fn on_stderr(level: Level) -> Self {
+    pub(crate) fn on_stderr(level: Level) -> Self {
         let is_shown = level >= Level::Info && io::stderr().is_terminal();
         Self { lines: is_shown.then(Arc::default) }
     }
 
     /// Shows a line, `fix.md → ccl-auto-0: 3s`, until the answer is dropped.
-    #[must_use]
-    pub fn wait_for(&self, what: &str) -> Waiting {
+    pub(crate) fn wait_for(&self, what: &str) -> Waiting {
         let bar = self.lines.as_ref().map(|lines| {
             let lines = lines.get_or_init(MultiProgress::new);
             let bar = lines.add(ProgressBar::new_spinner());
@@ -60,7 +58,7 @@ impl Write for Progress {
 
 /// Something that is being waited for.
 #[derive(Debug)]
-pub struct Waiting(Option<ProgressBar>);
+pub(crate) struct Waiting(Option<ProgressBar>);
 
 impl Drop for Waiting {
     fn drop(&mut self) {

@@ -4,7 +4,6 @@
 //! prefix; where a name is used it is `=NAME:`. Nothing that comes from a path or a file stands where tmux
 //! expands formats: `#(…)` in a session's name or in `-c DIR` would be run as a command.
 
-mod call;
 mod error;
 
 use std::fmt;
@@ -15,8 +14,10 @@ use jiff::Timestamp;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
-use call::Call;
 pub use error::TmuxError;
+
+use crate::config::KEY_VARIABLES;
+use crate::subprocess::{Call, RunError};
 
 /// How long a tmux call may take before it is killed: a hanging server must not hang a pass.
 pub const CALL_LIMIT: Duration = Duration::from_secs(10);
@@ -154,11 +155,47 @@ impl Tmux {
     }
 
     fn call(&self, args: &[&str]) -> Result<Vec<u8>, TmuxError> {
-        self.call_with(args, &[])
+        self.call_with(args, &[], None)
     }
 
-    fn call_with(&self, args: &[&str], input: &[u8]) -> Result<Vec<u8>, TmuxError> {
-        Call { command: &self.command, args, input, cwd: None, limit: self.limit }.run()
+    /// Runs one tmux command and returns what it prints.
+    fn call_with(
+        &self,
+        args: &[&str],
+        input: &[u8],
+        cwd: Option<&Path>,
+    ) -> Result<Vec<u8>, TmuxError> {
+        let failed = |stderr| TmuxError::Failed { args: owned(args), stderr };
+        let Some((program, flags)) = self.command.split_first() else {
+            return Err(failed("`tmux.command` is empty".to_owned()));
+        };
+        let mut call = Call::new(program, self.limit).with_input(input);
+        // `-u`: without a UTF-8 locale, as under systemd, tmux would print `_` for what is not ASCII.
+        call.command.args(flags).arg("-u").args(args);
+        // A client that starts the server hands its environment to every pane.
+        for variable in KEY_VARIABLES {
+            call.command.env_remove(variable);
+        }
+        if let Some(cwd) = cwd {
+            // tmux believes PWD where it names the same directory; an inherited one would not.
+            call.command.current_dir(cwd).env("PWD", cwd);
+        }
+        let output = call.run().map_err(|error| match error {
+            RunError::NotFound { program } => TmuxError::NotInstalled { program },
+            RunError::Timeout { limit, .. } => TmuxError::Timeout { args: owned(args), limit },
+            RunError::Io { .. } => failed(error.to_string()),
+        })?;
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(if is_no_server(&stderr) {
+            TmuxError::NoServer
+        } else if stderr.is_empty() {
+            failed(format!("it ended with {}", output.status))
+        } else {
+            failed(stderr)
+        })
     }
 
     /// What `tmux -V` prints, `tmux 3.3a`. Needs no server; a running server may be older.
@@ -210,14 +247,7 @@ impl Tmux {
         args.extend(["new-session", "-d", "-s", name, "-x", &width, "-y", &height]);
         args.extend(["-P", "-F", "#{pane_id}"]);
         // The directory is the call's own: tmux expands formats in `-c`.
-        let printed = Call {
-            command: &self.command,
-            args: &args,
-            input: &[],
-            cwd: Some(cwd),
-            limit: self.limit,
-        }
-        .run()?;
+        let printed = self.call_with(&args, &[], Some(cwd))?;
         let printed = String::from_utf8_lossy(&printed);
         PaneId::parse(printed.trim()).ok_or_else(|| unreadable(&args, &printed))
     }
@@ -264,7 +294,7 @@ impl Tmux {
         let buffer = format!("ccl-{}", uuid::Uuid::new_v4());
         let load = ["load-buffer", "-b", &buffer, "-"];
         let paste = ["paste-buffer", "-p", "-r", "-d", "-b", &buffer, "-t", pane.as_str()];
-        let result = self.call_with(&[&load[..], &[";"], &paste].concat(), bytes);
+        let result = self.call_with(&[&load[..], &[";"], &paste].concat(), bytes, None);
         if result.is_err() {
             // Fails where the buffer was never made; the error that counts is the first.
             let _ = self.call(&["delete-buffer", "-b", &buffer]);
@@ -303,11 +333,18 @@ fn unfit(text: &str, why: &'static str) -> TmuxError {
     TmuxError::Unfit { text: text.to_owned(), why }
 }
 
+fn owned(args: &[&str]) -> Vec<String> {
+    args.iter().map(|arg| (*arg).to_owned()).collect()
+}
+
+/// The words of tmux 1.8 to 3.5 for a socket without a server; tmux does not translate them.
+fn is_no_server(stderr: &str) -> bool {
+    stderr.starts_with("no server running on")
+        || stderr.starts_with("error connecting to") && stderr.contains("No such file or directory")
+}
+
 fn unreadable(args: &[&str], line: &str) -> TmuxError {
-    TmuxError::Unreadable {
-        args: args.iter().map(|arg| (*arg).to_owned()).collect(),
-        line: line.to_owned(),
-    }
+    TmuxError::Unreadable { args: owned(args), line: line.to_owned() }
 }
 
 #[cfg(test)]

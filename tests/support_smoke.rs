@@ -115,6 +115,14 @@ fn turn_of(home: &Path, id: &str) -> Vec<Value> {
     records.iter().map(shape).collect()
 }
 
+/// The registry says `idle`, and the hook has run, some milliseconds before the answer is in the
+/// transcript.
+fn wait_for_the_answer(tmux: &TmuxServer, home: &Path) {
+    tmux.wait_until("the answer is in the transcript", || {
+        turn_of(home, ID).iter().any(|record| record["role"] == "assistant")
+    });
+}
+
 const ID: &str = "6f1c2a34-9d0e-4c55-8a77-1b2c3d4e5f60";
 
 fn real_turn(version: &str) -> (Sandbox, MessagesApi, TmuxServer, String) {
@@ -144,6 +152,7 @@ fn the_real_claude_code_asks_the_stand_in_of_the_api() {
             e["sessionId"] == ID && e["status"] == "idle" && home.join("stop.json").exists()
         })
     });
+    wait_for_the_answer(&tmux, &home);
     let cwd = sandbox.projects_dir().join("web");
     assert_eq!(
         turn_of(&home, ID),
@@ -160,16 +169,21 @@ fn the_real_claude_code_asks_the_stand_in_of_the_api() {
 }
 
 #[test]
-fn an_older_real_claude_code_works_too() {
-    let (sandbox, api, tmux, pane) = real_turn(real_claude::OLD);
-    api.wait_for_turn("Say hello to ccl");
-    tmux.wait_for_text(&pane, "● OK");
-    // Its `stop_reason` is `end_turn` or null, as its writing of the file races with the stream.
-    tmux.wait_until("the answer is in the transcript", || {
-        let last = turn_of(&sandbox.home(), ID).pop();
-        last.is_some_and(|record| record["text"] == "OK")
-    });
-    assert!(claude_home::registry(&sandbox.home()).is_empty());
+fn the_older_real_ones_write_the_same() {
+    for version in [real_claude::EARLIER, real_claude::OLDEST] {
+        let (sandbox, api, tmux, pane) = real_turn(version);
+        api.wait_for_turn("Say hello to ccl");
+        tmux.wait_for_text(&pane, "● OK");
+        let home = sandbox.home();
+        wait_for_the_answer(&tmux, &home);
+        let answer = turn_of(&home, ID).pop().unwrap();
+        assert_eq!((&answer["text"], &answer["stop_reason"]), (&json!("OK"), &json!("end_turn")));
+        let entry =
+            tmux.wait_for("its entry in the registry", || claude_home::registry(&home).pop());
+        assert_eq!(entry["sessionId"], ID);
+        let has_status = version != real_claude::OLDEST;
+        assert_eq!(entry["status"].is_string(), has_status, "{version}: {entry}");
+    }
 }
 
 #[test]

@@ -238,43 +238,16 @@ pub fn cost(claude_dir: &Path, session: Uuid, from: u64) -> Result<Option<Cost>>
     Ok(Cost::of(&format!("{:.9}", after - before.unwrap_or(0.0)), "USD"))
 }
 
-/// The first version known to take `StopFailure`. 2.0.30 rejects settings that
-/// name it, and with them all other hooks.
-const KNOWS_STOP_FAILURE: [u32; 3] = [2, 1, 100];
+/// The events whose hooks call `ccl`: a turn that ended, one that the API refused, and the exit.
+const HOOK_EVENTS: [&str; 3] = ["Stop", "StopFailure", "SessionEnd"];
 
-/// The events whose hooks Claude Code can be told of: those that its version
-/// knows, by the version that ran last. Where that is not known, those that all
-/// versions know; a failed turn is then found by the next pass.
-pub fn hook_events(claude_json: &Path) -> &'static [&'static str] {
-    #[derive(Deserialize)]
-    struct State {
-        #[serde(rename = "lastReleaseNotesSeen")]
-        version: String,
-    }
-    let version = fs::read(claude_json)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice::<State>(&bytes).ok())
-        .and_then(|state| parse_version(&state.version));
-    if version >= Some(KNOWS_STOP_FAILURE) {
-        &["Stop", "SessionEnd", "StopFailure"]
-    } else {
-        &["Stop", "SessionEnd"]
-    }
-}
-
-fn parse_version(text: &str) -> Option<[u32; 3]> {
-    let mut parts = text.split('.').map(|part| part.parse().ok());
-    Some([parts.next()??, parts.next()??, parts.next()??])
-}
-
-/// Settings that make Claude Code run `hook` on these events; they add to the
-/// user's own.
-pub fn hook_settings(hook: &Path, events: &[&str]) -> Result<String> {
+/// Settings that make Claude Code run `hook` with an event's name; they add to the user's own.
+pub(crate) fn hook_settings(hook: &Path) -> Result<String> {
     let mut hooks = serde_json::Map::new();
-    for event in events {
+    for event in HOOK_EVENTS {
         let command = format!("sh {} {event}", super::quote_path(hook)?);
         let entry = serde_json::json!([{ "hooks": [{ "type": "command", "command": command }] }]);
-        hooks.insert((*event).to_owned(), entry);
+        hooks.insert(event.to_owned(), entry);
     }
     Ok(serde_json::json!({ "hooks": hooks }).to_string())
 }
@@ -316,34 +289,6 @@ mod tests {
         assert!(!refuses("{}".to_owned()));
         assert!(!refuses("nonsense".to_owned()));
         assert!(!Trust::read(&root.join("missing")).refuses(&project));
-    }
-
-    #[test]
-    fn only_a_version_that_knows_an_event_is_told_of_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join(".claude.json");
-        let events = |json: &str| {
-            fs::write(&file, json).unwrap();
-            hook_events(&file).len()
-        };
-        for (version, expected) in [
-            ("2.1.330", 3),
-            ("2.1.100", 3),
-            ("3.0.0", 3),
-            ("2.1.99", 2),
-            ("2.0.30", 2),
-            ("1.0.128", 2),
-            ("2.1.330-beta", 2),
-            ("2.1", 2),
-            ("", 2),
-        ] {
-            let json = format!(r#"{{"lastReleaseNotesSeen":"{version}"}}"#);
-            assert_eq!(events(&json), expected, "{version}");
-        }
-        assert_eq!(events("{}"), 2);
-        assert_eq!(events(r#"{"lastReleaseNotesSeen":7}"#), 2);
-        assert_eq!(events("nonsense"), 2);
-        assert_eq!(hook_events(&dir.path().join("missing")).len(), 2);
     }
 
     #[test]

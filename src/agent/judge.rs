@@ -1,4 +1,4 @@
-//! What an agent is doing, from the signs of it. Pure.
+//! What an agent is doing, from all that can be observed of it. Pure.
 //!
 //! Evidence counts in this order: transcript, registry, screen. What is missing
 //! is skipped; unknown is never taken for idle, and idle never for done.
@@ -20,22 +20,20 @@ const MAX_ANSWER: usize = 20_000;
 
 /// What can be seen of Claude Code at work on a task.
 #[derive(Debug, Clone)]
-pub struct Signs<'a> {
-    /// Its process is in the foreground of the session.
-    pub in_front: bool,
+pub struct Observations<'a> {
+    /// Its process lives where it was started.
+    pub alive: bool,
     /// The registry's word: `idle`, `busy`, `waiting` (for a person), `shell` (a
-    /// command runs in the background); `None` in versions without one.
+    /// command runs in the background); `None` where it has none (2.1.100).
     pub status: Option<&'a str>,
     /// How long nothing has changed in registry and transcript.
     pub quiet: Duration,
     /// What the transcript says; `None` without one.
     pub summary: Option<&'a Summary>,
     /// What the screen shows; `None` without one.
-    pub screen: Option<&'a Screen>,
-    /// The text of that screen.
-    pub capture: &'a str,
-    /// Somebody who watches the session says that it is idle.
-    pub told_idle: bool,
+    pub screen: Option<Screen>,
+    /// A hook, or a person, says that it is idle.
+    pub idle_hint: bool,
     /// The last `Stop` hook named work that goes on in the background.
     pub background: bool,
     /// The pass' time.
@@ -43,44 +41,42 @@ pub struct Signs<'a> {
 }
 
 /// What the agent is doing.
-pub fn judge(signs: &Signs<'_>) -> Doing {
-    let summary = signs.summary.cloned().unwrap_or_default();
-    if signs.in_front { while_it_lives(signs, &summary) } else { after_its_end(signs, &summary) }
+pub fn judge(seen: &Observations<'_>) -> Doing {
+    let summary = seen.summary.cloned().unwrap_or_default();
+    if seen.alive { while_it_lives(seen, &summary) } else { after_its_end(seen, &summary) }
 }
 
-fn while_it_lives(signs: &Signs<'_>, summary: &Summary) -> Doing {
-    match signs.screen {
-        Some(Screen::Dialog(Dialog::Limit)) => return at_the_limit(signs, summary),
+fn while_it_lives(seen: &Observations<'_>, summary: &Summary) -> Doing {
+    match seen.screen {
+        Some(Screen::Dialog(Dialog::Limit)) => return at_the_limit(seen, summary),
         // What stands below a composer can look like a menu: one that waits for its limit to be reset says `Esc to
         // cancel`. With a menu the registry says `waiting`.
-        Some(Screen::Dialog(Dialog::Menu)) if signs.status == Some("idle") => {}
+        Some(Screen::Dialog(Dialog::Menu)) if seen.status == Some("idle") => {}
         Some(Screen::Dialog(dialog)) => return Doing::NeedsPerson(dialog.advice().to_owned()),
-        _ if signs.status == Some("waiting") => {
+        _ if seen.status == Some("waiting") => {
             return Doing::NeedsPerson(Dialog::Menu.advice().to_owned());
         }
         _ => {}
     }
-    if !is_idle(signs) {
+    if !is_idle(seen) {
         return Doing::Working;
     }
     match &summary.turn {
-        Turn::Ended | Turn::Spoke if signs.background => Doing::Working,
-        // The registry has a word of its own for this.
-        Turn::Ended | Turn::Spoke
-            if signs.status.is_none() && !summary.background.is_empty() =>
-        {
-            Doing::Working
-        }
-        Turn::Ended | Turn::Spoke => Doing::Finished(Report {
-            only_while_it_lives: !matches!(after_its_end(signs, summary), Doing::Finished(_)),
+        Turn::Ended if seen.background => Doing::Working,
+        // Where the registry has a status, it has a word of its own for this.
+        Turn::Ended if seen.status.is_none() && !summary.background.is_empty() => Doing::Working,
+        Turn::Ended => Doing::Finished(Report {
+            only_while_it_lives: !summary.background.is_empty(),
             ..report(summary)
         }),
-        Turn::Error(error) => Doing::Failed(limits::failure(error, signs.capture, signs.now)),
+        Turn::Error(error) => Doing::Failed(limits::failure(error, seen.now)),
         Turn::StoppedByPerson => Doing::NeedsPerson(
             "a person stopped the agent: attach to its session and let it go on, or end it"
                 .to_owned(),
         ),
-        Turn::Open | Turn::None if signs.quiet >= SETTLED && signs.status == Some("idle") => {
+        // Registry and hook are some milliseconds ahead of the transcript: an open turn is a
+        // finding only once all has been quiet.
+        Turn::Open | Turn::None if seen.quiet >= SETTLED && seen.status == Some("idle") => {
             Doing::NeedsPerson(
                 "the agent is idle, but nothing shows that its turn ended: attach to its session and look"
                     .to_owned(),
@@ -90,23 +86,22 @@ fn while_it_lives(signs: &Signs<'_>, summary: &Summary) -> Doing {
     }
 }
 
-fn after_its_end(signs: &Signs<'_>, summary: &Summary) -> Doing {
+fn after_its_end(seen: &Observations<'_>, summary: &Summary) -> Doing {
     let interrupted = |reason: &str| Doing::Interrupted(reason.to_owned());
     match &summary.turn {
         Turn::Ended if !summary.background.is_empty() => {
             interrupted("the agent ended while work of its ran in the background")
         }
         Turn::Ended => Doing::Finished(report(summary)),
-        Turn::Error(error) => Doing::Failed(limits::failure(error, signs.capture, signs.now)),
-        Turn::Open | Turn::Spoke | Turn::None | Turn::StoppedByPerson => {
+        Turn::Error(error) => Doing::Failed(limits::failure(error, seen.now)),
+        Turn::Open | Turn::None | Turn::StoppedByPerson => {
             interrupted("the agent ended in the middle of its turn")
         }
     }
 }
 
-/// The menu that old versions show at the account's limit; the transcript may
-/// say more.
-fn at_the_limit(signs: &Signs<'_>, summary: &Summary) -> Doing {
+/// The menu that is shown at the account's limit; the transcript may say more.
+fn at_the_limit(seen: &Observations<'_>, summary: &Summary) -> Doing {
     let shown = ApiError {
         kind: Some("rate_limit".to_owned()),
         text: Dialog::Limit.advice().to_owned(),
@@ -116,20 +111,16 @@ fn at_the_limit(signs: &Signs<'_>, summary: &Summary) -> Doing {
         Turn::Error(error) => error,
         _ => &shown,
     };
-    Doing::Failed(limits::failure(error, signs.capture, signs.now))
+    Doing::Failed(limits::failure(error, seen.now))
 }
 
-fn is_idle(signs: &Signs<'_>) -> bool {
-    // Versions without a registry write the words before a tool's call as if they ended the turn.
-    let composer = match signs.screen {
-        Some(Screen::Composer(composer)) => Some(!composer.busy),
-        _ => None,
+fn is_idle(seen: &Observations<'_>) -> bool {
+    let shows_idle = match (seen.status, seen.screen) {
+        (Some(status), _) => status == "idle",
+        (None, Some(Screen::Composer { busy })) => !busy,
+        (None, _) => seen.idle_hint,
     };
-    let shows_idle = match signs.status {
-        Some(status) => status == "idle",
-        None => composer.unwrap_or(signs.told_idle),
-    };
-    shows_idle && (signs.told_idle || signs.quiet >= SETTLED)
+    shows_idle && (seen.idle_hint || seen.quiet >= SETTLED)
 }
 
 fn report(summary: &Summary) -> Report {
@@ -169,7 +160,7 @@ impl Failure {
     pub fn of_dialog(dialog: Dialog) -> Self {
         Self {
             counts: dialog.is_of_task(),
-            needs_person: dialog.needs_person(),
+            needs_person: dialog.needs_attention(),
             ..Self::of_task(dialog.advice().to_owned())
         }
     }

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use uuid::Uuid;
 
-use crate::config::{AgentKind, Delivery, Dispatcher};
+use crate::config::{AgentKind, Dispatcher};
 
 /// Up to this many bytes a message is the agent's last argument; the kernel
 /// takes 128 KiB for one.
@@ -32,8 +32,6 @@ pub struct Launch<'a> {
     pub command: &'a [String],
     /// How its end is recognised.
     pub kind: AgentKind,
-    /// How it gets the message.
-    pub delivery: Delivery,
     /// The run's UUID, `CCL_RUN` in the agent's environment.
     pub run: Uuid,
     /// Where the agent works.
@@ -57,8 +55,8 @@ pub struct ClaudeOptions<'a> {
     pub resume: bool,
     /// `CLAUDE_CONFIG_DIR`, where `ccl` was given one.
     pub config_dir: Option<&'a Path>,
-    /// The events whose hooks run `NAME.hook`.
-    pub hooks: &'a [&'a str],
+    /// Whether its hooks run `NAME.hook`.
+    pub hooks: bool,
 }
 
 /// The paths of one launch.
@@ -154,14 +152,12 @@ impl Launch<'_> {
             for word in ["--model", claude.model, flag, &id] {
                 words.push(quote(word)?);
             }
-            if !claude.hooks.is_empty() {
+            if claude.hooks {
                 words.push("--settings".to_owned());
-                words.push(quote(&claude::hook_settings(&self.files.hook, claude.hooks)?)?);
+                words.push(quote(&claude::hook_settings(&self.files.hook)?)?);
             }
         }
-        if self.delivery == Delivery::Argument {
-            words.extend(self.argument()?);
-        }
+        words.extend(self.argument()?);
         Ok(words.join(" "))
     }
 
@@ -286,7 +282,6 @@ mod tests {
         let launch = Launch {
             command: &command,
             kind: AgentKind::Command,
-            delivery: Delivery::Argument,
             run: Uuid::nil(),
             project: &dir.join("pro ject"),
             files: &files,

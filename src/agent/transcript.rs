@@ -1,8 +1,7 @@
 //! What Claude Code's transcript says of a turn. Pure.
 //!
-//! A transcript is a file of JSON lines, one record each (measured on 2.1.330,
-//! 2.1.100, 2.0.30 and 1.0.128). What is missing or unknown is skipped: it is
-//! never taken for the end of a turn.
+//! A transcript is a file of JSON lines, one record each (measured on 2.1.332, 2.1.200 and 2.1.100).
+//! What is missing or unknown is skipped: it is never taken for the end of a turn.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -19,9 +18,6 @@ pub enum Turn {
     Open,
     /// The last record is an answer that asks for nothing more.
     Ended,
-    /// The same, but without a stop reason: up to 2.0.30 the words before a
-    /// command look like this too.
-    Spoke,
     /// The last record is an API error.
     Error(ApiError),
     /// A person stopped the turn.
@@ -55,8 +51,6 @@ pub struct Summary {
     /// counts from the beginning of the conversation, not of this run.
     pub total_cost_usd: Option<f64>,
     /// Commands and agents that run in the background: begun, and not reported as ended.
-    /// Counted only where Claude Code promised such a report; up to 2.0.30 it
-    /// writes nothing when they end.
     pub background: BTreeSet<String>,
 }
 
@@ -155,15 +149,12 @@ impl Summary {
     /// A command or an agent that begins to run in the background, or the report
     /// of its end: `<task-notification><task-id>ID</task-id>…`.
     fn background(&mut self, record: &Record, message: &Message) {
-        const PROMISE: &str = "You will be notified";
         let result = &record.tool_use_result;
         let id = match &result["isAsync"] {
             Value::Bool(true) => &result["agentId"],
             _ => &result["backgroundTaskId"],
         };
-        if let Some(id) = id.as_str()
-            && message.content.to_string().contains(PROMISE)
-        {
+        if let Some(id) = id.as_str() {
             self.background.insert(id.to_owned());
         }
         let text = text_of(&message.content);
@@ -183,15 +174,13 @@ impl Summary {
             });
             return;
         }
-        let goes_on = matches!(message.stop_reason.as_deref(), Some("tool_use" | "pause_turn"))
-            || parts(&message.content).any(|part| part["type"] == "tool_use");
+        let goes_on = match message.stop_reason.as_deref() {
+            None | Some("tool_use" | "pause_turn") => true,
+            Some(_) => parts(&message.content).any(|part| part["type"] == "tool_use"),
+        };
         let speaks = !text.trim().is_empty();
         // A record with nothing but thinking is the beginning of an answer.
-        self.turn = match &message.stop_reason {
-            _ if goes_on || !speaks => Turn::Open,
-            Some(_) => Turn::Ended,
-            None => Turn::Spoke,
-        };
+        self.turn = if goes_on || !speaks { Turn::Open } else { Turn::Ended };
         if speaks {
             self.answer = Some(text);
         }
@@ -243,20 +232,16 @@ mod tests {
 
     #[test]
     fn a_turn_that_ended_has_its_answer_and_cost() {
-        for (name, answer) in [("done", "OK"), ("2.0.30-done", "fine"), ("resumed", "OK")] {
+        for name in ["done", "resumed", "2.1.100-resumed"] {
             let summary = fixture(name);
-            let expected = match name {
-                "2.0.30-done" => Turn::Spoke,
-                _ => Turn::Ended,
-            };
-            assert_eq!(summary.turn, expected, "{name}");
-            assert_eq!(summary.answer.as_deref(), Some(answer), "{name}");
+            assert_eq!(summary.turn, Turn::Ended, "{name}");
+            assert_eq!(summary.answer.as_deref(), Some("OK"), "{name}");
             assert!(summary.model.unwrap().starts_with("claude-"), "{name}");
         }
         assert_eq!(fixture("done").tokens, Some((100, 10)));
         assert_eq!(fixture("resumed").tokens, Some((200, 20)));
-        assert_eq!(fixture("2.0.30-done").total_cost_usd, None);
         assert!(fixture("resumed").total_cost_usd.unwrap() > 0.0005);
+        assert_eq!(fixture("2.1.100-resumed").total_cost_usd, None);
     }
 
     #[test]
@@ -265,8 +250,9 @@ mod tests {
             ("rate-limit", Some("rate_limit")),
             ("authentication", Some("authentication_failed")),
             ("billing", Some("billing_error")),
-            ("2.0.30-rate-limit", None),
-            ("2.0.30-authentication", None),
+            ("2.1.100-rate-limit", Some("unknown")),
+            ("2.1.100-usage-limit", Some("rate_limit")),
+            ("2.1.100-server-error", Some("unknown")),
         ];
         for (name, expected) in cases {
             match fixture(name).turn {
@@ -290,15 +276,13 @@ mod tests {
         assert_eq!(summarise("null\n[]\n\"x\"\n{\"type\":7}").turn, Turn::None);
     }
 
-    /// As 2.1.330 writes it with a subscription.
     #[test]
-    fn a_limit_says_when_it_is_reset() {
-        let line = r#"{"type":"assistant","message":{"role":"assistant","model":"<synthetic>","stop_reason":"stop_sequence","content":[{"type":"text","text":"You've hit your 5-hour limit · resets 5pm (UTC)"}]},"apiError":"usage_limit_reached","quotaLimits":{"status":"rejected","resetsAt":1795453200,"rateLimitType":"five_hour"},"error":"rate_limit","isApiErrorMessage":true,"apiErrorStatus":429}"#;
-        let Turn::Error(error) = summarise(line).turn else {
+    fn a_subscriptions_limit_says_when_it_is_reset() {
+        let Turn::Error(error) = fixture("usage-limit").turn else {
             panic!("no error");
         };
         assert_eq!(error.kind.as_deref(), Some("rate_limit"));
-        assert_eq!(error.resets_at, Some(1_795_453_200));
+        assert_eq!(error.resets_at, Some(1_795_705_200));
     }
 
     #[test]
@@ -315,9 +299,9 @@ mod tests {
 
     #[test]
     fn a_command_in_the_background_runs_until_its_end_is_reported() {
-        let begun = |id: &str, told: &str| {
+        let begun = |id: &str| {
             format!(
-                r#"{{"type":"user","message":{{"role":"user","content":[{{"type":"tool_result","content":"Command running in background with ID: {id}. {told}"}}]}},"toolUseResult":{{"backgroundTaskId":"{id}"}}}}"#
+                r#"{{"type":"user","message":{{"role":"user","content":[{{"type":"tool_result","content":"Command running in background with ID: {id}."}}]}},"toolUseResult":{{"backgroundTaskId":"{id}"}}}}"#
             )
         };
         let ended = |id: &str| {
@@ -325,15 +309,14 @@ mod tests {
                 r#"{{"type":"user","message":{{"role":"user","content":"<task-notification>\n<task-id>{id}</task-id>\n<status>failed</status>\n</task-notification>"}}}}"#
             )
         };
-        let promise = "You will be notified when it completes.";
         let running = |lines: &[String]| summarise(&lines.join("\n")).background.len();
-        let (a, b) = (begun("aaa", promise), begun("bbb", promise));
+        let (a, b) = (begun("aaa"), begun("bbb"));
         assert_eq!(running(&[a.clone(), b.clone()]), 2);
         assert_eq!(running(&[a.clone(), b.clone(), ended("aaa")]), 1);
         assert_eq!(running(&[a, b, ended("bbb"), ended("aaa")]), 0);
-        // 2.0.30 promises nothing and reports nothing.
-        assert_eq!(running(&[begun("ccc", "")]), 0);
         assert_eq!(fixture("background-task").background.len(), 1);
+        // It does not say there that it will report the end, and does.
+        assert_eq!(fixture("2.1.100-background-task").background.len(), 1);
         assert_eq!(fixture("done").background.len(), 0);
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use uuid::Uuid;
 
-use super::dispatch::{self, Hand};
+use super::dispatch::{self, Mode};
 use super::{Context, Pass};
 use crate::error::Failure;
 use crate::session::{Look, Pool, Session, Slot, Word};
@@ -50,8 +50,9 @@ pub(super) fn run(context: Context<'_>, name: Option<&str>, run: Option<Uuid>) -
     let Some(slot) = slot(&pool, &session, had.is_some())? else {
         return Ok(pass);
     };
-    let waiting = dispatch::list(context, &mut pass)?;
-    dispatch::launch(context, &pool, vec![slot], &waiting, Hand::Assign, &mut pass);
+    let inboxes = dispatch::list(context, &mut pass)?;
+    let tasks = dispatch::choose(context, &inboxes, 1, Mode::Assign, &mut pass);
+    dispatch::launch(context, &pool, vec![slot], tasks, &mut pass);
     // One session was looked at, not the pool.
     pass.free_sessions = None;
     Ok(pass)

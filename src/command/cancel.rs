@@ -9,10 +9,8 @@ use super::{Context, Pass};
 use crate::durable;
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
-use crate::queue::Opened;
-use crate::queue::TaskRef;
-use crate::remote::Delegation;
-use crate::remote::Limits;
+use crate::queue::{Skip, TaskRef};
+use crate::remote::{Delegation, Limits};
 use crate::session::{Pool, Session};
 use crate::task::Ending;
 
@@ -40,7 +38,11 @@ fn withdraw(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {
     {
         return Ok(vec![event]);
     }
-    let Opened { seen, .. } = project.open(name)?.map_err(anyhow::Error::msg)?;
+    let seen = match project.read(name) {
+        Ok(task) => task.seen,
+        Err(Skip::Unfit(seen, _)) => seen,
+        Err(other) => return Err(other.into()),
+    };
     let ending = Ending::unworked(context.now, REASON.to_owned());
     let placed = project
         .reject(name, &seen, &ending)?

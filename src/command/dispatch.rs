@@ -1,6 +1,6 @@
 //! Waiting tasks for free sessions: the local half of `scan`, and of `assign`.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs;
 
 use anyhow::Result;
@@ -11,243 +11,114 @@ use crate::config::AgentKind;
 use crate::event::{Event, EventKind};
 use crate::parallel;
 use crate::plan::{self, Queue};
-use crate::queue::{self, Folder, Held, Inbox, Name, Opened, Project, Seen};
-use crate::session::{Pool, Slot, Work};
-use crate::task::{self, Ending, Provider};
+use crate::queue::{self, Folder, Inbox, Project, Read, Skip, TaskRef, WaitingTask};
+use crate::session::{Pool, Slot};
+use crate::task::{Ending, Provider};
 
-/// One project and what its inbox holds.
-pub(super) struct Waiting {
-    pub(super) project: Project,
-    pub(super) inbox: Inbox,
-}
-
-/// Lists the inboxes; a project that cannot be read does not stop the others.
-pub(super) fn list(context: Context<'_>, pass: &mut Pass) -> Result<Vec<Waiting>> {
-    let mut found = Vec::new();
-    for project in context.projects()? {
-        match project.list() {
-            Ok(Some(inbox)) => found.push(Waiting { project, inbox }),
-            Ok(None) => {}
-            Err(error) => pass.take(context, Err(error)),
-        }
-    }
-    Ok(found)
-}
-
-/// Tells which files are held back, and why.
-pub(super) fn report_held(waiting: &[Waiting], pass: &mut Pass) {
-    for Waiting { project, inbox } in waiting {
-        for (name, held) in &inbox.held {
-            pass.events.push(held_event(project, name, held));
-        }
-    }
-}
-
-fn held_event(project: &Project, name: &OsStr, why: &dyn std::fmt::Display) -> Event {
-    Event {
-        project: Some(project.path().to_owned()),
-        task: Some(name.to_string_lossy().into_owned()),
-        reason: Some(why.to_string()),
-        ..Event::new(EventKind::Held)
-    }
-}
-
-/// So many tasks are read at most before one look tells which of them are still
-/// being written; a look costs some milliseconds, a task up to a megabyte.
+/// One look tells which of at most this many tasks are still being written, after all of them were
+/// read: a look costs some milliseconds, a task up to a megabyte.
 pub(super) const READ_TOGETHER: usize = 32;
-
-/// Takes tasks in the order of DESIGN section 5.
-struct Chooser<'a> {
-    context: Context<'a>,
-    waiting: &'a [Waiting],
-    queues: Vec<Queue>,
-    trust: Option<Trust>,
-    hand: Hand,
-}
 
 /// On whose behalf tasks are chosen.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hand {
+pub(super) enum Mode {
     /// `scan` has taken out what is delegated.
     Scan,
     /// `assign` leaves to `scan` what routes to secutools. A hook has no key, so
     /// an address is enough to leave it.
     Assign,
     /// Nothing is changed.
-    Rehearsal,
+    DryRun,
 }
 
-impl<'a> Chooser<'a> {
-    /// Reads the heads of all tasks that wait; a project where that fails does
-    /// not stop the others.
-    fn new(context: Context<'a>, waiting: &'a [Waiting], hand: Hand, pass: &mut Pass) -> Self {
-        let queues = waiting
-            .iter()
-            .map(|Waiting { project, inbox }| {
-                let priorities = project.priorities(&inbox.waiting);
-                let priorities = priorities.unwrap_or_else(|error| {
-                    pass.take(context, Err(error));
-                    Vec::new()
-                });
-                Queue::new(inbox.dispatched.len(), priorities)
-            })
-            .collect();
-        let is_claude = context.config.agent.kind == AgentKind::Claude;
-        Self {
-            context,
-            waiting,
-            queues,
-            trust: is_claude.then(|| Trust::read(&context.config.claude_json)),
-            hand,
-        }
-    }
+/// Lists the inboxes; a project that cannot be read does not stop the others.
+pub(super) fn list(context: Context<'_>, pass: &mut Pass) -> Result<Vec<Inbox>> {
+    let listed = context.projects()?.iter().map(Project::list).collect();
+    Ok(pass.keep(context, listed))
+}
 
-    /// The next tasks that can be launched, up to `wanted`; what cannot is told
-    /// and passed over.
-    ///
-    /// As many as can be used are read with one look at who writes to them, and
-    /// more where many had to be passed over: those left over go on waiting.
-    fn take(&mut self, wanted: usize, pass: &mut Pass) -> Vec<Work> {
-        let (mut works, mut passed_over) = (Vec::new(), 0);
-        while works.len() < wanted {
-            let missing = wanted - works.len();
-            let picked = self.pick(missing.max(passed_over).min(READ_TOGETHER));
-            if picked.is_empty() {
+/// The next tasks that can be launched, up to `wanted`, in the order of DESIGN section 5; what
+/// cannot be is reported and passed over.
+pub(super) fn choose(
+    context: Context<'_>,
+    inboxes: &[Inbox],
+    wanted: usize,
+    mode: Mode,
+    pass: &mut Pass,
+) -> Vec<WaitingTask> {
+    // Every waiting file is opened for an order, which nobody needs without a session.
+    if wanted == 0 {
+        return Vec::new();
+    }
+    let mut queues = queues(context, inboxes, pass);
+    let is_claude = context.config.agent.kind == AgentKind::Claude;
+    let trust = is_claude.then(|| Trust::read(&context.config.claude_json));
+    let (mut chosen, mut passed_over) = (Vec::new(), 0);
+    while chosen.len() < wanted {
+        // As many as can be used are read together, and more where many had to be passed over:
+        // those left over go on waiting.
+        let count = (wanted - chosen.len()).max(passed_over).min(READ_TOGETHER);
+        let (indices, tasks) = pick(inboxes, &mut queues, count);
+        if tasks.is_empty() {
+            break;
+        }
+        let read = match queue::read_all(tasks) {
+            Ok(read) => read,
+            Err(error) => {
+                pass.take(context, Err(error));
                 break;
             }
-            let tasks: Vec<(&Project, &OsStr)> = picked
-                .iter()
-                .map(|(index, name)| (&self.waiting[*index].project, name.as_os_str()))
-                .collect();
-            let read = read_all(self.context, &tasks, self.hand == Hand::Rehearsal);
-            let read = match read {
-                Ok(read) => read,
-                Err(error) => {
-                    pass.take(self.context, Err(error));
-                    break;
-                }
-            };
-            for ((index, name), read) in picked.into_iter().zip(read) {
-                match self.prepare(&self.waiting[index].project, &name, read) {
-                    Ok(Ready::Work(work)) => {
-                        works.push(*work);
+        };
+        for (index, read) in indices.into_iter().zip(read) {
+            match read {
+                Read::Task(task) if is_left_to_scan(context, &task, mode) => {}
+                Read::Task(task) => match obstacle(task.at.project.path(), trust.as_ref()) {
+                    Some(why) => pass.events.push(task.at.event(EventKind::Held).because(why)),
+                    None => {
+                        chosen.push(*task);
                         continue;
                     }
-                    Ok(Ready::NotForSessions) => {}
-                    Ok(Ready::Event(event)) => pass.events.push(event),
-                    Err(error) => pass.take(self.context, Err(error)),
+                },
+                Read::Skipped(at, skip) => {
+                    let reported = pass_over(context, &at, skip, mode == Mode::DryRun);
+                    pass.take(context, reported);
                 }
-                self.queues[index].not_started();
-                passed_over += 1;
             }
+            queues[index].not_started();
+            passed_over += 1;
         }
-        works.truncate(wanted);
-        works
     }
-
-    /// Those whose turn it is, up to `count`: the project's index and the file's name.
-    fn pick(&mut self, count: usize) -> Vec<(usize, OsString)> {
-        let waiting = self.waiting;
-        let next =
-            || plan::next(&mut self.queues, |index, name| modified(&waiting[index].project, name));
-        std::iter::from_fn(next).take(count).collect()
-    }
-
-    fn prepare(&self, project: &Project, name: &OsStr, read: Result<Readable>) -> Result<Ready> {
-        let Read { name: task_name, seen, task, .. } = match read? {
-            Ok(read) => read,
-            Err(event) => return Ok(event.map_or(Ready::NotForSessions, Ready::Event)),
-        };
-        if self.is_left_to_scan(&task) {
-            return Ok(Ready::NotForSessions);
-        }
-        if project.path().to_str().is_none() {
-            // Neither a marker nor a shell script can name it.
-            let why = "the path of its project is not UTF-8: rename the directory";
-            return Ok(Ready::Event(held_event(project, name, &why)));
-        }
-        if self.trust.as_ref().is_some_and(|trust| trust.refuses(project.path())) {
-            let why = Trust::advice(project.path());
-            return Ok(Ready::Event(held_event(project, name, &why)));
-        }
-        Ok(Ready::Work(Box::new(Work { project: project.clone(), name: task_name, seen, task })))
-    }
-
-    fn is_left_to_scan(&self, task: &task::Task) -> bool {
-        self.hand == Hand::Assign && self.context.destination(&task.routing).is_remote()
-    }
+    chosen.truncate(wanted);
+    chosen
 }
 
-enum Ready {
-    Work(Box<Work>),
-    /// It was held back, or filed.
-    Event(Event),
-    /// It is gone, or somebody else's.
-    NotForSessions,
-}
-
-/// A waiting task, read whole.
-pub(super) struct Read {
-    pub(super) name: Name,
-    pub(super) seen: Seen,
-    pub(super) text: String,
-    pub(super) task: task::Task,
-}
-
-/// A waiting task that was read, or the event of one that is held back or was
-/// filed as no agent's work; none where it has just gone.
-pub(super) type Readable = Result<Read, Option<Event>>;
-
-/// Reads waiting tasks, with one look at who writes to them. The outer error is
-/// of that look.
-pub(super) fn read_all(
-    context: Context<'_>,
-    tasks: &[(&Project, &OsStr)],
-    rehearsal: bool,
-) -> Result<Vec<Result<Readable>>> {
-    let names: Vec<Result<Name, Held>> = tasks.iter().map(|(_, name)| Name::new(name)).collect();
-    let valid = tasks
-        .iter()
-        .zip(&names)
-        .filter_map(|((project, _), name)| Some((*project, name.as_ref().ok()?)));
-    let mut opened = queue::open_all(&valid.collect::<Vec<_>>())?.into_iter();
-    let read = tasks.iter().zip(names).map(|((project, file), name)| {
-        let name = match name {
-            Ok(name) => name,
-            Err(held) => return Ok(Err(Some(held_event(project, file, &held)))),
-        };
-        let opened = opened.next().unwrap_or(Ok(Err(Held::Gone)))?;
-        readable(context, project, name, opened, rehearsal)
-    });
-    Ok(read.collect())
-}
-
-fn readable(
-    context: Context<'_>,
-    project: &Project,
-    name: Name,
-    opened: Result<Opened, Held>,
-    rehearsal: bool,
-) -> Result<Readable> {
-    let Opened { seen, text } = match opened {
-        Ok(opened) => opened,
-        Err(Held::Gone) => return Ok(Err(None)),
-        Err(held) => {
-            let event = held_event(project, name.as_str().as_ref(), &held);
-            return Ok(Err(Some(event)));
-        }
+/// What waits in each project, from the heads of all files. A project where that fails does not
+/// stop the others.
+fn queues(context: Context<'_>, inboxes: &[Inbox], pass: &mut Pass) -> Vec<Queue> {
+    let mut queue = |inbox: &Inbox| {
+        let priorities = inbox.project.priorities(&inbox.waiting).unwrap_or_else(|error| {
+            pass.take(context, Err(error));
+            Vec::new()
+        });
+        Queue::new(inbox.dispatched.len(), priorities)
     };
-    match text {
-        Ok(text) => Ok(Ok(Read { name, seen, task: task::parse(&text), text })),
-        Err(unfit) => {
-            let ending = Ending::unworked(context.now, unfit.to_string());
-            let filed = rehearsal || project.reject(&name, &seen, &ending)?.is_some();
-            Ok(Err(filed.then(|| Event {
-                event: EventKind::Failed,
-                ..held_event(project, name.as_str().as_ref(), &unfit)
-            })))
+    inboxes.iter().map(&mut queue).collect()
+}
+
+/// Those whose turn it is, up to `count`: the index of each one's project, and the task.
+fn pick(inboxes: &[Inbox], queues: &mut [Queue], count: usize) -> (Vec<usize>, Vec<TaskRef>) {
+    let (mut indices, mut tasks) = (Vec::new(), Vec::new());
+    while tasks.len() < count {
+        let since = |index: usize, name: &OsStr| modified(&inboxes[index].project, name);
+        let Some((index, name)) = plan::next(queues, since) else {
+            break;
+        };
+        if let Some(task) = inboxes[index].task(&name) {
+            indices.push(index);
+            tasks.push(task);
         }
     }
+    (indices, tasks)
 }
 
 /// When the file was last changed, in nanoseconds; a file that is gone is last.
@@ -260,23 +131,55 @@ fn modified(project: &Project, name: &OsStr) -> i64 {
         .unwrap_or(i64::MAX)
 }
 
-/// Gives each slot the next task, all at once.
+fn is_left_to_scan(context: Context<'_>, task: &WaitingTask, mode: Mode) -> bool {
+    mode == Mode::Assign && context.destination(&task.task.routing).is_remote()
+}
+
+/// Why no agent can be started in this project.
+fn obstacle(project: &std::path::Path, trust: Option<&Trust>) -> Option<String> {
+    if project.to_str().is_none() {
+        // Neither a marker nor a shell script can name it.
+        return Some("the path of its project is not UTF-8: rename the directory".to_owned());
+    }
+    trust.is_some_and(|trust| trust.refuses(project)).then(|| Trust::advice(project))
+}
+
+/// What is reported of a file that is no task to hand out; one that can never be is filed as
+/// failed.
+pub(super) fn pass_over(
+    context: Context<'_>,
+    at: &TaskRef,
+    skip: Skip,
+    dry_run: bool,
+) -> Result<Vec<Event>> {
+    match skip {
+        Skip::Gone => Ok(Vec::new()),
+        Skip::Held(held) => Ok(vec![at.event(EventKind::Held).because(held.to_string())]),
+        Skip::Unfit(seen, unfit) => {
+            let why = unfit.to_string();
+            let ending = Ending::unworked(context.now, why.clone());
+            let filed = dry_run || at.project.reject(&at.name, &seen, &ending)?.is_some();
+            Ok(Vec::from_iter(filed.then(|| at.event(EventKind::Failed).because(why))))
+        }
+        Skip::Failed(error) => Err(error),
+    }
+}
+
+/// Gives each task to one of the slots, all at once.
 pub(super) fn launch(
     context: Context<'_>,
     pool: &Pool<'_>,
     slots: Vec<Slot>,
-    waiting: &[Waiting],
-    hand: Hand,
+    tasks: Vec<WaitingTask>,
     pass: &mut Pass,
 ) {
     let free = slots.len();
-    let works = Chooser::new(context, waiting, hand, pass).take(free, pass);
     // A slot that gets no task is unlocked before the others are waited for.
-    let pairs = slots.into_iter().zip(works).collect();
-    let launched = parallel::map(pairs, |(slot, work)| {
-        let what = format!("{} → {}", work.name, slot.name());
+    let pairs = slots.into_iter().zip(tasks).collect();
+    let launched = parallel::map(pairs, |(slot, task)| {
+        let what = format!("{} → {}", task.at.name, slot.name());
         let _waiting = context.progress.wait_for(&what);
-        pool.dispatch(slot, &work)
+        pool.dispatch(slot, &task)
     });
     let used = launched
         .iter()
@@ -290,28 +193,19 @@ pub(super) fn launch(
     }
 }
 
-/// What [`launch`] would do, with nothing locked, changed or typed.
-pub(super) fn rehearse(
+/// What [`launch`] would do, for a dry run.
+pub(super) fn report_launches(
     context: Context<'_>,
     sessions: Vec<String>,
-    waiting: &[Waiting],
+    tasks: Vec<WaitingTask>,
     pass: &mut Pass,
 ) {
     let config = context.config;
-    let mut chooser = Chooser::new(context, waiting, Hand::Rehearsal, pass);
-    let works = chooser.take(sessions.len(), pass);
-    for (session, work) in sessions.into_iter().zip(works) {
-        pass.free_sessions = pass.free_sessions.map(|free| free.saturating_sub(1));
-        pass.events.push(Event {
-            project: Some(work.project.path().to_owned()),
-            task: Some(work.name.to_string()),
-            session: Some(session),
-            provider: Some(Provider::ClaudeCode),
-            model: (config.agent.kind == AgentKind::Claude).then(|| {
-                let models = &config.dispatcher.models;
-                models.for_priority(work.task.priority).to_owned()
-            }),
-            ..Event::new(EventKind::Dispatched)
-        });
+    pass.free_sessions = Some(sessions.len().saturating_sub(tasks.len()));
+    for (session, task) in sessions.iter().zip(tasks) {
+        let model = (config.agent.kind == AgentKind::Claude)
+            .then(|| config.dispatcher.models.for_priority(task.task.priority).to_owned());
+        let event = task.at.event(EventKind::Dispatched);
+        pass.events.push(event.in_session(session).by(Provider::ClaudeCode, model));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use uuid::Uuid;
@@ -148,26 +148,14 @@ fn is_lasting(error: &ApiError) -> bool {
 
 /// Asks until the job has ended, ever more rarely; a server that is away for a while is waited for.
 fn wait_for(context: Context<'_>, client: &Client, id: &JobId) -> Result<Job> {
-    let start = Instant::now();
     let (mut pause, mut failures) = (FIRST_PAUSE, 0);
     loop {
         let mut retry_after = None;
         match client.get(id) {
-            Ok(job) if job.status.is_final() => {
-                context.log.progress("");
-                return Ok(job);
-            }
-            Ok(job) => {
-                failures = 0;
-                context.log.progress(format_args!(
-                    "job {id}: {}, {} s",
-                    escape(job.status.as_str()),
-                    start.elapsed().as_secs()
-                ));
-            }
+            Ok(job) if job.status.is_final() => return Ok(job),
+            Ok(_) => failures = 0,
             Err(error) => {
                 failures += 1;
-                context.log.progress("");
                 if is_lasting(&error) || failures > MOST_FAILURES {
                     return Err(no_answer(error));
                 }

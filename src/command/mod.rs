@@ -8,6 +8,7 @@ mod delegate;
 mod dispatch;
 mod doctor;
 mod job;
+mod projects;
 mod reap;
 mod retry;
 mod scan;
@@ -15,7 +16,7 @@ mod status;
 mod target;
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, IsTerminal as _, Read as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -28,7 +29,7 @@ use crate::config::{Config, DelegationOff};
 use crate::environment::Environment;
 use crate::error::{self, Failure};
 use crate::event::{Event, EventKind};
-use crate::log::Log;
+use crate::log::{Log, Style};
 use crate::parallel;
 use crate::progress::Progress;
 use crate::queue::Project;
@@ -93,6 +94,18 @@ impl Pass {
         }
     }
 
+    /// What could be had; each failure is reported, and none keeps the others from being had.
+    fn keep<T>(&mut self, context: Context<'_>, found: Vec<Result<T>>) -> Vec<T> {
+        let mut kept = Vec::new();
+        for one in found {
+            match one {
+                Ok(one) => kept.push(one),
+                Err(error) => self.take(context, Err(error)),
+            }
+        }
+        kept
+    }
+
     /// Notes a failure that was told already.
     fn fail(&mut self) {
         self.exit = worse(self.exit, 1);
@@ -153,7 +166,11 @@ pub fn main(environment: &Environment) -> ExitCode {
         }
     };
     let progress = Progress::on_stderr(cli.level());
-    let log = Log::to_stderr(cli.level(), environment, progress.clone());
+    let mut log = Log::new(cli.level(), Style::of_stderr(environment), Box::new(progress.clone()));
+    if io::stdout().is_terminal() {
+        // The result on standard output has a line for each event.
+        log = log.without_events();
+    }
     let now = Timestamp::now();
     let run = || -> Result<u8> {
         let outcome = run(&cli, environment, &log, &progress, now)?;
@@ -176,6 +193,7 @@ fn run(
 ) -> Result<Outcome> {
     let with_config = |verb: &dyn Fn(Context<'_>) -> Result<Outcome>| {
         let config = Config::load(&cli.overrides(), environment)?;
+        config.warnings.iter().for_each(|warning| log.warn(format_args!("{warning}")));
         verb(Context { config: &config, log, progress, now })
     };
     match &cli.command {
@@ -227,7 +245,7 @@ fn print_manual(words: &[String]) -> Result<Outcome> {
 
 impl<'a> Context<'a> {
     fn projects(self) -> Result<Vec<Project>> {
-        let paths = self.config.project_dirs(self.log)?;
+        let paths = projects::project_dirs(self.config, self.log)?;
         Ok(paths.into_iter().map(Project::new).collect())
     }
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::{Context, Pass, delegate, dispatch};
 use crate::durable;
-use crate::queue::Folder;
+use crate::queue::{Folder, Inbox};
 use crate::remote::Delegation;
 use crate::session;
 
@@ -25,8 +25,9 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
     }
     match Delegation::open(context.config, context.log, context.now) {
         Ok(Some(delegation)) => {
-            let mut waiting = dispatch::list(context, &mut pass)?;
-            delegate::reap(context, &delegation, &mut waiting, dry_run, &mut pass);
+            let inboxes = dispatch::list(context, &mut pass)?;
+            let begun = inboxes.iter().flat_map(Inbox::delegated_tasks).collect();
+            delegate::reap(context, &delegation, begun, dry_run, &mut pass);
         }
         Ok(None) => {}
         Err(error) => pass.take(context, Err(error)),

@@ -2,106 +2,147 @@
 
 use anyhow::Result;
 
-use super::dispatch::{self, Hand};
+use super::dispatch::{self, Mode};
 use super::{Context, Pass, delegate};
-use crate::event::EventKind;
-use crate::queue::Folder;
+use crate::event::{Event, EventKind};
+use crate::queue::{Folder, Inbox, TaskRef};
 use crate::remote::Delegation;
+use crate::router;
 use crate::session;
-use crate::text;
+use crate::text::path_text;
 
 /// One pass over all projects.
 pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
     let mut pass = Pass::default();
-    let marked = session::marked(&context.config.state_dir)?;
-    let mut has_tmux = true;
-    if !dry_run && !marked.is_empty() {
-        match context.pool() {
-            Ok(pool) => context.settle(&pool, &marked, &mut pass),
-            Err(error) => {
-                has_tmux = false;
-                pass.take(context, Err(error));
-            }
-        }
+    let has_tmux = dry_run || reconcile(context, &mut pass)?;
+    let mut inboxes = dispatch::list(context, &mut pass)?;
+    report_held(&inboxes, &mut pass);
+    if let Some(delegation) = delegation(context, &inboxes, &mut pass) {
+        let begun = inboxes.iter().flat_map(Inbox::delegated_tasks).collect();
+        let remote = route(context, &mut inboxes, &mut pass);
+        let refused = delegate::submit(context, &delegation, begun, remote, dry_run, &mut pass);
+        add_local(&mut inboxes, refused);
     }
-    let mut waiting = dispatch::list(context, &mut pass)?;
-    dispatch::report_held(&waiting, &mut pass);
-    match Delegation::open(context.config, context.log, context.now) {
-        Ok(Some(delegation)) => {
-            delegate::submit(context, &delegation, &mut waiting, dry_run, &mut pass);
-        }
-        Ok(None) => delegate::tell_off(context, &waiting),
-        // The server cannot be reached, so that all tasks are for sessions.
-        Err(error) => pass.take(context, Err(error)),
-    }
-    if waiting.iter().all(|one| one.inbox.waiting.is_empty()) {
-        tell_nothing_waits(context, &waiting, &pass);
-        return Ok(pass);
-    }
-    // What keeps tmux from answering was told above, and holds for the sessions' tasks too.
-    if has_tmux && let Err(error) = run_locally(context, &waiting, dry_run, &mut pass) {
+    if inboxes.iter().all(|inbox| inbox.waiting.is_empty()) {
+        report_nothing_waits(context, &inboxes, &pass);
+    } else if has_tmux && let Err(error) = launch(context, &inboxes, dry_run, &mut pass) {
         pass.take(context, Err(error));
     }
     Ok(pass)
 }
 
-/// Says in one line why the pass did nothing.
-fn tell_nothing_waits(context: Context<'_>, waiting: &[dispatch::Waiting], pass: &Pass) {
-    let held = pass.events.iter().filter(|it| it.event == EventKind::Held);
-    let (held, all) = (held.count(), pass.events.len());
-    match (held, all) {
-        (0, 0) => context.log.aside(format_args!(
-            "nothing to do: no task waits in {}",
-            match waiting {
-                [one] => text::path_text(&one.project.folder(Folder::Inbox)),
-                several => format!("{} projects", several.len()),
-            }
-        )),
-        (1, 1) => context.log.aside("nothing to do: the only task is held, as it says above"),
-        (held, all) if held == all => context.log.aside(format_args!(
-            "nothing to do: all {held} tasks are held, each for the reason above"
-        )),
-        _ => context.log.debug("no further task waits"),
+/// Files what the sessions did, so that they are free for what waits. False where tmux does not
+/// answer: that is reported once, and holds for what waits too.
+fn reconcile(context: Context<'_>, pass: &mut Pass) -> Result<bool> {
+    let marked = session::marked(&context.config.state_dir)?;
+    if marked.is_empty() {
+        return Ok(true);
+    }
+    match context.pool() {
+        Ok(pool) => context.settle(&pool, &marked, pass),
+        Err(error) => {
+            pass.take(context, Err(error));
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Which files are left where they are, and why.
+fn report_held(inboxes: &[Inbox], pass: &mut Pass) {
+    for Inbox { project, held, .. } in inboxes {
+        pass.events.extend(held.iter().map(|(name, held)| {
+            // The name may be one that no task can have, so there is no `TaskRef`.
+            let event = Event::of_task(EventKind::Held, project.path(), name.to_string_lossy());
+            event.because(held.to_string())
+        }));
     }
 }
 
-fn run_locally(
-    context: Context<'_>,
-    waiting: &[dispatch::Waiting],
-    dry_run: bool,
+/// Where it is off, or cannot be used, every task is for a session.
+fn delegation<'a>(
+    context: Context<'a>,
+    inboxes: &[Inbox],
     pass: &mut Pass,
-) -> Result<()> {
-    let pool = context.pool()?;
-    if dry_run {
-        let mut names = Vec::new();
-        for name in pool.free_names() {
-            match name {
-                Ok(name) => names.push(name),
-                Err(error) => pass.take(context, Err(error)),
+) -> Option<Delegation<'a>> {
+    match Delegation::open(context.config, context.log, context.now) {
+        Ok(Some(delegation)) => return Some(delegation),
+        Ok(None) => delegate::warn_delegation_disabled(context, inboxes),
+        Err(error) => pass.take(context, Err(error)),
+    }
+    None
+}
+
+/// Takes the tasks that route to secutools out of those that wait for sessions. Of a project whose
+/// routes cannot be read, nothing waits in this pass.
+fn route(context: Context<'_>, inboxes: &mut [Inbox], pass: &mut Pass) -> Vec<TaskRef> {
+    let mut remote = Vec::new();
+    for inbox in inboxes {
+        let routings = inbox.project.routings(&std::mem::take(&mut inbox.waiting));
+        let routings = routings.unwrap_or_else(|error| {
+            pass.take(context, Err(error));
+            Vec::new()
+        });
+        for (routing, name) in routings {
+            let decision = router::decide(&routing, &context.config.auto_routes);
+            match decision.provider.is_remote() {
+                true => remote.extend(inbox.task(&name)),
+                false => inbox.waiting.push(name),
             }
         }
-        pass.free_sessions = Some(names.len());
-        // Heads are read for an order; without a session there is none to find.
-        if !names.is_empty() {
-            dispatch::rehearse(context, names, waiting, pass);
+    }
+    remote
+}
+
+/// What secutools does not have waits for a session in this same pass.
+fn add_local(inboxes: &mut [Inbox], refused: Vec<TaskRef>) {
+    for task in refused {
+        let home = inboxes.iter_mut().find(|inbox| inbox.project == task.project);
+        if let Some(home) = home {
+            home.waiting.push(task.name.as_str().into());
         }
+    }
+}
+
+/// Gives what waits to the free sessions.
+fn launch(context: Context<'_>, inboxes: &[Inbox], dry_run: bool, pass: &mut Pass) -> Result<()> {
+    let pool = context.pool()?;
+    if dry_run {
+        let free = pass.keep(context, pool.free_names());
+        pass.free_sessions = Some(free.len());
+        let tasks = dispatch::choose(context, inboxes, free.len(), Mode::DryRun, pass);
+        dispatch::report_launches(context, free, tasks, pass);
         return Ok(());
     }
     // Once, and not for each session that would have to be created.
     pool.check_server()?;
-    let mut slots = Vec::new();
-    for slot in pool.free() {
-        match slot {
-            Ok(slot) => slots.push(slot),
-            Err(error) => pass.take(context, Err(error)),
-        }
-    }
+    let slots = pass.keep(context, pool.free());
     pass.free_sessions = Some(slots.len());
     if slots.is_empty() {
         let why = pool.why_none_is_free();
-        context.log.aside(format_args!("no free session: {why}"));
-        return Ok(());
+        context.log.notice(format_args!("no free session: {why}"));
     }
-    dispatch::launch(context, &pool, slots, waiting, Hand::Scan, pass);
+    let tasks = dispatch::choose(context, inboxes, slots.len(), Mode::Scan, pass);
+    dispatch::launch(context, &pool, slots, tasks, pass);
     Ok(())
+}
+
+/// Says in one line why the pass did nothing.
+fn report_nothing_waits(context: Context<'_>, inboxes: &[Inbox], pass: &Pass) {
+    let held = pass.events.iter().filter(|it| it.event == EventKind::Held);
+    let (held, all) = (held.count(), pass.events.len());
+    match (held, all) {
+        (0, 0) => context.log.notice(format_args!(
+            "nothing to do: no task waits in {}",
+            match inboxes {
+                [one] => path_text(&one.project.folder(Folder::Inbox)),
+                several => format!("{} projects", several.len()),
+            }
+        )),
+        (1, 1) => context.log.notice("nothing to do: the only task is held, as it says above"),
+        (held, all) if held == all => context.log.notice(format_args!(
+            "nothing to do: all {held} tasks are held, each for the reason above"
+        )),
+        _ => context.log.debug("no further task waits"),
+    }
 }

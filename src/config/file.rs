@@ -4,12 +4,14 @@
 //! only then its line and column are known.
 
 use super::scalar::{self, scalar};
-use super::{Agent, AgentKind, Dedicated, Dispatcher, Pool};
+use super::{AgentKind, Dedicated, Dispatcher, Pool};
 use crate::error::Failure;
 use crate::remote::ServerUrl;
 use crate::task::Provider;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::de::{
+    Deserializer, Error, IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer,
+};
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -23,7 +25,7 @@ pub(super) struct File {
     pub(super) pool: PoolSection,
     pub(super) dispatcher: Dispatcher,
     #[serde(deserialize_with = "agent_section")]
-    pub(super) agent: Agent,
+    pub(super) agent: AgentSection,
     pub(super) routing: RoutingSection,
     pub(super) secutools: SecutoolsSection,
     pub(super) tmux: TmuxSection,
@@ -40,6 +42,33 @@ pub(super) struct PoolSection {
     pub(super) dedicated: Vec<Dedicated>,
     #[serde(deserialize_with = "optional_path")]
     pub(super) shared_projects_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "keys and values")]
+pub(super) struct AgentSection {
+    pub(super) kind: AgentKind,
+    #[serde(deserialize_with = "scalar::command")]
+    pub(super) command: Vec<String>,
+    #[serde(deserialize_with = "shell")]
+    pub(super) shell: Option<PathBuf>,
+    /// Whether the key is there; its value no longer means anything.
+    #[serde(deserialize_with = "is_given")]
+    delivery: bool,
+    #[serde(deserialize_with = "switch")]
+    pub(super) hooks: bool,
+}
+
+impl Default for AgentSection {
+    fn default() -> Self {
+        Self {
+            kind: AgentKind::Claude,
+            command: vec!["claude".to_owned(), "--dangerously-skip-permissions".to_owned()],
+            shell: None,
+            delivery: false,
+            hooks: true,
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -90,20 +119,51 @@ impl Default for TmuxSection {
 /// # Errors
 /// [`Failure::Config`] with `FILE:LINE:COLUMN: KEY: what is wrong`.
 pub(super) fn parse(text: &str, path: &Path) -> Result<File, Failure> {
-    serde_yaml::from_str(text).map_err(|error| Failure::Config(locate(path, &error)))
+    serde_yaml::from_str(text).map_err(|error| {
+        let message = error.to_string();
+        let place = error
+            .location()
+            .map_or(String::new(), |at| format!(" at line {} column {}", at.line(), at.column()));
+        // The YAML reader puts the place last.
+        let sentence = explain(message.strip_suffix(&place).unwrap_or(&message));
+        Failure::Config(format!("{}: {sentence}", place_of(path, &error)))
+    })
 }
 
-/// `FILE:LINE:COLUMN: sentence` for an error of the YAML reader, which puts the position last.
-fn locate(path: &Path, error: &serde_yaml::Error) -> String {
+/// What the file says that no longer means anything, each with the place of it.
+pub(super) fn warnings(file: &File, text: &str, path: &Path) -> Vec<String> {
+    /// The YAML reader tells places only of what is refused, so this refuses the key's value.
+    #[derive(Debug, Deserialize)]
+    struct DeliveryKey {
+        #[serde(rename = "delivery", deserialize_with = "refuse")]
+        _delivery: (),
+    }
+    #[derive(Debug, Deserialize)]
+    struct AgentKey {
+        #[serde(rename = "agent")]
+        _agent: DeliveryKey,
+    }
+    fn refuse<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+        scalar(deserializer, |_| Err(String::new()))
+    }
+    if !file.agent.delivery {
+        return Vec::new();
+    }
+    let refused = serde_yaml::from_str::<AgentKey>(text).err();
+    let place = refused.map_or_else(|| path.display().to_string(), |error| place_of(path, &error));
+    vec![format!(
+        "{place}: agent.delivery is ignored, remove it: the prompt is the agent's last argument; \
+         write {{prompt}} or {{prompt_file}} in agent.command to put it elsewhere"
+    )]
+}
+
+/// `FILE:LINE:COLUMN`, where the YAML reader knows them.
+fn place_of(path: &Path, error: &serde_yaml::Error) -> String {
     let file = path.display();
-    let text = error.to_string();
-    let Some(location) = error.location() else {
-        return format!("{file}: {}", explain(&text));
-    };
-    let (line, column) = (location.line(), location.column());
-    let position = format!(" at line {line} column {column}");
-    let sentence = explain(text.strip_suffix(&position).unwrap_or(&text));
-    format!("{file}:{line}:{column}: {sentence}")
+    match error.location() {
+        Some(at) => format!("{file}:{}:{}", at.line(), at.column()),
+        None => file.to_string(),
+    }
 }
 
 /// Serde's words for a key or value that is not in a list, turned into plain ones, with the nearest that is.
@@ -174,7 +234,7 @@ fn pool_section<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PoolSectio
         match clash {
             None => Ok(()),
             Some(index) => Err(format!(
-                "dedicated[{index}].session: `{}` is one of the pool's own sessions, and those are typed into; \
+                "dedicated[{index}].session: `{}` is one of the pool's own sessions, which ccl starts agents in; \
                  rename it or change autonomous.prefix",
                 section.dedicated[index].session
             )),
@@ -182,16 +242,31 @@ fn pool_section<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PoolSectio
     })
 }
 
-fn agent_section<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Agent, D::Error> {
-    checked(deserializer, |agent: &Agent| {
-        if agent.kind == AgentKind::Command && agent.command == Agent::default().command {
-            return Err(
-                "kind: command needs a command of its own, one that takes a prompt and exits, such as [claude, -p]"
-                    .to_owned(),
-            );
+fn agent_section<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AgentSection, D::Error> {
+    checked(deserializer, |agent: &AgentSection| {
+        match agent.kind {
+        AgentKind::Command if agent.command == AgentSection::default().command => Err(
+            "kind: command needs a command of its own, one that takes a prompt and exits, such as [claude, -p]"
+                .to_owned(),
+        ),
+        AgentKind::Claude => {
+            let placeholder = |name: &&str| agent.command.iter().any(|word| word.contains(*name));
+            match ["{prompt}", "{prompt_file}"].iter().find(|name| placeholder(name)) {
+                Some(name) => Err(format!(
+                    "command: Claude Code takes its prompt as its last argument; \
+                     take {name} out, or set kind: command for another program"
+                )),
+                None => Ok(()),
+            }
         }
-        Ok(())
+        AgentKind::Command => Ok(()),
+    }
     })
+}
+
+/// Accepts any value.
+fn is_given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
 /// Deserializers for single values: name, type, and the parser that checks the text.
@@ -221,5 +296,6 @@ values! {
     max_attempts -> u32 = |text| scalar::number(text, 1..=100);
     model -> String = scalar::model;
     message -> String = scalar::message;
+    shell -> Option<PathBuf> = |text| scalar::program(text).map(Some);
     service_url -> Option<ServerUrl> = |text| ServerUrl::parse(text).map(Some);
 }

@@ -1,8 +1,7 @@
 //! Where secutools answers, and the key to it.
 
-use super::load::reason;
 use crate::environment::Environment;
-use crate::error::{Failure, is_temporary};
+use crate::error::{Failure, is_temporary, reason};
 use crate::remote::ServerUrl;
 use anyhow::Result;
 use rustix::fs::OFlags;
@@ -62,29 +61,18 @@ impl fmt::Display for KeySource {
 }
 
 /// Why nothing is delegated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DelegationOff {
-    /// Nobody asked for it.
+    #[error("delegation is not configured")]
     NotConfigured,
     /// There is a URL, but no key. Under a hook this is ordinary: agents do not get the key.
+    #[error(
+        "there is no API key: set SECUTOOLS_API_KEY or secutools.api_key_file, \
+         or load the systemd credential secutools_api_key"
+    )]
     NoKey,
-    /// There is a key, but no URL.
+    #[error("there is an API key, but no address: set SECUTOOLS_URL or secutools.url")]
     NoUrl,
-}
-
-impl fmt::Display for DelegationOff {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotConfigured => "delegation is not configured",
-            Self::NoKey => {
-                "there is no API key: set SECUTOOLS_API_KEY or secutools.api_key_file, \
-                 or load the systemd credential secutools_api_key"
-            }
-            Self::NoUrl => {
-                "there is an API key, but no address: set SECUTOOLS_URL or secutools.url"
-            }
-        })
-    }
 }
 
 /// The secutools API key. It has no `Display`, and its `Debug` does not show it.

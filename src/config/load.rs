@@ -1,10 +1,11 @@
 //! Finding the file, and putting it together with the environment and the command line.
 
 use super::file::{self, File};
-use super::{Config, Overrides, Projects, key};
+use super::{Agent, Config, Dedicated, Delivery, Overrides, Projects, key, shell};
 use crate::environment::Environment;
-use crate::error::{Failure, is_temporary};
+use crate::error::{Failure, is_temporary, reason};
 use crate::router::AutoRoutes;
+use crate::text::{escape, path_text};
 use anyhow::{Context, Result};
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -16,14 +17,14 @@ impl Config {
     /// [`Failure::Config`] for whatever a person has to mend, naming file, line and key, or the variable.
     pub fn load(overrides: &Overrides, environment: &Environment) -> Result<Self> {
         let home = home(environment)?;
-        let (path, mut file) = read(overrides, environment, &home)?;
+        let (path, mut file, warnings) = read(overrides, environment, &home)?;
         // Only the command line's paths and a relative $CCL_CONFIG need the current directory.
         let base = path.as_deref().and_then(Path::parent).unwrap_or(&home);
         let resolve = |path: PathBuf| absolute(&path, base, &home);
         for dedicated in &mut file.pool.dedicated {
             dedicated.project = resolve(std::mem::take(&mut dedicated.project));
         }
-        let projects = Projects::choose(
+        let projects = projects(
             &overrides.projects,
             file.dispatcher.projects_dir.take().or(file.pool.shared_projects_dir).map(resolve),
             &file.pool.dedicated,
@@ -45,7 +46,13 @@ impl Config {
             dedicated: file.pool.dedicated,
             projects,
             dispatcher: file.dispatcher,
-            agent: file.agent,
+            agent: Agent {
+                kind: file.agent.kind,
+                command: file.agent.command,
+                shell: file.agent.shell.unwrap_or_else(|| shell::usable(shell::of_user())),
+                delivery: Delivery::Argument,
+                hooks: file.agent.hooks,
+            },
             auto_routes: AutoRoutes {
                 low: file.routing.auto.low,
                 medium: file.routing.auto.medium,
@@ -58,6 +65,7 @@ impl Config {
             claude_dir: claude.unwrap_or_else(|| home.join(".claude")),
             home,
             tmux_pane: tmux_pane(environment),
+            warnings,
         })
     }
 }
@@ -70,12 +78,13 @@ fn home(environment: &Environment) -> Result<PathBuf, Failure> {
 }
 
 /// Finds, reads and parses the file: `--config`, `$CCL_CONFIG`, `$XDG_CONFIG_HOME/ccl/config.yaml`,
-/// `~/.config/ccl/config.yaml`. One that was named must exist, the default one need not.
+/// `~/.config/ccl/config.yaml`. One that was named must exist, the default one need not. The last of the three are
+/// warnings.
 fn read(
     overrides: &Overrides,
     environment: &Environment,
     home: &Path,
-) -> Result<(Option<PathBuf>, File)> {
+) -> Result<(Option<PathBuf>, File, Vec<String>)> {
     let named =
         overrides.config.as_deref().or_else(|| environment.var("CCL_CONFIG").map(Path::new));
     let path = match named {
@@ -88,7 +97,7 @@ fn read(
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {
-            return Ok((None, File::default()));
+            return Ok((None, File::default(), Vec::new()));
         }
         Err(error) if is_temporary(&error) => {
             return Err(error).with_context(|| format!("cannot read {}", path.display()));
@@ -100,18 +109,8 @@ fn read(
         }
     };
     let file = file::parse(&text, &path)?;
-    Ok((Some(path), file))
-}
-
-/// Why a file could not be read, in plain words where the reason is an ordinary one.
-pub(super) fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
-        io::ErrorKind::PermissionDenied => "you may not read it".to_owned(),
-        io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
-        _ => error.to_string(),
-    }
+    let warnings = file::warnings(&file, &text, &path);
+    Ok((Some(path), file, warnings))
 }
 
 /// The path as seen from `base`, `~` replaced, with no `.` in it.
@@ -124,7 +123,7 @@ fn absolute(path: &Path, base: &Path, home: &Path) -> PathBuf {
 }
 
 /// The path as seen from the current directory.
-pub(super) fn absolute_here(path: &Path, environment: &Environment) -> Result<PathBuf, Failure> {
+fn absolute_here(path: &Path, environment: &Environment) -> Result<PathBuf, Failure> {
     if path.is_absolute() {
         return Ok(path.to_owned());
     }
@@ -137,8 +136,27 @@ pub(super) fn absolute_here(path: &Path, environment: &Environment) -> Result<Pa
     Ok(here.join(path).components().filter(|part| *part != Component::CurDir).collect())
 }
 
-/// `--state-dir`, `state_dir`, `$XDG_STATE_HOME/ccl`, `~/.local/state/ccl`. Its path is part of a line that is typed into
-/// a shell, so nothing in it may be a key press.
+/// Where projects come from: `--project` goes before everything, and the current directory counts only where nothing is
+/// configured.
+fn projects(
+    given: &[PathBuf],
+    directory: Option<PathBuf>,
+    dedicated: &[Dedicated],
+    environment: &Environment,
+) -> Result<Projects, Failure> {
+    if !given.is_empty() {
+        let absolute = given.iter().map(|path| absolute_here(path, environment));
+        return Ok(Projects::Given(absolute.collect::<Result<_, _>>()?));
+    }
+    Ok(match directory {
+        Some(directory) => Projects::ChildrenOf(directory),
+        None if !dedicated.is_empty() => Projects::Dedicated,
+        None => Projects::NearestTo(environment.current_dir.clone().unwrap_or_default()),
+    })
+}
+
+/// `--state-dir`, `state_dir`, `$XDG_STATE_HOME/ccl`, `~/.local/state/ccl`. Its path stands in scripts and in
+/// tmux's arguments, which are text of one line.
 fn state_dir(
     overrides: &Overrides,
     from_file: Option<PathBuf>,
@@ -156,8 +174,8 @@ fn state_dir(
     match path.to_str() {
         Some(text) if !text.chars().any(char::is_control) => Ok(path),
         _ => Err(Failure::Config(format!(
-            "the state directory {} has characters that cannot be typed into a shell; set state_dir to another one",
-            path.display()
+            "the state directory {} has control characters or is not UTF-8; set state_dir to another one",
+            escape(&path_text(&path))
         ))),
     }
 }

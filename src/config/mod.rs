@@ -3,13 +3,12 @@
 mod file;
 mod key;
 mod load;
-mod projects;
 mod scalar;
+mod shell;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use key::{ApiKey, DelegationOff, KEY_VARIABLES, KeySource, Secutools};
-pub use projects::Projects;
 
 use crate::router::AutoRoutes;
 use crate::task::Priority;
@@ -50,6 +49,8 @@ pub struct Config {
     pub claude_json: PathBuf,
     /// The tmux pane that `ccl` was called in, such as `%3`.
     pub tmux_pane: Option<String>,
+    /// What the file says that no longer means anything: sentences with file and line, to be logged once.
+    pub warnings: Vec<String>,
 }
 
 impl Config {
@@ -69,6 +70,19 @@ pub struct Overrides {
     pub projects: Vec<PathBuf>,
     /// `--state-dir DIR`
     pub state_dir: Option<PathBuf>,
+}
+
+/// Where projects come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Projects {
+    /// These, given with `--project`, and no others.
+    Given(Vec<PathBuf>),
+    /// Those of the dedicated sessions, and every child of this directory that has an `.agent-queue`.
+    ChildrenOf(PathBuf),
+    /// Those of the dedicated sessions only.
+    Dedicated,
+    /// Nothing is configured: the nearest of this directory and its parents that has an `.agent-queue`.
+    NearestTo(PathBuf),
 }
 
 /// The tmux sessions that belong to `ccl`: `prefix` followed by an index.
@@ -210,30 +224,18 @@ impl Models {
 }
 
 /// The program that works on tasks.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "keys and values")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agent {
-    /// What kind of program it is.
     pub kind: AgentKind,
-    /// The program and its first arguments; never empty.
-    #[serde(deserialize_with = "scalar::command")]
+    /// The program and its first arguments; never empty. The words `{prompt}` and `{prompt_file}` stand for the prompt
+    /// and for its file, by themselves or inside a longer word; without them the prompt is the last argument.
     pub command: Vec<String>,
-    /// How it is given the task.
+    /// The shell that reads the user's start-up files and then becomes the agent.
+    pub shell: PathBuf,
+    /// Always [`Delivery::Argument`].
     pub delivery: Delivery,
-    /// Whether Claude Code tells `ccl` at once that it is idle.
-    #[serde(deserialize_with = "file::switch")]
+    /// Whether Claude Code calls `ccl` as soon as it is idle.
     pub hooks: bool,
-}
-
-impl Default for Agent {
-    fn default() -> Self {
-        Self {
-            kind: AgentKind::Claude,
-            command: vec!["claude".to_owned(), "--dangerously-skip-permissions".to_owned()],
-            delivery: Delivery::Argument,
-            hooks: true,
-        }
-    }
 }
 
 /// What kind of program the agent is.

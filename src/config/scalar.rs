@@ -95,6 +95,14 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     name(text).map(PathBuf::from)
 }
 
+/// The absolute path of a program.
+pub(super) fn program(text: &str) -> Result<PathBuf, String> {
+    if !text.starts_with('/') {
+        return Err(format!("`{text}` is not an absolute path, such as /bin/bash"));
+    }
+    name(text).map(PathBuf::from)
+}
+
 /// `true` or `false`, nothing else.
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| format!("`{text}` is neither true nor false"))

@@ -8,7 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::report::Check;
 
-use super::ask::ask;
+use super::{LIMIT, ask};
+use crate::subprocess::Call;
 
 /// The timer comes every minute, and a pass may take five.
 const OVERDUE: SignedDuration = SignedDuration::from_mins(10);
@@ -38,8 +39,9 @@ impl Units {
         const PROPERTIES: &str = "--property=Id,LoadState,ActiveState,UnitFileState,Result,ExecMainStatus,\
                                   ExecMainExitTimestamp";
         const UNITS: [&str; 3] = ["ccl.timer", "ccl.service", "ccl-tmux.service"];
-        let show = ["systemctl", "--user", "show", "--timestamp=unix", PROPERTIES];
-        let printed = ask(&[&show[..], &UNITS].concat(), |_| {})?;
+        let mut show = Call::new("systemctl", LIMIT);
+        show.command.args(["--user", "show", "--timestamp=unix", PROPERTIES]).args(UNITS);
+        let printed = ask(show)?;
         Ok(Self::parse(&printed))
     }
 
@@ -63,8 +65,9 @@ impl Units {
 
     /// Whether `ccl.service` loads the key as a credential. The property itself cannot be printed (systemd 252).
     pub fn load_the_key(&self) -> bool {
-        let files = ask(&["systemctl", "--user", "cat", "ccl.service"], |_| {});
-        files.is_ok_and(|text| {
+        let mut cat = Call::new("systemctl", LIMIT);
+        cat.command.args(["--user", "cat", "ccl.service"]);
+        ask(cat).is_ok_and(|text| {
             text.lines().any(|line| {
                 line.starts_with("LoadCredential") && line.contains("secutools_api_key")
             })

@@ -7,7 +7,8 @@ use crate::queue::Project;
 use crate::report::Check;
 use crate::tmux::{Tmux, TmuxError};
 
-use super::ask::ask;
+use super::{LIMIT, ask};
+use crate::subprocess::Call;
 
 /// `new-session -N`, which never starts a server, came with this one.
 const OLDEST: (u32, u32) = (3, 2);
@@ -61,16 +62,15 @@ pub fn agent(config: &Config, tmux: &Tmux, environment: &Environment) -> Check {
     // sh does the looking up, as in the script that starts the agent; the marks keep what start-up files print apart.
     let question =
         r#"exec sh -c 'printf "\nccl:%s:%s:ccl\n" "$(command -v -- "$CCL_DOCTOR")" "$IS_SANDBOX"'"#;
-    let asked = ask(&["setsid", &shell, "-lic", question], |command| {
-        command.env_clear().current_dir(&config.home);
-        command.env("HOME", &config.home).env("SHELL", &shell);
-        command.env("PATH", path).env("TERM", "dumb");
-        command.env("CCL_DOCTOR", program);
-        for name in ["USER", "LOGNAME", "LANG"] {
-            command.envs(environment.var(name).map(|value| (name, value)));
-        }
-    });
-    let answer = match asked {
+    let mut call = Call::in_own_session(&shell, LIMIT);
+    call.command.args(["-lic", question]).env_clear().current_dir(&config.home);
+    call.command.env("HOME", &config.home).env("SHELL", &shell);
+    call.command.env("PATH", path).env("TERM", "dumb");
+    call.command.env("CCL_DOCTOR", program);
+    for name in ["USER", "LOGNAME", "LANG"] {
+        call.command.envs(environment.var(name).map(|value| (name, value)));
+    }
+    let answer = match ask(call) {
         Ok(answer) => answer,
         Err(error) => {
             return Check::bad(

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::inbox::{self, Held, Seen};
+use super::inbox::{self, Held, Seen, Skip};
 use super::note;
 use super::{Folder, Name, Project};
 use crate::durable::{self, Staged};
@@ -45,17 +45,17 @@ impl Project {
         seen: &Seen,
         marker: marker::Claim,
         writers: &Writers,
-    ) -> Result<Result<Claim, Held>> {
+    ) -> Result<Claim, Skip> {
         let claim = Claim { project: self.clone(), name: name.clone(), marker };
         // Many sessions wait for the lock: what takes time is done before and after.
         let staged = claim.stage()?;
         let lock = self.lock()?;
         let (waiting, dispatched) = (self.waiting_path(name), self.dispatched_path(name));
         if !seen.is_still(&waiting) {
-            return Ok(Err(Held::Gone));
+            return Err(Skip::Gone);
         }
         if self.is_active(name.as_str(), &waiting)? {
-            return Ok(Err(Held::NameActive));
+            return Err(Held::NameActive.into());
         }
         staged.put(&self.claim_path(name))?;
         // Not every file system keeps the order: a task without its claim would be nobody's.
@@ -68,9 +68,9 @@ impl Project {
         // Who opened the file just before it was renamed may have written to it, or still does.
         if !seen.is_still(&dispatched) || claim.is_being_written(writers)? {
             claim.release()?;
-            return Ok(Err(Held::BeingWritten));
+            return Err(Held::BeingWritten.into());
         }
-        Ok(Ok(claim))
+        Ok(claim)
     }
 
     /// Looks for the claim of `run` on `name`. An unreadable claim is an error,
@@ -253,7 +253,7 @@ mod tests {
         if !waiting.exists() {
             std::fs::write(&waiting, "Do it.\n").unwrap();
         }
-        let seen = project.open(&name).unwrap().unwrap().seen;
+        let seen = project.read(&name).unwrap().seen;
         let marker = marker::Claim {
             stamp: Stamp::new("host", Timestamp::UNIX_EPOCH),
             owner: Uuid::new_v4(),
@@ -269,7 +269,7 @@ mod tests {
                 transcript_from: 0,
             },
         };
-        project.claim(&name, &seen, marker, &Writers::default()).unwrap().unwrap()
+        project.claim(&name, &seen, marker, &Writers::default()).unwrap()
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags};
 
-use super::{Folder, Name, Project};
+use super::{Folder, Name, Project, TaskRef};
 use crate::parallel;
 use crate::process::{self, Writers};
 use crate::task::{self, Priority, Routing, Task, Unfit};
@@ -27,8 +27,9 @@ const SETTLED: Duration = Duration::from_secs(1);
 const HEAD: usize = 4 << 10;
 
 /// The names in one inbox, as one walk found them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Inbox {
+    pub project: Project,
     /// Regular files `*.md` that nobody has, in no order.
     pub waiting: Vec<OsString>,
     /// Tasks that a session of this or another pool has.
@@ -40,44 +41,70 @@ pub struct Inbox {
 }
 
 /// Why a file in the inbox is left where it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Held {
-    /// The name is not UTF-8.
+    #[error("its name is not UTF-8: rename it")]
     NameNotText,
-    /// The name has control characters.
+    #[error("its name has control characters: rename it")]
     NameWithControls,
-    /// The name has more than 200 bytes.
+    #[error("its name has more than 200 bytes: shorten it")]
     NameTooLong,
     /// A link, a directory, a FIFO, a device.
+    #[error("it is not a regular file (links are not followed): put the file itself here")]
     NotRegular,
-    /// The file has a second name somewhere.
+    #[error("it has more than one hard link: copy it, so that nothing else can change it")]
     SecondLink,
     /// Somebody has it open for writing, or changed it a moment ago.
+    #[error("it is still being written: it is taken once it is closed")]
     BeingWritten,
-    /// A task of this name is at work.
+    #[error("a task of this name is at work: it waits for that to end, or rename it")]
     NameActive,
-    /// It is not there any more, or is another file by now.
-    Gone,
 }
 
-impl fmt::Display for Held {
+/// Why a file that was listed as waiting is not handed out.
+#[derive(Debug)]
+pub enum Skip {
+    /// It is not there any more, or is another file by now.
+    Gone,
+    /// It stays where it is.
+    Held(Held),
+    /// It can never be a task, and is to be filed as failed.
+    Unfit(Seen, Unfit),
+    /// It could not be looked at.
+    Failed(anyhow::Error),
+}
+
+impl fmt::Display for Skip {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
-            Self::NameNotText => "its name is not UTF-8: rename it",
-            Self::NameWithControls => "its name has control characters: rename it",
-            Self::NameTooLong => "its name has more than 200 bytes: shorten it",
-            Self::NotRegular => {
-                "it is not a regular file (links are not followed): put the file itself here"
-            }
-            Self::SecondLink => {
-                "it has more than one hard link: copy it, so that nothing else can change it"
-            }
-            Self::BeingWritten => "it is still being written: it is taken once it is closed",
-            Self::NameActive => {
-                "a task of this name is at work: it waits for that to end, or rename it"
-            }
-            Self::Gone => "it has just left the inbox, or was replaced",
-        })
+        match self {
+            Self::Gone => out.write_str("it has just left the inbox, or was replaced"),
+            Self::Held(held) => held.fmt(out),
+            Self::Unfit(_, unfit) => unfit.fmt(out),
+            Self::Failed(error) => error.fmt(out),
+        }
+    }
+}
+
+impl From<Held> for Skip {
+    fn from(held: Held) -> Self {
+        Self::Held(held)
+    }
+}
+
+impl From<anyhow::Error> for Skip {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// For callers to whom every reason is a failure. `Skip` is no `std::error::Error`: wrapped as one,
+/// it would hide what [`crate::error::exit_code`] looks for in the error of `Failed`.
+impl From<Skip> for anyhow::Error {
+    fn from(skip: Skip) -> Self {
+        match skip {
+            Skip::Failed(error) => error,
+            other => Self::msg(other.to_string()),
+        }
     }
 }
 
@@ -111,19 +138,36 @@ impl Seen {
     }
 }
 
-/// A task that was read: its text, or why no agent can work on it.
+/// A waiting task, read and understood. Whoever wants it claims it: only then is it theirs.
 #[derive(Debug)]
-pub struct Opened {
+pub struct WaitingTask {
+    pub at: TaskRef,
     /// The file that was read.
     pub seen: Seen,
     /// All of its text.
-    pub text: Result<String, Unfit>,
+    pub text: String,
+    /// What the text says.
+    pub task: Task,
+}
+
+/// What came of reading one file that waits.
+#[derive(Debug)]
+pub enum Read {
+    Task(Box<WaitingTask>),
+    Skipped(TaskRef, Skip),
 }
 
 impl Project {
-    /// Lists the inbox; `None` where the project has none. One walk, and no
-    /// look at any file.
-    pub fn list(&self) -> Result<Option<Inbox>> {
+    /// Lists the inbox; a project without one has nothing in it. One walk, and
+    /// no look at any file.
+    pub fn list(&self) -> Result<Inbox> {
+        let mut inbox = Inbox {
+            project: self.clone(),
+            waiting: Vec::new(),
+            dispatched: Vec::new(),
+            delegated: Vec::new(),
+            held: Vec::new(),
+        };
         let directory = self.folder(Folder::Inbox);
         let entries = match fs::read_dir(&directory) {
             Ok(entries) => entries,
@@ -133,19 +177,18 @@ impl Project {
                     io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
                 ) =>
             {
-                return Ok(None);
+                return Ok(inbox);
             }
             Err(error) => {
                 return Err(error).with_context(|| format!("cannot read {}", directory.display()));
             }
         };
-        let mut inbox = Inbox::default();
         for entry in entries {
             let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;
             inbox.add(entry.file_name(), || entry.file_type().is_ok_and(|kind| kind.is_file()));
         }
         inbox.separate_active();
-        Ok(Some(inbox))
+        Ok(inbox)
     }
 
     /// The priority of each task that waits, from the first bytes of its file;
@@ -198,52 +241,71 @@ impl Project {
 
     /// Reads a waiting task whole: no link followed, no FIFO opened, nothing
     /// taken that somebody is still writing.
-    pub fn open(&self, name: &Name) -> Result<Result<Opened, Held>> {
-        let mut opened = open_all(&[(self, name)])?;
-        opened.pop().unwrap_or(Ok(Err(Held::Gone)))
+    pub fn read(&self, name: &Name) -> Result<WaitingTask, Skip> {
+        let file = read_regular(&self.waiting_path(name))?;
+        let writers = writers_of(&[&file.metadata])?;
+        let at = TaskRef { project: self.clone(), name: name.clone() };
+        file.into_task(at, writers.into_iter().next().flatten())
     }
 }
 
-/// Opens several tasks, in their order, with one look at who is writing what.
-/// The outer error is of that look.
-pub fn open_all(tasks: &[(&Project, &Name)]) -> Result<Vec<Result<Result<Opened, Held>>>> {
-    let read: Vec<_> =
-        tasks.iter().map(|(project, name)| read_regular(&project.waiting_path(name))).collect();
-    let files: Vec<&fs::Metadata> =
-        read.iter().flatten().flatten().map(|(metadata, _)| metadata).collect();
-    let open = process::are_open_for_writing(&files)
-        .context("cannot tell who writes to the tasks that wait")?;
-    let mut open = open.into_iter();
-    Ok(read
-        .into_iter()
-        .map(|read| {
-            read.map(|read| {
-                read.and_then(|(metadata, bytes)| {
-                    let open = open.next().flatten();
-                    Opened::new(&metadata, &bytes, open)
-                })
-            })
-        })
-        .collect())
+/// Reads several tasks, in their order, with one look at who is writing what.
+/// The error is of that look.
+pub fn read_all(tasks: Vec<TaskRef>) -> Result<Vec<Read>> {
+    let files: Vec<_> =
+        tasks.iter().map(|at| read_regular(&at.project.waiting_path(&at.name))).collect();
+    let metadata: Vec<_> = files.iter().flatten().map(|file| &file.metadata).collect();
+    let mut writers = writers_of(&metadata)?.into_iter();
+    let read = tasks.into_iter().zip(files).map(|(at, file)| {
+        let read = file.and_then(|file| file.into_task(at.clone(), writers.next().flatten()));
+        read.map_or_else(|skip| Read::Skipped(at, skip), |task| Read::Task(Box::new(task)))
+    });
+    Ok(read.collect())
 }
 
-impl Opened {
-    /// What was read of a file, unless it may still be written; `open` is
-    /// whether somebody has it open for that, if that can be seen.
-    fn new(metadata: &fs::Metadata, bytes: &[u8], open: Option<bool>) -> Result<Self, Held> {
-        if open.unwrap_or_else(|| !has_rested(metadata)) {
-            return Err(Held::BeingWritten);
+/// Whether somebody has each of the files open for writing, if that can be seen.
+fn writers_of(files: &[&fs::Metadata]) -> Result<Vec<Option<bool>>> {
+    process::are_open_for_writing(files).context("cannot tell who writes to the tasks that wait")
+}
+
+/// A regular file with one name, and its contents: up to one byte more than a task may have.
+pub(super) struct Contents {
+    metadata: fs::Metadata,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Contents {
+    /// The task in the file, unless it may still be written; `is_open` is whether
+    /// somebody has it open for that, if that can be seen.
+    fn into_task(self, at: TaskRef, is_open: Option<bool>) -> Result<WaitingTask, Skip> {
+        let rested = has_rested(&self.metadata);
+        if is_open.unwrap_or(!rested) {
+            return Err(Held::BeingWritten.into());
         }
-        let text = task::text_of(bytes).map(str::to_owned);
-        // Many editors close a new file before there is anything in it.
-        if text == Err(Unfit::Empty) && !has_rested(metadata) {
-            return Err(Held::BeingWritten);
+        let seen = Seen::of(&self.metadata);
+        match task::text_of(&self.bytes) {
+            Ok(text) => {
+                Ok(WaitingTask { at, seen, task: task::parse(text), text: text.to_owned() })
+            }
+            // Many editors close a new file before there is anything in it.
+            Err(Unfit::Empty) if !rested => Err(Held::BeingWritten.into()),
+            Err(unfit) => Err(Skip::Unfit(seen, unfit)),
         }
-        Ok(Self { seen: Seen::of(metadata), text })
     }
 }
 
 impl Inbox {
+    /// One of the listed names as a task; `None` for a name that cannot be a task's.
+    pub fn task(&self, name: &OsStr) -> Option<TaskRef> {
+        let name = Name::new(name).ok()?;
+        Some(TaskRef { project: self.project.clone(), name })
+    }
+
+    /// The tasks that have a `.delegated` marker.
+    pub fn delegated_tasks(&self) -> impl Iterator<Item = TaskRef> {
+        self.delegated.iter().filter_map(|name| self.task(name))
+    }
+
     fn add(&mut self, name: OsString, is_file: impl FnOnce() -> bool) {
         let bytes = name.as_bytes();
         if bytes.starts_with(b".") {
@@ -309,40 +371,37 @@ fn head<T>(
     Some(of_whole(task::parse(&String::from_utf8_lossy(&bytes))))
 }
 
-/// The contents of a regular file with one name, up to one byte more than a
-/// task may have.
-pub(super) fn read_regular(path: &Path) -> Result<Result<(fs::Metadata, Vec<u8>), Held>> {
-    let (file, metadata) = match open_regular(path)? {
-        Ok(opened) => opened,
-        Err(held) => return Ok(Err(held)),
-    };
+pub(super) fn read_regular(path: &Path) -> Result<Contents, Skip> {
+    let (file, metadata) = open_regular(path)?;
     if metadata.nlink() > 1 {
-        return Ok(Err(Held::SecondLink));
+        return Err(Held::SecondLink.into());
     }
     let mut bytes = Vec::new();
     file.take((task::MAX_BYTES + task::MAX_ENDING_BYTES) as u64 + 1)
         .read_to_end(&mut bytes)
         .with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Ok((metadata, bytes)))
+    Ok(Contents { metadata, bytes })
 }
 
 /// Opens a regular file, without following a link or waiting for a FIFO.
-pub(super) fn open_regular(path: &Path) -> Result<Result<(File, fs::Metadata), Held>> {
+pub(super) fn open_regular(path: &Path) -> Result<(File, fs::Metadata), Skip> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(descriptor) => File::from(descriptor),
-        Err(rustix::io::Errno::NOENT) => return Ok(Err(Held::Gone)),
-        Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => return Ok(Err(Held::NotRegular)),
+        Err(rustix::io::Errno::NOENT) => return Err(Skip::Gone),
+        Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => {
+            return Err(Held::NotRegular.into());
+        }
         Err(error) => {
-            return Err(io::Error::from(error))
-                .with_context(|| format!("cannot open {}", path.display()));
+            let error = anyhow::Error::new(io::Error::from(error));
+            return Err(error.context(format!("cannot open {}", path.display())).into());
         }
     };
     let metadata = file.metadata().with_context(|| format!("cannot look at {}", path.display()))?;
-    Ok(match metadata.is_file() {
+    match metadata.is_file() {
         true => Ok((file, metadata)),
-        false => Err(Held::NotRegular),
-    })
+        false => Err(Held::NotRegular.into()),
+    }
 }
 
 /// Whether somebody may still be writing the file. The processes that have it

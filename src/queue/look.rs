@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::inbox::{self, Held};
+use super::inbox::{self, Skip};
 use super::{Folder, Name, Project};
 use crate::marker::{self, Unreadable};
 use crate::task::{self, Ending, Head, MAX_ENDING_BYTES};
@@ -46,12 +46,9 @@ pub struct Ended {
 impl Project {
     /// Glances at a file of the inbox; at most 80 KiB of it are read. The
     /// answer says why it is left alone, if it is no file of ours to read.
-    pub fn glance(&self, file_name: &OsStr) -> Result<Result<Glance, Held>> {
+    pub fn glance(&self, file_name: &OsStr) -> Result<Glance, Skip> {
         let path = self.folder(Folder::Inbox).join(file_name);
-        let (file, metadata) = match inbox::open_regular(&path)? {
-            Ok(opened) => opened,
-            Err(held) => return Ok(Err(held)),
-        };
+        let (file, metadata) = inbox::open_regular(&path)?;
         let read = || -> io::Result<(Vec<u8>, Option<Ending>)> {
             let mut first = vec![0; FIRST];
             let length = file.read_at(&mut first, 0)?;
@@ -60,13 +57,13 @@ impl Project {
             Ok((first, ending))
         };
         let (first, ending) = read().with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(Ok(Glance {
+        Ok(Glance {
             head: head(&first),
             ending,
             modified: modified(&metadata),
             file: (metadata.dev(), metadata.ino()),
             is_single: metadata.nlink() <= 1,
-        }))
+        })
     }
 
     /// Counts the tasks in `done/` or `failed/`, and reads the last line of
@@ -94,8 +91,10 @@ impl Project {
             };
             ended.tasks += 1;
             if metadata.is_file() && modified(&metadata).is_none_or(|changed| changed >= since) {
-                let Ok((file, metadata)) = inbox::open_regular(&entry.path())? else {
-                    continue;
+                let (file, metadata) = match inbox::open_regular(&entry.path()) {
+                    Ok(opened) => opened,
+                    Err(Skip::Failed(error)) => return Err(error),
+                    Err(_) => continue,
                 };
                 let ending = ending(&file, metadata.len())
                     .with_context(|| format!("cannot read {}", entry.path().display()))?;
@@ -116,9 +115,10 @@ impl Project {
             let directory = self.folder(folder);
             for number in 1.. {
                 let path = directory.join(name.numbered(number));
-                let (file, metadata) = match inbox::open_regular(&path)? {
+                let (file, metadata) = match inbox::open_regular(&path) {
                     Ok(opened) => opened,
-                    Err(Held::Gone) => break,
+                    Err(Skip::Gone) => break,
+                    Err(Skip::Failed(error)) => return Err(error),
                     Err(_) => continue,
                 };
                 let ending = ending(&file, metadata.len())
@@ -160,6 +160,7 @@ fn modified(metadata: &fs::Metadata) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Held;
     use super::*;
     use std::os::unix::fs::symlink;
 
@@ -186,12 +187,12 @@ mod tests {
         let end = ending_at("2026-03-01T12:00:00Z");
         let text = format!("---\ntitle: T\npriority: low\n---\n{}\n{end}\n", "é".repeat(200_000));
         fs::write(&path, text).unwrap();
-        let glance = project.glance(OsStr::new("a.md")).unwrap().unwrap();
+        let glance = project.glance(OsStr::new("a.md")).unwrap();
         assert_eq!(glance.head.title.as_deref(), Some("T"));
         assert_eq!(glance.head.priority, task::Priority::Low);
         assert_eq!(glance.ending.unwrap().attempt, 1);
         fs::write(&path, "---\ntitle: unclosed").unwrap();
-        assert!(project.glance(OsStr::new("a.md")).unwrap().is_ok());
+        assert!(project.glance(OsStr::new("a.md")).is_ok());
     }
 
     #[test]
@@ -200,10 +201,10 @@ mod tests {
         let inbox = project.folder(Folder::Inbox);
         symlink("/etc/passwd", inbox.join("link.md")).unwrap();
         fs::create_dir(inbox.join("dir.md")).unwrap();
-        let held = |name: &str| project.glance(OsStr::new(name)).unwrap().unwrap_err();
-        assert_eq!(held("link.md"), Held::NotRegular);
-        assert_eq!(held("dir.md"), Held::NotRegular);
-        assert_eq!(held("none.md"), Held::Gone);
+        let skip = |name: &str| project.glance(OsStr::new(name)).unwrap_err();
+        assert!(matches!(skip("link.md"), Skip::Held(Held::NotRegular)));
+        assert!(matches!(skip("dir.md"), Skip::Held(Held::NotRegular)));
+        assert!(matches!(skip("none.md"), Skip::Gone));
     }
 
     #[test]

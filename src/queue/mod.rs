@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 pub use claim::{Claim, Found};
-pub use inbox::{Held, Inbox, Opened, Seen, open_all};
+pub use inbox::{Held, Inbox, Read, Seen, Skip, WaitingTask, read_all};
 pub use look::{Ended, Glance};
 
 use crate::durable;
@@ -252,9 +252,10 @@ impl Project {
     pub fn put_back(&self, folder: Folder, name: &Name) -> Result<Option<PathBuf>> {
         let _lock = self.lock()?;
         let filed = self.folder(folder).join(name.as_str());
-        let bytes = match inbox::read_regular(&filed)? {
-            Ok((_, bytes)) => bytes,
-            Err(Held::Gone) => return Ok(None),
+        let bytes = match inbox::read_regular(&filed) {
+            Ok(contents) => contents.bytes,
+            Err(Skip::Gone) => return Ok(None),
+            Err(Skip::Failed(error)) => return Err(error),
             Err(held) => bail!("{}: {held}", filed.display()),
         };
         let text = task::text_of(&bytes)
@@ -309,13 +310,6 @@ pub struct TaskRef {
 }
 
 impl TaskRef {
-    /// The tasks of this inbox that have a `.delegated` marker. A name that cannot be a task's is
-    /// left alone.
-    pub fn delegated_in(project: &Project, inbox: &Inbox) -> Vec<TaskRef> {
-        let names = inbox.delegated.iter().filter_map(|name| Name::new(name).ok());
-        names.map(|name| TaskRef { project: project.clone(), name }).collect()
-    }
-
     /// An event of this task.
     pub fn event(&self, event: EventKind) -> Event {
         Event::of_task(event, self.project.path(), self.name.as_str())

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::{Claim, Folder, Found, Held, Name, Project};
+use super::{Claim, Folder, Found, Held, Name, Project, Skip};
 use crate::config::AgentKind;
 use crate::marker::{self, Agent, Phase, Stamp};
 use crate::process::Writers;
@@ -50,9 +50,9 @@ fn drop_task(project: &Project, text: &str) -> PathBuf {
     path
 }
 
-fn claim(project: &Project) -> Result<Claim, Held> {
-    let seen = project.open(&name()).unwrap()?.seen;
-    project.claim(&name(), &seen, marker_of(RUN), &Writers::default()).unwrap()
+fn claim(project: &Project) -> Result<Claim, Skip> {
+    let seen = project.read(&name())?.seen;
+    project.claim(&name(), &seen, marker_of(RUN), &Writers::default())
 }
 
 /// All names in a folder that are not the lock's.
@@ -80,12 +80,12 @@ fn a_claim_is_a_rename_and_released_as_it_was() {
 fn only_the_file_that_was_seen_is_claimed() {
     let (_dir, project) = project();
     let path = drop_task(&project, "one");
-    let seen = project.open(&name()).unwrap().unwrap().seen;
-    let claim = || project.claim(&name(), &seen, marker_of(RUN), &Writers::default()).unwrap();
+    let seen = project.read(&name()).unwrap().seen;
+    let claim = || project.claim(&name(), &seen, marker_of(RUN), &Writers::default());
     fs::write(&path, "other").unwrap();
-    assert_eq!(claim().unwrap_err(), Held::Gone);
+    assert!(matches!(claim(), Err(Skip::Gone)));
     fs::remove_file(&path).unwrap();
-    assert_eq!(claim().unwrap_err(), Held::Gone);
+    assert!(matches!(claim(), Err(Skip::Gone)));
     assert_eq!(names(&project, Folder::Inbox), [""; 0]);
 }
 
@@ -95,7 +95,7 @@ fn a_name_that_is_at_work_is_not_claimed() {
         let (_dir, project) = project();
         let path = drop_task(&project, "new");
         fs::write(format!("{}.{suffix}", path.display()), "old").unwrap();
-        assert_eq!(claim(&project).unwrap_err(), Held::NameActive);
+        assert!(matches!(claim(&project), Err(Skip::Held(Held::NameActive))));
         assert_eq!(names(&project, Folder::Inbox), ["T.md".to_owned(), format!("T.md.{suffix}")]);
     }
 }
@@ -104,19 +104,21 @@ fn a_name_that_is_at_work_is_not_claimed() {
 fn of_many_who_claim_one_wins() {
     let (_dir, project) = project();
     drop_task(&project, "Do it.\n");
-    let seen = project.open(&name()).unwrap().unwrap().seen;
+    let seen = project.read(&name()).unwrap().seen;
     let claims: Vec<_> = std::thread::scope(|scope| {
         let project = &project;
         let claimants: Vec<_> = (1..9)
             .map(|run| {
                 scope.spawn(move || {
                     let marker = marker_of(Uuid::from_u128(run));
-                    project.claim(&name(), &seen, marker, &Writers::default()).unwrap()
+                    project.claim(&name(), &seen, marker, &Writers::default())
                 })
             })
             .collect();
         claimants.into_iter().map(|one| one.join().unwrap()).collect()
     });
+    let lost = |claim: &_| matches!(claim, Err(Skip::Gone | Skip::Held(_)));
+    assert_eq!(claims.iter().filter(|claim| lost(claim)).count(), 7, "{claims:?}");
     let winners: Vec<_> = claims.iter().flatten().collect();
     assert_eq!(winners.len(), 1);
     let on_disk: marker::Claim = marker::read(&project.claim_path(&name())).unwrap().unwrap();
@@ -127,10 +129,10 @@ fn of_many_who_claim_one_wins() {
 fn what_somebody_still_writes_to_is_put_back() {
     let (_dir, project) = project();
     let path = drop_task(&project, "half");
-    let seen = project.open(&name()).unwrap().unwrap().seen;
+    let seen = project.read(&name()).unwrap().seen;
     let _writer = OpenOptions::new().append(true).open(&path).unwrap();
-    let held = project.claim(&name(), &seen, marker_of(RUN), &Writers::default()).unwrap();
-    assert_eq!(held.unwrap_err(), Held::BeingWritten);
+    let claim = project.claim(&name(), &seen, marker_of(RUN), &Writers::default());
+    assert!(matches!(claim, Err(Skip::Held(Held::BeingWritten))));
     assert_eq!(names(&project, Folder::Inbox), ["T.md"]);
 }
 
@@ -235,12 +237,15 @@ fn a_rejected_file_keeps_its_bytes() {
     let (_dir, project) = project();
     let path = drop_task(&project, "");
     fs::write(&path, b"caf\xe9").unwrap();
-    let opened = project.open(&name()).unwrap().unwrap();
-    assert!(opened.text.is_err());
+    let unfit = || match project.read(&name()) {
+        Err(Skip::Unfit(seen, _)) => seen,
+        other => panic!("{other:?}"),
+    };
+    let older = unfit();
     let reject = |seen| project.reject(&name(), seen, &ending(Outcome::Failed)).unwrap();
     fs::write(&path, b"caf\xe9 au lait").unwrap();
-    assert_eq!(reject(&opened.seen), None, "it is another file by now");
-    let seen = project.open(&name()).unwrap().unwrap().seen;
+    assert_eq!(reject(&older), None, "it is another file by now");
+    let seen = unfit();
     let placed = reject(&seen).unwrap();
     assert_eq!(fs::read(placed).unwrap(), b"caf\xe9 au lait");
     assert_eq!(names(&project, Folder::Failed), ["T.md", "T.md.reason"]);

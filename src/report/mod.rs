@@ -5,6 +5,7 @@
 
 mod board;
 mod doctor;
+mod json;
 mod prometheus;
 mod rows;
 mod table;
@@ -151,9 +152,7 @@ impl Report {
             report: &'a Report,
         }
         if json && !matches!(self, Self::Text(_)) {
-            let mut line = serde_json::to_string(&Versioned { version: 1, report: self })?;
-            line.push('\n');
-            return Ok(line);
+            return json::line(&Versioned { version: 1, report: self });
         }
         Ok(match self {
             Self::Pass(pass) => text::pass(pass),

@@ -1,5 +1,4 @@
-//! Whether a launched agent has its task, and pasting it where that is how the
-//! agent gets it.
+//! Whether a launched agent has its task.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,7 +14,6 @@ use crate::agent::claude;
 use crate::agent::command::Exit;
 use crate::agent::screen::{self, Dialog, Screen};
 use crate::agent::transcript::Turn;
-use crate::config::Delivery;
 use crate::durable;
 use crate::marker;
 use crate::process;
@@ -28,11 +26,6 @@ const POLL: Duration = Duration::from_millis(50);
 const SCREEN_POLL: Duration = Duration::from_millis(500);
 /// A ticket that still lies there after this time was not seen by the shell.
 const RETYPE_AFTER: Duration = Duration::from_secs(2);
-/// How often Enter is pressed while the pasted text still stands there.
-const MAX_ENTERS: u32 = 3;
-/// An Enter has this long to show before it is pressed again.
-const ENTER_SHOWS: Duration = Duration::from_secs(1);
-
 /// What shows whether the agent has its task.
 pub(super) enum Evidence {
     Has,
@@ -44,23 +37,6 @@ pub(super) enum Evidence {
     Nothing,
 }
 
-/// How far a paste has come.
-#[derive(Default)]
-struct Paste {
-    pasted: bool,
-    enters: u32,
-    /// The text has left the input box.
-    submitted: bool,
-    entered: Option<Instant>,
-}
-
-impl Paste {
-    /// Whether the last Enter had time to show.
-    fn rested(&self) -> bool {
-        self.entered.is_none_or(|entered| entered.elapsed() > ENTER_SHOWS)
-    }
-}
-
 impl Pool<'_> {
     /// Waits for evidence, up to `prompt_timeout`.
     pub(super) fn await_evidence(&self, attempt: &Attempt<'_>) -> Result<Evidence> {
@@ -69,11 +45,10 @@ impl Pool<'_> {
         let ticket = attempt.session.files().ticket;
         let mut retype_at = Some(started + RETYPE_AFTER);
         let mut look_at = started + SCREEN_POLL;
-        let mut paste = Paste::default();
         while Instant::now() < deadline {
             let now = Instant::now();
             let waits = durable::exists(&ticket)?;
-            if let Some(evidence) = self.evidence(attempt, waits, paste.submitted)? {
+            if let Some(evidence) = self.evidence(attempt, waits)? {
                 return Ok(evidence);
             }
             if waits && retype_at.is_some_and(|at| now > at) {
@@ -89,20 +64,12 @@ impl Pool<'_> {
                     return Ok(Evidence::Dialog(dialog));
                 }
             }
-            if !waits && self.config.agent.delivery == Delivery::Paste {
-                self.deliver(attempt, &mut paste)?;
-            }
             thread::sleep(if waits { TICKET_POLL } else { POLL });
         }
         Ok(Evidence::Nothing)
     }
 
-    fn evidence(
-        &self,
-        attempt: &Attempt<'_>,
-        ticket_waits: bool,
-        submitted: bool,
-    ) -> Result<Option<Evidence>> {
+    fn evidence(&self, attempt: &Attempt<'_>, ticket_waits: bool) -> Result<Option<Evidence>> {
         if ticket_waits {
             return Ok(None);
         }
@@ -115,9 +82,7 @@ impl Pool<'_> {
         }
         let in_front = in_front(attempt.pane.pid, claim.run)?;
         match claim.agent.session {
-            None if in_front && (submitted || self.config.agent.delivery == Delivery::Argument) => {
-                return Ok(Some(Evidence::Has));
-            }
+            None if in_front => return Ok(Some(Evidence::Has)),
             Some(id) if self.has_prompt(id, claim)? => return Ok(Some(Evidence::Has)),
             _ => {}
         }
@@ -162,32 +127,5 @@ impl Pool<'_> {
         let screen = self.capture(attempt)?;
         // Narrow panes wrap the sentence.
         Ok(screen.replace('\n', "").contains(&refusal))
-    }
-
-    /// Types the message, as far as the screen allows it now.
-    fn deliver(&self, attempt: &Attempt<'_>, paste: &mut Paste) -> Result<()> {
-        let Screen::Composer(composer) = self.screen(attempt)? else {
-            return Ok(());
-        };
-        // Only what carries this run is typed into, checked right before.
-        if !in_front(attempt.pane.pid, attempt.claim.marker().run)? {
-            return Ok(());
-        }
-        let id = &attempt.pane.id;
-        let typed = if !paste.pasted {
-            paste.pasted = true;
-            self.tmux.paste(id, attempt.message.as_bytes())
-        } else if composer.shows(&attempt.message) {
-            if paste.enters == MAX_ENTERS || !paste.rested() {
-                return Ok(());
-            }
-            paste.enters += 1;
-            paste.entered = Some(Instant::now());
-            self.tmux.enter(id)
-        } else {
-            paste.submitted = paste.enters > 0;
-            Ok(())
-        };
-        typed.map_err(|error| unavailable(&error))
     }
 }

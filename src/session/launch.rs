@@ -19,24 +19,11 @@ use crate::durable;
 use crate::event::{Event, EventKind};
 use crate::marker::{self, Dispatched, Phase};
 use crate::process::{self, NotReady};
-use crate::queue::{Claim, Name, Project, Seen};
-use crate::task::{Provider, Task};
+use crate::queue::{Claim, Skip, WaitingTask};
+use crate::task::Provider;
 
 /// How long a shell may take to be ready for the next line.
 const SHELL_PATIENCE: Duration = Duration::from_secs(10);
-
-/// A waiting task that was read and is to be launched.
-#[derive(Debug)]
-pub struct Work {
-    /// Its project.
-    pub project: Project,
-    /// Its name in the inbox.
-    pub name: Name,
-    /// The file that was read.
-    pub seen: Seen,
-    /// What it says.
-    pub task: Task,
-}
 
 /// One attempt that is under way.
 pub(super) struct Attempt<'p> {
@@ -53,15 +40,20 @@ impl Pool<'_> {
     ///
     /// The slot is given up as soon as that is known, and not when all launches
     /// of the pass are over: a hook of the agent may wait for it.
-    pub fn dispatch(&self, slot: Slot, work: &Work) -> (Vec<Event>, Result<()>) {
+    pub fn dispatch(&self, slot: Slot, work: &WaitingTask) -> (Vec<Event>, Result<()>) {
         let mut events = Vec::new();
         let outcome = self.dispatch_into(&mut events, &slot, work);
         let outcome = outcome
-            .with_context(|| format!("cannot dispatch {} to {}", work.name, slot.session.name));
+            .with_context(|| format!("cannot dispatch {} to {}", work.at.name, slot.session.name));
         (events, outcome)
     }
 
-    fn dispatch_into(&self, events: &mut Vec<Event>, slot: &Slot, work: &Work) -> Result<()> {
+    fn dispatch_into(
+        &self,
+        events: &mut Vec<Event>,
+        slot: &Slot,
+        work: &WaitingTask,
+    ) -> Result<()> {
         let session = &slot.session;
         let owner = marker::owner(&self.config.state_dir)?;
         let Some(pane) = self.ready_pane(slot)? else {
@@ -69,37 +61,37 @@ impl Pool<'_> {
                 "{} was made by somebody else at this moment: a later pass uses it",
                 session.name
             );
-            events.push(work.event(EventKind::Held, why));
+            events.push(work.at.event(EventKind::Held).because(why));
             return Ok(());
         };
         let run = Uuid::new_v4();
         let dispatched = Dispatched {
             stamp: self.stamp(),
-            project: work.project.path().to_owned(),
-            task: work.name.to_string(),
+            project: work.at.project.path().to_owned(),
+            task: work.at.name.to_string(),
             run,
             pane: pane.clone(),
         };
         marker::write(&session.marker_path(), &dispatched)?;
         let conversation = self.conversation(session, &work.task, run)?;
         let marker = self.claim_marker(session, work, (owner, run), conversation.as_ref())?;
-        let claimed = work.project.claim(&work.name, &work.seen, marker, &self.writers);
+        let claimed = work.at.project.claim(&work.at.name, &work.seen, marker, &self.writers);
         let outcome = match claimed {
-            Ok(Ok(claim)) => {
+            Ok(claim) => {
                 let message = agent::message(
                     &self.config.dispatcher,
-                    work.name.as_str(),
+                    work.at.name.as_str(),
                     &work.task.body,
-                    &work.project.dispatched_path(&work.name),
+                    &work.at.project.dispatched_path(&work.at.name),
                 );
                 let attempt = Attempt { session, pane, claim, conversation, message };
                 self.attempt(events, attempt)
             }
-            Ok(Err(held)) => {
-                events.push(work.event(EventKind::Held, held.to_string()));
+            Err(Skip::Failed(error)) => Err(error),
+            Err(skip) => {
+                events.push(work.at.event(EventKind::Held).because(skip.to_string()));
                 return durable::remove(&session.marker_path()).map(drop);
             }
-            Err(error) => Err(error),
         };
         outcome.map_err(|error| self.clean_up(events, session, error))
     }
@@ -183,7 +175,7 @@ impl Pool<'_> {
         attempt.claim.advance(Phase::Working, self.now)?;
         let claim = &attempt.claim;
         let model = claim.marker().agent.model.clone();
-        self.log.info(format_args!(
+        self.log.event(format_args!(
             "DISPATCHED session={} task={} model={}",
             attempt.session.name,
             claim.name(),
@@ -225,16 +217,5 @@ impl Pool<'_> {
 
     pub(super) fn failed_exit(&self, exit: Exit, claim: &Claim) -> Failure {
         exit.failure(self.program(), claim.project().path())
-    }
-}
-
-impl Work {
-    fn event(&self, kind: EventKind, reason: String) -> Event {
-        Event {
-            project: Some(self.project.path().to_owned()),
-            task: Some(self.name.to_string()),
-            reason: Some(reason),
-            ..Event::new(kind)
-        }
     }
 }

@@ -29,7 +29,7 @@ use crate::tmux::{Pane, Tmux, TmuxError};
 use server::{Panes, PanesNow};
 
 pub use files::{Session, marked, sweep};
-pub use launch::Work;
+
 pub use observe::{Standing, Word};
 
 /// A person who pressed a key this recently is still looking at the session.

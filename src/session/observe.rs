@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{Pool, Session, unavailable};
 use crate::agent::command::Exit;
-use crate::agent::judge::{Signs, judge};
+use crate::agent::judge::{Observations, judge};
 use crate::agent::{Doing, Report, claude, screen};
 use crate::marker::{self, Dispatched};
 use crate::money::Cost;
@@ -149,14 +149,13 @@ impl Pool<'_> {
             _ => String::new(),
         };
         let screen = in_front.then(|| screen::recognise(&capture));
-        Ok(judge(&Signs {
-            in_front,
+        Ok(judge(&Observations {
+            alive: in_front,
             status: registered.as_ref().and_then(|entry| entry.status.as_deref()),
             quiet: claude::quiet(claude_dir, id, registered.as_ref(), self.now)?,
             summary: seen.as_ref(),
-            screen: screen.as_ref(),
-            capture: &capture,
-            told_idle: word.is_idle(marker.run),
+            screen,
+            idle_hint: word.is_idle(marker.run),
             background: claude::has_background(&session.files().stop),
             now: self.now,
         }))

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use uuid::Uuid;
 
-use super::launch::{Attempt, Work};
+use super::launch::Attempt;
 use super::{Pool, Session};
 use crate::agent::claude;
 use crate::agent::{self, ClaudeOptions, Files, Launch};
@@ -14,6 +14,7 @@ use crate::config::AgentKind;
 use crate::durable;
 use crate::marker::{self, Agent, Phase};
 use crate::process;
+use crate::queue::WaitingTask;
 use crate::task::{Outcome, Task};
 
 /// The conversation of Claude Code that a launch uses.
@@ -28,7 +29,7 @@ impl Pool<'_> {
     pub(super) fn claim_marker(
         &self,
         session: &Session,
-        work: &Work,
+        work: &WaitingTask,
         (owner, run): (Uuid, Uuid),
         conversation: Option<&Conversation>,
     ) -> Result<marker::Claim> {
@@ -103,18 +104,14 @@ impl Pool<'_> {
         for stale in [&files.exit, &files.stop] {
             durable::remove(stale)?;
         }
-        let hooks = match attempt.conversation {
-            Some(_) if self.config.agent.hooks => claude::hook_events(&self.config.claude_json),
-            _ => &[],
-        };
-        if !hooks.is_empty() {
+        let hooks = attempt.conversation.is_some() && self.config.agent.hooks;
+        if hooks {
             let script = self.hook_script(attempt, &files)?;
             durable::write_unsynced(&files.hook, script.as_bytes(), durable::PRIVATE)?;
         }
         let launch = Launch {
             command: &self.config.agent.command,
             kind: self.config.agent.kind,
-            delivery: self.config.agent.delivery,
             run: claim.run,
             project: attempt.claim.project().path(),
             files: &files,

@@ -1,7 +1,7 @@
-//! A task's text as it goes into an inbox: with fields set, or back to what its author wrote. Pure.
+//! A task's text, written anew: with fields set, with an ending, or back to what its author wrote.
 
-use super::ending::Outcome;
 use super::parts::{Parts, split};
+use super::{Ending, Outcome};
 
 const FENCE: &str = "---\n";
 const RESULT: &str = "\n## Result\n";
@@ -66,10 +66,46 @@ pub fn as_written(text: &str) -> Option<&str> {
     Some(above[..end].trim_end())
 }
 
+/// The file with this ending instead of any older one.
+///
+/// Without a result and a footer nothing else changes: header and body stay as they are through any number of
+/// releases. With them, a section `## Result` and a line for people to read stand above the ending line.
+pub fn with_ending(
+    text: &str,
+    ending: &Ending,
+    result: Option<&str>,
+    footer: Option<&str>,
+) -> String {
+    let mut file = Parts::written(text).to_owned();
+    if let Some(result) = result {
+        add_paragraph(&mut file, "## Result");
+        add_paragraph(&mut file, result.trim_end());
+    }
+    if let Some(footer) = footer {
+        add_paragraph(&mut file, footer);
+    }
+    file.push('\n');
+    file.push_str(&ending.render());
+    file.push('\n');
+    file
+}
+
+/// Adds a paragraph and its newline, a blank line above it.
+fn add_paragraph(file: &mut String, paragraph: &str) {
+    if !file.is_empty() && !file.ends_with('\n') {
+        file.push('\n');
+    }
+    if !file.is_empty() {
+        file.push('\n');
+    }
+    file.push_str(paragraph);
+    file.push('\n');
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::{Ending, HeaderState, Priority, Provider, parse, with_ending};
+    use crate::task::{HeaderState, Priority, Provider, parse};
 
     fn fields() -> Vec<(&'static str, String)> {
         vec![("priority", "high".to_owned()), ("title", "\"T: x\"".to_owned())]

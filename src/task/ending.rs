@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Provider;
-use super::parts::Parts;
 use crate::money::Cost;
 
 const OPEN: &str = "<!-- ccl ";
@@ -128,50 +127,4 @@ impl Ending {
         let json = line.trim_end().strip_prefix(OPEN)?.strip_suffix(CLOSE)?;
         serde_json::from_str(json).ok()
     }
-}
-
-/// Where the ending of a file begins: at the one newline above its ending line, or at the file's end.
-///
-/// That newline always belongs to the ending: [`with_ending`] puts it there, so that the body comes back as it was,
-/// whether or not it ended with a newline of its own.
-pub(super) fn start(text: &str) -> usize {
-    let end = text.trim_end_matches(['\r', '\n']).len();
-    let line = text[..end].rfind('\n').map_or(0, |newline| newline + 1);
-    if Ending::parse(&text[line..end]).is_some() { line.saturating_sub(1) } else { text.len() }
-}
-
-/// The file with this ending instead of any older one.
-///
-/// Without a result and a footer nothing else changes: header and body stay as they are through any number of
-/// releases. With them, a section `## Result` and a line for people to read stand above the ending line.
-pub fn with_ending(
-    text: &str,
-    ending: &Ending,
-    result: Option<&str>,
-    footer: Option<&str>,
-) -> String {
-    let mut file = Parts::written(text).to_owned();
-    if let Some(result) = result {
-        add_paragraph(&mut file, "## Result");
-        add_paragraph(&mut file, result.trim_end());
-    }
-    if let Some(footer) = footer {
-        add_paragraph(&mut file, footer);
-    }
-    file.push('\n');
-    file.push_str(&ending.render());
-    file.push('\n');
-    file
-}
-
-/// Adds a paragraph and its newline, a blank line above it.
-fn add_paragraph(file: &mut String, paragraph: &str) {
-    if !file.is_empty() && !file.ends_with('\n') {
-        file.push('\n');
-    }
-    if !file.is_empty() {
-        file.push('\n');
-    }
-    file.push_str(paragraph);
-    file.push('\n');
 }

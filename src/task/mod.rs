@@ -4,8 +4,6 @@
 //! tells what was wrong in [`Task::warnings`]. For many files at once, [`priority_of`] and [`head`] do with the first
 //! bytes of each.
 
-use std::fmt;
-
 mod compose;
 mod ending;
 mod glance;
@@ -14,8 +12,8 @@ mod parts;
 mod words;
 mod yaml;
 
-pub use compose::{as_written, with_fields};
-pub use ending::{Ending, Outcome, with_ending};
+pub use compose::{as_written, with_ending, with_fields};
+pub use ending::{Ending, Outcome};
 pub use header::{Field, Head, HeaderState, Routing, Warning};
 use parts::Opening;
 pub use parts::{Parts, split};
@@ -30,38 +28,23 @@ pub const MAX_ENDING_BYTES: usize = 64 * 1024;
 /// A header that is not closed within so many bytes is not read as one. This bounds what YAML can cost.
 pub const MAX_HEADER_BYTES: usize = 8 * 1024;
 
-/// Why a file can never be worked on; its `Display` is the reason for a person.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a file can never be worked on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
-    /// More than [`MAX_BYTES`].
+    #[error(
+        "the file is larger than {} MiB: put what is long into a file of its own and name that in the task",
+        MAX_BYTES / 1024 / 1024
+    )]
     TooLarge,
-    /// Not UTF-8, or with a NUL byte.
-    NotText {
-        /// Where the first bad byte is, from 0.
-        offset: usize,
-    },
+    /// `offset` is that of the first bad byte, from 0.
+    #[error(
+        "the file is not text: the byte at offset {offset} is NUL or not UTF-8; save it as UTF-8"
+    )]
+    NotText { offset: usize },
     /// Neither a header nor a body: nothing but blanks.
+    #[error("the file is empty: write what is to be done")]
     Empty,
 }
-
-impl fmt::Display for Unfit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLarge => write!(
-                f,
-                "the file is larger than {} MiB: put what is long into a file of its own and name that in the task",
-                MAX_BYTES / 1024 / 1024
-            ),
-            Self::NotText { offset } => write!(
-                f,
-                "the file is not text: the byte at offset {offset} is NUL or not UTF-8; save it as UTF-8"
-            ),
-            Self::Empty => f.write_str("the file is empty: write what is to be done"),
-        }
-    }
-}
-
-impl std::error::Error for Unfit {}
 
 /// The text of a task file; a file with a header alone has text.
 ///

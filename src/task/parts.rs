@@ -1,7 +1,7 @@
 //! Where the header, the body and the ending line of a task file begin and end.
 
+use super::Ending;
 use super::MAX_HEADER_BYTES;
-use super::ending::{self, Ending};
 
 /// A task file, cut in three. The parts always add up to the file, byte for byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct Parts<'a> {
 impl<'a> Parts<'a> {
     /// Everything but the ending line: what the author wrote.
     pub(super) fn written(text: &'a str) -> &'a str {
-        &text[..ending::start(text)]
+        &text[..ending_start(text)]
     }
 
     /// The ending line, read.
@@ -34,7 +34,7 @@ impl<'a> Parts<'a> {
 /// end the file; blanks after the dashes and CRLF are accepted. A header that is not closed within [`MAX_HEADER_BYTES`]
 /// counts as body.
 pub fn split(text: &str) -> Parts<'_> {
-    let (written, ending) = text.split_at(ending::start(text));
+    let (written, ending) = text.split_at(ending_start(text));
     let opening = open(written.as_bytes(), true);
     let end = match opening {
         Opening::Closed { end, .. } => end,
@@ -42,6 +42,16 @@ pub fn split(text: &str) -> Parts<'_> {
     };
     let (header, body) = written.split_at(end);
     Parts { header, body, ending, opening }
+}
+
+/// Where the ending of a file begins: at the one newline above its ending line, or at the file's end.
+///
+/// That newline always belongs to the ending: [`super::with_ending`] puts it there, so that the body comes back as it was,
+/// whether or not it ended with a newline of its own.
+fn ending_start(text: &str) -> usize {
+    let end = text.trim_end_matches(['\r', '\n']).len();
+    let line = text[..end].rfind('\n').map_or(0, |newline| newline + 1);
+    if Ending::parse(&text[line..end]).is_some() { line.saturating_sub(1) } else { text.len() }
 }
 
 /// How a file opens.

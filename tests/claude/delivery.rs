@@ -40,8 +40,8 @@ fn no_message_is_taken_for_an_option_or_a_subcommand() {
 }
 
 #[test]
-fn nor_by_an_older_version() {
-    no_message_is_misread_by(real_claude::OLD, &["--version", "update"]);
+fn nor_by_the_oldest_version() {
+    no_message_is_misread_by(real_claude::OLDEST, &["--version", "update"]);
 }
 
 fn no_message_is_misread_by(version: &'static str, bodies: &[&str]) {
@@ -71,35 +71,4 @@ fn what_is_too_long_for_an_argument_is_left_in_its_file() {
     let (path, _) = rest.split_once(" and carry out").unwrap();
     let text = std::fs::read_to_string(path).unwrap();
     assert!(text.contains(body.trim_end()), "{} bytes", text.len());
-}
-
-fn paste() -> World {
-    World::with(Setup { agent: json!({"delivery": "paste"}), ..Setup::default() })
-}
-
-#[test]
-fn a_paste_arrives_as_it_was_written() {
-    let world = paste();
-    world.dispatch(&format!("{ODD}\n\u{1b}[201~\u{3}after\n"));
-    let turn = world.api.wait_for_turn("last line");
-    let prompt = turn.prompt();
-    // The composer makes blanks of a tab, and Claude Code a block of the text.
-    let expected = format!("{ODD}\n[201~after\n\nIMPORTANT").replace('\t', "    ");
-    assert!(prompt.contains(&expected), "{prompt}");
-    world.wait_for_place("done/fix.md");
-    assert_eq!(world.api.turns().len(), 1);
-}
-
-#[test]
-fn a_short_paste_and_a_long_one_arrive_whole_and_once() {
-    let world = paste();
-    world.project.drop_task("a.md", "short");
-    let long: String = (0..6000).map(|n| format!("line {n} of a long task\n")).collect();
-    world.project.drop_task("b.md", &long);
-    assert_eq!(kinds(&world.scan()), ["dispatched"]);
-    world.wait_for_place("done/b.md");
-    let turns = world.api.turns();
-    assert_eq!(turns.len(), 2);
-    assert!(turns[0].prompt().contains("[a.md] short\n\nIMPORTANT"));
-    assert!(turns[1].prompt().contains(long.trim_end()), "{}", turns[1].prompt());
 }

@@ -1,15 +1,16 @@
-//! An older version: no registry of sessions, no word for an error, no `StopFailure`.
+//! The older versions: no status in the registry (2.1.100), no word for a rate limit (2.1.100), no
+//! cost (either).
 
 use super::support::{Reply, real_claude};
 use super::world::{Setup, TASK, World, kinds};
 
-fn older(hooks: bool) -> World {
-    World::with(Setup { version: real_claude::OLD, hooks, ..Setup::default() })
+fn world_of(version: &'static str, hooks: bool) -> World {
+    World::with(Setup { version, hooks, ..Setup::default() })
 }
 
-#[test]
-fn an_older_version_works_through_the_inbox_too() {
-    let world = older(true);
+#[track_caller]
+fn works_through_the_inbox(version: &'static str) {
+    let world = world_of(version, true);
     world.api.script([Reply::bash("echo one"), Reply::text("Fixed")]);
     world.project.drop_task("a.md", "Fix it");
     world.project.drop_task("b.md", "Fix that");
@@ -25,18 +26,41 @@ fn an_older_version_works_through_the_inbox_too() {
 }
 
 #[test]
-fn its_failed_turn_is_not_done() {
-    let world = older(false);
+fn the_oldest_version_works_through_the_inbox() {
+    works_through_the_inbox(real_claude::OLDEST);
+}
+
+#[test]
+fn the_version_in_between_works_through_the_inbox() {
+    works_through_the_inbox(real_claude::EARLIER);
+}
+
+#[track_caller]
+fn a_failed_turn_is_not_done(version: &'static str, hooks: bool) {
+    let world = world_of(version, hooks);
     let now = jiff::Timestamp::now().as_second();
     world.api.otherwise(Reply::rate_limited(now + 3600));
     world.dispatch("Fix it");
-    let events = world
-        .tmux
-        .wait_for("assign files it", || Some(world.assign()).filter(|events| !events.is_empty()));
-    assert_eq!(kinds(&events), ["released", "cooldown"], "{events:?}");
+    if !hooks {
+        let events = world.tmux.wait_for("assign files it", || {
+            Some(world.assign()).filter(|events| !events.is_empty())
+        });
+        assert_eq!(kinds(&events), ["released", "cooldown"], "{events:?}");
+    }
     let filed = world.wait_for_place("inbox/fix.md");
     assert_eq!(filed.ending["attempt"], 0, "{}", filed.reason());
     assert!(filed.reason().contains("limit is reached"), "{}", filed.reason());
     assert_eq!(world.project.task_places(TASK), ["inbox/fix.md"]);
     world.assert_usable_shell();
+}
+
+#[test]
+fn a_failed_turn_of_the_oldest_version_is_not_done() {
+    a_failed_turn_is_not_done(real_claude::OLDEST, false);
+}
+
+#[test]
+fn the_hooks_of_the_older_versions_report_a_failed_turn() {
+    a_failed_turn_is_not_done(real_claude::OLDEST, true);
+    a_failed_turn_is_not_done(real_claude::EARLIER, true);
 }

@@ -9,10 +9,8 @@ use std::time::Duration;
 use ccl::config::{ApiKey, KeySource, Secutools};
 use ccl::event::EventKind;
 use ccl::log::{Level, Log, Style};
-use ccl::queue::TaskRef;
-use ccl::queue::{Name, Project};
-use ccl::remote::{Candidate, Delegated, Delegation, Outcome, Settled};
-use ccl::remote::{Limits, ServerUrl};
+use ccl::queue::{Name, Project, TaskRef, WaitingTask};
+use ccl::remote::{Candidate, Delegated, Delegation, Limits, Outcome, ServerUrl, Settled};
 use ccl::router::{self, AutoRoutes};
 use ccl::task::{self, Ending, Provider};
 use jiff::Timestamp;
@@ -187,19 +185,17 @@ impl World {
     /// The waiting tasks that the router sends away, as `scan` finds them.
     pub(crate) fn candidates(&self) -> impl Iterator<Item = Candidate> + Send + use<> {
         let project = self.project();
-        let mut names = project.list().unwrap().unwrap().waiting;
+        let mut names = project.list().unwrap().waiting;
         names.sort();
         names.into_iter().filter_map(move |name| {
-            let name = Name::new(&name).unwrap();
-            let opened = project.open(&name).unwrap().unwrap();
-            let text = opened.text.unwrap();
-            let parsed = task::parse(&text);
-            let decision = router::decide(&parsed.routing, &AutoRoutes::default());
-            (decision.provider != Provider::ClaudeCode).then(|| Candidate {
-                task: TaskRef { project: project.clone(), name },
-                seen: opened.seen,
+            let WaitingTask { at, seen, text, task } =
+                project.read(&Name::new(&name).unwrap()).unwrap();
+            let decision = router::decide(&task.routing, &AutoRoutes::default());
+            (decision.provider != Provider::ClaudeCode).then_some(Candidate {
+                task: at,
+                seen,
                 text,
-                parsed,
+                parsed: task,
                 provider: decision.provider,
                 rule: decision.rule,
             })
@@ -207,8 +203,7 @@ impl World {
     }
 
     pub(crate) fn delegated(&self) -> Vec<TaskRef> {
-        let project = self.project();
-        let mut tasks = TaskRef::delegated_in(&project, &project.list().unwrap().unwrap());
+        let mut tasks: Vec<_> = self.project().list().unwrap().delegated_tasks().collect();
         tasks.sort_by(|one, other| one.name.cmp(&other.name));
         tasks
     }

@@ -9,7 +9,7 @@ use ccl::environment::Environment;
 use ccl::event::EventKind;
 use ccl::log::{Level, Log, Style};
 use ccl::queue;
-use ccl::session::{Pool, Session, Work};
+use ccl::session::{Pool, Session};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -110,15 +110,13 @@ fn nothing_is_typed_where_the_shell_has_just_become_busy() {
     let slot = pool.try_slot(session).unwrap().unwrap();
     let project = queue::Project::new(root.root().to_owned());
     let name = queue::Name::new("a.md".as_ref()).unwrap();
-    let opened = project.open(&name).unwrap().unwrap();
-    let work =
-        Work { project, name, seen: opened.seen, task: ccl::task::parse(&opened.text.unwrap()) };
+    let task = project.read(&name).unwrap();
 
     // Between the look and the dispatch a person starts something that shows every key.
     world.tmux.type_line(&pane, "cat -v");
     let pid: i32 = world.tmux.format(&pane, "#{pane_pid}").parse().unwrap();
     world.tmux.wait_until("cat is in front", || world.agent_pid("ccl-auto-0") != pid);
-    let (events, outcome) = pool.dispatch(slot, &work);
+    let (events, outcome) = pool.dispatch(slot, &task);
     let kinds: Vec<_> = events.iter().map(|event| event.event).collect();
     assert_eq!(kinds, [EventKind::Released, EventKind::Cooldown]);
     let error = format!("{:#}", outcome.unwrap_err());

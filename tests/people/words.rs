@@ -58,9 +58,8 @@ fn waiting_is_visible_on_a_terminal_and_gone_when_done() {
     terminal.wait_for_text(&pane, "slow.md → ccl-auto-0: 1s");
     let after = terminal.wait_for_text(&pane, "\nend");
     assert!(!after.contains("ccl-auto-0: "), "{after}");
-    let told = after.lines().filter(|line| line.contains("slow.md"));
-    assert!(told.clone().any(|line| line.starts_with("dispatched")), "{after}");
-    assert!(told.clone().any(|line| line.starts_with("DISPATCHED")), "{after}");
+    let lines: Vec<&str> = after.lines().filter(|line| line.contains("slow.md")).collect();
+    assert!(lines.len() == 1 && lines[0].starts_with("dispatched  slow.md"), "once: {after}");
     drop(tmux);
 }
 

@@ -145,6 +145,22 @@ fn forms_that_exclude_each_other_are_refused() {
 }
 
 #[test]
+fn json_has_no_raw_control_character_of_a_file_name() {
+    let (sandbox, _tmux) = world(1);
+    let project = sandbox.project("web");
+    let name = "a\u{1b}[2J\u{7f}b\u{9b}2Jc.md";
+    project.drop_task(name, "x\n");
+    for args in [&["status", "--json"][..], &["scan", "--json"]] {
+        let out = sandbox.ccl(args).output().unwrap();
+        let text = String::from_utf8(out.stdout).unwrap();
+        assert!(!text.trim_end().contains(char::is_control), "{text:?}");
+        assert!(text.contains("a\\u001b[2J\\u007fb\\u009b2Jc.md"), "{text}");
+        let json: Value = serde_json::from_str(&text).unwrap();
+        assert!(json.to_string().contains('\u{9b}'), "{json}");
+    }
+}
+
+#[test]
 fn on_a_terminal_the_text_uses_its_width_and_its_colours() {
     let (sandbox, _tmux) = world(1);
     let project = sandbox.project("web");

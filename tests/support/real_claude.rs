@@ -9,10 +9,12 @@ use std::process::Command;
 use super::claude_home::{API_KEY, Consent};
 use super::messages_api::MessagesApi;
 
-/// The version that `ccl` is measured on.
-pub const CURRENT: &str = "2.1.330";
-/// An older version, without a registry of sessions.
-pub const OLD: &str = "2.0.30";
+/// The newest version that `ccl` is measured on.
+pub const CURRENT: &str = "2.1.332";
+/// One in between: it keeps a status in its registry, and writes no cost.
+pub const EARLIER: &str = "2.1.200";
+/// The oldest one that is supported: no status in its registry, no cost, a 429 is `unknown`.
+pub const OLDEST: &str = "2.1.100";
 
 /// An installed version of Claude Code.
 pub struct RealClaude {

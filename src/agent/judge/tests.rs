@@ -1,4 +1,3 @@
-use super::super::screen::Composer;
 use super::*;
 
 fn summary(turn: Turn) -> Summary {
@@ -16,21 +15,19 @@ fn error(kind: &str, text: &str) -> Turn {
 }
 
 /// Nothing is known but that the agent lives.
-const LIVES: Signs<'static> = Signs {
-    in_front: true,
+const LIVES: Observations<'static> = Observations {
+    alive: true,
     status: None,
     quiet: Duration::ZERO,
     summary: None,
     screen: None,
-    capture: "",
-    told_idle: false,
+    idle_hint: false,
     background: false,
     now: Timestamp::UNIX_EPOCH,
 };
 
-fn composer(busy: bool) -> Screen {
-    Screen::Composer(Composer { text: String::new(), busy })
-}
+const IDLE: Screen = Screen::Composer { busy: false };
+const BUSY: Screen = Screen::Composer { busy: true };
 
 /// The outcome in one word.
 fn word(doing: &Doing) -> &'static str {
@@ -45,16 +42,15 @@ fn word(doing: &Doing) -> &'static str {
 }
 
 #[track_caller]
-fn assert_judged(signs: &Signs<'_>, expected: &str) {
+fn assert_judged(signs: &Observations<'_>, expected: &str) {
     let doing = judge(signs);
     assert_eq!(word(&doing), expected, "{signs:#?}\n{doing:#?}");
 }
 
-fn turns() -> [(Turn, &'static str, &'static str); 7] {
+fn turns() -> [(Turn, &'static str, &'static str); 6] {
     // the turn, once the agent is idle, once it is gone
     [
         (Turn::Ended, "finished", "finished"),
-        (Turn::Spoke, "finished", "interrupted"),
         (error("rate_limit", "x"), "account", "account"),
         (error("server_error", "x"), "failed", "failed"),
         (Turn::StoppedByPerson, "person", "interrupted"),
@@ -67,22 +63,26 @@ fn turns() -> [(Turn, &'static str, &'static str); 7] {
 fn an_agent_that_is_idle_is_judged_by_its_transcript() {
     for (turn, idle, gone) in turns() {
         let summary = summary(turn);
-        let told =
-            Signs { status: Some("idle"), told_idle: true, summary: Some(&summary), ..LIVES };
-        assert_judged(&told, idle);
-        let ended = Signs { in_front: false, ..LIVES };
-        assert_judged(&Signs { summary: Some(&summary), ..ended }, gone);
+        let hinted = Observations {
+            status: Some("idle"),
+            idle_hint: true,
+            summary: Some(&summary),
+            ..LIVES
+        };
+        assert_judged(&hinted, idle);
+        let ended = Observations { alive: false, ..LIVES };
+        assert_judged(&Observations { summary: Some(&summary), ..ended }, gone);
     }
-    let gone = Signs { in_front: false, ..LIVES };
+    let gone = Observations { alive: false, ..LIVES };
     assert_judged(&gone, "interrupted");
 }
 
 #[test]
 fn an_ordinary_pass_waits_for_ten_seconds_of_rest() {
     let summary = summary(Turn::Ended);
-    for (status, screen) in [(Some("idle"), None), (None, Some(composer(false)))] {
-        let signs = Signs { status, screen: screen.as_ref(), summary: Some(&summary), ..LIVES };
-        let quiet = |seconds| Signs { quiet: Duration::from_secs(seconds), ..signs.clone() };
+    for (status, screen) in [(Some("idle"), None), (None, Some(IDLE))] {
+        let signs = Observations { status, screen, summary: Some(&summary), ..LIVES };
+        let quiet = |seconds| Observations { quiet: Duration::from_secs(seconds), ..signs.clone() };
         assert_judged(&quiet(9), "working");
         assert_judged(&quiet(10), "finished");
     }
@@ -93,27 +93,29 @@ fn unknown_is_never_idle() {
     let hours = Duration::from_secs(7200);
     for (turn, _, _) in turns() {
         let summary = summary(turn);
-        let unknown = Signs { summary: Some(&summary), quiet: hours, ..LIVES };
+        let unknown = Observations { summary: Some(&summary), quiet: hours, ..LIVES };
         // Neither registry nor screen.
         assert_judged(&unknown, "working");
-        let nothing_known = Screen::Unknown;
-        let screen = Some(&nothing_known);
-        assert_judged(&Signs { screen, ..unknown.clone() }, "working");
+        let screen = Some(Screen::Unknown);
+        assert_judged(&Observations { screen, ..unknown.clone() }, "working");
         for status in ["busy", "shell", "starting", "a word of tomorrow"] {
-            let signs = Signs { status: Some(status), told_idle: true, ..unknown.clone() };
+            let signs = Observations { status: Some(status), idle_hint: true, ..unknown.clone() };
             assert_judged(&signs, "working");
         }
     }
 }
 
 #[test]
-fn whoever_says_idle_is_not_believed_against_the_screen() {
+fn a_hint_of_idleness_is_not_believed_against_the_screen() {
     let summary = summary(Turn::Ended);
-    for (screen, expected) in
-        [(composer(true), "working"), (composer(false), "finished"), (Screen::Unknown, "finished")]
+    for (screen, expected) in [(BUSY, "working"), (IDLE, "finished"), (Screen::Unknown, "finished")]
     {
-        let signs =
-            Signs { told_idle: true, summary: Some(&summary), screen: Some(&screen), ..LIVES };
+        let signs = Observations {
+            idle_hint: true,
+            summary: Some(&summary),
+            screen: Some(screen),
+            ..LIVES
+        };
         assert_judged(&signs, expected);
     }
 }
@@ -121,23 +123,25 @@ fn whoever_says_idle_is_not_believed_against_the_screen() {
 #[test]
 fn an_open_turn_of_an_idle_agent_is_looked_at_by_a_person() {
     let summary = summary(Turn::Open);
-    let signs = Signs { status: Some("idle"), summary: Some(&summary), quiet: SETTLED, ..LIVES };
+    let signs =
+        Observations { status: Some("idle"), summary: Some(&summary), quiet: SETTLED, ..LIVES };
     assert_judged(&signs, "person");
 }
 
 #[test]
 fn work_in_the_background_is_work() {
     let mut summary = summary(Turn::Ended);
-    fn told(summary: &Summary, status: Option<&'static str>, background: bool) -> &'static str {
-        let signs = Signs { status, told_idle: true, summary: Some(summary), background, ..LIVES };
+    fn doing(summary: &Summary, status: Option<&'static str>, background: bool) -> &'static str {
+        let signs =
+            Observations { status, idle_hint: true, summary: Some(summary), background, ..LIVES };
         word(&judge(&signs))
     }
-    assert_eq!(told(&summary, Some("idle"), true), "working");
-    assert_eq!(told(&summary, None, true), "working");
+    assert_eq!(doing(&summary, Some("idle"), true), "working");
+    assert_eq!(doing(&summary, None, true), "working");
     summary.background.insert("b1".to_owned());
-    assert_eq!(told(&summary, None, false), "working");
-    assert_eq!(told(&summary, Some("idle"), false), "finished");
-    let gone = Signs { in_front: false, summary: Some(&summary), ..LIVES };
+    assert_eq!(doing(&summary, None, false), "working");
+    assert_eq!(doing(&summary, Some("idle"), false), "finished");
+    let gone = Observations { alive: false, summary: Some(&summary), ..LIVES };
     assert_judged(&gone, "interrupted");
 }
 
@@ -153,23 +157,23 @@ fn a_dialog_waits_for_a_person_but_for_the_limit() {
         Dialog::Menu,
     ] {
         let screen = Screen::Dialog(dialog);
-        let signs = Signs { screen: Some(&screen), ..LIVES };
+        let signs = Observations { screen: Some(screen), ..LIVES };
         assert_judged(&signs, "person");
     }
-    let waiting = Signs { status: Some("waiting"), ..LIVES };
+    let waiting = Observations { status: Some("waiting"), ..LIVES };
     assert_judged(&waiting, "person");
 
-    let limit = Screen::Dialog(Dialog::Limit);
-    let capture = "5-hour limit reached ∙ resets 3am (UTC)\nWhat do you want to do?";
-    let summary = summary(error("rate_limit", "resets 5am (UTC)"));
+    let limited = ApiError { resets_at: Some(7200), ..ApiError::default() };
+    let limited = ApiError { kind: Some("rate_limit".to_owned()), ..limited };
+    let summary = summary(Turn::Error(limited));
     let until = |summary| {
-        let signs = Signs { screen: Some(&limit), capture, summary, ..LIVES };
-        match judge(&signs) {
-            Doing::Failed(failure) => failure.until.unwrap().as_second() / 3600,
+        let screen = Some(Screen::Dialog(Dialog::Limit));
+        match judge(&Observations { screen, summary, ..LIVES }) {
+            Doing::Failed(failure) => failure.until.map(Timestamp::as_second),
             doing => panic!("{doing:?}"),
         }
     };
-    assert_eq!((until(None), until(Some(&summary))), (3, 5));
+    assert_eq!((until(None), until(Some(&summary))), (None, Some(7200)));
 }
 
 /// 2.1.330 goes on by itself when the limit is reset; below its composer stands `Esc to cancel`.
@@ -177,9 +181,9 @@ fn a_dialog_waits_for_a_person_but_for_the_limit() {
 fn an_agent_that_waits_for_its_limit_has_failed() {
     let screen = Screen::Dialog(Dialog::Menu);
     let summary = summary(error("rate_limit", "You've hit your 5-hour limit · resets 5am (UTC)"));
-    let signs = Signs {
+    let signs = Observations {
         status: Some("idle"),
-        screen: Some(&screen),
+        screen: Some(screen),
         summary: Some(&summary),
         quiet: SETTLED,
         ..LIVES
@@ -188,16 +192,15 @@ fn an_agent_that_waits_for_its_limit_has_failed() {
 }
 
 #[test]
-fn it_is_told_what_only_a_living_agent_shows() {
-    let idle = composer(false);
+fn what_only_a_living_agent_shows_is_marked() {
     let seen = |turn, background: &[&str]| {
         let mut summary = summary(turn);
         summary.background = background.iter().map(ToString::to_string).collect();
-        let signs = Signs {
+        let signs = Observations {
             status: Some("idle"),
-            told_idle: true,
+            idle_hint: true,
             summary: Some(&summary),
-            screen: Some(&idle),
+            screen: Some(IDLE),
             ..LIVES
         };
         match judge(&signs) {
@@ -207,14 +210,13 @@ fn it_is_told_what_only_a_living_agent_shows() {
     };
     assert!(!seen(Turn::Ended, &[]));
     assert!(seen(Turn::Ended, &["b1"]));
-    assert!(seen(Turn::Spoke, &[]));
 }
 
 #[test]
 fn the_report_holds_what_the_transcript_has_and_a_long_answer_is_shortened() {
     let mut summary = summary(Turn::Ended);
     let finished = |summary: &Summary| {
-        let signs = Signs { in_front: false, summary: Some(summary), ..LIVES };
+        let signs = Observations { alive: false, summary: Some(summary), ..LIVES };
         match judge(&signs) {
             Doing::Finished(report) => report,
             doing => panic!("{doing:?}"),

@@ -14,8 +14,7 @@ use crate::config::AgentKind;
 use crate::marker;
 use crate::money::Totals;
 use crate::process;
-use crate::queue::TaskRef;
-use crate::queue::{Folder, Held, Inbox, Name, Project};
+use crate::queue::{Folder, Held, Inbox, Name, Project, Skip};
 use crate::remote;
 use crate::report::{DayRow, ProjectRow, Status, TaskRow, TaskState};
 use crate::session::{Pool, Session};
@@ -73,7 +72,7 @@ struct Scene<'a, 'p> {
 
 impl Scene<'_, '_> {
     fn add(&mut self, project: &Project) -> Result<()> {
-        let inbox = project.list()?.unwrap_or_default();
+        let inbox = project.list()?;
         let done = self.ended(project, Folder::Done)?;
         let failed = self.ended(project, Folder::Failed)?;
         self.status.projects.push(ProjectRow {
@@ -123,9 +122,10 @@ impl Scene<'_, '_> {
             }));
         };
         let file_name = format!("{name}.dispatched");
-        let glance = match project.glance(file_name.as_ref())? {
+        let glance = match project.glance(file_name.as_ref()) {
             Ok(glance) => glance,
-            Err(Held::Gone) => return Ok(None),
+            Err(Skip::Gone) => return Ok(None),
+            Err(Skip::Failed(error)) => return Err(error),
             Err(held) => return Err(Error::msg(format!("{file_name}: {held}"))),
         };
         let mut row = TaskRow {
@@ -187,13 +187,13 @@ impl Scene<'_, '_> {
     }
 
     fn add_delegated(&mut self, project: &Project, inbox: &Inbox) {
-        let mut tasks = TaskRef::delegated_in(project, inbox);
+        let mut tasks: Vec<_> = inbox.delegated_tasks().collect();
         tasks.sort_by(|one, other| one.name.cmp(&other.name));
         for task in tasks {
             let name = OsStr::new(task.name.as_str());
             match remote::job_row(&task) {
                 Ok(Some(job)) => {
-                    let head = project.glance(name).ok().and_then(Result::ok);
+                    let head = project.glance(name).ok();
                     self.status.tasks.push(TaskRow {
                         priority: head.as_ref().map(|glance| glance.head.priority),
                         title: head.and_then(|glance| glance.head.title),
@@ -226,14 +226,14 @@ impl Scene<'_, '_> {
                 TaskRow { priority: Some(*priority), ..row(project, name, TaskState::Waiting) };
             if index < CLOSELY {
                 match project.glance(name) {
-                    Ok(Ok(glance)) => {
+                    Ok(glance) => {
                         files.push((self.status.tasks.len(), glance.file));
                         self.tell_waiting(&mut row, &glance);
                     }
                     // An agent or another pass has it by now.
-                    Ok(Err(Held::Gone)) => continue,
-                    Ok(Err(held)) => hold(&mut row, held),
-                    Err(error) => row.reason = Some(self.problems.note(&error)),
+                    Err(Skip::Gone) => continue,
+                    Err(Skip::Failed(error)) => row.reason = Some(self.problems.note(&error)),
+                    Err(held) => hold(&mut row, held),
                 }
             }
             self.status.tasks.push(row);

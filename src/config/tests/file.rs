@@ -18,7 +18,7 @@ dispatcher:
   stale_after: 3h
   models: {critical: 'claude-opus-4-1[1m]', default: haiku}
   message: \"Do {task}:\\n{body}\"
-agent: {kind: command, command: [codex, exec, ''], delivery: paste, hooks: false}
+agent: {kind: command, command: [codex, exec, ''], shell: /bin/dash, hooks: false}
 routing: {auto: {low: gemini, medium: claude-code}}
 secutools: {url: 'https://s.example/base/'}
 tmux: {command: [tmux, -L, ccl]}
@@ -42,7 +42,8 @@ host: box
     assert_eq!(config.dispatcher.message, "Do {task}:\n{body}");
     assert_eq!(config.agent.kind, AgentKind::Command);
     assert_eq!(config.agent.command, ["codex", "exec", ""]);
-    assert_eq!(config.agent.delivery, Delivery::Paste);
+    assert_eq!(config.agent.shell, PathBuf::from("/bin/dash"));
+    assert_eq!(config.warnings, [] as [&str; 0]);
     assert!(!config.agent.hooks);
     use crate::task::Provider;
     assert_eq!(config.auto_routes.low, Provider::Gemini);
@@ -68,7 +69,7 @@ fn a_file_that_says_nothing_is_all_default() {
         let home = Home::with(text);
         let config = home.load();
         assert_eq!(config.pool, Pool::default(), "{text:?}");
-        assert_eq!(config.agent, Agent::default(), "{text:?}");
+        assert_eq!(config.agent.command[0], "claude", "{text:?}");
         assert_eq!(config.tmux, ["tmux"], "{text:?}");
         assert!(config.file.is_some());
     }
@@ -160,7 +161,7 @@ pool: {autonomous: {create: yes}}
 
 pool:
   dedicated: [{session: ccl-auto-3, project: /a}]
-→ 2:3: pool: dedicated[0].session: `ccl-auto-3` is one of the pool's own sessions, and those are typed into; rename it or change autonomous.prefix
+→ 2:3: pool: dedicated[0].session: `ccl-auto-3` is one of the pool's own sessions, which ccl starts agents in; rename it or change autonomous.prefix
 
 pool: {dedicated: [{session: '', project: /a}]}
 → 1:30: pool.dedicated[0].session: is empty
@@ -248,8 +249,18 @@ agent: {command: ['']}
 agent: {command: [a, "b\nc"]}
 → 1:22: agent.command[1]: has the control character \n
 
-agent: {delivery: mail}
-→ 1:19: agent.delivery: unknown word `mail`; there are: argument, paste
+agent: {shell: bash}
+→ 1:16: agent.shell: `bash` is not an absolute path, such as /bin/bash
+
+agent: {shell: "/bin/a\nb"}
+→ 1:16: agent.shell: has the control character \n
+
+agent: {command: [claude, '{prompt}']}
+→ 1:8: agent: command: Claude Code takes its prompt as its last argument; take {prompt} out, or set kind: command for another program
+
+agent:
+  command: [claude, '--file={prompt_file}']
+→ 2:3: agent: command: Claude Code takes its prompt as its last argument; take {prompt_file} out, or set kind: command for another program
 
 agent: {hooks: 1}
 → 1:16: agent.hooks: `1` is neither true nor false
@@ -302,6 +313,35 @@ secutools: {url: 'https://:443'}
 secutools: {url: 'http://localhost.s.example'}
 → 1:18: secutools.url: would send the API key unencrypted; use https (http is for loopback addresses)
 "#;
+
+#[test]
+fn a_command_may_say_where_the_prompt_goes() {
+    let text =
+        "agent: {kind: command, command: [aider, '--message-file={prompt_file}', '{prompt}']}";
+    let command = Home::with(text).load().agent.command;
+    assert_eq!(command, ["aider", "--message-file={prompt_file}", "{prompt}"]);
+}
+
+#[test]
+fn a_delivery_is_ignored_with_a_warning_that_says_what_to_do() {
+    for value in ["argument", "paste", "mail", "", "3", "[a]", "{a: b}", "!x y"] {
+        let home = Home::with(&format!("host: box\nagent:\n  hooks: false\n  delivery: {value}\n"));
+        let config = home.load();
+        assert!(!config.agent.hooks);
+        let [warning] = &config.warnings[..] else { panic!("{value}: {:?}", config.warnings) };
+        let warning = warning.replace(home.path("").to_str().unwrap(), "HOME/");
+        // A missing value stands behind the colon.
+        let place = if value.is_empty() { "4:12" } else { "4:13" };
+        assert_eq!(
+            warning,
+            format!(
+                "HOME/.config/ccl/config.yaml:{place}: agent.delivery is ignored, remove it: \
+                 the prompt is the agent's last argument; \
+                 write {{prompt}} or {{prompt_file}} in agent.command to put it elsewhere"
+            )
+        );
+    }
+}
 
 #[test]
 fn every_bad_key_and_value_gets_its_sentence() {

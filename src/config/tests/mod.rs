@@ -3,7 +3,6 @@
 mod file;
 mod key;
 mod precedence;
-mod projects;
 
 use super::*;
 use crate::environment::Environment;
@@ -13,20 +12,20 @@ use std::path::Path;
 use tempfile::TempDir;
 
 /// A home directory of its own, and variables.
-struct Home {
+pub(crate) struct Home {
     dir: TempDir,
     variables: Vec<(String, String)>,
 }
 
 impl Home {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let variables = vec![("HOME".to_owned(), dir.path().to_str().unwrap().to_owned())];
         Self { dir, variables }
     }
 
     /// A home whose default configuration is this text.
-    fn with(text: &str) -> Self {
+    pub(crate) fn with(text: &str) -> Self {
         let home = Self::new();
         home.write(".config/ccl/config.yaml", text);
         home
@@ -38,17 +37,17 @@ impl Home {
         self
     }
 
-    fn path(&self, relative: &str) -> PathBuf {
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
         self.dir.path().join(relative)
     }
 
-    fn write(&self, relative: &str, text: &str) {
+    pub(crate) fn write(&self, relative: &str, text: &str) {
         let path = self.path(relative);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
-    fn project(&self, relative: &str) -> PathBuf {
+    pub(crate) fn project(&self, relative: &str) -> PathBuf {
         fs::create_dir_all(self.path(relative).join(".agent-queue")).unwrap();
         self.path(relative)
     }
@@ -57,7 +56,7 @@ impl Home {
         Environment::of(self.variables.clone(), self.dir.path())
     }
 
-    fn load_with(&self, overrides: &Overrides) -> Result<Config> {
+    pub(crate) fn load_with(&self, overrides: &Overrides) -> Result<Config> {
         Config::load(overrides, &self.environment())
     }
 
@@ -74,7 +73,7 @@ impl Home {
         self.sentence(&self.load_with(overrides).unwrap_err())
     }
 
-    fn sentence(&self, error: &anyhow::Error) -> String {
+    pub(crate) fn sentence(&self, error: &anyhow::Error) -> String {
         assert_eq!(crate::error::exit_code(error), 78, "{error:?}");
         format!("{error:#}").replace(self.dir.path().to_str().unwrap(), "HOME")
     }
@@ -100,7 +99,8 @@ fn without_a_file_everything_is_default() {
     }
     assert_eq!(config.agent.command, ["claude", "--dangerously-skip-permissions"]);
     assert_eq!(config.agent.kind, AgentKind::Claude);
-    assert_eq!(config.agent.delivery, Delivery::Argument);
+    assert!(config.agent.shell.is_absolute());
+    assert_eq!(config.warnings, [] as [&str; 0]);
     assert!(config.agent.hooks);
     assert_eq!(config.secutools.unwrap_err(), DelegationOff::NotConfigured);
     assert_eq!(config.tmux, ["tmux"]);

@@ -79,10 +79,10 @@ fn the_state_directory_comes_from_the_flag_the_file_or_the_environment() {
 }
 
 #[test]
-fn a_state_directory_that_cannot_be_typed_is_refused() {
+fn a_state_directory_that_is_no_line_of_text_is_refused() {
     assert_eq!(
         Home::new().set("XDG_STATE_HOME", "/a\nb").complaint(),
-        "the state directory /a\nb/ccl has characters that cannot be typed into a shell; set state_dir to another one"
+        r"the state directory /a\nb/ccl has control characters or is not UTF-8; set state_dir to another one"
     );
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ccl::agent::claude::Registered;
-use ccl::agent::judge::{Signs, judge};
+use ccl::agent::judge::{Observations, judge};
 use ccl::agent::screen::{Dialog, Screen, recognise};
 use ccl::agent::transcript::{Summary, Turn, summarise};
 use ccl::agent::{Doing, Failure};
@@ -28,9 +28,9 @@ pub fn check(bytes: &[u8]) {
     the_last_record_decides(transcript, &summary);
     let status = registered(registry);
     let screen = recognise(capture);
-    a_menu_is_never_typed_into(capture);
-    for signs in all_signs(&summary, status.as_deref(), &screen, capture) {
-        only_evidence_counts(&signs);
+    a_menu_is_never_a_composer(capture);
+    for seen in all_observations(&summary, status.as_deref(), screen) {
+        only_evidence_counts(&seen);
     }
 }
 
@@ -96,30 +96,28 @@ fn registered(file: &str) -> Option<String> {
 }
 
 /// A menu below it is not a composer, whatever stands above.
-fn a_menu_is_never_typed_into(capture: &str) {
+fn a_menu_is_never_a_composer(capture: &str) {
     for end in ["Enter to confirm", "Esc to cancel"] {
         let screen = recognise(&format!("{capture}\n❯ 1. No, exit\n  2. Yes\n {end}\n"));
         assert!(matches!(screen, Screen::Dialog(_)), "{screen:?}");
     }
 }
 
-/// The signs of an agent in each state that it can be seen in.
-fn all_signs<'a>(
+/// What is observed of an agent in each state that it can be seen in.
+fn all_observations<'a>(
     summary: &'a Summary,
     status: Option<&'a str>,
-    screen: &'a Screen,
-    capture: &'a str,
-) -> impl Iterator<Item = Signs<'a>> {
+    screen: Screen,
+) -> impl Iterator<Item = Observations<'a>> {
     let statuses = [status, None, Some("idle"), Some("busy")];
-    (0..64_usize).map(move |bits| Signs {
-        in_front: bits & 1 != 0,
-        told_idle: bits & 2 != 0,
+    (0..64_usize).map(move |bits| Observations {
+        alive: bits & 1 != 0,
+        idle_hint: bits & 2 != 0,
         background: bits & 4 != 0,
         quiet: Duration::from_secs(if bits & 8 == 0 { 9 } else { 10 }),
         status: statuses[bits >> 4],
         summary: Some(summary),
         screen: Some(screen),
-        capture,
         now: now(),
     })
 }
@@ -129,22 +127,20 @@ fn now() -> Timestamp {
 }
 
 /// Done is only what is known to be done; unknown is never idle, and idle never done.
-fn only_evidence_counts(signs: &Signs<'_>) {
-    let summary = signs.summary.expect("always there");
-    match judge(signs) {
-        Doing::Finished(report) if signs.in_front => {
-            assert!(matches!(summary.turn, Turn::Ended | Turn::Spoke));
-            assert!(matches!(signs.status, None | Some("idle")), "{signs:?}");
-            assert!(signs.told_idle || signs.quiet.as_secs() >= 10);
-            assert!(!signs.background);
-            assert!(signs.status.is_some() || summary.background.is_empty());
-            match signs.screen {
+fn only_evidence_counts(seen: &Observations<'_>) {
+    let summary = seen.summary.expect("always there");
+    match judge(seen) {
+        Doing::Finished(report) if seen.alive => {
+            assert_eq!(summary.turn, Turn::Ended);
+            assert!(matches!(seen.status, None | Some("idle")), "{seen:?}");
+            assert!(seen.idle_hint || seen.quiet.as_secs() >= 10);
+            assert!(!seen.background);
+            assert!(seen.status.is_some() || summary.background.is_empty());
+            match seen.screen {
                 Some(Screen::Dialog(dialog)) => {
-                    assert_eq!((dialog, signs.status), (&Dialog::Menu, Some("idle")));
+                    assert_eq!((dialog, seen.status), (Dialog::Menu, Some("idle")));
                 }
-                Some(Screen::Composer(composer)) => {
-                    assert!(signs.status.is_some() || !composer.busy);
-                }
+                Some(Screen::Composer { busy }) => assert!(seen.status.is_some() || !busy),
                 Some(Screen::Unknown) | None => {}
             }
             assert_eq!(report.answer.is_some(), summary.answer.is_some());
@@ -154,12 +150,12 @@ fn only_evidence_counts(signs: &Signs<'_>) {
             assert!(summary.background.is_empty());
         }
         Doing::Failed(failure) => {
-            let limit = signs.screen == Some(&Screen::Dialog(Dialog::Limit));
-            assert!(matches!(summary.turn, Turn::Error(_)) || (limit && signs.in_front));
+            let limit = seen.screen == Some(Screen::Dialog(Dialog::Limit));
+            assert!(matches!(summary.turn, Turn::Error(_)) || (limit && seen.alive));
             rests_for_a_while(&failure);
         }
-        Doing::Working | Doing::NeedsPerson(_) => assert!(signs.in_front),
-        Doing::Interrupted(_) => assert!(!signs.in_front),
+        Doing::Working | Doing::NeedsPerson(_) => assert!(seen.alive),
+        Doing::Interrupted(_) => assert!(!seen.alive),
     }
 }
 

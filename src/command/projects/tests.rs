@@ -1,8 +1,10 @@
 //! Where projects come from.
 
 use super::*;
+use crate::config::Overrides;
+use crate::config::tests::Home;
 use crate::environment::Environment;
-use crate::log::{Level, Log, Style};
+use crate::log::{Level, Style};
 use std::os::unix::fs::symlink;
 
 fn silent() -> Log {
@@ -10,7 +12,7 @@ fn silent() -> Log {
 }
 
 fn projects(home: &Home, overrides: &Overrides) -> Vec<PathBuf> {
-    home.load_with(overrides).unwrap().project_dirs(&silent()).unwrap()
+    project_dirs(&home.load_with(overrides).unwrap(), &silent()).unwrap()
 }
 
 fn given(paths: &[&str]) -> Overrides {
@@ -19,7 +21,7 @@ fn given(paths: &[&str]) -> Overrides {
 
 fn refused(home: &Home, overrides: &Overrides) -> String {
     let config = home.load_with(overrides).unwrap();
-    home.sentence(&config.project_dirs(&silent()).unwrap_err())
+    home.sentence(&project_dirs(&config, &silent()).unwrap_err())
 }
 
 #[test]
@@ -74,7 +76,7 @@ fn without_configuration_the_nearest_parent_with_a_queue_is_the_project() {
     let from = |dir: &str| {
         let environment = Environment::of([("HOME", home.path(""))], home.path(dir));
         let config = Config::load(&Overrides::default(), &environment).unwrap();
-        config.project_dirs(&silent())
+        project_dirs(&config, &silent())
     };
     assert_eq!(from("outer/a/inner/deep/er").unwrap(), [inner]);
     assert_eq!(from("outer/a").unwrap(), std::slice::from_ref(&outer));
