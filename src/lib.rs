@@ -35,6 +35,7 @@
 pub mod agent;
 pub mod cli;
 pub mod command;
+pub mod concurrent;
 pub mod config;
 pub mod doctor;
 pub mod durable;
@@ -45,7 +46,6 @@ pub mod lock;
 pub mod log;
 pub mod marker;
 pub mod money;
-pub mod parallel;
 pub mod plan;
 pub mod process;
 mod progress;

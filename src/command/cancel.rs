@@ -62,7 +62,7 @@ fn delegation<'a>(context: Context<'a>) -> Result<Delegation<'a>> {
     let secutools = config.secutools.as_ref().map_err(|off| {
         Failure::Config(format!("it is delegated, and secutools cannot be asked: {off}"))
     })?;
-    Delegation::new(secutools, &config.host, log, now, Limits::default())
+    Delegation::new(secutools, &config.host, log, now, Limits::default(), false)
 }
 
 fn end(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {

@@ -25,12 +25,12 @@ use clap::{CommandFactory, Parser};
 use jiff::Timestamp;
 
 use crate::cli::{Cli, Command};
+use crate::concurrent;
 use crate::config::{Config, DelegationOff};
 use crate::environment::Environment;
 use crate::error::{self, Failure};
 use crate::event::{Event, EventKind};
 use crate::log::{Log, Style};
-use crate::parallel;
 use crate::progress::Progress;
 use crate::queue::Project;
 use crate::report::{self, Page, Report};
@@ -269,7 +269,7 @@ impl<'a> Context<'a> {
     /// waited for does not hold up the others.
     fn settle(self, pool: &Pool<'_>, sessions: &[Session], pass: &mut Pass) {
         let settled =
-            parallel::map(sessions.iter().collect(), |session| pool.settle(session, Word::Pass));
+            concurrent::map(sessions.iter().collect(), |session| pool.settle(session, Word::Pass));
         for step in settled {
             pass.take(self, step);
         }

@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags};
 
 use super::{Folder, Name, Project, TaskRef};
-use crate::parallel;
+use crate::concurrent;
 use crate::process::{self, Writers};
 use crate::task::{self, Priority, Routing, Task, Unfit};
 
@@ -236,7 +236,7 @@ impl Project {
             return Ok(read(names));
         }
         let shares: Vec<&[OsString]> = names.chunks(share).collect();
-        Ok(parallel::map(shares, read).into_iter().flatten().collect())
+        Ok(concurrent::map(shares, read).into_iter().flatten().collect())
     }
 
     /// Reads a waiting task whole: no link followed, no FIFO opened, nothing

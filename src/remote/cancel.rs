@@ -2,11 +2,10 @@
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use super::Delegation;
 use super::filing::Filing;
 use super::marker::{Delegated, Phase};
 use super::submit::lock_marker;
-use super::{ApiError, ErrorKind, JobId, ServerState};
+use super::{ApiError, Delegation, ErrorKind, JobId, Outcome, ServerState};
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
 use crate::marker;
@@ -16,10 +15,6 @@ impl Delegation<'_> {
     /// Ends the task's job and files the task; `reason` is noted where there was no job yet. A job
     /// that the server still has to end is filed by a later pass, and the event says so. `None`: it
     /// is not delegated.
-    ///
-    /// # Errors
-    /// A submission whose outcome nobody knows, a server that does not cancel. Nothing has changed
-    /// then.
     pub fn cancel(&self, task: &TaskRef, reason: &str) -> Result<Option<Event>> {
         let path = task.project.delegated_path(&task.name);
         let Some(marker) = marker::read::<Delegated>(&path)? else {
@@ -32,7 +27,7 @@ impl Delegation<'_> {
         .map(Some)
     }
 
-    /// Whatever the answer to our wish, the job itself tells what came of it: it may have ended
+    /// Whatever the server answers to that, the job itself shows what came of it: it may have ended
     /// before.
     fn end_job(&self, task: &TaskRef, marker: &Delegated, id: &JobId) -> Result<Event> {
         let asked = match self.client.cancel(id) {
@@ -45,13 +40,9 @@ impl Delegation<'_> {
             (Ok(job), _) if job.status.is_final() => {
                 self.put_away(task, marker, &Filing::of_job(&job, self.now()))
             }
-            (_, Ok(())) => Ok(Event {
-                job_id: Some(id.to_string()),
-                reason: Some(format!(
-                    "secutools was asked to cancel job {id}; `ccl reap` files the task once the job has ended"
-                )),
-                ..task.event(EventKind::Held).by(marker.provider, None)
-            }),
+            (_, Ok(())) => Ok(marker.event(task, EventKind::Held).because(format!(
+                "secutools was asked to cancel job {id}; `ccl reap` files the task once the job has ended"
+            ))),
             (_, Err(error)) => Err(not_cancelled(error, id)),
         }
     }
@@ -83,7 +74,7 @@ impl Delegation<'_> {
 
     fn put_away(&self, task: &TaskRef, marker: &Delegated, filing: &Filing) -> Result<Event> {
         match self.file(task, marker, filing)? {
-            super::Outcome::Event(event) => Ok(event),
+            Outcome::Event(event) => Ok(event),
             _ => bail!(Failure::Temporary(
                 "another pass is just filing it: look with `ccl status`".to_owned()
             )),

@@ -8,16 +8,15 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
 
-use super::marker::{Delegated, between, sha256};
-use super::{Delegation, Outcome, locked};
-use super::{Job, Status};
+use super::marker::{Delegated, between};
+use super::{Delegation, Job, Outcome, Status};
+use crate::concurrent::locked;
 use crate::durable;
 use crate::event::{Event, EventKind};
 use crate::marker;
 use crate::money::Cost;
 use crate::process;
-use crate::queue::Folder;
-use crate::queue::TaskRef;
+use crate::queue::{Folder, TaskRef};
 use crate::task::{self, Ending};
 use crate::text::escape;
 
@@ -79,11 +78,7 @@ impl Filing {
             task::Outcome::Done => EventKind::Done,
             task::Outcome::Failed | task::Outcome::Released => EventKind::Failed,
         };
-        Event {
-            job_id: marker.job_id().map(ToString::to_string),
-            reason: self.reason.as_deref().map(words),
-            ..task.event(kind).by(marker.provider, None)
-        }
+        Event { reason: self.reason.as_deref().map(one_line), ..marker.event(task, kind) }
     }
 
     fn ending(&self, marker: &Delegated) -> Ending {
@@ -112,9 +107,9 @@ impl Filing {
 
     /// The one line for people: what went wrong, who worked on it, for how long, at what cost.
     fn footer(&self, marker: &Delegated) -> String {
-        let worker = self.worker.as_deref().map(words);
+        let worker = self.worker.as_deref().map(one_line);
         let seconds = between(marker.started_at, self.at).as_secs();
-        let mut parts: Vec<String> = self.reason.iter().map(|reason| words(reason)).collect();
+        let mut parts: Vec<String> = self.reason.iter().map(|reason| one_line(reason)).collect();
         parts.push(worker.unwrap_or_else(|| marker.provider.as_str().to_owned()));
         parts.push(format!(
             "{:#}",
@@ -130,7 +125,7 @@ impl Filing {
 }
 
 /// The beginning of a server's words, as one harmless line.
-fn words(text: &str) -> String {
+fn one_line(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut short: String = line.chars().take(MAX_WORDS).collect();
     if short.len() < line.len() {
@@ -154,10 +149,11 @@ impl Delegation<'_> {
         if is_being_written(&waiting)? {
             let reason = "its job has ended, but the file is open for writing: it is filed once it is closed";
             self.log.warn(format_args!("{task}: {reason}"));
-            return Ok(Outcome::Event(Event {
-                reason: Some(reason.to_owned()),
-                ..task.event(EventKind::Held).by(marker.provider, None)
-            }));
+            return Ok(Outcome::Event(marker.event(task, EventKind::Held).because(reason)));
+        }
+        let event = filing.event(task, marker);
+        if self.dry_run {
+            return Ok(Outcome::Event(event));
         }
         let _local = locked(&self.local_lock);
         let _lock = project.lock()?;
@@ -178,12 +174,11 @@ impl Delegation<'_> {
             durable::sync_dir(&project.folder(Folder::Inbox))?;
         }
         durable::remove(&path)?;
-        let event = filing.event(task, marker);
-        self.tell_filed(&event, marker);
+        self.log_filed(&event, marker);
         Ok(Outcome::Event(event))
     }
 
-    fn tell_filed(&self, event: &Event, marker: &Delegated) {
+    fn log_filed(&self, event: &Event, marker: &Delegated) {
         let word = match event.event {
             EventKind::Done => "DONE",
             _ => "FAILED",
@@ -228,5 +223,5 @@ fn is_the_submitted_file(path: &Path, marker: &Delegated) -> Result<bool> {
     }
     let mut bytes = Vec::new();
     file.take(metadata.len() + 1).read_to_end(&mut bytes).with_context(failed)?;
-    Ok(sha256(&bytes) == marker.sha256)
+    Ok(bytes == marker.text.as_bytes())
 }

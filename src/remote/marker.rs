@@ -1,15 +1,15 @@
 //! The marker beside a delegated task, and what time makes of it. Pure.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{Certainty, JobId};
+use crate::event::{Event, EventKind};
 use crate::marker::Stamp;
+use crate::queue::TaskRef;
 use crate::task::Provider;
 
 /// How long a task waits for a server that does not take it.
@@ -21,7 +21,7 @@ const KEY_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// The pause after the first submission; it doubles with every further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10 * 60);
-/// The longest that a server may ask for. A time further off was written under another clock.
+/// The longest that a server may ask for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// `inbox/T.md.delegated`: secutools has the task, or is being given it.
@@ -34,8 +34,6 @@ pub struct Delegated {
     pub key: Uuid,
     /// The task's text as it was read; it is what is filed, whatever happens to the file.
     pub text: String,
-    /// The SHA-256 of the task's file, hexadecimal.
-    pub sha256: String,
     /// Who shall work on it.
     pub provider: Provider,
     /// The rule that chose the provider.
@@ -79,12 +77,20 @@ pub enum Phase {
 }
 
 impl Delegated {
-    /// Whether it waits for a submission whose time has come.
-    pub(super) fn is_due(&self, now: Timestamp) -> bool {
-        match &self.phase {
-            Phase::Submitting { not_before, .. } => not_before
-                .is_none_or(|then| then <= now || between(now, then) > LONGEST_RETRY_AFTER),
-            Phase::Submitted { .. } => false,
+    /// What a pass does that finds the marker; `may_send` is whether it may talk with the server.
+    pub(super) fn next(&self, now: Timestamp, may_send: bool) -> Next {
+        let Phase::Submitting { ambiguous, tries, not_before, .. } = self.phase else {
+            return Next::Wait;
+        };
+        // A time further off than a server may ask for was written under another clock.
+        let is_due =
+            not_before.is_none_or(|then| then <= now || between(now, then) > LONGEST_RETRY_AFTER);
+        let age = between(self.started_at, now);
+        match (is_due, ambiguous) {
+            (false, _) => Next::Wait,
+            (true, _) if may_send && age < KEY_LIFE => Next::Send,
+            (true, true) => judge(Certainty::Ambiguous, age, tries),
+            (true, false) => judge(Certainty::Later, age, tries),
         }
     }
 
@@ -101,33 +107,36 @@ impl Delegated {
         self.key == other.key && self.job_id() == other.job_id()
     }
 
-    /// Whether it is so old that its key must not be sent again.
-    pub(super) fn is_key_expired(&self, now: Timestamp) -> bool {
-        between(self.started_at, now) >= KEY_LIFE
+    /// What happened to the task.
+    pub(super) fn event(&self, task: &TaskRef, kind: EventKind) -> Event {
+        let event = task.event(kind).by(self.provider, None);
+        Event { job_id: self.job_id().map(ToString::to_string), ..event }
     }
 }
 
-/// What is to be done about a task that was not accepted.
+/// What is to be done about a task of which nobody knows yet that there is a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Next {
+    /// Submit it now.
+    Send,
+    /// Leave it to a later pass.
+    Wait,
     /// There is no job: a session gets the task.
     RunLocally,
-    /// There may be one, and nothing will tell: it is given up.
-    OutcomeUnknown,
-    /// Submit it again later.
-    Wait,
+    /// There may be one, and nothing will tell.
+    GiveUp,
 }
 
-/// Judges a submission by what all its tries together mean, how long ago the first was, and how
-/// many there were.
-pub(super) fn judge(certainty: Certainty, age: Duration, tries: u32) -> Verdict {
+/// Judges a submission that was not accepted by what all its tries together mean, how long ago the
+/// first was, and how many there were.
+pub(super) fn judge(certainty: Certainty, age: Duration, tries: u32) -> Next {
     match certainty {
-        Certainty::NeverReached | Certainty::Refused => Verdict::RunLocally,
-        Certainty::Later if age >= PATIENCE => Verdict::RunLocally,
+        Certainty::NeverReached | Certainty::Refused => Next::RunLocally,
+        Certainty::Later if age >= PATIENCE => Next::RunLocally,
         Certainty::Ambiguous if age >= KEY_LIFE || (age >= PATIENCE && tries >= LEAST_TRIES) => {
-            Verdict::OutcomeUnknown
+            Next::GiveUp
         }
-        Certainty::Later | Certainty::Ambiguous => Verdict::Wait,
+        Certainty::Later | Certainty::Ambiguous => Next::Wait,
     }
 }
 
@@ -143,20 +152,10 @@ pub(super) fn between(start: Timestamp, now: Timestamp) -> Duration {
     now.duration_since(start).try_into().unwrap_or_default()
 }
 
-/// The SHA-256, hexadecimal.
-pub(super) fn sha256(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(64);
-    for byte in Sha256::digest(bytes) {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::Certainty::{Ambiguous, Later, NeverReached, Refused};
-    use super::Verdict::{OutcomeUnknown, RunLocally, Wait};
+    use super::Next::{GiveUp, RunLocally, Send, Wait};
     use super::*;
 
     const MINUTE: u64 = 60;
@@ -164,19 +163,58 @@ mod tests {
 
     #[test]
     fn time_and_tries_decide_what_is_not_certain() {
-        for (certainty, age, tries, verdict) in [
+        for (certainty, age, tries, next) in [
             (NeverReached, 0, 1, RunLocally),
             (Refused, 0, 1, RunLocally),
             (Later, HOUR - 1, 99, Wait),
             (Later, HOUR, 1, RunLocally),
             (Ambiguous, HOUR - 1, 99, Wait),
             (Ambiguous, HOUR, 4, Wait),
-            (Ambiguous, HOUR, 5, OutcomeUnknown),
+            (Ambiguous, HOUR, 5, GiveUp),
             (Ambiguous, 24 * HOUR - 1, 4, Wait),
-            (Ambiguous, 24 * HOUR, 1, OutcomeUnknown),
+            (Ambiguous, 24 * HOUR, 1, GiveUp),
         ] {
             let judged = judge(certainty, Duration::from_secs(age), tries);
-            assert_eq!(judged, verdict, "{certainty:?} after {age} s and {tries} tries");
+            assert_eq!(judged, next, "{certainty:?} after {age} s and {tries} tries");
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_pass_has_left_is_sent_again_when_its_time_has_come() {
+        let start: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
+        let later = |seconds: u64| start.checked_add(Duration::from_secs(seconds)).unwrap();
+        // The age; whether it is ambiguous, after how many tries; seconds until `not_before`.
+        for (age, ambiguous, tries, rest, may_send, next) in [
+            (MINUTE, true, 0, None, true, Send),
+            (MINUTE, false, 1, Some(0), true, Send),
+            (MINUTE, false, 1, Some(1), true, Wait),
+            (MINUTE, false, 1, Some(HOUR + 1), true, Send),
+            (MINUTE, true, 1, None, false, Wait),
+            (HOUR, false, 1, None, true, Send),
+            (HOUR, false, 1, None, false, RunLocally),
+            (HOUR, false, 1, Some(1), false, Wait),
+            (HOUR, true, 4, None, false, Wait),
+            (HOUR, true, 5, None, false, GiveUp),
+            (24 * HOUR - 1, true, 9, None, true, Send),
+            (24 * HOUR, true, 1, None, true, GiveUp),
+            (24 * HOUR, false, 1, None, true, RunLocally),
+        ] {
+            let marker = Delegated {
+                stamp: Stamp::new("box", start),
+                key: Uuid::nil(),
+                text: "Do it.".to_owned(),
+                provider: Provider::Gpu,
+                rule: "auto".to_owned(),
+                started_at: start,
+                phase: Phase::Submitting {
+                    request: "{}".to_owned(),
+                    ambiguous,
+                    tries,
+                    not_before: rest.map(|seconds| later(age + seconds)),
+                    reason: None,
+                },
+            };
+            assert_eq!(marker.next(later(age), may_send), next, "{marker:?} after {age} s");
         }
     }
 
@@ -193,7 +231,7 @@ mod tests {
     fn the_marker_is_plain_json_in_both_phases() {
         let text = |rest: &str| {
             format!(
-                r#"{{"version":1,"host":"box","at":"2026-01-02T03:04:05Z","key":"{}","text":"Do it.","sha256":"00","provider":"gpu","rule":"auto","started_at":"2026-01-02T03:04:05Z",{rest}}}"#,
+                r#"{{"version":1,"host":"box","at":"2026-01-02T03:04:05Z","key":"{}","text":"Do it.","provider":"gpu","rule":"auto","started_at":"2026-01-02T03:04:05Z",{rest}}}"#,
                 Uuid::nil()
             )
         };
@@ -203,15 +241,11 @@ mod tests {
         ] {
             let marker: Delegated = crate::marker::parse(text(rest).as_bytes()).unwrap();
             assert_eq!(serde_json::to_string(&marker).unwrap(), text(rest));
+            // An older ccl wrote a hash of the text, too.
+            let older = text(rest).replace(r#""provider""#, r#""sha256":"00","provider""#);
+            assert_eq!(crate::marker::parse::<Delegated>(older.as_bytes()).unwrap(), marker);
         }
         let bad = r#""phase":"submitted","job_id":"../x","submitted_at":"2026-01-02T03:04:06Z""#;
         assert!(crate::marker::parse::<Delegated>(text(bad).as_bytes()).is_err());
-    }
-
-    #[test]
-    fn the_hash_is_the_usual_one() {
-        // sha256sum < /dev/null
-        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-        assert_eq!(sha256(b""), empty);
     }
 }

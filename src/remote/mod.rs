@@ -1,4 +1,4 @@
-//! Delegation: tasks go to secutools and come back, exactly once (DESIGN section 7).
+//! Delegation: a task goes to an engine as a job, and comes back exactly once (DESIGN section 7).
 //!
 //! ```text
 //! inbox/T.md                       waiting
@@ -17,6 +17,10 @@
 //! The marker is there before the first byte is sent, and while it says `submitting` without an
 //! outcome, a job may exist. So whatever a killed pass leaves is resumed with the same key and the
 //! same bytes: the server makes one job of them.
+//!
+//! The job's life is [`submit`], [`poll`], [`filing`] and [`cancel`], with what they write down in
+//! [`marker`]. It knows nothing of HTTP: [`secutools`] is the engine, over [`http`] at a [`url`];
+//! what both sides speak of is in [`job`] and [`error`].
 
 mod cancel;
 mod error;
@@ -28,25 +32,24 @@ mod poll;
 pub mod secutools;
 mod status;
 mod submit;
-mod turns;
 mod url;
 
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 
+use crate::concurrent::{self, locked};
 use crate::config::{Config, Secutools};
 use crate::durable;
 use crate::error::Failure;
-use crate::event::{Event, EventKind};
+use crate::event::Event;
 use crate::log::Log;
-use crate::queue::{Seen, TaskRef};
-use crate::router::Rule;
-use crate::task::{Provider, Task};
+use crate::queue::{TaskRef, WaitingTask};
+use crate::router::Decision;
 use secutools::Client;
 
 pub use error::{ApiError, Certainty, ErrorKind, NotAccepted, ServerState};
@@ -56,50 +59,44 @@ pub use marker::{Delegated, Phase};
 pub use status::job_row;
 pub use url::ServerUrl;
 
-/// No new talk with the server begins later than this after the pass's first: what is left then
-/// waits for the next pass, and a slow server does not hold up what runs here.
+/// No request begins later than this after the pass's first: what is left then waits for the next
+/// pass, and a slow server does not hold up what runs here.
 const TIME_BUDGET: Duration = Duration::from_secs(60);
 
-/// Everything that one pass has to say to secutools. Share it as `&Delegation`.
+/// All that one pass has to do with the engine. Threads share it as `&Delegation`.
 pub struct Delegation<'a> {
     host: &'a str,
     log: &'a Log,
     client: Client,
     /// The pass's time, and when it was handed to us: the clock is read once.
     now: (Timestamp, Instant),
+    /// What would be done is decided and returned as ever, but nothing is changed on the disk and
+    /// nothing submitted. The server is asked about jobs all the same.
+    dry_run: bool,
+    /// Whether the server has answered in this pass.
     answered: AtomicBool,
     stopped: Mutex<Option<StopReason>>,
-    /// Held by the thread that locks a project: a file's lock is polled for, and threads of one
-    /// pass had better wait for each other here.
+    /// Held while a project's lock is: threads of one pass wait for each other here, and do not
+    /// compete with other passes for the file's lock.
     local_lock: Mutex<()>,
 }
 
-/// Why nothing more is said to the server in this pass.
+/// Why nothing more is asked of the server in this pass.
 #[derive(Debug, Clone)]
 enum StopReason {
     /// It cannot be reached, or did not answer in time.
     Silent(String),
     /// It refuses our key.
     Unauthorized(String),
-    /// The pass has talked for long enough.
+    /// The time budget is used up.
     TimeUp,
 }
 
-/// A waiting task that the router sends to secutools: its text, and the decision made on it.
+/// A waiting task, and the decision to give it to the engine.
 #[derive(Debug)]
-pub struct Candidate {
-    /// Which task.
-    pub task: TaskRef,
-    /// The file as it was read.
-    pub seen: Seen,
-    /// All of its text.
-    pub text: String,
-    /// The same, understood.
-    pub parsed: Task,
-    /// Who shall work on it; a remote one.
-    pub provider: Provider,
-    /// Why.
-    pub rule: Rule,
+pub struct Submission {
+    pub waiting: WaitingTask,
+    pub decision: Decision,
 }
 
 /// What became of a task in this pass.
@@ -107,80 +104,72 @@ pub struct Candidate {
 pub enum Outcome {
     /// It was delegated, filed as done or failed, or is held for a later pass with its reason.
     Event(Event),
-    /// There is no job of it and no marker: give it to a session in this pass.
-    RunLocally {
-        /// Why secutools does not have it.
-        reason: String,
-    },
+    /// There is no job of it and no marker: give it to a session in this pass. The reason is why
+    /// the engine does not have it.
+    RunLocally { reason: String },
     /// Nothing new: it is being worked on, its time has not come, or another process has it.
     Nothing,
-}
-
-/// A task and what became of it.
-#[derive(Debug)]
-pub struct Settled {
-    /// Which task.
-    pub task: TaskRef,
-    /// What became of it. An error regards this task alone; its marker lies as it lay.
-    pub outcome: Result<Outcome>,
-}
-
-/// Replaces the task's marker, which stays readable for whom it was.
-fn save(task: &TaskRef, marker: &Delegated) -> Result<()> {
-    let path = task.project.delegated_path(&task.name);
-    let mode =
-        path.symlink_metadata().map_or(durable::PRIVATE, |found| found.mode() & durable::SHARED);
-    durable::write(&path, &serde_json::to_vec(marker)?, mode)
-}
-
-impl Candidate {
-    /// What would happen to it: for a dry run.
-    pub fn would_be_delegated(&self) -> Event {
-        let event = self.task.event(EventKind::Delegated).by(self.provider, None);
-        Event { reason: Some(self.rule.to_string()), ..event }
-    }
+    /// An error that regards this task alone. Its marker lies as it lay.
+    Failed(anyhow::Error),
 }
 
 impl<'a> Delegation<'a> {
     /// What talks to the configured server; `None` where delegation is off. No connection is made
-    /// yet.
-    ///
-    /// # Errors
-    /// A proxy that cannot be used.
-    pub fn open(config: &'a Config, log: &'a Log, now: Timestamp) -> Result<Option<Self>> {
-        match &config.secutools {
-            Ok(secutools) => {
-                Self::new(secutools, &config.host, log, now, Limits::default()).map(Some)
-            }
-            Err(_) => Ok(None),
-        }
+    /// yet. The error: a proxy that cannot be used.
+    pub fn open(
+        config: &'a Config,
+        log: &'a Log,
+        now: Timestamp,
+        dry_run: bool,
+    ) -> Result<Option<Self>> {
+        let Ok(secutools) = &config.secutools else {
+            return Ok(None);
+        };
+        Self::new(secutools, &config.host, log, now, Limits::default(), dry_run).map(Some)
     }
 
     /// The same with other limits.
-    ///
-    /// # Errors
-    /// A proxy that cannot be used.
     pub fn new(
         secutools: &Secutools,
         host: &'a str,
         log: &'a Log,
         now: Timestamp,
         limits: Limits,
+        dry_run: bool,
     ) -> Result<Self> {
         Ok(Self {
             host,
             log,
             client: client(secutools, limits)?,
             now: (now, Instant::now()),
+            dry_run,
             answered: AtomicBool::new(false),
             stopped: Mutex::new(None),
             local_lock: Mutex::new(()),
         })
     }
 
-    /// Whether the server has refused our key: then the pass has failed. It was said already.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
+    /// Whether the server has refused our key: then the pass has failed. It was logged already.
     pub fn is_unauthorized(&self) -> bool {
         matches!(*locked(&self.stopped), Some(StopReason::Unauthorized(_)))
+    }
+
+    /// Takes one step for each item: one at a time until the server has answered, then several at
+    /// once.
+    fn map_requests<T: Send>(
+        &self,
+        items: Vec<T>,
+        step: impl Fn(T) -> (TaskRef, Result<Outcome>) + Sync,
+    ) -> Vec<(TaskRef, Outcome)> {
+        let has_answered = || self.answered.load(Ordering::Relaxed);
+        concurrent::map_requests(items, has_answered, |item| {
+            let (task, outcome) = step(item);
+            (task, outcome.unwrap_or_else(Outcome::Failed))
+        })
     }
 
     /// The pass's time, moved on by how long the pass has taken.
@@ -189,7 +178,7 @@ impl<'a> Delegation<'a> {
         now.checked_add(since.elapsed()).unwrap_or(now)
     }
 
-    /// Whether there is to be no more talk in this pass, and why.
+    /// Whether nothing more is to be asked in this pass, and why.
     fn stopped(&self) -> Option<StopReason> {
         let mut stopped = locked(&self.stopped);
         if stopped.is_none() && self.now.1.elapsed() > TIME_BUDGET {
@@ -202,19 +191,14 @@ impl<'a> Delegation<'a> {
         stopped.clone()
     }
 
-    /// Whether several requests may be under way at once.
-    fn is_answering(&self) -> bool {
-        self.answered.load(Ordering::Relaxed)
-    }
-
     /// Takes note of what an exchange says about the server.
     fn note_exchange(&self, error: Option<&ApiError>) {
-        let (text, state) = match error {
-            None => return self.answered.store(true, Ordering::Relaxed),
-            Some(error) => (&error.text, error.kind.server_state()),
+        let Some(error) = error else {
+            return self.answered.store(true, Ordering::Relaxed);
         };
+        let text = &error.text;
         let mut stopped = locked(&self.stopped);
-        match (state, &*stopped) {
+        match (error.kind.server_state(), &*stopped) {
             (ServerState::Answering, _) => self.answered.store(true, Ordering::Relaxed),
             // That the key is refused is the graver reason, and an error of the pass.
             (_, Some(StopReason::Unauthorized(_))) | (ServerState::Silent, Some(_)) => {}
@@ -233,22 +217,17 @@ impl<'a> Delegation<'a> {
     }
 }
 
-/// A client for the configured server.
-///
-/// # Errors
-/// A proxy that cannot be used.
-pub fn client(secutools: &Secutools, limits: Limits) -> Result<Client> {
-    Client::new(
-        secutools.url.clone(),
-        secutools.api_key.expose(),
-        secutools.proxy.as_deref(),
-        limits,
-    )
-    .with_context(|| Failure::Config("cannot talk with secutools".to_owned()))
+/// Replaces the task's marker, which stays readable for whom it was.
+fn save(task: &TaskRef, marker: &Delegated) -> Result<()> {
+    let path = task.project.delegated_path(&task.name);
+    let mode =
+        path.symlink_metadata().map_or(durable::PRIVATE, |found| found.mode() & durable::SHARED);
+    durable::write(&path, &serde_json::to_vec(marker)?, mode)
 }
 
-/// A mutex's value, also after a thread that held it has panicked: none of ours is ever half
-/// changed.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// A client for the configured server. The error: a proxy that cannot be used.
+pub fn client(secutools: &Secutools, limits: Limits) -> Result<Client> {
+    let (key, proxy) = (secutools.api_key.expose(), secutools.proxy.as_deref());
+    Client::new(secutools.url.clone(), key, proxy, limits)
+        .with_context(|| Failure::Config("cannot talk with secutools".to_owned()))
 }

@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use jiff::Timestamp;
 
 use super::filing::Filing;
 use super::marker::{Delegated, Phase, between};
-use super::turns::each;
-use super::{ApiError, ErrorKind, Job, JobId, ServerState, Status};
-use super::{Delegation, Outcome, Settled, locked};
+use super::{ApiError, Delegation, ErrorKind, Job, JobId, Outcome, ServerState, Status};
+use crate::concurrent::locked;
 use crate::marker::{self, Stamp};
 use crate::queue::TaskRef;
 use crate::text::escape;
@@ -19,76 +17,59 @@ use crate::text::escape;
 const UNKNOWN_FOR: Duration = Duration::from_secs(60);
 
 impl Delegation<'_> {
-    /// Asks once about each job, several at once, and files what has ended. With `dry_run` it asks
-    /// all the same, but changes nothing and says what would be filed.
-    pub fn reap_all(&self, tasks: Vec<TaskRef>, dry_run: bool) -> Vec<Settled> {
-        each(
-            tasks.into_iter(),
-            || self.is_answering(),
-            |task| {
-                let outcome = self.reap(&task, dry_run);
-                Settled { task, outcome }
-            },
-        )
+    /// Asks once about each job, several at once, and files what has ended. A dry run asks, too.
+    pub fn poll(&self, tasks: Vec<TaskRef>) -> Vec<(TaskRef, Outcome)> {
+        self.map_requests(tasks, |task| {
+            let outcome = self.poll_one(&task);
+            (task, outcome)
+        })
     }
 
-    fn reap(&self, task: &TaskRef, dry_run: bool) -> Result<Outcome> {
+    fn poll_one(&self, task: &TaskRef) -> Result<Outcome> {
         let path = task.project.delegated_path(&task.name);
         let Some(marker) = marker::read::<Delegated>(&path)? else {
             return Ok(Outcome::Nothing);
         };
-        let Phase::Submitted { job_id, unknown_since, .. } = &marker.phase else {
+        let Phase::Submitted { job_id: id, unknown_since, .. } = &marker.phase else {
             return Ok(Outcome::Nothing);
         };
         if self.stopped().is_some() {
             return Ok(Outcome::Nothing);
         }
-        let answer = self.client.get(job_id);
+        let answer = self.client.get(id);
         self.note_exchange(answer.as_ref().err());
-        let unknown = match &answer {
-            Ok(_) => false,
-            Err(error) => tells_nothing(error) || unknown_since.is_some(),
-        };
-        let filing = self.filing(task, job_id, *unknown_since, answer);
-        if unknown != unknown_since.is_some() && !dry_run {
-            self.note_unknown(task, &marker, unknown)?;
-        }
-        match filing {
-            None => Ok(Outcome::Nothing),
-            Some(filing) if dry_run => Ok(Outcome::Event(filing.event(task, &marker))),
-            Some(filing) => self.file(task, &marker, &filing),
-        }
-    }
-
-    /// What is to be filed on the strength of an answer, if anything is; the rest is told.
-    fn filing(
-        &self,
-        task: &TaskRef,
-        id: &JobId,
-        unknown_since: Option<Timestamp>,
-        answer: Result<Job, ApiError>,
-    ) -> Option<Filing> {
         let now = self.now();
         match (answer, unknown_since) {
-            (Ok(job), _) if job.status.is_final() => return Some(Filing::of_job(&job, now)),
-            (Ok(job), _) => self.tell_unfinished(task, &job),
+            (Ok(job), _) if job.status.is_final() => {
+                return self.file(task, &marker, &Filing::of_job(&job, now));
+            }
+            (Ok(job), was_unknown) => {
+                self.log_unfinished(task, &job);
+                if was_unknown.is_some() {
+                    self.note_unknown(task, &marker, false)?;
+                }
+            }
             (Err(error), Some(since)) if tells_nothing(&error) => {
-                let is_given_up = between(since, now) >= UNKNOWN_FOR;
-                return is_given_up.then(|| Filing::given_up(now, why_given_up(&error, id)));
+                if between(*since, now) >= UNKNOWN_FOR {
+                    let filing = Filing::given_up(now, why_given_up(&error, id));
+                    return self.file(task, &marker, &filing);
+                }
             }
             (Err(error), None) if tells_nothing(&error) => {
                 self.log
                     .warn(format_args!("{task}: {error}; if that stays so, the task is given up"));
+                self.note_unknown(task, &marker, true)?;
             }
             (Err(error), _) if error.kind.server_state() == ServerState::Answering => {
                 self.log.warn(format_args!("{task}, job {id}: {error}"));
             }
+            // It was logged once, for all jobs.
             (Err(_), _) => {}
         }
-        None
+        Ok(Outcome::Nothing)
     }
 
-    fn tell_unfinished(&self, task: &TaskRef, job: &Job) {
+    fn log_unfinished(&self, task: &TaskRef, job: &Job) {
         let (id, word) = (&job.id, escape(job.status.as_str()));
         match job.status {
             Status::Unknown(_) => self.log.warn(format_args!(
@@ -98,8 +79,12 @@ impl Delegation<'_> {
         }
     }
 
-    /// Writes down that nothing is to be learned of the job from now on, or that it is after all.
+    /// Writes into the marker that from now on nothing is to be learned of the job, or that
+    /// something is after all.
     fn note_unknown(&self, task: &TaskRef, marker: &Delegated, is_unknown: bool) -> Result<()> {
+        if self.dry_run {
+            return Ok(());
+        }
         let path = task.project.delegated_path(&task.name);
         let _local = locked(&self.local_lock);
         let _lock = task.project.lock()?;

@@ -4,147 +4,79 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
+use jiff::SignedDuration;
 use uuid::Uuid;
 
 use super::filing::Filing;
-use super::marker::{self, Delegated, Phase, Verdict, between, judge};
-use super::turns::each;
-use super::{Accepted, Certainty, NotAccepted, secutools};
-use super::{Candidate, Delegation, Outcome, Settled, StopReason, locked};
+use super::marker::{self, Delegated, Next, Phase, between};
+use super::{
+    Accepted, Certainty, Delegation, NotAccepted, Outcome, StopReason, Submission, secutools,
+};
+use crate::concurrent::locked;
 use crate::durable;
-use crate::event::{Event, EventKind};
+use crate::event::EventKind;
 use crate::lock;
 use crate::marker::{self as markers, Stamp};
-use crate::queue::TaskRef;
+use crate::queue::{TaskRef, WaitingTask};
 use crate::text::escape;
 
-/// A task whose marker is there and locked: nobody else submits it.
-struct Submission {
+/// A submission that this pass alone may send: its marker is there and locked.
+struct Pending {
     marker: Delegated,
     request: String,
-    /// What earlier passes mean together; the marker itself says `ambiguous` while we are at it.
+    /// What the tries of earlier passes mean together. The marker itself says `ambiguous` while we
+    /// are at it.
     earlier: Certainty,
     tries: u32,
     /// The marker's file, locked.
     _lock: File,
 }
 
-/// A task on its way to the server.
-enum Step {
-    Send(Submission),
-    Over(Outcome),
-}
-
 impl Delegation<'_> {
-    /// Submits these tasks, several at once, and returns what became of each, in order. Tasks are
-    /// taken from `work` one by one, each only when its turn has come, so that they may be read
-    /// from the disk then.
-    pub fn submit_all(&self, work: impl Iterator<Item = Candidate> + Send) -> Vec<Settled> {
-        self.send_all(work.map(|candidate| (candidate.task.clone(), self.begin(&candidate))))
+    /// Submits these tasks, several at once; what became of each, in order.
+    pub fn submit(&self, submissions: Vec<Submission>) -> Vec<(TaskRef, Outcome)> {
+        self.map_requests(submissions, |submission| {
+            (submission.waiting.at.clone(), self.submit_one(submission))
+        })
     }
 
     /// Goes on with the submissions that earlier passes have left, by a kill or because the server
     /// was not ready. Jobs that were accepted are left alone.
-    pub fn retry_all(&self, tasks: Vec<TaskRef>) -> Vec<Settled> {
-        let steps = tasks.into_iter().map(|task| {
-            let step = self.resume(&task);
-            (task, step)
-        });
-        self.send_all(steps)
+    pub fn resume(&self, tasks: Vec<TaskRef>) -> Vec<(TaskRef, Outcome)> {
+        self.map_requests(tasks, |task| {
+            let outcome = self.resume_one(&task);
+            (task, outcome)
+        })
     }
 
-    /// What [`Delegation::retry_all`] would submit again; changes nothing, and says nothing to the
-    /// server.
-    pub fn would_retry(&self, tasks: Vec<TaskRef>) -> Vec<Settled> {
-        let outcome = |task: &TaskRef| -> Result<Outcome> {
-            let path = task.project.delegated_path(&task.name);
-            let marker = markers::read::<Delegated>(&path)?;
-            let now = self.now();
-            let again = marker.filter(|marker| marker.is_due(now) && !marker.is_key_expired(now));
-            Ok(again.map_or(Outcome::Nothing, |marker| {
-                Outcome::Event(Event {
-                    reason: Some(format!("{}, begun by an earlier pass", marker.rule)),
-                    ..task.event(EventKind::Delegated).by(marker.provider, None)
-                })
-            }))
-        };
-        let settle = |task| Settled { outcome: outcome(&task), task };
-        tasks.into_iter().map(settle).collect()
-    }
-
-    fn send_all(
-        &self,
-        steps: impl Iterator<Item = (TaskRef, Result<Step>)> + Send,
-    ) -> Vec<Settled> {
-        each(
-            steps,
-            || self.is_answering(),
-            |(task, step)| {
-                let outcome = step.and_then(|step| match step {
-                    Step::Send(submission) => self.send(&task, submission),
-                    Step::Over(outcome) => Ok(outcome),
-                });
-                Settled { task, outcome }
-            },
-        )
-    }
-
-    /// Writes the marker and locks it, if the task is still the file that was read and nobody has
-    /// one of its name.
-    fn begin(&self, candidate: &Candidate) -> Result<Step> {
+    fn submit_one(&self, Submission { waiting, decision }: Submission) -> Result<Outcome> {
         match self.stopped() {
             Some(StopReason::Silent(reason) | StopReason::Unauthorized(reason)) => {
-                return Ok(Step::Over(Outcome::RunLocally { reason }));
+                return Ok(Outcome::RunLocally { reason });
             }
-            Some(StopReason::TimeUp) => return Ok(Step::Over(Outcome::Nothing)),
+            Some(StopReason::TimeUp) => return Ok(Outcome::Nothing),
             None => {}
         }
-        let TaskRef { project, name } = &candidate.task;
-        let path = project.delegated_path(name);
-        let (marker, request) = self.new_marker(candidate)?;
-        let _local = locked(&self.local_lock);
-        let _lock = project.lock()?;
-        let waiting = project.waiting_path(name);
-        // The marker holds the task's text: who may not read the one may not read the other.
-        let mode = waiting.symlink_metadata().map_or(0, |found| found.mode());
-        let is_waiting =
-            candidate.seen.is_still(&waiting) && !durable::exists(&project.dispatched_path(name))?;
-        let nothing = Step::Over(Outcome::Nothing);
-        if !is_waiting || !create(&path, &marker, mode)? {
-            return Ok(nothing);
+        if self.dry_run {
+            let event = waiting.at.event(EventKind::Delegated).by(decision.provider, None);
+            return Ok(Outcome::Event(event.because(decision.rule.to_string())));
         }
-        let Some(lock) = lock_marker(&path)? else {
-            return Ok(nothing);
-        };
-        Ok(Step::Send(Submission {
-            marker,
-            request,
-            earlier: Certainty::NeverReached,
-            tries: 0,
-            _lock: lock,
-        }))
-    }
-
-    fn new_marker(&self, candidate: &Candidate) -> Result<(Delegated, String)> {
-        let TaskRef { project, name } = &candidate.task;
         let request = secutools::request_body(
-            &candidate.parsed,
-            name.as_str(),
-            project.path(),
-            candidate.provider,
+            &waiting.task,
+            waiting.at.name.as_str(),
+            waiting.at.project.path(),
+            decision.provider,
             self.host,
         );
         let now = self.now();
         let marker = Delegated {
             stamp: Stamp::new(self.host, now),
             key: Uuid::new_v4(),
-            text: candidate.text.clone(),
-            sha256: marker::sha256(candidate.text.as_bytes()),
-            provider: candidate.provider,
-            rule: candidate.rule.to_string(),
+            text: waiting.text.clone(),
+            provider: decision.provider,
+            rule: decision.rule.to_string(),
             started_at: now,
             phase: Phase::Submitting {
                 request: request.clone(),
@@ -154,47 +86,79 @@ impl Delegation<'_> {
                 reason: None,
             },
         };
-        Ok((marker, request))
+        let Some(lock) = self.begin(&waiting, &marker)? else {
+            return Ok(Outcome::Nothing);
+        };
+        let earlier = Certainty::NeverReached;
+        self.send(&waiting.at, Pending { marker, request, earlier, tries: 0, _lock: lock })
+    }
+
+    /// Writes the marker and locks it. `None`: the task is not the file any more that was read, or
+    /// somebody has one of its name.
+    fn begin(&self, waiting: &WaitingTask, marker: &Delegated) -> Result<Option<File>> {
+        let TaskRef { project, name } = &waiting.at;
+        let (path, task) = (project.delegated_path(name), project.waiting_path(name));
+        let _local = locked(&self.local_lock);
+        let _lock = project.lock()?;
+        // The marker holds the task's text: who may not read the one may not read the other.
+        let mode = task.symlink_metadata().map_or(0, |found| found.mode());
+        if !waiting.seen.is_still(&task) || durable::exists(&project.dispatched_path(name))? {
+            return Ok(None);
+        }
+        match durable::create(&path, &serde_json::to_vec(marker)?, mode & durable::SHARED)? {
+            true => lock_marker(&path),
+            false => Ok(None),
+        }
     }
 
     /// Takes up a submission that an earlier pass has left, if its time has come and nobody else
     /// is at it.
-    fn resume(&self, task: &TaskRef) -> Result<Step> {
-        // Most markers are of running jobs: a look without any lock tells.
-        let seen = markers::read::<Delegated>(&task.project.delegated_path(&task.name))?;
-        let Some(marker) = seen.filter(|marker| marker.is_due(self.now())) else {
-            return Ok(Step::Over(Outcome::Nothing));
-        };
-        let is_sent = self.stopped().is_none() && !marker.is_key_expired(self.now());
-        match self.take(task, is_sent)? {
-            None => Ok(Step::Over(Outcome::Nothing)),
-            // By a pass that was killed before it had removed the marker.
-            Some(Submission { marker, .. }) if task.project.is_filed(&task.name, marker.key)? => {
-                let reason = "it was given up before".to_owned();
-                let filing = Filing::given_up(self.now(), reason);
-                self.file(task, &marker, &filing).map(Step::Over)
+    fn resume_one(&self, task: &TaskRef) -> Result<Outcome> {
+        let path = task.project.delegated_path(&task.name);
+        // Most markers are of running jobs, which a look without any lock shows.
+        let seen: Option<Delegated> = markers::read(&path)?;
+        let next = seen.as_ref().map_or(Next::Wait, |marker| self.next(marker));
+        match (seen, next) {
+            (None, _) | (_, Next::Wait) => return Ok(Outcome::Nothing),
+            (Some(marker), Next::Send) if self.dry_run => {
+                let event = task.event(EventKind::Delegated).by(marker.provider, None);
+                let reason = format!("{}, begun by an earlier pass", marker.rule);
+                return Ok(Outcome::Event(event.because(reason)));
             }
-            Some(submission) if is_sent => Ok(Step::Send(submission)),
-            Some(submission) => self.leave_or_end(task, &submission).map(Step::Over),
+            (Some(marker), next) if self.dry_run => {
+                return self.end_submission(task, &marker, next, &self.why_not_sent());
+            }
+            _ => {}
+        }
+        let Some((pending, next)) = self.take(task)? else {
+            return Ok(Outcome::Nothing);
+        };
+        // By a pass that was killed before it had removed the marker.
+        if task.project.is_filed(&task.name, pending.marker.key)? {
+            let filing = Filing::given_up(self.now(), "it was given up before".to_owned());
+            return self.file(task, &pending.marker, &filing);
+        }
+        match next {
+            Next::Send => self.send(task, pending),
+            next => self.end_submission(task, &pending.marker, next, &self.why_not_sent()),
         }
     }
 
-    /// What becomes of a submission that cannot be sent now.
-    fn leave_or_end(&self, task: &TaskRef, submission: &Submission) -> Result<Outcome> {
-        let Submission { marker, earlier, .. } = submission;
-        let reason = match self.stopped() {
+    fn next(&self, marker: &Delegated) -> Next {
+        marker.next(self.now(), self.stopped().is_none())
+    }
+
+    fn why_not_sent(&self) -> String {
+        match self.stopped() {
             Some(StopReason::Silent(text) | StopReason::Unauthorized(text)) => text,
             Some(StopReason::TimeUp) | None => "it was not sent again".to_owned(),
-        };
-        match judge(*earlier, self.age(marker), submission.tries) {
-            Verdict::Wait => Ok(Outcome::Nothing),
-            verdict => self.conclude(task, marker, verdict, &reason),
         }
     }
 
-    /// Locks a marker that waits for its next submission; before one `to_send` it says that a job
-    /// may exist, should this pass be killed. `None`: another process has it.
-    fn take(&self, task: &TaskRef, to_send: bool) -> Result<Option<Submission>> {
+    /// Locks a marker that waits for its next submission, and says what is to be done with it.
+    /// Before one that is sent it says that a job may exist, should this pass be killed. `None`:
+    /// another process has it.
+    fn take(&self, task: &TaskRef) -> Result<Option<(Pending, Next)>> {
         let path = task.project.delegated_path(&task.name);
         let _local = locked(&self.local_lock);
         let _project = task.project.lock()?;
@@ -202,11 +166,12 @@ impl Delegation<'_> {
             return Ok(None);
         };
         let mut marker: Delegated = markers::read_file(&lock, &path)?;
+        let next = self.next(&marker);
         let Phase::Submitting { request, ambiguous, tries, .. } = &mut marker.phase else {
             return Ok(None);
         };
         let (request, tries, was_ambiguous) = (request.clone(), *tries, *ambiguous);
-        if to_send && !was_ambiguous {
+        if next == Next::Send && !was_ambiguous {
             *ambiguous = true;
             marker.stamp = Stamp::new(self.host, self.now());
             super::save(task, &marker)?;
@@ -215,26 +180,20 @@ impl Delegation<'_> {
                 None => return Ok(None),
             }
         }
-        Ok(Some(Submission {
-            marker,
-            request,
-            earlier: if was_ambiguous { Certainty::Ambiguous } else { Certainty::Later },
-            tries,
-            _lock: lock,
-        }))
+        let earlier = if was_ambiguous { Certainty::Ambiguous } else { Certainty::Later };
+        Ok(Some((Pending { marker, request, earlier, tries, _lock: lock }, next)))
     }
 
     /// Sends it, with the retries of one pass.
-    fn send(&self, task: &TaskRef, submission: Submission) -> Result<Outcome> {
-        let key = submission.marker.key;
-        match self.client.submit(submission.request.as_bytes(), key) {
+    fn send(&self, task: &TaskRef, pending: Pending) -> Result<Outcome> {
+        match self.client.submit(pending.request.as_bytes(), pending.marker.key) {
             Ok(accepted) => {
                 self.note_exchange(None);
-                self.accept(task, submission.marker, &accepted)
+                self.accept(task, pending.marker, &accepted)
             }
             Err(failed) => {
                 self.note_exchange(Some(&failed.error));
-                self.not_accepted(task, submission, &failed)
+                self.not_accepted(task, pending, &failed)
             }
         }
     }
@@ -253,38 +212,29 @@ impl Delegation<'_> {
             unknown_since: None,
         };
         super::save(task, &marker)?;
-        self.log.event(format_args!(
+        self.log.info(format_args!(
             "DELEGATED task={} provider={} job={} rule={}",
             escape(task.name.as_str()),
             marker.provider.as_str(),
             accepted.id,
             escape(&marker.rule)
         ));
-        Ok(Outcome::Event(Event {
-            job_id: Some(accepted.id.to_string()),
-            ..task.event(EventKind::Delegated).by(marker.provider, None)
-        }))
+        Ok(Outcome::Event(marker.event(task, EventKind::Delegated)))
     }
 
     fn not_accepted(
         &self,
         task: &TaskRef,
-        submission: Submission,
+        pending: Pending,
         NotAccepted { certainty, error }: &NotAccepted,
     ) -> Result<Outcome> {
-        let Submission { mut marker, request, earlier, tries, .. } = submission;
-        let (tries, certainty) = (tries + 1, certainty.after(earlier));
-        let verdict = judge(certainty, self.age(&marker), tries);
-        if verdict != Verdict::Wait {
-            return self.conclude(task, &marker, verdict, &error.text);
+        let Pending { mut marker, request, earlier, tries, _lock } = pending;
+        let (now, tries, certainty) = (self.now(), tries + 1, certainty.after(earlier));
+        let next = marker::judge(certainty, between(marker.started_at, now), tries);
+        if next != Next::Wait {
+            return self.end_submission(task, &marker, next, &error.text);
         }
-        let now = self.now();
         let pause = marker::pause(tries, error.retry_after);
-        let reason = format!(
-            "{}; it is submitted again in {:#}",
-            error.text,
-            jiff::SignedDuration::try_from(pause)?
-        );
         marker.stamp = Stamp::new(self.host, now);
         marker.phase = Phase::Submitting {
             request,
@@ -294,43 +244,40 @@ impl Delegation<'_> {
             reason: Some(error.text.clone()),
         };
         super::save(task, &marker)?;
+        let pause = SignedDuration::try_from(pause)?;
+        let reason = format!("{error}; it is submitted again in {pause:#}");
         self.log.warn(format_args!("{task}: {reason}"));
-        Ok(Outcome::Event(Event {
-            reason: Some(reason),
-            ..task.event(EventKind::Held).by(marker.provider, None)
-        }))
+        Ok(Outcome::Event(marker.event(task, EventKind::Held).because(reason)))
     }
 
     /// Ends a submission that has come to nothing; the caller holds the marker's lock.
-    fn conclude(
+    fn end_submission(
         &self,
         task: &TaskRef,
         marker: &Delegated,
-        verdict: Verdict,
+        next: Next,
         reason: &str,
     ) -> Result<Outcome> {
-        if verdict == Verdict::OutcomeUnknown {
-            let reason = format!(
-                "outcome unknown: it was sent to secutools, and nothing tells whether it was taken; \
-                 look there for the idempotency key {} before you give it back ({reason})",
-                marker.key
-            );
-            return self.file(task, marker, &Filing::given_up(self.now(), reason));
+        match next {
+            Next::Send | Next::Wait => Ok(Outcome::Nothing),
+            Next::GiveUp => {
+                let reason = format!(
+                    "outcome unknown: it was sent to secutools, and nothing tells whether it was taken; \
+                     look there for the idempotency key {} before you give it back ({reason})",
+                    marker.key
+                );
+                self.file(task, marker, &Filing::given_up(self.now(), reason))
+            }
+            Next::RunLocally => {
+                if !self.dry_run {
+                    let _local = locked(&self.local_lock);
+                    let _project = task.project.lock()?;
+                    durable::remove(&task.project.delegated_path(&task.name))?;
+                }
+                Ok(Outcome::RunLocally { reason: reason.to_owned() })
+            }
         }
-        let _local = locked(&self.local_lock);
-        let _project = task.project.lock()?;
-        durable::remove(&task.project.delegated_path(&task.name))?;
-        Ok(Outcome::RunLocally { reason: reason.to_owned() })
     }
-
-    fn age(&self, marker: &Delegated) -> Duration {
-        between(marker.started_at, self.now())
-    }
-}
-
-/// Writes a new marker, readable for whom `mode` says; false if there is one.
-fn create(path: &Path, marker: &Delegated, mode: u32) -> Result<bool> {
-    durable::create(path, &serde_json::to_vec(marker)?, mode & durable::SHARED)
 }
 
 /// Locks a marker. `None`: there is none, somebody holds it, or it was replaced at this moment.

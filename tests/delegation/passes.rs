@@ -39,16 +39,32 @@ fn a_dry_run_names_what_is_due_again_and_says_nothing_to_the_server() {
     world.server.otherwise(Step::later(503, "60"));
     assert_eq!(world.scan_one(at(0)).0, "held");
     let (before, asked) = (world.read("inbox/T.md.delegated"), world.server.requests());
-    let rehearse = |seconds| {
-        let settled =
-            world.pass(at(seconds), |delegation| delegation.would_retry(world.delegated()));
-        said(&settled[0])
+    let dry_run = |seconds| {
+        let outcomes =
+            world.dry_run(at(seconds), |delegation| delegation.resume(world.delegated()));
+        said(&outcomes).remove(0)
     };
-    assert_eq!(rehearse(30).0, "nothing");
+    assert_eq!(dry_run(30).0, "nothing");
     let due = ("delegated".to_owned(), "preferred-ai, begun by an earlier pass".to_owned());
-    assert_eq!(rehearse(90), due);
+    assert_eq!(dry_run(90), due);
+    // The key is too old to be sent again.
+    assert_eq!(dry_run(25 * 3600), ("local".to_owned(), "it was not sent again".to_owned()));
     assert_eq!(world.read("inbox/T.md.delegated"), before);
     assert_eq!(world.server.requests().len(), asked.len());
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_given_up() {
+    let world = World::new();
+    world.server.otherwise(Step::status(500));
+    assert_eq!(world.scan_one(at(0)).0, "held");
+    let before = world.read("inbox/T.md.delegated");
+    let outcomes = world.dry_run(at(25 * 3600), |delegation| delegation.resume(world.delegated()));
+    let (word, reason) = said(&outcomes).remove(0);
+    assert_eq!(word, "failed");
+    assert!(reason.contains("outcome unknown"), "{reason}");
+    assert_eq!(world.read("inbox/T.md.delegated"), before);
+    assert_eq!(world.files(), ["inbox/T.md", "inbox/T.md.delegated"]);
 }
 
 #[test]

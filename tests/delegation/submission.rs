@@ -176,15 +176,11 @@ fn nothing_is_submitted_on_the_strength_of_an_unreadable_marker() {
 #[test]
 fn a_task_that_changed_since_it_was_read_is_not_submitted() {
     let world = World::new();
-    let changed = || {
-        world.candidates().inspect(|_| {
-            // The router allowed what is not there any more.
-            world.put("T.md", "Keep this at home.");
-        })
-    };
-    let settled = world
-        .pass(at(0), |delegation| delegation.submit_all(changed().collect::<Vec<_>>().into_iter()));
-    assert_eq!(crate::world::said(&settled[0]).0, "nothing");
+    let submissions = world.submissions();
+    // The router allowed what is not there any more.
+    world.put("T.md", "Keep this at home.");
+    let outcomes = world.pass(at(0), |delegation| delegation.submit(submissions));
+    assert_eq!(crate::world::said(&outcomes)[0].0, "nothing");
     assert_eq!(world.files(), ["inbox/T.md"]);
     assert!(world.server.requests().is_empty());
 }
@@ -193,14 +189,14 @@ fn a_task_that_changed_since_it_was_read_is_not_submitted() {
 fn a_task_whose_name_is_at_work_is_not_submitted() {
     let world = World::new();
     fs::write(world.path("inbox/T.md.dispatched"), "the old one").unwrap();
-    let candidates: Vec<_> = {
+    let submissions = {
         fs::remove_file(world.path("inbox/T.md.dispatched")).unwrap();
-        let candidates = world.candidates().collect();
+        let submissions = world.submissions();
         fs::write(world.path("inbox/T.md.dispatched"), "the old one").unwrap();
-        candidates
+        submissions
     };
-    let settled = world.pass(at(0), |delegation| delegation.submit_all(candidates.into_iter()));
-    assert_eq!(crate::world::said(&settled[0]).0, "nothing");
+    let outcomes = world.pass(at(0), |delegation| delegation.submit(submissions));
+    assert_eq!(crate::world::said(&outcomes)[0].0, "nothing");
     assert!(world.server.requests().is_empty());
 }
 
