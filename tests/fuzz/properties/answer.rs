@@ -184,7 +184,6 @@ fn is_canonical(cost: &Cost) {
     assert!(!fraction.ends_with('0'), "{cost}");
     assert!(whole == "0" || !whole.starts_with('0'), "{cost}");
     let mut totals = Totals::default();
-    assert!(totals.add(cost));
+    totals.add(cost);
     assert_eq!(totals.costs(), std::slice::from_ref(cost));
-    assert_eq!(totals.to_string(), cost.to_string());
 }
