@@ -35,7 +35,7 @@ pub(crate) fn map_requests<T: Send, R: Send>(
     results
 }
 
-/// Does `work` for the items on up to so many threads, the caller's own among them.
+/// Does `work` for the items on at most this many threads, the caller's own among them.
 fn map_on<T: Send, R: Send>(threads: usize, items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
     let threads = threads.min(items.len());
     let items = Mutex::new(items.into_iter().enumerate());

@@ -3,7 +3,7 @@
 use super::dispatch::{self, READ_TOGETHER};
 use super::{Context, Pass};
 use crate::queue::{self, Inbox, Read, TaskRef};
-use crate::remote::{Delegation, Outcome, Submission};
+use crate::remote::{Delegation, RemoteOutcome, Submission};
 use crate::router;
 
 /// Goes on with what earlier passes have begun, and delegates the tasks that route to secutools.
@@ -84,19 +84,19 @@ fn read(
 /// Reports what became of each task, and returns those that secutools does not have.
 fn report(
     context: Context<'_>,
-    outcomes: Vec<(TaskRef, Outcome)>,
+    outcomes: Vec<(TaskRef, RemoteOutcome)>,
     pass: &mut Pass,
 ) -> Vec<TaskRef> {
     let mut local = Vec::new();
     for (task, outcome) in outcomes {
         match outcome {
-            Outcome::Event(event) => pass.events.push(event),
-            Outcome::Nothing => {}
-            Outcome::RunLocally { reason } => {
+            RemoteOutcome::Event(event) => pass.events.push(event),
+            RemoteOutcome::Nothing => {}
+            RemoteOutcome::RunLocally { reason } => {
                 context.log.warn(format_args!("{task} runs in a session: {reason}"));
                 local.push(task);
             }
-            Outcome::Failed(error) => pass.take(context, Err(error)),
+            RemoteOutcome::Failed(error) => pass.take(context, Err(error)),
         }
     }
     local

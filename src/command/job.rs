@@ -11,9 +11,10 @@ use super::{Context, Outcome, read_task};
 use crate::cli::JobCommand;
 use crate::error::Failure;
 use crate::queue;
-use crate::remote;
 use crate::remote::secutools::{self, Client};
-use crate::remote::{ApiError, Certainty, ErrorKind, Job, JobId, Limits, NotAccepted, Status};
+use crate::remote::{
+    self, Certainty, EngineError, ErrorKind, Job, JobId, JobStatus, Limits, NotAccepted,
+};
 use crate::report::{self, Report};
 use crate::task::{Field, HeaderState, Preference, Provider, Task};
 use crate::text::escape;
@@ -21,10 +22,10 @@ use crate::text::escape;
 /// The pause before the second look at a job; it grows by half with every further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-/// So many looks in a row may go wrong before `--wait` gives up: about two minutes.
+/// `--wait` gives up after this many failures in a row: about two minutes.
 const MOST_FAILURES: u32 = 12;
 
-/// A person who asks for a job gets results that no pass files, up to so many bytes.
+/// A person who asks for a job gets results that are too long for a pass, up to this many bytes.
 const LONGEST_ANSWER: u64 = 256 << 20;
 
 /// One call of the API.
@@ -131,18 +132,18 @@ fn not_submitted(file: &Path, error: &NotAccepted) -> anyhow::Error {
         Certainty::Refused => anyhow!(sentence),
         // Not a temporary failure: a script that tries again would make a second job.
         Certainty::Ambiguous => anyhow!(
-            "nothing tells whether {} was submitted: {error}; look at secutools before you submit it again",
+            "it is not known whether {} was submitted: {error}; look at secutools before you submit it again",
             file.display()
         ),
     }
 }
 
-fn no_answer(error: ApiError) -> anyhow::Error {
+fn no_answer(error: EngineError) -> anyhow::Error {
     if is_lasting(&error) { error.into() } else { Failure::Temporary(error.text).into() }
 }
 
 /// Whether asking again would bring the same error.
-fn is_lasting(error: &ApiError) -> bool {
+fn is_lasting(error: &EngineError) -> bool {
     matches!(error.kind, ErrorKind::UnknownJob | ErrorKind::Unauthorized | ErrorKind::TooLong)
 }
 
@@ -168,10 +169,10 @@ fn wait_for(context: Context<'_>, client: &Client, id: &JobId) -> Result<Job> {
     }
 }
 
-/// What the job has made, and the status that tells how it ended.
+/// What the job has made; the exit status is how it ended.
 fn result(context: Context<'_>, job: Job) -> Outcome {
     let exit = match &job.status {
-        Status::Succeeded => 0,
+        JobStatus::Succeeded => 0,
         status if status.is_final() => {
             let why = job.error.as_deref().unwrap_or("it does not say why");
             context.log.error(format_args!(

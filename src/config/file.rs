@@ -4,9 +4,9 @@
 //! only then its line and column are known.
 
 use super::scalar::{self, scalar};
+use super::url::ServerUrl;
 use super::{AgentKind, Dedicated, Dispatcher, Pool};
 use crate::error::Failure;
-use crate::remote::ServerUrl;
 use crate::task::Provider;
 use serde::Deserialize;
 use serde::de::{

@@ -7,8 +7,10 @@ mod scalar;
 mod shell;
 #[cfg(test)]
 pub(crate) mod tests;
+mod url;
 
 pub use key::{ApiKey, DelegationOff, KEY_VARIABLES, KeySource, Secutools};
+pub use url::ServerUrl;
 
 use crate::router::AutoRoutes;
 use crate::task::Priority;

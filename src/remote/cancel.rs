@@ -3,9 +3,9 @@
 use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::filing::Filing;
-use super::marker::{Delegated, Phase};
+use super::marker::{Delegated, DelegationPhase};
 use super::submit::lock_marker;
-use super::{ApiError, Delegation, ErrorKind, JobId, Outcome, ServerState};
+use super::{Delegation, EngineError, ErrorKind, JobId, RemoteOutcome, ServerState};
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
 use crate::marker;
@@ -21,8 +21,8 @@ impl Delegation<'_> {
             return Ok(None);
         };
         match &marker.phase {
-            Phase::Submitted { job_id, .. } => self.end_job(task, &marker, job_id),
-            Phase::Submitting { .. } => self.withdraw(task, reason),
+            DelegationPhase::Submitted { job_id, .. } => self.end_job(task, &marker, job_id),
+            DelegationPhase::Submitting { .. } => self.withdraw(task, reason),
         }
         .map(Some)
     }
@@ -56,9 +56,9 @@ impl Delegation<'_> {
             Failure::Temporary(busy.to_owned())
         })?;
         let marker: Delegated = marker::read(&path)?.context("it has just been filed")?;
-        if !matches!(marker.phase, Phase::Submitting { ambiguous: false, .. }) {
+        if !matches!(marker.phase, DelegationPhase::Submitting { ambiguous: false, .. }) {
             bail!(
-                "nothing tells yet whether secutools has taken it: `ccl scan` asks again under the same idempotency key, {}; cancel it once `ccl status` shows a job",
+                "it is not known yet whether secutools has taken it: `ccl scan` asks again under the same idempotency key, {}; cancel it once `ccl status` shows a job",
                 marker.key
             );
         }
@@ -74,7 +74,7 @@ impl Delegation<'_> {
 
     fn put_away(&self, task: &TaskRef, marker: &Delegated, filing: &Filing) -> Result<Event> {
         match self.file(task, marker, filing)? {
-            Outcome::Event(event) => Ok(event),
+            RemoteOutcome::Event(event) => Ok(event),
             _ => bail!(Failure::Temporary(
                 "another pass is just filing it: look with `ccl status`".to_owned()
             )),
@@ -82,9 +82,10 @@ impl Delegation<'_> {
     }
 }
 
-fn not_cancelled(error: ApiError, id: &JobId) -> anyhow::Error {
-    let unknown =
-        format!("nothing tells that job {id} was cancelled, and `ccl reap` files what comes of it");
+fn not_cancelled(error: EngineError, id: &JobId) -> anyhow::Error {
+    let unknown = format!(
+        "it is not known whether job {id} was cancelled; `ccl reap` files what comes of it"
+    );
     match error.kind {
         ErrorKind::NotSent | ErrorKind::Silent | ErrorKind::Busy | ErrorKind::Failing => {
             Failure::Temporary(format!("{unknown}: {error}")).into()

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Why an engine has not done what it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
-pub struct ApiError {
+pub struct EngineError {
     pub kind: ErrorKind,
     /// When the server wants to be asked again, from now; 1 s to 1 h.
     pub retry_after: Option<Duration>,
@@ -13,7 +13,7 @@ pub struct ApiError {
     pub text: String,
 }
 
-/// The kinds of [`ApiError`] that callers tell apart.
+/// The kinds of [`EngineError`] between which callers distinguish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
     /// There was no connection: not a byte of the request's body has left this machine.
@@ -68,8 +68,8 @@ pub enum ServerState {
 pub struct NotAccepted {
     /// What all tries together mean.
     pub certainty: Certainty,
-    /// The last one's error. Its text tells of the earlier ones too.
-    pub error: ApiError,
+    /// The last one's error. Its text names the earlier ones too.
+    pub error: EngineError,
 }
 
 impl ErrorKind {
@@ -99,6 +99,7 @@ impl ErrorKind {
         }
     }
 
+    /// What it says about the server.
     pub fn server_state(self) -> ServerState {
         match self {
             ErrorKind::NotSent | ErrorKind::Silent => ServerState::Silent,
@@ -115,7 +116,7 @@ impl ErrorKind {
 
 impl Certainty {
     /// What a try means when an earlier one with the same key meant `earlier`. A refusal of a key
-    /// that was sent before does not tell what became of it then.
+    /// that was sent before does not show what became of it then.
     pub(super) fn after(self, earlier: Certainty) -> Certainty {
         match (earlier, self) {
             (Certainty::NeverReached, now) => now,
@@ -127,7 +128,7 @@ impl Certainty {
 
 impl NotAccepted {
     /// A submission whose last try ended in `error`, after those that ended in `earlier`.
-    pub(super) fn new(mut error: ApiError, earlier: Option<NotAccepted>) -> NotAccepted {
+    pub(super) fn new(mut error: EngineError, earlier: Option<NotAccepted>) -> NotAccepted {
         let certainty = error.kind.certainty();
         let Some(NotAccepted { certainty: before, error: earlier }) = earlier else {
             return NotAccepted { certainty, error };

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
 
 use super::marker::{Delegated, between};
-use super::{Delegation, Job, Outcome, Status};
+use super::{Delegation, Job, JobStatus, RemoteOutcome};
 use crate::concurrent::locked;
 use crate::durable;
 use crate::event::{Event, EventKind};
@@ -20,7 +20,7 @@ use crate::queue::{Folder, TaskRef};
 use crate::task::{self, Ending};
 use crate::text::escape;
 
-/// The footer quotes a server's words up to so many characters.
+/// The footer quotes at most this many characters of a server's words.
 const MAX_WORDS: usize = 300;
 
 /// What is to be written into the filed task.
@@ -38,7 +38,7 @@ pub(super) struct Filing {
 impl Filing {
     /// A job that has ended.
     pub(super) fn of_job(job: &Job, at: Timestamp) -> Filing {
-        let is_done = job.status == Status::Succeeded;
+        let is_done = job.status == JobStatus::Succeeded;
         let result = match &job.output {
             None if is_done => Some("(secutools returned no output.)".to_owned()),
             output => output.clone(),
@@ -143,23 +143,23 @@ impl Delegation<'_> {
         task: &TaskRef,
         marker: &Delegated,
         filing: &Filing,
-    ) -> Result<Outcome> {
+    ) -> Result<RemoteOutcome> {
         let TaskRef { project, name } = task;
         let (waiting, path) = (project.waiting_path(name), project.delegated_path(name));
         if is_being_written(&waiting)? {
             let reason = "its job has ended, but the file is open for writing: it is filed once it is closed";
             self.log.warn(format_args!("{task}: {reason}"));
-            return Ok(Outcome::Event(marker.event(task, EventKind::Held).because(reason)));
+            return Ok(RemoteOutcome::Event(marker.event(task, EventKind::Held).because(reason)));
         }
         let event = filing.event(task, marker);
         if self.dry_run {
-            return Ok(Outcome::Event(event));
+            return Ok(RemoteOutcome::Event(event));
         }
         let _local = locked(&self.local_lock);
         let _lock = project.lock()?;
         let current: Option<Delegated> = marker::read(&path)?;
         if !current.is_some_and(|current| current.is_same_submission(marker)) {
-            return Ok(Outcome::Nothing);
+            return Ok(RemoteOutcome::Nothing);
         }
         if !project.is_filed(name, marker.key)? {
             let mode = fs::symlink_metadata(&path)
@@ -175,7 +175,7 @@ impl Delegation<'_> {
         }
         durable::remove(&path)?;
         self.log_filed(&event, marker);
-        Ok(Outcome::Event(event))
+        Ok(RemoteOutcome::Event(event))
     }
 
     fn log_filed(&self, event: &Event, marker: &Delegated) {
@@ -198,9 +198,9 @@ impl Delegation<'_> {
 fn is_being_written(path: &Path) -> Result<bool> {
     match fs::symlink_metadata(path) {
         Ok(metadata) => Ok(process::is_open_for_writing(&metadata)
-            .with_context(|| format!("cannot tell who writes to {}", path.display()))?
+            .with_context(|| format!("cannot find out who writes to {}", path.display()))?
             == Some(true)),
-        // If there is a file after all, the next steps will tell.
+        // If there is a file after all, the next steps will meet it.
         Err(_) => Ok(false),
     }
 }

@@ -11,8 +11,8 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Body, Error, RequestBuilder, SendBody, Timeout};
 use uuid::Uuid;
 
-use super::ServerUrl;
 use super::error::ErrorKind;
+use crate::config::ServerUrl;
 
 /// Of an error's body no more is read than this: only an excerpt is shown, in bytes.
 const LONGEST_ERROR: u64 = 64 * 1024;

@@ -13,10 +13,10 @@ use crate::queue::TaskRef;
 use crate::task::Provider;
 
 /// How long a task waits for a server that does not take it.
-const PATIENCE: Duration = Duration::from_secs(60 * 60);
-/// How many submissions it takes at least before nobody knows what became of a task.
+const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
+/// A task is given up only after at least this many submissions.
 const LEAST_TRIES: u32 = 5;
-/// A server may have forgotten a key after so long: sent again, it could make a second job.
+/// After this time a server may have forgotten a key: sent again, it could make a second job.
 const KEY_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// The pause after the first submission; it doubles with every further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
@@ -27,51 +27,44 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 /// `inbox/T.md.delegated`: secutools has the task, or is being given it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delegated {
-    /// Version, host, time of the last change.
     #[serde(flatten)]
     pub stamp: Stamp,
-    /// The idempotency key: one for the task's whole stay, and the `run` in its ending line.
+    /// The idempotency key: one from the first submission to the filing, and the `run` in the
+    /// ending line.
     pub key: Uuid,
     /// The task's text as it was read; it is what is filed, whatever happens to the file.
     pub text: String,
-    /// Who shall work on it.
     pub provider: Provider,
-    /// The rule that chose the provider.
     pub rule: String,
-    /// When the marker was made.
     pub started_at: Timestamp,
-    /// How far it has come.
     #[serde(flatten)]
-    pub phase: Phase,
+    pub phase: DelegationPhase,
 }
 
 /// How far a delegated task has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "lowercase")]
-pub enum Phase {
-    /// A submission is under way, has been broken off by a kill, or is to be repeated. Who submits
+pub enum DelegationPhase {
+    /// A submission is under way, was broken off by a kill, or is to be repeated. Whoever submits
     /// holds a lock on the marker.
     Submitting {
         /// The request's body: sent as it is, whatever happens to the task.
         request: String,
-        /// Whether a job may exist. True as well for as long as a submission is under way: what a
-        /// killed one came to, nobody knows.
+        /// Whether a job may exist. True also while a submission is under way, because nobody knows
+        /// what a killed one came to.
         ambiguous: bool,
         /// Submissions so far, each of up to three requests.
         tries: u32,
         /// No further one before this.
         not_before: Option<Timestamp>,
-        /// What the last one came to.
         reason: Option<String>,
     },
     /// secutools has it.
     Submitted {
-        /// The job.
         job_id: JobId,
-        /// When it was taken.
         submitted_at: Timestamp,
-        /// Since when nothing is to be learned of it: the server denies to know it, or its answer
-        /// is too long.
+        /// Since when nothing can be learned of it: the server does not know it, or its answer is
+        /// too long.
         unknown_since: Option<Timestamp>,
     },
 }
@@ -79,7 +72,7 @@ pub enum Phase {
 impl Delegated {
     /// What a pass does that finds the marker; `may_send` is whether it may talk with the server.
     pub(super) fn next(&self, now: Timestamp, may_send: bool) -> Next {
-        let Phase::Submitting { ambiguous, tries, not_before, .. } = self.phase else {
+        let DelegationPhase::Submitting { ambiguous, tries, not_before, .. } = self.phase else {
             return Next::Wait;
         };
         // A time further off than a server may ask for was written under another clock.
@@ -97,8 +90,8 @@ impl Delegated {
     /// The job, once there is one.
     pub fn job_id(&self) -> Option<&JobId> {
         match &self.phase {
-            Phase::Submitting { .. } => None,
-            Phase::Submitted { job_id, .. } => Some(job_id),
+            DelegationPhase::Submitting { .. } => None,
+            DelegationPhase::Submitted { job_id, .. } => Some(job_id),
         }
     }
 
@@ -123,7 +116,7 @@ pub(super) enum Next {
     Wait,
     /// There is no job: a session gets the task.
     RunLocally,
-    /// There may be one, and nothing will tell.
+    /// There may be a job, and nothing will show whether there is: file the task as failed.
     GiveUp,
 }
 
@@ -132,8 +125,10 @@ pub(super) enum Next {
 pub(super) fn judge(certainty: Certainty, age: Duration, tries: u32) -> Next {
     match certainty {
         Certainty::NeverReached | Certainty::Refused => Next::RunLocally,
-        Certainty::Later if age >= PATIENCE => Next::RunLocally,
-        Certainty::Ambiguous if age >= KEY_LIFE || (age >= PATIENCE && tries >= LEAST_TRIES) => {
+        Certainty::Later if age >= LONGEST_WAIT => Next::RunLocally,
+        Certainty::Ambiguous
+            if age >= KEY_LIFE || (age >= LONGEST_WAIT && tries >= LEAST_TRIES) =>
+        {
             Next::GiveUp
         }
         Certainty::Later | Certainty::Ambiguous => Next::Wait,
@@ -206,7 +201,7 @@ mod tests {
                 provider: Provider::Gpu,
                 rule: "auto".to_owned(),
                 started_at: start,
-                phase: Phase::Submitting {
+                phase: DelegationPhase::Submitting {
                     request: "{}".to_owned(),
                     ambiguous,
                     tries,
@@ -219,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pause_doubles_to_ten_minutes_unless_the_server_has_a_wish() {
+    fn the_pause_doubles_to_ten_minutes_unless_the_server_names_one() {
         let minutes: Vec<u64> =
             (1..=7).map(|tries| pause(tries, None).as_secs() / MINUTE).collect();
         assert_eq!(minutes, [1, 2, 4, 8, 10, 10, 10]);

@@ -8,7 +8,7 @@
 //!   |          no job, for certain    -> remove the marker: a session gets the task
 //!   |          later, or nobody knows -> keep the marker; resume it in a later pass
 //! inbox/T.md + T.md.delegated      at secutools
-//!   | cancel: POST …/cancel, if a person wishes; then as poll
+//!   | cancel: POST …/cancel, if a person asks for it; then as poll
 //!   | poll:  GET; once it has ended, file:                           (under the project's lock)
 //!   |          write done/T.md or failed/T.md, remove T.md, then the marker
 //! done/T.md, failed/T.md
@@ -19,7 +19,7 @@
 //! same bytes: the server makes one job of them.
 //!
 //! The job's life is [`submit`], [`poll`], [`filing`] and [`cancel`], with what they write down in
-//! [`marker`]. It knows nothing of HTTP: [`secutools`] is the engine, over [`http`] at a [`url`];
+//! [`marker`]. It knows nothing of HTTP: [`secutools`] is the engine, over [`http`];
 //! what both sides speak of is in [`job`] and [`error`].
 
 mod cancel;
@@ -32,7 +32,6 @@ mod poll;
 pub mod secutools;
 mod status;
 mod submit;
-mod url;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Mutex;
@@ -52,12 +51,11 @@ use crate::queue::{TaskRef, WaitingTask};
 use crate::router::Decision;
 use secutools::Client;
 
-pub use error::{ApiError, Certainty, ErrorKind, NotAccepted, ServerState};
+pub use error::{Certainty, EngineError, ErrorKind, NotAccepted, ServerState};
 pub use http::Limits;
-pub use job::{Accepted, Job, JobId, Status};
-pub use marker::{Delegated, Phase};
+pub use job::{Accepted, Job, JobId, JobStatus};
+pub use marker::{Delegated, DelegationPhase};
 pub use status::job_row;
-pub use url::ServerUrl;
 
 /// No request begins later than this after the pass's first: what is left then waits for the next
 /// pass, and a slow server does not hold up what runs here.
@@ -101,7 +99,7 @@ pub struct Submission {
 
 /// What became of a task in this pass.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum RemoteOutcome {
     /// It was delegated, filed as done or failed, or is held for a later pass with its reason.
     Event(Event),
     /// There is no job of it and no marker: give it to a session in this pass. The reason is why
@@ -163,12 +161,12 @@ impl<'a> Delegation<'a> {
     fn map_requests<T: Send>(
         &self,
         items: Vec<T>,
-        step: impl Fn(T) -> (TaskRef, Result<Outcome>) + Sync,
-    ) -> Vec<(TaskRef, Outcome)> {
+        step: impl Fn(T) -> (TaskRef, Result<RemoteOutcome>) + Sync,
+    ) -> Vec<(TaskRef, RemoteOutcome)> {
         let has_answered = || self.answered.load(Ordering::Relaxed);
         concurrent::map_requests(items, has_answered, |item| {
             let (task, outcome) = step(item);
-            (task, outcome.unwrap_or_else(Outcome::Failed))
+            (task, outcome.unwrap_or_else(RemoteOutcome::Failed))
         })
     }
 
@@ -192,7 +190,7 @@ impl<'a> Delegation<'a> {
     }
 
     /// Takes note of what an exchange says about the server.
-    fn note_exchange(&self, error: Option<&ApiError>) {
+    fn note_exchange(&self, error: Option<&EngineError>) {
         let Some(error) = error else {
             return self.answered.store(true, Ordering::Relaxed);
         };

@@ -5,8 +5,10 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::filing::Filing;
-use super::marker::{Delegated, Phase, between};
-use super::{ApiError, Delegation, ErrorKind, Job, JobId, Outcome, ServerState, Status};
+use super::marker::{Delegated, DelegationPhase, between};
+use super::{
+    Delegation, EngineError, ErrorKind, Job, JobId, JobStatus, RemoteOutcome, ServerState,
+};
 use crate::concurrent::locked;
 use crate::marker::{self, Stamp};
 use crate::queue::TaskRef;
@@ -18,23 +20,23 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(60);
 
 impl Delegation<'_> {
     /// Asks once about each job, several at once, and files what has ended. A dry run asks, too.
-    pub fn poll(&self, tasks: Vec<TaskRef>) -> Vec<(TaskRef, Outcome)> {
+    pub fn poll(&self, tasks: Vec<TaskRef>) -> Vec<(TaskRef, RemoteOutcome)> {
         self.map_requests(tasks, |task| {
             let outcome = self.poll_one(&task);
             (task, outcome)
         })
     }
 
-    fn poll_one(&self, task: &TaskRef) -> Result<Outcome> {
+    fn poll_one(&self, task: &TaskRef) -> Result<RemoteOutcome> {
         let path = task.project.delegated_path(&task.name);
         let Some(marker) = marker::read::<Delegated>(&path)? else {
-            return Ok(Outcome::Nothing);
+            return Ok(RemoteOutcome::Nothing);
         };
-        let Phase::Submitted { job_id: id, unknown_since, .. } = &marker.phase else {
-            return Ok(Outcome::Nothing);
+        let DelegationPhase::Submitted { job_id: id, unknown_since, .. } = &marker.phase else {
+            return Ok(RemoteOutcome::Nothing);
         };
         if self.stopped().is_some() {
-            return Ok(Outcome::Nothing);
+            return Ok(RemoteOutcome::Nothing);
         }
         let answer = self.client.get(id);
         self.note_exchange(answer.as_ref().err());
@@ -49,13 +51,13 @@ impl Delegation<'_> {
                     self.note_unknown(task, &marker, false)?;
                 }
             }
-            (Err(error), Some(since)) if tells_nothing(&error) => {
+            (Err(error), Some(since)) if is_no_news(&error) => {
                 if between(*since, now) >= UNKNOWN_FOR {
                     let filing = Filing::given_up(now, why_given_up(&error, id));
                     return self.file(task, &marker, &filing);
                 }
             }
-            (Err(error), None) if tells_nothing(&error) => {
+            (Err(error), None) if is_no_news(&error) => {
                 self.log
                     .warn(format_args!("{task}: {error}; if that stays so, the task is given up"));
                 self.note_unknown(task, &marker, true)?;
@@ -66,20 +68,20 @@ impl Delegation<'_> {
             // It was logged once, for all jobs.
             (Err(_), _) => {}
         }
-        Ok(Outcome::Nothing)
+        Ok(RemoteOutcome::Nothing)
     }
 
     fn log_unfinished(&self, task: &TaskRef, job: &Job) {
         let (id, word) = (&job.id, escape(job.status.as_str()));
         match job.status {
-            Status::Unknown(_) => self.log.warn(format_args!(
+            JobStatus::Unknown(_) => self.log.warn(format_args!(
                 "{task}: secutools says `{word}` about job {id}, which this ccl does not know; it counts as not finished"
             )),
             _ => self.log.debug(format_args!("{task}: job {id} is {word}")),
         }
     }
 
-    /// Writes into the marker that from now on nothing is to be learned of the job, or that
+    /// Writes into the marker that from now on nothing can be learned of the job, or that
     /// something is after all.
     fn note_unknown(&self, task: &TaskRef, marker: &Delegated, is_unknown: bool) -> Result<()> {
         if self.dry_run {
@@ -95,7 +97,7 @@ impl Delegation<'_> {
         if !current.is_same_submission(marker) {
             return Ok(());
         }
-        if let Phase::Submitted { unknown_since, .. } = &mut current.phase {
+        if let DelegationPhase::Submitted { unknown_since, .. } = &mut current.phase {
             *unknown_since = is_unknown.then_some(now);
             current.stamp = Stamp::new(self.host, now);
             super::save(task, &current)?;
@@ -105,13 +107,13 @@ impl Delegation<'_> {
 }
 
 /// Whether this is all that will be learned of a job, should it stay so.
-fn tells_nothing(error: &ApiError) -> bool {
+fn is_no_news(error: &EngineError) -> bool {
     matches!(error.kind, ErrorKind::UnknownJob | ErrorKind::TooLong)
 }
 
-/// Why a job is given up of which nothing is to be learned. What has become too long for a pass is
+/// Why a job is given up of which nothing can be learned. What has become too long for a pass is
 /// not lost: a person can read it.
-fn why_given_up(error: &ApiError, job: &JobId) -> String {
+fn why_given_up(error: &EngineError, job: &JobId) -> String {
     match error.kind {
         ErrorKind::TooLong => format!(
             "{error}, which is too long to be filed: `ccl job result {job}` prints what the job has made"

@@ -11,9 +11,10 @@ use uuid::Uuid;
 
 pub mod answer;
 
-use super::error::{ApiError, NotAccepted};
+use super::error::{EngineError, NotAccepted};
 use super::http::{Http, Limits, Reply, TransportError};
-use super::{Accepted, Certainty, Job, JobId, ServerUrl};
+use super::{Accepted, Certainty, Job, JobId};
+use crate::config::ServerUrl;
 use crate::task::{Provider, Task};
 use answer::Reader;
 
@@ -68,7 +69,7 @@ impl Client {
     }
 
     /// Asks how far a job is.
-    pub fn get(&self, id: &JobId) -> Result<Job, ApiError> {
+    pub fn get(&self, id: &JobId) -> Result<Job, EngineError> {
         let reply = self.received(self.http.get(&format!("/v1/jobs/{id}")))?;
         self.reader().job(&reply, id)
     }
@@ -76,13 +77,13 @@ impl Client {
     /// Asks the server to cancel a job, without a body, as job APIs commonly have it. The contract
     /// says nothing of it: a server that does not offer it answers 404 or 405, and the job goes on.
     /// What has become of the job, [`Client::get`] says. One request; to ask twice does no harm.
-    pub fn cancel(&self, id: &JobId) -> Result<(), ApiError> {
+    pub fn cancel(&self, id: &JobId) -> Result<(), EngineError> {
         let reply = self.received(self.http.post_empty(&format!("/v1/jobs/{id}/cancel")))?;
         self.reader().check_success(&reply)
     }
 
-    fn received(&self, reply: Result<Reply, TransportError>) -> Result<Reply, ApiError> {
-        reply.map_err(|TransportError { kind, text }| ApiError {
+    fn received(&self, reply: Result<Reply, TransportError>) -> Result<Reply, EngineError> {
+        reply.map_err(|TransportError { kind, text }| EngineError {
             kind,
             retry_after: None,
             text: self.reader().sentence(&text),
@@ -90,7 +91,7 @@ impl Client {
     }
 
     /// How long to wait before the next try after `tries` of them; `None`: there is to be none.
-    fn pause(&self, tries: u32, error: &ApiError) -> Option<Duration> {
+    fn pause(&self, tries: u32, error: &EngineError) -> Option<Duration> {
         let is_final = error.kind.certainty() == Certainty::Refused;
         if tries >= self.limits.tries || is_final {
             return None;

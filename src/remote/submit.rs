@@ -10,9 +10,9 @@ use jiff::SignedDuration;
 use uuid::Uuid;
 
 use super::filing::Filing;
-use super::marker::{self, Delegated, Next, Phase, between};
+use super::marker::{self, Delegated, DelegationPhase, Next, between};
 use super::{
-    Accepted, Certainty, Delegation, NotAccepted, Outcome, StopReason, Submission, secutools,
+    Accepted, Certainty, Delegation, NotAccepted, RemoteOutcome, StopReason, Submission, secutools,
 };
 use crate::concurrent::locked;
 use crate::durable;
@@ -36,7 +36,7 @@ struct Pending {
 
 impl Delegation<'_> {
     /// Submits these tasks, several at once; what became of each, in order.
-    pub fn submit(&self, submissions: Vec<Submission>) -> Vec<(TaskRef, Outcome)> {
+    pub fn submit(&self, submissions: Vec<Submission>) -> Vec<(TaskRef, RemoteOutcome)> {
         self.map_requests(submissions, |submission| {
             (submission.waiting.at.clone(), self.submit_one(submission))
         })
@@ -44,24 +44,24 @@ impl Delegation<'_> {
 
     /// Goes on with the submissions that earlier passes have left, by a kill or because the server
     /// was not ready. Jobs that were accepted are left alone.
-    pub fn resume(&self, tasks: Vec<TaskRef>) -> Vec<(TaskRef, Outcome)> {
+    pub fn resume(&self, tasks: Vec<TaskRef>) -> Vec<(TaskRef, RemoteOutcome)> {
         self.map_requests(tasks, |task| {
             let outcome = self.resume_one(&task);
             (task, outcome)
         })
     }
 
-    fn submit_one(&self, Submission { waiting, decision }: Submission) -> Result<Outcome> {
+    fn submit_one(&self, Submission { waiting, decision }: Submission) -> Result<RemoteOutcome> {
         match self.stopped() {
             Some(StopReason::Silent(reason) | StopReason::Unauthorized(reason)) => {
-                return Ok(Outcome::RunLocally { reason });
+                return Ok(RemoteOutcome::RunLocally { reason });
             }
-            Some(StopReason::TimeUp) => return Ok(Outcome::Nothing),
+            Some(StopReason::TimeUp) => return Ok(RemoteOutcome::Nothing),
             None => {}
         }
         if self.dry_run {
             let event = waiting.at.event(EventKind::Delegated).by(decision.provider, None);
-            return Ok(Outcome::Event(event.because(decision.rule.to_string())));
+            return Ok(RemoteOutcome::Event(event.because(decision.rule.to_string())));
         }
         let request = secutools::request_body(
             &waiting.task,
@@ -78,7 +78,7 @@ impl Delegation<'_> {
             provider: decision.provider,
             rule: decision.rule.to_string(),
             started_at: now,
-            phase: Phase::Submitting {
+            phase: DelegationPhase::Submitting {
                 request: request.clone(),
                 ambiguous: true,
                 tries: 0,
@@ -87,7 +87,7 @@ impl Delegation<'_> {
             },
         };
         let Some(lock) = self.begin(&waiting, &marker)? else {
-            return Ok(Outcome::Nothing);
+            return Ok(RemoteOutcome::Nothing);
         };
         let earlier = Certainty::NeverReached;
         self.send(&waiting.at, Pending { marker, request, earlier, tries: 0, _lock: lock })
@@ -113,17 +113,17 @@ impl Delegation<'_> {
 
     /// Takes up a submission that an earlier pass has left, if its time has come and nobody else
     /// is at it.
-    fn resume_one(&self, task: &TaskRef) -> Result<Outcome> {
+    fn resume_one(&self, task: &TaskRef) -> Result<RemoteOutcome> {
         let path = task.project.delegated_path(&task.name);
         // Most markers are of running jobs, which a look without any lock shows.
         let seen: Option<Delegated> = markers::read(&path)?;
         let next = seen.as_ref().map_or(Next::Wait, |marker| self.next(marker));
         match (seen, next) {
-            (None, _) | (_, Next::Wait) => return Ok(Outcome::Nothing),
+            (None, _) | (_, Next::Wait) => return Ok(RemoteOutcome::Nothing),
             (Some(marker), Next::Send) if self.dry_run => {
                 let event = task.event(EventKind::Delegated).by(marker.provider, None);
                 let reason = format!("{}, begun by an earlier pass", marker.rule);
-                return Ok(Outcome::Event(event.because(reason)));
+                return Ok(RemoteOutcome::Event(event.because(reason)));
             }
             (Some(marker), next) if self.dry_run => {
                 return self.end_submission(task, &marker, next, &self.why_not_sent());
@@ -131,7 +131,7 @@ impl Delegation<'_> {
             _ => {}
         }
         let Some((pending, next)) = self.take(task)? else {
-            return Ok(Outcome::Nothing);
+            return Ok(RemoteOutcome::Nothing);
         };
         // By a pass that was killed before it had removed the marker.
         if task.project.is_filed(&task.name, pending.marker.key)? {
@@ -167,7 +167,8 @@ impl Delegation<'_> {
         };
         let mut marker: Delegated = markers::read_file(&lock, &path)?;
         let next = self.next(&marker);
-        let Phase::Submitting { request, ambiguous, tries, .. } = &mut marker.phase else {
+        let DelegationPhase::Submitting { request, ambiguous, tries, .. } = &mut marker.phase
+        else {
             return Ok(None);
         };
         let (request, tries, was_ambiguous) = (request.clone(), *tries, *ambiguous);
@@ -185,7 +186,7 @@ impl Delegation<'_> {
     }
 
     /// Sends it, with the retries of one pass.
-    fn send(&self, task: &TaskRef, pending: Pending) -> Result<Outcome> {
+    fn send(&self, task: &TaskRef, pending: Pending) -> Result<RemoteOutcome> {
         match self.client.submit(pending.request.as_bytes(), pending.marker.key) {
             Ok(accepted) => {
                 self.note_exchange(None);
@@ -203,10 +204,10 @@ impl Delegation<'_> {
         task: &TaskRef,
         mut marker: Delegated,
         accepted: &Accepted,
-    ) -> Result<Outcome> {
+    ) -> Result<RemoteOutcome> {
         let now = self.now();
         marker.stamp = Stamp::new(self.host, now);
-        marker.phase = Phase::Submitted {
+        marker.phase = DelegationPhase::Submitted {
             job_id: accepted.id.clone(),
             submitted_at: now,
             unknown_since: None,
@@ -219,7 +220,7 @@ impl Delegation<'_> {
             accepted.id,
             escape(&marker.rule)
         ));
-        Ok(Outcome::Event(marker.event(task, EventKind::Delegated)))
+        Ok(RemoteOutcome::Event(marker.event(task, EventKind::Delegated)))
     }
 
     fn not_accepted(
@@ -227,7 +228,7 @@ impl Delegation<'_> {
         task: &TaskRef,
         pending: Pending,
         NotAccepted { certainty, error }: &NotAccepted,
-    ) -> Result<Outcome> {
+    ) -> Result<RemoteOutcome> {
         let Pending { mut marker, request, earlier, tries, _lock } = pending;
         let (now, tries, certainty) = (self.now(), tries + 1, certainty.after(earlier));
         let next = marker::judge(certainty, between(marker.started_at, now), tries);
@@ -236,7 +237,7 @@ impl Delegation<'_> {
         }
         let pause = marker::pause(tries, error.retry_after);
         marker.stamp = Stamp::new(self.host, now);
-        marker.phase = Phase::Submitting {
+        marker.phase = DelegationPhase::Submitting {
             request,
             ambiguous: certainty == Certainty::Ambiguous,
             tries,
@@ -247,7 +248,7 @@ impl Delegation<'_> {
         let pause = SignedDuration::try_from(pause)?;
         let reason = format!("{error}; it is submitted again in {pause:#}");
         self.log.warn(format_args!("{task}: {reason}"));
-        Ok(Outcome::Event(marker.event(task, EventKind::Held).because(reason)))
+        Ok(RemoteOutcome::Event(marker.event(task, EventKind::Held).because(reason)))
     }
 
     /// Ends a submission that has come to nothing; the caller holds the marker's lock.
@@ -257,12 +258,12 @@ impl Delegation<'_> {
         marker: &Delegated,
         next: Next,
         reason: &str,
-    ) -> Result<Outcome> {
+    ) -> Result<RemoteOutcome> {
         match next {
-            Next::Send | Next::Wait => Ok(Outcome::Nothing),
+            Next::Send | Next::Wait => Ok(RemoteOutcome::Nothing),
             Next::GiveUp => {
                 let reason = format!(
-                    "outcome unknown: it was sent to secutools, and nothing tells whether it was taken; \
+                    "outcome unknown: it was sent to secutools, and no answer says whether it was taken; \
                      look there for the idempotency key {} before you give it back ({reason})",
                     marker.key
                 );
@@ -274,7 +275,7 @@ impl Delegation<'_> {
                     let _project = task.project.lock()?;
                     durable::remove(&task.project.delegated_path(&task.name))?;
                 }
-                Ok(Outcome::RunLocally { reason: reason.to_owned() })
+                Ok(RemoteOutcome::RunLocally { reason: reason.to_owned() })
             }
         }
     }

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use ccl::config::ServerUrl;
 use ccl::durable;
+use ccl::remote::Limits;
 use ccl::remote::secutools::{Client, request_body};
-use ccl::remote::{Limits, ServerUrl};
 use ccl::task::{self, Provider};
 use secutools_server::SecutoolsServer;
 

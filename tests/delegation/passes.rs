@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use ccl::remote::Phase;
+use ccl::remote::DelegationPhase;
 use serde_json::Value;
 
 use crate::secutools_server::{Answer, Step};
@@ -165,8 +165,8 @@ fn while_a_retry_is_under_way_the_marker_says_that_a_job_may_exist() {
     world.server.script([Step::status(503), Step::status(503), Step::status(503)]);
     world.scan(at(0));
     let is_ambiguous = || match world.marker("T.md").phase {
-        Phase::Submitting { ambiguous, .. } => ambiguous,
-        Phase::Submitted { .. } => panic!("nobody has accepted it"),
+        DelegationPhase::Submitting { ambiguous, .. } => ambiguous,
+        DelegationPhase::Submitted { .. } => panic!("nobody has accepted it"),
     };
     assert!(!is_ambiguous());
     let before = world.server.requests().len();
@@ -198,7 +198,7 @@ fn a_submission_that_was_killed_is_repeated_at_once_with_the_same_key() {
         world.scan(at(0));
         // What the marker held before the pass could write down what came of it.
         let mut marker = world.marker("T.md");
-        if let Phase::Submitting { tries, not_before, reason, .. } = &mut marker.phase {
+        if let DelegationPhase::Submitting { tries, not_before, reason, .. } = &mut marker.phase {
             (*tries, *not_before, *reason) = (0, None, None);
         }
         let path = world.path("inbox/T.md.delegated");

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use ccl::remote::Phase;
+use ccl::remote::DelegationPhase;
 use serde_json::{Value, json};
 
 use crate::secutools_server::{Answer, Step};
@@ -18,7 +18,9 @@ fn an_accepted_task_stays_in_the_inbox_beside_its_marker() {
     let marker = world.marker("T.md");
     assert_eq!((marker.stamp.version, marker.stamp.host.as_str()), (1, "box"));
     assert!(is_about(marker.started_at, at(0)), "{marker:?}");
-    assert!(matches!(&marker.phase, Phase::Submitted { job_id, .. } if job_id.as_str() == "job-1"));
+    assert!(
+        matches!(&marker.phase, DelegationPhase::Submitted { job_id, .. } if job_id.as_str() == "job-1")
+    );
     let [job] = &world.server.jobs()[..] else { panic!("one job") };
     assert_eq!(job.key, format!("\"{}\"", marker.key));
     assert_eq!(

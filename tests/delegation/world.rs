@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ccl::config::{ApiKey, KeySource, Secutools};
+use ccl::config::{ApiKey, KeySource, Secutools, ServerUrl};
 use ccl::event::EventKind;
 use ccl::log::{Level, Log, Style};
 use ccl::queue::{Name, Project, TaskRef};
-use ccl::remote::{Delegated, Delegation, Limits, Outcome, ServerUrl, Submission};
+use ccl::remote::{Delegated, Delegation, Limits, RemoteOutcome, Submission};
 use ccl::router::{self, AutoRoutes};
 use ccl::task::{self, Ending, Provider};
 use jiff::Timestamp;
@@ -244,9 +244,9 @@ fn one(said: Vec<Said>) -> Said {
     said.into_iter().next().unwrap()
 }
 
-pub(crate) fn said(outcomes: &[(TaskRef, Outcome)]) -> Vec<Said> {
-    let said = |outcome: &Outcome| match outcome {
-        Outcome::Event(event) => {
+pub(crate) fn said(outcomes: &[(TaskRef, RemoteOutcome)]) -> Vec<Said> {
+    let said = |outcome: &RemoteOutcome| match outcome {
+        RemoteOutcome::Event(event) => {
             let word = match event.event {
                 EventKind::Delegated => "delegated",
                 EventKind::Held => "held",
@@ -256,9 +256,9 @@ pub(crate) fn said(outcomes: &[(TaskRef, Outcome)]) -> Vec<Said> {
             };
             (word.to_owned(), event.reason.clone().unwrap_or_default())
         }
-        Outcome::RunLocally { reason } => ("local".to_owned(), reason.clone()),
-        Outcome::Nothing => ("nothing".to_owned(), String::new()),
-        Outcome::Failed(error) => ("error".to_owned(), format!("{error:#}")),
+        RemoteOutcome::RunLocally { reason } => ("local".to_owned(), reason.clone()),
+        RemoteOutcome::Nothing => ("nothing".to_owned(), String::new()),
+        RemoteOutcome::Failed(error) => ("error".to_owned(), format!("{error:#}")),
     };
     outcomes.iter().map(|(_, outcome)| said(outcome)).collect()
 }

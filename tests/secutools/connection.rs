@@ -3,8 +3,9 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
+use ccl::config::ServerUrl;
 use ccl::remote::secutools::Client;
-use ccl::remote::{Certainty, ErrorKind, ServerState, ServerUrl, Status};
+use ccl::remote::{Certainty, ErrorKind, JobStatus, ServerState};
 use uuid::Uuid;
 
 use crate::secutools_server::{Answer, SecutoolsServer, Step};
@@ -128,7 +129,7 @@ fn a_hundred_questions_take_one_connection() {
     let client = client(&server);
     client.submit(&body(), Uuid::new_v4()).unwrap();
     for _ in 0..100 {
-        assert_eq!(client.get(&id("job-1")).unwrap().status, Status::Queued);
+        assert_eq!(client.get(&id("job-1")).unwrap().status, JobStatus::Queued);
     }
     assert_eq!((server.requests().len(), server.connections()), (101, 1));
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ccl::remote::ErrorKind::*;
-use ccl::remote::{ApiError, Job, Status};
+use ccl::remote::{EngineError, Job, JobStatus};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -11,7 +11,7 @@ use crate::secutools_server::{Answer, SecutoolsServer, Step};
 use crate::{body, client, client_with, id, impatient, limits};
 
 /// Asks once about a job against a server with one lasting step.
-fn ask(step: Step) -> (Result<Job, ApiError>, usize) {
+fn ask(step: Step) -> (Result<Job, EngineError>, usize) {
     let server = SecutoolsServer::start();
     client(&server).submit(&body(), Uuid::new_v4()).unwrap();
     let limits = match step {
@@ -74,7 +74,7 @@ fn a_finished_job_brings_its_result_untouched_and_its_cost_exactly() {
     ] {
         server.finish("job-1", output, &cost);
         let job = client.get(&id("job-1")).unwrap();
-        assert_eq!(job.status, Status::Succeeded);
+        assert_eq!(job.status, JobStatus::Succeeded);
         assert_eq!(job.output.as_deref(), Some(output));
         assert_eq!(job.cost.map(|cost| cost.to_string()).as_deref(), want, "{cost}");
     }
@@ -87,11 +87,11 @@ fn failures_and_unknown_words_are_told() {
     client.submit(&body(), Uuid::new_v4()).unwrap();
     server.merge("job-1", &json!({"status": "Meditating"}));
     let job = client.get(&id("job-1")).unwrap();
-    assert_eq!(job.status, Status::Unknown("Meditating".into()));
+    assert_eq!(job.status, JobStatus::Unknown("Meditating".into()));
     assert!(!job.status.is_final());
     server.fail("job-1", "Out of memory", "40 GiB");
     let job = client.get(&id("job-1")).unwrap();
-    assert_eq!(job.status, Status::Failed);
+    assert_eq!(job.status, JobStatus::Failed);
     assert_eq!(job.error.as_deref(), Some("Out of memory: 40 GiB"));
     server.forget("job-1");
     assert_eq!(client.get(&id("job-1")).unwrap_err().kind, UnknownJob);

@@ -4,8 +4,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use ccl::config::ServerUrl;
 use ccl::remote::secutools::{Client, request_body};
-use ccl::remote::{Certainty, JobId, Limits, NotAccepted, ServerState, ServerUrl};
+use ccl::remote::{Certainty, JobId, Limits, NotAccepted, ServerState};
 use ccl::task::{self, Provider};
 
 mod connection;

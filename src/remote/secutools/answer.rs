@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::money::Cost;
 use crate::remote::http::Reply;
-use crate::remote::{Accepted, ApiError, ErrorKind, Job, JobId, Status};
+use crate::remote::{Accepted, EngineError, ErrorKind, Job, JobId, JobStatus};
 
 /// How much of a server's error text is shown, in characters.
 const EXCERPT: usize = 300;
@@ -31,24 +31,24 @@ impl<'a> Reader<'a> {
     }
 
     /// The answer to the first submission of a key: all but a 2xx with a usable job id is an error.
-    pub fn submission(self, reply: &Reply) -> Result<Accepted, ApiError> {
+    pub fn submission(self, reply: &Reply) -> Result<Accepted, EngineError> {
         self.check_success(reply)?;
         self.accepted(&reply.body).ok_or_else(|| self.garbled(reply, "without a usable job id"))
     }
 
     /// The answer to the question about the job `id`: all but a 2xx that holds the state of this
     /// very job is an error.
-    pub fn job(self, reply: &Reply, id: &JobId) -> Result<Job, ApiError> {
+    pub fn job(self, reply: &Reply, id: &JobId) -> Result<Job, EngineError> {
         self.check_success(reply)?;
         self.state(&reply.body, id).map_err(|what| self.garbled(reply, &format!("with {what}")))
     }
 
     /// Whether the answer is a 2xx, and otherwise what it means.
-    pub(super) fn check_success(self, reply: &Reply) -> Result<(), ApiError> {
+    pub(super) fn check_success(self, reply: &Reply) -> Result<(), EngineError> {
         if reply.is_success() {
             return Ok(());
         }
-        Err(ApiError {
+        Err(EngineError {
             kind: ErrorKind::of_status(reply.status),
             retry_after: reply.retry_after,
             text: self.refusal(reply),
@@ -56,8 +56,8 @@ impl<'a> Reader<'a> {
     }
 
     /// A 2xx of which nothing can be made.
-    fn garbled(self, reply: &Reply, what: &str) -> ApiError {
-        ApiError {
+    fn garbled(self, reply: &Reply, what: &str) -> EngineError {
+        EngineError {
             kind: ErrorKind::Garbled,
             retry_after: reply.retry_after,
             text: self.sentence(&format!("answered {} {what}", reply.status)),
@@ -86,8 +86,7 @@ impl<'a> Reader<'a> {
     fn accepted(self, body: &str) -> Option<Accepted> {
         let object: Object = serde_json::from_str(body).ok()?;
         let id = self.id(&object)?;
-        let status =
-            self.string(&object, "status").map_or(Status::Queued, |word| Status::parse(&word));
+        let status = self.string(&object, "status").map_or(JobStatus::Queued, |word| status(&word));
         Some(Accepted { id, status })
     }
 
@@ -97,11 +96,11 @@ impl<'a> Reader<'a> {
         if object.contains_key("id") && self.id(&object).as_ref() != Some(id) {
             return Err("another job than the one that was asked for");
         }
-        let status = self.string(&object, "status").ok_or("a job without a status")?;
+        let word = self.string(&object, "status").ok_or("a job without a status")?;
         let result = self.object(&object, "result").unwrap_or_default();
         Ok(Job {
             id: id.clone(),
-            status: Status::parse(&status),
+            status: status(&word),
             provider: self.string(&object, "provider"),
             output: self.text(&result, "output"),
             cost: result.get("cost").and_then(|raw| Cost::from_json(raw)),
@@ -176,6 +175,19 @@ impl<'a> Reader<'a> {
             .filter(|part| !part.trim().is_empty())
             .collect();
         (!parts.is_empty()).then(|| parts.join(": "))
+    }
+}
+
+/// The contract's words for a job's status and their synonyms, in any case.
+fn status(word: &str) -> JobStatus {
+    match word.trim().to_ascii_lowercase().as_str() {
+        "queued" | "pending" => JobStatus::Queued,
+        "running" | "in_progress" | "processing" => JobStatus::Running,
+        "succeeded" | "completed" | "done" => JobStatus::Succeeded,
+        "failed" | "error" => JobStatus::Failed,
+        "cancelled" | "canceled" => JobStatus::Cancelled,
+        "expired" | "timed_out" => JobStatus::Expired,
+        _ => JobStatus::Unknown(word.chars().take(64).collect()),
     }
 }
 

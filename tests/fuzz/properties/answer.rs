@@ -3,7 +3,7 @@
 use ccl::money::{Cost, Totals};
 use ccl::remote::http::{Reply, retry_after};
 use ccl::remote::secutools::answer::Reader;
-use ccl::remote::{Accepted, ApiError, Certainty, ErrorKind, Job, JobId, ServerState};
+use ccl::remote::{Accepted, Certainty, EngineError, ErrorKind, Job, JobId, ServerState};
 use ccl::task::{Ending, Outcome};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -87,7 +87,7 @@ fn cannot_lead_elsewhere(id: &JobId) {
     assert!(![".", ".."].contains(&id.as_str()));
 }
 
-fn a_refusal_means_what_the_contract_says(error: &ApiError, reply: &Reply) {
+fn a_refusal_means_what_the_contract_says(error: &EngineError, reply: &Reply) {
     is_fit_to_be_shown(&error.text);
     let means = match reply.status {
         408 | 425 | 429 | 503 => Certainty::Later,
@@ -155,7 +155,7 @@ fn is_filed_as_it_ended(job: &Job) {
     super::task::filed_tells_its_true_end("Do it.\n", &end, &output);
 }
 
-fn no_answer_is_of_the_right_kind(error: &ApiError, reply: &Reply) {
+fn no_answer_is_of_the_right_kind(error: &EngineError, reply: &Reply) {
     is_fit_to_be_shown(&error.text);
     let kinds: &[ErrorKind] = match reply.status {
         404 | 410 => &[ErrorKind::UnknownJob],

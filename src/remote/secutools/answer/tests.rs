@@ -15,7 +15,7 @@ fn a_whole_job_is_read() {
     let job = job(r#"{"id":"j1","status":"DONE","provider":"gpu","new":{"field":1},
         "result":{"output":"hello","cost":{"amount":0.10,"currency":"USD"},"usage":{"tokens":3}}}"#);
     let job = job.unwrap();
-    assert_eq!(job.status, Status::Succeeded);
+    assert_eq!(job.status, JobStatus::Succeeded);
     assert_eq!(job.provider.as_deref(), Some("gpu"));
     assert_eq!(job.output.as_deref(), Some("hello"));
     assert_eq!(job.cost.unwrap().to_string(), "0.1 USD");
@@ -69,8 +69,8 @@ fn what_is_no_word_about_this_job_is_an_error() {
 #[test]
 fn a_job_is_accepted_only_with_a_usable_id() {
     let accepted = reader().accepted(r#"{"id":"j1","status":"running"}"#).unwrap();
-    assert_eq!((accepted.id.as_str(), accepted.status), ("j1", Status::Running));
-    assert_eq!(reader().accepted(r#"{"id":"j1"}"#).unwrap().status, Status::Queued);
+    assert_eq!((accepted.id.as_str(), accepted.status), ("j1", JobStatus::Running));
+    assert_eq!(reader().accepted(r#"{"id":"j1"}"#).unwrap().status, JobStatus::Queued);
     for body in [
         "",
         "{}",
@@ -113,5 +113,26 @@ fn an_excerpt_is_one_short_harmless_line() {
     for long in ["ä", "\u{1}"] {
         let excerpt = reader().excerpt(&long.repeat(5000));
         assert_eq!(excerpt.chars().count(), EXCERPT + 1, "{excerpt}");
+    }
+}
+
+#[test]
+fn status_words_are_those_of_the_contract() {
+    for (words, want, is_final) in [
+        ("queued pending QUEUED", JobStatus::Queued, false),
+        ("running in_progress Processing", JobStatus::Running, false),
+        ("succeeded completed DONE", JobStatus::Succeeded, true),
+        ("failed error", JobStatus::Failed, true),
+        ("cancelled canceled", JobStatus::Cancelled, true),
+        ("expired timed_out", JobStatus::Expired, true),
+    ] {
+        for word in words.split(' ') {
+            assert_eq!(status(word), want, "{word}");
+            assert_eq!(want.is_final(), is_final, "{word}");
+        }
+    }
+    for word in ["", "finished", "success"] {
+        assert_eq!(status(word), JobStatus::Unknown(word.into()));
+        assert!(!status(word).is_final());
     }
 }
