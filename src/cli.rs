@@ -3,7 +3,7 @@
 use crate::config::Overrides;
 use crate::log::Level;
 use crate::remote::JobId;
-use crate::task::{Priority, Provider};
+use crate::task::{Complexity, Preference, Priority, Provider};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
@@ -23,55 +23,51 @@ const EXAMPLES: &str = "\
 Examples:
   mkdir -p .agent-queue/inbox            make this directory a project
   echo 'Fix the login' > .agent-queue/inbox/fix-login.md
-  ccl decide .agent-queue/inbox/*.md     where would it go?
+  ccl decide .agent-queue/inbox/*.md     say where it would go
   ccl scan                               hand it to an agent
-  ccl status                             what is everybody doing?
+  ccl status                             show sessions and tasks
   ccl reap                               file what has ended";
 
 /// Hands Markdown task files to coding agents: Claude Code in tmux sessions, or the secutools AI platform over HTTP.
 ///
 /// A task is a Markdown file in a project's .agent-queue/inbox. Every call makes one pass and exits; call `ccl scan` and
-/// `ccl reap` once a minute, from a timer, and what was dropped into an inbox is worked on and ends up in done/ or
-/// failed/.
+/// `ccl reap` once a minute from a timer. Each task in an inbox is then worked on and filed in done/ or failed/.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "ccl", version, after_help = EXIT_STATUS, after_long_help = format!("{EXAMPLES}\n\n{EXIT_STATUS}"))]
-pub struct Cli {
-    /// What holds for every command.
+pub(crate) struct Cli {
     #[command(flatten)]
-    pub global: Global,
-    /// What to do.
+    pub(crate) global: Global,
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 /// Flags that every command takes.
 #[derive(Debug, Clone, Args)]
-pub struct Global {
+pub(crate) struct Global {
     /// Read this configuration [default: $CCL_CONFIG, else $XDG_CONFIG_HOME/ccl/config.yaml]
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub config: Option<PathBuf>,
-    /// Keep the state here; for hooks, which may run in another environment
+    pub(crate) config: Option<PathBuf>,
+    /// Keep the state here (for hooks, which may run in another environment)
     #[arg(long, global = true, value_name = "DIR", hide = true)]
-    pub state_dir: Option<PathBuf>,
+    pub(crate) state_dir: Option<PathBuf>,
     /// Print the result as one JSON object
     #[arg(long, global = true)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Say why things are done
     #[arg(short, long, global = true, conflicts_with = "quiet")]
-    pub verbose: bool,
+    pub(crate) verbose: bool,
     /// Say only what went wrong
     #[arg(short, long, global = true, action = ArgAction::SetTrue)]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
 }
 
-/// One command and what it takes.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Route every waiting task: delegate it, or dispatch it to a free session
     #[command(after_help = "\
 Examples:
   ccl scan                              the projects of the configuration, or the current one
-  ccl scan --dry-run                    only say what would be done
+  ccl scan --dry-run                    change nothing, only say what would be done
   ccl scan --project /srv/app --json    one project, as JSON")]
     Scan {
         /// Change nothing, only say what would be done
@@ -81,7 +77,7 @@ Examples:
         #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         project: Vec<PathBuf>,
     },
-    /// A session is idle: file what it did, and give it the next local task
+    /// File what an idle session did, and give it the next local task
     #[command(after_help = "\
 Examples:
   ccl assign                 the session that this is called in
@@ -89,10 +85,10 @@ Examples:
     Assign {
         /// The tmux session [default: the one that ccl is called in]
         session: Option<String>,
-        /// The project of the task that the session had, where no configuration names one.
+        /// The project of the session's task, where no configuration names it
         #[arg(long, value_name = "DIR", hide = true, value_hint = ValueHint::DirPath)]
         project: Vec<PathBuf>,
-        /// The run that the session is idle of: a hook may come late.
+        /// The run that has ended; a hook may come late, when the session has another one
         #[arg(long, value_name = "UUID", hide = true)]
         run: Option<Uuid>,
     },
@@ -116,11 +112,11 @@ Examples:
         #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
         files: Vec<PathBuf>,
     },
-    /// Show sessions, queues, jobs, cooldowns, stale tasks and counters
+    /// Show sessions, queues, jobs, cooldowns, stale tasks and counts
     #[command(after_help = "\
 Examples:
   ccl status
-  ccl status --json | jq .stale      how many tasks have been worked on for too long?
+  ccl status --json | jq .stale      how many tasks have been at work for too long
   ccl status --format prometheus > ccl.prom.new && mv ccl.prom.new ccl.prom
                                      for node_exporter's textfile collector")]
     Status {
@@ -128,19 +124,19 @@ Examples:
         #[arg(long, value_name = "FORM")]
         format: Option<StatusFormat>,
     },
-    /// Put a new task into an inbox, complete or not at all, and print its path
+    /// Put a new task into an inbox and print its path
     #[command(after_help = "\
-The task's name is made from its title, else from FILE's name, else from its first words; where it is taken, a number is
-added. What the options say stands in the task's header, in place of what stood there.
+The task is named after its title, else after FILE, else after its first words; a number is added where the name is
+taken. The options are written into the task's header and replace what it says.
 
 Examples:
   ccl add --priority high --title 'Fix the login' notes.md
   echo 'Update the dependencies and run the tests' | ccl add
   git diff | ccl add --title 'Review this' --provider gemini --allow-delegation")]
     Add(NewTask),
-    /// Put a task that failed, or was done, back into the inbox; it starts afresh
+    /// Put a failed or finished task back into the inbox; its attempts start again at 1
     #[command(after_help = "\
-What was done is copied, without its result: the record of it stays in done/.
+A finished task is copied without its result; the original stays in done/.
 
 Examples:
   ccl retry fix-login
@@ -153,7 +149,7 @@ Examples:
         #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         project: Option<PathBuf>,
     },
-    /// Withdraw a task that waits, or end the agent or job that works on it; it is filed in failed/
+    /// Cancel a task, waiting or at work, and file it in failed/
     #[command(after_help = "\
 Examples:
   ccl cancel fix-login
@@ -168,7 +164,7 @@ Examples:
     },
     /// Check what a pass needs, and say how to mend what is missing
     #[command(after_help = "\
-Ends with 0 only if all is well. What does not apply here, as linger without systemd, is named and not counted.
+Exits with 0 only if every check passes. A check that does not apply, such as linger without systemd, does not count.
 
 Examples:
   ccl doctor
@@ -197,38 +193,36 @@ Examples:
     },
 }
 
-/// A task that is added.
 #[derive(Debug, Clone, Args)]
-pub struct NewTask {
-    /// What to do, in Markdown; with `-` or without it, standard input
+pub(crate) struct NewTask {
+    /// The task in Markdown [default: standard input, as with `-`]
     #[arg(value_hint = ValueHint::FilePath)]
-    pub file: Option<PathBuf>,
+    pub(crate) file: Option<PathBuf>,
     /// The project [default: the one around the current directory, else the only one configured]
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub project: Option<PathBuf>,
+    pub(crate) project: Option<PathBuf>,
     /// How urgent it is
     #[arg(long, value_parser = priority())]
-    pub priority: Option<Priority>,
+    pub(crate) priority: Option<Priority>,
     /// Its title
     #[arg(short, long)]
-    pub title: Option<String>,
-    /// A tag; may be repeated
+    pub(crate) title: Option<String>,
+    /// A tag; the option may be repeated
     #[arg(long = "tag", value_name = "TAG")]
-    pub tags: Vec<String>,
+    pub(crate) tags: Vec<String>,
     /// Who should work on it
-    #[arg(long, visible_alias = "preferred-ai", value_parser = ["auto", "claude-code", "gpu", "gemini", "claude-api"])]
-    pub provider: Option<String>,
+    #[arg(long, visible_alias = "preferred-ai", value_parser = PossibleValuesParser::new(Preference::words()))]
+    pub(crate) provider: Option<String>,
     /// How hard it is, for --provider auto
-    #[arg(long, visible_alias = "complexity-hint", value_parser = ["low", "medium", "high"])]
-    pub complexity: Option<String>,
-    /// It may leave this machine
+    #[arg(long, visible_alias = "complexity-hint", value_parser = PossibleValuesParser::new(Complexity::ALL.map(Complexity::as_str)))]
+    pub(crate) complexity: Option<String>,
+    /// The task may leave this machine
     #[arg(long)]
-    pub allow_delegation: bool,
+    pub(crate) allow_delegation: bool,
 }
 
-/// What `status` prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum StatusFormat {
+pub(crate) enum StatusFormat {
     /// Tables for people
     Text,
     /// One JSON object
@@ -237,13 +231,12 @@ pub enum StatusFormat {
     Prometheus,
 }
 
-/// The job API by hand, for scripts.
 #[derive(Debug, Clone, Subcommand)]
-pub enum JobCommand {
+pub(crate) enum JobCommand {
     /// Submit a file as a job, and print the job
     #[command(after_help = "\
-The file must name its provider (`preferred_ai`), or --provider does. A file in an inbox is refused: `ccl scan` delegates
-those, and submitted twice it would run twice.
+The provider is the one of --provider, else the file's `preferred_ai`; one of them is needed. A file in an inbox is
+refused: `ccl scan` delegates it, and the task would run twice.
 
 Examples:
   ccl job submit review.md --provider gemini
@@ -252,7 +245,7 @@ Examples:
         /// A task file that lies in no inbox
         #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,
-        /// Who works on it, whatever the file says
+        /// Who works on it, instead of the file's `preferred_ai`
         #[arg(long, value_parser = remote_provider())]
         provider: Option<Provider>,
     },
@@ -265,7 +258,7 @@ Examples:
         #[arg(value_parser = job_id)]
         id: JobId,
     },
-    /// Print what a job has made; ends with 75 while it is unfinished
+    /// Print a job's result; exits with 75 while the job is unfinished
     #[command(after_help = "\
 Examples:
   ccl job result job_123 --wait > answer.md")]
@@ -273,24 +266,20 @@ Examples:
         /// The job's id
         #[arg(value_parser = job_id)]
         id: JobId,
-        /// Wait until it has ended
+        /// Wait until the job has ended
         #[arg(long)]
         wait: bool,
     },
 }
 
 fn priority() -> impl TypedValueParser<Value = Priority> {
-    PossibleValuesParser::new(Priority::ALL.map(Priority::as_str))
-        .map(|word| word.parse().unwrap_or_default())
+    PossibleValuesParser::new(Priority::ALL.map(Priority::as_str)).try_map(|word| word.parse())
 }
 
 /// The providers that take jobs.
 fn remote_provider() -> impl TypedValueParser<Value = Provider> {
-    PossibleValuesParser::new(["gpu", "gemini", "claude-api"]).map(|word| match word.as_str() {
-        "gpu" => Provider::Gpu,
-        "gemini" => Provider::Gemini,
-        _ => Provider::ClaudeApi,
-    })
+    let remote = Provider::ALL.into_iter().filter(|provider| provider.is_remote());
+    PossibleValuesParser::new(remote.map(Provider::as_str)).try_map(|word| word.parse())
 }
 
 fn job_id(text: &str) -> Result<JobId, String> {
@@ -298,9 +287,7 @@ fn job_id(text: &str) -> Result<JobId, String> {
 }
 
 impl Cli {
-    /// How much is said on standard error.
-    #[must_use]
-    pub fn level(&self) -> Level {
+    pub(crate) fn level(&self) -> Level {
         match (self.global.quiet, self.global.verbose) {
             (true, _) => Level::Warn,
             (_, true) => Level::Debug,
@@ -308,9 +295,7 @@ impl Cli {
         }
     }
 
-    /// Whether the result is printed as one JSON object.
-    #[must_use]
-    pub fn json(&self) -> bool {
+    pub(crate) fn json(&self) -> bool {
         let form = match &self.command {
             Command::Status { format } => *format,
             _ => None,
@@ -318,11 +303,9 @@ impl Cli {
         self.global.json || form == Some(StatusFormat::Json)
     }
 
-    /// What goes before the configuration file.
-    #[must_use]
-    pub fn overrides(&self) -> Overrides {
+    pub(crate) fn overrides(&self) -> Overrides {
         let projects = match &self.command {
-            Command::Scan { project, .. } | Command::Assign { project, .. } => project.as_slice(),
+            Command::Scan { project, .. } | Command::Assign { project, .. } => project,
             Command::Retry { project, .. } | Command::Cancel { project, .. } => project.as_slice(),
             Command::Add(new) => new.project.as_slice(),
             _ => &[],

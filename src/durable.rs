@@ -1,22 +1,24 @@
 //! Files that survive a crash: written whole or not at all, moved without
 //! overwriting, synced before anything relies on them.
 //!
-//! A write goes to a temporary file `.ccl-*.tmp` in the same directory, is
-//! synced, and takes its name by one rename; the directory is synced after it.
-//! What a killed process leaves behind is such a temporary file and nothing
-//! else; `sweep` removes it after a day.
+//! A write goes to a temporary file `.ccl-*.tmp` in the same directory (for a
+//! project's `done/` and `failed/`: in its inbox, so that nobody has to walk what
+//! was finished for what was left), is synced, and takes its name by one rename;
+//! the directory is synced after it. What a killed process leaves behind is such a
+//! temporary file and nothing else; `sweep` removes it after a day.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, DirEntry, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
-use tempfile::{Builder, NamedTempFile};
+use tempfile::{Builder, NamedTempFile, TempPath};
 
 const TEMPORARY_PREFIX: &str = ".ccl-";
 const TEMPORARY_SUFFIX: &str = ".tmp";
@@ -36,45 +38,62 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 
 /// The same for a file that a crash of the machine makes useless: whole, but not synced.
 pub fn write_unsynced(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let filled = filled(path, bytes, mode);
-    Staged(filled.with_context(|| format!("cannot write {}", path.display()))?).put(path)
+    let filled = filled(directory_of(path), bytes, mode);
+    let filled = filled.with_context(|| format!("cannot write {}", path.display()))?;
+    Staged(filled.into_temp_path()).put(path)
 }
 
-/// A file that is written, but has not got its name yet; it is removed unless it
-/// gets it.
-pub struct Staged(NamedTempFile);
+/// Puts `bytes` at `path` unless the name is taken; true if it did.
+pub fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<bool> {
+    let is_created = stage(path, bytes, mode)?.put_new(path)?;
+    if is_created {
+        sync_parent(path)?;
+    }
+    Ok(is_created)
+}
+
+/// A file that is written, synced and closed, but has not got its name yet; it is removed unless it
+/// gets one.
+pub struct Staged(TempPath);
 
 /// Writes and syncs what is to be put at `path`: what takes time.
 pub fn stage(path: &Path, bytes: &[u8], mode: u32) -> Result<Staged> {
-    write_temporary(path, bytes, mode).map(Staged)
+    stage_in(directory_of(path), bytes, mode)
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The same for a file that gets its name in another directory of the same file system: a killed
+/// process leaves its temporary file in this one, where [`sweep`] looks.
+pub fn stage_in(directory: &Path, bytes: &[u8], mode: u32) -> io::Result<Staged> {
+    let file = filled(directory, bytes, mode)?;
+    file.as_file().sync_all()?;
+    Ok(Staged(file.into_temp_path()))
 }
 
 impl Staged {
     /// Gives it its name, replacing what stood there. The caller syncs the directory.
     pub fn put(self, path: &Path) -> Result<()> {
         let put = self.0.persist(path).map_err(|error| error.error);
-        put.map(drop).with_context(|| format!("cannot write {}", path.display()))
+        put.with_context(|| format!("cannot write {}", path.display()))
     }
-}
 
-/// Puts `bytes` at `path` unless the name is taken; true if it did.
-pub fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<bool> {
-    let temporary = write_temporary(path, bytes, mode)?.into_temp_path();
-    match rename_noreplace(&temporary, path) {
-        Ok(()) => {
-            // The name is gone with the rename; dropping the guard would only
-            // try to unlink a path that another process may have reused.
-            let _renamed = temporary.keep();
-            sync_parent(path)?;
-            Ok(true)
+    /// Gives it its name unless that is taken; true if it did. Else another name may be tried. The
+    /// caller syncs the directory.
+    pub fn put_new(&mut self, path: &Path) -> Result<bool> {
+        match rename_noreplace(&self.0, path) {
+            Ok(()) => {
+                // The temporary name went with the rename, and another process may reuse it.
+                self.0.disable_cleanup(true);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error).with_context(|| format!("cannot create {}", path.display())),
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("cannot create {}", path.display())),
     }
 }
 
 /// Gives a file of ours to the old file's owner, as far as we may: others than root at most to the group.
-fn give(file: &File, old: &fs::Metadata) -> io::Result<()> {
+fn copy_owner(file: &File, old: &fs::Metadata) -> io::Result<()> {
     let new = file.metadata()?;
     if new.gid() != old.gid() {
         let _refused = fchown(file, None, Some(old.gid()));
@@ -91,21 +110,19 @@ fn give(file: &File, old: &fs::Metadata) -> io::Result<()> {
 pub fn rewrite(path: &Path, bytes: &[u8], is_still: impl FnOnce(&Path) -> bool) -> Result<bool> {
     let old =
         fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
-    let temporary = write_temporary(path, bytes, PRIVATE)?;
-    give(temporary.as_file(), &old)
-        .with_context(|| format!("cannot look at the new {}", path.display()))?;
-    // After the owner: these are the new owner's.
-    temporary
-        .as_file()
-        .set_permissions(old.permissions())
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    let write = || -> io::Result<Staged> {
+        let file = filled(directory_of(path), bytes, PRIVATE)?;
+        file.as_file().sync_all()?;
+        copy_owner(file.as_file(), &old)?;
+        // After the owner: these are the new owner's.
+        file.as_file().set_permissions(old.permissions())?;
+        Ok(Staged(file.into_temp_path()))
+    };
+    let staged = write().with_context(|| format!("cannot write {}", path.display()))?;
     if !is_still(path) {
         return Ok(false);
     }
-    temporary
-        .persist(path)
-        .map_err(|error| error.error)
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    staged.put(path)?;
     sync_parent(path).map(|()| true)
 }
 
@@ -116,16 +133,8 @@ pub fn temporary(directory: &Path, mode: u32) -> io::Result<NamedTempFile> {
     Builder::new().prefix(TEMPORARY_PREFIX).suffix(TEMPORARY_SUFFIX).make_in(directory, open)
 }
 
-fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> Result<NamedTempFile> {
-    let file = filled(path, bytes, mode).and_then(|file| {
-        file.as_file().sync_all()?;
-        Ok(file)
-    });
-    file.with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn filled(path: &Path, bytes: &[u8], mode: u32) -> io::Result<NamedTempFile> {
-    let mut file = temporary(directory_of(path), mode)?;
+fn filled(directory: &Path, bytes: &[u8], mode: u32) -> io::Result<NamedTempFile> {
+    let mut file = temporary(directory, mode)?;
     file.as_file_mut().write_all(bytes)?;
     Ok(file)
 }
@@ -150,7 +159,62 @@ pub fn rename_noreplace(from: &Path, to: &Path) -> io::Result<()> {
 
 fn same_file(one: &Path, other: &Path) -> io::Result<bool> {
     let (one, other) = (fs::symlink_metadata(one)?, fs::symlink_metadata(other)?);
-    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
+    Ok(FileId::of(&one) == FileId::of(&other))
+}
+
+/// Which file a name or a descriptor stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    pub fn new(device: u64, inode: u64) -> Self {
+        Self { device, inode }
+    }
+
+    pub fn of(metadata: &fs::Metadata) -> Self {
+        Self::new(metadata.dev(), metadata.ino())
+    }
+}
+
+/// What lies in a directory; one that does not exist is empty.
+pub fn list_dir(directory: &Path) -> Result<impl Iterator<Item = Result<DirEntry>>> {
+    let failed = move || format!("cannot read {}", directory.display());
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => Some(entries),
+        Err(error) if is_no_directory(&error) => None,
+        Err(error) => return Err(error).with_context(failed),
+    };
+    Ok(entries.into_iter().flatten().map(move |entry| entry.with_context(failed)))
+}
+
+/// Whether there is no directory of that name.
+pub(crate) fn is_no_directory(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Opens a directory, to list it or to name what lies in it without building paths.
+pub fn open_dir(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
+/// Opens a file for reading, without following a link (`ELOOP`) or waiting for a FIFO.
+pub fn open_nofollow(path: &Path) -> io::Result<File> {
+    Ok(File::from(rustix::fs::open(path, NOFOLLOW, Mode::empty())?))
+}
+
+/// What `open` is told for a file that somebody else may have put there.
+pub(crate) const NOFOLLOW: OFlags =
+    OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+
+/// Reads until the end, or until there are `limit` bytes.
+pub fn read_at_most(from: impl Read, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Whether there is a file of this name, a link included. What cannot be looked
@@ -183,15 +247,8 @@ pub fn sync_dir(directory: &Path) -> Result<()> {
 /// Removes temporary files that a killed process left more than a day before
 /// `now`. A file that another process removes meanwhile is no error.
 pub fn sweep(directory: &Path, now: SystemTime) -> Result<()> {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => {
-            return Err(error).with_context(|| format!("cannot read {}", directory.display()));
-        }
-    };
-    for entry in entries {
-        let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;
+    for entry in list_dir(directory)? {
+        let entry = entry?;
         if is_temporary(&entry.file_name()) && is_older(&entry.path(), now) {
             remove(&entry.path())?;
         }

@@ -1,4 +1,4 @@
-//! What the process was given by its surroundings, as a value: tests make their own.
+//! The environment of the process, as a value: tests make their own.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -10,17 +10,15 @@ use std::path::PathBuf;
 pub struct Environment {
     variables: HashMap<OsString, OsString>,
     /// Where relative paths on the command line start; `None` where the directory is gone.
-    pub current_dir: Option<PathBuf>,
+    pub(crate) current_dir: Option<PathBuf>,
 }
 
 impl Environment {
-    /// The surroundings of this process.
-    #[must_use]
     pub fn of_process() -> Self {
         Self { variables: std::env::vars_os().collect(), current_dir: std::env::current_dir().ok() }
     }
 
-    /// Made-up surroundings: these variables and this current directory, nothing else.
+    /// A made-up environment: these variables and this current directory, nothing else.
     pub fn of<K: Into<OsString>, V: Into<OsString>>(
         variables: impl IntoIterator<Item = (K, V)>,
         current_dir: impl Into<PathBuf>,
@@ -35,8 +33,7 @@ impl Environment {
     }
 
     /// The variable's value; one that is set to nothing counts as not set.
-    #[must_use]
-    pub fn var(&self, name: &str) -> Option<&OsStr> {
+    pub(crate) fn var(&self, name: &str) -> Option<&OsStr> {
         self.variables
             .get(OsStr::new(name))
             .map(OsString::as_os_str)
@@ -44,8 +41,7 @@ impl Environment {
     }
 
     /// The variable as an absolute path; a relative one is ignored, as the XDG base directory specification asks.
-    #[must_use]
-    pub fn absolute_path(&self, name: &str) -> Option<PathBuf> {
+    pub(crate) fn absolute_path(&self, name: &str) -> Option<PathBuf> {
         self.var(name).map(PathBuf::from).filter(|path| path.is_absolute())
     }
 }

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,9 +18,8 @@ use crate::error::Failure;
 
 /// How long a lock that is held only for a moment is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Who only looks whether a lock is held ([`is_held`]) holds it for an instant.
-const GLANCE: Duration = Duration::from_millis(20);
-const POLL: Duration = Duration::from_millis(2);
+/// [`is_held`] takes the lock for an instant to see whether it can.
+const PROBE: Duration = Duration::from_millis(20);
 
 /// A lock, held until it is dropped.
 #[derive(Debug)]
@@ -27,21 +27,50 @@ pub struct Lock {
     _file: File,
 }
 
-/// Takes the lock if nobody holds it. `None`: somebody does, for longer than a
-/// glance.
+/// Takes the lock if nobody holds it. `None`: somebody does, and does not only look.
 pub fn try_exclusive(path: &Path) -> Result<Option<Lock>> {
-    within(path, GLANCE)
+    poll(path, PROBE)
 }
 
 /// Takes the lock, if whoever holds it gives it up in time. `None`: nobody did.
+///
+/// The kernel serves those who wait about in the order in which they came. It knows no limit, so the
+/// waiting is done by a thread of its own. When the time is up nobody takes what the thread gets
+/// later, and the lock is dropped at once. Where the system refuses the thread, it is polled for.
 pub fn within(path: &Path, limit: Duration) -> Result<Option<Lock>> {
+    let failed = || format!("cannot lock {}", path.display());
     let file = open(path)?;
+    if lock(&file).with_context(failed)? {
+        return Ok(Some(Lock { _file: file }));
+    }
+    if limit.is_zero() {
+        return Ok(None);
+    }
+    let (sender, receiver) = mpsc::channel();
+    let wait = move || {
+        let locked = fs2::FileExt::lock_exclusive(&file).map(|()| file);
+        let _unwanted = sender.send(locked);
+    };
+    if thread::Builder::new().spawn(wait).is_err() {
+        return poll(path, limit);
+    }
+    match receiver.recv_timeout(limit) {
+        Ok(locked) => Ok(Some(Lock { _file: locked.with_context(failed)? })),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Takes the lock, if it is free at one of the moments at which it is tried: whoever polls may
+/// come last, but needs no thread.
+fn poll(path: &Path, limit: Duration) -> Result<Option<Lock>> {
+    const PAUSE: Duration = Duration::from_millis(2);
     let deadline = Instant::now() + limit;
+    let file = open(path)?;
     while !lock(&file).with_context(|| format!("cannot lock {}", path.display()))? {
         if Instant::now() > deadline {
             return Ok(None);
         }
-        thread::sleep(POLL);
+        thread::sleep(PAUSE);
     }
     Ok(Some(Lock { _file: file }))
 }
@@ -107,6 +136,7 @@ fn open(path: &Path) -> Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn a_lock_is_exclusive_until_it_is_dropped() {
@@ -148,6 +178,62 @@ mod tests {
             drop(held);
             assert!(waiting.join().unwrap());
         });
+    }
+
+    /// How many wait for the lock of this file, as the kernel has it: `1: -> FLOCK … fe:00:4711 0 EOF`.
+    fn waiting(path: &Path) -> usize {
+        let file = format!(":{} ", std::fs::metadata(path).unwrap().ino());
+        let locks = std::fs::read_to_string("/proc/locks").unwrap();
+        locks.lines().filter(|line| line.contains("-> FLOCK") && line.contains(&file)).count()
+    }
+
+    fn wait_for_waiters(path: &Path, number: usize) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while waiting(path) < number {
+            assert!(Instant::now() < deadline, "{} of {number} wait", waiting(path));
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn dozens_who_wait_get_it_one_after_the_other_as_they_came() {
+        const WAITERS: usize = 48;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = exclusive(&path).unwrap();
+        let order = std::sync::Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            for number in 0..WAITERS {
+                let (path, order) = (&path, &order);
+                scope.spawn(move || {
+                    // Whoever gave up would be missing.
+                    let _lock = within(path, Duration::from_secs(600)).unwrap().unwrap();
+                    order.lock().unwrap().push(number);
+                });
+                wait_for_waiters(path, number + 1);
+            }
+            drop(held);
+        });
+        let order = order.into_inner().unwrap();
+        assert_eq!(order.len(), WAITERS);
+        // Two who are woken at one moment may change places.
+        let displaced = |(place, number): (usize, &usize)| place.abs_diff(*number);
+        let furthest = order.iter().enumerate().map(displaced).max();
+        assert!(furthest < Some(WAITERS / 3), "{order:?}");
+    }
+
+    #[test]
+    fn a_lock_that_comes_too_late_is_dropped_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = exclusive(&path).unwrap();
+        for _ in 0..8 {
+            assert!(within(&path, Duration::from_millis(1)).unwrap().is_none());
+        }
+        wait_for_waiters(&path, 8);
+        drop(held);
+        exclusive(&path).unwrap();
+        exclusive(&path).unwrap();
     }
 
     #[test]

@@ -7,20 +7,19 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
-use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::config::AgentKind;
-use crate::durable::{self, Staged};
-use crate::tmux::PaneId;
+use crate::durable::{self, Staged, open_nofollow, read_at_most};
+pub use crate::next_step::Phase;
 
 /// The version of every marker that this program writes, and the only one it
 /// reads.
@@ -46,18 +45,6 @@ impl Stamp {
     pub fn new(host: &str, at: Timestamp) -> Self {
         Self { version: VERSION, host: host.to_owned(), at }
     }
-}
-
-/// How far a claimed task has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Phase {
-    /// It is ours; nothing was started.
-    Claimed,
-    /// The ticket lies there, or the agent has begun without proof of it yet.
-    Launching,
-    /// The agent has the task.
-    Working,
 }
 
 /// `inbox/.T.md.claim`: who has the task `T.md`.
@@ -107,20 +94,58 @@ pub struct Dispatched {
     pub task: String,
     /// The run that the claim beside the task must name.
     pub run: Uuid,
-    /// Where its agent was started.
-    pub pane: Pane,
+    /// Where its agent was started; none before that, and where the pass was killed before it could note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pane: Option<Pane>,
 }
 
-/// A pane, by what stays true of it.
+/// A pane's id, `%12`: unique for the life of its server, and never reused.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PaneId(String);
+
+impl TryFrom<String> for PaneId {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("a pane's id is a % and a number")
+    }
+}
+
+impl From<PaneId> for String {
+    fn from(id: PaneId) -> Self {
+        id.0
+    }
+}
+
+impl PaneId {
+    /// Reads `%12`; anything else is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix('%')?;
+        let fits = (1..=10).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+        fits.then(|| Self(text.to_owned()))
+    }
+
+    /// `%12`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PaneId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The pane of an agent's window, by what stays true of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pane {
     /// tmux's id, `%7`.
     pub id: PaneId,
-    /// The process that tmux started in it.
+    /// The process that tmux started in it, which the agent becomes.
     #[serde(with = "pid")]
     pub pid: Pid,
-    /// Its terminal, `/dev/pts/7`.
-    pub tty: PathBuf,
     /// The tmux server it is in; not known of what an older version started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<Server>,
@@ -166,6 +191,9 @@ pub struct Cooldown {
     pub reason: String,
     /// Whether it goes on only after a person did something (login, billing).
     pub needs_person: bool,
+    /// Whether `ccl doctor` can see that it is mended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_program: bool,
 }
 
 /// Why a marker was not read.
@@ -211,24 +239,16 @@ impl std::error::Error for Unreadable {
 
 /// Reads a marker; `None` if there is none.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Unreadable> {
-    match open(path) {
+    match open_nofollow(path) {
         Ok(file) => read_file(&file, path).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(Unreadable::Io { path: path.to_owned(), source }),
     }
 }
 
-/// Opens a marker without following links or waiting for a FIFO.
-pub fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
-}
-
 /// Reads the marker that `file` is; `path` is for messages.
 pub fn read_file<T: DeserializeOwned>(file: &File, path: &Path) -> Result<T, Unreadable> {
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES + 1)
-        .read_to_end(&mut bytes)
+    let bytes = read_at_most(file, MAX_BYTES + 1)
         .map_err(|source| Unreadable::Io { path: path.to_owned(), source })?;
     parse(&bytes).map_err(|why| Unreadable::Nonsense { path: path.to_owned(), why })
 }
@@ -263,6 +283,11 @@ fn not_a_marker(error: serde_json::Error) -> String {
 /// Writes a marker, replacing an older one.
 pub fn write<T: Serialize>(path: &Path, marker: &T) -> Result<()> {
     durable::write(path, &to_json(path, marker)?, durable::SHARED)
+}
+
+/// The same for one that a crash of the machine makes useless.
+pub fn write_unsynced<T: Serialize>(path: &Path, marker: &T) -> Result<()> {
+    durable::write_unsynced(path, &to_json(path, marker)?, durable::SHARED)
 }
 
 /// Writes a marker that is to be put at `path`.

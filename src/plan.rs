@@ -9,6 +9,7 @@ use crate::task::Priority;
 /// The local tasks of one project: those that wait, and how many run.
 #[derive(Debug, Default)]
 pub struct Queue {
+    /// Those included that [`next`] has picked.
     running: usize,
     /// The most urgent on top, of those the first by name. A heap, since of a hundred thousand only a few are taken.
     waiting: BinaryHeap<Reverse<(Priority, OsString)>>,
@@ -17,24 +18,14 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// A project with so many tasks at work, and those that wait by priority and file name, in any order.
+    /// `waiting` may be in any order.
     pub fn new(running: usize, waiting: Vec<(Priority, OsString)>) -> Self {
         let waiting: Vec<_> = waiting.into_iter().map(Reverse).collect();
         Self { running, waiting: waiting.into(), since: None }
     }
 
-    /// How many tasks run, those included that [`next`] has picked.
-    pub fn running(&self) -> usize {
-        self.running
-    }
-
-    /// How many tasks wait.
-    pub fn waiting(&self) -> usize {
-        self.waiting.len()
-    }
-
-    /// Says that a task which [`next`] picked does not run after all: it was gone, or it is held back.
-    pub fn not_started(&mut self) {
+    /// A task that [`next`] picked does not run after all: it was gone, or it is held back.
+    pub(crate) fn not_started(&mut self) {
         self.running = self.running.saturating_sub(1);
     }
 
@@ -49,8 +40,8 @@ impl Queue {
 /// has waited longest, then the first of them; within a project the first by file name. The task counts as running from
 /// now on.
 ///
-/// `since(project, name)` tells since when a task waits; a smaller number is earlier. It is asked only where nothing else
-/// decides, and once for each task.
+/// `since(project, name)` is the time since when a task waits; a smaller number is earlier. It costs a system call, so it is
+/// asked only where nothing else decides, and once for each task.
 pub fn next(
     queues: &mut [Queue],
     mut since: impl FnMut(usize, &OsStr) -> i64,

@@ -1,12 +1,10 @@
 //! What the kernel says about processes and terminals, read from `/proc`.
 //!
-//! Everything here is a snapshot: it can be out of date when it is returned. What types or kills looks again
-//! right before it acts.
+//! Everything here is a snapshot: it can be out of date when it is returned. What kills looks again right before it
+//! acts.
 
 mod ending;
 mod service;
-mod shell;
-mod terminal;
 mod writers;
 
 use std::ffi::OsStr;
@@ -14,16 +12,16 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::Pid;
 use uuid::Uuid;
 
-pub use ending::{Ended, EndingError, terminate};
+pub use ending::{Ended, EndingError, terminate, terminate_all};
 pub use service::{in_service, unit_of_cgroup};
-pub use shell::{NotReady, ReadyShell, is_waiting_shell, wait_until_ready};
-pub use terminal::reset_terminal;
-pub use writers::{Writers, are_open_for_writing, is_open_for_writing, open_for_writing};
+pub use writers::{OpenFiles, Writers, is_open_for_writing};
 
 /// The environment variable that holds the run a process works for.
 pub const RUN_VARIABLE: &str = "CCL_RUN";
@@ -47,6 +45,8 @@ pub struct Stat {
     pub tty_nr: u64,
     /// The process group in the foreground of that terminal.
     pub foreground: Option<Pid>,
+    /// Its flags, `PF_*` of the kernel.
+    flags: u64,
     /// When it started, in clock ticks since boot: tells it from a later process of the same number.
     pub starttime: u64,
 }
@@ -65,6 +65,7 @@ impl Stat {
             pgrp: to_pid(number(5)?),
             tty_nr: u64::from(number(7)?.cast_unsigned()),
             foreground: to_pid(number(8)?),
+            flags: fields.get(9 - 3)?.parse().ok()?,
             starttime: fields.get(22 - 3)?.parse().ok()?,
         })
     }
@@ -72,6 +73,12 @@ impl Stat {
     /// Whether it still runs; a process that has ended stays in `/proc` until its parent has noticed.
     pub fn is_alive(&self) -> bool {
         !matches!(self.state, 'Z' | 'X')
+    }
+
+    /// Whether it is a thread of the kernel, which runs no program.
+    fn is_kernels(&self) -> bool {
+        const PF_KTHREAD: u64 = 0x0020_0000;
+        self.flags & PF_KTHREAD != 0
     }
 }
 
@@ -123,29 +130,40 @@ fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// The leader of the process group in the foreground of the terminal of `pane`, a pane's first process.
-///
-/// The leader may have ended while others of its group (a pipeline's) still run.
-///
-/// # Errors
-/// Where that cannot be told.
-pub fn foreground(pane: Pid) -> io::Result<Option<Pid>> {
-    Ok(stat(pane)?.and_then(|stat| stat.foreground))
+/// What a process is called, cut at 15 bytes; none where it has gone.
+pub fn name(pid: Pid) -> Option<String> {
+    let name = fs::read(proc_path(pid, "comm")).ok()?;
+    Some(String::from_utf8_lossy(&name).trim_end().to_owned())
 }
 
 /// Whether a process was started with `name=value` in its environment.
 ///
 /// What a program changes in its own environment later, or a shell with `export`, does not show. False for a process
-/// that has gone.
-///
-/// # Errors
-/// Where that cannot be told: `PermissionDenied` for a process of somebody else.
+/// that has gone. The error is `PermissionDenied` for a process of somebody else.
 pub fn environ_has(pid: Pid, name: &str, value: &str) -> io::Result<bool> {
-    let environ = unless_gone(fs::read(proc_path(pid, "environ")))?.unwrap_or_default();
-    Ok(environ.split(|byte| *byte == 0).any(|entry| {
+    Ok(environ(pid)?.split(|byte| *byte == 0).any(|entry| {
         entry.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="))
             == Some(value.as_bytes())
     }))
+}
+
+/// What a process was started with; empty for one that has gone.
+///
+/// Between two programs, in the middle of execve(2), a process has neither environment nor arguments for a moment, which
+/// can be long on a busy machine: that must not be taken for an end.
+fn environ(pid: Pid) -> io::Result<Vec<u8>> {
+    const BETWEEN_PROGRAMS: Duration = Duration::from_secs(5);
+    let deadline = Instant::now() + BETWEEN_PROGRAMS;
+    loop {
+        let environ = unless_gone(fs::read(proc_path(pid, "environ")))?.unwrap_or_default();
+        let settled = !environ.is_empty()
+            || unless_gone(fs::read(proc_path(pid, "cmdline")))?.is_none_or(|it| !it.is_empty())
+            || stat(pid)?.is_none_or(|process| !process.is_alive() || process.is_kernels());
+        if settled || Instant::now() > deadline {
+            return Ok(environ);
+        }
+        sleep(Duration::from_millis(1));
+    }
 }
 
 /// Whether a process was started for `run`.
@@ -183,19 +201,7 @@ fn any_carries(processes: &[Stat], run: Uuid) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Whether what works for `run` is in the foreground of the terminal of `pane`.
-///
-/// # Errors
-/// Where that cannot be told.
-pub fn runs_in_front(pane: Pid, run: Uuid) -> io::Result<bool> {
-    match foreground(pane)? {
-        Some(group) => carries_run(group, run),
-        None => Ok(false),
-    }
-}
-
-/// The process group that was started for `run`, wherever it is: stopped, in the background of its pane, or left
-/// without a terminal. What the agent put into groups of their own, a server that is to stay, does not count.
+/// The process group that was started for `run`, wherever it is: its window may be gone. What the agent put into groups of their own, a server that is to stay, does not count.
 ///
 /// # Errors
 /// Where that cannot be told.

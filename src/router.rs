@@ -2,16 +2,16 @@
 
 use std::fmt;
 
+use serde::Deserialize;
+
 use crate::task::{Complexity, Field, HeaderState, Preference, Provider, Routing};
 
-/// Where `preferred_ai: auto` sends a task of each `complexity_hint`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where `preferred_ai: auto` sends a task of each `complexity_hint`: `routing.auto` of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub struct AutoRoutes {
-    /// For `complexity_hint: low`.
     pub low: Provider,
-    /// For `complexity_hint: medium`.
     pub medium: Provider,
-    /// For `complexity_hint: high`.
     pub high: Provider,
 }
 
@@ -34,9 +34,8 @@ impl AutoRoutes {
 /// Where a task goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decision {
-    /// Who gets it, if delegation is on; where it is off, everything runs locally.
+    /// Where delegation is off, everything runs locally all the same.
     pub provider: Provider,
-    /// Why.
     pub rule: Rule,
 }
 
@@ -62,20 +61,8 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// Every rule, in the order of the table.
-    pub const ALL: [Self; 8] = [
-        Self::NeedsClaudeCode,
-        Self::PreferredClaudeCode,
-        Self::DelegationNotAllowed,
-        Self::InvalidFrontmatter,
-        Self::PreferredAi,
-        Self::Auto,
-        Self::AutoWithoutHint,
-        Self::UnknownProvider,
-    ];
-
     /// The name that `decide` prints.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::NeedsClaudeCode => "needs-claude-code",
             Self::PreferredClaudeCode => "preferred-claude-code",
@@ -97,7 +84,7 @@ impl fmt::Display for Rule {
 
 /// Decides where a task goes: the first rule that matches wins.
 ///
-/// A header that does not parse is told as such, although its `allow_delegation` is not true either. A bad
+/// A header that does not parse gets the rule of that name, although its `allow_delegation` is not true either. A bad
 /// `complexity_hint` keeps a task local even beside a good `preferred_ai`: bad input never leaves the machine.
 pub fn decide(routing: &Routing, auto: &AutoRoutes) -> Decision {
     use Field::{Absent, Given};

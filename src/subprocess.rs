@@ -1,5 +1,6 @@
 //! One call of another program: started without a shell, fed, read and ended within a time limit.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -37,7 +38,7 @@ pub(crate) enum RunError {
 
 impl Call {
     /// A program in a process group of its own: at its time limit everything in the group is killed.
-    pub(crate) fn new(program: &str, limit: Duration) -> Self {
+    pub(crate) fn new(program: impl AsRef<OsStr>, limit: Duration) -> Self {
         let mut command = Command::new(program);
         command.process_group(0);
         Self { command, input: Vec::new(), limit }
@@ -45,7 +46,7 @@ impl Call {
 
     /// A program in a session of its own, without a terminal: an interactive shell would stop itself, or take the
     /// terminal away from whoever called `ccl`. Where there is no such program, setsid ends with status 127.
-    pub(crate) fn in_own_session(program: &str, limit: Duration) -> Self {
+    pub(crate) fn in_own_session(program: impl AsRef<OsStr>, limit: Duration) -> Self {
         // Not in a group of its own: setsid(1) would have to fork, and what it forks would outlive the time limit.
         // In its new session the program leads its group all the same.
         let mut command = Command::new("setsid");
@@ -218,7 +219,11 @@ mod tests {
     #[test]
     fn at_the_limit_everything_that_was_started_is_killed() {
         let limit = Duration::from_millis(300);
-        for start in [Call::new, Call::in_own_session] {
+        let starts: [fn(&str, Duration) -> Call; 2] = [
+            |program, limit| Call::new(program, limit),
+            |program, limit| Call::in_own_session(program, limit),
+        ];
+        for start in starts {
             let file = tempfile::NamedTempFile::new().unwrap();
             let mut call = start("sh", limit);
             call.command.args(["-c", "sleep 60 & echo $! > \"$0\"; wait"]).arg(file.path());

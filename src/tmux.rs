@@ -6,125 +6,82 @@
 
 mod error;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::process::Pid;
-use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 pub use error::TmuxError;
 
 use crate::config::KEY_VARIABLES;
+use crate::marker::PaneId;
 use crate::subprocess::{Call, RunError};
+use crate::text::is_session_name;
 
 /// How long a tmux call may take before it is killed: a hanging server must not hang a pass.
 pub const CALL_LIMIT: Duration = Duration::from_secs(10);
 
-/// A pane's id, `%12`: unique for the life of its server, and never reused.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct PaneId(String);
-
-impl TryFrom<String> for PaneId {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::parse(&text).ok_or("a pane's id is a % and a number")
-    }
-}
-
-impl From<PaneId> for String {
-    fn from(id: PaneId) -> Self {
-        id.0
-    }
-}
-
-impl PaneId {
-    /// Reads `%12`; anything else is none.
-    pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.strip_prefix('%')?;
-        let fits = (1..=10).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
-        fits.then(|| Self(text.to_owned()))
-    }
-
-    /// `%12`.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for PaneId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// One line of `list-panes -a`. A pane whose window is linked to several sessions has a line in each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pane {
-    /// The pane's id.
     pub id: PaneId,
     /// The process that tmux started in it.
     pub pid: Pid,
     /// The name of its session.
     pub session: String,
-    /// Windows in the session.
-    pub windows: u32,
-    /// Panes in the window.
-    pub panes: u32,
-    /// The window is linked to further sessions.
-    pub linked: bool,
     /// Its process has ended (`remain-on-exit`); `pid` may be another process by now.
     pub dead: bool,
-    /// It is in copy mode or another mode, where keys do not reach the shell.
-    pub in_mode: bool,
+    /// The run that `ccl` opened it for; none for a person's.
+    pub run: Option<Uuid>,
     /// Clients attached to the session.
     pub attached: u32,
     /// When a client of the session last attached, detached or pressed a key, or else when it was created.
     ///
-    /// Measured on 3.3a: neither output nor `send-keys` moves `session_activity`.
+    /// Measured on 3.3a: output does not move `session_activity`.
     pub activity: Timestamp,
     /// The tmux server.
     pub server: Pid,
-    /// Its terminal, `/dev/pts/7`.
-    pub tty: PathBuf,
     /// The server's socket, as `tmux -S` takes it.
     pub socket: PathBuf,
 }
 
-/// The fields of [`Pane`]. Blanks between them, for tmux prints a tab as `_` in some locales. The last two may hold
-/// blanks themselves; a session's name holds no colon.
-const PANE_FORMAT: &str = "#{pane_id} #{pane_pid} #{session_windows} #{window_panes} #{window_linked} #{pane_dead} \
-     #{?pane_in_mode,1,0} #{session_attached} #{session_activity} #{pid} #{pane_tty} #{socket_path}:#{session_name}";
+/// What names the run in the command of a run's pane, so that a pass that was killed before it could note the pane finds
+/// it again. No option of the pane: a person's `after-new-window` hook may have split or left the window before an option
+/// is set.
+const RUN_WORD: &str = "ccl-run=";
+
+/// The fields of [`Pane`]. Blanks between them, for tmux prints a tab as `_` in some locales. The socket may hold
+/// blanks itself; a session's name holds no colon.
+///
+/// Of the command its last 45 characters, [`RUN_WORD`], the run and a quote; what a run's has not is printed as `_`.
+const PANE_FORMAT: &str = "#{pane_id} #{pane_pid} #{pane_dead} -#{s/[^0-9a-z=-]/_/;=-45:pane_start_command} \
+     #{session_attached} #{session_activity} #{pid} #{socket_path}:#{session_name}";
 
 impl Pane {
-    /// The pane is the only one of its session, and its session's alone.
-    pub fn is_alone(&self) -> bool {
-        self.windows == 1 && self.panes == 1 && !self.linked
-    }
-
     fn parse(line: &str) -> Option<Self> {
         let (rest, session) = line.rsplit_once(':')?;
-        let mut fields = rest.splitn(12, ' ');
+        let mut fields = rest.splitn(8, ' ');
         let mut next = || fields.next();
         Some(Self {
             id: PaneId::parse(next()?)?,
             pid: parse_pid(next()?)?,
-            windows: next()?.parse().ok()?,
-            panes: next()?.parse().ok()?,
-            linked: parse_flag(next()?)?,
             dead: parse_flag(next()?)?,
-            in_mode: parse_flag(next()?)?,
+            run: parse_run(next()?),
             attached: next()?.parse().ok()?,
             activity: Timestamp::from_second(next()?.parse().ok()?).ok()?,
             server: parse_pid(next()?)?,
-            tty: PathBuf::from(next()?),
             socket: PathBuf::from(next()?),
             session: Some(session).filter(|name| !name.is_empty())?.to_owned(),
         })
     }
+}
+
+/// The run, where the end of a pane's command names one.
+fn parse_run(command: &str) -> Option<Uuid> {
+    let run = command.strip_prefix('-')?.strip_prefix(RUN_WORD)?.strip_suffix('_')?;
+    Uuid::try_parse(run).ok()
 }
 
 fn parse_flag(text: &str) -> Option<bool> {
@@ -155,21 +112,16 @@ impl Tmux {
     }
 
     fn call(&self, args: &[&str]) -> Result<Vec<u8>, TmuxError> {
-        self.call_with(args, &[], None)
+        self.call_in(None, args)
     }
 
-    /// Runs one tmux command and returns what it prints.
-    fn call_with(
-        &self,
-        args: &[&str],
-        input: &[u8],
-        cwd: Option<&Path>,
-    ) -> Result<Vec<u8>, TmuxError> {
+    /// Runs one tmux command and returns what it prints. A new pane starts in `cwd`: tmux expands formats in `-c`.
+    fn call_in(&self, cwd: Option<&Path>, args: &[&str]) -> Result<Vec<u8>, TmuxError> {
         let failed = |stderr| TmuxError::Failed { args: owned(args), stderr };
         let Some((program, flags)) = self.command.split_first() else {
             return Err(failed("`tmux.command` is empty".to_owned()));
         };
-        let mut call = Call::new(program, self.limit).with_input(input);
+        let mut call = Call::new(program, self.limit);
         // `-u`: without a UTF-8 locale, as under systemd, tmux would print `_` for what is not ASCII.
         call.command.args(flags).arg("-u").args(args);
         // A client that starts the server hands its environment to every pane.
@@ -211,8 +163,7 @@ impl Tmux {
     pub fn list_panes(&self) -> Result<Vec<Pane>, TmuxError> {
         let args = ["list-panes", "-a", "-F", PANE_FORMAT];
         let printed = match self.call(&args) {
-            // The words of tmux for `-a` on a server without sessions (measured on 3.3a).
-            Err(TmuxError::Failed { stderr, .. }) if stderr == "no current target" => Vec::new(),
+            Err(TmuxError::Failed { stderr, .. }) if stderr == error::NO_SESSIONS => Vec::new(),
             other => other?,
         };
         String::from_utf8_lossy(&printed)
@@ -221,7 +172,7 @@ impl Tmux {
             .collect()
     }
 
-    /// Creates a detached session with a login shell in `cwd`, and returns its pane.
+    /// Creates a detached session with a login shell in `cwd`.
     ///
     /// A relative path in [`Tmux::command`] would be looked up from `cwd`.
     ///
@@ -235,7 +186,7 @@ impl Tmux {
         height: u16,
         cwd: &Path,
         may_start_server: bool,
-    ) -> Result<PaneId, TmuxError> {
+    ) -> Result<(), TmuxError> {
         if !is_session_name(name) {
             return Err(unfit(name, "a session's name is made of letters, digits, `-` and `_`"));
         }
@@ -245,61 +196,57 @@ impl Tmux {
             args.clear();
         }
         args.extend(["new-session", "-d", "-s", name, "-x", &width, "-y", &height]);
-        args.extend(["-P", "-F", "#{pane_id}"]);
-        // The directory is the call's own: tmux expands formats in `-c`.
-        let printed = self.call_with(&args, &[], Some(cwd))?;
-        let printed = String::from_utf8_lossy(&printed);
-        PaneId::parse(printed.trim()).ok_or_else(|| unreadable(&args, &printed))
+        self.call_in(Some(cwd), &args).map(drop)
     }
 
-    /// Leaves every mode and types `C-c`.
-    pub fn interrupt(&self, pane: &PaneId) -> Result<(), TmuxError> {
-        let pane = pane.as_str();
-        let (leave, type_it) = (["copy-mode", "-q", "-t", pane], ["send-keys", "-t", pane, "C-c"]);
-        self.call(&[&leave[..], &[";"], &type_it].concat()).map(drop)
-    }
-
-    /// Types one line and Enter, in one call.
+    /// Opens a window in the session of this name, as its current one, and runs `shell` in it, which runs `script`;
+    /// returns the window's pane. One call: the window stays when its process ends, and its command names the run.
     ///
-    /// # Errors
-    /// [`TmuxError::Unfit`] where the text holds a control character: a newline in it would be an Enter.
-    pub fn type_line(&self, pane: &PaneId, text: &str) -> Result<(), TmuxError> {
-        if text.chars().any(char::is_control) {
-            return Err(unfit(text, "it holds a control character"));
+    /// Measured on 3.3a: of 200 programs that ended at once, all left their screen.
+    pub fn new_window(&self, window: &NewWindow<'_>) -> Result<NewPane, TmuxError> {
+        let target = format!("={}:", window.session);
+        let (run, script) = (window.run.to_string(), path_argument(window.script)?);
+        let shell = path_argument(window.shell)?;
+        let (run_env, script_env) = (format!("CCL_RUN={run}"), format!("CCL_SCRIPT={script}"));
+        // It reads the same in bash, zsh, dash and fish.
+        let line = format!("exec sh \"$CCL_SCRIPT\" {RUN_WORD}{run}");
+        let name = window_name(window.name);
+        let args = [
+            &["new-window", "-P", "-F", "#{pane_id} #{pane_pid} #{pid} #{socket_path}"][..],
+            &["-t", &target, "-n", &name, "-e", &run_env, "-e", &script_env, "--"],
+            &[shell, "-l", "-i", "-c", &line, ";"],
+            &["set-option", "-p", "-t", &target, "remain-on-exit", "on"],
+        ]
+        .concat();
+        let printed = self.call_in(Some(window.cwd), &args)?;
+        let printed = String::from_utf8_lossy(&printed);
+        let line = printed.trim_end_matches('\n');
+        NewPane::parse(line).ok_or_else(|| unreadable(&args, line))
+    }
+
+    /// Closes the pane, if it is there and carries the run, and with it the window, unless a person has split that.
+    pub fn close_pane(&self, pane: &PaneId, run: Uuid) -> Result<(), TmuxError> {
+        // The server decides, at one moment: another server may have given the id to a pane of its own.
+        let is_ours = format!("#{{m:*{RUN_WORD}{run}*,#{{pane_start_command}}}}");
+        let close = format!("kill-pane -t {pane}");
+        match self.call(&["if-shell", "-F", "-t", pane.as_str(), &is_ours, &close]) {
+            // It was the last window of the last session.
+            Err(TmuxError::NoServer) => Ok(()),
+            closed => closed.map(drop),
         }
-        let (pane, text) = (pane.as_str(), as_last_argument(text));
-        let literal = ["send-keys", "-t", pane, "-l", "--", &text];
-        let enter = ["send-keys", "-t", pane, "Enter"];
-        self.call(&[&literal[..], &[";"], &enter].concat()).map(drop)
     }
 
-    /// Presses Enter.
-    pub fn enter(&self, pane: &PaneId) -> Result<(), TmuxError> {
-        self.call(&["send-keys", "-t", pane.as_str(), "Enter"]).map(drop)
-    }
-
-    /// What the pane shows, line by line, without colours and without trailing blanks.
+    /// What the pane shows, line by line, without colours and without trailing blanks. Two lines above it, too: where its
+    /// process has ended, tmux has written `Pane is dead` below and scrolled.
     pub fn capture(&self, pane: &PaneId) -> Result<String, TmuxError> {
-        let printed = self.call(&["capture-pane", "-p", "-t", pane.as_str()])?;
+        let printed = self.call(&["capture-pane", "-p", "-S", "-2", "-t", pane.as_str()])?;
         Ok(String::from_utf8_lossy(&printed).into_owned())
     }
 
-    /// Pastes bytes into the program in the pane, bracketed where it asked for that, line ends as they are.
-    ///
-    /// They go through a buffer of a name of its own, which is gone afterwards, whatever happens.
-    pub fn paste(&self, pane: &PaneId, bytes: &[u8]) -> Result<(), TmuxError> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        let buffer = format!("ccl-{}", uuid::Uuid::new_v4());
-        let load = ["load-buffer", "-b", &buffer, "-"];
-        let paste = ["paste-buffer", "-p", "-r", "-d", "-b", &buffer, "-t", pane.as_str()];
-        let result = self.call_with(&[&load[..], &[";"], &paste].concat(), bytes, None);
-        if result.is_err() {
-            // Fails where the buffer was never made; the error that counts is the first.
-            let _ = self.call(&["delete-buffer", "-b", &buffer]);
-        }
-        result.map(drop)
+    /// Whether tmux has read all that the pane's process has written before it ended.
+    pub fn has_read_all(&self, pane: &PaneId) -> Result<bool, TmuxError> {
+        let args = ["display-message", "-p", "-t", pane.as_str(), "#{pane_dead}"];
+        Ok(String::from_utf8_lossy(&self.call(&args)?).trim() == "1")
     }
 
     /// What tmux knows apart from any pane: `format` is a constant such as `#{default-shell}`, or names a variable of
@@ -313,19 +260,57 @@ impl Tmux {
     }
 }
 
-/// Whether a name can be that of a pool session: tmux reads `:` and `.` as parts of a target, runs `#(…)` in it,
-/// and takes what begins with `=`, `$`, `@`, `%` or `-` for something else.
-pub fn is_session_name(name: &str) -> bool {
-    !name.is_empty()
-        && !name.starts_with('-')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+/// What [`Tmux::new_window`] opens.
+#[derive(Debug)]
+pub struct NewWindow<'a> {
+    pub session: &'a str,
+    /// What the window is called: a task's name. Only letters, digits, `.`, `-` and `_` of it are used.
+    pub name: &'a str,
+    pub run: Uuid,
+    /// Run by `sh`.
+    pub script: &'a Path,
+    /// A login shell, by its full path.
+    pub shell: &'a Path,
+    /// Where it starts.
+    pub cwd: &'a Path,
 }
 
-/// tmux takes a `;` at the end of an argument for the end of the command, unless a backslash stands before it.
-fn as_last_argument(text: &str) -> String {
-    match text.strip_suffix(';') {
-        Some(rest) => format!("{rest}\\;"),
-        None => text.to_owned(),
+/// A pane that was just opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewPane {
+    pub id: PaneId,
+    pub pid: Pid,
+    /// The tmux server.
+    pub server: Pid,
+    pub socket: PathBuf,
+}
+
+impl NewPane {
+    fn parse(line: &str) -> Option<Self> {
+        let mut fields = line.splitn(4, ' ');
+        let mut next = || fields.next();
+        Some(Self {
+            id: PaneId::parse(next()?)?,
+            pid: parse_pid(next()?)?,
+            server: parse_pid(next()?)?,
+            socket: PathBuf::from(next()?),
+        })
+    }
+}
+
+/// tmux expands formats in a window's name: `#(…)` in it would be run as a command (measured on 3.3a).
+fn window_name(text: &str) -> String {
+    const LONGEST: usize = 40;
+    let fit = |c: char| if c.is_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' };
+    text.chars().map(fit).take(LONGEST).collect()
+}
+
+/// A path as an argument. tmux takes a `;` at the end of one for the end of the command.
+fn path_argument(path: &Path) -> Result<&str, TmuxError> {
+    match path.to_str() {
+        None => Err(unfit(&path.to_string_lossy(), "it is not UTF-8")),
+        Some(text) if text.ends_with(';') => Err(unfit(text, "it ends with a semicolon")),
+        Some(text) => Ok(text),
     }
 }
 

@@ -100,13 +100,36 @@ fn an_agent_that_the_login_shell_does_not_find_is_named() {
 }
 
 #[test]
+fn claude_code_before_2_1_100_is_named_as_not_supported() {
+    let patient = Patient::new();
+    let agent = patient.sandbox.home().join("tools/my-claude");
+    let print = |version: &str| {
+        let script =
+            format!("#!/bin/sh\n[ \"$1\" = --version ] && echo '{version} (Claude Code)'\n");
+        fs::write(&agent, script).unwrap();
+    };
+    print("2.1.99");
+    let fault = patient.fault();
+    assert!(fault.starts_with("agent: "), "{fault}");
+    assert!(fault.contains("my-claude is Claude Code 2.1.99: older than 2.1.100"), "{fault}");
+    assert!(fault.contains(" → run `claude update`"), "{fault}");
+    print("2.1.100");
+    let (checks, well) = patient.examine();
+    assert!(well, "{checks:#?}");
+    assert!(
+        checks.iter().any(|(_, _, words)| words.contains("Claude Code 2.1.100")),
+        "{checks:#?}"
+    );
+}
+
+#[test]
 fn start_up_files_that_hang_are_named_and_not_waited_for() {
     let patient = Patient::new();
     let profile = patient.sandbox.home().join(".bash_profile");
     fs::write(profile, "exec sleep 600\n").unwrap();
     let fault = patient.fault();
     assert!(fault.contains("no answer within 10 s"), "{fault}");
-    assert!(fault.contains("see why `/bin/bash -lic true`"), "{fault}");
+    assert!(fault.contains("see why `/bin/bash -l -i -c true`"), "{fault}");
 }
 
 #[test]

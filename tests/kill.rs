@@ -120,7 +120,7 @@ fn reap_that_files_a_finished_turn() {
 
 #[test]
 fn reap_that_files_a_finished_turn_of_an_old_claude() {
-    play("Claude 2.0.30: reap files what is done");
+    play("Claude 2.1.100: reap files what is done");
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod support;
 use std::fs;
 
 use serde_json::{Value, json};
-use support::fake::{Behaviour, Ending, Registry, Screen, Turn};
+use support::fake::{Behaviour, Ending, Screen, Turn};
 use support::{FakeClaude, Project, Sandbox, TmuxServer, claude_home};
 
 /// A sandbox with the stand-in on the panes' PATH, and one project.
@@ -93,7 +93,6 @@ fn enter_in_the_trust_dialog_quits_and_yes_goes_on() {
 fn every_screen_says_what_the_real_one_says() {
     let screens = [
         (Screen::TrustYesFirst, "❯ Yes, I trust this folder"),
-        (Screen::TrustOld, "Do you trust the files in this folder?"),
         (Screen::Bypass, "WARNING: Claude Code running in Bypass Permissions mode"),
         (Screen::ApiKey, "Detected a custom API key in your environment"),
         (Screen::Login, "Select login method:"),
@@ -209,29 +208,6 @@ fn ids_and_options_that_the_real_one_refuses_are_refused() {
 }
 
 #[test]
-fn a_bracketed_paste_is_noted_and_the_first_enter_can_be_lost() {
-    let stage = Stage::new(&[Behaviour {
-        swallow_enters: 1,
-        suggestion: "Try \"edit <filepath> to...\"".into(),
-        ..Behaviour::default()
-    }]);
-    let pane = stage.claude("s", "");
-    stage.tmux.wait_for_text(&pane, "❯ Try \"edit");
-    let text = "first line\nsecond line\n\nfourth line";
-    stage.tmux.run(&["set-buffer", "-b", "task", text]);
-    stage.tmux.run(&["paste-buffer", "-p", "-r", "-d", "-b", "task", "-t", &pane]);
-    stage.tmux.wait_for_text(&pane, "❯ [Pasted text #1 +3 lines]");
-    assert_eq!(stage.fake.events("paste")[0]["text"], text);
-    stage.tmux.send_keys(&pane, &["Enter"]);
-    stage.fake.wait_for("keys", "Enter");
-    assert!(stage.fake.prompts().is_empty());
-    stage.tmux.send_keys(&pane, &["Enter"]);
-    let prompt = stage.fake.wait_for("prompt", "first line");
-    assert_eq!(prompt["via"], "paste");
-    assert_eq!(prompt["text"], text);
-}
-
-#[test]
 fn a_turn_can_ask_wait_in_the_background_and_touch_its_task() {
     let stage = Stage::new(&[
         Behaviour::on("ask").ends(Ending::Ask(Screen::Question)),
@@ -279,24 +255,48 @@ fn the_answer_can_come_after_the_hook() {
 #[test]
 fn it_can_be_an_old_version() {
     let stage = Stage::new(&[
-        Behaviour { old: true, ..Behaviour::on("old").ends(Ending::Error("rate_limit".into())) },
-        Behaviour { registry: Registry::WithoutStatus, ..Behaviour::default() },
+        Behaviour { old: true, ..Behaviour::on("limit").ends(Ending::Error("rate_limit".into())) },
+        Behaviour { old: true, ..Behaviour::default() },
     ]);
-    let pane = stage.claude("old", &format!("--session-id {ID} old"));
+    let pane = stage.claude("old", &format!("--session-id {ID} limit"));
     let screen = stage.tmux.wait_for_text(&pane, "Request rejected");
-    assert!(screen.contains("Claude Code v2.0.30"), "{screen}");
-    assert!(screen.contains("\n> old\n"), "{screen}");
+    assert!(screen.contains("Claude Code v2.1.100"), "{screen}");
     assert_eq!(stage.tmux.format(&pane, "#{alternate_on}"), "0");
     let record = stage.fake.transcript(ID).pop().unwrap();
-    assert_eq!((&record["isApiErrorMessage"], &record["error"]), (&json!(true), &Value::Null));
-    assert!(stage.fake.registry().is_empty());
-    assert_eq!(stage.fake.wait_for("hook", "Stop")["hook_event_name"], "Stop");
-    assert!(stage.hooks().is_empty(), "settings that name StopFailure are rejected");
-
-    let pane = stage.claude("between", "'do it'");
-    stage.tmux.wait_for_text(&pane, "● OK");
+    assert_eq!((&record["isApiErrorMessage"], &record["error"]), (&json!(true), &json!("unknown")));
     let registered = stage.tmux.wait_for("one is registered", || stage.fake.registry().pop());
     assert_eq!(registered["status"], Value::Null);
+    let hook = stage.tmux.wait_for("the hook has run", || stage.hooks().pop());
+    assert_eq!(
+        (&hook["hook_event_name"], &hook["error"]),
+        (&json!("StopFailure"), &json!("unknown"))
+    );
+
+    let pane = stage.claude("done", "'do it'");
+    stage.tmux.wait_for_text(&pane, "● OK");
+    let stop = stage.tmux.wait_for("the hook has run", || {
+        stage.hooks().into_iter().find(|hook| hook["hook_event_name"] == "Stop")
+    });
+    assert_eq!(stop.get("background_tasks"), None);
+}
+
+#[test]
+fn a_dialog_that_is_ended_tells_the_hook_unless_it_is_about_trust() {
+    let stage = Stage::new(&[
+        Behaviour::on("trust.").screen(Screen::Trust),
+        Behaviour::default().screen(Screen::Bypass),
+    ]);
+    for (session, text) in [("trust", "Quick safety check"), ("bypass", "Bypass Permissions")] {
+        let pane = stage.claude(session, &format!("'{session}.'"));
+        stage.tmux.wait_for_text(&pane, text);
+        stage.signal("-TERM");
+        let screen = stage.tmux.wait_for_text(&pane, "exit=143");
+        assert!(!screen.contains("Resume this session"), "{screen}");
+    }
+    let hooks = stage.hooks();
+    assert_eq!(hooks.len(), 1, "{hooks:?}");
+    assert_eq!(hooks[0]["hook_event_name"], "SessionEnd");
+    assert!(stage.fake.prompts().is_empty());
 }
 
 #[test]

@@ -8,7 +8,6 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -25,7 +24,7 @@ const MAX_TRANSCRIPT: u64 = 64 << 20;
 
 /// The directories that a person has told Claude Code to trust.
 #[derive(Debug)]
-pub struct Trust(Option<HashMap<String, Entry>>);
+pub(crate) struct Trust(Option<HashMap<String, Entry>>);
 
 #[derive(Debug, Deserialize, Default)]
 struct Entry {
@@ -36,7 +35,7 @@ struct Entry {
 impl Trust {
     /// Reads `~/.claude.json`. Where it is missing or says nothing of projects,
     /// nothing is known and nothing is held for it.
-    pub fn read(claude_json: &Path) -> Self {
+    pub(crate) fn read(claude_json: &Path) -> Self {
         #[derive(Deserialize)]
         struct Settings {
             projects: Option<HashMap<String, Entry>>,
@@ -51,7 +50,7 @@ impl Trust {
 
     /// Whether the file says that neither `project` nor a directory above it is
     /// trusted. Entries are keyed by real paths.
-    pub fn refuses(&self, project: &Path) -> bool {
+    pub(crate) fn refuses(&self, project: &Path) -> bool {
         let Some(entries) = &self.0 else {
             return false;
         };
@@ -63,7 +62,7 @@ impl Trust {
     }
 
     /// What a person does about a project that is refused.
-    pub fn advice(project: &Path) -> String {
+    pub(crate) fn advice(project: &Path) -> String {
         format!(
             "Claude Code does not trust the project: run `claude` once in {} and accept",
             project.display()
@@ -104,7 +103,7 @@ impl Registered {
 
 /// Looks the session up in `sessions/*.json`. Files of killed processes stay
 /// behind, so the caller says which process it believes in.
-pub fn registered(
+pub(crate) fn registered(
     claude_dir: &Path,
     session: Uuid,
     is_alive: impl Fn(i32) -> bool,
@@ -123,27 +122,81 @@ pub fn registered(
         })
 }
 
-/// `projects/*/UUID.jsonl`, if there is one; the names of the directories
-/// follow rules that differ between versions. A transcript that cannot be looked
-/// for is an error: it is evidence, and must not be taken for missing.
-pub fn transcript_path(claude_dir: &Path, session: Uuid) -> Result<Option<PathBuf>> {
-    let projects = claude_dir.join("projects");
-    let name = format!("{session}.jsonl");
-    let find = || -> io::Result<Option<PathBuf>> {
-        for entry in fs::read_dir(&projects)? {
-            let path = entry?.path().join(&name);
-            match fs::metadata(&path) {
-                Ok(metadata) if metadata.is_file() => return Ok(Some(path)),
-                Ok(_) => {}
-                Err(error) if is_missing(&error) => {}
-                Err(error) => return Err(error),
+/// The record of one conversation, `projects/*/UUID.jsonl`, as it was found.
+#[derive(Debug)]
+pub struct Transcript {
+    path: PathBuf,
+    length: u64,
+    modified: Option<Timestamp>,
+}
+
+impl Transcript {
+    /// Looks for it in every directory of `projects/`: their names follow rules that differ between
+    /// versions. One that cannot be looked for is an error: it is evidence, and must not be taken
+    /// for missing.
+    pub fn find(claude_dir: &Path, session: Uuid) -> Result<Option<Self>> {
+        let projects = claude_dir.join("projects");
+        let name = format!("{session}.jsonl");
+        let find = || -> io::Result<Option<Self>> {
+            for entry in fs::read_dir(&projects)? {
+                let path = entry?.path().join(&name);
+                match fs::metadata(&path) {
+                    Ok(metadata) if metadata.is_file() => {
+                        let modified = metadata.modified().ok();
+                        let modified = modified.and_then(|time| Timestamp::try_from(time).ok());
+                        return Ok(Some(Self { path, length: metadata.len(), modified }));
+                    }
+                    Ok(_) => {}
+                    Err(error) if is_missing(&error) => {}
+                    Err(error) => return Err(error),
+                }
             }
+            Ok(None)
+        };
+        match find() {
+            Err(error) if is_missing(&error) => Ok(None),
+            found => found.with_context(|| format!("cannot search {}", projects.display())),
         }
-        Ok(None)
-    };
-    match find() {
-        Err(error) if is_missing(&error) => Ok(None),
-        found => found.with_context(|| format!("cannot search {}", projects.display())),
+    }
+
+    /// How many bytes it had when it was found.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// What it says now of the time since its first `from` bytes.
+    pub fn summary(&self, from: u64) -> Result<Summary> {
+        Ok(transcript::summarise(&self.read(from..u64::MAX)?))
+    }
+
+    /// What the session has cost since the first `from` bytes, where Claude Code wrote it down: it
+    /// does so when it exits, for the conversation as a whole. Its floats are noted to a billionth
+    /// of a dollar.
+    pub(crate) fn cost(&self, from: u64) -> Result<Option<Cost>> {
+        let total = |range| -> Result<Option<f64>> {
+            Ok(transcript::summarise(&self.read(range)?).total_cost_usd)
+        };
+        let Some(after) = total(from..u64::MAX)? else {
+            return Ok(None);
+        };
+        let before = if from == 0 { None } else { total(0..from)? };
+        Ok(Cost::of(&format!("{:.9}", after - before.unwrap_or(0.0)), "USD"))
+    }
+
+    /// The bytes in `range`, of a very long range the last. A transcript that has become shorter
+    /// than the range's start was written anew, and says nothing of what came after.
+    fn read(&self, range: Range<u64>) -> Result<String> {
+        let read = || -> io::Result<String> {
+            let mut file = File::open(&self.path)?;
+            let length = file.metadata()?.len();
+            let end = range.end.min(length);
+            let start = range.start.max(end.saturating_sub(MAX_TRANSCRIPT));
+            file.seek(SeekFrom::Start(start))?;
+            let mut bytes = Vec::new();
+            file.take(end.saturating_sub(start)).read_to_end(&mut bytes)?;
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        read().with_context(|| format!("cannot read {}", self.path.display()))
     }
 }
 
@@ -151,60 +204,22 @@ fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// How many bytes the session's transcript has; 0 if there is none.
-pub fn transcript_length(claude_dir: &Path, session: Uuid) -> Result<u64> {
-    match transcript_path(claude_dir, session)? {
-        Some(path) => {
-            Ok(path.metadata().with_context(|| format!("cannot look at {}", path.display()))?.len())
-        }
-        None => Ok(0),
-    }
-}
-
-/// What the transcript says of the time since its first `from` bytes; `None`
-/// if there is no transcript.
-pub fn summary(claude_dir: &Path, session: Uuid, from: u64) -> Result<Option<Summary>> {
-    transcript_path(claude_dir, session)?
-        .map(|path| Ok(transcript::summarise(&read_range(&path, from..u64::MAX)?)))
-        .transpose()
-}
-
-/// The bytes of a transcript in `range`, of a very long one the last. One that
-/// has become shorter than the range's start was written anew, and says nothing
-/// of what came after.
-fn read_range(path: &Path, range: Range<u64>) -> Result<String> {
-    let read = || -> io::Result<String> {
-        let mut file = File::open(path)?;
-        let length = file.metadata()?.len();
-        let end = range.end.min(length);
-        let start = range.start.max(end.saturating_sub(MAX_TRANSCRIPT));
-        file.seek(SeekFrom::Start(start))?;
-        let mut bytes = Vec::new();
-        file.take(end.saturating_sub(start)).read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    read().with_context(|| format!("cannot read {}", path.display()))
-}
-
-/// How long nothing has changed in the session's registry entry and transcript.
-pub fn quiet(
-    claude_dir: &Path,
-    session: Uuid,
+/// How long nothing has changed in a session's transcript and registry entry.
+pub(crate) fn quiet_for(
+    transcript: Option<&Transcript>,
     registered: Option<&Registered>,
     now: Timestamp,
-) -> Result<Duration> {
-    let written = transcript_path(claude_dir, session)?
-        .and_then(|path| path.metadata().ok()?.modified().ok())
-        .and_then(|time| Timestamp::try_from(time).ok());
+) -> Duration {
+    let written = transcript.and_then(|transcript| transcript.modified);
     let status = registered
         .and_then(|entry| entry.updated_at)
         .and_then(|at| Timestamp::from_millisecond(at).ok());
     // A clock that was set back meanwhile makes it a time to come: that is just as long.
-    Ok(written.max(status).map(|last| now.duration_since(last).unsigned_abs()).unwrap_or_default())
+    written.max(status).map(|last| now.duration_since(last).unsigned_abs()).unwrap_or_default()
 }
 
 /// Whether the last `Stop` hook named work that goes on in the background.
-pub fn has_background(stop: &Path) -> bool {
+pub(crate) fn has_background(stop: &Path) -> bool {
     #[derive(Deserialize)]
     struct Payload {
         #[serde(default)]
@@ -219,23 +234,6 @@ pub fn has_background(stop: &Path) -> bool {
                 .iter()
                 .any(|task| task["status"].as_str().is_none_or(|status| status == "running"))
         })
-}
-
-/// What the session has cost since its transcript's first `from` bytes, where
-/// Claude Code wrote it down: it does so when it exits, for the conversation as
-/// a whole. Its floats are told to a billionth of a dollar.
-pub fn cost(claude_dir: &Path, session: Uuid, from: u64) -> Result<Option<Cost>> {
-    let Some(path) = transcript_path(claude_dir, session)? else {
-        return Ok(None);
-    };
-    let total = |range| -> Result<Option<f64>> {
-        Ok(transcript::summarise(&read_range(&path, range)?).total_cost_usd)
-    };
-    let Some(after) = total(from..u64::MAX)? else {
-        return Ok(None);
-    };
-    let before = if from == 0 { None } else { total(0..from)? };
-    Ok(Cost::of(&format!("{:.9}", after - before.unwrap_or(0.0)), "USD"))
 }
 
 /// The events whose hooks call `ccl`: a turn that ended, one that the API refused, and the exit.
@@ -254,7 +252,7 @@ pub(crate) fn hook_settings(hook: &Path) -> Result<String> {
 
 /// The conversation that another program asks to resume in this session:
 /// `~/.claude-context/NAME-resume-id.txt`, if it holds a UUID.
-pub fn resume_request(home: &Path, session_name: &str) -> Option<(PathBuf, Uuid)> {
+pub(crate) fn resume_request(home: &Path, session_name: &str) -> Option<(PathBuf, Uuid)> {
     let path = home.join(".claude-context").join(format!("{session_name}-resume-id.txt"));
     let id = Uuid::try_parse(fs::read_to_string(&path).ok()?.trim()).ok()?;
     Some((path, id))

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use uuid::Uuid;
 
-use super::Failure;
+use crate::next_step::Failure;
 
 /// How a launch ended, as `NAME.run` noted it in `NAME.exit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,13 +59,15 @@ impl Exit {
         match self {
             Self::Code(code) => Failure::of_task(format!("{program} ended with exit code {code}")),
             Self::NoDirectory => Failure::of_task(format!(
-                "the session's shell cannot enter {}: check that it exists and its permissions",
+                "the agent's shell cannot enter {}: check that it exists, and its permissions",
                 project.display()
             )),
-            Self::NoProgram => Failure::of_machine(format!(
-                "{program} is not on the PATH of the session's shell: install it, or give its full path in agent.command"
+            Self::NoProgram => Failure::of_program(format!(
+                "{program} is not on the PATH of your login shell: install it, or give its full path in agent.command"
             )),
-            Self::OtherConfigDir => Failure::of_machine("the session's shell sets CLAUDE_CONFIG_DIR, and ccl was started without it: set it there too (with `systemctl --user edit ccl.service`, if the timer starts it)".to_owned()),
+            Self::OtherConfigDir => Failure::of_machine(
+                "your login shell sets CLAUDE_CONFIG_DIR, and ccl was started without it: set it there too (with `systemctl --user edit ccl.service`, if the timer starts it)",
+            ),
         }
     }
 }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::limits;
 use super::screen::{Dialog, Screen};
 use super::transcript::{ApiError, Summary, Turn};
-use super::{Doing, Failure, Report};
+use crate::next_step::{AgentState, Report};
 
 /// An agent that has been idle this long has really ended its turn.
 const SETTLED: Duration = Duration::from_secs(10);
@@ -41,59 +41,61 @@ pub struct Observations<'a> {
 }
 
 /// What the agent is doing.
-pub fn judge(seen: &Observations<'_>) -> Doing {
+pub fn judge(seen: &Observations<'_>) -> AgentState {
     let summary = seen.summary.cloned().unwrap_or_default();
     if seen.alive { while_it_lives(seen, &summary) } else { after_its_end(seen, &summary) }
 }
 
-fn while_it_lives(seen: &Observations<'_>, summary: &Summary) -> Doing {
+fn while_it_lives(seen: &Observations<'_>, summary: &Summary) -> AgentState {
     match seen.screen {
         Some(Screen::Dialog(Dialog::Limit)) => return at_the_limit(seen, summary),
         // What stands below a composer can look like a menu: one that waits for its limit to be reset says `Esc to
         // cancel`. With a menu the registry says `waiting`.
         Some(Screen::Dialog(Dialog::Menu)) if seen.status == Some("idle") => {}
-        Some(Screen::Dialog(dialog)) => return Doing::NeedsPerson(dialog.advice().to_owned()),
+        Some(Screen::Dialog(dialog)) => {
+            return AgentState::NeedsAttention(dialog.advice().to_owned());
+        }
         _ if seen.status == Some("waiting") => {
-            return Doing::NeedsPerson(Dialog::Menu.advice().to_owned());
+            return AgentState::NeedsAttention(Dialog::Menu.advice().to_owned());
         }
         _ => {}
     }
     if !is_idle(seen) {
-        return Doing::Working;
+        return AgentState::Working;
     }
     match &summary.turn {
-        Turn::Ended if seen.background => Doing::Working,
+        Turn::Ended if seen.background => AgentState::Working,
         // Where the registry has a status, it has a word of its own for this.
-        Turn::Ended if seen.status.is_none() && !summary.background.is_empty() => Doing::Working,
-        Turn::Ended => Doing::Finished(Report {
+        Turn::Ended if seen.status.is_none() && !summary.background.is_empty() => AgentState::Working,
+        Turn::Ended => AgentState::Finished(Report {
             only_while_it_lives: !summary.background.is_empty(),
             ..report(summary)
         }),
-        Turn::Error(error) => Doing::Failed(limits::failure(error, seen.now)),
-        Turn::StoppedByPerson => Doing::NeedsPerson(
+        Turn::Error(error) => AgentState::Failed(limits::failure(error, seen.now)),
+        Turn::StoppedByPerson => AgentState::NeedsAttention(
             "a person stopped the agent: attach to its session and let it go on, or end it"
                 .to_owned(),
         ),
         // Registry and hook are some milliseconds ahead of the transcript: an open turn is a
         // finding only once all has been quiet.
         Turn::Open | Turn::None if seen.quiet >= SETTLED && seen.status == Some("idle") => {
-            Doing::NeedsPerson(
+            AgentState::NeedsAttention(
                 "the agent is idle, but nothing shows that its turn ended: attach to its session and look"
                     .to_owned(),
             )
         }
-        Turn::Open | Turn::None => Doing::Working,
+        Turn::Open | Turn::None => AgentState::Working,
     }
 }
 
-fn after_its_end(seen: &Observations<'_>, summary: &Summary) -> Doing {
-    let interrupted = |reason: &str| Doing::Interrupted(reason.to_owned());
+fn after_its_end(seen: &Observations<'_>, summary: &Summary) -> AgentState {
+    let interrupted = |reason: &str| AgentState::Interrupted(reason.to_owned());
     match &summary.turn {
         Turn::Ended if !summary.background.is_empty() => {
             interrupted("the agent ended while work of its ran in the background")
         }
-        Turn::Ended => Doing::Finished(report(summary)),
-        Turn::Error(error) => Doing::Failed(limits::failure(error, seen.now)),
+        Turn::Ended => AgentState::Finished(report(summary)),
+        Turn::Error(error) => AgentState::Failed(limits::failure(error, seen.now)),
         Turn::Open | Turn::None | Turn::StoppedByPerson => {
             interrupted("the agent ended in the middle of its turn")
         }
@@ -101,7 +103,7 @@ fn after_its_end(seen: &Observations<'_>, summary: &Summary) -> Doing {
 }
 
 /// The menu that is shown at the account's limit; the transcript may say more.
-fn at_the_limit(seen: &Observations<'_>, summary: &Summary) -> Doing {
+fn at_the_limit(seen: &Observations<'_>, summary: &Summary) -> AgentState {
     let shown = ApiError {
         kind: Some("rate_limit".to_owned()),
         text: Dialog::Limit.advice().to_owned(),
@@ -111,7 +113,7 @@ fn at_the_limit(seen: &Observations<'_>, summary: &Summary) -> Doing {
         Turn::Error(error) => error,
         _ => &shown,
     };
-    Doing::Failed(limits::failure(error, seen.now))
+    AgentState::Failed(limits::failure(error, seen.now))
 }
 
 fn is_idle(seen: &Observations<'_>) -> bool {
@@ -139,35 +141,6 @@ fn shortened(answer: &str) -> String {
             &answer[..end]
         ),
         None => answer.to_owned(),
-    }
-}
-
-impl Failure {
-    /// A failure of the task's own attempt.
-    pub fn of_task(reason: String) -> Self {
-        Self { reason, counts: true, until: None, needs_person: false }
-    }
-
-    /// A failure of this machine's set-up, which stands in the way of every task
-    /// until a person mends it. DESIGN section 6 counts a dialog as an attempt;
-    /// but then a theme dialog after an upgrade, or a PATH without `claude`,
-    /// would file good tasks as failed.
-    pub fn of_machine(reason: String) -> Self {
-        Self { counts: false, needs_person: true, ..Self::of_task(reason) }
-    }
-
-    /// A dialog in place of the composer, right after the start.
-    pub fn of_dialog(dialog: Dialog) -> Self {
-        Self {
-            counts: dialog.is_of_task(),
-            needs_person: dialog.needs_attention(),
-            ..Self::of_task(dialog.advice().to_owned())
-        }
-    }
-
-    /// Whether it is one of [`Self::of_machine`].
-    pub fn is_of_machine(&self) -> bool {
-        !self.counts && self.needs_person
     }
 }
 

@@ -2,8 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Failure;
 use super::transcript::ApiError;
+use crate::next_step::Failure;
 
 /// A reset time further away than this is not believed: a monthly limit is reset within a month.
 const MAX_COOLDOWN: SignedDuration = SignedDuration::from_hours(32 * 24);
@@ -21,8 +21,9 @@ pub fn failure(error: &ApiError, now: Timestamp) -> Failure {
             Failure {
                 reason: format!("the account's limit is reached: {sentence}"),
                 counts: false,
-                needs_person: until.is_none() && is_spent(sentence),
+                needs_attention: until.is_none() && is_spent(sentence),
                 until,
+                of_program: false,
             }
         }
         Cause::Login => Failure::of_machine(format!(

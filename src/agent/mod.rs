@@ -1,10 +1,8 @@
 //! The agent: the script that starts it, and what it is doing.
 //!
-//! One launch is four files in `STATE/sessions/`: `NAME.prompt` (the message),
-//! `NAME.run` (the script that is run in the pane), `NAME.ticket` (the right to
-//! start, taken by the script's first step: however often the script is typed,
-//! the agent starts once) and, where the agent ends by itself, `NAME.exit`.
-//! All odd paths and texts lie in these files; none is ever typed.
+//! One launch is four files in `STATE/sessions/`: `NAME.prompt` (the message), `NAME.run` (the script that is run in the
+//! window), `NAME.ticket` (the right to start, which the script takes before it starts the agent) and, where the agent
+//! ends by itself, `NAME.exit`. All odd paths and texts lie in these files; nothing is ever typed.
 
 pub mod claude;
 pub mod command;
@@ -20,10 +18,15 @@ use anyhow::{Context, Result};
 use uuid::Uuid;
 
 use crate::config::{AgentKind, Dispatcher};
+use crate::durable;
 
 /// Up to this many bytes a message is the agent's last argument; the kernel
 /// takes 128 KiB for one.
 const MAX_ARGUMENT: usize = 100 << 10;
+
+/// In a word of `agent.command`: the prompt, and the path of its file.
+const PROMPT: &str = "{prompt}";
+const PROMPT_FILE: &str = "{prompt_file}";
 
 /// Everything that the script of one launch depends on.
 #[derive(Debug)]
@@ -77,8 +80,7 @@ pub struct Files {
 }
 
 /// What the agent is told, with a sentence in place of an empty body, and
-/// without control characters other than newline and tab (an `ESC[201~` would
-/// end a paste and turn the rest into keystrokes).
+/// without control characters other than newline and tab.
 pub fn message(dispatcher: &Dispatcher, task: &str, body: &str, task_path: &Path) -> String {
     let mut message = if body.trim().is_empty() {
         let body = format!(
@@ -93,8 +95,18 @@ pub fn message(dispatcher: &Dispatcher, task: &str, body: &str, task_path: &Path
     message
 }
 
+impl Files {
+    /// Removes what a launch has laid down.
+    pub(crate) fn remove(&self) -> Result<()> {
+        for file in [&self.ticket, &self.run, &self.prompt, &self.exit, &self.hook, &self.stop] {
+            durable::remove(file)?;
+        }
+        Ok(())
+    }
+}
+
 impl Launch<'_> {
-    /// The script that is run in the pane.
+    /// The script that is run in the window.
     pub fn script(&self) -> Result<String> {
         let files = self.files;
         let first = self.command.first().map_or("", String::as_str);
@@ -102,39 +114,40 @@ impl Launch<'_> {
         let (project, run_file) = (quote_path(self.project)?, quote_path(&files.run)?);
         let run = self.run;
         let start = match self.kind {
-            // What an earlier agent left on the screen must not be taken for this one's words.
-            AgentKind::Claude => {
-                format!("{}\nprintf '\\033[H\\033[2J'\nexec {}", self.config_dir()?, self.words()?)
-            }
+            AgentKind::Claude => format!("exec {}", self.words()?),
             AgentKind::Command => format!("{}\nfinish $?", self.words()?),
         };
-        // Whoever has removed the ticket carries the run in its environment, so
-        // that nothing that has started can be taken for something else. The run
-        // is compared too: the next run's script may have taken this one's place
-        // between the two starts.
+        // The run is compared first: this file may be the next run's by the time the shell of a slow window reads it.
+        // CCL_PID tells the agent from what it starts, which inherits both. What can be seen to keep the agent from
+        // starting is written down before the ticket is taken, so that no attempt counts.
         Ok(format!(
             "# Run {run} of ccl. It starts once: whoever removes the ticket starts it.\n\
-             if [ \"${{CCL_PID-}} ${{CCL_RUN-}}\" != \"$$ {run}\" ]; then CCL_RUN={run} CCL_PID=$$ exec sh {run_file}; fi\n\
+             [ \"${{CCL_RUN-}}\" = {run} ] || exit 0\n\
+             [ \"${{CCL_PID-}}\" = $$ ] || CCL_PID=$$ exec sh {run_file}\n\
              unset CLAUDECODE CLAUDE_CODE_ENTRYPOINT SECUTOOLS_API_KEY CREDENTIALS_DIRECTORY\n\
              finish() {{ until {{ echo \"{run} $1\" > {exit}.new && mv {exit}.new {exit}; }} 2>/dev/null; do\n\
              \t[ -e {run_file} ] || exit; sleep 1; done; exit; }}\n\
-             rm {ticket} 2>/dev/null || exit 0\n\
              cd {project} || finish {no_directory}\n\
              command -v {program} >/dev/null || finish {no_program}\n\
+             {config_dir}\
+             rm {ticket} 2>/dev/null || exit 0\n\
              {start}\n",
             no_directory = command::Exit::NO_DIRECTORY,
             no_program = command::Exit::NO_PROGRAM,
             program = quote(first)?,
+            config_dir = self.config_dir()?,
         ))
     }
 
     /// Claude Code has its files where `ccl` looks for them, or does not start.
     fn config_dir(&self) -> Result<String> {
-        let given = self.claude.as_ref().and_then(|claude| claude.config_dir);
-        Ok(match given {
-            Some(dir) => format!("export CLAUDE_CONFIG_DIR={}", quote_path(dir)?),
-            None => format!(
-                "[ -z \"${{CLAUDE_CONFIG_DIR-}}\" ] || finish {}",
+        Ok(match &self.claude {
+            None => String::new(),
+            Some(ClaudeOptions { config_dir: Some(dir), .. }) => {
+                format!("export CLAUDE_CONFIG_DIR={}\n", quote_path(dir)?)
+            }
+            Some(_) => format!(
+                "[ -z \"${{CLAUDE_CONFIG_DIR-}}\" ] || finish {}\n",
                 command::Exit::OTHER_CONFIG_DIR
             ),
         })
@@ -143,8 +156,10 @@ impl Launch<'_> {
     /// The agent's command line, quoted for the shell.
     fn words(&self) -> Result<String> {
         let mut words = Vec::new();
+        let mut has_prompt = false;
         for word in self.command {
-            words.push(quote(word)?);
+            words.push(self.filled(word)?);
+            has_prompt |= word.contains(PROMPT) || word.contains(PROMPT_FILE);
         }
         if let Some(claude) = &self.claude {
             let id = claude.session.to_string();
@@ -156,25 +171,49 @@ impl Launch<'_> {
                 words.push("--settings".to_owned());
                 words.push(quote(&claude::hook_settings(&self.files.hook)?)?);
             }
+            // Claude Code takes a message like `--help` for an option, and one like `update` for a subcommand, behind
+            // `--` too: the newline at its end makes it neither.
+            words.extend(["--".to_owned(), format!("{}\"\n\"", self.prompt()?)]);
+        } else if !has_prompt {
+            words.push(self.prompt()?);
         }
-        words.extend(self.argument()?);
         Ok(words.join(" "))
     }
 
-    fn argument(&self) -> Result<Vec<String>> {
+    /// A word of `agent.command` with the prompt, or its file, where it says so.
+    fn filled(&self, word: &str) -> Result<String> {
+        let mut filled = String::new();
+        let mut rest = word;
+        // `{prompt_file}` does not begin with `{prompt}`: the brace differs.
+        while let Some(start) = rest.find(PROMPT).into_iter().chain(rest.find(PROMPT_FILE)).min() {
+            let (before, from) = rest.split_at(start);
+            if !before.is_empty() {
+                filled.push_str(&quote(before)?);
+            }
+            if let Some(after) = from.strip_prefix(PROMPT) {
+                filled.push_str(&self.prompt()?);
+                rest = after;
+            } else {
+                filled.push_str(&quote_path(&self.files.prompt)?);
+                rest = &from[PROMPT_FILE.len()..];
+            }
+        }
+        if filled.is_empty() || !rest.is_empty() {
+            filled.push_str(&quote(rest)?);
+        }
+        Ok(filled)
+    }
+
+    /// The prompt as one word: read from its file when the agent starts, or, where it is too long for an argument, a
+    /// sentence that names the file.
+    fn prompt(&self) -> Result<String> {
         if self.message.len() > MAX_ARGUMENT {
             let path = self.files.prompt.display();
-            return Ok(vec![quote(&format!(
+            return quote(&format!(
                 "Read the file {path} and carry out the task that it describes."
-            ))?]);
+            ));
         }
-        let prompt = quote_path(&self.files.prompt)?;
-        Ok(match self.kind {
-            // Claude Code takes a message like `--help` for an option, and one like `update` for a
-            // subcommand, behind `--` too: the newline at its end makes it neither.
-            AgentKind::Claude => vec!["--".to_owned(), format!("\"$(cat {prompt})\n\"")],
-            AgentKind::Command => vec![format!("\"$(cat {prompt})\"")],
-        })
+        Ok(format!("\"$(cat {})\"", quote_path(&self.files.prompt)?))
     }
 }
 
@@ -210,49 +249,6 @@ fn quote(text: &str) -> Result<String> {
     shlex::try_quote(text)
         .map(Cow::into_owned)
         .with_context(|| format!("a NUL cannot be passed to a program: {text:?}"))
-}
-
-/// What an agent that has a task is doing, as far as there is evidence.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Doing {
-    /// It works, or nothing shows that it does not.
-    Working,
-    /// It waits for a person.
-    NeedsPerson(String),
-    /// The turn ended well.
-    Finished(Report),
-    /// The turn, or the agent, ended badly.
-    Failed(Failure),
-    /// It ended, or is gone, in the middle.
-    Interrupted(String),
-}
-
-/// What an agent left behind; what is not known stays unknown.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Report {
-    /// Its last answer.
-    pub answer: Option<String>,
-    /// Tokens read and written.
-    pub tokens: Option<(u64, u64)>,
-    /// The model that answered.
-    pub model: Option<String>,
-    /// Whether nothing will show that the turn ended well once the agent is gone.
-    pub only_while_it_lives: bool,
-}
-
-/// Why an attempt failed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Failure {
-    /// In words.
-    pub reason: String,
-    /// Whether the attempt counts. It does not where no task could have caused
-    /// it, the account's limit or a missing program: three passes of such a night
-    /// would file a whole inbox as failed.
-    pub counts: bool,
-    /// When it may go on, if the agent named a time.
-    pub until: Option<jiff::Timestamp>,
-    /// It goes on only after a person did something.
-    pub needs_person: bool,
 }
 
 #[cfg(test)]
@@ -294,7 +290,8 @@ mod tests {
         if ticket {
             std::fs::write(&files.ticket, "").unwrap();
         }
-        let output = Command::new("sh").arg(&files.run).output().unwrap();
+        let run = Uuid::nil().to_string();
+        let output = Command::new("sh").arg(&files.run).env("CCL_RUN", run).output().unwrap();
         let exit = std::fs::read_to_string(&files.exit).unwrap_or_default();
         format!(
             "{}{}|{}",
@@ -328,5 +325,35 @@ mod tests {
         let output = run(dir.path(), &["echo"], &long, true);
         assert!(output.starts_with("Read the file /"), "{output}");
         assert!(output.contains("a $(b).prompt"), "{output}");
+    }
+
+    #[test]
+    fn the_prompt_stands_where_the_command_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let show = |words: &[&str]| {
+            let command = ["sh", "-c", "printf '<%s>' \"$@\"", "sh"];
+            let command: Vec<&str> = command.iter().chain(words).copied().collect();
+            let output = run(dir.path(), &command, "it's\n$(x)", true);
+            output.replace(&dir.path().display().to_string(), "DIR")
+        };
+        assert_eq!(show(&["-m"]), "<-m><it's\n$(x)>|0");
+        assert_eq!(show(&["{prompt}", "end"]), "<it's\n$(x)><end>|0");
+        let file = "DIR/a $(b).prompt";
+        assert_eq!(show(&["--file={prompt_file}", ""]), format!("<--file={file}><>|0"));
+        assert_eq!(
+            show(&["{prompt_file}'{prompt}:{prompt}"]),
+            format!("<{file}'it's\n$(x):it's\n$(x)>|0")
+        );
+    }
+
+    #[test]
+    fn the_script_of_another_run_starts_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(run(dir.path(), &["echo"], "x", true), "x\n|0");
+        let files = ["it's a.run", "a.ticket"].map(|name| dir.path().join(name));
+        std::fs::write(&files[1], "").unwrap();
+        let run = Uuid::new_v4().to_string();
+        let output = Command::new("sh").arg(&files[0]).env("CCL_RUN", run).output().unwrap();
+        assert!(output.stdout.is_empty() && files[1].exists());
     }
 }

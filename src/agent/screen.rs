@@ -3,6 +3,8 @@
 //! A screen is only ever evidence of what is recognised on it: what is not
 //! recognised never counts as idle or done.
 
+use crate::next_step::Failure;
+
 /// A screen that waits for a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialog {
@@ -25,6 +27,15 @@ pub enum Dialog {
 }
 
 impl Dialog {
+    /// The failed attempt of a task that met the screen in place of its first turn.
+    pub(crate) fn failure(self) -> Failure {
+        Failure {
+            counts: self.is_of_task(),
+            needs_attention: self.needs_attention(),
+            ..Failure::of_task(self.advice())
+        }
+    }
+
     /// What the screen waits for and how a person mends it.
     pub(crate) fn advice(self) -> &'static str {
         match self {

@@ -2,13 +2,14 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
 use super::{Context, Pass};
 use crate::cli::NewTask;
+use crate::durable::read_at_most;
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
 use crate::queue::{Folder, Name, Project};
@@ -20,8 +21,6 @@ use crate::text::path_text;
 const SLUG: usize = 60;
 /// A file's own name is cut to so many bytes: `.123.md` still fits.
 const MAX_STEM: usize = 180;
-/// So many bytes tell whether a text is too long.
-const MAX_READ: u64 = (task::MAX_BYTES + task::MAX_ENDING_BYTES) as u64 + 1;
 
 /// Adds one task. `start` is the directory that it is called in.
 pub(super) fn run(context: Context<'_>, start: Option<&Path>, new: &NewTask) -> Result<Pass> {
@@ -94,22 +93,21 @@ fn project(context: Context<'_>, start: Option<&Path>, new: &NewTask) -> Result<
 
 /// The file's text, or that of standard input.
 fn read(context: Context<'_>, file: Option<&Path>) -> Result<String> {
-    let mut bytes = Vec::new();
-    let source = match file {
+    let (source, bytes) = match file {
         Some(file) if file != "-" => {
-            File::open(file)
-                .and_then(|file| file.take(MAX_READ).read_to_end(&mut bytes))
+            let bytes = File::open(file)
+                .and_then(|file| read_at_most(file, task::MAX_READ))
                 .with_context(|| format!("cannot read {}", file.display()))?;
-            path_text(file)
+            (path_text(file), bytes)
         }
         _ => {
             let stdin = io::stdin();
             if stdin.is_terminal() {
                 context.log.info("Type the task; Ctrl-D ends it.");
             }
-            let stdin = stdin.lock();
-            stdin.take(MAX_READ).read_to_end(&mut bytes).context("cannot read standard input")?;
-            "standard input".to_owned()
+            let bytes =
+                read_at_most(stdin.lock(), task::MAX_READ).context("cannot read standard input")?;
+            ("standard input".to_owned(), bytes)
         }
     };
     if bytes.is_empty() {
@@ -151,14 +149,16 @@ fn check(given: &str, task: &Task, new: &NewTask) -> Result<()> {
     }
     let (before, alone) = (task::parse(given), task::parse(&task::with_fields("", &fields)));
     let says = |key: &str| match key {
-        "title" => task.title == alone.title,
-        "priority" => task.priority == alone.priority,
-        "tags" => task.tags == alone.tags,
-        "preferred_ai" => task.routing.preferred_ai == alone.routing.preferred_ai,
-        "complexity_hint" => task.routing.complexity_hint == alone.routing.complexity_hint,
-        _ => task.routing.allow_delegation == alone.routing.allow_delegation,
+        "title" => task.header.title == alone.header.title,
+        "priority" => task.header.priority == alone.header.priority,
+        "tags" => task.header.tags == alone.header.tags,
+        "preferred_ai" => task.header.routing.preferred_ai == alone.header.routing.preferred_ai,
+        "complexity_hint" => {
+            task.header.routing.complexity_hint == alone.header.routing.complexity_hint
+        }
+        _ => task.header.routing.allow_delegation == alone.header.routing.allow_delegation,
     };
-    let is_sound = task.routing.state != HeaderState::Unreadable && task.body == before.body;
+    let is_sound = task.header.routing.state != HeaderState::Unreadable && task.body == before.body;
     if is_sound && fields.iter().all(|(key, _)| says(key)) {
         return Ok(());
     }
@@ -171,7 +171,7 @@ fn check(given: &str, task: &Task, new: &NewTask) -> Result<()> {
 fn name(new: &NewTask, task: &Task) -> Result<Name> {
     let own = new.file.as_deref().filter(|file| *file != "-");
     let own = own.and_then(Path::file_stem).and_then(OsStr::to_str);
-    let stem = match (&new.title, own, &task.title) {
+    let stem = match (&new.title, own, &task.header.title) {
         (Some(title), ..) => slug(title),
         (None, Some(own), _) => sanitised(own),
         (None, None, Some(title)) => slug(title),

@@ -9,45 +9,28 @@ use uuid::Uuid;
 use super::dispatch::{self, Mode};
 use super::{Context, Pass};
 use crate::error::Failure;
-use crate::session::{Look, Pool, Session, Slot, Word};
+use crate::session::{Pool, Session, Trigger};
 
 /// When a hook fires, the agent's own files may lag behind for a moment.
 const PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(200);
 
-/// One pass for one session; without a name, for the one it is called in.
-/// Who knows for which `run` it worked says so.
+/// One pass for one session; without a name, for the one it is called in. A hook says for which `run` its agent worked;
+/// a person does not.
 pub(super) fn run(context: Context<'_>, name: Option<&str>, run: Option<Uuid>) -> Result<Pass> {
     let mut pass = Pass::default();
-    let pool = context.pool()?;
-    let session = chosen(context, &pool, name)?;
-    let had = run.or(session.dispatched()?.map(|marker| marker.run));
-    let mut deadline = None;
-    let ending = context.progress.wait_for(&format!("the end of what {} does", session.name()));
-    loop {
-        // Read anew each time: a person may have come.
-        let pool = context.pool()?;
-        let settled = pool.settle(&session, Word::Idle(had));
-        pass.take(context, settled);
-        let Some(marker) = session.dispatched()? else {
-            break;
-        };
-        let deadline = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
-        if pass.exit != 0
-            || !pool.is_ours(&session)
-            || Some(marker.run) != had
-            || Instant::now() > deadline
-        {
-            return Ok(pass);
-        }
-        thread::sleep(POLL);
+    let session = resolve_session(context, &context.pool()?, name)?;
+    if run.is_none() {
+        // A person who calls it by hand has mended what the cooldown was for.
+        session.end_cooldown()?;
     }
-    drop(ending);
-    let pool = context.pool()?;
+    let Some(pool) = reconcile(context, &session, run, &mut pass)? else {
+        return Ok(pass);
+    };
     if !pool.is_ours(&session) {
         return Ok(pass);
     }
-    let Some(slot) = slot(&pool, &session, had.is_some())? else {
+    let Some(slot) = pool.try_slot(session)? else {
         return Ok(pass);
     };
     let inboxes = dispatch::list(context, &mut pass)?;
@@ -58,25 +41,34 @@ pub(super) fn run(context: Context<'_>, name: Option<&str>, run: Option<Uuid>) -
     Ok(pass)
 }
 
-/// The session, locked. Where its agent has just ended, the shell is given the
-/// time to come back.
-fn slot(pool: &Pool<'_>, session: &Session, has_just_ended: bool) -> Result<Option<Slot>> {
+/// Files what the session did, and returns the pool as it was seen then; none where the session still has a task, or has
+/// the next one already.
+fn reconcile<'a>(
+    context: Context<'a>,
+    session: &Session,
+    run: Option<Uuid>,
+    pass: &mut Pass,
+) -> Result<Option<Pool<'a>>> {
+    let run = run.or(session.dispatched()?.map(|marker| marker.run));
+    let _waiting = context.progress.wait_for(&format!("the end of what {} does", session.name()));
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let slot = pool.try_slot(session.clone())?;
-        let is_starting = || -> Result<bool> {
-            let look = pool.look(session)?;
-            Ok(matches!(look, Look::Busy(_)) && session.dispatched()?.is_none())
+        // Read anew each time: a person may have come.
+        let pool = context.pool()?;
+        pass.take(context, pool.reconcile(session, Trigger::Idle(run)));
+        let Some(marker) = session.dispatched()? else {
+            return Ok(Some(pool));
         };
-        if slot.is_some() || !has_just_ended || Instant::now() > deadline || !is_starting()? {
-            return Ok(slot);
+        let goes_on = pass.exit == 0 && pool.is_ours(session) && Some(marker.run) == run;
+        if !goes_on || Instant::now() > deadline {
+            return Ok(None);
         }
         thread::sleep(POLL);
     }
 }
 
-/// The session, if it may be typed into or has something of ours to file.
-fn chosen(context: Context<'_>, pool: &Pool<'_>, name: Option<&str>) -> Result<Session> {
+/// The session, if it is of the pool or has something of ours to file.
+fn resolve_session(context: Context<'_>, pool: &Pool<'_>, name: Option<&str>) -> Result<Session> {
     let config = context.config;
     let name = match name {
         Some(name) => name.to_owned(),
@@ -85,7 +77,7 @@ fn chosen(context: Context<'_>, pool: &Pool<'_>, name: Option<&str>) -> Result<S
     let session = Session::new(&config.state_dir, &name);
     if config.dedicated.iter().any(|dedicated| dedicated.session == name) {
         return Err(Failure::Usage(format!(
-            "{name} is a dedicated session: it is its operator's own and is never typed into"
+            "{name} is a dedicated session: it is its operator's own and is never touched"
         ))
         .into());
     }

@@ -72,9 +72,10 @@ fn end(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {
             target.name
         )
     })?;
-    // An agent is ended without tmux, too; only its terminal cannot be tidied up then.
-    let pool =
-        context.pool().or_else(|_| Pool::without_tmux(context.config, context.log, context.now))?;
+    // An agent is ended without tmux, too; only its window cannot be closed then.
+    let pool = context
+        .pool()
+        .unwrap_or_else(|_| Pool::without_tmux(context.config, context.log, context.now));
     if Some(claim.owner) != pool.owner()? {
         bail!(
             "another pool has it: cancel it there, session {} on {}",

@@ -2,17 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Result, anyhow};
 
-use super::{Context, Outcome, read_task, worse};
+use super::{Context, Finished, combine_exit};
 use crate::config::AgentKind;
 use crate::error;
+use crate::queue::{self, Skip};
 use crate::report::{self, Decision, Report};
 use crate::router;
 use crate::task::Task;
 
-/// One decision for each file that can be read; the others are told.
-pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Outcome {
+/// One decision for each file that can be read; the others are reported as errors.
+pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Finished {
     let mut decisions = Vec::new();
     let mut exit = 0;
     for file in files {
@@ -20,20 +21,26 @@ pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Outcome {
             Ok(task) => decisions.push(decide(context, file, &task)),
             Err(error) => {
                 context.log.error(format_args!("{error:#}"));
-                exit = worse(exit, error::exit_code(&error));
+                exit = combine_exit(exit, error::exit_code(&error));
             }
         }
     }
-    Outcome { report: Report::Decisions { decisions }, exit }
+    Finished { report: Report::Decisions { decisions }, exit }
 }
 
+/// What `scan` would not take has no decision, for the reason that `scan` would give.
 fn read(path: &Path) -> Result<Task> {
-    read_task(path)?.with_context(|| format!("{} would be filed as failed", path.display()))
+    queue::read_file(path).map_err(|skip| match skip {
+        Skip::Gone => anyhow!("there is no file {}", path.display()),
+        Skip::Held(held) => anyhow!("{} would be held: {held}", path.display()),
+        Skip::Unfit(_, unfit) => anyhow!("{} would be filed as failed: {unfit}", path.display()),
+        Skip::Failed(error) => error,
+    })
 }
 
 fn decide(context: Context<'_>, path: &Path, task: &Task) -> Decision {
     let config = context.config;
-    let decision = router::decide(&task.routing, &config.auto_routes);
+    let decision = router::decide(&task.header.routing, &config.auto_routes);
     let is_on = config.secutools.is_ok();
     let delegated = decision.provider.is_remote() && is_on;
     let mut warnings: Vec<String> = task
@@ -55,8 +62,8 @@ fn decide(context: Context<'_>, path: &Path, task: &Task) -> Decision {
         delegation_enabled: is_on,
         rule: decision.rule.to_string(),
         model: (!delegated && config.agent.kind == AgentKind::Claude)
-            .then(|| config.dispatcher.models.for_priority(task.priority).to_owned()),
-        priority: task.priority,
+            .then(|| config.dispatcher.models.for_priority(task.header.priority).to_owned()),
+        priority: task.header.priority,
         warnings,
     }
 }

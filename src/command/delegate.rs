@@ -66,7 +66,8 @@ fn read(
     for read in read {
         match read {
             Read::Task(waiting) => {
-                let decision = router::decide(&waiting.task.routing, &context.config.auto_routes);
+                let routing = &waiting.task.header.routing;
+                let decision = router::decide(routing, &context.config.auto_routes);
                 // One that was changed a moment ago may be local by now: the next pass has it.
                 if decision.provider.is_remote() {
                     submissions.push(Submission { waiting: *waiting, decision });

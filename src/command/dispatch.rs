@@ -132,7 +132,7 @@ fn modified(project: &Project, name: &OsStr) -> i64 {
 }
 
 fn is_left_to_scan(context: Context<'_>, task: &WaitingTask, mode: Mode) -> bool {
-    mode == Mode::Assign && context.destination(&task.task.routing).is_remote()
+    mode == Mode::Assign && context.destination(&task.task.header.routing).is_remote()
 }
 
 /// Why no agent can be started in this project.
@@ -204,7 +204,7 @@ pub(super) fn report_launches(
     pass.free_sessions = Some(sessions.len().saturating_sub(tasks.len()));
     for (session, task) in sessions.iter().zip(tasks) {
         let model = (config.agent.kind == AgentKind::Claude)
-            .then(|| config.dispatcher.models.for_priority(task.task.priority).to_owned());
+            .then(|| config.dispatcher.models.for_priority(task.task.header.priority).to_owned());
         let event = task.at.event(EventKind::Dispatched);
         pass.events.push(event.in_session(session).by(Provider::ClaudeCode, model));
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use uuid::Uuid;
 
-use super::{Context, Outcome, read_task};
+use super::{Context, Finished, read_task};
 use crate::cli::JobCommand;
 use crate::error::Failure;
 use crate::queue;
@@ -29,7 +29,7 @@ const MOST_FAILURES: u32 = 12;
 const LONGEST_ANSWER: u64 = 256 << 20;
 
 /// One call of the API.
-pub(super) fn run(context: Context<'_>, command: &JobCommand) -> Result<Outcome> {
+pub(super) fn run(context: Context<'_>, command: &JobCommand) -> Result<Finished> {
     let secutools = context
         .config
         .secutools
@@ -61,7 +61,7 @@ fn submit(
     client: &Client,
     file: &Path,
     provider: Option<Provider>,
-) -> Result<Outcome> {
+) -> Result<Finished> {
     let file_name = file
         .file_name()
         .with_context(|| format!("{} is no file", file.display()))?
@@ -115,9 +115,9 @@ fn read(context: Context<'_>, file: &Path) -> Result<Task> {
 
 /// The remote provider that a sound header names. Bad input never leaves this machine by itself.
 fn provider_of(task: &Task) -> Option<Provider> {
-    match task.routing.preferred_ai {
+    match task.header.routing.preferred_ai {
         Field::Given(Preference::Provider(provider))
-            if provider.is_remote() && task.routing.state == HeaderState::Sound =>
+            if provider.is_remote() && task.header.routing.state == HeaderState::Sound =>
         {
             Some(provider)
         }
@@ -170,7 +170,7 @@ fn wait_for(context: Context<'_>, client: &Client, id: &JobId) -> Result<Job> {
 }
 
 /// What the job has made; the exit status is how it ended.
-fn result(context: Context<'_>, job: Job) -> Outcome {
+fn result(context: Context<'_>, job: Job) -> Finished {
     let exit = match &job.status {
         JobStatus::Succeeded => 0,
         status if status.is_final() => {
@@ -192,7 +192,7 @@ fn result(context: Context<'_>, job: Job) -> Outcome {
             75
         }
     };
-    Outcome { report: Report::Output { job: row(job) }, exit }
+    Finished { report: Report::Output { job: row(job) }, exit }
 }
 
 fn row(job: Job) -> report::Job {

@@ -15,6 +15,7 @@ mod scan;
 mod status;
 mod target;
 
+use std::cell::OnceCell;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _};
 use std::path::Path;
@@ -33,9 +34,9 @@ use crate::event::{Event, EventKind};
 use crate::log::{Log, Style};
 use crate::progress::Progress;
 use crate::queue::Project;
-use crate::report::{self, Page, Report};
+use crate::report::{self, Report, TerminalStyle};
 use crate::router;
-use crate::session::{Pool, Session, Word};
+use crate::session::{Pool, Session, Trigger};
 use crate::task::{self, Provider, Routing, Task, Unfit};
 
 /// What every verb works with.
@@ -57,39 +58,36 @@ pub(crate) struct Pass {
     exit: u8,
 }
 
-/// A report, and the status to end with.
-pub(crate) struct Outcome {
+/// What a verb found out, and the status to end with.
+pub(crate) struct Finished {
     report: Report,
     exit: u8,
 }
 
-impl From<Report> for Outcome {
+impl From<Report> for Finished {
     fn from(report: Report) -> Self {
         Self { report, exit: 0 }
     }
 }
 
-impl From<Pass> for Outcome {
+impl From<Pass> for Finished {
     fn from(pass: Pass) -> Self {
         Self {
             exit: pass.exit,
-            report: Report::Pass(report::Pass {
-                events: pass.events,
-                free_sessions: pass.free_sessions,
-            }),
+            report: Report::Pass { events: pass.events, free_sessions: pass.free_sessions },
         }
     }
 }
 
 impl Pass {
-    /// Takes what a step brought about; a failure is told at once, and ends the
+    /// Takes what a step brought about; a failure is reported at once, and ends the
     /// pass with its status once everything else is done.
     fn take(&mut self, context: Context<'_>, step: Result<Vec<Event>>) {
         match step {
             Ok(events) => self.events.extend(events),
             Err(error) => {
                 context.log.error(format_args!("{error:#}"));
-                self.exit = worse(self.exit, error::exit_code(&error));
+                self.exit = combine_exit(self.exit, error::exit_code(&error));
             }
         }
     }
@@ -106,21 +104,22 @@ impl Pass {
         kept
     }
 
-    /// Notes a failure that was told already.
+    /// Notes a failure that was reported already.
     fn fail(&mut self) {
-        self.exit = worse(self.exit, 1);
+        self.exit = combine_exit(self.exit, 1);
     }
 
-    /// The outcome, with one line for a journal that is read a day later: `scan: 2 dispatched`.
-    fn told(self, context: Context<'_>, verb: &str) -> Outcome {
+    /// The end of a pass that changed something, with one line for a journal that is read a day later:
+    /// `scan: 2 dispatched`.
+    fn finish_with_summary(self, log: &Log, verb: &str) -> Finished {
         if let Some(summary) = self.summary() {
-            context.log.summary(format_args!("{verb}: {summary}"));
+            log.summary(format_args!("{verb}: {summary}"));
         }
         self.into()
     }
 
     /// What happened how often, and to whom; none where nothing did. A task that is held back is so every minute, and
-    /// `status` tells why.
+    /// `status` says why.
     fn summary(&self) -> Option<String> {
         /// How many are named.
         const NAMED: usize = 5;
@@ -130,24 +129,22 @@ impl Pass {
             (EventKind::Done, "done"),
             (EventKind::Failed, "failed"),
             (EventKind::Released, "released"),
-            (EventKind::Cooldown, "resting"),
+            (EventKind::Cooldown, "on cooldown"),
         ];
-        let told: Vec<String> = KINDS
-            .iter()
-            .filter_map(|(kind, word)| {
-                let events = self.events.iter().filter(|event| event.event == *kind);
-                let names: Vec<&str> = events.map(Event::subject).collect();
-                let first = names.get(..NAMED).unwrap_or(&names).join(", ");
-                let more = if names.len() > NAMED { ", …" } else { "" };
-                (!names.is_empty()).then(|| format!("{} {word} ({first}{more})", names.len()))
-            })
-            .collect();
-        (!told.is_empty()).then(|| told.join(", "))
+        let counted = KINDS.iter().filter_map(|(kind, word)| {
+            let events = self.events.iter().filter(|event| event.event == *kind);
+            let names: Vec<&str> = events.map(Event::subject).collect();
+            let first = names.get(..NAMED).unwrap_or(&names).join(", ");
+            let more = if names.len() > NAMED { ", …" } else { "" };
+            (!names.is_empty()).then(|| format!("{} {word} ({first}{more})", names.len()))
+        });
+        let counted: Vec<String> = counted.collect();
+        (!counted.is_empty()).then(|| counted.join(", "))
     }
 }
 
 /// A failure outweighs what may work later.
-fn worse(one: u8, other: u8) -> u8 {
+fn combine_exit(one: u8, other: u8) -> u8 {
     match (one, other) {
         (0, status) | (status, 0) => status,
         (75, status) => status,
@@ -155,12 +152,12 @@ fn worse(one: u8, other: u8) -> u8 {
     }
 }
 
-/// Runs the command line and tells the exit status.
+/// Runs the command line, prints its report and returns the exit status.
 pub fn main(environment: &Environment) -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(usage) => {
-            // Standard output or error may be gone; there is nobody left to tell.
+            // Standard output or error may be gone, and then there is nobody to inform.
             let _ = usage.print();
             return ExitCode::from(if usage.use_stderr() { 2 } else { 0 });
         }
@@ -172,13 +169,16 @@ pub fn main(environment: &Environment) -> ExitCode {
         log = log.without_events();
     }
     let now = Timestamp::now();
-    let run = || -> Result<u8> {
-        let outcome = run(&cli, environment, &log, &progress, now)?;
-        let text = outcome.report.render(cli.json(), Page::of_stdout(environment), now)?;
+    let finish = || -> Result<u8> {
+        let Finished { report, exit } = run(&cli, environment, &log, &progress, now)?;
+        let text = match cli.json() {
+            true => report.json()?,
+            false => report.text(now, || TerminalStyle::of_stdout(environment)),
+        };
         report::print(&text).context("cannot write to standard output")?;
-        Ok(outcome.exit)
+        Ok(exit)
     };
-    ExitCode::from(run().unwrap_or_else(|error| {
+    ExitCode::from(finish().unwrap_or_else(|error| {
         log.error(format_args!("{error:#}"));
         error::exit_code(&error)
     }))
@@ -190,43 +190,43 @@ fn run(
     log: &Log,
     progress: &Progress,
     now: Timestamp,
-) -> Result<Outcome> {
-    let with_config = |verb: &dyn Fn(Context<'_>) -> Result<Outcome>| {
-        let config = Config::load(&cli.overrides(), environment)?;
-        config.warnings.iter().for_each(|warning| log.warn(format_args!("{warning}")));
-        verb(Context { config: &config, log, progress, now })
+) -> Result<Finished> {
+    // Only read where it is needed: `man` works with a broken configuration, too.
+    let config = OnceCell::new();
+    let context = || -> Result<Context<'_>> {
+        let read = Config::load(&cli.overrides(), environment)?;
+        read.warnings.iter().for_each(|warning| log.warn(warning));
+        Ok(Context { config: config.get_or_init(|| read), log, progress, now })
     };
-    match &cli.command {
-        Command::Scan { dry_run: true, .. } => with_config(&|c| Ok(scan::run(c, true)?.into())),
-        Command::Reap { dry_run: true } => with_config(&|c| Ok(reap::run(c, true)?.into())),
-        Command::Scan { .. } => with_config(&|c| Ok(scan::run(c, false)?.told(c, "scan"))),
-        Command::Reap { .. } => with_config(&|c| Ok(reap::run(c, false)?.told(c, "reap"))),
+    Ok(match &cli.command {
+        Command::Scan { dry_run: true, .. } => scan::run(context()?, true)?.into(),
+        Command::Scan { .. } => scan::run(context()?, false)?.finish_with_summary(log, "scan"),
+        Command::Reap { dry_run: true } => reap::run(context()?, true)?.into(),
+        Command::Reap { .. } => reap::run(context()?, false)?.finish_with_summary(log, "reap"),
         Command::Assign { session, run, .. } => {
-            with_config(&|c| Ok(assign::run(c, session.as_deref(), *run)?.told(c, "assign")))
+            let pass = assign::run(context()?, session.as_deref(), *run)?;
+            pass.finish_with_summary(log, "assign")
         }
-        Command::Decide { files } => with_config(&|c| Ok(decide::run(c, files))),
-        Command::Add(new) => with_config(&|c| {
-            let start = environment.current_dir.as_deref();
-            Ok(add::run(c, start, new)?.into())
-        }),
-        Command::Retry { task, .. } => with_config(&|c| Ok(retry::run(c, task)?.into())),
-        Command::Cancel { task, .. } => with_config(&|c| Ok(cancel::run(c, task)?.into())),
-        Command::Status { format } => with_config(&|c| status::run(c, *format, cli.global.json)),
-        Command::Doctor => with_config(&|c| Ok(doctor::run(c, environment))),
-        Command::Job(command) => with_config(&|c| job::run(c, command)),
-        Command::Completions { shell } => print_completions(*shell),
-        Command::Man { command } => print_manual(command),
-    }
+        Command::Decide { files } => decide::run(context()?, files),
+        Command::Add(new) => add::run(context()?, environment.current_dir.as_deref(), new)?.into(),
+        Command::Retry { task, .. } => retry::run(context()?, task)?.into(),
+        Command::Cancel { task, .. } => cancel::run(context()?, task)?.into(),
+        Command::Status { format } => status::run(context()?, *format, cli.global.json)?,
+        Command::Doctor => doctor::run(context()?, environment),
+        Command::Job(command) => job::run(context()?, command)?,
+        Command::Completions { shell } => Report::Text(completions(*shell)?).into(),
+        Command::Man { command } => Report::Text(manual(command)?).into(),
+    })
 }
 
-fn print_completions(shell: clap_complete::Shell) -> Result<Outcome> {
+fn completions(shell: clap_complete::Shell) -> Result<String> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "ccl", &mut script);
-    Ok(Report::Text(String::from_utf8(script)?).into())
+    Ok(String::from_utf8(script)?)
 }
 
 /// The page of `ccl`, or of the command that the words name.
-fn print_manual(words: &[String]) -> Result<Outcome> {
+fn manual(words: &[String]) -> Result<String> {
     let mut whole = Cli::command();
     whole.build();
     let mut command = &whole;
@@ -237,10 +237,9 @@ fn print_manual(words: &[String]) -> Result<Outcome> {
         })?;
     }
     let mut page = Vec::new();
-    clap_mangen::Man::new(command.clone())
-        .render(&mut page)
-        .context("cannot write the manual page")?;
-    Ok(Report::Text(String::from_utf8(page)?).into())
+    let manual = clap_mangen::Man::new(command.clone());
+    manual.render(&mut page).context("cannot write the manual page")?;
+    Ok(String::from_utf8(page)?)
 }
 
 impl<'a> Context<'a> {
@@ -267,10 +266,11 @@ impl<'a> Context<'a> {
 
     /// Files what the sessions did, all of them at once: one that has to be
     /// waited for does not hold up the others.
-    fn settle(self, pool: &Pool<'_>, sessions: &[Session], pass: &mut Pass) {
-        let settled =
-            concurrent::map(sessions.iter().collect(), |session| pool.settle(session, Word::Pass));
-        for step in settled {
+    fn reconcile(self, pool: &Pool<'_>, sessions: &[Session], pass: &mut Pass) {
+        let reconciled = concurrent::map(sessions.iter().collect(), |session| {
+            pool.reconcile(session, Trigger::Poll)
+        });
+        for step in reconciled {
             pass.take(self, step);
         }
     }
@@ -278,7 +278,7 @@ impl<'a> Context<'a> {
 
 /// Reads a task file, wherever it lies; a pipe will do.
 fn read_task(path: &Path) -> Result<Result<Task, Unfit>> {
-    // So many bytes tell whether a file is too large.
+    // One byte more than a task may have, so that one that is too large is seen to be.
     const MAX_READ: u64 = (task::MAX_BYTES + task::MAX_ENDING_BYTES) as u64 + 1;
     let mut bytes = Vec::new();
     File::open(path)

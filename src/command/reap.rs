@@ -16,10 +16,10 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
         match context.pool() {
             Ok(pool) if dry_run => {
                 for session in &marked {
-                    pass.take(context, pool.would_settle(session));
+                    pass.take(context, pool.reconcile_dry_run(session));
                 }
             }
-            Ok(pool) => context.settle(&pool, &marked, &mut pass),
+            Ok(pool) => context.reconcile(&pool, &marked, &mut pass),
             Err(error) => pass.take(context, Err(error)),
         }
     }
@@ -38,15 +38,14 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
     Ok(pass)
 }
 
-/// Removes what killed passes left half written, a day later.
+/// Removes what killed passes left half written, a day later. In `done/` and `failed/` nothing is
+/// ever written: what was finished is not walked every minute.
 fn sweep(context: Context<'_>, pass: &mut Pass) -> Result<()> {
     let now = std::time::SystemTime::try_from(context.now)?;
     pass.take(context, session::sweep(&context.config.state_dir, context.now).map(|()| Vec::new()));
     for project in context.projects()? {
-        for folder in [Folder::Inbox, Folder::Done, Folder::Failed] {
-            let swept = durable::sweep(&project.folder(folder), now);
-            pass.take(context, swept.map(|()| Vec::new()));
-        }
+        let swept = durable::sweep(&project.folder(Folder::Inbox), now);
+        pass.take(context, swept.map(|()| Vec::new()));
     }
     Ok(())
 }

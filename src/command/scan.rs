@@ -39,7 +39,7 @@ fn reconcile(context: Context<'_>, pass: &mut Pass) -> Result<bool> {
         return Ok(true);
     }
     match context.pool() {
-        Ok(pool) => context.settle(&pool, &marked, pass),
+        Ok(pool) => context.reconcile(&pool, &marked, pass),
         Err(error) => {
             pass.take(context, Err(error));
             return Ok(false);

@@ -5,9 +5,10 @@
 
 use super::scalar::{self, scalar};
 use super::url::ServerUrl;
-use super::{AgentKind, Dedicated, Dispatcher, Pool};
+use super::{AgentKind, Dedicated, Dispatcher, PoolConfig};
 use crate::error::Failure;
-use crate::task::Provider;
+use crate::router::AutoRoutes;
+use crate::text::nearest;
 use serde::Deserialize;
 use serde::de::{
     Deserializer, Error, IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer,
@@ -33,12 +34,15 @@ pub(super) struct File {
     pub(super) state_dir: Option<PathBuf>,
     #[serde(deserialize_with = "optional_name")]
     pub(super) host: Option<String>,
+    /// What the file says that no longer means anything, each with its place.
+    #[serde(skip)]
+    pub(super) warnings: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(super) struct PoolSection {
-    pub(super) autonomous: Pool,
+    pub(super) autonomous: PoolConfig,
     pub(super) dedicated: Vec<Dedicated>,
     #[serde(deserialize_with = "optional_path")]
     pub(super) shared_projects_dir: Option<PathBuf>,
@@ -74,22 +78,7 @@ impl Default for AgentSection {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(super) struct RoutingSection {
-    pub(super) auto: AutoSection,
-}
-
-/// `routing.auto`; the router's [`AutoRoutes`](crate::router::AutoRoutes) with the defaults of a file.
-#[derive(Debug, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "keys and values")]
-pub(super) struct AutoSection {
-    pub(super) low: Provider,
-    pub(super) medium: Provider,
-    pub(super) high: Provider,
-}
-
-impl Default for AutoSection {
-    fn default() -> Self {
-        Self { low: Provider::Gpu, medium: Provider::Gemini, high: Provider::ClaudeApi }
-    }
+    pub(super) auto: AutoRoutes,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -114,12 +103,10 @@ impl Default for TmuxSection {
     }
 }
 
-/// Parses the file's text; `path` is for the error only. A text without any YAML in it is all defaults.
-///
-/// # Errors
-/// [`Failure::Config`] with `FILE:LINE:COLUMN: KEY: what is wrong`.
+/// Parses the file's text; a text without any YAML in it is all defaults. The error is
+/// `FILE:LINE:COLUMN: KEY: what is wrong`, with the file named by `path`.
 pub(super) fn parse(text: &str, path: &Path) -> Result<File, Failure> {
-    serde_yaml::from_str(text).map_err(|error| {
+    let mut file: File = serde_yaml::from_str(text).map_err(|error| {
         let message = error.to_string();
         let place = error
             .location()
@@ -127,12 +114,15 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<File, Failure> {
         // The YAML reader puts the place last.
         let sentence = explain(message.strip_suffix(&place).unwrap_or(&message));
         Failure::Config(format!("{}: {sentence}", place_of(path, &error)))
-    })
+    })?;
+    if file.agent.delivery {
+        file.warnings.push(delivery_warning(text, path));
+    }
+    Ok(file)
 }
 
-/// What the file says that no longer means anything, each with the place of it.
-pub(super) fn warnings(file: &File, text: &str, path: &Path) -> Vec<String> {
-    /// The YAML reader tells places only of what is refused, so this refuses the key's value.
+fn delivery_warning(text: &str, path: &Path) -> String {
+    /// The YAML reader knows places only of errors, so this refuses the value.
     #[derive(Debug, Deserialize)]
     struct DeliveryKey {
         #[serde(rename = "delivery", deserialize_with = "refuse")]
@@ -146,15 +136,12 @@ pub(super) fn warnings(file: &File, text: &str, path: &Path) -> Vec<String> {
     fn refuse<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
         scalar(deserializer, |_| Err(String::new()))
     }
-    if !file.agent.delivery {
-        return Vec::new();
-    }
     let refused = serde_yaml::from_str::<AgentKey>(text).err();
     let place = refused.map_or_else(|| path.display().to_string(), |error| place_of(path, &error));
-    vec![format!(
+    format!(
         "{place}: agent.delivery is ignored, remove it: the prompt is the agent's last argument; \
          write {{prompt}} or {{prompt_file}} in agent.command to put it elsewhere"
-    )]
+    )
 }
 
 /// `FILE:LINE:COLUMN`, where the YAML reader knows them.
@@ -190,15 +177,6 @@ fn explain(message: &str) -> String {
             "deserializing from YAML containing more than one document is not supported",
             "there is more than one YAML document",
         )
-}
-
-fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    known
-        .iter()
-        .map(|candidate| (strsim::normalized_damerau_levenshtein(word, candidate), *candidate))
-        .filter(|(likeness, _)| *likeness >= 0.6)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate)
 }
 
 /// Deserializes a section and checks its values against each other. The error is raised inside the visitor, so that it

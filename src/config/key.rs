@@ -13,16 +13,14 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The environment variables that hold the API key or lead to it. No child of ours is given them.
-pub const KEY_VARIABLES: [&str; 2] = ["SECUTOOLS_API_KEY", "CREDENTIALS_DIRECTORY"];
+pub(crate) const KEY_VARIABLES: [&str; 2] = ["SECUTOOLS_API_KEY", "CREDENTIALS_DIRECTORY"];
 
 /// The platform that tasks may be delegated to.
 #[derive(Clone)]
 pub struct Secutools {
     /// Where it answers; https unless the host is a loopback address.
     pub url: ServerUrl,
-    /// The key that every request carries.
     pub api_key: ApiKey,
-    /// Where the key came from.
     pub key_source: KeySource,
     /// The http(s) proxy that the environment asks for; it may hold a password.
     pub proxy: Option<String>,
@@ -81,15 +79,12 @@ pub struct ApiKey(String);
 
 impl ApiKey {
     /// The key itself, for the one header that carries it.
-    #[must_use]
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 
-    /// White space around the key is dropped; what is left is printable ASCII without blanks.
-    ///
-    /// # Errors
-    /// The end of a sentence, without the key.
+    /// White space around the key is dropped; what is left is printable ASCII without blanks. An error is the end of a
+    /// sentence, without the key.
     pub fn parse(text: &str) -> Result<Self, String> {
         let key = text.trim();
         if key.is_empty() {
@@ -108,36 +103,51 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// Puts the address and the key together. The address: `$SECUTOOLS_URL`, else the file's. The key: `$SECUTOOLS_API_KEY`,
-/// else the file's `api_key_file`, else the systemd credential `secutools_api_key`.
-pub(super) fn secutools(
+/// The address: `$SECUTOOLS_URL`, else the file's.
+pub(super) fn url(
     environment: &Environment,
-    url: Option<ServerUrl>,
+    of_file: Option<ServerUrl>,
+) -> Result<Option<ServerUrl>, Failure> {
+    match environment.var("SECUTOOLS_URL") {
+        Some(value) => variable("SECUTOOLS_URL", value, ServerUrl::parse).map(Some),
+        None => Ok(of_file),
+    }
+}
+
+/// The key: `$SECUTOOLS_API_KEY`, else the one in `api_key_file`, else the systemd credential `secutools_api_key`.
+pub(super) fn api_key(
+    environment: &Environment,
     api_key_file: Option<PathBuf>,
-) -> Result<Result<Secutools, DelegationOff>> {
-    let url = match environment.var("SECUTOOLS_URL") {
-        Some(value) => Some(variable("SECUTOOLS_URL", value, ServerUrl::parse)?),
-        None => url,
-    };
-    let api_key = match (environment.var("SECUTOOLS_API_KEY"), api_key_file) {
-        (Some(value), _) => {
-            let key = variable("SECUTOOLS_API_KEY", value, ApiKey::parse)?;
-            Some((key, KeySource::Variable))
+) -> Result<Option<(ApiKey, KeySource)>> {
+    if let Some(value) = environment.var("SECUTOOLS_API_KEY") {
+        let key = variable("SECUTOOLS_API_KEY", value, ApiKey::parse)?;
+        return Ok(Some((key, KeySource::Variable)));
+    }
+    if let Some(path) = api_key_file {
+        return Ok(Some((from_file(&path)?, KeySource::File(path))));
+    }
+    Ok(from_credential(environment)?.map(|key| (key, KeySource::Credential)))
+}
+
+impl Secutools {
+    /// Delegation is on where there are an address and a key.
+    pub(super) fn new(
+        url: Option<ServerUrl>,
+        api_key: Option<(ApiKey, KeySource)>,
+        environment: &Environment,
+    ) -> Result<Self, DelegationOff> {
+        match (url, api_key) {
+            (Some(url), Some((api_key, key_source))) => Ok(Self {
+                proxy: url.proxy(|name| environment.var(name)?.to_str().map(str::to_owned)),
+                url,
+                api_key,
+                key_source,
+            }),
+            (Some(_), None) => Err(DelegationOff::NoKey),
+            (None, Some(_)) => Err(DelegationOff::NoUrl),
+            (None, None) => Err(DelegationOff::NotConfigured),
         }
-        (None, Some(path)) => Some((from_file(&path)?, KeySource::File(path))),
-        (None, None) => from_credential(environment)?.map(|key| (key, KeySource::Credential)),
-    };
-    Ok(match (url, api_key) {
-        (Some(url), Some((api_key, key_source))) => Ok(Secutools {
-            proxy: url.proxy(|name| environment.var(name)?.to_str().map(str::to_owned)),
-            url,
-            api_key,
-            key_source,
-        }),
-        (Some(_), None) => Err(DelegationOff::NoKey),
-        (None, Some(_)) => Err(DelegationOff::NoUrl),
-        (None, None) => Err(DelegationOff::NotConfigured),
-    })
+    }
 }
 
 fn variable<T>(

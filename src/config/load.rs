@@ -1,23 +1,20 @@
 //! Finding the file, and putting it together with the environment and the command line.
 
 use super::file::{self, File};
-use super::{Agent, Config, Dedicated, Delivery, Overrides, Projects, key, shell};
+use super::{AgentConfig, Config, Dedicated, Overrides, Projects, Secutools, key, shell};
 use crate::environment::Environment;
 use crate::error::{Failure, is_temporary, reason};
-use crate::router::AutoRoutes;
 use crate::text::{escape, path_text};
 use anyhow::{Context, Result};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
 impl Config {
-    /// Reads the file and the environment, checks everything and fills in the defaults.
-    ///
-    /// # Errors
-    /// [`Failure::Config`] for whatever a person has to mend, naming file, line and key, or the variable.
+    /// Reads the file and the environment, checks everything and fills in the defaults. Whatever a person has to mend is a
+    /// [`Failure::Config`] that names file, line and key, or the variable.
     pub fn load(overrides: &Overrides, environment: &Environment) -> Result<Self> {
         let home = home(environment)?;
-        let (path, mut file, warnings) = read(overrides, environment, &home)?;
+        let (path, mut file) = read(overrides, environment, &home)?;
         // Only the command line's paths and a relative $CCL_CONFIG need the current directory.
         let base = path.as_deref().and_then(Path::parent).unwrap_or(&home);
         let resolve = |path: PathBuf| absolute(&path, base, &home);
@@ -30,11 +27,8 @@ impl Config {
             &file.pool.dedicated,
             environment,
         )?;
-        let secutools = key::secutools(
-            environment,
-            file.secutools.url,
-            file.secutools.api_key_file.map(resolve),
-        )?;
+        let url = key::url(environment, file.secutools.url)?;
+        let api_key = key::api_key(environment, file.secutools.api_key_file.map(resolve))?;
         let claude = environment
             .var("CLAUDE_CONFIG_DIR")
             .map(|dir| absolute_here(Path::new(dir), environment))
@@ -46,31 +40,25 @@ impl Config {
             dedicated: file.pool.dedicated,
             projects,
             dispatcher: file.dispatcher,
-            agent: Agent {
+            agent: AgentConfig {
                 kind: file.agent.kind,
                 command: file.agent.command,
                 shell: file.agent.shell.unwrap_or_else(|| shell::usable(shell::of_user())),
-                delivery: Delivery::Argument,
                 hooks: file.agent.hooks,
             },
-            auto_routes: AutoRoutes {
-                low: file.routing.auto.low,
-                medium: file.routing.auto.medium,
-                high: file.routing.auto.high,
-            },
-            secutools,
+            auto_routes: file.routing.auto,
+            secutools: Secutools::new(url, api_key, environment),
             tmux: file.tmux.command,
             host: file.host.unwrap_or_else(machine),
             claude_json: claude.as_ref().unwrap_or(&home).join(".claude.json"),
             claude_dir: claude.unwrap_or_else(|| home.join(".claude")),
             home,
             tmux_pane: tmux_pane(environment),
-            warnings,
+            warnings: file.warnings,
         })
     }
 }
 
-/// The user's home.
 fn home(environment: &Environment) -> Result<PathBuf, Failure> {
     environment.absolute_path("HOME").ok_or_else(|| {
         Failure::Config("HOME is not set to an absolute path; set it to your home directory".into())
@@ -78,13 +66,12 @@ fn home(environment: &Environment) -> Result<PathBuf, Failure> {
 }
 
 /// Finds, reads and parses the file: `--config`, `$CCL_CONFIG`, `$XDG_CONFIG_HOME/ccl/config.yaml`,
-/// `~/.config/ccl/config.yaml`. One that was named must exist, the default one need not. The last of the three are
-/// warnings.
+/// `~/.config/ccl/config.yaml`. One that was named must exist, the default one need not.
 fn read(
     overrides: &Overrides,
     environment: &Environment,
     home: &Path,
-) -> Result<(Option<PathBuf>, File, Vec<String>)> {
+) -> Result<(Option<PathBuf>, File)> {
     let named =
         overrides.config.as_deref().or_else(|| environment.var("CCL_CONFIG").map(Path::new));
     let path = match named {
@@ -97,7 +84,7 @@ fn read(
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {
-            return Ok((None, File::default(), Vec::new()));
+            return Ok((None, File::default()));
         }
         Err(error) if is_temporary(&error) => {
             return Err(error).with_context(|| format!("cannot read {}", path.display()));
@@ -109,8 +96,7 @@ fn read(
         }
     };
     let file = file::parse(&text, &path)?;
-    let warnings = file::warnings(&file, &text, &path);
-    Ok((Some(path), file, warnings))
+    Ok((Some(path), file))
 }
 
 /// The path as seen from `base`, `~` replaced, with no `.` in it.

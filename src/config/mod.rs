@@ -9,7 +9,8 @@ mod shell;
 pub(crate) mod tests;
 mod url;
 
-pub use key::{ApiKey, DelegationOff, KEY_VARIABLES, KeySource, Secutools};
+pub(crate) use key::KEY_VARIABLES;
+pub use key::{ApiKey, DelegationOff, KeySource, Secutools};
 pub use url::ServerUrl;
 
 use crate::router::AutoRoutes;
@@ -21,44 +22,37 @@ use std::time::Duration;
 /// Everything that can be set, checked and resolved: paths are absolute, values within their bounds.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The file it came from; `None` where there is none and all is default.
-    pub file: Option<PathBuf>,
-    /// The sessions that tasks are given to.
-    pub pool: Pool,
-    /// The operator's own sessions, which are never typed into, and their projects.
-    pub dedicated: Vec<Dedicated>,
+    /// `None` where there is no file and all is default.
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) pool: PoolConfig,
+    pub(crate) dedicated: Vec<Dedicated>,
     /// Where projects come from, beside those of `dedicated`.
-    pub projects: Projects,
-    /// How tasks are dispatched.
-    pub dispatcher: Dispatcher,
-    /// The program that works on tasks.
-    pub agent: Agent,
+    pub(crate) projects: Projects,
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) agent: AgentConfig,
     /// Where `preferred_ai: auto` goes.
-    pub auto_routes: AutoRoutes,
+    pub(crate) auto_routes: AutoRoutes,
     /// The platform that tasks may be delegated to, or why there is none.
-    pub secutools: Result<Secutools, DelegationOff>,
+    pub(crate) secutools: Result<Secutools, DelegationOff>,
     /// The tmux command and its first arguments, such as `tmux -L ccl`.
-    pub tmux: Vec<String>,
-    /// Where `ccl` keeps its own state (section 2 of the design).
+    pub(crate) tmux: Vec<String>,
     pub state_dir: PathBuf,
     /// This machine, as markers name it.
-    pub host: String,
-    /// The user's home.
-    pub home: PathBuf,
+    pub(crate) host: String,
+    pub(crate) home: PathBuf,
     /// Claude Code's directory: `$CLAUDE_CONFIG_DIR`, else `~/.claude`.
-    pub claude_dir: PathBuf,
+    pub(crate) claude_dir: PathBuf,
     /// Claude Code's state file: `$CLAUDE_CONFIG_DIR/.claude.json`, else `~/.claude.json`.
-    pub claude_json: PathBuf,
+    pub(crate) claude_json: PathBuf,
     /// The tmux pane that `ccl` was called in, such as `%3`.
-    pub tmux_pane: Option<String>,
+    pub(crate) tmux_pane: Option<String>,
     /// What the file says that no longer means anything: sentences with file and line, to be logged once.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Config {
     /// `$CLAUDE_CONFIG_DIR`, where it is set: then Claude Code keeps its state file in there too.
-    #[must_use]
-    pub fn claude_config_dir(&self) -> Option<&Path> {
+    pub(crate) fn claude_config_dir(&self) -> Option<&Path> {
         Some(self.claude_dir.as_path()).filter(|dir| self.claude_json.starts_with(dir))
     }
 }
@@ -76,7 +70,7 @@ pub struct Overrides {
 
 /// Where projects come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Projects {
+pub(crate) enum Projects {
     /// These, given with `--project`, and no others.
     Given(Vec<PathBuf>),
     /// Those of the dedicated sessions, and every child of this directory that has an `.agent-queue`.
@@ -90,45 +84,42 @@ pub enum Projects {
 /// The tmux sessions that belong to `ccl`: `prefix` followed by an index.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "keys and values")]
-pub struct Pool {
-    /// Letters, digits, `-` and `_`; never empty, no `-` in front.
+pub(crate) struct PoolConfig {
+    /// See [`crate::text::is_session_name`].
     #[serde(deserialize_with = "file::prefix")]
-    pub prefix: String,
-    /// The first session's index.
+    pub(crate) prefix: String,
     #[serde(deserialize_with = "file::start_index")]
-    pub start_index: u32,
-    /// How many sessions there are, at most 256; with 0 nothing runs here.
+    pub(crate) start_index: u32,
+    /// With 0 nothing runs here.
     #[serde(deserialize_with = "file::max")]
-    pub max: u32,
+    pub(crate) max: u32,
     /// Whether a missing session is created.
     #[serde(deserialize_with = "file::switch")]
-    pub create: bool,
+    pub(crate) create: bool,
 }
 
-impl Default for Pool {
+impl Default for PoolConfig {
     fn default() -> Self {
         Self { prefix: "ccl-auto-".to_owned(), start_index: 0, max: 4, create: true }
     }
 }
 
-impl Pool {
+impl PoolConfig {
     /// The names of the pool's sessions in the order of their index.
-    pub fn session_names(&self) -> impl Iterator<Item = String> + '_ {
+    pub(crate) fn session_names(&self) -> impl Iterator<Item = String> + '_ {
         (self.start_index..self.start_index + self.max)
             .map(|index| format!("{}{index}", self.prefix))
     }
 }
 
-/// A session of the operator's own, and the project whose inbox is served all the same.
+/// A session of the operator's own, which is never touched, and the project whose inbox is served all the same.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a session and its project")]
-pub struct Dedicated {
-    /// The session's name; it is never typed into.
+pub(crate) struct Dedicated {
     #[serde(deserialize_with = "file::name")]
-    pub session: String,
-    /// The project's directory.
+    pub(crate) session: String,
     #[serde(deserialize_with = "file::path")]
-    pub project: PathBuf,
+    pub(crate) project: PathBuf,
 }
 
 /// How tasks are dispatched.
@@ -137,23 +128,22 @@ pub struct Dedicated {
 pub struct Dispatcher {
     #[serde(deserialize_with = "file::optional_path")]
     pub(crate) projects_dir: Option<PathBuf>,
-    /// How long a launched agent has to show that it has the task: 1 s to 1 h.
+    /// How long a launched agent has to show that it has the task.
     #[serde(deserialize_with = "file::prompt_timeout")]
-    pub prompt_timeout: Duration,
-    /// How long a session rests after a failed attempt: 0 to 7 days.
+    pub(crate) prompt_timeout: Duration,
+    /// How long a session is left alone after a failed attempt.
     #[serde(deserialize_with = "file::cooldown")]
-    pub cooldown: Duration,
-    /// After how many failed attempts a task is given up: 1 to 100.
+    pub(crate) cooldown: Duration,
+    /// After this many failed attempts a task is given up.
     #[serde(deserialize_with = "file::max_attempts")]
-    pub max_attempts: u32,
-    /// After how long a busy task counts as stale: a minute to a year.
+    pub(crate) max_attempts: u32,
+    /// A task that has been at work for longer counts as stale.
     #[serde(deserialize_with = "file::stale_after")]
-    pub stale_after: Duration,
-    /// Which model works on what.
-    pub models: Models,
-    /// The template of what an agent is told; it holds `{body}`, and `{task}` where the name is wanted.
+    pub(crate) stale_after: Duration,
+    pub(crate) models: Models,
+    /// The template of the prompt; it holds `{body}`, and `{task}` where the name is wanted.
     #[serde(deserialize_with = "file::message")]
-    pub message: String,
+    pub(crate) message: String,
 }
 
 impl Default for Dispatcher {
@@ -173,23 +163,15 @@ impl Default for Dispatcher {
 }
 
 impl Dispatcher {
-    /// What the agent is told: the template with `{task}` and `{body}` filled in. Both are inserted as they are; a
+    /// The prompt: the template with `{task}` and `{body}` filled in. Both are inserted as they are; a
     /// `{task}` inside the body is the body's own.
-    #[must_use]
-    pub fn fill_message(&self, task: &str, body: &str) -> String {
+    pub(crate) fn fill_message(&self, task: &str, body: &str) -> String {
         let mut filled = String::with_capacity(self.message.len() + body.len());
         let mut rest = self.message.as_str();
-        while let Some(start) = rest.find('{') {
-            let (before, from) = rest.split_at(start);
+        while let Some((before, name, after)) = scalar::placeholder(rest) {
             filled.push_str(before);
-            let (value, after) = if let Some(after) = from.strip_prefix("{task}") {
-                (task, after)
-            } else if let Some(after) = from.strip_prefix("{body}") {
-                (body, after)
-            } else {
-                from.split_at(1)
-            };
-            filled.push_str(value);
+            // The configuration allows no third name.
+            filled.push_str(if name == "task" { task } else { body });
             rest = after;
         }
         filled + rest
@@ -199,13 +181,11 @@ impl Dispatcher {
 /// Which model works on a task of which priority.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "keys and values")]
-pub struct Models {
-    /// For critical tasks.
+pub(crate) struct Models {
     #[serde(deserialize_with = "file::model")]
-    pub critical: String,
-    /// For everything else.
+    pub(crate) critical: String,
     #[serde(deserialize_with = "file::model")]
-    pub default: String,
+    pub(crate) default: String,
 }
 
 impl Default for Models {
@@ -215,9 +195,7 @@ impl Default for Models {
 }
 
 impl Models {
-    /// The model for a task of this priority.
-    #[must_use]
-    pub fn for_priority(&self, priority: Priority) -> &str {
+    pub(crate) fn for_priority(&self, priority: Priority) -> &str {
         match priority {
             Priority::Critical => &self.critical,
             Priority::High | Priority::Default | Priority::Low => &self.default,
@@ -227,17 +205,22 @@ impl Models {
 
 /// The program that works on tasks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Agent {
-    pub kind: AgentKind,
+pub(crate) struct AgentConfig {
+    pub(crate) kind: AgentKind,
     /// The program and its first arguments; never empty. The words `{prompt}` and `{prompt_file}` stand for the prompt
     /// and for its file, by themselves or inside a longer word; without them the prompt is the last argument.
-    pub command: Vec<String>,
+    pub(crate) command: Vec<String>,
     /// The shell that reads the user's start-up files and then becomes the agent.
-    pub shell: PathBuf,
-    /// Always [`Delivery::Argument`].
-    pub delivery: Delivery,
+    pub(crate) shell: PathBuf,
     /// Whether Claude Code calls `ccl` as soon as it is idle.
-    pub hooks: bool,
+    pub(crate) hooks: bool,
+}
+
+impl AgentConfig {
+    /// What messages call the agent.
+    pub(crate) fn program(&self) -> &str {
+        self.command.first().map_or("agent", String::as_str)
+    }
 }
 
 /// What kind of program the agent is.
@@ -248,14 +231,4 @@ pub enum AgentKind {
     Claude,
     /// Any program that takes a prompt and exits.
     Command,
-}
-
-/// How the agent is given the task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Delivery {
-    /// As its last argument.
-    Argument,
-    /// Pasted into its composer, once that is recognised.
-    Paste,
 }

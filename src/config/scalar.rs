@@ -1,6 +1,8 @@
 //! The checked words of a configuration: one small parser for each kind of value, used for the file and, where the same
 //! value may stand there, for the environment. A parser's error is the end of the sentence `FILE:LINE:COLUMN: KEY: …`.
 
+use crate::text::is_session_name;
+use jiff::fmt::friendly::{SpanParser, SpanPrinter};
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use std::fmt;
 use std::marker::PhantomData;
@@ -115,56 +117,31 @@ pub(super) fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, Stri
     })
 }
 
-/// A duration, written as a whole number and one of `s`, `m`, `h`, within the range.
+/// A duration such as `30s`, `5m` or `2h`, within the range.
 pub(super) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, String> {
-    let seconds = seconds(text)
-        .ok_or_else(|| format!("`{text}` is not a duration; write it as 30s, 5m or 2h"))?;
-    let duration = Duration::from_secs(seconds);
+    let duration = SpanParser::new()
+        .parse_unsigned_duration(text)
+        .map_err(|_| format!("`{text}` is not a duration; write it as 30s, 5m or 2h"))?;
     if range.contains(&duration) {
         return Ok(duration);
     }
-    let (least, most) = (range.start().as_secs(), range.end().as_secs());
+    let in_words = |duration| SpanPrinter::new().unsigned_duration_to_string(duration);
     Err(format!(
         "`{text}` is out of range; it must lie between {} and {}",
-        in_words(least),
-        in_words(most)
+        in_words(range.start()),
+        in_words(range.end())
     ))
 }
 
-fn seconds(text: &str) -> Option<u64> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let factor = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => return None,
-    };
-    if !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    digits.parse::<u64>().ok()?.checked_mul(factor)
-}
-
-fn in_words(seconds: u64) -> String {
-    match seconds {
-        0 => "0s".to_owned(),
-        s if s % 3600 == 0 => format!("{}h", s / 3600),
-        s if s % 60 == 0 => format!("{}m", s / 60),
-        s => format!("{s}s"),
-    }
-}
-
-/// How the pool's sessions are called, before the index. The name goes into file names, a typed command line and tmux
-/// targets, where `.` and `:` separate, `=`, `@`, `$` and `%` select and `#` expands: only what means nothing there.
+/// How the pool's sessions are called, before the index; the name goes into file names, too.
 pub(super) fn prefix(text: &str) -> Result<String, String> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if text.is_empty() {
         return Err("is empty; tmux sessions need a name, such as ccl-auto-".to_owned());
     }
     if text.len() > 64 {
         return Err("is longer than 64 characters".to_owned());
     }
-    if text.starts_with('-') || !text.chars().all(plain) {
+    if !is_session_name(text) {
         return Err(format!(
             "`{text}` cannot start the name of a tmux session here; use letters, digits, - and _, with no - in front"
         ));
@@ -186,23 +163,34 @@ pub(super) fn model(text: &str) -> Result<String, String> {
 
 /// The message's template: `{body}` must be in it, `{task}` may be, and no other placeholder.
 pub(super) fn message(text: &str) -> Result<String, String> {
-    for rest in text.split('{').skip(1) {
-        let word = rest.split('}').next().filter(|word| word.len() < rest.len());
-        match word {
-            Some("task" | "body") | None => {}
-            Some(word) if word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => {
+    let mut has_body = false;
+    let mut rest = text;
+    while let Some((_, name, after)) = placeholder(rest) {
+        match name {
+            "task" => {}
+            "body" => has_body = true,
+            _ => {
                 return Err(format!(
-                    "unknown placeholder {{{word}}}; there are {{task}} and {{body}}"
+                    "unknown placeholder {{{name}}}; there are {{task}} and {{body}}"
                 ));
             }
-            Some(_) => {}
         }
+        rest = after;
     }
-    if !text.contains("{body}") {
+    if !has_body {
         return Err("has no {body}; the agent would not see the task".to_owned());
     }
     match text.chars().find(|&c| c.is_control() && c != '\n' && c != '\t') {
         Some(c) => Err(format!("has the control character {}", c.escape_default())),
         None => Ok(text.to_owned()),
     }
+}
+
+/// The first `{name}` of a template: what stands before it, the name, and what comes after.
+pub(super) fn placeholder(template: &str) -> Option<(&str, &str, &str)> {
+    template.match_indices('{').find_map(|(start, _)| {
+        let (name, after) = template[start + 1..].split_once('}')?;
+        let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        is_name.then_some((&template[..start], name, after))
+    })
 }

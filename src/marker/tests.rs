@@ -6,6 +6,7 @@ fn cooldown() -> Cooldown {
         until: Timestamp::UNIX_EPOCH,
         reason: "no evidence".to_owned(),
         needs_person: false,
+        of_program: false,
     }
 }
 
@@ -59,6 +60,13 @@ fn a_link_or_a_fifo_is_no_marker() {
     std::os::unix::fs::symlink(&target, &link).unwrap();
     assert!(read::<Cooldown>(&link).is_err());
     let fifo = dir.path().join("fifo");
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
     assert!(read::<Cooldown>(&fifo).is_err());
 }

@@ -42,8 +42,8 @@ fn within_a_project_priority_then_name() {
     )];
     let expected = ["0/z", "0/y", "0/B", "0/b", "0/b.2", "0/c", "0/a"];
     assert_eq!(order(&mut one, never_asked), expected);
-    assert_eq!(one[0].running(), 12);
-    assert_eq!(one[0].waiting(), 0);
+    assert_eq!(one[0].running, 12);
+    assert_eq!(one[0].waiting.len(), 0);
 }
 
 #[test]
@@ -93,11 +93,11 @@ fn what_did_not_start_does_not_count_as_running() {
     let mut queues = [queue(0, &[(Normal, "a"), (Normal, "b")]), queue(1, &[(Normal, "a")])];
     assert_eq!(next(&mut queues, |_, _| 0), Some((0, "a".into())));
     queues[0].not_started();
-    assert_eq!(queues[0].running(), 0);
+    assert_eq!(queues[0].running, 0);
     assert_eq!(next(&mut queues, |_, _| panic!("no tie")), Some((0, "b".into())));
     let mut none = queue(0, &[]);
     none.not_started();
-    assert_eq!(none.running(), 0);
+    assert_eq!(none.running, 0);
 }
 
 #[test]

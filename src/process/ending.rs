@@ -2,14 +2,17 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getpid, kill_process_group, pidfd_open, pidfd_send_signal,
+};
 use uuid::Uuid;
 
-use super::{carries_run, foreground, group_of, members};
+use super::{carries_run, group_of, members, process_carries, processes_that};
 
 /// How long to wait for what SIGKILL ends.
 const AFTER_KILL: Duration = Duration::from_secs(5);
@@ -21,7 +24,7 @@ pub enum Ended {
     NotThere,
     /// It ended by itself after SIGTERM.
     Terminated,
-    /// It was killed. The terminal may be in a bad state: see [`super::reset_terminal`].
+    /// It was killed.
     Killed,
 }
 
@@ -74,20 +77,17 @@ impl From<io::Error> for EndingError {
     }
 }
 
-/// Ends what works for `run`: SIGTERM, and SIGKILL after `grace`. It is looked for in the foreground of the terminal of
-/// `pane` first, then wherever it is: a person may have stopped it there, or its terminal may be gone.
+/// Ends what works for `run`: SIGTERM, and SIGKILL after `grace`. It is the group of `leader`, the process of the run's
+/// window, else looked for wherever it is: its window may be gone.
 ///
 /// Only the group that carries the run is signalled, and that is checked again right before each signal. A group's
 /// number is not given to others while a process is left in it.
-///
-/// # Errors
-/// Where what runs cannot be seen, a signal is refused, or the group survives SIGKILL.
-pub fn terminate(run: Uuid, pane: Pid, grace: Duration) -> Result<Ended, EndingError> {
-    let in_front = match foreground(pane)? {
+pub fn terminate(run: Uuid, leader: Option<Pid>, grace: Duration) -> Result<Ended, EndingError> {
+    let in_window = match leader {
         Some(group) if carries_run(group, run)? => Some(group),
         _ => None,
     };
-    let found = match in_front {
+    let found = match in_window {
         Some(group) => Some(group),
         None => group_of(run)?,
     };
@@ -95,10 +95,8 @@ pub fn terminate(run: Uuid, pane: Pid, grace: Duration) -> Result<Ended, EndingE
         return Ok(Ended::NotThere);
     };
     signal(group, Signal::TERM)?;
-    if in_front.is_none() {
-        // What is stopped does not take notice before it goes on.
-        signal(group, Signal::CONT)?;
-    }
+    // What is stopped does not take notice before it goes on.
+    signal(group, Signal::CONT)?;
     if is_gone_within(group, grace)? || !carries_run(group, run)? {
         return Ok(Ended::Terminated);
     }
@@ -107,6 +105,59 @@ pub fn terminate(run: Uuid, pane: Pid, grace: Duration) -> Result<Ended, EndingE
         return Ok(Ended::Killed);
     }
     Err(EndingError::StillThere { group: group.as_raw_pid() })
+}
+
+/// Ends all that carries the run, in whatever group or session: what a failed attempt has started must not go on beside
+/// the next one. Measured: a tool of Claude Code 2.1.200 outlives Claude Code's own end by SIGTERM.
+pub fn terminate_all(run: Uuid, leader: Option<Pid>, grace: Duration) -> Result<(), EndingError> {
+    terminate(run, leader, grace)?;
+    for (signal, limit) in [(Signal::TERM, grace), (Signal::KILL, AFTER_KILL)] {
+        let deadline = Instant::now() + limit;
+        for (process, handle) in &carriers(run)? {
+            match pidfd_send_signal(handle, signal) {
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(error) => {
+                    return Err(EndingError::Refused { group: process.as_raw_pid(), error });
+                }
+            }
+        }
+        while let Some((_, handle)) = carriers(run)?.first() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            wait_for(handle, left);
+        }
+    }
+    match carriers(run)?.first() {
+        None => Ok(()),
+        Some((process, _)) => Err(EndingError::StillThere { group: process.as_raw_pid() }),
+    }
+}
+
+/// The processes that carry the run, but for this one: an agent may have called `ccl`. Each with a handle that was opened
+/// before it was looked at, so that no later process of its number is signalled.
+fn carriers(run: Uuid) -> io::Result<Vec<(Pid, OwnedFd)>> {
+    let mut found = Vec::new();
+    for process in processes_that(|process| process.pid != getpid())? {
+        let Ok(handle) = pidfd_open(process.pid, PidfdFlags::empty()) else { continue };
+        match process_carries(process.pid, run) {
+            Ok(true) => found.push((process.pid, handle)),
+            Ok(false) => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// Waits until the process has ended.
+fn wait_for(handle: &OwnedFd, limit: Duration) {
+    if let Ok(timeout) = Timespec::try_from(limit) {
+        let mut fds = [PollFd::new(handle, PollFlags::IN)];
+        // An interruption only makes the next look come early.
+        let _ = poll(&mut fds, Some(&timeout));
+    }
 }
 
 fn signal(group: Pid, signal: Signal) -> Result<(), EndingError> {
@@ -128,12 +179,8 @@ fn is_gone_within(group: Pid, limit: Duration) -> io::Result<bool> {
             return Ok(false);
         }
         // A process that is gone by now has no pidfd: the next look shows it.
-        if let Ok(fd) = pidfd_open(member.pid, PidfdFlags::empty())
-            && let Ok(timeout) = Timespec::try_from(left)
-        {
-            let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-            // An interruption only makes the next look come early.
-            let _ = poll(&mut fds, Some(&timeout));
+        if let Ok(handle) = pidfd_open(member.pid, PidfdFlags::empty()) {
+            wait_for(&handle, left);
         }
     }
 }

@@ -1,126 +1,126 @@
 //! Whether a file is open for writing somewhere.
 //!
-//! A read lease (`fcntl(F_SETLEASE)`) would tell at once, but no safe binding
-//! of it exists; `/proc/PID/fd` tells the same for every process that may be
+//! A read lease (`fcntl(F_SETLEASE)`) would answer at once, but no safe binding
+//! of it exists; `/proc/PID/fd` says the same for every process that may be
 //! looked into, with a few milliseconds' work.
 
-use std::collections::HashSet;
-use std::fs::{Metadata, read_dir, read_to_string};
+use std::collections::HashMap;
+use std::fs::{Metadata, read_to_string};
 use std::io;
-use std::mem::{self, MaybeUninit};
-use std::os::fd::OwnedFd;
+use std::mem::MaybeUninit;
 use std::os::unix::fs::MetadataExt;
-use std::sync::mpsc::{self, Sender};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
-use rustix::fs::{self, AtFlags, Mode, OFlags, RawDir};
+use rustix::fs::{AtFlags, FileType, RawDir, statat};
 use rustix::io::Errno;
 use rustix::process::Pid;
+
+use crate::durable::{self, FileId};
 
 /// Write access for group or others: writers of another user are possible.
 const SHARED_WRITE: u32 = 0o022;
 
-/// Whether some process has the file open for writing; `None` where such a
-/// process could be one that we may not look into: another user's, or one of our
-/// own that hides itself, as `sftp-server` does, which receives what `scp` and
-/// `sftp` send.
-///
-/// # Errors
-/// Where the system does not let us look at all.
-pub fn is_open_for_writing(file: &Metadata) -> io::Result<Option<bool>> {
-    Ok(are_open_for_writing(&[file])?.pop().flatten())
-}
-
-/// The same for threads that ask at one moment: a walk answers all who asked before it began.
-#[derive(Debug, Default)]
-pub struct Writers {
-    asked: Mutex<Vec<Question>>,
-    turn: Mutex<()>,
-}
-
+/// The regular files that were open at one look through all of `/proc`.
 #[derive(Debug)]
-struct Question {
-    file: Metadata,
-    answer: Sender<io::Result<Option<bool>>>,
+pub struct OpenFiles {
+    began: Instant,
+    /// Who has each of them open: process and descriptor.
+    holders: HashMap<FileId, Vec<(Pid, i32)>>,
+    /// Whether every process of our own user shows what it has open. `sftp-server`, which receives
+    /// what `scp` and `sftp` send, does not.
+    shows_all_of_ours: bool,
 }
+
+impl OpenFiles {
+    pub fn look() -> io::Result<Self> {
+        let began = Instant::now();
+        let user = rustix::process::geteuid();
+        let mut open = Self { began, holders: HashMap::new(), shows_all_of_ours: true };
+        for pid in super::all_processes()? {
+            match open.add(pid) {
+                Ok(()) | Err(Errno::NOENT | Errno::SRCH) => {}
+                Err(Errno::ACCESS | Errno::PERM) => {
+                    let is_ours = !user.is_root() && is_hidden(pid, user.as_raw())?;
+                    open.shows_all_of_ours &= !is_ours;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(open)
+    }
+
+    fn add(&mut self, pid: Pid) -> Result<(), Errno> {
+        let descriptors = durable::open_dir(&super::proc_path(pid, "fd"));
+        let descriptors =
+            descriptors.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        let mut buffer = [MaybeUninit::uninit(); 8 << 10];
+        let mut entries = RawDir::new(&descriptors, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let Some(number) = entry.file_name().to_str().ok().and_then(|name| name.parse().ok())
+            else {
+                continue;
+            };
+            // By name and directory: a long path costs twice as much, a thousand times.
+            if let Ok(found) = statat(&descriptors, entry.file_name(), AtFlags::empty())
+                && FileType::from_raw_mode(found.st_mode).is_file()
+            {
+                let file = FileId::new(found.st_dev, found.st_ino);
+                self.holders.entry(file).or_default().push((pid, number));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a process that we may look into has the file open for writing.
+    pub fn has_writer(&self, file: FileId) -> bool {
+        let holders = self.holders.get(&file).into_iter().flatten();
+        holders.into_iter().any(|(pid, descriptor)| is_writable(*pid, *descriptor))
+    }
+
+    /// Whether any process has the file open for writing; `None` where such a
+    /// process could be one that we may not look into: another user's, or one of
+    /// our own that hides itself.
+    pub fn is_written(&self, file: &Metadata) -> Option<bool> {
+        let user = rustix::process::geteuid();
+        let is_ours_alone = file.uid() == user.as_raw() && file.mode() & SHARED_WRITE == 0;
+        let sees_all = user.is_root() || (is_ours_alone && self.shows_all_of_ours);
+        let found = self.has_writer(FileId::of(file));
+        (found || sees_all).then_some(found)
+    }
+}
+
+/// [`OpenFiles::is_written`] for threads that ask at one moment: they share a look.
+#[derive(Debug, Default)]
+pub struct Writers(Mutex<Option<OpenFiles>>);
 
 impl Writers {
-    /// As [`is_open_for_writing`], which it is for a single thread.
-    ///
-    /// # Errors
-    /// Where the system does not let us look at all.
     pub fn of(&self, file: &Metadata) -> io::Result<Option<bool>> {
-        let (answer, answered) = mpsc::channel();
-        let file = file.clone();
-        locked(&self.asked).push(Question { file, answer });
-        // Who walked meanwhile has answered us already, or began before we asked.
-        let turn = locked(&self.turn);
-        self.answer();
-        drop(turn);
-        answered.recv().map_err(io::Error::other)?
-    }
-
-    /// Walks for all who have asked, if somebody still waits.
-    fn answer(&self) {
-        // Not locked during the walk, so that the next questions gather meanwhile.
-        let asked = mem::take(&mut *locked(&self.asked));
-        if asked.is_empty() {
-            return;
-        }
-        let files: Vec<&Metadata> = asked.iter().map(|question| &question.file).collect();
-        let open = are_open_for_writing(&files);
-        for (nth, question) in asked.iter().enumerate() {
-            let open = match &open {
-                Ok(open) => Ok(open.get(nth).copied().flatten()),
-                Err(error) => Err(error.raw_os_error().map_or_else(
-                    || io::Error::other(error.to_string()),
-                    io::Error::from_raw_os_error,
-                )),
-            };
-            // Who asked waits for the answer.
-            let _ = question.answer.send(open);
-        }
+        let asked = Instant::now();
+        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever had the lock while we waited for it has looked for us too, unless that look had
+        // begun before we asked.
+        let open = match latest.take() {
+            Some(open) if open.began > asked => open,
+            _ => OpenFiles::look()?,
+        };
+        Ok(latest.insert(open).is_written(file))
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// As [`OpenFiles::is_written`], for one file at this moment.
+pub fn is_open_for_writing(file: &Metadata) -> io::Result<Option<bool>> {
+    Ok(OpenFiles::look()?.is_written(file))
 }
 
-/// The same for several files, with one walk of `/proc`.
-///
-/// # Errors
-/// Where the system does not let us look at all.
-pub fn are_open_for_writing(files: &[&Metadata]) -> io::Result<Vec<Option<bool>>> {
-    let identity = |file: &Metadata| (file.dev(), file.ino());
-    let open = open_for_writing(&files.iter().map(|file| identity(file)).collect())?;
-    let user = rustix::process::geteuid();
-    let all_show_theirs = user.is_root() || !some_are_hidden(user.as_raw())?;
-    Ok(files
-        .iter()
-        .map(|file| {
-            let is_ours_alone = file.uid() == user.as_raw() && file.mode() & SHARED_WRITE == 0;
-            let sees_all = user.is_root() || (is_ours_alone && all_show_theirs);
-            let found = open.contains(&identity(file));
-            (found || sees_all).then_some(found)
-        })
-        .collect())
-}
-
-/// Whether a process of `user` does not let its own user see its files.
-fn some_are_hidden(user: u32) -> io::Result<bool> {
-    for process in super::processes_that(|_| true)? {
-        let is_denied = read_dir(super::proc_path(process.pid, "fd"))
-            .is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
-        let status = super::proc_path(process.pid, "status");
-        if is_denied
-            && let Some(status) = super::unless_gone(read_to_string(status))?
-            && acts_as(&status, user)
-        {
-            return Ok(true);
-        }
+/// Whether a process that does not show what it has open is one of `user`, and lives.
+fn is_hidden(pid: Pid, user: u32) -> io::Result<bool> {
+    if !super::stat(pid)?.is_some_and(|process| process.is_alive()) {
+        return Ok(false);
     }
-    Ok(false)
+    let status = super::unless_gone(read_to_string(super::proc_path(pid, "status")))?;
+    Ok(status.is_some_and(|status| acts_as(&status, user)))
 }
 
 /// Whether `/proc/PID/status` names `user` as the one that files are opened as,
@@ -132,52 +132,8 @@ fn acts_as(status: &str, user: u32) -> bool {
         .is_none_or(|last| last.parse() == Ok(user))
 }
 
-/// Which of these files, by device and inode, some process that we may look
-/// into has open for writing: one walk of `/proc` for all of them.
-///
-/// # Errors
-/// Where the system does not let us look at all.
-pub fn open_for_writing(files: &HashSet<(u64, u64)>) -> io::Result<HashSet<(u64, u64)>> {
-    let mut found = HashSet::new();
-    if files.is_empty() {
-        return Ok(found);
-    }
-    for pid in super::all_processes()? {
-        let Some(descriptors) = descriptors(pid)? else {
-            continue;
-        };
-        let mut buffer = [MaybeUninit::uninit(); 8 << 10];
-        let mut entries = RawDir::new(&descriptors, &mut buffer);
-        while let Some(entry) = entries.next() {
-            let entry = match entry {
-                Ok(entry) => entry,
-                Err(Errno::NOENT | Errno::SRCH) => break,
-                Err(error) => return Err(error.into()),
-            };
-            // By name and directory: a long path costs twice as much, a thousand times.
-            if let Ok(open) = fs::statat(&descriptors, entry.file_name(), AtFlags::empty())
-                && files.contains(&(open.st_dev, open.st_ino))
-                && is_writable(pid, &entry.file_name().to_string_lossy())
-            {
-                found.insert((open.st_dev, open.st_ino));
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// The directory of a process' open files; none where it has ended, or may not be looked into.
-fn descriptors(pid: Pid) -> io::Result<Option<OwnedFd>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match fs::open(super::proc_path(pid, "fd"), flags, Mode::empty()) {
-        Ok(descriptors) => Ok(Some(descriptors)),
-        Err(Errno::NOENT | Errno::SRCH | Errno::ACCESS | Errno::PERM) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// Reads the `flags:` line, octal as `open(2)` has them.
-fn is_writable(pid: Pid, descriptor: &str) -> bool {
+fn is_writable(pid: Pid, descriptor: i32) -> bool {
     const ACCESS_MODE: u32 = 0o3;
     let fdinfo = super::proc_path(pid, &format!("fdinfo/{descriptor}"));
     read_to_string(fdinfo).is_ok_and(|text| {
@@ -209,16 +165,24 @@ mod tests {
     }
 
     #[test]
+    fn a_look_that_began_before_one_asked_is_not_enough() {
+        let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        let file = metadata(&path).unwrap();
+        let writers = Writers::default();
+        assert_eq!(writers.of(&file).unwrap(), Some(false));
+        let _writer = OpenOptions::new().append(true).open(&path).unwrap();
+        assert_eq!(writers.of(&file).unwrap(), Some(true));
+    }
+
+    #[test]
     fn a_writer_is_seen_and_a_reader_is_none() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let path = file.into_temp_path();
         let open = || {
             let metadata = metadata(&path).unwrap();
-            let file = (metadata.dev(), metadata.ino());
-            let found = open_for_writing(&HashSet::from([file])).unwrap();
-            let found = found.contains(&file);
-            let open = is_open_for_writing(&metadata).unwrap();
-            assert_eq!(open, Some(found));
+            let open = OpenFiles::look().unwrap();
+            let found = open.has_writer(FileId::of(&metadata));
+            assert_eq!(open.is_written(&metadata), Some(found));
             let writers = Writers::default();
             std::thread::scope(|scope| {
                 let ask = || assert_eq!(writers.of(&metadata).unwrap(), Some(found));
@@ -226,14 +190,14 @@ mod tests {
                     scope.spawn(ask);
                 }
             });
-            open
+            found
         };
-        assert_eq!(open(), Some(false));
+        assert!(!open());
         let reader = File::open(&path).unwrap();
-        assert_eq!(open(), Some(false));
+        assert!(!open());
         let writer = OpenOptions::new().append(true).open(&path).unwrap();
-        assert_eq!(open(), Some(true));
+        assert!(open());
         drop((reader, writer));
-        assert_eq!(open(), Some(false));
+        assert!(!open());
     }
 }

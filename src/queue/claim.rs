@@ -65,8 +65,9 @@ impl Project {
         })?;
         drop(lock);
         durable::sync_dir(&self.folder(Folder::Inbox))?;
-        // Who opened the file just before it was renamed may have written to it, or still does.
-        if !seen.is_still(&dispatched) || claim.is_being_written(writers)? {
+        // Whoever opened the file just before it was renamed may still write to it, or has done so
+        // and closed it: in this order neither is missed.
+        if claim.is_being_written(writers)? || !seen.is_still(&dispatched) {
             claim.release()?;
             return Err(Held::BeingWritten.into());
         }
@@ -151,7 +152,7 @@ impl Claim {
             || note::note(&dispatched, ending, result, footer)?;
         let placed = self.place(Folder::from(ending.outcome))?;
         if let (false, Some(path)) = (noted, &placed) {
-            note::note_beside(path, ending, result)?;
+            self.project.note_beside(path, ending, result)?;
         }
         Ok(placed)
     }

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -13,11 +12,13 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::Mode;
+use rustix::io::Errno;
 
 use super::{Folder, Name, Project, TaskRef};
 use crate::concurrent;
-use crate::process::{self, Writers};
+use crate::durable::{self, FileId};
+use crate::process::{OpenFiles, Writers};
 use crate::task::{self, Priority, Routing, Task, Unfit};
 
 /// A file whose writers cannot be seen counts as finished after this time.
@@ -111,8 +112,7 @@ impl From<Skip> for anyhow::Error {
 /// Which file was looked at, so that another one of its name is noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
-    device: u64,
-    inode: u64,
+    file: FileId,
     size: u64,
     changed: (i64, i64),
 }
@@ -120,8 +120,7 @@ pub struct Seen {
 impl Seen {
     pub(super) fn of(metadata: &fs::Metadata) -> Self {
         Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
+            file: FileId::of(metadata),
             size: metadata.size(),
             changed: (metadata.mtime(), metadata.mtime_nsec()),
         }
@@ -168,23 +167,8 @@ impl Project {
             delegated: Vec::new(),
             held: Vec::new(),
         };
-        let directory = self.folder(Folder::Inbox);
-        let entries = match fs::read_dir(&directory) {
-            Ok(entries) => entries,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) =>
-            {
-                return Ok(inbox);
-            }
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot read {}", directory.display()));
-            }
-        };
-        for entry in entries {
-            let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;
+        for entry in durable::list_dir(&self.folder(Folder::Inbox))? {
+            let entry = entry?;
             inbox.add(entry.file_name(), || entry.file_type().is_ok_and(|kind| kind.is_file()));
         }
         inbox.separate_active();
@@ -195,13 +179,17 @@ impl Project {
     /// one that cannot be read counts as ordinary, and is told when its turn
     /// comes. The error is of an inbox that cannot be opened.
     pub fn priorities(&self, names: &[OsString]) -> Result<Vec<(Priority, OsString)>> {
-        self.heads(names, task::priority_of, |whole| whole.priority)
+        self.heads(names, task::priority_of, |whole| whole.header.priority)
     }
 
     /// What decides the route of each task that waits, read in the same way; one
     /// that cannot be read stays on this machine.
     pub fn routings(&self, names: &[OsString]) -> Result<Vec<(Routing, OsString)>> {
-        self.heads(names, |bytes| task::head(bytes).map(|head| head.routing), |whole| whole.routing)
+        self.heads(
+            names,
+            |bytes| task::head(bytes).map(|head| head.routing),
+            |whole| whole.header.routing,
+        )
     }
 
     /// Reads the first bytes of each file, and only where they do not suffice
@@ -217,9 +205,7 @@ impl Project {
             return Ok(Vec::new());
         }
         let directory = self.folder(Folder::Inbox);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let inbox = rustix::fs::open(&directory, flags, Mode::empty())
-            .map_err(io::Error::from)
+        let inbox = durable::open_dir(&directory)
             .with_context(|| format!("cannot open {}", directory.display()))?;
         let read = |names: &[OsString]| -> Vec<(T, OsString)> {
             let mut buffer = [0; HEAD];
@@ -243,9 +229,8 @@ impl Project {
     /// taken that somebody is still writing.
     pub fn read(&self, name: &Name) -> Result<WaitingTask, Skip> {
         let file = read_regular(&self.waiting_path(name))?;
-        let writers = writers_of(&[&file.metadata])?;
         let at = TaskRef { project: self.clone(), name: name.clone() };
-        file.into_task(at, writers.into_iter().next().flatten())
+        file.into_task(at, &look()?)
     }
 }
 
@@ -254,18 +239,25 @@ impl Project {
 pub fn read_all(tasks: Vec<TaskRef>) -> Result<Vec<Read>> {
     let files: Vec<_> =
         tasks.iter().map(|at| read_regular(&at.project.waiting_path(&at.name))).collect();
-    let metadata: Vec<_> = files.iter().flatten().map(|file| &file.metadata).collect();
-    let mut writers = writers_of(&metadata)?.into_iter();
+    // After all of them were read: whoever has one open now may have written less than all of it.
+    let open = look()?;
     let read = tasks.into_iter().zip(files).map(|(at, file)| {
-        let read = file.and_then(|file| file.into_task(at.clone(), writers.next().flatten()));
+        let read = file.and_then(|file| file.into_task(at.clone(), &open));
         read.map_or_else(|skip| Read::Skipped(at, skip), |task| Read::Task(Box::new(task)))
     });
     Ok(read.collect())
 }
 
-/// Whether somebody has each of the files open for writing, if that can be seen.
-fn writers_of(files: &[&fs::Metadata]) -> Result<Vec<Option<bool>>> {
-    process::are_open_for_writing(files).context("cannot tell who writes to the tasks that wait")
+fn look() -> Result<OpenFiles> {
+    OpenFiles::look().context("cannot tell who writes to the tasks that wait")
+}
+
+/// Reads a task that a person names, wherever it lies: by the rules of an inbox, but also while
+/// it is being written.
+pub fn read_file(path: &Path) -> Result<Task, Skip> {
+    let file = read_regular(path)?;
+    let text = task::text_of(&file.bytes);
+    text.map(task::parse).map_err(|unfit| Skip::Unfit(Seen::of(&file.metadata), unfit))
 }
 
 /// A regular file with one name, and its contents: up to one byte more than a task may have.
@@ -275,11 +267,10 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    /// The task in the file, unless it may still be written; `is_open` is whether
-    /// somebody has it open for that, if that can be seen.
-    fn into_task(self, at: TaskRef, is_open: Option<bool>) -> Result<WaitingTask, Skip> {
+    /// The task in the file, unless it may still be written.
+    fn into_task(self, at: TaskRef, open: &OpenFiles) -> Result<WaitingTask, Skip> {
         let rested = has_rested(&self.metadata);
-        if is_open.unwrap_or(!rested) {
+        if open.is_written(&self.metadata).unwrap_or(!rested) {
             return Err(Held::BeingWritten.into());
         }
         let seen = Seen::of(&self.metadata);
@@ -359,15 +350,13 @@ fn head<T>(
     glance: fn(&[u8]) -> Option<T>,
     of_whole: fn(Task) -> T,
 ) -> Option<T> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(inbox, name, flags, Mode::empty()).ok()?;
+    let file = rustix::fs::openat(inbox, name, durable::NOFOLLOW, Mode::empty()).ok()?;
     let length = rustix::io::read(&file, &mut buffer[..]).ok()?;
     if let Some(found) = glance(&buffer[..length]) {
         return Some(found);
     }
     let mut bytes = buffer[..length].to_vec();
-    let mut rest = File::from(file).take(task::MAX_BYTES as u64);
-    rest.read_to_end(&mut bytes).ok()?;
+    bytes.extend(durable::read_at_most(File::from(file), task::MAX_BYTES as u64).ok()?);
     Some(of_whole(task::parse(&String::from_utf8_lossy(&bytes))))
 }
 
@@ -376,27 +365,23 @@ pub(super) fn read_regular(path: &Path) -> Result<Contents, Skip> {
     if metadata.nlink() > 1 {
         return Err(Held::SecondLink.into());
     }
-    let mut bytes = Vec::new();
-    file.take((task::MAX_BYTES + task::MAX_ENDING_BYTES) as u64 + 1)
-        .read_to_end(&mut bytes)
+    let bytes = durable::read_at_most(file, task::MAX_READ)
         .with_context(|| format!("cannot read {}", path.display()))?;
     Ok(Contents { metadata, bytes })
 }
 
 /// Opens a regular file, without following a link or waiting for a FIFO.
 pub(super) fn open_regular(path: &Path) -> Result<(File, fs::Metadata), Skip> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(descriptor) => File::from(descriptor),
-        Err(rustix::io::Errno::NOENT) => return Err(Skip::Gone),
-        Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => {
-            return Err(Held::NotRegular.into());
+    let file = durable::open_nofollow(path).map_err(|error| {
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::NOENT) => Skip::Gone,
+            // A link; a socket.
+            Some(Errno::LOOP | Errno::NXIO) => Held::NotRegular.into(),
+            _ => Skip::Failed(
+                anyhow::Error::new(error).context(format!("cannot open {}", path.display())),
+            ),
         }
-        Err(error) => {
-            let error = anyhow::Error::new(io::Error::from(error));
-            return Err(error.context(format!("cannot open {}", path.display())).into());
-        }
-    };
+    })?;
     let metadata = file.metadata().with_context(|| format!("cannot look at {}", path.display()))?;
     match metadata.is_file() {
         true => Ok((file, metadata)),
@@ -412,13 +397,10 @@ pub(super) fn is_being_written(
     path: &Path,
     writers: &Writers,
 ) -> Result<bool> {
-    let open = writers
+    let is_written = writers
         .of(metadata)
         .with_context(|| format!("cannot tell who writes to {}", path.display()))?;
-    Ok(match open {
-        Some(open) => open,
-        None => !has_rested(metadata),
-    })
+    Ok(is_written.unwrap_or_else(|| !has_rested(metadata)))
 }
 
 /// Whether the file has not changed for a second. One from the future has.

@@ -4,32 +4,37 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
+use rustix::fs::{AtFlags, FileType, RawDir, Stat};
 use uuid::Uuid;
 
 use super::inbox::{self, Skip};
 use super::{Folder, Name, Project};
+use crate::durable::{self, FileId};
 use crate::marker::{self, Unreadable};
-use crate::task::{self, Ending, Head, MAX_ENDING_BYTES};
+use crate::task::{self, Ending, Header, MAX_ENDING_BYTES};
 
-/// So many first bytes hold every header, and one line more.
+/// The first bytes that are read of a file: they hold every header, and one line more.
 const FIRST: usize = 2 * task::MAX_HEADER_BYTES;
+
+/// The names that one system call lists, in bytes.
+const LISTED: usize = 64 << 10;
 
 /// What the first and the last bytes of a task's file tell.
 #[derive(Debug)]
 pub struct Glance {
     /// Its header.
-    pub head: Head,
+    pub head: Header,
     /// What became of it so far.
     pub ending: Option<Ending>,
     /// When it was last changed.
     pub modified: Option<Timestamp>,
-    /// Its device and inode, by which [`crate::process::open_for_writing`] knows it.
-    pub file: (u64, u64),
+    pub file: FileId,
     /// Whether it has no second name.
     pub is_single: bool,
 }
@@ -61,7 +66,7 @@ impl Project {
             head: head(&first),
             ending,
             modified: modified(&metadata),
-            file: (metadata.dev(), metadata.ino()),
+            file: FileId::of(&metadata),
             is_single: metadata.nlink() <= 1,
         })
     }
@@ -71,38 +76,41 @@ impl Project {
     /// opened, and only their last 64 KiB are read.
     pub fn ended(&self, folder: Folder, since: Timestamp) -> Result<Ended> {
         let directory = self.folder(folder);
-        let entries = match fs::read_dir(&directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ended::default()),
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot read {}", directory.display()));
-            }
+        let failed = || format!("cannot read {}", directory.display());
+        let handle = match durable::open_dir(&directory) {
+            Ok(handle) => handle,
+            Err(error) if durable::is_no_directory(&error) => return Ok(Ended::default()),
+            Err(error) => return Err(error).with_context(failed),
         };
         let mut ended = Ended::default();
-        for entry in entries {
-            let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;
+        // Of a hundred thousand files each is one system call, and nothing is allocated for it.
+        let mut buffer = vec![MaybeUninit::uninit(); LISTED];
+        let mut entries = RawDir::new(&handle, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let entry = entry.map_err(io::Error::from).with_context(failed)?;
             let name = entry.file_name();
-            if name.as_bytes().starts_with(b".") || !name.as_bytes().ends_with(b".md") {
+            if name.to_bytes().starts_with(b".") || !name.to_bytes().ends_with(b".md") {
                 continue;
             }
             // What is moved away meanwhile is not there any more.
-            let Ok(metadata) = entry.metadata() else {
+            let Ok(found) = rustix::fs::statat(&handle, name, AtFlags::SYMLINK_NOFOLLOW) else {
                 continue;
             };
             ended.tasks += 1;
-            if metadata.is_file() && modified(&metadata).is_none_or(|changed| changed >= since) {
-                let (file, metadata) = match inbox::open_regular(&entry.path()) {
-                    Ok(opened) => opened,
-                    Err(Skip::Failed(error)) => return Err(error),
-                    Err(_) => continue,
-                };
-                let ending = ending(&file, metadata.len())
-                    .with_context(|| format!("cannot read {}", entry.path().display()))?;
-                let is_older =
-                    ending.as_ref().and_then(|ending| ending.ended_at).is_some_and(|at| at < since);
-                if !is_older {
-                    ended.lately.push(ending);
-                }
+            if !FileType::from_raw_mode(found.st_mode).is_file() || is_older(&found, since) {
+                continue;
+            }
+            let path = directory.join(OsStr::from_bytes(name.to_bytes()));
+            let (file, metadata) = match inbox::open_regular(&path) {
+                Ok(opened) => opened,
+                Err(Skip::Failed(error)) => return Err(error),
+                Err(_) => continue,
+            };
+            let ending = ending(&file, metadata.len())
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            let ended_at = ending.as_ref().and_then(|ending| ending.ended_at);
+            if ended_at.is_none_or(|at| at >= since) {
+                ended.lately.push(ending);
             }
         }
         Ok(ended)
@@ -137,20 +145,22 @@ impl Project {
     }
 }
 
-fn head(first: &[u8]) -> Head {
-    task::head(first).unwrap_or_else(|| {
-        let task = task::parse(&String::from_utf8_lossy(first));
-        Head { title: task.title, priority: task.priority, tags: task.tags, routing: task.routing }
-    })
+fn is_older(file: &Stat, since: Timestamp) -> bool {
+    let changed = (file.st_mtime, i64::try_from(file.st_mtime_nsec).unwrap_or_default());
+    changed < (since.as_second(), i64::from(since.subsec_nanosecond()))
+}
+
+fn head(first: &[u8]) -> Header {
+    task::head(first).unwrap_or_else(|| task::parse(&String::from_utf8_lossy(first)).header)
 }
 
 /// The ending line of a file of `length` bytes.
 fn ending(file: &File, length: u64) -> io::Result<Option<Ending>> {
-    let from = length.saturating_sub(MAX_ENDING_BYTES as u64);
-    let mut last = vec![0; MAX_ENDING_BYTES];
-    let read = file.read_at(&mut last, from)?;
+    let last = length.min(MAX_ENDING_BYTES as u64);
+    let mut text = vec![0; last as usize];
+    let read = file.read_at(&mut text, length - last)?;
     // The cut may go through a character, which then belongs to no last line.
-    let text = String::from_utf8_lossy(&last[..read]);
+    let text = String::from_utf8_lossy(&text[..read]);
     Ok(task::split(&text).read_ending())
 }
 

@@ -29,10 +29,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 pub use claim::{Claim, Found};
-pub use inbox::{Held, Inbox, Read, Seen, Skip, WaitingTask, read_all};
+pub use inbox::{Held, Inbox, Read, Seen, Skip, WaitingTask, read_all, read_file};
 pub use look::{Ended, Glance};
 
-use crate::durable;
+use crate::durable::{self, Staged};
 use crate::event::{Event, EventKind};
 use crate::lock::{self, Lock};
 use crate::task::{self, Ending, Outcome};
@@ -187,7 +187,7 @@ impl Project {
         let noted = !seen.is_too_large() && note::note(&waiting, ending, None, None)?;
         let placed = self.place(&waiting, Folder::Failed, name)?;
         if !noted {
-            note::note_beside(&placed, ending, None)?;
+            self.note_beside(&placed, ending, None)?;
         }
         Ok(Some(placed))
     }
@@ -230,20 +230,34 @@ impl Project {
     /// The same, readable for whom `mode` says.
     pub fn put_as(&self, folder: Folder, name: &Name, text: &str, mode: u32) -> Result<PathBuf> {
         let directory = self.make_folder(folder)?;
+        let mut staged = self.stage(text, mode & durable::SHARED)?;
         for number in 1..u32::MAX {
             let candidate = name.numbered(number);
             let to = directory.join(&candidate);
             if folder == Folder::Inbox && self.is_active(&candidate, &to)? {
                 continue;
             }
-            // A look costs less than writing and syncing the file for a name that is taken.
-            if to.symlink_metadata().is_err()
-                && durable::create(&to, text.as_bytes(), mode & durable::SHARED)?
-            {
+            if staged.put_new(&to)? {
+                durable::sync_dir(&directory)?;
                 return Ok(to);
             }
         }
         bail!("no free name for {name} in {}", directory.display())
+    }
+
+    /// Writes a file that is to get its name in one of the folders. The inbox is the one of them
+    /// that `reap` walks, and sweeps.
+    fn stage(&self, text: &str, mode: u32) -> Result<Staged> {
+        let inbox = self.folder(Folder::Inbox);
+        durable::stage_in(&inbox, text.as_bytes(), mode)
+            .with_context(|| format!("cannot write in {}", inbox.display()))
+    }
+
+    /// Writes `ending` into `T.md.reason`, beside a filed task that cannot take it.
+    fn note_beside(&self, placed: &Path, ending: &Ending, result: Option<&str>) -> Result<()> {
+        let noted = task::with_ending("", ending, result, None);
+        self.stage(&noted, durable::SHARED)?.put(&note::reason_path(placed))?;
+        durable::sync_dir(placed.parent().unwrap_or(&self.path))
     }
 
     /// Puts a filed task back to wait, and starts it afresh: what failed leaves

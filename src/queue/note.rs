@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::Seen;
+use super::inbox::{self, Seen, Skip};
 use crate::durable;
 use crate::task::{self, Ending};
 
@@ -39,20 +39,18 @@ pub(super) fn note(
     bail!("{} is changed all the time: its outcome is noted once it rests", path.display())
 }
 
-/// Writes `ending` into `T.md.reason`, beside a task that cannot take it.
-pub(super) fn note_beside(path: &Path, ending: &Ending, result: Option<&str>) -> Result<()> {
-    let noted = task::with_ending("", ending, result, None);
-    durable::write(&reason_path(path), noted.as_bytes(), durable::SHARED)
-}
-
 /// The text of a regular file of ours; `None` if it is something else.
 pub(super) fn read_text(path: &Path) -> Result<Option<String>> {
-    let metadata =
-        fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
-    if !metadata.is_file() || metadata.len() > MAX_NOTED {
+    let failed = || format!("cannot read {}", path.display());
+    let (file, metadata) = match inbox::open_regular(path) {
+        Ok(opened) => opened,
+        Err(Skip::Held(_)) => return Ok(None),
+        Err(skip) => return Err(anyhow::Error::from(skip)).with_context(failed),
+    };
+    if metadata.len() > MAX_NOTED {
         return Ok(None);
     }
-    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = durable::read_at_most(file, MAX_NOTED + 1).with_context(failed)?;
     Ok(String::from_utf8(bytes).ok().filter(|text| !text.contains('\0')))
 }
 

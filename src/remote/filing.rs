@@ -208,7 +208,7 @@ fn is_being_written(path: &Path) -> Result<bool> {
 /// Whether `path` is the file that was submitted, byte for byte; false as well if it has gone.
 fn is_the_submitted_file(path: &Path, marker: &Delegated) -> Result<bool> {
     let failed = || format!("cannot read {}", path.display());
-    let file = match marker::open(path) {
+    let file = match durable::open_nofollow(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         // A link or the like has taken the name.

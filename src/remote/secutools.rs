@@ -122,15 +122,15 @@ pub fn request_body(
     host: &str,
 ) -> String {
     let stem = file_name.strip_suffix(".md").unwrap_or(file_name);
-    let title = task.title.as_deref().unwrap_or(stem);
+    let title = task.header.title.as_deref().unwrap_or(stem);
     // A task may be all title.
     let prompt = if task.body.is_empty() { title } else { &task.body };
     let project = project.file_name().unwrap_or_default().to_string_lossy();
     let body = json!({
         "provider": provider,
-        "priority": task.priority,
+        "priority": task.header.priority,
         "input": {"prompt": prompt, "title": title},
-        "metadata": {"task": file_name, "project": project, "host": host, "tags": task.tags},
+        "metadata": {"task": file_name, "project": project, "host": host, "tags": task.header.tags},
     });
     body.to_string()
 }

@@ -15,7 +15,7 @@ use super::{
     Accepted, Certainty, Delegation, NotAccepted, RemoteOutcome, StopReason, Submission, secutools,
 };
 use crate::concurrent::locked;
-use crate::durable;
+use crate::durable::{self, FileId};
 use crate::event::EventKind;
 use crate::lock;
 use crate::marker::{self as markers, Stamp};
@@ -283,15 +283,14 @@ impl Delegation<'_> {
 
 /// Locks a marker. `None`: there is none, somebody holds it, or it was replaced at this moment.
 pub(super) fn lock_marker(path: &Path) -> Result<Option<File>> {
-    let file = match markers::open(path) {
+    let file = match durable::open_nofollow(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("cannot open {}", path.display())),
     };
     let is_locked = lock::lock(&file).with_context(|| format!("cannot lock {}", path.display()))?;
-    let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
     let is_current = match (file.metadata(), path.symlink_metadata()) {
-        (Ok(locked), Ok(named)) => identity(locked) == identity(named),
+        (Ok(locked), Ok(named)) => FileId::of(&locked) == FileId::of(&named),
         _ => false,
     };
     Ok((is_locked && is_current).then_some(file))

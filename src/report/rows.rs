@@ -1,6 +1,7 @@
 //! What `status` is made of.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -10,46 +11,53 @@ use crate::task::{Priority, Provider};
 
 /// The whole picture.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Status {
+pub(crate) struct Status {
     /// The pool's sessions, by name.
-    pub sessions: Vec<SessionRow>,
-    /// The projects and how much lies in them.
-    pub projects: Vec<ProjectRow>,
+    pub(crate) sessions: Vec<SessionRow>,
+    pub(crate) projects: Vec<ProjectRow>,
     /// The tasks that have not ended.
-    pub tasks: Vec<TaskRow>,
-    /// What secutools has.
-    pub delegated: Delegated,
+    pub(crate) tasks: Vec<TaskRow>,
+    pub(crate) delegated: Delegated,
     /// What ended in the last 24 hours.
-    pub last_24h: Vec<DayRow>,
+    pub(crate) last_24h: Vec<DayRow>,
     /// How many tasks have been worked on for longer than `stale_after`.
-    pub stale: usize,
+    pub(crate) stale: usize,
+}
+
+impl Status {
+    /// How many tasks lie in each project's inbox: waiting ones by priority, held ones without.
+    pub(super) fn inbox_counts(&self) -> HashMap<(&Path, Option<Priority>), usize> {
+        let mut counts = HashMap::new();
+        for task in &self.tasks {
+            let priority = match task.state {
+                TaskState::Waiting => Some(task.priority.unwrap_or_default()),
+                TaskState::Held => None,
+                TaskState::Dispatched | TaskState::DelegatedToSecutools => continue,
+            };
+            *counts.entry((task.project.as_path(), priority)).or_default() += 1;
+        }
+        counts
+    }
 }
 
 /// One session of the pool.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct SessionRow {
-    /// The tmux session's name.
-    pub name: String,
-    /// What it is doing.
-    pub state: SessionState,
-    /// The file name of the task it has.
-    pub task: Option<String>,
-    /// That task's project.
+pub(crate) struct SessionRow {
+    pub(crate) name: String,
+    pub(crate) state: SessionState,
+    pub(crate) task: Option<String>,
     #[serde(serialize_with = "crate::text::optional_path")]
-    pub project: Option<PathBuf>,
-    /// Since when it is in this state.
-    pub since: Option<Timestamp>,
+    pub(crate) project: Option<PathBuf>,
+    pub(crate) since: Option<Timestamp>,
     /// Until when it stays in it.
-    pub until: Option<Timestamp>,
-    /// Why.
-    pub reason: Option<String>,
+    pub(crate) until: Option<Timestamp>,
+    pub(crate) reason: Option<String>,
 }
 
 /// What a session is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum SessionState {
-    /// Waits for a task.
+pub(crate) enum SessionState {
     Free,
     /// Is being given one.
     Claiming,
@@ -61,7 +69,7 @@ pub enum SessionState {
     NeedsAttention,
     /// A person is using it.
     Attended,
-    /// Rests after a failed attempt.
+    /// After a failed attempt.
     Cooldown,
     /// Something else runs in it.
     Busy,
@@ -69,58 +77,61 @@ pub enum SessionState {
     Missing,
 }
 
+impl SessionState {
+    pub(super) const ALL: [Self; 9] = [
+        Self::Free,
+        Self::Claiming,
+        Self::Launching,
+        Self::Working,
+        Self::NeedsAttention,
+        Self::Attended,
+        Self::Cooldown,
+        Self::Busy,
+        Self::Missing,
+    ];
+}
+
 /// One project and how much lies in it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ProjectRow {
-    /// Its directory.
+pub(crate) struct ProjectRow {
     #[serde(serialize_with = "crate::text::path")]
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Tasks that wait or are held.
-    pub waiting: usize,
+    pub(crate) waiting: usize,
     /// Tasks in sessions.
-    pub dispatched: usize,
+    pub(crate) dispatched: usize,
     /// Tasks at secutools.
-    pub delegated: usize,
-    /// Files in `done/`.
-    pub done: usize,
-    /// Files in `failed/`.
-    pub failed: usize,
+    pub(crate) delegated: usize,
+    pub(crate) done: usize,
+    pub(crate) failed: usize,
 }
 
 /// One task that has not ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct TaskRow {
-    /// Its project's directory.
+pub(crate) struct TaskRow {
     #[serde(serialize_with = "crate::text::path")]
-    pub project: PathBuf,
-    /// Its file name.
-    pub name: String,
-    /// Where it stands.
-    pub state: TaskState,
+    pub(crate) project: PathBuf,
+    pub(crate) name: String,
+    pub(crate) state: TaskState,
     /// How urgent it is; `None` where the file was not read.
-    pub priority: Option<Priority>,
-    /// Its title.
-    pub title: Option<String>,
-    /// Who works on it.
-    pub provider: Option<Provider>,
-    /// The session that has it.
-    pub session: Option<String>,
-    /// The job that it is.
-    pub job_id: Option<String>,
+    pub(crate) priority: Option<Priority>,
+    pub(crate) title: Option<String>,
+    pub(crate) provider: Option<Provider>,
+    pub(crate) session: Option<String>,
+    pub(crate) job_id: Option<String>,
     /// Which attempt this is, from 1.
-    pub attempt: Option<u32>,
-    /// Since when it is in this state.
-    pub since: Option<Timestamp>,
+    pub(crate) attempt: Option<u32>,
+    pub(crate) since: Option<Timestamp>,
     /// Whether it has been worked on for longer than `stale_after`.
-    pub stale: bool,
+    pub(crate) stale: bool,
     /// Why it is held, or what is wrong.
-    pub reason: Option<String>,
+    pub(crate) reason: Option<String>,
 }
 
 /// Where a task stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum TaskState {
+pub(crate) enum TaskState {
     /// In the inbox, its turn will come.
     Waiting,
     /// In the inbox, but not taken; the reason says why.
@@ -133,36 +144,33 @@ pub enum TaskState {
 
 /// What secutools has.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Delegated {
-    /// How many jobs have not ended.
-    pub active: usize,
-    /// These jobs.
-    pub jobs: Vec<JobRow>,
+pub(crate) struct Delegated {
+    pub(crate) active: usize,
+    pub(crate) jobs: Vec<JobRow>,
     /// How many were filed as done in the last 24 hours.
-    pub done_24h: usize,
+    pub(crate) done_24h: usize,
     /// How many were filed as failed in the last 24 hours.
-    pub failed_24h: usize,
+    pub(crate) failed_24h: usize,
     /// What those filed in the last 24 hours cost, one for each currency; empty where nothing is known.
-    pub cost_24h: Vec<Cost>,
+    pub(crate) cost_24h: Vec<Cost>,
 }
 
 /// What one provider ended in the last 24 hours.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct DayRow {
+pub(crate) struct DayRow {
     /// Who worked on it; `None` for what nobody worked on, or nobody wrote down.
-    pub provider: Option<Provider>,
+    pub(crate) provider: Option<Provider>,
     /// How many tasks were filed as done.
-    pub done: usize,
+    pub(crate) done: usize,
     /// How many were given up.
-    pub failed: usize,
+    pub(crate) failed: usize,
     /// What they cost, one for each currency; empty where nothing is known.
-    pub cost: Vec<Cost>,
+    pub(crate) cost: Vec<Cost>,
 }
 
 impl DayRow {
     /// Whether this was done by way of secutools.
-    #[must_use]
-    pub fn is_delegated(&self) -> bool {
+    pub(crate) fn is_delegated(&self) -> bool {
         self.provider.is_some_and(Provider::is_remote)
     }
 }
@@ -170,18 +178,14 @@ impl DayRow {
 /// One job that has not ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct JobRow {
-    /// The project's directory.
     #[serde(serialize_with = "crate::text::path")]
     pub project: PathBuf,
-    /// The task's file name.
     pub task: String,
-    /// Who works on it.
     pub provider: Option<Provider>,
     /// Its id; `None` while it is being submitted.
     pub job_id: Option<String>,
     /// `submitting` or `submitted`.
     pub phase: String,
-    /// Since when.
     pub since: Option<Timestamp>,
     /// What keeps it from being submitted.
     pub reason: Option<String>,

@@ -2,7 +2,7 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::Page;
+use super::TerminalStyle;
 use crate::text::escape;
 
 /// No column is cut below this.
@@ -16,14 +16,14 @@ pub(super) struct Colour(&'static str);
 
 impl Colour {
     pub(super) const GOOD: Self = Self("32");
-    pub(super) const RESTING: Self = Self("33");
+    pub(super) const WAITING: Self = Self("33");
     pub(super) const BAD: Self = Self("1;31");
-    pub(super) const ASIDE: Self = Self("2");
+    pub(super) const FAINT: Self = Self("2");
     const HEADING: Self = Self("1");
 
-    /// The text in this colour, where the page has colours.
-    pub(super) fn paint(self, page: Page, text: &str) -> String {
-        match page.colour && !text.is_empty() {
+    /// The text in this colour, where colours are shown.
+    pub(super) fn paint(self, style: &TerminalStyle, text: &str) -> String {
+        match style.colour && !text.is_empty() {
             true => format!("\x1b[{}m{text}\x1b[0m", self.0),
             false => text.to_owned(),
         }
@@ -56,9 +56,9 @@ pub(super) struct Row<const N: usize> {
 }
 
 /// The rows under their columns' names; empty where there are no rows. Columns that hold nothing are left out, and the
-/// widest are cut until a line fits the page. Control characters are escaped.
+/// widest are cut until a line fits the terminal. Control characters are escaped.
 pub(super) fn table<const N: usize>(
-    page: Page,
+    style: &TerminalStyle,
     names: [&str; N],
     rows: impl Iterator<Item = Row<N>>,
 ) -> String {
@@ -73,12 +73,12 @@ pub(super) fn table<const N: usize>(
     // A column that is left out has no width.
     let widths: [Option<usize>; N] =
         std::array::from_fn(|column| Some(width(column)?.max(names[column].width())));
-    let widths = fit(widths, page.width);
+    let widths = fit(widths, style.width);
     let heading = names.map(|name| Cell::coloured(name.to_owned(), Some(Colour::HEADING)));
-    let mut text = line(page, &heading, &widths);
+    let mut text = line(style, &heading, &widths);
     for row in &rows {
-        text.push_str(&line(page, &row.cells, &widths));
-        text.push_str(&wrap(page, &row.note));
+        text.push_str(&line(style, &row.cells, &widths));
+        text.push_str(&wrap(style, &row.note));
     }
     text
 }
@@ -90,7 +90,11 @@ fn printable<const N: usize>(row: Row<N>) -> Row<N> {
     }
 }
 
-fn line<const N: usize>(page: Page, cells: &[Cell; N], widths: &[Option<usize>; N]) -> String {
+fn line<const N: usize>(
+    style: &TerminalStyle,
+    cells: &[Cell; N],
+    widths: &[Option<usize>; N],
+) -> String {
     let mut line = String::new();
     // Blanks are written only once something stands behind them.
     let mut blanks = 0;
@@ -101,7 +105,7 @@ fn line<const N: usize>(page: Page, cells: &[Cell; N], widths: &[Option<usize>; 
             line.push_str(&" ".repeat(blanks));
             blanks = 0;
             line.push_str(&match cell.colour {
-                Some(colour) => colour.paint(page, &text),
+                Some(colour) => colour.paint(style, &text),
                 None => text.clone(),
             });
         }
@@ -111,9 +115,9 @@ fn line<const N: usize>(page: Page, cells: &[Cell; N], widths: &[Option<usize>; 
 }
 
 /// Takes from the widest column, again and again, until all fit into a line with two blanks between them.
-fn fit<const N: usize>(mut widths: [Option<usize>; N], page: usize) -> [Option<usize>; N] {
+fn fit<const N: usize>(mut widths: [Option<usize>; N], width: usize) -> [Option<usize>; N] {
     let gaps = widths.iter().flatten().count().saturating_sub(1);
-    while widths.iter().flatten().sum::<usize>() + 2 * gaps > page {
+    while widths.iter().flatten().sum::<usize>() + 2 * gaps > width {
         match widths.iter_mut().flatten().max() {
             Some(widest) if *widest > NARROWEST => *widest -= 1,
             _ => break,
@@ -122,7 +126,7 @@ fn fit<const N: usize>(mut widths: [Option<usize>; N], page: usize) -> [Option<u
     widths
 }
 
-/// At most so many columns of the text.
+/// At most this many columns of the text.
 fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
@@ -140,25 +144,26 @@ fn cut(text: &str, width: usize) -> String {
 }
 
 /// The note in indented lines, broken between words; a word that is longer than a line stays whole.
-pub(super) fn wrap(page: Page, note: &str) -> String {
+pub(super) fn wrap(style: &TerminalStyle, note: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     for word in note.split_whitespace() {
         match lines.last_mut() {
-            Some(line) if line.width() + 1 + word.width() <= page.width => {
+            Some(line) if line.width() + 1 + word.width() <= style.width => {
                 line.push(' ');
                 line.push_str(word);
             }
             _ => lines.push(format!("{INDENT}{word}")),
         }
     }
-    lines.into_iter().map(|line| Colour::ASIDE.paint(page, &line) + "\n").collect()
+    lines.into_iter().map(|line| Colour::FAINT.paint(style, &line) + "\n").collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jiff::tz::TimeZone;
 
-    const PLAIN: Page = Page { width: 80, colour: false };
+    const PLAIN: TerminalStyle = TerminalStyle { width: 80, colour: false, zone: TimeZone::UTC };
 
     fn row<const N: usize>(cells: [&str; N], note: &str) -> Row<N> {
         Row { cells: cells.map(Cell::from), note: note.to_owned() }
@@ -168,20 +173,20 @@ mod tests {
     fn columns_are_aligned_and_empty_ones_left_out() {
         let rows = [row(["a", "", "1"], ""), row(["bcd", "", "two"], "")];
         assert_eq!(
-            table(PLAIN, ["NAME", "GONE", "N"], rows.into_iter()),
+            table(&PLAIN, ["NAME", "GONE", "N"], rows.into_iter()),
             "NAME  N\na     1\nbcd   two\n"
         );
-        assert_eq!(table(PLAIN, ["NAME"], std::iter::empty()), "");
+        assert_eq!(table(&PLAIN, ["NAME"], std::iter::empty()), "");
     }
 
     #[test]
     fn the_widest_column_is_cut_and_a_note_is_wrapped() {
         for width in [40, 80, 132] {
-            let page = Page { width, ..PLAIN };
+            let style = TerminalStyle { width, ..PLAIN };
             for long in ["é".repeat(200), "中".repeat(100)] {
                 let words = "word ".repeat(40);
                 let rows = [row([&long, "short"], &words)];
-                let text = table(page, ["A", "B"], rows.into_iter());
+                let text = table(&style, ["A", "B"], rows.into_iter());
                 let widest = text.lines().map(UnicodeWidthStr::width).max().unwrap();
                 assert!((width - 4..=width).contains(&widest), "{widest}\n{text}");
                 assert_eq!(text.matches("word").count(), 40, "no word of a note is lost");
@@ -194,13 +199,13 @@ mod tests {
     #[test]
     fn wide_characters_do_not_shift_what_stands_behind_them() {
         let rows = [row(["日本", "x"], ""), row(["abcd", "y"], "")];
-        let text = table(PLAIN, ["A", "B"], rows.into_iter());
+        let text = table(&PLAIN, ["A", "B"], rows.into_iter());
         assert_eq!(text, "A     B\n日本  x\nabcd  y\n");
     }
 
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
-        let text = table(PLAIN, ["A"], [row(["a\x1b[2J"], "b\rc")].into_iter());
+        let text = table(&PLAIN, ["A"], [row(["a\x1b[2J"], "b\rc")].into_iter());
         assert_eq!(text, "A\na\\u{1b}[2J\n    b\\rc\n");
     }
 
@@ -212,13 +217,13 @@ mod tests {
             let note = "note".to_owned();
             [Row { cells, note }].into_iter()
         };
-        let page = Page { colour: true, ..PLAIN };
-        let coloured = table(page, ["STATE", "B"], rows());
+        let style = TerminalStyle { colour: true, ..PLAIN };
+        let coloured = table(&style, ["STATE", "B"], rows());
         assert!(coloured.contains("\x1b[1;31mbusy\x1b[0m   x"), "{coloured}");
         let plain = coloured
             .split('\x1b')
             .map(|part| part.split_once('m').map_or(part, |(_, rest)| rest))
             .collect::<String>();
-        assert_eq!(plain, table(PLAIN, ["STATE", "B"], rows()));
+        assert_eq!(plain, table(&PLAIN, ["STATE", "B"], rows()));
     }
 }

@@ -1,18 +1,19 @@
 //! Reports for people: lines and blocks. Text from elsewhere is printed with control characters escaped.
 
-use super::{Decision, Job, Pass};
-use crate::event::{Event, EventKind};
-use crate::money::Cost;
-use crate::queue::{Folder, Project};
-use crate::text::escape;
-use crate::text::path_text;
-use jiff::Timestamp;
-use serde::Serialize;
 use std::path::Path;
 
-/// One line for each event.
-pub(super) fn pass(pass: &Pass) -> String {
-    pass.events.iter().map(event).collect()
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Check, Decision, Job};
+use crate::event::{Event, EventKind};
+use crate::queue::{Folder, Project};
+use crate::task::Provider;
+use crate::text::{escape, path_text};
+
+/// One line for each.
+pub(super) fn events(events: &[Event]) -> String {
+    events.iter().map(event).collect()
 }
 
 /// The path of a task that was added; else
@@ -22,21 +23,13 @@ fn event(event: &Event) -> String {
         (event.event, &event.project, &event.task)
     {
         let inbox = Project::new(project.clone()).folder(Folder::Inbox);
-        return shown(&inbox.join(task)) + "\n";
+        return escape(&path_text(&inbox.join(task))).into_owned() + "\n";
     }
+    let parts = [event.task.clone(), place(event), event.project.as_deref().map(path_text)];
     let mut line = format!("{:<10}", word(&event.event));
-    let mut add = |text: &str| {
+    for part in parts.into_iter().flatten() {
         line.push_str("  ");
-        line.push_str(text);
-    };
-    if let Some(task) = &event.task {
-        add(&escape(task));
-    }
-    if let Some(place) = place(event) {
-        add(&place);
-    }
-    if let Some(project) = &event.project {
-        add(&shown(project));
+        line.push_str(&escape(&part));
     }
     if let Some(reason) = &event.reason {
         line.push_str(": ");
@@ -47,15 +40,15 @@ fn event(event: &Event) -> String {
 
 /// Where an event's task is or goes: `→ ccl-auto-0 (opus)`, `→ gemini (job_1)`, `ccl-auto-0`.
 fn place(event: &Event) -> Option<String> {
-    let provider = event.provider.map(|provider| word(&provider));
-    let target = event.session.clone().or(provider)?;
+    let provider = event.provider.map(Provider::as_str);
+    let target = event.session.as_deref().or(provider)?;
     let arrow = match event.event {
         EventKind::Dispatched | EventKind::Delegated => "→ ",
         _ => "",
     };
     let detail = event.job_id.as_ref().or(event.model.as_ref());
     let detail = detail.map_or_else(String::new, |detail| format!(" ({detail})"));
-    Some(escape(&format!("{arrow}{target}{detail}")).into_owned())
+    Some(format!("{arrow}{target}{detail}"))
 }
 
 /// A block for each file.
@@ -65,37 +58,52 @@ pub(super) fn decisions(decisions: &[Decision]) -> String {
 }
 
 fn decision(decision: &Decision) -> String {
-    let provider = word(&decision.provider);
-    let place = match (decision.delegated, provider.as_str()) {
+    let provider = decision.provider.as_str();
+    let place = match (decision.delegated, decision.provider.is_remote()) {
         (true, _) => format!("{provider}, through secutools"),
-        (false, "claude-code") => provider,
-        (false, _) => format!("{provider}, but delegation is off: it runs here"),
+        (false, false) => provider.to_owned(),
+        (false, true) => format!("{provider}, but delegation is off: it runs here"),
     };
-    let mut block = format!("{}\n", shown(&decision.task));
-    let mut row =
-        |key: &str, value: &str| block.push_str(&format!("  {key:<9} {}\n", escape(value)));
-    row("provider", &place);
-    row("rule", &decision.rule);
-    row("model", decision.model.as_deref().unwrap_or("-"));
-    row("priority", &word(&decision.priority));
-    for warning in &decision.warnings {
-        row("warning", warning);
+    let priority = decision.priority.to_string();
+    let mut rows = vec![
+        ("provider", place.as_str()),
+        ("rule", &decision.rule),
+        ("model", decision.model.as_deref().unwrap_or("-")),
+        ("priority", &priority),
+    ];
+    rows.extend(decision.warnings.iter().map(|warning| ("warning", warning.as_str())));
+    let rows = rows.into_iter().map(|(key, value)| format!("  {key:<9} {}\n", escape(value)));
+    format!("{}\n{}", escape(&path_text(&decision.task)), rows.collect::<String>())
+}
+
+/// A line for each check, one more for how to mend it, and the sum of it.
+pub(super) fn checks(checks: &[Check]) -> String {
+    let mut text = String::new();
+    for check in checks {
+        let word = match check.ok {
+            Some(true) => "ok",
+            Some(false) => "FAIL",
+            None => "-",
+        };
+        text.push_str(&format!("{word:<5} {:<10} {}\n", check.check, escape(&check.detail)));
+        if let Some(remedy) = &check.remedy {
+            text.push_str(&format!("{:16} → {}\n", "", escape(remedy)));
+        }
     }
-    block
+    match checks.iter().filter(|check| check.ok == Some(false)).count() {
+        0 => text + "all is well\n",
+        1 => text + "1 thing is not well\n",
+        more => text + &format!("{more} things are not well\n"),
+    }
 }
 
 /// A job in a line or two, without its output.
 pub(super) fn job(job: &Job) -> String {
-    let mut lines = format!("{}  {}", escape(&job.id), escape(&job.status));
-    for part in [job.provider.clone(), job.cost.as_ref().map(cost)].into_iter().flatten() {
-        lines.push_str("  ");
-        lines.push_str(&escape(&part));
-    }
-    lines.push('\n');
-    if let Some(error) = &job.error {
-        lines.push_str(&format!("error: {}\n", escape(error)));
-    }
-    lines
+    let cost = job.cost.as_ref().map(ToString::to_string);
+    let parts = [Some(&job.id), Some(&job.status), job.provider.as_ref(), cost.as_ref()];
+    let parts: Vec<_> = parts.into_iter().flatten().map(|part| escape(part)).collect();
+    let error = job.error.as_ref().map(|error| format!("error: {}\n", escape(error)));
+    format!("{}\n{}", parts.join("  "), error.unwrap_or_default())
 }
 
 /// What it has made, ending with a newline if there is anything.
@@ -105,17 +113,6 @@ pub(super) fn output(job: &Job) -> String {
         output.push('\n');
     }
     output
-}
-
-pub(super) fn cost(cost: &Cost) -> String {
-    match &cost.currency {
-        Some(currency) => format!("{} {currency}", cost.amount),
-        None => cost.amount.clone(),
-    }
-}
-
-fn shown(path: &Path) -> String {
-    escape(&path_text(path)).into_owned()
 }
 
 /// A project as a table names it: by its directory's name.

@@ -4,7 +4,7 @@ use crate::task::parse;
 /// The provider and the rule for a file with this header, by the default routes.
 fn route(fields: &str) -> (Provider, Rule) {
     let task = parse(&format!("---\n{fields}\n---\nDo it.\n"));
-    let Decision { provider, rule } = decide(&task.routing, &AutoRoutes::default());
+    let Decision { provider, rule } = decide(&task.header.routing, &AutoRoutes::default());
     (provider, rule)
 }
 
@@ -43,7 +43,8 @@ fn every_rule_of_the_table() {
         ),
         ("allow_delegation: true\ncomplexity_hint: huge", ClaudeCode, "unknown-provider"),
     ] {
-        assert_eq!(route(fields), (provider, named(rule)), "{fields}");
+        let (decided, by) = route(fields);
+        assert_eq!((decided, by.as_str()), (provider, rule), "{fields}");
     }
 }
 
@@ -68,7 +69,8 @@ fn an_earlier_rule_wins() {
             "invalid-frontmatter",
         ),
     ] {
-        assert_eq!(route(&fields), (Provider::ClaudeCode, named(rule)), "{fields}");
+        let (decided, by) = route(&fields);
+        assert_eq!((decided, by.as_str()), (Provider::ClaudeCode, rule), "{fields}");
     }
 }
 
@@ -102,7 +104,7 @@ fn a_bad_header_stays_here() {
         assert_eq!(route(&fields), (Provider::ClaudeCode, Rule::InvalidFrontmatter), "{fields}");
     }
     let unclosed = parse(&format!("---\n{remote}\nDo it."));
-    let decision = decide(&unclosed.routing, &AutoRoutes::default());
+    let decision = decide(&unclosed.header.routing, &AutoRoutes::default());
     assert_eq!(decision.rule, Rule::InvalidFrontmatter);
 }
 
@@ -120,11 +122,7 @@ fn auto_follows_the_configured_routes() {
         [("low", Provider::ClaudeCode), ("medium", Provider::ClaudeApi), ("high", Provider::Gpu)]
     {
         let task = parse(&format!("---\nallow_delegation: true\ncomplexity_hint: {hint}\n---\n"));
-        let decision = decide(&task.routing, &routes);
+        let decision = decide(&task.header.routing, &routes);
         assert_eq!(decision, Decision { provider, rule: Rule::Auto });
     }
-}
-
-fn named(name: &str) -> Rule {
-    Rule::ALL.into_iter().find(|rule| rule.to_string() == name).unwrap()
 }

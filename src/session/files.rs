@@ -1,7 +1,6 @@
 //! What a session has on disk, in `STATE/sessions/`.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -79,6 +78,11 @@ impl Session {
         Ok(cooldown.filter(|rest| rest.until > now && rest.stamp.at <= now + CLOCK_SKEW))
     }
 
+    /// Ends its cooldown, if it has one: a person has mended what it was for.
+    pub(crate) fn end_cooldown(&self) -> Result<()> {
+        durable::remove(&self.cooldown_path()).map(drop)
+    }
+
     /// Whether another process is at work on it.
     pub fn is_locked(&self) -> Result<bool> {
         lock::is_held(&self.lock_path())
@@ -105,16 +109,9 @@ impl Session {
 /// any more. One walk of `STATE/sessions/`.
 pub fn marked(state_dir: &Path) -> Result<Vec<Session>> {
     let directory = state_dir.join("sessions");
-    let entries = match fs::read_dir(&directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => {
-            return Err(error).with_context(|| format!("cannot read {}", directory.display()));
-        }
-    };
     let mut sessions = Vec::new();
-    for entry in entries {
-        let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;
+    for entry in durable::list_dir(&directory)? {
+        let entry = entry?;
         if let Some(name) =
             entry.file_name().to_str().and_then(|name| name.strip_suffix(".dispatched"))
         {

@@ -1,19 +1,15 @@
-//! The pool: which sessions are free, and what each one has on disk.
+//! The pool: its sessions, which of them are free, and what each one's agent is doing.
 //!
-//! A session is ours to type into only while its lock is held, it has no
-//! marker, and a shell waits for input in its foreground ([`Slot`]). `launch`
-//! gives a slot a task; `settle` files what a session did, and sets right what
-//! a killed pass left in it.
+//! An agent runs in a window of its own (DESIGN section 6). [`launch`] gives a free session ([`Slot`]) a task;
+//! [`reconcile`] files what its agent did, and sets right what a killed pass left in it. Both act under the session's
+//! lock. The claim beside the task is what counts; the session's marker only points to it, and goes last.
 
-mod evidence;
+mod attempt;
 mod files;
 mod launch;
-mod observe;
-mod prepare;
-mod rehearse;
+mod reconcile;
 mod server;
-mod settle;
-mod told;
+mod snapshot;
 
 use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
@@ -29,52 +25,38 @@ use crate::tmux::{Pane, Tmux, TmuxError};
 use server::{Panes, PanesNow};
 
 pub use files::{Session, marked, sweep};
-
-pub use observe::{Standing, Word};
+pub(crate) use snapshot::Reading;
+pub use snapshot::Trigger;
 
 /// A person who pressed a key this recently is still looking at the session.
 const ATTENDED: SignedDuration = SignedDuration::from_secs(60);
 
-/// Services whose end does not end what was started in them: without a login
-/// manager they hold their users' sessions.
+/// Services whose end does not end what was started in them: without a login manager they hold their users' sessions.
 const OUTLIVING: &[&str] = &["ssh.service", "sshd.service", "cron.service", "crond.service"];
 
-impl From<&Pane> for marker::Pane {
-    fn from(pane: &Pane) -> Self {
-        Self {
-            id: pane.id.clone(),
-            pid: pane.pid,
-            tty: pane.tty.clone(),
-            server: Some(marker::Server { pid: pane.server, socket: pane.socket.clone() }),
-        }
-    }
-}
-
-/// What a session of the pool looks like from outside, when it has no marker.
+/// What a session without a marker can be used for.
 #[derive(Debug)]
-pub enum Look {
-    /// A shell waits for input, and nothing speaks against typing.
-    Free(marker::Pane),
+pub(crate) enum Availability {
+    Free,
     /// tmux has no session of this name.
     Missing,
-    /// It rests.
-    Resting(Cooldown),
+    CoolingDown(Cooldown),
     /// A person used it within the last minute.
-    Attended,
-    /// Something else is in its foreground, or it has more than one pane.
+    InUse,
+    /// Something runs in it; a sentence about what.
     Busy(String),
 }
 
-/// A free session whose lock is held: it may be typed into.
+/// A free session whose lock is held.
 #[derive(Debug)]
 pub struct Slot {
     session: Session,
-    pane: Option<marker::Pane>,
+    /// tmux has it; else it is made when a task is launched.
+    exists: bool,
     _lock: Lock,
 }
 
 impl Slot {
-    /// The session's name.
     pub fn name(&self) -> &str {
         &self.session.name
     }
@@ -101,12 +83,12 @@ impl<'a> Pool<'a> {
             Err(TmuxError::NoServer) => Panes::NoServer,
             Err(error) => return Err(unavailable(&error)),
         };
-        Ok(Self { panes, ..Self::without_tmux(config, log, now)? })
+        Ok(Self { panes, ..Self::without_tmux(config, log, now) })
     }
 
     /// The pool as it lies on disk, where tmux cannot be asked.
-    pub fn without_tmux(config: &'a Config, log: &'a Log, now: Timestamp) -> Result<Self> {
-        Ok(Self {
+    pub fn without_tmux(config: &'a Config, log: &'a Log, now: Timestamp) -> Self {
+        Self {
             config,
             log,
             now,
@@ -116,7 +98,7 @@ impl<'a> Pool<'a> {
             may_start_server: process::in_service()
                 .is_none_or(|unit| OUTLIVING.contains(&unit.as_str())),
             writers: Writers::default(),
-        })
+        }
     }
 
     /// Which pool this is; `None` if it has never claimed anything.
@@ -135,43 +117,33 @@ impl<'a> Pool<'a> {
         self.config.pool.session_names().map(move |name| Session::new(state_dir, &name))
     }
 
-    /// Looks at a session without a marker.
-    pub fn look(&self, session: &Session) -> Result<Look> {
-        if let Some(cooldown) = session.cooldown(self.now)? {
-            return Ok(Look::Resting(cooldown));
-        }
-        let mut panes = self.panes_of(session);
-        let Some(pane) = panes.next() else {
-            return Ok(Look::Missing);
-        };
-        if panes.next().is_some() || !pane.is_alone() {
-            return Ok(Look::Busy(
-                "it has more than one pane or window: close the others".to_owned(),
-            ));
-        }
-        if pane.dead {
-            return Ok(Look::Busy(format!(
-                "its shell has ended: run `tmux kill-session -t ={}`",
-                session.name
-            )));
-        }
-        if self.is_attended(session) {
-            return Ok(Look::Attended);
-        }
-        Ok(match process::is_waiting_shell(pane.pid) {
-            Ok(_) => Look::Free(pane.into()),
-            Err(not_ready) => Look::Busy(not_ready.to_string()),
-        })
-    }
-
     /// Whether the session is one of the pool's.
     pub fn is_ours(&self, session: &Session) -> bool {
         self.sessions().any(|ours| ours == *session)
     }
 
-    /// Locks all free sessions. A missing one counts where it may be created;
-    /// it is made when its task is launched. One that cannot be judged does not
-    /// keep the others from being used.
+    /// What a session without a marker can be used for.
+    pub(crate) fn availability(&self, session: &Session) -> Result<Availability> {
+        if let Some(cooldown) = session.cooldown(self.now)? {
+            return Ok(Availability::CoolingDown(cooldown));
+        }
+        let panes: Vec<&Pane> = self.panes_of(session).collect();
+        if panes.is_empty() {
+            return Ok(Availability::Missing);
+        }
+        if self.is_attended(session) {
+            return Ok(Availability::InUse);
+        }
+        for pane in panes {
+            if let Some(why) = what_runs_in(pane)? {
+                return Ok(Availability::Busy(why));
+            }
+        }
+        Ok(Availability::Free)
+    }
+
+    /// Locks all free sessions. A missing one counts where it may be created. One that cannot be judged does not keep
+    /// the others from being used.
     pub fn free(&self) -> Vec<Result<Slot>> {
         self.sessions().filter_map(|session| self.try_slot(session).transpose()).collect()
     }
@@ -181,7 +153,7 @@ impl<'a> Pool<'a> {
         let is_free = |session: &Session| -> Result<bool> {
             Ok(!session.is_marked()?
                 && !session.is_locked()?
-                && self.can_be_used(&self.look(session)?))
+                && self.can_be_used(&self.availability(session)?))
         };
         self.sessions()
             .filter_map(|session| match is_free(&session) {
@@ -191,69 +163,75 @@ impl<'a> Pool<'a> {
             .collect()
     }
 
-    fn can_be_used(&self, look: &Look) -> bool {
-        matches!(look, Look::Free(_)) || matches!(look, Look::Missing if self.config.pool.create)
-    }
-
-    /// Why no session is free, one clause for each.
-    pub fn why_none_is_free(&self) -> String {
-        let mut reasons = Vec::new();
-        for session in self.sessions() {
-            let why = match session.dispatched() {
-                Err(unreadable) => unreadable.to_string(),
-                Ok(Some(marker)) => format!("works on {}", marker.task),
-                Ok(None) => match self.look(&session) {
-                    Err(error) => format!("{error:#}"),
-                    Ok(Look::Free(_)) => "another pass is at work on it".to_owned(),
-                    Ok(Look::Missing) => {
-                        "does not exist, and pool.autonomous.create is false".to_owned()
-                    }
-                    Ok(Look::Resting(cooldown)) => {
-                        format!("rests until {}: {}", cooldown.until, cooldown.reason)
-                    }
-                    Ok(Look::Attended) => "is being used by a person".to_owned(),
-                    Ok(Look::Busy(why)) => why,
-                },
-            };
-            reasons.push(format!("{} {why}", session.name));
-        }
-        match reasons.is_empty() {
-            true => "pool.autonomous.max is 0".to_owned(),
-            false => reasons.join("; "),
+    fn can_be_used(&self, availability: &Availability) -> bool {
+        match availability {
+            Availability::Free => true,
+            Availability::Missing => self.config.pool.create,
+            Availability::CoolingDown(_) | Availability::InUse | Availability::Busy(_) => false,
         }
     }
 
     /// Locks one session, if it is free.
     pub fn try_slot(&self, session: Session) -> Result<Option<Slot>> {
         let Some(lock) = session.try_lock()? else {
-            self.log.debug(format_args!("{}: another pass is at work", session.name));
+            self.log.debug(format_args!("{}: another pass is at work on it", session.name));
             return Ok(None);
         };
         if session.is_marked()? {
             return Ok(None);
         }
-        let pane = match self.look(&session)? {
-            Look::Free(pane) => Some(pane),
-            Look::Missing if self.config.pool.create => {
-                self.check_server()?;
-                None
-            }
-            look => {
-                self.log.debug(format_args!("{} is not free: {look:?}", session.name));
-                return Ok(None);
-            }
-        };
-        Ok(Some(Slot { session, pane, _lock: lock }))
+        let availability = self.availability(&session)?;
+        if !self.can_be_used(&availability) {
+            self.log.debug(format_args!("{} is not free: {availability:?}", session.name));
+            return Ok(None);
+        }
+        let exists = matches!(availability, Availability::Free);
+        if !exists {
+            self.check_server()?;
+        }
+        Ok(Some(Slot { session, exists, _lock: lock }))
     }
 
-    /// The names of sessions on the server, pool or not, that `pane` is in.
+    /// Why no session is free, one clause for each.
+    pub fn why_none_is_free(&self) -> String {
+        let reasons: Vec<String> = self
+            .sessions()
+            .map(|session| format!("{} {}", session.name, self.why_not_free(&session)))
+            .collect();
+        match reasons.is_empty() {
+            true => "pool.autonomous.max is 0".to_owned(),
+            false => reasons.join("; "),
+        }
+    }
+
+    fn why_not_free(&self, session: &Session) -> String {
+        match session.dispatched() {
+            Err(unreadable) => return unreadable.to_string(),
+            Ok(Some(marker)) => return format!("works on {}", marker.task),
+            Ok(None) => {}
+        }
+        match self.availability(session) {
+            Err(error) => format!("{error:#}"),
+            Ok(Availability::Free) => "is locked by another pass".to_owned(),
+            Ok(Availability::Missing) => {
+                "does not exist, and pool.autonomous.create is false".to_owned()
+            }
+            Ok(Availability::CoolingDown(cooldown)) => {
+                format!("cools down until {}: {}", cooldown.until, cooldown.reason)
+            }
+            Ok(Availability::InUse) => "is in use by a person".to_owned(),
+            Ok(Availability::Busy(why)) => format!("is busy: {why}"),
+        }
+    }
+
+    /// The session of this server, of the pool or not, that `pane` is in.
     pub fn session_of(&self, pane: &str) -> Option<&str> {
         self.all_panes()
             .find(|candidate| candidate.id.as_str() == pane)
             .map(|pane| pane.session.as_str())
     }
 
-    pub(super) fn stamp(&self) -> Stamp {
+    fn stamp(&self) -> Stamp {
         Stamp::new(&self.config.host, self.now)
     }
 
@@ -261,18 +239,33 @@ impl<'a> Pool<'a> {
         self.all_panes().filter(move |pane| pane.session == session.name)
     }
 
-    /// Whether the pane is still the one that a marker names.
-    fn has_pane(&self, pane: &marker::Pane) -> bool {
-        self.all_panes().any(|one| (&one.id, one.pid) == (&pane.id, pane.pid))
-    }
-
-    /// Whether a person is looking: an attached client was active within the
-    /// last minute.
+    /// Whether a person is looking: an attached client was active within the last minute.
     fn is_attended(&self, session: &Session) -> bool {
         self.panes_of(session).any(|pane| {
             pane.attached > 0 && self.now.duration_since(pane.activity).abs() < ATTENDED
         })
     }
+}
+
+/// What keeps a pane's session from being used; nothing where a shell waits in it, or its process has ended.
+fn what_runs_in(pane: &Pane) -> Result<Option<String>> {
+    let process = process::stat(pane.pid)?.filter(process::Stat::is_alive);
+    let Some(process) = process.filter(|_| !pane.dead) else {
+        return Ok(None);
+    };
+    let id = &pane.id;
+    // Its marker is gone, or it would not be looked at here.
+    if let Some(run) = pane.run {
+        return Ok(Some(format!(
+            "the agent of the unknown run {run} is in its window: close it with `tmux kill-pane -t {id}`"
+        )));
+    }
+    // A shell that waits for a command is in front itself; so is what was started in its place.
+    let in_front = process.foreground.filter(|front| *front != pane.pid);
+    Ok(in_front.map(|front| match process::name(front) {
+        Some(name) => format!("`{name}` runs in its pane {id}"),
+        None => format!("a program runs in its pane {id}"),
+    }))
 }
 
 /// What tmux cannot do now it may do in the next pass.

@@ -4,10 +4,10 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 
-use super::observe::UNSEEN;
+use super::snapshot::UNSEEN;
 use super::{Pool, marked};
 use crate::error::Failure;
-use crate::marker::{Dispatched, Server};
+use crate::marker::{self, Server};
 use crate::process;
 use crate::tmux::Pane;
 
@@ -35,13 +35,18 @@ impl Pool<'_> {
         panes.iter()
     }
 
-    /// Fails where a session would have to be created but no tmux server may be
-    /// started: one started by a systemd service dies with it, and one that took
-    /// the place of a server that lives would make its agents unreachable.
+    /// Fails where a session would have to be created but there is no tmux server, and none may be started: one started
+    /// by a systemd service dies with it, and one that took the place of a server that lives would make its agents
+    /// unreachable.
     pub fn check_server(&self) -> Result<()> {
-        let creates = self.config.pool.create && self.config.pool.max > 0;
-        if self.has_server() || !creates {
+        if self.has_server() || self.config.pool.max == 0 {
             return Ok(());
+        }
+        if !self.config.pool.create {
+            bail!(Failure::Temporary(
+                "no tmux server is running, and pool.autonomous.create is false: start one, with the pool's sessions"
+                    .to_owned()
+            ));
         }
         if !self.may_start_server {
             bail!(Failure::Temporary(
@@ -53,7 +58,7 @@ impl Pool<'_> {
         for session in marked(&self.config.state_dir)? {
             // One that cannot be read is told where the session is looked at.
             if let Ok(Some(marker)) = session.dispatched()
-                && let Some(server) = living_server(&marker)?
+                && let Some(server) = living_server(marker.pane.as_ref())?
                 && !server.socket.exists()
             {
                 bail!(Failure::Temporary(socket_gone(server)));
@@ -64,11 +69,11 @@ impl Pool<'_> {
 
     /// Fails where the agent's pane lives in another tmux server than the one that was asked, as where `$TMUX` names
     /// a person's own: what is not seen there must not be taken for gone.
-    pub(super) fn check_server_of(&self, marker: &Dispatched) -> Result<()> {
+    pub(super) fn check_server_of(&self, task: &str, pane: Option<&marker::Pane>) -> Result<()> {
         if matches!(self.panes, Panes::NotAsked) {
             return Ok(());
         }
-        let Some(server) = living_server(marker)? else {
+        let Some(server) = living_server(pane)? else {
             return Ok(());
         };
         if self.reaches(server) {
@@ -76,7 +81,6 @@ impl Pool<'_> {
         }
         let Server { pid, socket } = server;
         let pid = pid.as_raw_pid();
-        let task = &marker.task;
         if !socket.exists() {
             bail!("its task {task} is at work, but {}", socket_gone(server));
         }
@@ -103,14 +107,13 @@ impl Pool<'_> {
 /// Panes that were looked for a second time.
 pub(super) type PanesNow = OnceLock<Vec<Pane>>;
 
-/// The server that has the marker's pane, if the pane lives: its process is a child of its server.
-fn living_server(marker: &Dispatched) -> Result<Option<&Server>> {
-    let Some(server) = &marker.pane.server else {
-        return Ok(None);
-    };
-    let process = process::stat(marker.pane.pid).context(UNSEEN)?;
-    let lives = process.is_some_and(|it| it.is_alive() && it.ppid == Some(server.pid));
-    Ok(lives.then_some(server))
+/// The server that has the pane, if the pane lives: its process is a child of its server.
+fn living_server(pane: Option<&marker::Pane>) -> Result<Option<&Server>> {
+    let Some(pane) = pane else { return Ok(None) };
+    let process = process::stat(pane.pid).context(UNSEEN)?;
+    Ok(pane.server.as_ref().filter(|server| {
+        process.is_some_and(|process| process.is_alive() && process.ppid == Some(server.pid))
+    }))
 }
 
 fn socket_gone(Server { pid, socket }: &Server) -> String {

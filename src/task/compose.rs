@@ -1,6 +1,6 @@
 //! A task's text, written anew: with fields set, with an ending, or back to what its author wrote.
 
-use super::parts::{Parts, split};
+use super::parts::{Parts, split, without_ending};
 use super::{Ending, Outcome};
 
 const FENCE: &str = "---\n";
@@ -9,8 +9,7 @@ const RESULT: &str = "\n## Result\n";
 /// The text with these fields in its header instead of any older ones; a header is made where there is none. The values
 /// are YAML on one line.
 ///
-/// Whether the header then says so is for the caller to see, with [`super::parse`]: what stands in it by hand may be
-/// anything.
+/// The caller checks with [`super::parse`] whether the header then says so: what stands in it by hand may be anything.
 pub fn with_fields(text: &str, fields: &[(&str, String)]) -> String {
     let lines: String = fields.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
     if lines.is_empty() {
@@ -43,16 +42,17 @@ fn is_key(line: &str, key: &str) -> bool {
     line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':'))
 }
 
-/// A filed task as it goes back to wait, without what was added when it was filed. What failed at secutools loses its
-/// footer; what failed here, or nobody worked on, has none, and a last line between asterisks is its author's. What was
-/// done loses its result, too: everything from the last heading `## Result` on, so that is for a copy only.
+/// A filed task as it goes back to wait, without what was added when it was filed; `None` where that was the ending line
+/// alone, which does no harm.
 ///
-/// `None` where nothing was added but the ending line, which does no harm.
+/// A task that failed at secutools loses its footer. One that failed here, or that nobody worked on, has none: a last line
+/// between asterisks is its author's. A finished task also loses everything from the last heading `## Result` on, so this
+/// is for a copy only.
 pub fn as_written(text: &str) -> Option<&str> {
     let ending = split(text).read_ending()?;
     let has_footer =
         ending.outcome == Outcome::Done || ending.provider.is_some_and(|it| it.is_remote());
-    let written = Parts::written(text).trim_end();
+    let written = without_ending(text).trim_end();
     let footer = written.rfind('\n').map_or(0, |newline| newline + 1);
     let line = &written[footer..];
     if !(has_footer && line.len() > 1 && line.starts_with('*') && line.ends_with('*')) {
@@ -76,7 +76,7 @@ pub fn with_ending(
     result: Option<&str>,
     footer: Option<&str>,
 ) -> String {
-    let mut file = Parts::written(text).to_owned();
+    let mut file = without_ending(text).to_owned();
     if let Some(result) = result {
         add_paragraph(&mut file, "## Result");
         add_paragraph(&mut file, result.trim_end());
@@ -126,9 +126,9 @@ mod tests {
             ("", ""),
         ] {
             let task = parse(&with_fields(text, &fields()));
-            assert_eq!(task.routing.state, HeaderState::Sound, "{text:?}");
-            assert_eq!(task.priority, Priority::High, "{text:?}");
-            assert_eq!(task.title.as_deref(), Some("T: x"), "{text:?}");
+            assert_eq!(task.header.routing.state, HeaderState::Sound, "{text:?}");
+            assert_eq!(task.header.priority, Priority::High, "{text:?}");
+            assert_eq!(task.header.title.as_deref(), Some("T: x"), "{text:?}");
             assert_eq!(task.body, body, "{text:?}");
         }
         let kept = with_fields("---\ntags: [a]\ntitled: x\n---\nb", &fields());

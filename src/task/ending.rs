@@ -12,7 +12,7 @@ use crate::money::Cost;
 const OPEN: &str = "<!-- ccl ";
 const CLOSE: &str = " -->";
 
-/// A reason longer than this many characters is cut when it is written: it may quote a server's whole answer.
+/// A longer reason is cut when it is written: it may quote a server's whole answer.
 const MAX_REASON_CHARS: usize = 2000;
 
 /// What became of a task, or of one attempt at it: the file's last line, `<!-- ccl {json} -->`.
@@ -23,26 +23,21 @@ const MAX_REASON_CHARS: usize = 2000;
 pub struct Ending {
     /// The run that came to this end; nil where the task was filed without one.
     pub run: Uuid,
-    /// What became of it.
     pub outcome: Outcome,
-    /// Attempts made so far, this one included: from 1; 0 where none has counted.
+    /// This attempt's number, from 1; 0 where none has counted.
     pub attempt: u32,
-    /// Who worked on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<Provider>,
     /// The model that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// The tmux session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
     /// The agent's own name for its session, by which it can be resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_session: Option<String>,
-    /// The job at secutools.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_id: Option<String>,
-    /// What it cost, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Cost>,
     /// When the agent was launched or the job submitted.
@@ -51,7 +46,6 @@ pub struct Ending {
     /// When the end was noticed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
-    /// Why it ended like this, for a person; written up to 2,000 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -60,16 +54,13 @@ pub struct Ending {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// The work is done.
     Done,
-    /// Given up.
     Failed,
     /// The attempt is over, the task waits for the next one.
     Released,
 }
 
 impl Ending {
-    /// An end of which no more is known.
     pub fn new(run: Uuid, outcome: Outcome, attempt: u32) -> Self {
         Self {
             run,

@@ -1,12 +1,13 @@
 //! What the fields of a header say, and what is wrong with them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
 use super::parts::Opening;
-use super::yaml::{self, Entry, Half, Place, Value};
+use super::yaml::{self, Entry, KeyOrValue, Place, Value};
 use super::{Complexity, MAX_HEADER_BYTES, Preference, Priority, UnknownWord};
+use crate::text::nearest;
 
 /// The fields that `ccl` knows.
 const FIELDS: [&str; 7] = [
@@ -19,19 +20,19 @@ const FIELDS: [&str; 7] = [
     "complexity_hint",
 ];
 
-/// More warnings than these are counted, not told: each costs another look at the header.
+/// More warnings than these are only counted: the place of each costs another reading of the header.
 const MAX_WARNINGS: usize = 20;
 
 const STAYS: &str = "the task stays on this machine";
 
 /// What a header says of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Head {
-    /// The task's title, trimmed.
+pub struct Header {
+    /// Trimmed, never empty.
     pub title: Option<String>,
     /// How urgent it is; `Default` where that is absent or bad.
     pub priority: Priority,
-    /// The author's tags, trimmed.
+    /// Trimmed.
     pub tags: Vec<String>,
     /// What decides who works on it.
     pub routing: Routing,
@@ -40,46 +41,38 @@ pub struct Head {
 /// The fields that decide who works on a task. The default is that of a file without a header.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Routing {
-    /// Whether the fields can be believed at all.
     pub state: HeaderState,
-    /// `needs_claude_code`
     pub needs_claude_code: Field<bool>,
-    /// `preferred_ai`
     pub preferred_ai: Field<Preference>,
-    /// `allow_delegation`
     pub allow_delegation: Field<bool>,
-    /// `complexity_hint`
     pub complexity_hint: Field<Complexity>,
 }
 
-/// Whether a header as a whole is in order.
+/// Whether a header as a whole can be believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum HeaderState {
-    /// It is, or there is none.
+    /// It can, or there is none.
     #[default]
     Sound,
-    /// Some key stands in it twice; of each, the first counts.
+    /// A key stands in it twice; the first counts.
     DuplicateKey,
     /// It does not parse: none of its fields is known.
     Unreadable,
 }
 
-/// One routing field. Only `Given` holds something to act on.
+/// One routing field. Only `Given` is acted on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum Field<T> {
-    /// The header has no such key.
     #[default]
     Absent,
-    /// A good value.
     Given(T),
-    /// Text, but no word that is known here.
+    /// Text, but none of the known words.
     Unknown(String),
     /// Something of another type; a key without a value is one.
     WrongType,
 }
 
 impl<T> Field<T> {
-    /// Whether it was given and cannot be used.
     pub fn is_bad(&self) -> bool {
         matches!(self, Self::Unknown(_) | Self::WrongType)
     }
@@ -88,11 +81,11 @@ impl<T> Field<T> {
 /// Something in a header that was not understood; it never stops the task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    /// Line in the file, from 1.
+    /// In the file, from 1.
     pub line: usize,
-    /// Column in that line, in characters, from 1.
+    /// In characters, from 1.
     pub column: usize,
-    /// What is wrong and what follows from it, on one line.
+    /// What is wrong, what to do, what happens until then: one line.
     pub message: String,
 }
 
@@ -102,7 +95,7 @@ impl fmt::Display for Warning {
     }
 }
 
-/// A warning whose place is looked up only when somebody wants to read it.
+/// A warning without its place, which costs another reading of the header: most callers want no warnings.
 pub(super) struct Problem {
     at: At,
     message: String,
@@ -110,17 +103,17 @@ pub(super) struct Problem {
 
 enum At {
     Place(Place),
-    Entry(usize, Half),
+    Entry(usize, KeyOrValue),
 }
 
 /// Reads the header of a file that opens like this.
-pub(super) fn read(text: &str, opening: Opening) -> (Head, Vec<Problem>) {
+pub(super) fn read(text: &str, opening: Opening) -> (Header, Vec<Problem>) {
     match opening {
-        Opening::Absent | Opening::Undecided => (Head::default(), Vec::new()),
+        Opening::Absent | Opening::NeedMoreInput => (Header::default(), Vec::new()),
         Opening::Unclosed => unreadable(
             (1, 1),
             &format!(
-                "no line `---` closes the header within {} KiB; the whole file counts as text",
+                "no line `---` closes the header within {} KiB: add one, until then the whole file counts as text",
                 MAX_HEADER_BYTES / 1024
             ),
         ),
@@ -129,31 +122,31 @@ pub(super) fn read(text: &str, opening: Opening) -> (Head, Vec<Problem>) {
             match refuse_odd_text(yaml).and_then(|()| yaml::entries(yaml)) {
                 Ok(entries) => understand(entries),
                 Err((place, why)) => {
-                    unreadable(place, &format!("the header does not parse: {why}"))
+                    unreadable(place, &format!("the header is not YAML that ccl can read: {why}"))
                 }
             }
         }
     }
 }
 
-fn unreadable(place: Place, why: &str) -> (Head, Vec<Problem>) {
+fn unreadable(place: Place, why: &str) -> (Header, Vec<Problem>) {
     let routing = Routing { state: HeaderState::Unreadable, ..Routing::default() };
     let message = format!("{why}; {STAYS}");
-    (Head { routing, ..Head::default() }, vec![Problem { at: At::Place(place), message }])
+    (Header { routing, ..Header::default() }, vec![Problem { at: At::Place(place), message }])
 }
 
-/// Refuses what the YAML library reports without a place (control characters) or resolves wrongly: of two anchors
-/// of one name it may take the wrong one, and a header has no need of them.
+/// Refuses what the YAML library reports without a place (control characters) or resolves wrongly (of two anchors of one
+/// name it may take the wrong one, and a header does not need them).
 fn refuse_odd_text(yaml: &str) -> Result<(), (Place, String)> {
     let odd = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}');
     if let Some(at) = yaml.find(odd) {
-        return Err((place_of(yaml, at), "a control character".to_owned()));
+        return Err((place_of(yaml, at), "there is a control character; remove it".to_owned()));
     }
     let anchors: HashSet<&str> = names_after(yaml, '&').map(|(_, name)| name).collect();
     match names_after(yaml, '*').find(|(_, name)| anchors.contains(name)) {
         Some((at, name)) => Err((
             place_of(yaml, at),
-            format!("aliases are not understood here, write out what `*{name}` stands for"),
+            format!("aliases are not read here; write out what `*{name}` stands for"),
         )),
         None => Ok(()),
     }
@@ -175,36 +168,40 @@ fn place_of(text: &str, offset: usize) -> Place {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// Takes the known fields, and notes what is odd.
-fn understand(entries: Vec<Entry>) -> (Head, Vec<Problem>) {
-    let mut head = Head::default();
+/// Takes the known fields, and collects what is wrong.
+fn understand(entries: Vec<Entry>) -> (Header, Vec<Problem>) {
+    let mut header = Header::default();
     let mut problems = Vec::new();
-    let mut seen: HashMap<String, usize> = HashMap::new();
+    let mut seen = HashSet::new();
     for (index, Entry { key, value }) in entries.into_iter().enumerate() {
-        let (half, complaint) = if seen.contains_key(&key) {
-            head.routing.state = HeaderState::DuplicateKey;
-            let twice = format!("{} is given twice, the first counts; {STAYS}", shown(&key));
-            (Half::Key, Some(twice))
+        let (what, complaint) = if seen.contains(&key) {
+            header.routing.state = HeaderState::DuplicateKey;
+            let twice = format!(
+                "{} is given twice and the first counts: remove one; {STAYS}",
+                quoted(&key)
+            );
+            (KeyOrValue::Key, Some(twice))
         } else if FIELDS.contains(&key.as_str()) {
             // The library places a missing value at the start of the next line.
-            let half = if matches!(value, Value::Null) { Half::Key } else { Half::Value };
-            (half, take(&mut head, &key, value))
+            let what =
+                if matches!(value, Value::Null) { KeyOrValue::Key } else { KeyOrValue::Value };
+            (what, take(&mut header, &key, value))
         } else {
-            (Half::Key, Some(unknown_key(&key)))
+            (KeyOrValue::Key, Some(unknown_key(&key)))
         };
-        seen.entry(key).or_insert(index);
-        problems.extend(complaint.map(|message| Problem { at: At::Entry(index, half), message }));
+        seen.insert(key);
+        problems.extend(complaint.map(|message| Problem { at: At::Entry(index, what), message }));
     }
-    (head, problems)
+    (header, problems)
 }
 
-/// Puts one known field where it belongs; a complaint if its value is bad.
-fn take(head: &mut Head, key: &str, value: Value) -> Option<String> {
-    let routing = &mut head.routing;
+/// Puts one known field where it belongs, and returns what is wrong with its value.
+fn take(header: &mut Header, key: &str, value: Value) -> Option<String> {
+    let routing = &mut header.routing;
     match key {
-        "title" => return take_title(&mut head.title, value),
-        "tags" => return take_tags(&mut head.tags, value),
-        "priority" => return take_priority(&mut head.priority, &value),
+        "title" => return take_title(&mut header.title, value),
+        "tags" => return take_tags(&mut header.tags, value),
+        "priority" => return take_priority(&mut header.priority, &value),
         "needs_claude_code" => take_flag(&mut routing.needs_claude_code, &value),
         "allow_delegation" => take_flag(&mut routing.allow_delegation, &value),
         "preferred_ai" => take_word(&mut routing.preferred_ai, &value),
@@ -262,7 +259,7 @@ fn take_flag(field: &mut Field<bool>, value: &Value) -> Option<String> {
     let (read, complaint) = match value {
         Value::Bool(flag) => (Field::Given(*flag), None),
         Value::Text(text) => {
-            let text = shown(text);
+            let text = quoted(text);
             (Field::WrongType, Some(format!("must be true or false without quotes, not {text}")))
         }
         other => (Field::WrongType, Some(format!("must be true or false, not {}", other.kind()))),
@@ -279,8 +276,8 @@ where
         Value::Text(text) => match text.parse::<T>() {
             Ok(word) => (Field::Given(word), None),
             Err(unknown) => {
-                let complaint = format!("is bad: {unknown}");
-                (Field::Unknown(unknown.word), Some(complaint))
+                let (word, known) = (quoted(&unknown.word), unknown.known.join(", "));
+                (Field::Unknown(unknown.word), Some(format!("is {word}, not one of {known}")))
             }
         },
         other => (Field::WrongType, Some(format!("must be a word, not {}", other.kind()))),
@@ -290,34 +287,14 @@ where
 }
 
 fn unknown_key(key: &str) -> String {
-    let plain = key.trim().to_lowercase().replace(['-', ' '], "_");
-    match FIELDS.iter().find(|field| distance(&plain, field) <= (field.len() / 4).min(2)) {
-        Some(field) => format!("{} is not a known field; did you mean `{field}`?", shown(key)),
-        None => format!("{} is not a known field; it is ignored", shown(key)),
+    match nearest(key, &FIELDS) {
+        Some(field) => format!("{} is not a known field; did you mean `{field}`?", quoted(key)),
+        None => format!("{} is not a known field; it is ignored", quoted(key)),
     }
 }
 
-/// How many letters must be added, removed or replaced to make one word of the other (Levenshtein).
-/// Words whose lengths alone are too far apart are not compared.
-fn distance(a: &str, b: &str) -> usize {
-    if a.len().abs_diff(b.len()) > 2 {
-        return usize::MAX;
-    }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
-/// A text from a file for use in a message: in backquotes, on one line, not longer than fits there.
-pub(super) fn shown(text: &str) -> String {
+/// A text from a file for use in a message: in backquotes, on one line, cut where it is long.
+fn quoted(text: &str) -> String {
     const LONG: usize = 40;
     let mut short: String = text.chars().take(LONG).flat_map(char::escape_debug).collect();
     if text.chars().nth(LONG).is_some() {
@@ -330,14 +307,14 @@ pub(super) fn shown(text: &str) -> String {
 pub(super) fn warnings(text: &str, opening: Opening, problems: Vec<Problem>) -> Vec<Warning> {
     let yaml = match opening {
         Opening::Closed { start, close, .. } => &text[start..close],
-        Opening::Absent | Opening::Unclosed | Opening::Undecided => "",
+        Opening::Absent | Opening::Unclosed | Opening::NeedMoreInput => "",
     };
     let more = problems.len().saturating_sub(MAX_WARNINGS);
     let mut warnings: Vec<Warning> = Vec::with_capacity(problems.len().min(MAX_WARNINGS));
     for Problem { at, message } in problems.into_iter().take(MAX_WARNINGS) {
         let (line, column) = match at {
             At::Place(place) => place,
-            At::Entry(index, half) => yaml::place(yaml, index, half),
+            At::Entry(index, what) => yaml::place(yaml, index, what),
         };
         warnings.push(Warning { line, column, message });
     }

@@ -1,12 +1,11 @@
 //! The task file: its header, its body, its ending line. Pure.
 //!
-//! [`text_of`] says whether the bytes of a file can be a task at all; [`parse`] reads every text, good or bad, and
-//! tells what was wrong in [`Task::warnings`]. For many files at once, [`priority_of`] and [`head`] do with the first
-//! bytes of each.
+//! [`text_of`] says whether the bytes of a file can be a task at all. [`parse`] reads every text, good or bad; what was
+//! wrong is in [`Task::warnings`]. [`priority_of`] and [`head`] need only the first bytes of a file, for passes over many.
 
 mod compose;
 mod ending;
-mod glance;
+mod fast_priority;
 mod header;
 mod parts;
 mod words;
@@ -14,18 +13,21 @@ mod yaml;
 
 pub use compose::{as_written, with_ending, with_fields};
 pub use ending::{Ending, Outcome};
-pub use header::{Field, Head, HeaderState, Routing, Warning};
-use parts::Opening;
+pub use header::{Field, Header, HeaderState, Routing, Warning};
+use parts::{Opening, without_ending};
 pub use parts::{Parts, split};
 pub use words::{Complexity, Preference, Priority, Provider, UnknownWord};
 
-/// A task of more bytes than these, not counting its ending line, is no task.
-pub const MAX_BYTES: usize = 1024 * 1024;
+/// A larger file, not counting its ending line, is no task.
+pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 
 /// What the ending line may add to a file: the most that has to be read of one is [`MAX_BYTES`] and this.
-pub const MAX_ENDING_BYTES: usize = 64 * 1024;
+pub(crate) const MAX_ENDING_BYTES: usize = 64 * 1024;
 
-/// A header that is not closed within so many bytes is not read as one. This bounds what YAML can cost.
+/// This many bytes of a file show whether it is too large to be a task.
+pub(crate) const MAX_READ: u64 = (MAX_BYTES + MAX_ENDING_BYTES) as u64 + 1;
+
+/// A header that is not closed within this many bytes is not read as one. This bounds what YAML can cost.
 pub const MAX_HEADER_BYTES: usize = 8 * 1024;
 
 /// Why a file can never be worked on.
@@ -46,11 +48,8 @@ pub enum Unfit {
     Empty,
 }
 
-/// The text of a task file; a file with a header alone has text.
-///
-/// # Errors
-/// [`Unfit`] if the bytes cannot be a task. Of a file that may be too large, the first `MAX_BYTES + MAX_ENDING_BYTES + 1`
-/// bytes suffice.
+/// The text of a task file; a file with a header alone has text. Of a file that may be too large, the first
+/// [`MAX_READ`] bytes suffice.
 pub fn text_of(bytes: &[u8]) -> Result<&str, Unfit> {
     if bytes.len() > MAX_BYTES + MAX_ENDING_BYTES {
         return Err(Unfit::TooLarge);
@@ -64,7 +63,7 @@ pub fn text_of(bytes: &[u8]) -> Result<&str, Unfit> {
             return Err(Unfit::NotText { offset: nul.map_or(offset, |nul| nul.min(offset)) });
         }
     };
-    let written = Parts::written(text);
+    let written = without_ending(text);
     if written.len() > MAX_BYTES {
         Err(Unfit::TooLarge)
     } else if written.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}').is_empty() {
@@ -74,22 +73,15 @@ pub fn text_of(bytes: &[u8]) -> Result<&str, Unfit> {
     }
 }
 
-/// A task file, understood.
+/// A task file that has been read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
-    /// Its title, trimmed, never empty.
-    pub title: Option<String>,
-    /// How urgent it is.
-    pub priority: Priority,
-    /// The author's tags, trimmed.
-    pub tags: Vec<String>,
-    /// What decides who works on it.
-    pub routing: Routing,
+    pub header: Header,
     /// What to do: the body without blank lines around it, and without the ending line. Where the header does not parse
     /// this is all that the author wrote, header included: it may be Markdown between two thematic breaks, and nothing of
     /// a task may be kept from the agent.
     pub body: String,
-    /// What was odd about the header, in the order of the file.
+    /// What was wrong with the header, in the order of the file.
     pub warnings: Vec<Warning>,
     /// What became of it so far.
     pub ending: Option<Ending>,
@@ -98,7 +90,7 @@ pub struct Task {
 impl Task {
     /// How many attempts count against the limit: those noted by a release. A file that comes back into the inbox
     /// after it was done or had failed starts afresh.
-    pub fn attempts_made(&self) -> u32 {
+    pub(crate) fn attempts_made(&self) -> u32 {
         match &self.ending {
             Some(ending) if ending.outcome == Outcome::Released => ending.attempt,
             _ => 0,
@@ -106,50 +98,45 @@ impl Task {
     }
 }
 
-/// Reads a task file. Every text is some task: what cannot be understood is a warning, and keeps it on this machine
-/// where it might matter for that.
+/// Reads a task file. Every text is some task: what cannot be understood is a warning, and keeps the task on this machine
+/// where it might have decided otherwise.
 pub fn parse(text: &str) -> Task {
     let parts = split(text);
-    let (head, problems) = header::read(text, parts.opening);
-    let body = match head.routing.state {
-        HeaderState::Unreadable => Parts::written(text).trim_start_matches('\u{feff}'),
+    let (header, problems) = header::read(text, parts.opening);
+    let body = match header.routing.state {
+        HeaderState::Unreadable => without_ending(text).trim_start_matches('\u{feff}'),
         HeaderState::Sound | HeaderState::DuplicateKey => parts.body,
     };
     Task {
-        title: head.title,
-        priority: head.priority,
-        tags: head.tags,
-        routing: head.routing,
+        header,
         body: body.trim().to_owned(),
         warnings: header::warnings(text, parts.opening, problems),
         ending: parts.read_ending(),
     }
 }
 
-/// What [`parse`] would say of the header, from the first bytes of a file; `None` if they do not suffice (or the file ends
-/// within an open header): read all of it and parse. More than [`MAX_HEADER_BYTES`] and one line always suffice.
-pub fn head(bytes: &[u8]) -> Option<Head> {
+/// The header that [`parse`] would find, from the first bytes of a file. `None` if they do not suffice, or if the file ends
+/// within an open header: then read all of it and parse. [`MAX_HEADER_BYTES`] and the rest of a line always suffice.
+pub fn head(bytes: &[u8]) -> Option<Header> {
     let opening = parts::open(bytes, false);
-    if opening == Opening::Undecided {
+    if opening == Opening::NeedMoreInput {
         return None;
     }
     // Past the header the bytes may be cut within a character. Text that is not UTF-8 is found when the task is read.
     let valid = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
     match opening {
-        Opening::Closed { close, .. } if valid.len() < close => Some(Head::default()),
+        Opening::Closed { close, .. } if valid.len() < close => Some(Header::default()),
         opening => Some(header::read(valid, opening).0),
     }
 }
 
-/// The priority that [`parse`] would find, from the first bytes of a file; `None` as with [`head`], which it answers much
-/// faster than.
+/// The priority that [`parse`] would find, from the first bytes of a file. `None` as with [`head`], but much faster.
 pub fn priority_of(bytes: &[u8]) -> Option<Priority> {
     match parts::open(bytes, false) {
-        Opening::Undecided => None,
+        Opening::NeedMoreInput => None,
         Opening::Absent | Opening::Unclosed => Some(Priority::Default),
-        Opening::Closed { start, close, .. } => {
-            glance::priority(&bytes[start..close]).or_else(|| head(bytes).map(|head| head.priority))
-        }
+        Opening::Closed { start, close, .. } => fast_priority::read(&bytes[start..close])
+            .or_else(|| head(bytes).map(|head| head.priority)),
     }
 }
 

@@ -1,7 +1,6 @@
 //! Where the header, the body and the ending line of a task file begin and end.
 
-use super::Ending;
-use super::MAX_HEADER_BYTES;
+use super::{Ending, MAX_HEADER_BYTES};
 
 /// A task file, cut in three. The parts always add up to the file, byte for byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,13 +15,7 @@ pub struct Parts<'a> {
     pub(super) opening: Opening,
 }
 
-impl<'a> Parts<'a> {
-    /// Everything but the ending line: what the author wrote.
-    pub(super) fn written(text: &'a str) -> &'a str {
-        &text[..ending_start(text)]
-    }
-
-    /// The ending line, read.
+impl Parts<'_> {
     pub fn read_ending(&self) -> Option<Ending> {
         Ending::parse(self.ending.trim())
     }
@@ -38,10 +31,15 @@ pub fn split(text: &str) -> Parts<'_> {
     let opening = open(written.as_bytes(), true);
     let end = match opening {
         Opening::Closed { end, .. } => end,
-        Opening::Absent | Opening::Unclosed | Opening::Undecided => 0,
+        Opening::Absent | Opening::Unclosed | Opening::NeedMoreInput => 0,
     };
     let (header, body) = written.split_at(end);
     Parts { header, body, ending, opening }
+}
+
+/// What the author wrote.
+pub(super) fn without_ending(text: &str) -> &str {
+    &text[..ending_start(text)]
 }
 
 /// Where the ending of a file begins: at the one newline above its ending line, or at the file's end.
@@ -59,13 +57,13 @@ fn ending_start(text: &str) -> usize {
 pub(super) enum Opening {
     /// Without a header.
     Absent,
-    /// As a header does, with a field in its first line, but it is never closed.
+    /// With a field after the first `---`, but no second one.
     Unclosed,
     /// With a header: its YAML (the opening `---` included, which YAML understands, so that its line numbers are the
     /// file's) is at `start..close`, the body begins at `end`.
     Closed { start: usize, close: usize, end: usize },
-    /// More of the file must be read to tell.
-    Undecided,
+    /// The bytes end before the header does, if there is one.
+    NeedMoreInput,
 }
 
 /// Looks for the header in the first bytes of a file, or in `whole` of it.
@@ -73,12 +71,16 @@ pub(super) fn open(bytes: &[u8], whole: bool) -> Opening {
     const BOM: &[u8] = "\u{feff}".as_bytes();
     let start = if bytes.starts_with(BOM) { BOM.len() } else { 0 };
     if !whole && [BOM, b"---"].iter().any(|word| word.starts_with(&bytes[start..])) {
-        return Opening::Undecided;
+        return Opening::NeedMoreInput;
     }
     let mut lines = Lines { bytes, at: start };
     match lines.next() {
-        Some((_, line)) if !whole && !line.ends_with(b"\n") => return undecided_or_absent(line),
-        Some((_, line)) if is_fence(line) => {}
+        Some((_, line)) if is_fence(line) => {
+            // A line that is cut off may go on, and not be a fence.
+            if !whole && !line.ends_with(b"\n") {
+                return Opening::NeedMoreInput;
+            }
+        }
         _ => return Opening::Absent,
     }
     let after = lines.at;
@@ -94,12 +96,7 @@ pub(super) fn open(bytes: &[u8], whole: bool) -> Opening {
         }
     }
     // A line that is cut off may start before the limit and go on beyond it.
-    if whole { unclosed(&bytes[after..]) } else { Opening::Undecided }
-}
-
-/// A first line that is cut off: more dashes or blanks may still make it a fence.
-fn undecided_or_absent(line: &[u8]) -> Opening {
-    if is_fence(line) { Opening::Undecided } else { Opening::Absent }
+    if whole { unclosed(&bytes[after..]) } else { Opening::NeedMoreInput }
 }
 
 fn is_fence(line: &[u8]) -> bool {

@@ -1,4 +1,4 @@
-//! The words a header may use, and what they mean.
+//! The words that a header may use.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,19 +20,6 @@ pub enum Provider {
 }
 
 impl Provider {
-    /// Every provider, the local one first.
-    pub const ALL: [Self; 4] = [Self::ClaudeCode, Self::Gpu, Self::Gemini, Self::ClaudeApi];
-
-    /// The word for it in headers, on the command line and in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ClaudeCode => "claude-code",
-            Self::Gpu => "gpu",
-            Self::Gemini => "gemini",
-            Self::ClaudeApi => "claude-api",
-        }
-    }
-
     /// Whether a task given to it leaves this machine.
     pub fn is_remote(self) -> bool {
         self != Self::ClaudeCode
@@ -45,127 +32,90 @@ impl Provider {
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
-    /// Before everything else, and on the stronger model.
     Critical,
-    /// Before the default.
     High,
-    /// What a task without a word about it has.
     #[default]
     Default,
-    /// After everything else.
     Low,
-}
-
-impl Priority {
-    /// Every priority, the most urgent first.
-    pub const ALL: [Self; 4] = [Self::Critical, Self::High, Self::Default, Self::Low];
-
-    /// The word for it in headers and in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Critical => "critical",
-            Self::High => "high",
-            Self::Default => "default",
-            Self::Low => "low",
-        }
-    }
 }
 
 /// How hard the author thinks a task is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Complexity {
-    /// `complexity_hint: low`
     Low,
-    /// `complexity_hint: medium`
     Medium,
-    /// `complexity_hint: high`
     High,
-}
-
-impl Complexity {
-    /// Every complexity, the simplest first.
-    pub const ALL: [Self; 3] = [Self::Low, Self::Medium, Self::High];
-
-    /// The word for it in headers.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Low => "low",
-            Self::Medium => "medium",
-            Self::High => "high",
-        }
-    }
 }
 
 /// What `preferred_ai` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Preference {
-    /// `preferred_ai: auto`: choose by `complexity_hint`.
+    /// The choice is left to `complexity_hint`.
     Auto,
-    /// A provider by name.
     Provider(Provider),
 }
 
-impl Preference {
-    /// Every preference, `auto` first.
-    pub const ALL: [Self; 5] = [
-        Self::Auto,
-        Self::Provider(Provider::ClaudeCode),
-        Self::Provider(Provider::Gpu),
-        Self::Provider(Provider::Gemini),
-        Self::Provider(Provider::ClaudeApi),
-    ];
-
-    /// The word for it in headers.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Provider(provider) => provider.as_str(),
-        }
-    }
-}
-
-/// A word that none of the known ones is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A word that is not understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{word}` is not one of {}", known.join(", "))]
 pub struct UnknownWord {
-    /// The word as it was written, trimmed.
-    pub word: String,
-    /// The words that would have been understood.
-    pub known: Vec<&'static str>,
+    /// As it was written, trimmed.
+    pub(super) word: String,
+    pub(super) known: Vec<&'static str>,
 }
 
-impl fmt::Display for UnknownWord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = super::header::shown(&self.word);
-        write!(f, "{word} is not one of {}", self.known.join(", "))
-    }
-}
+/// Gives an enum its words: in headers, on the command line and in JSON they are the same. Blanks around a word and the
+/// case of its letters do not matter.
+macro_rules! words {
+    ($($type:ident { $($variant:ident = $word:literal),+ })+) => {$(
+        impl $type {
+            pub const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
 
-impl std::error::Error for UnknownWord {}
-
-/// Finds the word among those of a type: blanks around it and the case of its letters do not matter.
-fn pick<T: Copy>(word: &str, all: &[T], as_str: fn(T) -> &'static str) -> Result<T, UnknownWord> {
-    let word = word.trim();
-    let found = all.iter().copied().find(|&one| as_str(one).eq_ignore_ascii_case(word));
-    found.ok_or_else(|| UnknownWord {
-        word: word.to_owned(),
-        known: all.iter().copied().map(as_str).collect(),
-    })
-}
-
-/// Reading and printing are the same for all of these.
-macro_rules! word {
-    ($($type:ty),*) => {$(
-        impl FromStr for $type {
-            type Err = UnknownWord;
-            fn from_str(word: &str) -> Result<Self, UnknownWord> {
-                pick(word, &Self::ALL, Self::as_str)
+            pub(crate) fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word),+
+                }
             }
         }
+
+        impl FromStr for $type {
+            type Err = UnknownWord;
+
+            fn from_str(word: &str) -> Result<Self, UnknownWord> {
+                let word = word.trim();
+                let found = Self::ALL.into_iter().find(|it| it.as_str().eq_ignore_ascii_case(word));
+                found.ok_or_else(|| UnknownWord { word: word.to_owned(), known: vec![$($word),+] })
+            }
+        }
+
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.pad(self.as_str())
             }
         }
-    )*};
+    )+};
 }
-word!(Provider, Priority, Complexity, Preference);
+
+words! {
+    Provider { ClaudeCode = "claude-code", Gpu = "gpu", Gemini = "gemini", ClaudeApi = "claude-api" }
+    Priority { Critical = "critical", High = "high", Default = "default", Low = "low" }
+    Complexity { Low = "low", Medium = "medium", High = "high" }
+}
+
+impl Preference {
+    pub(crate) fn words() -> Vec<&'static str> {
+        ["auto"].into_iter().chain(Provider::ALL.map(Provider::as_str)).collect()
+    }
+}
+
+impl FromStr for Preference {
+    type Err = UnknownWord;
+
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+        if word.trim().eq_ignore_ascii_case("auto") {
+            return Ok(Self::Auto);
+        }
+        let provider = word.parse().map(Self::Provider);
+        provider.map_err(|unknown: UnknownWord| UnknownWord { known: Self::words(), ..unknown })
+    }
+}

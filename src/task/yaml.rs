@@ -46,9 +46,8 @@ impl Value {
 /// A place in the file: line and column from 1, the column in characters.
 pub(super) type Place = (usize, usize);
 
-/// Which half of an entry.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Half {
+#[derive(Clone, Copy)]
+pub(super) enum KeyOrValue {
     Key,
     Value,
 }
@@ -61,11 +60,12 @@ pub(super) fn entries(yaml: &str) -> Result<Vec<Entry>, (Place, String)> {
     })
 }
 
-/// Where one half of the entry at `index` stands.
+/// Where the key or the value of the entry at `index` stands.
 ///
-/// The library tells places only of errors: so the header is read once more, up to an entry that is refused there.
-pub(super) fn place(yaml: &str, index: usize, half: Half) -> Place {
-    let refused = serde_yaml::Deserializer::from_str(yaml).deserialize_any(Until { index, half });
+/// The library knows places only of errors, so the header is read once more and refused at what is looked for.
+pub(super) fn place(yaml: &str, index: usize, what: KeyOrValue) -> Place {
+    let refused =
+        serde_yaml::Deserializer::from_str(yaml).deserialize_any(RefuseAt { index, what });
     let location = refused.err().and_then(|error| error.location());
     location.map_or((1, 1), |at| (at.line(), at.column()))
 }
@@ -179,13 +179,13 @@ impl<'de> Visitor<'de> for Any {
     }
 }
 
-/// Visits the header up to one half of one entry, and fails there.
-struct Until {
+/// Skips `index` entries, and refuses the key or the value of the next one.
+struct RefuseAt {
     index: usize,
-    half: Half,
+    what: KeyOrValue,
 }
 
-impl<'de> Visitor<'de> for Until {
+impl<'de> Visitor<'de> for RefuseAt {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -196,20 +196,20 @@ impl<'de> Visitor<'de> for Until {
         for _ in 0..self.index {
             map.next_entry::<IgnoredAny, IgnoredAny>()?;
         }
-        if self.half == Half::Key {
-            map.next_key_seed(Refuse)?;
-        } else {
-            map.next_key::<IgnoredAny>()?;
-            map.next_value_seed(Refuse)?;
+        match self.what {
+            KeyOrValue::Key => map.next_key_seed(RefuseAny).map(drop),
+            KeyOrValue::Value => {
+                map.next_key::<IgnoredAny>()?;
+                map.next_value_seed(RefuseAny)
+            }
         }
-        Ok(())
     }
 }
 
-/// Accepts no value: every default of a `Visitor` is an error, which gets the value's place.
-struct Refuse;
+/// Accepts nothing: every default of a `Visitor` is an error, and the library adds the place.
+struct RefuseAny;
 
-impl<'de> DeserializeSeed<'de> for Refuse {
+impl<'de> DeserializeSeed<'de> for RefuseAny {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -217,7 +217,7 @@ impl<'de> DeserializeSeed<'de> for Refuse {
     }
 }
 
-impl Visitor<'_> for Refuse {
+impl Visitor<'_> for RefuseAny {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -45,10 +45,28 @@ pub enum TmuxError {
     },
 }
 
+/// The words of tmux on a server without sessions, whatever the target (measured on 3.3a).
+pub(super) const NO_SESSIONS: &str = "no current target";
+
 impl TmuxError {
     /// Whether a session was not made because there is one of its name.
     pub fn is_name_taken(&self) -> bool {
         matches!(self, Self::Failed { stderr, .. } if stderr.contains("duplicate session"))
+    }
+
+    /// Whether there is no session of the name that was given.
+    pub fn is_no_session(&self) -> bool {
+        self.is_no_target("can't find session")
+    }
+
+    /// Whether there is no pane of the id that was given.
+    pub fn is_no_pane(&self) -> bool {
+        self.is_no_target("can't find pane")
+    }
+
+    /// The last pane may have taken the server's last session with it, which lives on by `exit-empty off`.
+    fn is_no_target(&self, words: &str) -> bool {
+        matches!(self, Self::Failed { stderr, .. } if stderr.contains(words) || stderr == NO_SESSIONS)
     }
 }
 

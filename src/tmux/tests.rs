@@ -1,23 +1,46 @@
-use super::{Pane, PaneId, as_last_argument, is_session_name};
+use super::{NewPane, Pane, PaneId, is_session_name, path_argument, window_name};
 
-const LINE: &str = "%12 4242 1 2 0 1 0 3 1795443185 99 /dev/pts/7 /tmp/a b:c/default:ccl auto|x  y";
+const LINE: &str = "%12 4242 1 -ccl-run=11111111-1111-4111-8111-111111111111_ 3 1795443185 99 /tmp/a b:c/default:ccl auto|x  y";
 
 #[test]
 fn a_line_is_read() {
     let pane = Pane::parse(LINE).unwrap();
     assert_eq!(pane.id.as_str(), "%12");
     assert_eq!(pane.pid.as_raw_pid(), 4242);
-    assert_eq!((pane.windows, pane.panes, pane.attached), (1, 2, 3));
-    assert_eq!((pane.linked, pane.dead, pane.in_mode), (false, true, false));
+    assert_eq!((pane.dead, pane.attached), (true, 3));
+    assert_eq!(pane.run.unwrap().to_string(), "11111111-1111-4111-8111-111111111111");
     assert_eq!(pane.activity.as_second(), 1_795_443_185);
     assert_eq!(pane.server.as_raw_pid(), 99);
-    assert_eq!(pane.tty.to_str(), Some("/dev/pts/7"));
     assert_eq!(pane.socket.to_str(), Some("/tmp/a b:c/default"));
     assert_eq!(pane.session, "ccl auto|x  y");
-    assert!(!pane.is_alone());
-    assert!(Pane::parse(&LINE.replace(" 1 2 0", " 1 1 0")).unwrap().is_alone());
-    assert!(!Pane::parse(&LINE.replace(" 1 2 0", " 1 1 1")).unwrap().is_alone());
-    assert!(!Pane::parse(&LINE.replace(" 1 2 0", " 2 1 0")).unwrap().is_alone());
+    for theirs in ["-", "-_sleep_1000_", "-11111111-1111-4111-8111-111111111111", "-ccl-run=1_"] {
+        let of_run = "-ccl-run=11111111-1111-4111-8111-111111111111_";
+        let persons = Pane::parse(&LINE.replace(of_run, theirs)).unwrap();
+        assert_eq!(persons.run, None, "{theirs}");
+    }
+}
+
+#[test]
+fn a_new_pane_is_read() {
+    let pane = NewPane::parse("%1 42 99 /tmp/a b/default").unwrap();
+    assert_eq!((pane.id.as_str(), pane.pid.as_raw_pid(), pane.server.as_raw_pid()), ("%1", 42, 99));
+    assert_eq!(pane.socket.to_str(), Some("/tmp/a b/default"));
+    for bad in ["", "%1", "%1 42", "%1 42 99", "1 42 99 /tmp/x", "%1 0 99 /tmp/x"] {
+        assert_eq!(NewPane::parse(bad), None, "{bad}");
+    }
+}
+
+#[test]
+fn nothing_in_a_windows_name_is_expanded() {
+    assert_eq!(window_name("fix login.md"), "fix_login.md");
+    assert_eq!(window_name("#(touch x)%H#{pid};é"), "__touch_x__H__pid__é");
+    assert_eq!(window_name(&"x".repeat(100)).len(), 40);
+}
+
+#[test]
+fn a_path_that_tmux_would_read_otherwise_is_refused() {
+    assert_eq!(path_argument("/a;b".as_ref()).unwrap(), "/a;b");
+    assert!(path_argument("/a;".as_ref()).is_err());
 }
 
 #[test]
@@ -45,14 +68,6 @@ fn only_ids_are_ids() {
     for bad in ["", "%", "0", "%-1", "% 1", "%1 ", "%12345678901", "=a:"] {
         assert_eq!(PaneId::parse(bad), None, "{bad}");
     }
-}
-
-#[test]
-fn a_semicolon_at_the_end_stays_a_semicolon() {
-    assert_eq!(as_last_argument("a;"), "a\\;");
-    assert_eq!(as_last_argument("a\\;"), "a\\\\;");
-    assert_eq!(as_last_argument("a;b"), "a;b");
-    assert_eq!(as_last_argument(";"), "\\;");
 }
 
 #[test]

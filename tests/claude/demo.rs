@@ -3,10 +3,15 @@
 use std::env;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
+
+#[path = "../demo/clear.rs"]
+mod clear;
 
 use super::support::fake::example;
-use super::support::{Consent, MessagesApi, RealClaude, Sandbox, claude_home, real_claude};
+use super::support::{
+    Consent, MessagesApi, PATIENCE, RealClaude, Sandbox, claude_home, real_claude, wait_until,
+};
 
 #[test]
 fn the_demo_has_claude_do_its_tasks() {
@@ -44,6 +49,28 @@ fn the_demo_has_claude_do_its_tasks() {
     assert!(prompts.iter().any(|it| it.contains(urgent)), "{prompts:?}");
     let left = fs::read_dir(&place).unwrap().count();
     assert_eq!(left, 0, "the demo cleans up");
+}
+
+/// As an agent does that the end of its terminal does not reach.
+#[test]
+fn what_still_writes_keeps_no_demo_from_going() {
+    let sandbox = Sandbox::new();
+    let place = sandbox.path().join("ccl-demo-x");
+    fs::create_dir(&place).unwrap();
+    // Bounded, so that it ends where the test fails.
+    let writes =
+        "trap '' HUP; i=0; while [ $((i+=1)) -lt 20000 ]; do mkdir -p $0/a; true >$0/a/$i; done";
+    let mut writer = Command::new("sh")
+        .args(["-c", writes])
+        .arg(&place)
+        .env(clear::MARK, &place)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("it writes", PATIENCE, || place.join("a/9").exists());
+    clear::clear(&place).unwrap();
+    writer.wait().unwrap();
+    assert!(!place.exists());
 }
 
 fn cargo_home() -> PathBuf {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ccl::agent::claude;
+use ccl::agent::claude::Transcript;
 use serde_json::{Value, json};
 
 use super::support::{Reply, claude_home};
@@ -185,8 +185,8 @@ fn an_agent_that_was_killed_goes_on_where_it_was() {
 /// How much of the conversation's work runs in the background, by its transcript.
 fn in_the_background(world: &World, conversation: &str) -> usize {
     let claude_dir = world.sandbox.home().join(".claude");
-    let summary = claude::summary(&claude_dir, conversation.parse().unwrap(), 0).unwrap();
-    summary.map_or(0, |summary| summary.background.len())
+    let found = Transcript::find(&claude_dir, conversation.parse().unwrap()).unwrap();
+    found.map_or(0, |transcript| transcript.summary(0).unwrap().background.len())
 }
 
 #[test]

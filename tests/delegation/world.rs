@@ -198,7 +198,7 @@ impl World {
         names.sort();
         let submission = |name| {
             let waiting = project.read(&Name::new(name).unwrap()).unwrap();
-            let decision = router::decide(&waiting.task.routing, &AutoRoutes::default());
+            let decision = router::decide(&waiting.task.header.routing, &AutoRoutes::default());
             let is_remote = decision.provider != Provider::ClaudeCode;
             is_remote.then_some(Submission { waiting, decision })
         };

@@ -4,8 +4,9 @@
 //! `cargo run --release --example demo` needs Rust and tmux and nothing else;
 //! with `-- --agent claude` the Claude Code on the PATH does the work, in a
 //! directory below the current one, which it has to trust.
-#![allow(clippy::print_stdout, unreachable_pub)]
+#![allow(clippy::print_stdout, clippy::print_stderr, unreachable_pub)]
 
+mod clear;
 #[path = "../support/nested_cargo.rs"]
 mod nested_cargo;
 #[path = "../support/secutools_server/mod.rs"]
@@ -65,7 +66,7 @@ fn main() -> Result<()> {
     let deadline = Instant::now() + stage.patience();
     while stage.unfinished()? > 0 {
         if let Some(trouble) = stage.trouble()? {
-            bail!("a session of the demo rests: {trouble}");
+            bail!("a session of the demo has a cooldown: {trouble}");
         }
         if Instant::now() > deadline {
             bail!("the demo's tasks are not finished; have a look at why: `ccl doctor`");

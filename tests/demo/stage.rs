@@ -11,6 +11,7 @@ use anyhow::{Context, Error, Result, bail, ensure};
 use serde_json::json;
 use tempfile::TempDir;
 
+use super::clear::{self, clear};
 use super::nested_cargo;
 use super::secutools_server::SecutoolsServer;
 
@@ -40,7 +41,7 @@ impl AgentChoice {
 }
 
 pub struct Stage {
-    directory: TempDir,
+    directory: PathBuf,
     agent: AgentChoice,
     ccl: PathBuf,
     secutools: SecutoolsServer,
@@ -60,7 +61,9 @@ impl Stage {
             "Version 2 is faster.\nIt needs less memory.\nNothing was removed.",
             json!({"amount": "0.0042", "currency": "USD"}),
         );
-        let stage = Self { ccl: build_ccl()?, directory, agent, secutools };
+        let ccl = build_ccl()?;
+        // From here on `clear` removes it, once nothing writes into it any more.
+        let stage = Self { ccl, directory: directory.keep(), agent, secutools };
         fs::create_dir_all(stage.project().join(".agent-queue/inbox"))?;
         fs::create_dir_all(stage.path("home"))?;
         fs::write(stage.path("config.yaml"), stage.configuration())?;
@@ -69,7 +72,7 @@ impl Stage {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.directory.join(name)
     }
 
     fn project(&self) -> PathBuf {
@@ -77,7 +80,7 @@ impl Stage {
     }
 
     fn configuration(&self) -> String {
-        let root = self.directory.path().display();
+        let root = self.directory.display();
         let agent = match self.agent {
             AgentChoice::Shell => {
                 json!({"kind": "command", "command": ["sh", "-c", AGENT, root.to_string()]})
@@ -116,6 +119,7 @@ impl Stage {
             .current_dir(self.project())
             .env_remove("TMUX")
             .env_remove("TMUX_PANE")
+            .env(clear::MARK, &self.directory)
             .env("SECUTOOLS_API_KEY", "a-key-for-the-demo");
         if self.agent == AgentChoice::Shell {
             command.env("HOME", self.path("home")).env("SHELL", "/bin/sh").env("PS1", "$ ");
@@ -165,7 +169,7 @@ impl Stage {
             .count())
     }
 
-    /// Why a session rests, if one does: then the tasks would not be finished soon.
+    /// Why a session has a cooldown, if one does: then the tasks would not be finished soon.
     pub fn trouble(&self) -> Result<Option<String>> {
         let sessions = self.path("state/sessions");
         for name in names(&sessions)? {
@@ -221,6 +225,9 @@ impl Drop for Stage {
     fn drop(&mut self) {
         // A server that has ended already is no trouble.
         let _ = self.tmux(&["kill-server"]);
+        if let Err(error) = clear(&self.directory) {
+            eprintln!("{error:#}");
+        }
     }
 }
 

@@ -3,15 +3,14 @@
 use std::fs;
 
 use ccl::config::AgentKind;
-use ccl::marker::{self, Agent, Claim, Dispatched, Pane, Phase, Stamp};
-use ccl::tmux::PaneId;
+use ccl::marker::{self, Agent, Claim, Dispatched, Pane, Phase, Server, Stamp};
+use ccl::tmux::{NewPane, NewWindow, Tmux};
 use jiff::Timestamp;
-use rustix::process::Pid;
 use serde_json::json;
 use uuid::Uuid;
 
 use super::support::Project;
-use super::world::{World, ending, lives};
+use super::world::{World, ending, kill, lives};
 
 const TEXT: &str = "---\ntitle: T\n---\nDo it.\n";
 
@@ -32,21 +31,15 @@ impl Left {
     fn in_session(world: &World, session: &str, phase: Phase) -> Self {
         world.tmux.new_session(session, &[]);
         let project = world.project(&format!("of-{session}"));
-        let target = format!("={session}:");
         let run = Uuid::new_v4();
         let stamp = Stamp::new("test-host", Timestamp::now());
-        let pid: i32 = world.tmux.format(&target, "#{pane_pid}").parse().unwrap();
         let dispatched = Dispatched {
             stamp: stamp.clone(),
             project: project.root().to_owned(),
             task: "a.md".to_owned(),
             run,
-            pane: Pane {
-                id: PaneId::parse(&world.tmux.format(&target, "#{pane_id}")).unwrap(),
-                pid: Pid::from_raw(pid).unwrap(),
-                tty: world.tmux.format(&target, "#{pane_tty}").into(),
-                server: None,
-            },
+            // A pass was killed before it noted the window, if there is one.
+            pane: None,
         };
         let claim = Claim {
             stamp,
@@ -84,27 +77,34 @@ impl Left {
         fs::write(world.session_file(&self.session, kind), text).unwrap();
     }
 
-    /// Starts what carries the run in the session's pane, as `NAME.run` does; returns its process.
-    fn start_agent(&self, world: &World) -> i32 {
-        let pid = world.sandbox.home().join(format!("{}.pid", self.session));
-        let script = world.sandbox.home().join(format!("{}.sh", self.session));
-        let text = format!(
-            "echo $$ > {}; CCL_RUN={} CCL_PID=$$ exec sleep 1000\n",
-            pid.display(),
-            self.run
-        );
-        fs::write(&script, text).unwrap();
-        let target = format!("={}:", self.session);
-        world.tmux.type_line(&target, &format!("sh {}", script.display()));
-        let pid = world
-            .tmux
-            .wait_for("the agent starts", || fs::read_to_string(&pid).ok()?.trim().parse().ok());
-        let run = format!("CCL_RUN={}", self.run);
-        world.tmux.wait_until("it carries the run", || {
-            let environ = fs::read(format!("/proc/{pid}/environ")).unwrap();
-            environ.split(|byte| *byte == 0).any(|entry| entry == run.as_bytes())
+    /// Starts what carries the run in a window of the session, as a dispatch does; returns the window's pane.
+    fn start_agent(&self, world: &World) -> NewPane {
+        let home = world.sandbox.home();
+        let script = home.join(format!("{}.sh", self.session));
+        fs::write(&script, "CCL_PID=$$ exec sleep 1000\n").unwrap();
+        let window = NewWindow {
+            session: &self.session,
+            name: "a.md",
+            run: self.run,
+            script: &script,
+            shell: "/bin/bash".as_ref(),
+            cwd: &home,
+        };
+        let pane = Tmux::new(world.tmux.command()).new_window(&window).unwrap();
+        world.tmux.wait_until("the agent starts", || {
+            let name = fs::read_to_string(format!("/proc/{}/comm", pane.pid.as_raw_pid()));
+            name.is_ok_and(|name| name == "sleep\n")
         });
-        pid
+        pane
+    }
+
+    /// Notes the pane in the session's marker, as a pass does that lives long enough.
+    fn note(&self, world: &World, pane: &NewPane) {
+        let path = world.session_file(&self.session, "dispatched");
+        let mut marker: Dispatched = marker::read(&path).unwrap().unwrap();
+        let server = Server { pid: pane.server, socket: pane.socket.clone() };
+        marker.pane = Some(Pane { id: pane.id.clone(), pid: pane.pid, server: Some(server) });
+        marker::write(&path, &marker).unwrap();
     }
 
     fn end_with(&self, outcome: &str, attempt: u32) {
@@ -121,12 +121,14 @@ impl Left {
 
 #[test]
 fn every_row_of_the_table_is_set_right_by_one_pass() {
-    let world = World::commands(16);
+    let world = World::commands(17);
     let stage = |index, phase| Left::stage(&world, index, phase);
 
     let no_claim = stage(0, Phase::Working);
     fs::remove_file(no_claim.inbox(".a.md.claim")).unwrap();
     let orphan = no_claim.start_agent(&world);
+    no_claim.note(&world, &orphan);
+    let orphan = orphan.pid.as_raw_pid();
 
     let mut another_run = stage(1, Phase::Working);
     another_run.claim.run = Uuid::new_v4();
@@ -144,6 +146,15 @@ fn every_row_of_the_table_is_set_right_by_one_pass() {
 
     let started = stage(4, Phase::Launching);
     let agent = started.start_agent(&world);
+    started.note(&world, &agent);
+    let agent = agent.pid.as_raw_pid();
+
+    // Killed between the opening of the window and the note of its pane: with an agent, and with one that has ended.
+    let unnoted = stage(15, Phase::Launching);
+    let unnoted_agent = unnoted.start_agent(&world).pid.as_raw_pid();
+    let unnoted_end = stage(16, Phase::Launching);
+    kill("-KILL", unnoted_end.start_agent(&world).pid.as_raw_pid());
+    world.wait_for_end("ccl-auto-16");
 
     let ended = stage(5, Phase::Launching);
     ended.file(&world, "exit", &format!("{} 0\n", ended.run));
@@ -184,13 +195,13 @@ fn every_row_of_the_table_is_set_right_by_one_pass() {
     let shrunk = Left::in_session(&world, "retired-7", Phase::Working);
     shrunk.file(&world, "exit", &format!("{} 0\n", shrunk.run));
 
-    let mut rehearsed = world.pass(&["reap", "--dry-run"]);
-    rehearsed.sort();
+    let mut dry_run = world.pass(&["reap", "--dry-run"]);
+    dry_run.sort();
     let pass = world.ccl(&["reap"]);
     assert_eq!(pass.code, 0, "{pass:#?}");
     let mut events = pass.short();
     events.sort();
-    assert_eq!(rehearsed, events);
+    assert_eq!(dry_run, events);
     assert_eq!(
         events,
         [
@@ -198,6 +209,7 @@ fn every_row_of_the_table_is_set_right_by_one_pass() {
             "done a.md ccl-auto-7",
             "done a.md retired-7",
             "failed a.md ccl-auto-8",
+            "released a.md ccl-auto-16",
             "released a.md ccl-auto-2",
             "released a.md ccl-auto-3",
             "released a.md ccl-auto-6",
@@ -212,6 +224,7 @@ fn every_row_of_the_table_is_set_right_by_one_pass() {
         &not_started,
         &ended,
         &vanished,
+        &unnoted_end,
         &noted[0],
         &noted[1],
         &noted[2],
@@ -232,7 +245,10 @@ fn every_row_of_the_table_is_set_right_by_one_pass() {
     assert_eq!(claimed.project.read("inbox/a.md"), with_attempt);
     assert_eq!(not_started.project.read("inbox/a.md"), TEXT);
     assert!(lives(agent) && started.has_marker(&world));
-    assert_eq!(started.project.marker("inbox/.a.md.claim")["phase"], "working");
+    assert!(lives(unnoted_agent) && unnoted.has_marker(&world));
+    for left in [&started, &unnoted] {
+        assert_eq!(left.project.marker("inbox/.a.md.claim")["phase"], "working");
+    }
     assert_eq!(ended.project.task_places("a.md"), ["done/a.md"]);
     let interrupted = ending(&vanished.project, "inbox/a.md");
     assert_eq!((&interrupted["outcome"], &interrupted["attempt"]), (&json!("released"), &json!(1)));
@@ -254,7 +270,6 @@ fn every_row_of_the_table_is_set_right_by_one_pass() {
     let retired = Left::in_session(&world, "retired-8", Phase::Claimed);
     assert_eq!(world.assign("retired-8"), ["released a.md retired-8"]);
     assert!(!retired.has_marker(&world));
-    world.wait_for_shell("retired-8");
     assert_eq!(world.tmux.capture("=retired-8:").trim(), "$");
     assert_eq!(world.pass(&["reap"]), [""; 0]);
 }
@@ -289,7 +304,7 @@ fn scan_and_assign_set_right_what_was_left_and_use_the_session_at_once() {
 fn what_cannot_be_understood_is_left_alone_and_told() {
     let world = World::commands(3);
     let unreadable = Left::stage(&world, 0, Phase::Working);
-    let agent = unreadable.start_agent(&world);
+    let agent = unreadable.start_agent(&world).pid.as_raw_pid();
     fs::write(unreadable.inbox(".a.md.claim"), "{\"version\":9}").unwrap();
 
     let away = Left::stage(&world, 1, Phase::Working);

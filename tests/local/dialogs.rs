@@ -8,10 +8,9 @@ use super::launch::typed;
 use super::support::fake_script::{Behaviour, Screen};
 use super::world::{World, ending};
 
-const DIALOGS: [(Screen, &str); 9] = [
+const DIALOGS: [(Screen, &str); 8] = [
     (Screen::Trust, "whether it may trust the project"),
     (Screen::TrustYesFirst, "whether it may trust the project"),
-    (Screen::TrustOld, "whether it may trust the project"),
     (Screen::Bypass, "whether it may bypass permissions"),
     (Screen::ApiKey, "whether it may use the API key"),
     (Screen::Login, "no valid login"),
@@ -20,11 +19,11 @@ const DIALOGS: [(Screen, &str); 9] = [
     (Screen::ResumePicker, "which conversation to resume"),
 ];
 
-/// Nine dialogs in one pass: nothing is typed, and every task is back with its sentence.
-fn dialogs(delivery: &str) {
-    let world = World::claude(DIALOGS.len())
-        .with("agent", json!({"delivery": delivery}))
-        .with("pool", json!({"autonomous": {"max": DIALOGS.len()}}));
+/// All dialogs in one pass.
+#[test]
+fn nothing_is_typed_into_a_dialog_and_every_task_is_back_with_its_sentence() {
+    let world =
+        World::claude(DIALOGS.len()).with("pool", json!({"autonomous": {"max": DIALOGS.len()}}));
     let mut behaviours = Vec::new();
     for (index, (screen, _)) in DIALOGS.iter().enumerate() {
         world.project(&format!("dialog-{index}")).drop_task("t.md", "Do it.\n");
@@ -68,14 +67,4 @@ fn dialogs(delivery: &str) {
     assert_eq!(exits.len(), DIALOGS.len());
     assert!(exits.iter().all(|exit| exit["code"] == 143), "{exits:?}");
     assert_eq!(world.scan(), [""; 0], "every session rests");
-}
-
-#[test]
-fn a_dialog_is_never_typed_into_where_the_prompt_is_an_argument() {
-    dialogs("argument");
-}
-
-#[test]
-fn a_dialog_is_never_pasted_into() {
-    dialogs("paste");
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::support::Project;
-use super::support::fake_script::{Behaviour, Ending, Turn};
+use super::support::fake_script::{Behaviour, Ending, Screen, Turn};
 use super::world::{World, ending, lives};
 
 /// A turn that lasts until the agent is ended.
@@ -16,9 +16,7 @@ pub(super) fn forever() -> Vec<Turn> {
 
 /// What was typed into any agent.
 pub(super) fn typed(world: &World) -> Vec<Value> {
-    let mut typed = world.fake.events("keys");
-    typed.extend(world.fake.events("paste"));
-    typed
+    world.fake.events("keys")
 }
 
 fn quick(world: World) -> World {
@@ -37,17 +35,24 @@ fn the_argument_arrives_byte_for_byte_in_every_shell_and_directory() {
     let body = "First \"$(touch ~/oops)\" `line`;\n\n\t'quoted' \\ $HOME !! #{pane_id} %s ;\né 日本 🎉\n--help";
     let names = ["it's a \"dir\"", "$HOME `x` #{y}", "-rf ;& |", "line\nbreak é"];
     let projects: Vec<Project> = names.iter().map(|name| world.project(name)).collect();
-    for (index, shell) in ["bash", "zsh", "dash", "fish"].iter().enumerate() {
-        world.tmux.new_session(&format!("ccl-auto-{index}"), &["env", shell]);
+    for index in 0..4 {
         let priority = ["critical", "high", "default", "low"][index];
         let text = format!("---\npriority: {priority}\n---\n{body}\n");
         projects[index].drop_task(format!("{priority}.md"), text);
     }
     world.script(&[Behaviour { turns: forever(), ..Behaviour::default() }]);
-    world.tmux.wait_until("every shell waits", || world.pass(&["scan", "--dry-run"]).len() == 4);
-    let pass = world.ccl(&["scan"]);
-    assert_eq!(pass.code, 0, "{pass:#?}\n{}", world.tmux.screens());
-    assert_eq!(pass.events.len(), 4, "{pass:#?}");
+    // One task for each shell: the priorities are in the order of the shells.
+    let mut world = world;
+    let mut said = String::new();
+    for (index, shell) in ["bash", "zsh", "dash", "fish"].iter().enumerate() {
+        world = world
+            .with("pool", json!({"autonomous": {"max": index + 1}}))
+            .with("agent", json!({"shell": format!("/usr/bin/{shell}")}));
+        let pass = world.ccl(&["scan"]);
+        assert_eq!(pass.code, 0, "{shell}: {pass:#?}\n{}", world.tmux.screens());
+        assert_eq!(pass.events.len(), 1, "{shell}: {pass:#?}");
+        said += &pass.stderr;
+    }
     let starts = world.fake.events("start");
     assert_eq!(starts.len(), 4);
     for (index, project) in projects.iter().enumerate() {
@@ -75,7 +80,7 @@ fn the_argument_arrives_byte_for_byte_in_every_shell_and_directory() {
         assert_eq!(claim["session"], format!("ccl-auto-{index}"));
         assert_eq!(claim["host"], "test-host");
         let line = format!("DISPATCHED session=ccl-auto-{index} task={name} model={model}");
-        assert!(pass.stderr.contains(&line), "{}", pass.stderr);
+        assert!(said.contains(&line), "{said}");
     }
     assert_eq!(typed(&world), [] as [Value; 0]);
     assert!(!world.sandbox.home().join("oops").exists());
@@ -84,53 +89,6 @@ fn the_argument_arrives_byte_for_byte_in_every_shell_and_directory() {
         let text = fs::read_to_string(entry.unwrap().path()).unwrap();
         assert!(!text.contains(secret));
     }
-}
-
-#[test]
-fn a_paste_is_made_once_and_a_lost_enter_is_pressed_again_at_most_twice() {
-    let world = quick(World::claude(3)).with("agent", json!({"delivery": "paste"}));
-    let world = world.with("dispatcher", json!({"prompt_timeout": "8s"}));
-    let project = world.project("web");
-    let long = "line\n".repeat(60) + "\u{1b}[201~\u{3}rm -rf ~\nend";
-    for name in ["plain.md", "lost.md", "swallowed.md"] {
-        project.drop_task(name, format!("{long} of {name}\n"));
-    }
-    // A pasted prompt is not seen at the start: which task meets which behaviour is left open.
-    // A pasted prompt is not seen at the start: which task meets which behaviour is left open.
-    let behaviour = |count| Behaviour {
-        times: 1,
-        swallow_enters: count,
-        turns: forever(),
-        ..Behaviour::default()
-    };
-    world.script(&[behaviour(0), behaviour(2), behaviour(3)]);
-    let pass = world.ccl(&["scan"]);
-    assert_eq!(pass.code, 0, "{pass:#?}\n{}", world.tmux.screens());
-    let mut kinds: Vec<_> = pass.events.iter().map(|e| e["event"].as_str().unwrap()).collect();
-    kinds.sort_unstable();
-    assert_eq!(kinds, ["cooldown", "dispatched", "dispatched", "released"], "{pass:#?}");
-    assert_eq!(world.fake.prompts().len(), 2);
-    for event in world.fake.events("prompt") {
-        assert_eq!(event["via"], "paste");
-        let text = event["text"].as_str().unwrap();
-        assert!(text.contains("[201~rm -rf ~\nend of ") && !text.contains('\u{1b}'), "{text}");
-    }
-    for start in world.fake.events("start") {
-        let of_this = |kind: &str| -> Vec<Value> {
-            let mut events = world.fake.events(kind);
-            events.retain(|event| event["pid"] == start["pid"]);
-            events
-        };
-        let swallowed = start["behaviour"].as_u64().unwrap();
-        assert_eq!(of_this("paste").len(), 1);
-        let keys = of_this("keys");
-        assert!(keys.iter().all(|key| key["key"] == "Enter"), "{keys:?}");
-        assert_eq!(keys.len(), [1, 3, 3][swallowed as usize], "{keys:?}");
-    }
-    let released: Vec<_> = pass.events.iter().filter(|e| e["event"] == "released").collect();
-    let task = released[0]["task"].as_str().unwrap();
-    assert_eq!(project.task_places(task), [format!("inbox/{task}")]);
-    assert!(pass.reason(task).contains("no sign of having the task within 8 s"));
 }
 
 #[test]
@@ -146,7 +104,7 @@ fn a_slow_start_is_waited_for() {
 }
 
 #[test]
-fn an_agent_that_ends_at_once_is_told_with_its_last_words() {
+fn an_agent_that_ends_at_once_is_reported_with_its_last_words() {
     let world = World::claude(2);
     let project = world.project("web");
     project.drop_task("a.md", "Do it.\n");
@@ -177,7 +135,7 @@ fn a_missing_program_uses_up_no_attempt_and_asks_for_a_person() {
     let pass = world.ccl(&["scan"]);
     assert_eq!(pass.short(), ["released a.md ccl-auto-0", "cooldown - ccl-auto-0"]);
     assert_eq!(pass.code, 1);
-    let reason = "no-such-claude is not on the PATH of the session's shell";
+    let reason = "no-such-claude is not on the PATH of your login shell";
     assert!(pass.reason("a.md").contains(reason), "{pass:#?}");
     assert!(pass.stderr.contains(reason), "{pass:#?}");
     let end = ending(&project, "inbox/a.md");
@@ -186,7 +144,7 @@ fn a_missing_program_uses_up_no_attempt_and_asks_for_a_person() {
     let session = &status["sessions"][0];
     assert_eq!(session["state"], "needs-attention", "{status:#}");
     assert!(session["reason"].as_str().unwrap().contains(reason));
-    assert_eq!(world.scan(), [""; 0], "the session rests");
+    assert_eq!(world.scan(), [""; 0], "the session cools down");
     world.assert_nothing_is_left("ccl-auto-0");
 }
 
@@ -231,41 +189,43 @@ fn an_agent_that_shows_no_sign_in_time_is_ended() {
 
 #[test]
 fn an_agent_that_does_not_end_is_killed_and_its_session_works_on() {
-    for shell in ["bash", "dash"] {
-        let world = quick(World::claude(1))
-            .with("dispatcher", json!({"prompt_timeout": "2s"}))
-            .with("agent", json!({"delivery": "paste"}));
-        let pane = world.tmux.new_session("ccl-auto-0", &["env", shell]);
-        let project = world.project("web");
-        project.drop_task("a.md", "Do it.\n");
-        world.script(&[
-            Behaviour {
-                times: 1,
-                ignore_sigterm: true,
-                swallow_enters: 99,
-                ..Behaviour::default()
-            },
-            Behaviour { turns: forever(), ..Behaviour::default() },
-        ]);
-        let pass = world.ccl(&["scan"]);
-        assert_eq!(
-            pass.short(),
-            ["released a.md ccl-auto-0", "cooldown - ccl-auto-0"],
-            "{pass:#?}"
-        );
-        let pid = world.fake.events("start")[0]["pid"].as_i64().unwrap();
-        assert!(!lives(pid as i32));
-        assert_eq!(world.fake.events("sigterm").len(), 1);
-        world.tmux.wait_until("the terminal is put right", || {
-            world.tmux.format(&pane, "#{alternate_on}#{mouse_any_flag}") == "00"
-        });
-        // With `argument`, for the default of a paste timeout would be short on a busy machine.
-        let world = world
-            .with("agent", json!({"delivery": "argument"}))
-            .with("dispatcher", json!({"prompt_timeout": "30s"}));
-        assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"], "{shell}");
-        assert_eq!(project.marker("inbox/.a.md.claim")["attempt"], 2);
-    }
+    let world = quick(World::claude(1));
+    let project = world.project("web");
+    project.drop_task("a.md", "Do it.\n");
+    world.script(&[
+        Behaviour {
+            times: 1,
+            ignore_sigterm: true,
+            screens: vec![Screen::ResumePicker],
+            ..Behaviour::default()
+        },
+        Behaviour { turns: forever(), ..Behaviour::default() },
+    ]);
+    let pass = world.ccl(&["scan"]);
+    assert_eq!(pass.short(), ["released a.md ccl-auto-0", "cooldown - ccl-auto-0"], "{pass:#?}");
+    let pid = world.fake.events("start")[0]["pid"].as_i64().unwrap();
+    assert!(!lives(pid as i32));
+    assert_eq!(world.fake.events("sigterm").len(), 1);
+    world.assert_nothing_is_left("ccl-auto-0");
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
+    assert_eq!(project.marker("inbox/.a.md.claim")["attempt"], 2);
+}
+
+/// After a person has mended what the cooldown was for, nobody has to wait for its end.
+#[test]
+fn assign_by_hand_ends_a_cooldown_and_a_hooks_does_not() {
+    let world = World::claude(1).with("agent", json!({"command": ["no-such-claude"]}));
+    let project = world.project("web");
+    project.drop_task("a.md", "Do it.\n");
+    assert_eq!(world.ccl(&["scan"]).code, 1);
+    let world =
+        world.with("agent", json!({"command": ["claude", "--dangerously-skip-permissions"]}));
+    world.script(&[Behaviour { turns: forever(), ..Behaviour::default() }]);
+    assert_eq!(world.scan(), [""; 0], "the session cools down");
+    let of_a_hook = ["assign", "--run", "0b8a1c1e-7a42-4f0c-9d3e-5f6a7b8c9d0e", "ccl-auto-0"];
+    assert_eq!(world.pass(&of_a_hook), [""; 0]);
+    assert_eq!(world.assign("ccl-auto-0"), ["dispatched a.md ccl-auto-0"]);
+    assert!(!world.session_file("ccl-auto-0", "cooldown").exists());
 }
 
 #[test]

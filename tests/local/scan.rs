@@ -163,8 +163,7 @@ fn without_a_configuration_the_current_directory_is_the_project() {
 
     let mut scan = sandbox.bare_ccl();
     scan.current_dir(&below).arg("scan").assert().success();
-    let prompt = fake.wait_for("prompt", "Fix it.");
-    assert_eq!(prompt["via"], "argument");
+    fake.wait_for("prompt", "Fix it.");
     assert_eq!(project.inbox(), [".fix.md.claim", "fix.md.dispatched"]);
     let state = sandbox.path().join("xdg/state/ccl/sessions/ccl-auto-0.dispatched");
     assert!(state.exists());
@@ -186,9 +185,18 @@ fn without_tmux_nothing_is_lost_and_the_sentence_says_so() {
 #[test]
 fn where_no_session_is_free_each_one_says_why() {
     let world = World::commands(5).with("pool", json!({"autonomous": {"create": false}}));
-    world.tmux.new_session("ccl-auto-0", &["sh", "-c", "echo up; exec sleep 1000"]);
+    let busy = |pane: &str, line: &str| {
+        world.tmux.type_line(pane, line);
+        world.tmux.wait_until(line, || {
+            line.starts_with(&world.tmux.format(pane, "#{pane_current_command}"))
+        });
+    };
+    busy(&world.tmux.new_session("ccl-auto-0", &[]), "sleep 1000");
     world.tmux.new_session("ccl-auto-1", &[]);
-    world.tmux.run(&["split-window", "-d", "-t", "=ccl-auto-1:"]);
+    let second =
+        world.tmux.run(&["split-window", "-d", "-P", "-F", "#{pane_id}", "-t", "=ccl-auto-1:"]);
+    world.tmux.wait_for_text(second.trim(), "$");
+    busy(second.trim(), "cat -v");
     world.tmux.new_session("ccl-auto-2", &[]);
     world.tmux.new_session("ccl-auto-3", &[]);
     let project = world.project("web");
@@ -200,9 +208,9 @@ fn where_no_session_is_free_each_one_says_why() {
     assert_eq!(pass.short(), ["released bad.md ccl-auto-2", "cooldown - ccl-auto-2"], "{pass:#?}");
     assert_eq!((pass.code, &pass.free), (0, &json!(0)));
     for why in [
-        "no free session: ccl-auto-0 `sleep`",
-        "ccl-auto-1 it has more than one pane",
-        "ccl-auto-2 rests until ",
+        "no free session: ccl-auto-0 is busy: `sleep` runs in its pane",
+        "ccl-auto-1 is busy: `cat` runs in its pane",
+        "ccl-auto-2 cools down until ",
         "sh ended with exit code 3",
         "ccl-auto-3 works on long.md",
         "ccl-auto-4 does not exist, and pool.autonomous.create is false",

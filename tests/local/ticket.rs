@@ -1,4 +1,4 @@
-//! The one typed line: lost, doubled, late, or not typed at all; the agent starts once.
+//! The window that starts the agent: refused, doubled, slow, or never ready; the agent starts once.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,80 +14,70 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::support::{PATIENCE, wait_until};
-use super::world::{HOLDS, World};
+use super::world::{HOLDS, World, ending};
 
-/// Puts a script between `ccl` and tmux that treats the calls that type a line (`send-keys … -l`) in its own way.
-fn between(world: World, on_line: &str) -> World {
+/// Puts a script between `ccl` and tmux that treats the calls that open a window in its own way.
+fn between(world: World, on_window: &str) -> World {
     let wrapper = world.sandbox.path().join("tmux-between");
     let tmux: Vec<_> = world.tmux.command();
     let tmux = shlex::try_join(tmux.iter().map(String::as_str)).unwrap();
     let text = format!(
         "#!/bin/sh\ntmux() {{ command {tmux} \"$@\"; }}\ncase \" $* \" in\n\
-         *' send-keys '*' -l '*) echo line >> \"$0.log\"; {on_line} ;;\n*) tmux \"$@\" ;;\nesac\n"
+         *' new-window '*) {on_window} ;;\n*) tmux \"$@\" ;;\nesac\n"
     );
     fs::write(&wrapper, text).unwrap();
     fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
     world.with("tmux", json!({"command": [wrapper]}))
 }
 
-fn lines_typed(world: &World) -> usize {
-    let log = world.sandbox.path().join("tmux-between.log");
-    fs::read_to_string(log).unwrap_or_default().lines().count()
-}
-
 #[test]
-fn a_line_that_is_lost_is_typed_again() {
-    let world = between(World::commands(1), "[ -e \"$0.once\" ] && tmux \"$@\"; : > \"$0.once\"");
-    world.project("web").drop_task("a.md", HOLDS);
-    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
-    assert_eq!(lines_typed(&world), 2);
-    assert_eq!(world.order(), ["a.md"]);
-    world.let_go();
-}
-
-#[test]
-fn a_line_that_is_typed_thrice_starts_one_agent() {
-    let world = between(World::commands(1), "tmux \"$@\"; tmux \"$@\"; tmux \"$@\"");
+fn two_windows_of_one_run_start_one_agent() {
+    let world = between(World::commands(1), "tmux \"$@\"; tmux \"$@\" >/dev/null");
     let project = world.project("web");
     project.drop_task("a.md", "Do it.\n");
     assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
     world.wait_for_exit("ccl-auto-0");
-    world.wait_for_shell("ccl-auto-0");
+    world.wait_for_end("ccl-auto-0");
     assert_eq!(world.pass(&["reap"]), ["done a.md ccl-auto-0"]);
-    // What was typed too often comes after it, and does nothing.
-    project.drop_task("b.md", "Do it.\n");
-    wait_until("the session takes the next one", PATIENCE, || {
-        world.scan() == ["dispatched b.md ccl-auto-0"]
-    });
-    world.wait_for_exit("ccl-auto-0");
-    assert_eq!(world.order(), ["a.md", "b.md"]);
+    assert_eq!(world.order(), ["a.md"]);
 }
 
 #[test]
-fn a_line_that_never_arrives_costs_an_attempt_and_nothing_else() {
-    let world = between(World::commands(1), ":")
-        .with("dispatcher", json!({"prompt_timeout": "3s", "cooldown": "0s"}));
-    let project = world.project("web");
-    project.drop_task("a.md", "Do it.\n");
-    let pass = world.ccl(&["scan"]);
-    assert_eq!(pass.short(), ["released a.md ccl-auto-0", "cooldown - ccl-auto-0"]);
-    assert_eq!((pass.code, lines_typed(&world)), (0, 2));
-    assert_eq!(project.inbox(), ["a.md"]);
-    world.assert_nothing_is_left("ccl-auto-0");
-    assert_eq!(world.order(), [""; 0]);
-}
-
-#[test]
-fn a_line_that_tmux_refuses_is_told_and_so_is_the_tasks_return() {
+fn a_window_that_tmux_refuses_is_reported_and_so_is_the_tasks_return() {
     let world = between(World::commands(1), "echo broken >&2; exit 1");
     let project = world.project("web");
     project.drop_task("a.md", "Do it.\n");
     let pass = world.ccl(&["scan"]);
     assert_eq!((pass.code, pass.short()), (75, vec!["released a.md ccl-auto-0".to_owned()]));
-    let told = "cannot dispatch a.md to ccl-auto-0: `tmux send-keys` failed: broken";
-    assert!(pass.stderr.contains(told), "{}", pass.stderr);
+    let reported = "cannot dispatch a.md to ccl-auto-0: `tmux new-window` failed: broken";
+    assert!(pass.stderr.contains(reported), "{}", pass.stderr);
     assert_eq!(project.read("inbox/a.md"), "Do it.\n", "no attempt counts");
     world.assert_nothing_is_left("ccl-auto-0");
+}
+
+/// The agent never starts, which no task can cause.
+#[test]
+fn a_shell_whose_startup_files_hang_or_end_uses_up_no_attempt() {
+    for (startup, sentence) in [
+        ("echo 'Password for the vault:'; read x; sleep 1000", "Password for the vault:"),
+        ("echo 'no such user'; exit 3", "ended before it started sh"),
+    ] {
+        let world = World::commands(1)
+            .with("dispatcher", json!({"prompt_timeout": "2s", "max_attempts": 1}));
+        let project = world.project("web");
+        world.tmux.new_session("ccl-auto-0", &[]);
+        // The session's own shell has started; the window's reads this.
+        fs::write(world.sandbox.home().join(".profile"), startup).unwrap();
+        fs::write(world.sandbox.home().join(".bash_profile"), startup).unwrap();
+        project.drop_task("a.md", "Do it.\n");
+        let pass = world.ccl(&["scan"]);
+        assert_eq!(pass.short(), ["released a.md ccl-auto-0", "cooldown - ccl-auto-0"]);
+        assert_eq!(pass.code, 1, "{pass:#?}");
+        assert!(pass.reason("a.md").contains(sentence), "{pass:#?}");
+        assert_eq!(ending(&project, "inbox/a.md")["attempt"], 0);
+        world.assert_nothing_is_left("ccl-auto-0");
+        assert_eq!(world.order(), [""; 0]);
+    }
 }
 
 /// The library's view of this world, with nothing of the test's own environment in it.
@@ -98,7 +88,7 @@ fn config(world: &World) -> Config {
 }
 
 #[test]
-fn nothing_is_typed_where_the_shell_has_just_become_busy() {
+fn what_a_person_starts_between_the_look_and_the_launch_is_not_disturbed() {
     let world = World::commands(1);
     let pane = world.tmux.new_session("ccl-auto-0", &[]);
     let root = world.project("web");
@@ -112,25 +102,22 @@ fn nothing_is_typed_where_the_shell_has_just_become_busy() {
     let name = queue::Name::new("a.md".as_ref()).unwrap();
     let task = project.read(&name).unwrap();
 
-    // Between the look and the dispatch a person starts something that shows every key.
+    // Something that shows every key.
     world.tmux.type_line(&pane, "cat -v");
-    let pid: i32 = world.tmux.format(&pane, "#{pane_pid}").parse().unwrap();
-    world.tmux.wait_until("cat is in front", || world.agent_pid("ccl-auto-0") != pid);
+    let shell = world.tmux.format(&pane, "#{pane_pid}");
+    world.tmux.wait_until("cat is in front", || {
+        world.tmux.format(&pane, "#{pane_current_command}") == "cat"
+    });
     let (events, outcome) = pool.dispatch(slot, &task);
+    outcome.unwrap();
     let kinds: Vec<_> = events.iter().map(|event| event.event).collect();
-    assert_eq!(kinds, [EventKind::Released, EventKind::Cooldown]);
-    let error = format!("{:#}", outcome.unwrap_err());
-    assert!(error.contains("cannot dispatch a.md to ccl-auto-0"), "{error}");
-    assert!(error.contains("`cat` (process"), "{error}");
+    assert_eq!(kinds, [EventKind::Dispatched]);
+    assert_ne!(world.agent_pid("ccl-auto-0").to_string(), shell);
     // What is typed now comes after whatever was typed before.
     world.tmux.type_line(&pane, "mark");
     let screen = world.tmux.wait_for_text(&pane, "mark\nmark");
-    assert!(!screen.contains("sh '") && !screen.contains("^C"), "{screen}");
-    assert_eq!(root.inbox(), ["a.md"]);
-    assert_eq!(root.read("inbox/a.md"), HOLDS, "no attempt counts");
-    for kind in ["dispatched", "ticket", "run"] {
-        assert!(!world.session_file("ccl-auto-0", kind).exists(), "{kind}");
-    }
+    assert!(screen.contains("cat -v\nmark\nmark"), "{screen}");
+    world.let_go();
 }
 
 /// Keeps a core busy until it is dropped.

@@ -175,29 +175,46 @@ impl World {
         claude_home::let_rest(&self.sandbox.home());
     }
 
-    /// The agent's process in a session's pane: the one in front.
-    pub(super) fn agent_pid(&self, session: &str) -> i32 {
-        let pane = self.tmux.format(&format!("={session}:"), "#{pane_pid}");
-        let stat = fs::read_to_string(format!("/proc/{pane}/stat")).unwrap();
-        let fields = stat.rsplit_once(") ").unwrap().1;
-        fields.split(' ').nth(5).unwrap().parse().unwrap()
+    /// The windows of agents in a session: whether each one's process has ended, and which that is.
+    fn agent_windows(&self, session: &str) -> Vec<(bool, i32)> {
+        let target = format!("={session}:");
+        let format = "#{@ccl_run} #{pane_dead} #{pane_pid}";
+        let out = self.tmux.try_run(&["list-panes", "-s", "-t", &target, "-F", format]);
+        let panes = String::from_utf8_lossy(&out.stdout).into_owned();
+        let windows = panes.lines().filter(|line| !line.starts_with(' '));
+        windows
+            .map(|line| {
+                let mut fields = line.split(' ').skip(1);
+                (fields.next() == Some("1"), fields.next().unwrap().parse().unwrap())
+            })
+            .collect()
     }
 
-    /// Waits until the pane's own shell is in front again.
+    /// The process of the agent's window in a session.
     #[track_caller]
-    pub(super) fn wait_for_shell(&self, session: &str) {
-        let pane = self.tmux.format(&format!("={session}:"), "#{pane_pid}");
-        self.tmux.wait_until("the shell is back", || self.agent_pid(session).to_string() == pane);
+    pub(super) fn agent_pid(&self, session: &str) -> i32 {
+        let windows = self.agent_windows(session);
+        assert_eq!(windows.len(), 1, "{windows:?}\n{}", self.tmux.screens());
+        windows[0].1
     }
 
-    /// No session has a task, and no agent runs.
+    /// Waits until the process of each agent's window in a session has ended.
+    #[track_caller]
+    pub(super) fn wait_for_end(&self, session: &str) {
+        self.tmux.wait_until("the agent is gone", || {
+            self.agent_windows(session).iter().all(|(_, pid)| !lives(*pid))
+        });
+    }
+
+    /// The session has no task and no agent's window.
     #[track_caller]
     pub(super) fn assert_nothing_is_left(&self, session: &str) {
         for kind in ["dispatched", "ticket", "run", "prompt", "exit", "hook", "stop"] {
             let file = self.session_file(session, kind);
             assert!(!file.exists(), "{} is left", file.display());
         }
-        self.wait_for_shell(session);
+        let windows = self.agent_windows(session);
+        assert_eq!(windows, [], "{}", self.tmux.screens());
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod add;
 mod cancel;
+mod decide;
+mod reap;
 mod retry;
 #[path = "../support/mod.rs"]
 mod support;

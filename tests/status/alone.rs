@@ -6,7 +6,7 @@ use crate::support::Sandbox;
 use crate::{names, status, world};
 
 #[test]
-fn without_a_tmux_server_the_queues_are_shown_and_one_line_says_so() {
+fn without_a_tmux_server_the_queues_are_shown_and_each_session_says_so() {
     let mut sandbox = Sandbox::new();
     let tmux = sandbox.tmux_with(|builder| builder.not_running());
     sandbox.project("web").drop_task("a.md", "Do it.\n");
@@ -18,7 +18,10 @@ fn without_a_tmux_server_the_queues_are_shown_and_one_line_says_so() {
     assert_eq!(names(&json["tasks"], "waiting"), ["a.md"]);
     let (text, stderr, exit) = status(&sandbox, &[]);
     assert_eq!((stderr.as_str(), exit), ("", 0));
-    assert_eq!(text.matches("no tmux server").count(), 1, "{text}");
+    for index in 0..4 {
+        let row = format!("ccl-auto-{index}  missing\n    no tmux server is running: ");
+        assert!(text.contains(&row), "each row shows its own reason\n{text}");
+    }
     assert!(!tmux.socket().exists(), "status starts no server");
 }
 

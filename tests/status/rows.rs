@@ -165,7 +165,8 @@ fn tasks_that_nobody_here_works_on_are_told_apart() {
 
 #[test]
 fn sessions_that_rest_are_busy_or_have_lost_their_task() {
-    let (sandbox, tmux) = world(5);
+    let (mut sandbox, tmux) = world(5);
+    sandbox.env("TZ", "JST-9");
     let project = sandbox.project("web");
     project.drop_task("a.md", "Do it.\n");
     sandbox.ccl(["scan"]).assert().success();
@@ -194,7 +195,8 @@ fn sessions_that_rest_are_busy_or_have_lost_their_task() {
     assert_eq!(of(4)["state"], "needs-attention");
     assert_eq!(of(4)["reason"], "the reason");
     let (text, ..) = status(&sandbox, &[]);
-    assert!(text.contains("d left; the reason"), "{text}");
+    assert!(text.contains("until 2999-01-01 09:00, in "), "in local time: {text}");
+    assert!(text.contains(" days; the reason"), "{text}");
     assert!(text.contains("1 session needs a person"), "{text}");
 
     tmux.run(&["kill-session", "-t", "=ccl-auto-0:"]);

@@ -92,7 +92,7 @@ impl FakeClaude {
         json_lines(&self.home.join(".fake-claude.log.jsonl"))
     }
 
-    /// The events of one kind: `start`, `prompt`, `paste`, `keys`, `hook`, `sigterm`, `exit`.
+    /// The events of one kind: `start`, `prompt`, `keys`, `hook`, `sigterm`, `exit`.
     pub fn events(&self, kind: &str) -> Vec<Value> {
         let mut events = self.log();
         events.retain(|event| event["event"] == kind);

@@ -131,7 +131,7 @@ pub const SCENES: &[Scene] = &[
         prepare: just_started,
     },
     Scene {
-        name: "Claude 2.0.30: reap files what is done",
+        name: "Claude 2.1.100: reap files what is done",
         worker: Worker::OldClaude,
         body: "go\n",
         runs: 1,

@@ -306,6 +306,12 @@ fn write_startup_files(home: &Path, env: &BTreeMap<OsString, OsString>) {
     let path = env[&OsString::from("PATH")].to_str().expect("PATH is UTF-8");
     let path = shlex::try_quote(path).expect("PATH has no NUL");
     let lines = format!("export PATH={path}\nPS1='$ '\n");
+    let fish = home.join(".config/fish");
+    fs::create_dir_all(&fish).expect("fish's directory");
+    if !fish.join("config.fish").exists() {
+        let lines = format!("set -gx PATH (string split : {path})\n");
+        fs::write(fish.join("config.fish"), lines).expect("a start-up file");
+    }
     // Without a .zshrc zsh asks what to do about it.
     for name in [".profile", ".bashrc", ".zshrc", ".zprofile"] {
         let file = home.join(name);

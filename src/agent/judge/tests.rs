@@ -30,14 +30,14 @@ const IDLE: Screen = Screen::Composer { busy: false };
 const BUSY: Screen = Screen::Composer { busy: true };
 
 /// The outcome in one word.
-fn word(doing: &Doing) -> &'static str {
+fn word(doing: &AgentState) -> &'static str {
     match doing {
-        Doing::Working => "working",
-        Doing::NeedsPerson(_) => "person",
-        Doing::Finished(_) => "finished",
-        Doing::Failed(failure) if !failure.counts => "account",
-        Doing::Failed(_) => "failed",
-        Doing::Interrupted(_) => "interrupted",
+        AgentState::Working => "working",
+        AgentState::NeedsAttention(_) => "person",
+        AgentState::Finished(_) => "finished",
+        AgentState::Failed(failure) if !failure.counts => "account",
+        AgentState::Failed(_) => "failed",
+        AgentState::Interrupted(_) => "interrupted",
     }
 }
 
@@ -169,7 +169,7 @@ fn a_dialog_waits_for_a_person_but_for_the_limit() {
     let until = |summary| {
         let screen = Some(Screen::Dialog(Dialog::Limit));
         match judge(&Observations { screen, summary, ..LIVES }) {
-            Doing::Failed(failure) => failure.until.map(Timestamp::as_second),
+            AgentState::Failed(failure) => failure.until.map(Timestamp::as_second),
             doing => panic!("{doing:?}"),
         }
     };
@@ -204,7 +204,7 @@ fn what_only_a_living_agent_shows_is_marked() {
             ..LIVES
         };
         match judge(&signs) {
-            Doing::Finished(report) => report.only_while_it_lives,
+            AgentState::Finished(report) => report.only_while_it_lives,
             doing => panic!("{doing:?}"),
         }
     };
@@ -218,7 +218,7 @@ fn the_report_holds_what_the_transcript_has_and_a_long_answer_is_shortened() {
     let finished = |summary: &Summary| {
         let signs = Observations { alive: false, summary: Some(summary), ..LIVES };
         match judge(&signs) {
-            Doing::Finished(report) => report,
+            AgentState::Finished(report) => report,
             doing => panic!("{doing:?}"),
         }
     };

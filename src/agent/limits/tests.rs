@@ -30,9 +30,13 @@ fn what_is_the_accounts_is_not_the_tasks() {
         (Some("model_not_found"), "x", false, false),
         (None, "API Error: 529 Overloaded", false, false),
     ];
-    for (kind, text, of_account, needs_person) in cases {
+    for (kind, text, of_account, needs_attention) in cases {
         let failure = failure(&error(kind, text), at(NOW));
-        assert_eq!((!failure.counts, failure.needs_person), (of_account, needs_person), "{text}");
+        assert_eq!(
+            (!failure.counts, failure.needs_attention),
+            (of_account, needs_attention),
+            "{text}"
+        );
         assert!(failure.reason.contains(text), "{text}");
     }
 }
@@ -58,6 +62,6 @@ fn only_the_transcripts_own_time_is_believed_and_only_if_it_is_near() {
 fn a_limit_of_money_that_names_its_reset_needs_nobody() {
     let reset = at("2026-10-06T14:00:01Z").as_second();
     let spent = error(Some("rate_limit"), "You're out of usage credits · resets 3pm (UTC)");
-    assert!(failure(&spent, at(NOW)).needs_person);
-    assert!(!failure(&ApiError { resets_at: Some(reset), ..spent }, at(NOW)).needs_person);
+    assert!(failure(&spent, at(NOW)).needs_attention);
+    assert!(!failure(&ApiError { resets_at: Some(reset), ..spent }, at(NOW)).needs_attention);
 }

@@ -1,6 +1,6 @@
 //! `ccl status`: sessions, queues, jobs. Changes nothing.
 //!
-//! What cannot be read is told on standard error and stands as a reason beside
+//! What cannot be read is reported on standard error and stands as a reason beside
 //! what it belongs to; everything else is shown all the same.
 
 mod sessions;
@@ -9,7 +9,8 @@ mod tasks;
 use anyhow::{Context as _, Error, Result};
 use jiff::SignedDuration;
 
-use super::{Context, Outcome, worse};
+use self::tasks::Collector;
+use super::{Context, Finished, combine_exit};
 use crate::cli::StatusFormat;
 use crate::config::Projects;
 use crate::error::{self, Failure};
@@ -20,22 +21,22 @@ use crate::session::{self, Pool};
 /// What the counters of the last day look back on.
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// What could not be read: told once, however often it is met.
+/// What could not be read: reported once, however often it is met.
 struct Problems<'a> {
     context: Context<'a>,
-    told: Vec<String>,
+    reported: Vec<String>,
     exit: u8,
 }
 
 impl Problems<'_> {
-    /// Tells it, and returns its sentence.
+    /// Reports it, and returns its sentence.
     fn note(&mut self, error: &Error) -> String {
         let sentence = format!("{error:#}");
-        if !self.told.contains(&sentence) {
+        if !self.reported.contains(&sentence) {
             self.context.log.error(&sentence);
-            self.told.push(sentence.clone());
+            self.reported.push(sentence.clone());
         }
-        self.exit = worse(self.exit, error::exit_code(error));
+        self.exit = combine_exit(self.exit, error::exit_code(error));
         sentence
     }
 }
@@ -45,18 +46,18 @@ pub(super) fn run(
     context: Context<'_>,
     format: Option<StatusFormat>,
     json: bool,
-) -> Result<Outcome> {
+) -> Result<Finished> {
     if json && matches!(format, Some(StatusFormat::Text | StatusFormat::Prometheus)) {
         let sentence = "--json and --format name two different forms: leave one out";
         return Err(Failure::Usage(sentence.to_owned()).into());
     }
-    let mut problems = Problems { context, told: Vec::new(), exit: 0 };
+    let mut problems = Problems { context, reported: Vec::new(), exit: 0 };
     let status = collect(context, &mut problems)?;
     let report = match format {
         Some(StatusFormat::Prometheus) => Report::Text(report::metrics(&status, problems.exit)),
         Some(StatusFormat::Text | StatusFormat::Json) | None => Report::Status(status),
     };
-    Ok(Outcome { report, exit: problems.exit })
+    Ok(Finished { report, exit: problems.exit })
 }
 
 fn collect<'a>(context: Context<'a>, problems: &mut Problems<'a>) -> Result<Status> {
@@ -64,7 +65,7 @@ fn collect<'a>(context: Context<'a>, problems: &mut Problems<'a>) -> Result<Stat
         Ok(pool) => pool,
         Err(error) => {
             problems.note(&error);
-            Pool::without_tmux(context.config, context.log, context.now)?
+            Pool::without_tmux(context.config, context.log, context.now)
         }
     };
     let projects = projects(context)?;
@@ -73,8 +74,7 @@ fn collect<'a>(context: Context<'a>, problems: &mut Problems<'a>) -> Result<Stat
             .context("cannot look through the sessions' markers")?,
         ..Status::default()
     };
-    tasks::add(context, &pool, &projects, problems, &mut status);
-    status.stale = status.tasks.iter().filter(|task| task.stale).count();
+    Collector::new(context, &pool, problems, &mut status).collect(&projects);
     Ok(status)
 }
 
@@ -87,7 +87,7 @@ fn projects(context: Context<'_>) -> Result<Vec<Project>> {
     context.log.info(format_args!("{missing:#}"));
     let mut paths = Vec::new();
     for session in session::marked(&context.config.state_dir)? {
-        // A marker that cannot be read is told where its session is.
+        // A marker that cannot be read is reported where its session is.
         let marker = session.dispatched().ok().flatten();
         paths.extend(marker.map(|marker| marker.project));
     }

@@ -3,11 +3,10 @@
 use anyhow::Result;
 
 use super::Problems;
-use crate::agent::Doing;
 use crate::command::Context;
-use crate::marker::Phase;
+use crate::next_step::{Found, Leave, Phase, Snapshot, Step, next_step};
 use crate::report::{SessionRow, SessionState};
-use crate::session::{self, Look, Pool, Session, Standing};
+use crate::session::{self, Availability, Pool, Reading, Session, Trigger};
 
 /// One row for each session, those of the pool first.
 pub(super) fn rows(
@@ -31,8 +30,8 @@ pub(super) fn rows(
 }
 
 fn row(context: Context<'_>, pool: &Pool<'_>, session: &Session) -> Result<SessionRow> {
-    if let Some(standing) = pool.standing(session)? {
-        return at_work(context, pool, session, standing);
+    if let Some(reading) = pool.read_run(session, Trigger::Poll)? {
+        return at_work(context, pool, session, reading);
     }
     if session.is_locked()? {
         return Ok(SessionRow {
@@ -40,13 +39,13 @@ fn row(context: Context<'_>, pool: &Pool<'_>, session: &Session) -> Result<Sessi
             ..blank(session, SessionState::Claiming)
         });
     }
-    Ok(match pool.look(session)? {
-        Look::Free(_) => blank(session, SessionState::Free),
-        Look::Missing => SessionRow {
+    Ok(match pool.availability(session)? {
+        Availability::Free => blank(session, SessionState::Free),
+        Availability::Missing => SessionRow {
             reason: Some(why_missing(context, pool, session)),
             ..blank(session, SessionState::Missing)
         },
-        Look::Resting(cooldown) => SessionRow {
+        Availability::CoolingDown(cooldown) => SessionRow {
             since: Some(cooldown.stamp.at),
             until: Some(cooldown.until),
             reason: Some(cooldown.reason),
@@ -59,14 +58,16 @@ fn row(context: Context<'_>, pool: &Pool<'_>, session: &Session) -> Result<Sessi
                 },
             )
         },
-        Look::Attended => SessionRow {
+        Availability::InUse => SessionRow {
             reason: Some(
                 "a person used it within the last minute: it is left alone until that is over"
                     .to_owned(),
             ),
             ..blank(session, SessionState::Attended)
         },
-        Look::Busy(why) => SessionRow { reason: Some(why), ..blank(session, SessionState::Busy) },
+        Availability::Busy(why) => {
+            SessionRow { reason: Some(why), ..blank(session, SessionState::Busy) }
+        }
     })
 }
 
@@ -89,21 +90,17 @@ fn at_work(
     context: Context<'_>,
     pool: &Pool<'_>,
     session: &Session,
-    standing: Standing,
+    Reading { run, claim, snapshot }: Reading,
 ) -> Result<SessionRow> {
-    let since = match &standing.claim {
-        Some(claim) => claim.marker().started_at,
-        None => standing.marker.stamp.at,
-    };
-    let (state, reason) = match standing.claim.as_ref().map(|claim| claim.marker().phase) {
-        None if session.is_locked()? => (SessionState::Claiming, None),
-        None => (
-            SessionState::Busy,
-            Some("its task is not at work any more: the next pass frees it".to_owned()),
-        ),
-        Some(Phase::Claimed) => (SessionState::Claiming, None),
-        Some(Phase::Launching) if session.is_locked()? => (SessionState::Launching, None),
-        Some(Phase::Launching | Phase::Working) => judged(standing.doing, standing.attended),
+    let since = claim.map_or(run.marker.stamp.at, |claim| claim.marker().started_at);
+    let is_locked = session.is_locked()?;
+    let (state, reason) = match &snapshot.found {
+        Found::Claimed => (SessionState::Claiming, None),
+        Found::NoClaim if is_locked => (SessionState::Claiming, None),
+        Found::Unstarted | Found::Started { phase: Phase::Launching, .. } if is_locked => {
+            (SessionState::Launching, None)
+        }
+        _ => next(&snapshot),
     };
     let state = match state {
         SessionState::Working if pool.lacks(session) => SessionState::Missing,
@@ -115,32 +112,44 @@ fn at_work(
         _ => reason,
     };
     Ok(SessionRow {
-        task: Some(standing.marker.task),
-        project: Some(standing.marker.project),
+        task: Some(run.marker.task),
+        project: Some(run.marker.project),
         since: Some(since),
         reason,
         ..blank(session, state)
     })
 }
 
-/// What an agent that was started is doing, and what comes next.
-fn judged(doing: Option<Doing>, attended: bool) -> (SessionState, Option<String>) {
-    let over = |what: &str| match attended {
-        true => (
-            SessionState::Attended,
-            Some(format!("{what}: it is filed once nobody has used the session for a minute")),
-        ),
-        false => (SessionState::Working, Some(format!("{what}: the next pass files it"))),
+/// What an agent that was started is doing, by what the next pass would do about it.
+fn next(snapshot: &Snapshot) -> (SessionState, Option<String>) {
+    let over = |what: &str| {
+        let reason = format!("{what}: the next pass files it");
+        (SessionState::Working, Some(reason))
     };
-    match doing {
-        Some(Doing::Working) => {
-            (SessionState::Working, attended.then(|| "a person is looking at it".to_owned()))
+    match next_step(snapshot) {
+        Step::Leave(Leave::AtWork) | Step::MarkWorking => {
+            let looked_at = snapshot.attended.then(|| "a person is looking at it".to_owned());
+            (SessionState::Working, looked_at)
         }
-        Some(Doing::NeedsPerson(what)) => (SessionState::NeedsAttention, Some(what)),
-        Some(Doing::Finished(_)) => over("its turn is over"),
-        Some(Doing::Failed(failure)) => over(&failure.reason),
-        Some(Doing::Interrupted(what)) => over(&what),
-        None => over("its task has ended"),
+        Step::Leave(Leave::NeedsAttention(what)) => (SessionState::NeedsAttention, Some(what)),
+        Step::Leave(Leave::Attended) => (
+            SessionState::Attended,
+            Some(
+                "its agent is done: it is filed once nobody has used the session for a minute"
+                    .to_owned(),
+            ),
+        ),
+        Step::Clear | Step::RemoveClaim => (
+            SessionState::Busy,
+            Some("its task is not at work any more: the next pass frees it".to_owned()),
+        ),
+        Step::Release | Step::TakeTicket => (
+            SessionState::Busy,
+            Some("its agent was not started: the next pass gives the task back".to_owned()),
+        ),
+        Step::Place(_) => over("its task has ended"),
+        Step::Finish(_) => over("its turn is over"),
+        Step::EndAttempt { failure, .. } => over(&failure.reason),
     }
 }
 

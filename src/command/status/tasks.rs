@@ -1,6 +1,5 @@
 //! Every task that has not ended, what each project holds, and the last day.
 
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::Path;
 
@@ -13,7 +12,7 @@ use crate::command::Context;
 use crate::config::AgentKind;
 use crate::marker;
 use crate::money::Totals;
-use crate::process;
+use crate::process::OpenFiles;
 use crate::queue::{Folder, Held, Inbox, Name, Project, Skip};
 use crate::remote;
 use crate::report::{DayRow, ProjectRow, Status, TaskRow, TaskState};
@@ -21,56 +20,59 @@ use crate::session::{Pool, Session};
 use crate::task::{Ending, Outcome, Provider};
 use crate::text::path_text;
 
-/// So many waiting tasks of a project, the next ones to go, are looked at more
+/// This many waiting tasks of a project, the next ones to go, are looked at more
 /// closely than for their priority.
 const CLOSELY: usize = 1000;
 
-/// Adds all projects' rows; one that cannot be read does not hide the others.
-pub(super) fn add<'a>(
+/// Reads all projects and writes rows; one that cannot be read does not hide the others.
+pub(super) struct Collector<'a, 'p> {
     context: Context<'a>,
-    pool: &Pool<'_>,
-    projects: &[Project],
-    problems: &mut Problems<'a>,
-    status: &mut Status,
-) {
-    let is_claude = context.config.agent.kind == AgentKind::Claude;
-    let mut scene = Scene {
-        context,
-        owner: pool.owner().unwrap_or_else(|error| {
-            problems.note(&error);
-            None
-        }),
-        trust: is_claude.then(|| Trust::read(&context.config.claude_json)),
-        problems,
-        status,
-        day: Day::default(),
-    };
-    for project in projects {
-        if let Err(error) = scene.add(project) {
-            scene.problems.note(&error);
-        }
-    }
-    let day = scene.day.rows();
-    for row in day.iter().filter(|row| row.is_delegated()) {
-        status.delegated.done_24h += row.done;
-        status.delegated.failed_24h += row.failed;
-    }
-    status.delegated.cost_24h = total(day.iter().filter(|row| row.is_delegated()));
-    status.delegated.active = status.delegated.jobs.len();
-    status.last_24h = day;
-}
-
-/// What the rows are made of.
-struct Scene<'a, 'p> {
-    context: Context<'a>,
+    /// Which pool this is; `None` where it has never claimed a task.
     owner: Option<Uuid>,
+    /// Whom Claude Code trusts, where the agent is Claude Code.
     trust: Option<Trust>,
     problems: &'p mut Problems<'a>,
     status: &'p mut Status,
     day: Day,
 }
 
-impl Scene<'_, '_> {
+impl<'a, 'p> Collector<'a, 'p> {
+    pub(super) fn new(
+        context: Context<'a>,
+        pool: &Pool<'_>,
+        problems: &'p mut Problems<'a>,
+        status: &'p mut Status,
+    ) -> Self {
+        let owner = pool.owner().unwrap_or_else(|error| {
+            problems.note(&error);
+            None
+        });
+        let is_claude = context.config.agent.kind == AgentKind::Claude;
+        let trust = is_claude.then(|| Trust::read(&context.config.claude_json));
+        Self { context, owner, trust, problems, status, day: Day::default() }
+    }
+
+    pub(super) fn collect(mut self, projects: &[Project]) {
+        for project in projects {
+            if let Err(error) = self.add(project) {
+                self.problems.note(&error);
+            }
+        }
+        let status = self.status;
+        status.last_24h = self.day.rows();
+        let mut costs = Totals::default();
+        for row in status.last_24h.iter().filter(|row| row.is_delegated()) {
+            status.delegated.done_24h += row.done;
+            status.delegated.failed_24h += row.failed;
+            for cost in &row.cost {
+                costs.add(cost);
+            }
+        }
+        status.delegated.cost_24h = costs.costs();
+        status.delegated.active = status.delegated.jobs.len();
+        status.stale = status.tasks.iter().filter(|task| task.stale).count();
+    }
+
     fn add(&mut self, project: &Project) -> Result<()> {
         let inbox = project.list()?;
         let done = self.ended(project, Folder::Done)?;
@@ -174,7 +176,7 @@ impl Scene<'_, '_> {
             )));
         }
         let session = Session::new(&self.context.config.state_dir, &claim.session);
-        // An unreadable marker is told where the session is.
+        // An unreadable marker is reported where the session is.
         let is_known =
             session.dispatched().map_or(true, |found| found.is_some_and(|it| it.run == claim.run));
         if is_known || project.claimant(name)?.as_ref() != Some(claim) {
@@ -228,7 +230,7 @@ impl Scene<'_, '_> {
                 match project.glance(name) {
                     Ok(glance) => {
                         files.push((self.status.tasks.len(), glance.file));
-                        self.tell_waiting(&mut row, &glance);
+                        self.describe_waiting(&mut row, &glance);
                     }
                     // An agent or another pass has it by now.
                     Err(Skip::Gone) => continue,
@@ -238,19 +240,21 @@ impl Scene<'_, '_> {
             }
             self.status.tasks.push(row);
         }
-        let identities: HashSet<(u64, u64)> = files.iter().map(|(_, file)| *file).collect();
-        // Who cannot look reports what waits all the same.
-        let written = process::open_for_writing(&identities).unwrap_or_default();
-        for (index, file) in files {
-            if written.contains(&file) {
-                hold(&mut self.status.tasks[index], Held::BeingWritten);
+        // Whoever cannot look reports what waits all the same.
+        if !files.is_empty()
+            && let Ok(open) = OpenFiles::look()
+        {
+            for (index, file) in files {
+                if open.has_writer(file) {
+                    hold(&mut self.status.tasks[index], Held::BeingWritten);
+                }
             }
         }
         self.hold_untrusted(project.path(), first);
         Ok(())
     }
 
-    fn tell_waiting(&self, row: &mut TaskRow, glance: &crate::queue::Glance) {
+    fn describe_waiting(&self, row: &mut TaskRow, glance: &crate::queue::Glance) {
         row.title.clone_from(&glance.head.title);
         row.since = glance.modified;
         row.provider = Some(self.context.destination(&glance.head.routing));
@@ -360,12 +364,4 @@ impl Day {
             })
             .collect()
     }
-}
-
-fn total<'r>(rows: impl Iterator<Item = &'r DayRow>) -> Vec<crate::money::Cost> {
-    let mut totals = Totals::default();
-    for cost in rows.flat_map(|row| &row.cost) {
-        totals.add(cost);
-    }
-    totals.costs()
 }

@@ -15,7 +15,7 @@ dispatcher:
   prompt_timeout: 45s
   cooldown: 0s
   max_attempts: 5
-  stale_after: 3h
+  stale_after: 2h 30m
   models: {critical: 'claude-opus-4-1[1m]', default: haiku}
   message: \"Do {task}:\\n{body}\"
 agent: {kind: command, command: [codex, exec, ''], shell: /bin/dash, hooks: false}
@@ -37,7 +37,7 @@ host: box
     assert_eq!(config.dispatcher.prompt_timeout, Duration::from_secs(45));
     assert_eq!(config.dispatcher.cooldown, Duration::ZERO);
     assert_eq!(config.dispatcher.max_attempts, 5);
-    assert_eq!(config.dispatcher.stale_after, Duration::from_secs(10800));
+    assert_eq!(config.dispatcher.stale_after, Duration::from_secs(9000));
     assert_eq!(config.dispatcher.models.critical, "claude-opus-4-1[1m]");
     assert_eq!(config.dispatcher.message, "Do {task}:\n{body}");
     assert_eq!(config.agent.kind, AgentKind::Command);
@@ -68,7 +68,7 @@ fn a_file_that_says_nothing_is_all_default() {
     ] {
         let home = Home::with(text);
         let config = home.load();
-        assert_eq!(config.pool, Pool::default(), "{text:?}");
+        assert_eq!(config.pool, PoolConfig::default(), "{text:?}");
         assert_eq!(config.agent.command[0], "claude", "{text:?}");
         assert_eq!(config.tmux, ["tmux"], "{text:?}");
         assert!(config.file.is_some());
@@ -185,8 +185,14 @@ dispatcher: {prompt_timeout: 61m}
 dispatcher: {cooldown: -5m}
 → 1:24: dispatcher.cooldown: `-5m` is not a duration; write it as 30s, 5m or 2h
 
-dispatcher: {cooldown: 1h 30m}
-→ 1:24: dispatcher.cooldown: `1h 30m` is not a duration; write it as 30s, 5m or 2h
+dispatcher: {cooldown: 5m ago}
+→ 1:24: dispatcher.cooldown: `5m ago` is not a duration; write it as 30s, 5m or 2h
+
+dispatcher: {cooldown: PT5M}
+→ 1:24: dispatcher.cooldown: `PT5M` is not a duration; write it as 30s, 5m or 2h
+
+dispatcher: {cooldown: 1w}
+→ 1:24: dispatcher.cooldown: `1w` is not a duration; write it as 30s, 5m or 2h
 
 dispatcher: {cooldown: 8d}
 → 1:24: dispatcher.cooldown: `8d` is not a duration; write it as 30s, 5m or 2h

@@ -84,7 +84,7 @@ fn without_a_file_everything_is_default() {
     let home = Home::new();
     let config = home.load();
     assert_eq!(config.file, None);
-    assert_eq!(config.pool, Pool::default());
+    assert_eq!(config.pool, PoolConfig::default());
     let names: Vec<String> = config.pool.session_names().collect();
     assert_eq!(names, ["ccl-auto-0", "ccl-auto-1", "ccl-auto-2", "ccl-auto-3"]);
     assert_eq!(config.dedicated, []);
@@ -124,7 +124,7 @@ fn the_message_is_filled_in_once() {
 }
 
 #[test]
-fn session_names_start_where_they_are_told() {
-    let pool = Pool { prefix: "w".to_owned(), start_index: 9999, max: 2, create: false };
+fn session_names_start_at_the_configured_index() {
+    let pool = PoolConfig { prefix: "w".to_owned(), start_index: 9999, max: 2, create: false };
     assert_eq!(pool.session_names().collect::<Vec<_>>(), ["w9999", "w10000"]);
 }

@@ -1,6 +1,7 @@
 //! The status as JSON and as text.
 
 use super::*;
+use crate::report::rows::Delegated;
 
 fn status() -> Report {
     let session = |name: &str, state| SessionRow {
@@ -135,20 +136,8 @@ fn states_have_their_words() {
     let words = |states: &[Value]| {
         states.iter().map(|s| s.as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    use SessionState as S;
-    let states = [
-        S::Free,
-        S::Claiming,
-        S::Launching,
-        S::Working,
-        S::NeedsAttention,
-        S::Attended,
-        S::Cooldown,
-        S::Busy,
-        S::Missing,
-    ];
     assert_eq!(
-        words(&states.map(|state| json!(state))).join("|"),
+        words(&SessionState::ALL.map(|state| json!(state))).join("|"),
         "free|claiming|launching|working|needs-attention|attended|cooldown|busy|missing"
     );
     let states = [
@@ -175,7 +164,7 @@ fn the_status_as_text_fits_80_columns() {
         stale: it has been at work for long; attach and look, or `ccl cancel` it;
         Fix the login redirect
     ccl-auto-1  cooldown         2m
-        3m left; rate limit
+        until 12:03, in 3 min; rate limit
     ccl-auto-2  needs-attention
 
     PROJECT   WAITING  AT WORK  DELEGATED  DONE  FAILED
@@ -184,9 +173,9 @@ fn the_status_as_text_fits_80_columns() {
     JOB    TASK                                  PROJECT  PROVIDER  PHASE      SINCE
     job_1  review-the-whole-of-the-authenticat…  app      gemini    submitted  42s
 
-    LAST 24 H    DONE   FAILED  COST
-    claude-code  1,234  0       unknown
-    gemini       3      1       0.0123 USD
+    LAST 24 H    DONE  FAILED  COST
+    claude-code  1234  0       unknown
+    gemini       3     1       0.0123 USD
 
     1 session needs a person, 1 task is stale
     ");
@@ -212,14 +201,26 @@ fn of_many_waiting_tasks_the_first_are_shown() {
     many.projects[0].waiting = 1030;
     let text = text_of(&Report::Status(many));
     assert!(text.contains("t019.md") && !text.contains("t020.md"), "{text}");
-    assert!(text.contains("… and 1,007 more wait in app"), "{text}");
-    let counts = "/srv/app  1,027    3     1";
+    assert!(text.contains("… and 1007 more wait in app"), "{text}");
+    let counts = "/srv/app  1027     3     1";
     assert!(text.contains(counts), "{text}");
     let by_priority = "waiting: 257 critical, 258 high, 256 default, 256 low";
     assert!(text.contains(by_priority), "{text}");
-    assert_eq!(
-        text.matches("no trust").count(),
-        1,
-        "a reason that several share stands once\n{text}"
-    );
+    assert_eq!(text.matches("\n    no trust\n").count(), 3, "each row has its own reason\n{text}");
+}
+
+#[test]
+fn every_session_shows_its_reason_also_where_others_have_the_same() {
+    let Report::Status(mut status) = status() else { unreachable!() };
+    for row in &mut status.sessions {
+        row.reason = Some("no tmux server".to_owned());
+    }
+    let text = text_of(&Report::Status(status));
+    let lines: Vec<&str> = text.lines().collect();
+    for name in ["ccl-auto-0", "ccl-auto-1", "ccl-auto-2"] {
+        let at = lines.iter().position(|line| line.starts_with(name)).unwrap();
+        let note = lines[at + 1..].iter().take_while(|line| line.starts_with("    "));
+        let note: Vec<&str> = note.map(|line| line.trim()).collect();
+        assert!(note.join(" ").ends_with("no tmux server"), "{name}\n{text}");
+    }
 }

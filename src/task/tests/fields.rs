@@ -14,9 +14,9 @@ fn reads_every_field() {
          ---\n\
          What to do, in Markdown.\n",
     );
-    assert_eq!(task.title.as_deref(), Some("Fix the login redirect"));
-    assert_eq!(task.priority, Priority::High);
-    assert_eq!(task.tags, ["web", "auth"]);
+    assert_eq!(task.header.title.as_deref(), Some("Fix the login redirect"));
+    assert_eq!(task.header.priority, Priority::High);
+    assert_eq!(task.header.tags, ["web", "auth"]);
     let routing = Routing {
         state: HeaderState::Sound,
         needs_claude_code: Field::Given(false),
@@ -24,7 +24,7 @@ fn reads_every_field() {
         allow_delegation: Field::Given(true),
         complexity_hint: Field::Given(Complexity::Medium),
     };
-    assert_eq!(task.routing, routing);
+    assert_eq!(task.header.routing, routing);
     assert_eq!(task.body, "What to do, in Markdown.");
     assert_eq!(task.warnings, []);
     assert_eq!(task.ending, None);
@@ -36,7 +36,7 @@ fn booleans_are_true_and_false_and_nothing_else() {
         [("true", true), ("True", true), ("TRUE", true), ("false", false), ("False", false)]
     {
         let task = with_header(&format!("allow_delegation:   {word}  "));
-        assert_eq!(task.routing.allow_delegation, Field::Given(expected), "{word}");
+        assert_eq!(task.header.routing.allow_delegation, Field::Given(expected), "{word}");
         assert_eq!(task.warnings, [], "{word}");
     }
     for odd in [
@@ -65,7 +65,8 @@ fn booleans_are_true_and_false_and_nothing_else() {
     ] {
         for key in ["allow_delegation", "needs_claude_code"] {
             let task = with_header(&format!("{key}: {odd}"));
-            let fields = [&task.routing.allow_delegation, &task.routing.needs_claude_code];
+            let fields =
+                [&task.header.routing.allow_delegation, &task.header.routing.needs_claude_code];
             assert!(fields.contains(&&Field::WrongType), "{key}: {odd}");
             assert!(!fields.contains(&&Field::Given(true)), "{key}: {odd}");
             assert_eq!(task.warnings.len(), 1, "{key}: {odd}: {:?}", task.warnings);
@@ -85,25 +86,25 @@ fn words_are_trimmed_and_case_does_not_matter() {
         (">\n  gpu", Preference::Provider(Provider::Gpu)),
     ] {
         let task = with_header(&format!("preferred_ai: {word}"));
-        assert_eq!(task.routing.preferred_ai, Field::Given(preference), "{word}");
+        assert_eq!(task.header.routing.preferred_ai, Field::Given(preference), "{word}");
         assert_eq!(task.warnings, [], "{word}");
     }
     for (word, hint) in
         [("LOW", Complexity::Low), ("Medium", Complexity::Medium), ("high", Complexity::High)]
     {
         let task = with_header(&format!("complexity_hint: {word}"));
-        assert_eq!(task.routing.complexity_hint, Field::Given(hint), "{word}");
+        assert_eq!(task.header.routing.complexity_hint, Field::Given(hint), "{word}");
     }
     for unknown in ["gpt", "claude_code", "claude code", "gpu,gemini", "no", "\"\"", "ｇｐｕ"] {
         let task = with_header(&format!("preferred_ai: {unknown}\ncomplexity_hint: {unknown}"));
-        assert!(matches!(task.routing.preferred_ai, Field::Unknown(_)), "{unknown}");
-        assert!(matches!(task.routing.complexity_hint, Field::Unknown(_)), "{unknown}");
+        assert!(matches!(task.header.routing.preferred_ai, Field::Unknown(_)), "{unknown}");
+        assert!(matches!(task.header.routing.complexity_hint, Field::Unknown(_)), "{unknown}");
         assert_eq!(task.warnings.len(), 2, "{unknown}");
     }
     for odd in ["3", "true", "[gpu]", "{gpu: 1}", "", "null", "!x gpu", "1e3"] {
         let task = with_header(&format!("preferred_ai: {odd}\ncomplexity_hint: {odd}"));
-        assert_eq!(task.routing.preferred_ai, Field::WrongType, "{odd}");
-        assert_eq!(task.routing.complexity_hint, Field::WrongType, "{odd}");
+        assert_eq!(task.header.routing.preferred_ai, Field::WrongType, "{odd}");
+        assert_eq!(task.header.routing.complexity_hint, Field::WrongType, "{odd}");
         assert_eq!(task.warnings.len(), 2, "{odd}");
     }
 }
@@ -119,12 +120,12 @@ fn a_bad_priority_is_the_default() {
         ("null", Priority::Default),
     ] {
         let task = with_header(&format!("priority: {word}"));
-        assert_eq!((task.priority, task.warnings), (priority, vec![]), "{word}");
+        assert_eq!((task.header.priority, task.warnings), (priority, vec![]), "{word}");
     }
     for odd in ["urgent", "1", "true", "[high]", "{high: 1}", "!x high", "high low"] {
         let task = with_header(&format!("priority: {odd}\ntitle: T"));
-        assert_eq!(task.priority, Priority::Default, "{odd}");
-        assert_eq!(task.title.as_deref(), Some("T"), "{odd}");
+        assert_eq!(task.header.priority, Priority::Default, "{odd}");
+        assert_eq!(task.header.title.as_deref(), Some("T"), "{odd}");
         let [warning] = &task.warnings[..] else { panic!("{odd}: {:?}", task.warnings) };
         assert!(warning.to_string().starts_with("2:11: `priority` "), "{warning}");
         assert!(warning.message.ends_with("; it counts as default"), "{warning}");
@@ -133,16 +134,16 @@ fn a_bad_priority_is_the_default() {
 
 #[test]
 fn titles_and_tags_that_are_none_are_left_out() {
-    assert_eq!(with_header("title: '  '").title, None);
+    assert_eq!(with_header("title: '  '").header.title, None);
     assert_eq!(with_header("title:\ntags:").warnings, []);
     assert_eq!(warning("title: 404"), "2:8: `title` must be text, not a number; put it in quotes");
     assert_eq!(warning("title: [a]"), "2:8: `title` must be text, not a list; put it in quotes");
     let task = with_header("tags: [' web ', 2024, [a], auth]");
-    assert_eq!(task.tags, ["web", "auth"]);
+    assert_eq!(task.header.tags, ["web", "auth"]);
     assert_eq!(warnings(&task), ["2:7: `tags`: a tag must be text, not a list; it is left out"]);
     let text = warning("tags: web");
     assert_eq!(text, "2:7: `tags` must be a list like [web, auth], not text; it is left out");
-    assert_eq!(with_header("tags:\n- web\n- auth").tags, ["web", "auth"]);
+    assert_eq!(with_header("tags:\n- web\n- auth").header.tags, ["web", "auth"]);
 }
 
 #[test]
@@ -163,17 +164,17 @@ fn warnings_say_where_and_what() {
         warnings(&task),
         [
             "3:19: `allow_delegation` must be true or false without quotes, not `yes`; the task stays on this machine",
-            "4:17: `preferred_ai` is bad: `gpt` is not one of auto, claude-code, gpu, gemini, claude-api; \
+            "4:17: `preferred_ai` is `gpt`, not one of auto, claude-code, gpu, gemini, claude-api; \
              the task stays on this machine",
             "5:1: `complexity_hint` must be a word, not nothing; the task stays on this machine",
             "6:1: `allow-delegation` is not a known field; did you mean `allow_delegation`?",
             "7:1: `owner` is not a known field; it is ignored",
             "8:1: `nested` is not a known field; it is ignored",
-            "9:1: `title` is given twice, the first counts; the task stays on this machine",
+            "9:1: `title` is given twice and the first counts: remove one; the task stays on this machine",
         ]
     );
-    assert_eq!(task.title.as_deref(), Some("café"));
-    assert_eq!(task.routing.state, HeaderState::DuplicateKey);
+    assert_eq!(task.header.title.as_deref(), Some("café"));
+    assert_eq!(task.header.routing.state, HeaderState::DuplicateKey);
     assert_eq!(warning("{a: 1}").split(':').nth(1), Some("2"), "in braces, too");
 }
 
@@ -211,9 +212,13 @@ fn duplicates_of_any_key_count() {
         ("mine: 1\nallow_delegation: true\nmine: 2", Field::Given(true)),
     ] {
         let task = with_header(fields);
-        assert_eq!(task.routing.state, HeaderState::DuplicateKey, "{fields}");
-        assert_eq!(task.routing.allow_delegation, allowed, "{fields}");
+        assert_eq!(task.header.routing.state, HeaderState::DuplicateKey, "{fields}");
+        assert_eq!(task.header.routing.allow_delegation, allowed, "{fields}");
         assert_eq!(task.body, "Do it.");
     }
-    assert_eq!(with_header("mine: {a: 1, a: 2}").routing.state, HeaderState::Sound, "not ours");
+    assert_eq!(
+        with_header("mine: {a: 1, a: 2}").header.routing.state,
+        HeaderState::Sound,
+        "not ours"
+    );
 }

@@ -37,7 +37,7 @@ fn the_first_bytes_suffice_or_say_so() {
     }
     for no_header in ["Do it", "----", "--x", "-- ", "---x", "\u{feff}#"] {
         assert_eq!(priority_of(no_header.as_bytes()), Some(Priority::Default), "{no_header}");
-        assert_eq!(head(no_header.as_bytes()), Some(Head::default()), "{no_header}");
+        assert_eq!(head(no_header.as_bytes()), Some(Header::default()), "{no_header}");
     }
     for undecided in [
         "",
@@ -61,13 +61,13 @@ fn the_first_bytes_suffice_or_say_so() {
         Some(HeaderState::Unreadable)
     );
     let not_text = b"---\npriority: high\nx: \xff\n---\n";
-    assert_eq!(head(not_text), Some(Head::default()));
+    assert_eq!(head(not_text), Some(Header::default()));
     assert_eq!(priority_of(not_text), Some(Priority::Default));
 }
 
 #[test]
 fn the_quick_look_reads_what_is_plain_and_leaves_the_rest() {
-    let quick = |fields: &str| glance::priority(format!("---\n{fields}\n").as_bytes());
+    let quick = |fields: &str| fast_priority::read(format!("---\n{fields}\n").as_bytes());
     for plain in [
         "priority: high",
         "tags:\n- web\n\n  # note\n- auth\npriority: high\nown:   # note\n    - a b\n    - c",
@@ -76,7 +76,7 @@ fn the_quick_look_reads_what_is_plain_and_leaves_the_rest() {
         "\n# comment\n  # another\ntitle: Déjà vu\npriority: high\npriority: low\nurl: http://x/y#z",
     ] {
         assert_eq!(quick(plain), Some(Priority::High), "{plain}");
-        assert_eq!(with_header(plain).priority, Priority::High, "{plain}");
+        assert_eq!(with_header(plain).header.priority, Priority::High, "{plain}");
     }
     for odd in [
         " priority: high",

@@ -14,12 +14,12 @@ fn a_header_is_accepted_in_every_shape() {
         "---\ntitle: >\n  T\n---\nB",
     ] {
         let task = parse(text);
-        assert_eq!((task.title.as_deref(), &*task.body), (Some("T"), "B"), "{text:?}");
+        assert_eq!((task.header.title.as_deref(), &*task.body), (Some("T"), "B"), "{text:?}");
         assert_eq!(task.warnings, [], "{text:?}");
     }
     for text in ["---\ntitle: T\n---", "---\ntitle: T\n---\n", "---\r\ntitle: T\r\n---  "] {
         let task = parse(text);
-        assert_eq!((task.title.as_deref(), &*task.body), (Some("T"), ""), "{text:?}");
+        assert_eq!((task.header.title.as_deref(), &*task.body), (Some("T"), ""), "{text:?}");
     }
 }
 
@@ -40,7 +40,7 @@ fn a_file_without_a_header_is_all_body() {
     ] {
         let task = parse(text);
         assert_eq!(task.body, text.trim(), "{text:?}");
-        assert_eq!(task.routing, Routing::default(), "{text:?}");
+        assert_eq!(task.header.routing, Routing::default(), "{text:?}");
         assert_eq!(task.warnings, [], "{text:?}");
     }
     assert_eq!(parse("---\n---\nB").body, "B");
@@ -66,7 +66,7 @@ fn an_unreadable_header_keeps_the_task_here_and_hides_nothing_of_it() {
         ("---\nx: *nowhere\n---\nB", "2:4", "unknown anchor"),
     ] {
         let task = parse(text);
-        assert_eq!(task.routing.state, HeaderState::Unreadable, "{text:?}");
+        assert_eq!(task.header.routing.state, HeaderState::Unreadable, "{text:?}");
         assert_eq!(task.body, text.trim_start_matches('\u{feff}').trim(), "{text:?}");
         let [warning] = &task.warnings[..] else { panic!("{text:?}: {:?}", task.warnings) };
         assert!(warning.to_string().starts_with(&format!("{place}: ")), "{text:?}: {warning}");
@@ -100,13 +100,18 @@ fn hostile_headers_cost_little_and_never_delegate() {
         format!("title: {}\n", "x".repeat(2 << 20)),
         "k: v\n".repeat(400_000),
     ] {
-        assert_ne!(in_good_time(&header).routing.state, HeaderState::Sound, "{}", &header[..20]);
+        assert_ne!(
+            in_good_time(&header).header.routing.state,
+            HeaderState::Sound,
+            "{}",
+            &header[..20]
+        );
     }
     let many_keys = (0..1000).map(|key| format!("k{key}:\n")).collect();
     let deep = (0..60).map(|depth| format!("{}k:\n", " ".repeat(depth))).collect();
     for header in [many_keys, deep, repeated("a: |\n ")] {
         let task = in_good_time(&header);
-        assert_eq!(task.routing.state, HeaderState::Sound);
+        assert_eq!(task.header.routing.state, HeaderState::Sound);
         assert!((1..=20).contains(&task.warnings.len()));
     }
 }
@@ -116,7 +121,7 @@ fn in_good_time(header: &str) -> Task {
     let text = format!("---\nallow_delegation: true\npreferred_ai: gpu\n{header}\n---\nB\n");
     let started = std::time::Instant::now();
     let task = parse(&text);
-    assert_eq!(priority_of(text.as_bytes()), Some(task.priority));
+    assert_eq!(priority_of(text.as_bytes()), Some(task.header.priority));
     assert!(started.elapsed().as_secs() < 5, "{:?}: {:?}", &header[..20], started.elapsed());
     task
 }

@@ -52,7 +52,7 @@ fn remote_routes() -> AutoRoutes {
 
 /// Where the task in `text` goes when everything may leave the machine.
 pub fn decided(text: &str) -> Decision {
-    decide(&parse(text).routing, &remote_routes())
+    decide(&parse(text).header.routing, &remote_routes())
 }
 
 /// Without what became of it.
@@ -66,7 +66,7 @@ pub fn parts_add_up(text: &str) {
     let written = [parts.header, parts.body].concat();
     assert_eq!([&written, parts.ending].concat(), text);
     let task = parse(text);
-    match task.routing.state {
+    match task.header.routing.state {
         HeaderState::Unreadable => {
             assert_eq!(task.body, written.trim_start_matches('\u{feff}').trim());
         }
@@ -80,12 +80,12 @@ pub fn first_bytes_agree(text: &str, cut: usize) {
     let whole = parse(text);
     for bytes in [text.as_bytes(), &text.as_bytes()[..cut]] {
         if let Some(priority) = priority_of(bytes) {
-            assert_eq!(priority, whole.priority);
+            assert_eq!(priority, whole.header.priority);
         }
         assert_eq!(priority_of(bytes).is_some(), head(bytes).is_some());
         if let Some(head) = head(bytes) {
-            assert_eq!((&head.title, head.priority), (&whole.title, whole.priority));
-            assert_eq!((&head.tags, &head.routing), (&whole.tags, &whole.routing));
+            assert_eq!((&head.title, head.priority), (&whole.header.title, whole.header.priority));
+            assert_eq!((&head.tags, &head.routing), (&whole.header.tags, &whole.header.routing));
         }
     }
 }
@@ -96,7 +96,7 @@ pub fn only_good_headers_leave(text: &str) {
     if !provider.is_remote() {
         return;
     }
-    let routing = parse(text).routing;
+    let routing = parse(text).header.routing;
     assert_eq!(routing.state, HeaderState::Sound);
     assert_eq!(routing.allow_delegation, Field::Given(true));
     assert!(matches!(routing.needs_claude_code, Field::Absent | Field::Given(false)));
@@ -150,7 +150,7 @@ pub fn warnings_are_in_place(text: &str) {
         assert!(columns.contains(&warning.column), "{warning}");
         assert!(!warning.message.contains(char::is_control), "{warning}");
     }
-    if task.routing.state != HeaderState::Sound {
+    if task.header.routing.state != HeaderState::Sound {
         assert!(!task.warnings.is_empty());
     }
 }
@@ -165,16 +165,19 @@ pub fn fields_are_set(text: &str) {
     if before.header.is_empty() {
         let written = before.body.trim_start_matches('\u{feff}');
         assert_eq!(new.body, written.trim());
-        assert_eq!(new.routing, ccl::task::Routing::default());
-        assert_eq!((new.priority, new.title.as_deref()), (Priority::High, Some("T: x")));
+        assert_eq!(new.header.routing, ccl::task::Routing::default());
+        assert_eq!(
+            (new.header.priority, new.header.title.as_deref()),
+            (Priority::High, Some("T: x"))
+        );
     } else {
         assert!(set.ends_with(&text[before.header.len()..]));
         if before.header.len() + 100 < MAX_HEADER_BYTES {
             assert_eq!(after.body, before.body);
         }
-        let states = (old.routing.state, new.routing.state);
+        let states = (old.header.routing.state, new.header.routing.state);
         if states == (HeaderState::Sound, HeaderState::Sound) {
-            assert_eq!(new.routing, old.routing);
+            assert_eq!(new.header.routing, old.header.routing);
         }
     }
 }
@@ -237,6 +240,9 @@ pub fn what_is_filed_goes_back(text: &str) {
         assert_eq!(again, footer.map(|_| back), "{outcome:?} by {provider}");
     }
     let (old, new) = (parse(text), parse(back));
-    assert_eq!((new.body, new.routing), (old.body, old.routing));
-    assert_eq!((new.title, new.priority, new.tags), (old.title, old.priority, old.tags));
+    assert_eq!((new.body, new.header.routing), (old.body, old.header.routing));
+    assert_eq!(
+        (new.header.title, new.header.priority, new.header.tags),
+        (old.header.title, old.header.priority, old.header.tags)
+    );
 }

@@ -6,7 +6,7 @@ use ccl::agent::claude::Registered;
 use ccl::agent::judge::{Observations, judge};
 use ccl::agent::screen::{Dialog, Screen, recognise};
 use ccl::agent::transcript::{Summary, Turn, summarise};
-use ccl::agent::{Doing, Failure};
+use ccl::next_step::{AgentState, Failure};
 use jiff::{SignedDuration, Timestamp};
 use serde::de::IgnoredAny;
 
@@ -130,7 +130,7 @@ fn now() -> Timestamp {
 fn only_evidence_counts(seen: &Observations<'_>) {
     let summary = seen.summary.expect("always there");
     match judge(seen) {
-        Doing::Finished(report) if seen.alive => {
+        AgentState::Finished(report) if seen.alive => {
             assert_eq!(summary.turn, Turn::Ended);
             assert!(matches!(seen.status, None | Some("idle")), "{seen:?}");
             assert!(seen.idle_hint || seen.quiet.as_secs() >= 10);
@@ -145,17 +145,17 @@ fn only_evidence_counts(seen: &Observations<'_>) {
             }
             assert_eq!(report.answer.is_some(), summary.answer.is_some());
         }
-        Doing::Finished(_) => {
+        AgentState::Finished(_) => {
             assert_eq!(summary.turn, Turn::Ended);
             assert!(summary.background.is_empty());
         }
-        Doing::Failed(failure) => {
+        AgentState::Failed(failure) => {
             let limit = seen.screen == Some(Screen::Dialog(Dialog::Limit));
             assert!(matches!(summary.turn, Turn::Error(_)) || (limit && seen.alive));
             rests_for_a_while(&failure);
         }
-        Doing::Working | Doing::NeedsPerson(_) => assert!(seen.alive),
-        Doing::Interrupted(_) => assert!(!seen.alive),
+        AgentState::Working | AgentState::NeedsAttention(_) => assert!(seen.alive),
+        AgentState::Interrupted(_) => assert!(!seen.alive),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the agent does: dialogs, the composer, turns, its end.
+//! What the agent does: dialogs, its turn, its end.
 
 mod draw;
 mod events;
@@ -16,7 +16,7 @@ use signal_hook::consts::{SIGTERM, SIGWINCH};
 use self::events::{Event, listen};
 use crate::dialog::{Choice, Dialog};
 use crate::files::{Doing, Session};
-use crate::keys::{Key, Keys};
+use crate::keys::{self, Key};
 use crate::launch::{Launch, shell};
 use crate::script::{Behaviour, Ending, Screen, Turn};
 use crate::terminal::{Terminal, put};
@@ -40,13 +40,7 @@ pub struct Agent {
     terminal: Terminal,
     mode: Mode,
     screens: VecDeque<Screen>,
-    turns: VecDeque<Turn>,
-    queued: VecDeque<(String, &'static str)>,
     said: Vec<String>,
-    composer: String,
-    pasted: Option<String>,
-    swallow: u32,
-    interrupted_once: bool,
     events: Receiver<Event>,
     sender: Sender<Event>,
 }
@@ -57,13 +51,7 @@ impl Agent {
         let (sender, events) = channel();
         Self {
             screens: behaviour.screens.iter().copied().collect(),
-            turns: behaviour.turns.iter().cloned().collect(),
-            queued: VecDeque::new(),
             said: Vec::new(),
-            composer: String::new(),
-            pasted: None,
-            swallow: 0,
-            interrupted_once: false,
             mode: Mode::Idle,
             launch,
             behaviour,
@@ -78,7 +66,6 @@ impl Agent {
     pub fn run(mut self) -> ! {
         listen(self.sender.clone());
         self.next_screen();
-        let mut keys = Keys::default();
         loop {
             self.draw();
             let event = match self.deadline() {
@@ -89,11 +76,7 @@ impl Agent {
                 }
             };
             match event {
-                Ok(Event::Bytes(bytes)) => {
-                    for key in keys.feed(&bytes) {
-                        self.press(key);
-                    }
-                }
+                Ok(Event::Bytes(bytes)) => self.typed(&bytes),
                 Ok(Event::Signal(SIGTERM)) => self.terminate(),
                 Ok(Event::Signal(SIGWINCH)) => {}
                 Ok(Event::Signal(_) | Event::Hangup) => self.quit(129, "hangup"),
@@ -124,91 +107,47 @@ impl Agent {
         self.mode = Mode::Idle;
         self.session.status(Doing::Idle);
         if let Some(prompt) = self.launch.prompt.take() {
-            self.submit(prompt, "argument");
+            self.submit(&prompt);
         }
     }
 
-    fn press(&mut self, key: Key) {
-        match &key {
-            Key::Text(text) => self.launch.log("keys", json!({"text": text})),
-            Key::Paste(text) => self.launch.log("paste", json!({"text": text})),
-            other => self.launch.log("keys", json!({"key": format!("{other:?}")})),
-        }
-        let (Mode::Start(dialog) | Mode::Asking(_, dialog)) = &mut self.mode else {
-            return self.compose(key);
-        };
-        let choice = match key {
-            Key::Up => return dialog.step(-1),
-            Key::Down => return dialog.step(1),
-            Key::Enter => dialog.enter(),
-            Key::Escape | Key::Interrupt => dialog.escape(),
-            _ => return,
-        };
-        match choice {
-            Choice::Stay => {}
-            Choice::Exit => {
-                let farewell = dialog.farewell();
-                self.leave(1, "dialog", farewell)
+    /// What somebody types: an answer to a dialog, or nothing that matters.
+    fn typed(&mut self, bytes: &[u8]) {
+        self.launch.log("keys", json!({"text": String::from_utf8_lossy(bytes)}));
+        for key in keys::known(bytes) {
+            let (Mode::Start(dialog) | Mode::Asking(_, dialog)) = &mut self.mode else {
+                return;
+            };
+            match key {
+                Key::Down => dialog.step_down(),
+                Key::Enter => self.answered(),
             }
-            Choice::Continue => match std::mem::replace(&mut self.mode, Mode::Idle) {
-                Mode::Asking(turn, _) => {
-                    self.session.status(Doing::Busy);
-                    self.done(turn);
-                }
-                _ => self.next_screen(),
+        }
+    }
+
+    /// The marked option was chosen.
+    fn answered(&mut self) {
+        match std::mem::replace(&mut self.mode, Mode::Idle) {
+            Mode::Start(dialog) => match dialog.enter() {
+                Choice::Stay => self.mode = Mode::Start(dialog),
+                Choice::Exit => self.leave(1, "dialog", dialog.farewell()),
+                Choice::Continue => self.next_screen(),
             },
+            Mode::Asking(turn, _) => {
+                self.session.status(Doing::Busy);
+                self.done(turn);
+            }
+            other => self.mode = other,
         }
     }
 
-    /// A key while the composer is there.
-    fn compose(&mut self, key: Key) {
-        let again = std::mem::take(&mut self.interrupted_once);
-        match key {
-            Key::Text(text) => self.composer += &text,
-            Key::Newline => self.composer.push('\n'),
-            Key::Clear => self.composer.clear(),
-            Key::Backspace => drop(self.composer.pop()),
-            Key::Paste(text) => {
-                self.composer += &text;
-                self.pasted = Some(text);
-                self.swallow = self.behaviour.swallow_enters;
-            }
-            Key::Enter if self.swallow > 0 => self.swallow -= 1,
-            Key::Enter if self.composer.trim().is_empty() => {}
-            Key::Enter => {
-                let via = if self.pasted.take().is_some() { "paste" } else { "keys" };
-                let prompt = std::mem::take(&mut self.composer);
-                self.submit(prompt, via);
-            }
-            Key::Escape | Key::Interrupt if matches!(self.mode, Mode::Busy(..)) => {
-                self.interrupted();
-            }
-            Key::Interrupt | Key::End if again => self.quit(0, "prompt_input_exit"),
-            Key::Interrupt | Key::End => {
-                self.composer.clear();
-                self.pasted = None;
-                self.interrupted_once = true;
-            }
-            Key::Escape | Key::Up | Key::Down => {}
-        }
-    }
-
-    fn submit(&mut self, prompt: String, via: &'static str) {
-        if prompt.trim() == "/exit" {
-            self.quit(0, "prompt_input_exit");
-        }
-        if !matches!(self.mode, Mode::Idle) {
-            self.queued.push_back((prompt, via));
-            return;
-        }
-        self.launch.log("prompt", json!({"text": prompt, "via": via, "session": self.session.id}));
-        let marker = self.marker();
-        self.said.push(format!("{marker} {}", prompt.replace('\n', "\n  ")));
-        self.session.user(&prompt);
+    fn submit(&mut self, prompt: &str) {
+        self.launch.log("prompt", json!({"text": prompt, "session": self.session.id}));
+        self.said.push(format!("❯ {}", prompt.replace('\n', "\n  ")));
+        self.session.user(prompt);
         self.session.status(Doing::Busy);
-        let turn = self.turns.pop_front().unwrap_or_default();
+        let turn = self.behaviour.turns.first().cloned().unwrap_or_default();
         let until = Instant::now() + Duration::from_millis(turn.ms);
-        self.composer.clear();
         self.mode = Mode::Busy(turn, until);
     }
 
@@ -255,16 +194,10 @@ impl Agent {
             Ending::Error(kind) => {
                 let text = self.session.api_error(kind, &turn.says);
                 let mut payload = self.payload();
-                if !self.behaviour.old {
-                    payload["error"] = json!(kind);
-                    payload["last_assistant_message"] = json!(text);
-                }
-                if kind == "authentication_failed" || kind == "billing_error" {
-                    self.behaviour.suggestion = "Once fixed, resend your message".to_owned();
-                }
+                payload["error"] = json!(self.session.error_word(kind));
+                payload["last_assistant_message"] = json!(text);
                 self.said.push(format!("  ⎿  {text}"));
-                let event = if self.behaviour.old { "Stop" } else { "StopFailure" };
-                self.hooks(event, &payload, Turn { late_ms: 0, ..turn });
+                self.hooks("StopFailure", &payload, Turn { late_ms: 0, ..turn });
             }
             Ending::Crash => {
                 self.launch.log("exit", json!({"why": "crash"}));
@@ -289,8 +222,8 @@ impl Agent {
         let mut payload = self.payload();
         payload["stop_hook_active"] = json!(false);
         payload["permission_mode"] = json!("bypassPermissions");
+        payload["last_assistant_message"] = json!(turn.says);
         if !self.behaviour.old {
-            payload["last_assistant_message"] = json!(turn.says);
             let tasks = turn.background.iter().enumerate().map(|(i, command)| {
                 json!({"id": format!("b{i}"), "type": "shell", "status": "running",
                        "description": "Run it", "command": command})
@@ -306,7 +239,7 @@ impl Agent {
     }
 
     fn hooks(&mut self, event: &str, payload: &Value, turn: Turn) {
-        let hooks = self.launch.run_hooks(event, payload, self.behaviour.old);
+        let hooks = self.launch.run_hooks(event, payload);
         self.job(move || hooks.run());
         self.mode = Mode::Hooks(turn);
     }
@@ -321,15 +254,10 @@ impl Agent {
             false => Doing::Shell,
         });
         self.mode = Mode::Idle;
-        if let Some((prompt, via)) = self.queued.pop_front() {
-            self.submit(prompt, via);
-        }
     }
 
     fn interrupted(&mut self) {
-        let last = self.said.pop().unwrap_or_default();
-        let marker = self.marker();
-        self.composer = last.trim_start_matches(marker).trim_start().to_owned();
+        self.said.pop();
         self.session.status(Doing::Idle);
         self.mode = Mode::Idle;
     }
@@ -340,22 +268,26 @@ impl Agent {
             return;
         }
         thread::sleep(Duration::from_millis(self.behaviour.sigterm_delay_ms));
-        // A dialog of the start has no conversation to end.
-        match self.mode {
-            Mode::Start(_) => self.leave(143, "other", ""),
-            _ => self.quit(143, "other"),
-        }
+        self.quit(143, "other")
     }
 
-    /// Ends the conversation as Claude Code does.
+    /// Ends as Claude Code does. At a dialog of its start there is no conversation to resume; in a
+    /// directory that is not trusted no hook is run.
     fn quit(&mut self, code: u8, reason: &str) -> ! {
-        let mut payload = self.payload();
-        payload["reason"] = json!(reason);
-        self.launch.run_hooks("SessionEnd", &payload, self.behaviour.old).run();
+        let (hooks, hint) = match &self.mode {
+            Mode::Start(dialog) => (!dialog.is_about_trust(), String::new()),
+            _ => (
+                true,
+                format!("\nResume this session with:\nclaude --resume {}\n", self.session.id),
+            ),
+        };
+        if hooks {
+            let mut payload = self.payload();
+            payload["reason"] = json!(reason);
+            self.launch.run_hooks("SessionEnd", &payload).run();
+        }
         self.session.close();
-        let hint = format!("\nResume this session with:\nclaude --resume {}\n", self.session.id);
-        let hint = if self.behaviour.old { "" } else { &hint };
-        self.leave(code, reason, hint)
+        self.leave(code, reason, &hint)
     }
 
     fn leave(&mut self, code: u8, why: &str, farewell: &str) -> ! {
@@ -363,9 +295,5 @@ impl Agent {
         put(farewell);
         self.launch.log("exit", json!({"code": code, "why": why}));
         exit(code.into())
-    }
-
-    fn marker(&self) -> &'static str {
-        if self.behaviour.old { ">" } else { "❯" }
     }
 }

@@ -1,5 +1,4 @@
-//! The screens that wait for an answer, worded as Claude Code 2.1.330 words them (2.0.30 where it
-//! says so).
+//! The screens that wait for an answer, worded as Claude Code 2.1.332 words them.
 
 use crate::script::Screen;
 
@@ -38,11 +37,6 @@ impl Dialog {
         let (text, options, footer) = match screen {
             Screen::Trust => (safety, vec![no, yes], CONFIRM),
             Screen::TrustYesFirst => (safety, vec![yes, no], CONFIRM),
-            Screen::TrustOld => (
-                format!(" Do you trust the files in this folder?\n\n {cwd}\n"),
-                vec![("1. Yes, proceed", Continue), ("2. No, exit", Exit)],
-                CONFIRM,
-            ),
             Screen::Bypass => (
                 "  WARNING: Claude Code running in Bypass Permissions mode\n\n  In Bypass Permissions \
                  mode, Claude Code will not ask for your approval before running potentially \
@@ -104,13 +98,17 @@ impl Dialog {
 
     /// What is printed when the user chose to exit.
     pub fn farewell(&self) -> &'static str {
-        match self.screen {
-            Screen::Trust | Screen::TrustYesFirst => {
-                "Claude Code didn't start because this folder isn't trusted.\n\
-                 Run claude again and choose Yes, or run it in another folder.\n"
-            }
-            _ => "",
+        if self.is_about_trust() {
+            "Claude Code didn't start because this folder isn't trusted.\n\
+             Run claude again and choose Yes, or run it in another folder.\n"
+        } else {
+            ""
         }
+    }
+
+    /// Whether it asks to trust the directory.
+    pub fn is_about_trust(&self) -> bool {
+        matches!(self.screen, Screen::Trust | Screen::TrustYesFirst)
     }
 
     /// What the registry says while it waits.
@@ -133,23 +131,13 @@ impl Dialog {
         lines
     }
 
-    /// Marks the option `step` further down.
-    pub fn step(&mut self, step: isize) {
-        let last = self.options.len() - 1;
-        self.selected = self.selected.saturating_add_signed(step).min(last);
+    /// Marks the next option.
+    pub fn step_down(&mut self) {
+        self.selected = (self.selected + 1).min(self.options.len() - 1);
     }
 
     /// What Enter does now.
     pub fn enter(&self) -> Choice {
         self.options[self.selected].1
-    }
-
-    /// What Escape does now.
-    pub fn escape(&self) -> Choice {
-        match self.screen {
-            Screen::Login | Screen::Theme => Choice::Stay,
-            Screen::Limit | Screen::Question | Screen::Permission => Choice::Continue,
-            _ => Choice::Exit,
-        }
     }
 }

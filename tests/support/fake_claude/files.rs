@@ -1,5 +1,5 @@
 //! The files that Claude Code keeps: the registry of sessions and the transcript, shaped as
-//! 2.1.330 and 2.0.30 write them. And the log of this stand-in.
+//! 2.1.332 and 2.1.100 write them. And the log of this stand-in.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -32,10 +32,10 @@ pub struct Session {
     pub id: String,
     /// The directory in which the agent was started, links resolved.
     pub cwd: String,
-    /// `2.1.330` or `2.0.30`.
+    /// `2.1.332` or `2.1.100`.
     pub version: &'static str,
     old: bool,
-    registry: Registry,
+    has_status: bool,
     config: PathBuf,
     parent: Option<String>,
     cost: f64,
@@ -50,9 +50,9 @@ impl Session {
         Self {
             id,
             cwd: cwd.to_str().expect("its path is UTF-8").to_owned(),
-            version: if behaviour.old { "2.0.30" } else { "2.1.330" },
+            version: if behaviour.old { "2.1.100" } else { "2.1.332" },
             old: behaviour.old,
-            registry: if behaviour.old { Registry::None } else { behaviour.registry },
+            has_status: !behaviour.old && behaviour.registry == Registry::Full,
             config: moved.unwrap_or_else(|| home.join(".claude")),
             parent: None,
             cost: 0.0,
@@ -75,16 +75,15 @@ impl Session {
     /// Notes in the registry what the agent does. In place, as the real one does it, not by
     /// renaming.
     pub fn status(&self, doing: Doing) {
-        if self.registry == Registry::None {
-            return;
-        }
         let now = Timestamp::now().as_millisecond();
         let mut entry = json!({
             "pid": std::process::id(), "sessionId": self.id, "cwd": self.cwd, "startedAt": now,
-            "version": self.version, "kind": "interactive", "entrypoint": "cli",
-            "name": "stand-in", "nameSource": "derived",
+            "kind": "interactive", "entrypoint": "cli",
         });
-        if self.registry == Registry::Full && doing != Doing::Starting {
+        if !self.old {
+            entry["version"] = json!(self.version);
+        }
+        if self.has_status && doing != Doing::Starting {
             entry["status"] = json!(match doing {
                 Doing::Starting | Doing::Idle => "idle",
                 Doing::Busy => "busy",
@@ -94,7 +93,7 @@ impl Session {
             entry["updatedAt"] = json!(now);
             entry["statusUpdatedAt"] = json!(now);
         }
-        if let (Registry::Full, Doing::Waiting(what)) = (self.registry, doing) {
+        if let (true, Doing::Waiting(what)) = (self.has_status, doing) {
             entry["waitingFor"] = json!(what);
         }
         let file = self.registry_file();
@@ -104,9 +103,7 @@ impl Session {
 
     /// The session is over: its registry file goes, and its cost is noted in the transcript.
     pub fn close(&mut self) {
-        if self.registry != Registry::None {
-            let _ = fs::remove_file(self.registry_file());
-        }
+        let _ = fs::remove_file(self.registry_file());
         if !self.old && self.transcript().exists() {
             let cost = json!({"type": "cost-state", "sessionId": self.id,
                               "totalCostUSD": self.cost, "totalAPIDuration": 40});
@@ -126,11 +123,8 @@ impl Session {
     pub fn assistant(&mut self, text: &str) {
         self.cost += 0.0003;
         let mut record = self.record("assistant");
-        let model = if self.old { "claude-sonnet-4-5-20250929" } else { "claude-sonnet-5-5" };
-        record["message"] = message(model, text);
-        if !self.old {
-            record["message"]["stop_reason"] = json!("end_turn");
-        }
+        let model = if self.old { "claude-sonnet-4-6" } else { "claude-sonnet-5-5" };
+        record["message"] = message(model, text, "end_turn");
         record["message"]["usage"] = json!({"input_tokens": 100, "output_tokens": 10,
             "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0});
         record["requestId"] = json!("req_standin");
@@ -151,16 +145,23 @@ impl Session {
         };
         let text = if says == "OK" { text } else { says };
         let mut record = self.record("assistant");
-        record["message"] = message("<synthetic>", text);
-        record["message"]["stop_reason"] = json!("stop_sequence");
+        record["message"] = message("<synthetic>", text, "stop_sequence");
         record["message"]["stop_sequence"] = json!("");
         record["isApiErrorMessage"] = json!(true);
+        record["error"] = json!(self.error_word(kind));
         if !self.old {
-            record["error"] = json!(kind);
             record["apiErrorStatus"] = json!(status);
         }
         self.append(&record);
         text.to_owned()
+    }
+
+    /// The word for an error: 2.1.100 has none for what the API itself refuses.
+    pub fn error_word<'k>(&self, kind: &'k str) -> &'k str {
+        match kind {
+            "rate_limit" | "server_error" if self.old => "unknown",
+            kind => kind,
+        }
     }
 
     fn record(&mut self, kind: &str) -> Value {
@@ -179,11 +180,11 @@ impl Session {
     }
 }
 
-fn message(model: &str, text: &str) -> Value {
+fn message(model: &str, text: &str, stop_reason: &str) -> Value {
     json!({
         "id": format!("msg_{}", Uuid::new_v4().simple()), "type": "message", "role": "assistant",
         "model": model, "content": [{"type": "text", "text": text}],
-        "stop_reason": null, "stop_sequence": null,
+        "stop_reason": stop_reason, "stop_sequence": null,
     })
 }
 

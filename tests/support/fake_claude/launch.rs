@@ -84,13 +84,11 @@ impl Launch {
 
     /// Starts the hooks of `event`, one after the other: the user's own and those of `--settings`.
     /// They do not belong to the terminal's foreground.
-    pub fn run_hooks(&self, event: &str, payload: &Value, old: bool) -> Hooks {
-        let unknown = old && self.settings["hooks"]["StopFailure"].is_array();
-        let given = if unknown { &Value::Null } else { &self.settings };
+    pub fn run_hooks(&self, event: &str, payload: &Value) -> Hooks {
         let own = self.log.with_file_name(".claude/settings.json");
         let own = fs::read_to_string(own).unwrap_or_default();
         let own: Value = serde_json::from_str(&own).unwrap_or_default();
-        let commands = [&own, given].into_iter().flat_map(|s| commands(s, event));
+        let commands = [&own, &self.settings].into_iter().flat_map(|s| commands(s, event));
         let mut payload = payload.clone();
         payload["hook_event_name"] = json!(event);
         self.log("hook", payload.clone());

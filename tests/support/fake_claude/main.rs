@@ -1,9 +1,9 @@
-//! A stand-in for Claude Code 2.1.330 that does on command what the real one does seldom. It draws
+//! A stand-in for Claude Code 2.1.332 that does on command what the real one does seldom. It draws
 //! the same screens, keeps the same files, runs the same hooks, and notes what it was given.
 //!
 //! The script: `$FAKE_CLAUDE_SCRIPT`, else `~/.fake-claude.json` (see `script.rs`). The log, one JSON
 //! object a line: `~/.fake-claude.log.jsonl`, with the events `start` (argv, cwd, env), `prompt`
-//! (text, via `argument`, `keys` or `paste`), `paste`, `keys`, `hook`, `sigterm`, `exit` (code, why).
+//! (text), `keys`, `hook`, `sigterm`, `exit` (code, why).
 // A program of the tests: where its world is not as it must be, it ends and says so.
 #![allow(clippy::expect_used, clippy::print_stdout, clippy::print_stderr, unreachable_pub)]
 

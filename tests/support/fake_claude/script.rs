@@ -3,17 +3,16 @@
 
 use serde::{Deserialize, Serialize};
 
-/// One launch of the agent. The default is a Claude Code 2.1.330 that answers every prompt `OK`.
+/// One launch of the agent. The default is a Claude Code 2.1.332 that answers every prompt `OK`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Behaviour {
     /// Only for launches one of whose arguments contains this, or in whose directory's path it is.
     pub when: String,
-    /// Only for the first so many launches that it fits; 0: for all.
+    /// Only for this many launches that it fits; 0: for all.
     pub times: usize,
-    /// Like 2.0.30: composer `>`, no alternate screen, no registry, no `stop_reason`, no `error` key,
-    /// no cost, no hint how to resume; `Stop` after a failed turn, too, without details, and no hook
-    /// at all if the settings name `StopFailure`.
+    /// Like 2.1.100: no status in the registry, no cost, `Stop` without `background_tasks`, and
+    /// `unknown` for what the API refuses with a 429 or a 500.
     pub old: bool,
     /// What the registry of sessions shows.
     pub registry: Registry,
@@ -23,14 +22,10 @@ pub struct Behaviour {
     pub screens: Vec<Screen>,
     /// Prints this and exits with this status, before anything else.
     pub exit_at_once: Option<(String, u8)>,
-    /// How many Enters after a paste are lost.
-    pub swallow_enters: u32,
     /// SIGTERM is only noted.
     pub ignore_sigterm: bool,
     /// Rest between SIGTERM and the exit, in milliseconds.
     pub sigterm_delay_ms: u64,
-    /// Grey text in the empty composer, like `Try "write a test for <filepath>"`.
-    pub suggestion: String,
     /// The turns, one for each prompt; further prompts get the default.
     pub turns: Vec<Turn>,
 }
@@ -50,8 +45,8 @@ pub struct Turn {
     pub says: String,
     /// Commands that go on in the background after it.
     pub background: Vec<String>,
-    /// The answer is written to the transcript, and the registry says `idle`, only so many
-    /// milliseconds after the hooks were run.
+    /// The answer is written to the transcript, and the registry says `idle`, only this
+    /// many milliseconds after the hooks were run.
     pub late_ms: u64,
 }
 
@@ -86,7 +81,7 @@ pub enum Ending {
     Forever,
     /// A dialog in the middle of the turn; the turn is done once it is answered.
     Ask(Screen),
-    /// As if the user had pressed Escape: idle, the prompt back in the composer, no record, no hook.
+    /// As if the user had pressed Escape: idle, no record, no hook.
     Interrupted,
 }
 
@@ -94,25 +89,21 @@ pub enum Ending {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Registry {
-    /// As 2.1.330.
+    /// As 2.1.332.
     #[default]
     Full,
-    /// As 2.1.100: the session, but not what it is doing.
+    /// The session, but not what it is doing.
     WithoutStatus,
-    /// As 2.0.30: nothing.
-    None,
 }
 
 /// A screen that waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Screen {
-    /// 2.1.330's; `No, exit` is preselected, and Enter there exits.
+    /// 2.1.332's; `No, exit` is preselected.
     Trust,
     /// 2.1.200's; Yes is preselected.
     TrustYesFirst,
-    /// The question of versions before 2.1.
-    TrustOld,
     /// The bypass warning; `No, exit` is preselected.
     Bypass,
     /// The API key was not approved; No is preselected, either goes on.

@@ -14,18 +14,18 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Switches to raw mode with bracketed paste; `None` if standard input is no terminal.
+    /// Switches to raw mode; `None` if standard input is no terminal.
     pub fn raw() -> Option<Self> {
         let saved = tcgetattr(stdin()).ok()?;
         let mut raw = saved.clone();
         raw.make_raw();
         tcsetattr(stdin(), OptionalActions::Now, &raw).ok()?;
+        // As the real one does; a paste is none of the stand-in's business.
         put("\x1b[?2004h");
         Some(Self { saved, alternate: false })
     }
 
-    /// The composer of 2.1 is drawn on the alternate screen, with the mouse; its dialogs and 2.0.30
-    /// are not.
+    /// The composer is drawn on the alternate screen, with the mouse; the dialogs of the start are not.
     pub fn use_alternate_screen(&mut self) {
         self.alternate = true;
         put(&format!("\x1b[?1049h{MOUSE_ON}\x1b]0;✳ Claude Code\x07"));

@@ -21,9 +21,9 @@ use super::{Fault, pass_with, said, was_injected};
 pub enum Worker {
     /// A shell script, of kind `command`.
     Script,
-    /// The stand-in for Claude Code 2.1.330. Its failure is that somebody kills it.
+    /// The stand-in for Claude Code 2.1.332. Its failure is that somebody kills it.
     Claude,
-    /// The stand-in for 2.0.30, which tells less of what it does.
+    /// The stand-in for 2.1.100, which shows less of what it does.
     OldClaude,
 }
 

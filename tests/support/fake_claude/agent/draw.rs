@@ -22,27 +22,7 @@ impl Agent {
             false => "  ⏵⏵ bypass permissions on (shift+tab to cycle) · esc to interrupt",
         };
         let mut bottom = vec![rule.clone()];
-        bottom.extend(self.composer_text().lines().map(str::to_owned));
-        bottom.extend([rule, footer.to_owned()]);
+        bottom.extend(["❯ ".to_owned(), rule, footer.to_owned()]);
         self.terminal.draw(&top, &bottom);
-    }
-
-    /// A paste of more than three lines or 800 characters is shown as a note, as the real one does.
-    fn composer_text(&self) -> String {
-        let marker = self.marker();
-        match &self.pasted {
-            _ if self.composer.is_empty() => {
-                format!("{marker} \x1b[2m{}\x1b[22m", self.behaviour.suggestion)
-            }
-            Some(text) if text.lines().count() > 3 || text.len() > 800 => {
-                let more = match text.lines().count() - 1 {
-                    0 => String::new(),
-                    lines => format!(" +{lines} lines"),
-                };
-                let note = format!("[Pasted text #1{more}]");
-                format!("{marker} {}", self.composer.replacen(text, &note, 1))
-            }
-            _ => format!("{marker} {}", self.composer.replace('\n', "\n  ")),
-        }
     }
 }

@@ -4,90 +4,72 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::Result;
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::report::Check;
-
 use super::{LIMIT, ask};
+use crate::environment::Environment;
+use crate::report::Check;
 use crate::subprocess::Call;
+use crate::text::local_time;
 
 /// The timer comes every minute, and a pass may take five.
 const OVERDUE: SignedDuration = SignedDuration::from_mins(10);
 
-const JOURNAL: &str = "see `journalctl --user -t ccl -n 20`";
-
-/// What the user's manager says of `ccl`'s units.
-#[derive(Debug)]
-pub struct Units(HashMap<String, Unit>);
-
-/// The properties of one unit; those that it does not have are empty.
-#[derive(Debug, Default)]
-struct Unit(HashMap<String, String>);
-
-impl Unit {
-    fn get(&self, property: &str) -> &str {
-        self.0.get(property).map_or("", String::as_str)
-    }
-}
+/// What the user's manager says of `ccl`'s units: their properties, by unit and property.
+pub(super) struct Units(HashMap<String, HashMap<String, String>>);
 
 impl Units {
-    /// Asks the manager.
-    ///
-    /// # Errors
-    /// There is no systemd, or no manager of this user.
-    pub fn read() -> Result<Self> {
+    /// Fails where there is no systemd, or no manager of this user.
+    pub(super) fn read() -> Result<Self> {
         const PROPERTIES: &str = "--property=Id,LoadState,ActiveState,UnitFileState,Result,ExecMainStatus,\
                                   ExecMainExitTimestamp";
-        const UNITS: [&str; 3] = ["ccl.timer", "ccl.service", "ccl-tmux.service"];
         let mut show = Call::new("systemctl", LIMIT);
-        show.command.args(["--user", "show", "--timestamp=unix", PROPERTIES]).args(UNITS);
-        let printed = ask(show)?;
-        Ok(Self::parse(&printed))
+        show.command.args(["--user", "show", "--timestamp=unix", PROPERTIES]);
+        show.command.args(["ccl.timer", "ccl.service", "ccl-tmux.service"]);
+        Ok(Self::parse(&ask(show)?))
     }
 
     /// Blocks of `NAME=VALUE`, with empty lines between them.
     fn parse(printed: &str) -> Self {
-        let blocks = printed.split("\n\n").map(|block| {
+        let units = printed.split("\n\n").map(|block| {
             let lines = block.lines().filter_map(|line| line.split_once('='));
-            Unit(lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+            let unit: HashMap<String, String> =
+                lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            (unit.get("Id").cloned().unwrap_or_default(), unit)
         });
-        Self(blocks.map(|unit| (unit.get("Id").to_owned(), unit)).collect())
+        Self(units.collect())
     }
 
-    fn state(&self, unit: &str, property: &str) -> &str {
-        self.0.get(unit).map_or("", |unit| unit.get(property))
-    }
-
-    /// Whether the timer is there; without it `ccl` is called by something else.
-    pub fn are_installed(&self) -> bool {
-        self.state("ccl.timer", "LoadState") == "loaded"
+    /// A property; empty where the unit does not have it, or is not there.
+    fn get(&self, unit: &str, property: &str) -> &str {
+        self.0.get(unit).and_then(|unit| unit.get(property)).map_or("", String::as_str)
     }
 
     /// Whether `ccl.service` loads the key as a credential. The property itself cannot be printed (systemd 252).
-    pub fn load_the_key(&self) -> bool {
+    pub(super) fn load_the_key(&self) -> bool {
         let mut cat = Call::new("systemctl", LIMIT);
         cat.command.args(["--user", "cat", "ccl.service"]);
-        ask(cat).is_ok_and(|text| {
-            text.lines().any(|line| {
-                line.starts_with("LoadCredential") && line.contains("secutools_api_key")
-            })
-        })
+        let is_key =
+            |line: &str| line.starts_with("LoadCredential") && line.contains("secutools_api_key");
+        ask(cat).is_ok_and(|text| text.lines().any(is_key))
     }
 
-    /// The timer, the tmux server's unit, and the last pass.
-    pub fn checks(&self, now: Timestamp) -> Vec<Check> {
-        if !self.are_installed() {
+    /// The timer, the tmux server's unit, the last pass, and whether the manager outlives a login.
+    pub(super) fn checks(&self, now: Timestamp, environment: &Environment) -> Vec<Check> {
+        if self.get("ccl.timer", "LoadState") != "loaded" {
             return vec![Check::skipped(
                 "units",
                 "ccl.timer is not installed: only cron, hooks or people call ccl",
             )];
         }
-        vec![self.timer(), self.server(), self.last_pass(now)]
+        let user = ["USER", "LOGNAME"].iter().find_map(|name| environment.var(name)?.to_str());
+        vec![self.timer(), self.server(), self.last_pass(now), linger(user)]
     }
 
     fn timer(&self) -> Check {
-        let (enabled, active) =
-            (self.state("ccl.timer", "UnitFileState"), self.state("ccl.timer", "ActiveState"));
+        let enabled = self.get("ccl.timer", "UnitFileState");
+        let active = self.get("ccl.timer", "ActiveState");
         if enabled == "enabled" && active == "active" {
             return Check::good("units", "ccl.timer is enabled and active");
         }
@@ -99,7 +81,7 @@ impl Units {
     }
 
     fn server(&self) -> Check {
-        match self.state("ccl-tmux.service", "ActiveState") {
+        match self.get("ccl-tmux.service", "ActiveState") {
             "failed" | "" => Check::bad(
                 "units",
                 "ccl-tmux.service has failed, or is not installed",
@@ -111,7 +93,7 @@ impl Units {
     }
 
     fn last_pass(&self, now: Timestamp) -> Check {
-        let get = |property| self.state("ccl.service", property);
+        let get = |property| self.get("ccl.service", property);
         if get("ActiveState") == "activating" {
             return Check::good("last pass", "one is being made");
         }
@@ -120,37 +102,30 @@ impl Units {
         let Some(ended) = ended else {
             return Check::skipped("last pass", "none since the user's manager started");
         };
-        let ago = now.duration_since(ended);
+        let at = local_time(ended, now, &TimeZone::system());
         match (get("Result"), get("ExecMainStatus")) {
-            ("success", "0") => {}
-            (_, "243") => {
-                return Check::bad(
-                    "last pass",
-                    "systemd could not load a credential",
-                    "check the file that LoadCredential= names: `systemctl --user cat ccl.service`",
-                );
-            }
-            (result, status) => {
-                return Check::bad(
-                    "last pass",
-                    format!("{result}, exit status {status}, at {ended}"),
-                    JOURNAL,
-                );
-            }
-        }
-        if ago > OVERDUE {
-            return Check::bad(
+            ("success", "0") if now.duration_since(ended) > OVERDUE => Check::bad(
                 "last pass",
-                format!("{ended}: too long ago"),
+                format!("the last was at {at}"),
                 "see `systemctl --user status ccl.timer ccl.service`",
-            );
+            ),
+            ("success", "0") => Check::good("last pass", format!("well, at {at}")),
+            (_, "243") => Check::bad(
+                "last pass",
+                "systemd could not load a credential",
+                "check the file that LoadCredential= names: `systemctl --user cat ccl.service`",
+            ),
+            (result, status) => Check::bad(
+                "last pass",
+                format!("{result}, exit status {status}, at {at}"),
+                "see `journalctl --user -t ccl -n 20`",
+            ),
         }
-        Check::good("last pass", format!("{} s ago, and well", ago.as_secs().max(0)))
     }
 }
 
-/// Does the manager run while the user is logged out? `user`: the login name.
-pub fn linger(user: Option<&str>) -> Check {
+/// Does the manager run while the user is logged out?
+fn linger(user: Option<&str>) -> Check {
     let Some(user) = user else {
         return Check::skipped("linger", "neither USER nor LOGNAME is set");
     };
@@ -190,7 +165,8 @@ ActiveState=active
 ";
 
     fn failed(printed: &str, now: i64) -> Vec<String> {
-        let checks = Units::parse(printed).checks(Timestamp::from_second(now).unwrap());
+        let checks = Units::parse(printed)
+            .checks(Timestamp::from_second(now).unwrap(), &Environment::default());
         let failed = checks.into_iter().filter(|check| check.ok == Some(false));
         failed.map(|check| check.detail).collect()
     }

@@ -10,7 +10,10 @@ use crate::report::Check;
 /// The key's source, and the server's answer to a question about a job that does not exist.
 ///
 /// `service_has_key`: `ccl.service` loads the key as a credential, which nobody else can read.
-pub fn checks(secutools: &Result<Secutools, DelegationOff>, service_has_key: bool) -> Vec<Check> {
+pub(super) fn checks(
+    secutools: &Result<Secutools, DelegationOff>,
+    service_has_key: bool,
+) -> Vec<Check> {
     let secutools = match secutools {
         Ok(secutools) => secutools,
         Err(off @ DelegationOff::NotConfigured) => {

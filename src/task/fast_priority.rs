@@ -1,12 +1,14 @@
-//! The priority of a task from the first bytes of its file, for ordering a hundred thousand of them.
+//! The priority in a header, without YAML.
 //!
-//! Most headers are a few plain `key: value` lines. Those are read here directly, in a fraction of the time that YAML
-//! takes; whatever is not plainly such a line is left to YAML. A property test holds the two together.
+//! Why this exists: a pass with a free session has to know the priority of every waiting task, and must not take much
+//! longer over 100,000 of them than it takes to open and read the files (DESIGN section 11). The YAML library would take
+//! several times as long. Most headers are a few plain `key: value` lines: those are read here, and whatever is not
+//! plainly such a line is left to the library. A property test proves that both find the same priority.
 
 use super::Priority;
 
-/// The priority in a header's YAML, or `None` if the header is not plain enough to tell without parsing it.
-pub(super) fn priority(yaml: &[u8]) -> Option<Priority> {
+/// The priority in a header's YAML; `None` where the header is not plain enough, and has to be parsed.
+pub(super) fn read(yaml: &[u8]) -> Option<Priority> {
     let mut found = None;
     let mut list = List::No;
     for line in yaml.split(|&b| b == b'\n').skip(1) {
@@ -114,7 +116,7 @@ fn is_list(items: &[u8]) -> bool {
     items.split(|&b| b == b',').all(|item| is_word(item.trim_ascii()))
 }
 
-/// Something that is one plain word, or several, wherever it stands.
+/// One plain word or several, which YAML reads as text wherever they stand.
 fn is_word(item: &[u8]) -> bool {
     item.first().is_some_and(u8::is_ascii_alphanumeric)
         && item.iter().all(|&b| b.is_ascii_alphanumeric() || b" _-./".contains(&b))

@@ -14,7 +14,7 @@ use crate::queue::{Folder, Project, QUEUE};
 use crate::report::Check;
 
 /// The directory that `ccl` keeps its own state in. What lies there is run in sessions, so it must be nobody else's.
-pub fn state(directory: &Path) -> Check {
+pub(super) fn state(directory: &Path) -> Check {
     let shown = directory.display();
     if !directory.exists() {
         let above = directory.ancestors().find(|above| above.exists());
@@ -40,41 +40,39 @@ pub fn state(directory: &Path) -> Check {
 }
 
 /// The queues of all projects: one finding where all is well, else one for each that is not.
-pub fn queues(projects: &[Project]) -> Vec<Check> {
-    let faults: Vec<Check> = projects.iter().filter_map(fault).collect();
-    if !faults.is_empty() {
-        return faults;
+pub(super) fn queues(projects: &[Project]) -> Vec<Check> {
+    let faults: Vec<Check> = projects.iter().filter_map(|it| queue(it).err()).collect();
+    if faults.is_empty() {
+        let count = projects.len();
+        return vec![Check::good(
+            "queue",
+            format!("locks, renames and syncs work in {count} project(s)"),
+        )];
     }
-    let count = projects.len();
-    vec![Check::good("queue", format!("locks, renames and syncs work in {count} project(s)"))]
+    faults
 }
 
-fn fault(project: &Project) -> Option<Check> {
+fn queue(project: &Project) -> Result<(), Check> {
     let queue = project.path().join(QUEUE);
-    let inbox = project.folder(Folder::Inbox);
+    let [inbox, done, failed] =
+        [Folder::Inbox, Folder::Done, Folder::Failed].map(|folder| project.folder(folder));
     if !inbox.is_dir() {
-        return Some(Check::bad(
-            "queue",
-            format!("{} is no directory", inbox.display()),
-            format!("run `mkdir {}`", inbox.display()),
-        ));
+        let inbox = inbox.display();
+        let remedy = format!("run `mkdir {inbox}`");
+        return Err(Check::bad("queue", format!("{inbox} is no directory"), remedy));
     }
-    let folders = [Folder::Inbox, Folder::Done, Folder::Failed].map(|f| project.folder(f));
-    let mut existing = folders.iter().filter(|folder| folder.exists());
-    let checked = existing
-        .try_for_each(|folder| may_change(folder))
+    let mut existing = [inbox, done, failed].into_iter().filter(|folder| folder.exists());
+    existing
+        .try_for_each(|folder| may_change(&folder))
         .and_then(|()| lock::is_held(&queue.join(".lock")).map(drop))
-        .and_then(|()| try_out(&queue));
-    checked.err().map(|error| {
-        Check::bad(
-            "queue",
-            format!("{error:#}"),
-            format!(
-                "make {} writable for you, on a file system with flock(2) and rename(2)",
-                queue.display()
-            ),
-        )
-    })
+        .and_then(|()| try_out(&queue))
+        .map_err(|error| {
+            let queue = queue.display();
+            let remedy = format!(
+                "make {queue} writable for you, on a file system with flock(2) and rename(2)"
+            );
+            Check::bad("queue", format!("{error:#}"), remedy)
+        })
 }
 
 fn may_change(directory: &Path) -> Result<()> {
@@ -85,20 +83,14 @@ fn may_change(directory: &Path) -> Result<()> {
 
 fn is_ours(directory: &Path) -> Result<()> {
     let metadata = fs::metadata(directory).context("cannot look at it")?;
+    let mode = metadata.mode() & 0o7777;
     ensure!(metadata.uid() == rustix::process::geteuid().as_raw(), "it belongs to another user");
-    ensure!(
-        metadata.mode() & 0o022 == 0,
-        "others may write to it (mode {:04o})",
-        metadata.mode() & 0o7777
-    );
+    ensure!(mode & 0o022 == 0, "others may write to it (mode {mode:04o})");
     Ok(())
 }
 
 /// Does once what a claim does: locks, writes, syncs and renames, with temporary files that are removed.
-///
-/// # Errors
-/// What does not work in `directory`.
-pub fn try_out(directory: &Path) -> Result<()> {
+fn try_out(directory: &Path) -> Result<()> {
     let shown = directory.display();
     let temporary = || {
         durable::temporary(directory, PRIVATE).with_context(|| format!("cannot write in {shown}"))
@@ -110,11 +102,9 @@ pub fn try_out(directory: &Path) -> Result<()> {
     durable::sync_dir(directory)?;
 
     let again = File::open(one.path()).with_context(|| format!("cannot read in {shown}"))?;
-    let cannot_lock = || format!("cannot lock in {shown}");
-    let first = lock::lock(one.as_file()).with_context(cannot_lock)?;
-    let second = lock::lock(&again).with_context(cannot_lock)?;
+    let lock = |file| lock::lock(file).with_context(|| format!("cannot lock in {shown}"));
     ensure!(
-        first && !second,
+        lock(one.as_file())? && !lock(&again)?,
         "locks in {shown} do not keep others out: two passes would take one task"
     );
     match durable::rename_noreplace(one.path(), other.path()) {

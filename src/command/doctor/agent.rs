@@ -1,0 +1,170 @@
+//! The agent, as the login shell that starts it sees it.
+
+use crate::agent::claude::Trust;
+use crate::config::{AgentKind, Config};
+use crate::environment::Environment;
+use crate::queue::Project;
+use crate::report::Check;
+use crate::subprocess::Call;
+use crate::tmux::Tmux;
+
+use super::{LIMIT, ask};
+
+/// From this version on its transcript, registry and hooks are those that `ccl` reads.
+const OLDEST_CLAUDE: [u32; 3] = [2, 1, 100];
+
+/// What a window gets where no server runs that could be asked: systemd's own.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Is the agent on the PATH that the start-up files of the login shell make, and does it do what `ccl` needs? The shell is
+/// started as for an agent, but without a terminal.
+pub(super) fn program(config: &Config, tmux: &Tmux, environment: &Environment) -> Check {
+    let program = config.agent.command.first().map_or("", String::as_str);
+    let shell = config.agent.shell.display();
+    if program.contains('/') && !program.starts_with('/') {
+        return Check::skipped("agent", format!("{program} is looked up in each project"));
+    }
+    // sh does the looking up, as in the script that starts the agent; the marks keep what start-up files print apart.
+    let question = r#"printf "\nccl:%s:%s:ccl\n" "$(command -v -- "$CCL_DOCTOR")" "$IS_SANDBOX""#;
+    let answer = match ask(in_shell(config, tmux, environment, question)) {
+        Ok(answer) => answer,
+        Err(error) => {
+            return Check::bad(
+                "agent",
+                format!("cannot ask the login shell {shell}: {error:#}"),
+                format!("see why `{shell} -l -i -c true` does not end well"),
+            );
+        }
+    };
+    let found = answer.lines().find_map(|line| {
+        let marked = line.strip_prefix("ccl:")?.strip_suffix(":ccl")?;
+        marked.rsplit_once(':')
+    });
+    match found {
+        None => Check::skipped("agent", format!("{shell} cannot be asked for {program}")),
+        Some(("", _)) => Check::bad(
+            "agent",
+            format!("{program} is not on the PATH of the login shell {shell}"),
+            "install it, extend PATH in the shell's start-up file, or give its full path in agent.command",
+        ),
+        Some((_, sandbox)) if refuses_root(config) && sandbox != "1" => Check::bad(
+            "agent",
+            format!("{program} refuses to skip permissions as root"),
+            "run ccl as another user, or set IS_SANDBOX=1 in the shell's start-up file",
+        ),
+        Some((place, _)) if config.agent.kind == AgentKind::Claude => version(
+            place,
+            ask(in_shell(config, tmux, environment, r#"exec "$CCL_DOCTOR" --version"#)),
+        ),
+        Some((place, _)) => Check::good("agent", format!("{place}, by {shell}")),
+    }
+}
+
+/// What `claude --version` prints, `2.1.332 (Claude Code)`. Another program that stands in front of Claude Code, such as
+/// `env`, prints something else: its version says nothing.
+fn version(place: &str, printed: anyhow::Result<String>) -> Check {
+    let printed = match printed {
+        Ok(printed) => printed,
+        Err(error) => {
+            return Check::bad(
+                "agent",
+                format!("{place} --version: {error:#}"),
+                format!("see what `{place} --version` says"),
+            );
+        }
+    };
+    let version = printed.lines().find_map(|line| line.trim().strip_suffix(" (Claude Code)"));
+    match version {
+        Some(version) if numbers(version).is_some_and(|it| it < OLDEST_CLAUDE) => Check::bad(
+            "agent",
+            format!("{place} is Claude Code {version}: older than 2.1.100 is not supported"),
+            "run `claude update`, or install it anew",
+        ),
+        Some(version) => Check::good("agent", format!("{place}, Claude Code {version}")),
+        None => Check::good("agent", place),
+    }
+}
+
+/// `2.1.99` → [2, 1, 99]; `2.1.100-beta.1` is taken for 2.1.100.
+fn numbers(version: &str) -> Option<[u32; 3]> {
+    let mut numbers = version.splitn(3, '.').map(|part| {
+        let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+        part[..end].parse().ok()
+    });
+    Some([numbers.next()??, numbers.next()??, numbers.next()??])
+}
+
+/// The login shell with its start-up files read, and then `sh` with this script. `CCL_DOCTOR` is the agent's program.
+fn in_shell(config: &Config, tmux: &Tmux, environment: &Environment, script: &str) -> Call {
+    // A window has the PATH of the tmux server, before start-up files extend it.
+    let path = tmux.display_global("#{PATH}").ok().filter(|path| !path.is_empty());
+    let shell = config.agent.shell.as_os_str();
+    let mut call = Call::in_own_session(shell, LIMIT);
+    call.command
+        .args(["-l", "-i", "-c", &format!("exec sh -c '{script}'")])
+        .env_clear()
+        .current_dir(&config.home)
+        .env("HOME", &config.home)
+        .env("SHELL", shell)
+        .env("PATH", path.as_deref().unwrap_or(PATH))
+        .env("TERM", "dumb")
+        .env("CCL_DOCTOR", config.agent.command.first().map_or("", String::as_str));
+    for name in ["USER", "LOGNAME", "LANG"] {
+        call.command.envs(environment.var(name).map(|value| (name, value)));
+    }
+    call
+}
+
+/// Claude Code does so unless `IS_SANDBOX=1`.
+fn refuses_root(config: &Config) -> bool {
+    config.agent.kind == AgentKind::Claude
+        && rustix::process::geteuid().is_root()
+        && config.agent.command.iter().any(|word| word == "--dangerously-skip-permissions")
+}
+
+/// Does Claude Code trust the projects? One finding where it does, else one for each that it refuses.
+pub(super) fn trust(config: &Config, projects: &[Project]) -> Vec<Check> {
+    if config.agent.kind != AgentKind::Claude {
+        return vec![Check::skipped("trust", "only Claude Code asks for it")];
+    }
+    let trust = Trust::read(&config.claude_json);
+    let refused = projects.iter().map(Project::path).filter(|path| trust.refuses(path));
+    let checks: Vec<Check> = refused
+        .map(|path| {
+            let path = path.display();
+            Check::bad(
+                "trust",
+                format!("Claude Code does not trust {path}"),
+                format!("run `claude` once in {path} and accept"),
+            )
+        })
+        .collect();
+    if checks.is_empty() {
+        let count = projects.len();
+        return vec![Check::good("trust", format!("nothing is refused in {count} project(s)"))];
+    }
+    checks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claude_code_before_2_1_100_is_not_supported() {
+        for (printed, ok, word) in [
+            ("2.1.99 (Claude Code)\n", false, "Claude Code 2.1.99"),
+            ("hello\n2.0.330 (Claude Code)\n", false, "2.0.330"),
+            ("2.1.100 (Claude Code)\n", true, "2.1.100"),
+            ("2.1.100-beta.1 (Claude Code)\n", true, "beta"),
+            ("3.0.0 (Claude Code)", true, "3.0.0"),
+            ("env (GNU coreutils) 1.1", true, "/bin/x"),
+            ("next (Claude Code)", true, "next"),
+        ] {
+            let check = version("/bin/x", Ok(printed.to_owned()));
+            assert_eq!(check.ok, Some(ok), "{printed}");
+            assert!(check.detail.contains(word), "{}", check.detail);
+        }
+        assert_eq!(version("/bin/x", Err(anyhow::anyhow!("no answer"))).ok, Some(false));
+    }
+}

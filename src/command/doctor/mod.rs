@@ -1,0 +1,142 @@
+//! `ccl doctor`: what a pass needs, and how to mend what is missing.
+//!
+//! Nothing here changes anything: the disk is tried out with temporary files, the login shell is asked for a path, the
+//! server for a job that does not exist.
+
+mod agent;
+mod disk;
+mod server;
+mod units;
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use self::units::Units;
+use super::{Context, Finished};
+use crate::config::KEY_VARIABLES;
+use crate::environment::Environment;
+use crate::report::{Check, Report};
+use crate::subprocess::Call;
+use crate::tmux::{Tmux, TmuxError};
+
+/// How long a program may take to answer.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// `new-session -N`, which never starts a server, came with this one.
+const OLDEST_TMUX: (u32, u32) = (3, 2);
+
+/// Looks at everything; what is not well is no error of the program, but its exit status.
+pub(super) fn run(context: Context<'_>, environment: &Environment) -> Finished {
+    let config = context.config;
+    let tmux = Tmux::new(config.tmux.clone());
+    let mut checks = vec![tmux_program(&tmux), tmux_server(&tmux)];
+    checks.push(agent::program(config, &tmux, environment));
+    checks.push(disk::state(&config.state_dir));
+    match context.projects() {
+        Ok(projects) => {
+            checks.extend(disk::queues(&projects));
+            checks.extend(agent::trust(config, &projects));
+        }
+        Err(error) => checks.push(Check::bad(
+            "queue",
+            format!("{error:#}"),
+            "name your projects in ~/.config/ccl/config.yaml, or call ccl in one",
+        )),
+    }
+    let units = Units::read();
+    let service_has_key = units.as_ref().is_ok_and(Units::load_the_key);
+    checks.extend(server::checks(&config.secutools, service_has_key));
+    checks.extend(match units {
+        Ok(units) => units.checks(context.now, environment),
+        Err(error) => {
+            vec![Check::skipped("units", format!("no systemd manager of yours: {error:#}"))]
+        }
+    });
+    let exit = u8::from(checks.iter().any(|check| check.ok == Some(false)));
+    Finished { report: Report::Checks { checks }, exit }
+}
+
+/// Is there a tmux, and is it new enough?
+fn tmux_program(tmux: &Tmux) -> Check {
+    let install = "install tmux 3.2 or later, or set tmux.command";
+    match tmux.version() {
+        Err(error) => Check::bad("tmux", error.to_string(), install),
+        Ok(version) => match number(&version) {
+            Some(number) if number < OLDEST_TMUX => {
+                Check::bad("tmux", format!("{version} is too old"), install)
+            }
+            // A build of tmux's own branch has no number.
+            _ => Check::good("tmux", version),
+        },
+    }
+}
+
+/// `tmux 3.3a` → 3.3, `tmux next-3.6` → 3.6.
+fn number(version: &str) -> Option<(u32, u32)> {
+    let text = version.trim_start_matches(|c: char| !c.is_ascii_digit());
+    let (major, rest) = text.split_once('.')?;
+    let minor = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// That no server runs is no fault by itself: a pass by hand starts one.
+fn tmux_server(tmux: &Tmux) -> Check {
+    match tmux.list_panes() {
+        Ok(panes) => Check::good("server", format!("a tmux server runs, {} pane(s)", panes.len())),
+        Err(TmuxError::NoServer) => Check::skipped(
+            "server",
+            "no tmux server runs: a pass starts one, under systemd ccl-tmux.service does",
+        ),
+        Err(error) => Check::bad("server", error.to_string(), "see what `tmux ls` says"),
+    }
+}
+
+/// What a program writes to standard output, whatever its exit status is. One that failed and wrote nothing there is an
+/// error.
+fn ask(mut call: Call) -> Result<String> {
+    for variable in KEY_VARIABLES {
+        call.command.env_remove(variable);
+    }
+    let output = call.run()?;
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() && printed.trim().is_empty() {
+        bail!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(printed)
+}
+
+impl Check {
+    fn good(check: &'static str, detail: impl Into<String>) -> Self {
+        Self { check, ok: Some(true), detail: detail.into(), remedy: None }
+    }
+
+    fn bad(check: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { check, ok: Some(false), detail: detail.into(), remedy: Some(remedy.into()) }
+    }
+
+    /// It does not apply, or cannot be known from here.
+    fn skipped(check: &'static str, why: impl Into<String>) -> Self {
+        Self { check, ok: None, detail: why.into(), remedy: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        for (text, expected) in [
+            ("tmux 3.3a", Some((3, 3))),
+            ("tmux 3.10", Some((3, 10))),
+            ("tmux next-3.6", Some((3, 6))),
+            ("tmux 2.9a", Some((2, 9))),
+            ("tmux master", None),
+            ("", None),
+        ] {
+            assert_eq!(number(text), expected, "{text}");
+        }
+        assert!(number("tmux 3.10") > Some(OLDEST_TMUX));
+    }
+}

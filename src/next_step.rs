@@ -1,0 +1,286 @@
+//! What a pass does about a session that has a marker: the tables "Finish" and "Crashes" of DESIGN section 6. Pure.
+//!
+//! The session, its claim, its task file, its window and its agent are read once, into a [`Snapshot`]; [`next_step`]
+//! names the step; `session::reconcile` carries it out, and a dry run reports it instead.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::task::Outcome;
+
+/// How far a claimed task has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// It is ours; nothing was started.
+    Claimed,
+    /// The ticket lies there, or the agent has begun without proof of it yet.
+    Launching,
+    /// The agent has the task.
+    Working,
+}
+
+/// What was found of one session that has a marker.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    pub(crate) found: Found,
+    /// A person is looking at its window, or was within the last minute.
+    pub(crate) attended: bool,
+    /// No further attempt follows this one.
+    pub(crate) last_attempt: bool,
+}
+
+/// What lies where the session's marker points.
+#[derive(Debug, Clone)]
+pub(crate) enum Found {
+    /// No claim of the marker's run.
+    NoClaim,
+    /// The claim, but no task under it: the agent or a person moved it. `taken_back` says that the task waits again,
+    /// `at_work` that the agent still works.
+    NoTask { taken_back: bool, at_work: bool },
+    /// The task, with the outcome of this run noted in it.
+    Noted(Outcome),
+    /// The claim in phase `claimed`: nothing was started.
+    Claimed,
+    /// The claim in phase `launching`, and the ticket lies there: the agent has not started.
+    Unstarted,
+    /// The claim in phase `launching` or `working`, and the agent has started.
+    Started { phase: Phase, agent: AgentState },
+}
+
+/// What an agent that has a task is doing, as far as there is evidence. Unknown is never taken for idle or done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AgentState {
+    /// It works, or nothing shows that it does not.
+    Working,
+    /// It waits for a person, for this reason.
+    NeedsAttention(String),
+    /// The turn ended well.
+    Finished(Report),
+    /// The turn, or the agent, ended badly.
+    Failed(Failure),
+    /// It ended, or is gone, in the middle; the reason.
+    Interrupted(String),
+}
+
+/// What an agent left behind; what is not known stays unknown.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Report {
+    /// Its last answer.
+    pub answer: Option<String>,
+    /// Tokens read and written.
+    pub tokens: Option<(u64, u64)>,
+    /// The model that answered.
+    pub model: Option<String>,
+    /// Once the agent is gone, nothing will show that the turn ended well.
+    pub only_while_it_lives: bool,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    /// A sentence for people.
+    pub reason: String,
+    /// The attempt counts. It does not where no task could have caused it, the account's limit or a missing program:
+    /// three passes of such a night would file a whole inbox as failed.
+    pub counts: bool,
+    /// When the session may go on, if the agent named a time.
+    pub until: Option<Timestamp>,
+    /// It goes on only after a person did something.
+    pub needs_attention: bool,
+    /// It is about the agent's program, so that `ccl doctor` can see when it is mended.
+    pub of_program: bool,
+}
+
+impl Failure {
+    /// A failure of the task's own attempt.
+    pub(crate) fn of_task(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            counts: true,
+            until: None,
+            needs_attention: false,
+            of_program: false,
+        }
+    }
+
+    /// A failure of this machine's set-up, which stands in the way of every task until a person mends it.
+    pub(crate) fn of_machine(reason: impl Into<String>) -> Self {
+        Self { counts: false, needs_attention: true, ..Self::of_task(reason) }
+    }
+
+    /// The same of the agent's program.
+    pub(crate) fn of_program(reason: impl Into<String>) -> Self {
+        Self { of_program: true, ..Self::of_machine(reason) }
+    }
+
+    /// One of [`Self::of_machine`]: the pass has failed, too.
+    pub(crate) fn is_of_machine(&self) -> bool {
+        !self.counts && self.needs_attention
+    }
+}
+
+/// The next step for a session.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Step {
+    /// Nothing, for this reason.
+    Leave(Leave),
+    /// Note in the claim that the agent has the task.
+    MarkWorking,
+    /// End what carries the run, remove the session's marker.
+    Clear,
+    /// The same, and remove the claim: its task is gone.
+    RemoveClaim,
+    /// Give the task back as it is: nothing was started, no attempt counts.
+    Release,
+    /// Take the ticket away, then [`Step::Release`]; look again where the agent was faster.
+    TakeTicket,
+    /// Move the task where its noted outcome says.
+    Place(Outcome),
+    /// File the task in `done/`.
+    Finish(Report),
+    /// Note the failed attempt; back to the inbox, or to `failed/`. With a cooldown for the session where the agent
+    /// failed; one that was interrupted is resumed at once.
+    EndAttempt { failure: Failure, outcome: Outcome, cooldown: bool },
+}
+
+/// Why nothing is done.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Leave {
+    /// The agent is at work.
+    AtWork,
+    /// The agent waits for a person, for this reason.
+    NeedsAttention(String),
+    /// It is over, but a person is looking at it.
+    Attended,
+}
+
+/// The next step for what was found: one row of DESIGN's tables after the other.
+pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
+    let Snapshot { found, attended, last_attempt } = snapshot;
+    let step = match found {
+        Found::NoClaim => Step::Clear,
+        // An agent that filed its own task may say its last words, unless somebody took the task away from it.
+        Found::NoTask { taken_back: false, at_work: true } => return Step::Leave(Leave::AtWork),
+        Found::NoTask { .. } => Step::RemoveClaim,
+        Found::Noted(outcome) => Step::Place(*outcome),
+        // No agent was started, so there is nothing a person could be looking at.
+        Found::Claimed => return Step::Release,
+        Found::Unstarted => return Step::TakeTicket,
+        Found::Started { phase, agent } => match agent {
+            AgentState::Working | AgentState::NeedsAttention(_) if *phase == Phase::Launching => {
+                return Step::MarkWorking;
+            }
+            AgentState::Working => return Step::Leave(Leave::AtWork),
+            AgentState::NeedsAttention(reason) => {
+                return Step::Leave(Leave::NeedsAttention(reason.clone()));
+            }
+            AgentState::Finished(report) => Step::Finish(report.clone()),
+            AgentState::Failed(failure) => end_attempt(failure.clone(), *last_attempt, true),
+            AgentState::Interrupted(reason) => {
+                end_attempt(Failure::of_task(reason.as_str()), *last_attempt, false)
+            }
+        },
+    };
+    if *attended { Step::Leave(Leave::Attended) } else { step }
+}
+
+/// The step that ends an attempt: the task goes back to the inbox, or is given up after the last one that counts.
+pub(crate) fn end_attempt(failure: Failure, last_attempt: bool, cooldown: bool) -> Step {
+    let outcome = if failure.counts && last_attempt { Outcome::Failed } else { Outcome::Released };
+    Step::EndAttempt { failure, outcome, cooldown }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn started(phase: Phase, agent: AgentState) -> Found {
+        Found::Started { phase, agent }
+    }
+
+    fn step(found: Found, attended: bool, last_attempt: bool) -> Step {
+        next_step(&Snapshot { found, attended, last_attempt })
+    }
+
+    fn finished() -> AgentState {
+        AgentState::Finished(Report::default())
+    }
+
+    fn limit() -> Failure {
+        Failure { counts: false, ..Failure::of_task("the account's limit") }
+    }
+
+    /// DESIGN section 6, "Finish": what is found of an agent that has its task.
+    #[test]
+    fn finish() {
+        use AgentState::{Failed, Interrupted, NeedsAttention, Working};
+        let ended =
+            |failure: Failure, outcome, cooldown| Step::EndAttempt { failure, outcome, cooldown };
+        let error = || Failure::of_task("an API error");
+        let gone = || Failure::of_task("gone in mid-turn");
+        let interrupted = || Interrupted("gone in mid-turn".to_owned());
+        let question = || "a question".to_owned();
+        for (row, agent, last_attempt, expected) in [
+            ("the turn ended well", finished(), false, Step::Finish(Report::default())),
+            ("the last turn ended well", finished(), true, Step::Finish(Report::default())),
+            ("an API error", Failed(error()), false, ended(error(), Outcome::Released, true)),
+            ("the last error", Failed(error()), true, ended(error(), Outcome::Failed, true)),
+            (
+                "a limit never files it",
+                Failed(limit()),
+                true,
+                ended(limit(), Outcome::Released, true),
+            ),
+            ("gone in mid-turn", interrupted(), false, ended(gone(), Outcome::Released, false)),
+            ("the last one gone", interrupted(), true, ended(gone(), Outcome::Failed, false)),
+            ("busy", Working, false, Step::Leave(Leave::AtWork)),
+            (
+                "a question",
+                NeedsAttention(question()),
+                false,
+                Step::Leave(Leave::NeedsAttention(question())),
+            ),
+        ] {
+            let found = started(Phase::Working, agent);
+            assert_eq!(step(found.clone(), false, last_attempt), expected, "{row}");
+            let while_attended = match &expected {
+                Step::Leave(_) => expected.clone(),
+                _ => Step::Leave(Leave::Attended),
+            };
+            assert_eq!(step(found, true, last_attempt), while_attended, "attended: {row}");
+        }
+    }
+
+    /// DESIGN section 6, "Crashes": what a killed pass left.
+    #[test]
+    fn crashes() {
+        let launching = |agent| started(Phase::Launching, agent);
+        let question = AgentState::NeedsAttention("a question".to_owned());
+        let gone = |taken_back, at_work| Found::NoTask { taken_back, at_work };
+        for (row, found, expected) in [
+            ("marker, but no claim", Found::NoClaim, Step::Clear),
+            ("claimed", Found::Claimed, Step::Release),
+            ("launching, the ticket is there", Found::Unstarted, Step::TakeTicket),
+            ("launching, it works", launching(AgentState::Working), Step::MarkWorking),
+            ("launching, it asks something", launching(question), Step::MarkWorking),
+            ("launching, it is done", launching(finished()), Step::Finish(Report::default())),
+            ("outcome noted", Found::Noted(Outcome::Failed), Step::Place(Outcome::Failed)),
+            ("no task", gone(false, false), Step::RemoveClaim),
+            ("no task, its agent works on", gone(false, true), Step::Leave(Leave::AtWork)),
+            ("the task was taken back", gone(true, true), Step::RemoveClaim),
+        ] {
+            assert_eq!(step(found, false, false), expected, "{row}");
+        }
+    }
+
+    #[test]
+    fn a_person_keeps_what_can_be_looked_at() {
+        for found in [Found::NoClaim, Found::Noted(Outcome::Done)] {
+            assert_eq!(step(found, true, false), Step::Leave(Leave::Attended));
+        }
+        // Nothing was started.
+        assert_eq!(step(Found::Claimed, true, false), Step::Release);
+        assert_eq!(step(Found::Unstarted, true, false), Step::TakeTicket);
+    }
+}

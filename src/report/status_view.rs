@@ -1,0 +1,254 @@
+//! The status for people: tables of sessions, projects, tasks and jobs, and the last day.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::table::{Cell, Colour, Row, table, wrap};
+use super::text::{distance, short, word};
+use super::{
+    DayRow, JobRow, ProjectRow, SessionRow, SessionState, Status, TaskRow, TaskState, TerminalStyle,
+};
+use crate::task::{Priority, Provider};
+use crate::text::{escape, local_time, path_text};
+
+/// This many waiting tasks of each project are shown, and this many held ones.
+const SHOWN: usize = 20;
+
+/// Everything that there is to see.
+pub(super) fn text(status: &Status, style: &TerminalStyle, now: Timestamp) -> String {
+    let view = View { status, style, now };
+    let mut blocks = vec![
+        view.sessions(),
+        view.projects(),
+        view.tasks(),
+        view.jobs(),
+        view.day(),
+        view.summary(),
+    ];
+    blocks.retain(|block| !block.is_empty());
+    blocks.join("\n")
+}
+
+struct View<'a> {
+    status: &'a Status,
+    style: &'a TerminalStyle,
+    now: Timestamp,
+}
+
+impl View<'_> {
+    fn sessions(&self) -> String {
+        let names = ["SESSION", "STATE", "SINCE", "TASK", "PROJECT"];
+        table(self.style, names, self.status.sessions.iter().map(|row| self.session(row)))
+    }
+
+    fn session(&self, row: &SessionRow) -> Row<5> {
+        let task = self.status.tasks.iter().find(|task| {
+            row.task.as_ref() == Some(&task.name)
+                && task.session.as_ref() == Some(&row.name)
+                && task.reason.is_none()
+        });
+        let until = row.until.map(|until| {
+            let until = local_time(until, self.now, &self.style.zone);
+            format!("until {until}")
+        });
+        let stale = task.filter(|task| task.stale).map(|_| {
+            "stale: it has been at work for long; attach and look, or `ccl cancel` it".to_owned()
+        });
+        let title = task.and_then(|task| task.title.clone());
+        Row {
+            cells: [
+                row.name.clone().into(),
+                Cell::coloured(word(&row.state), colour_of(row.state)),
+                self.since(row.since),
+                row.task.clone().unwrap_or_default().into(),
+                row.project.as_deref().map(short).unwrap_or_default().into(),
+            ],
+            note: join([until, stale, row.reason.clone().or(title)]),
+        }
+    }
+
+    fn projects(&self) -> String {
+        let counts = self.status.inbox_counts();
+        let names = ["PROJECT", "WAITING", "HELD", "AT WORK", "DELEGATED", "DONE", "FAILED"];
+        let rows = self.status.projects.iter().map(|row| {
+            let count =
+                |priority| counts.get(&(row.path.as_path(), priority)).copied().unwrap_or(0);
+            project(row, count(None), Priority::ALL.map(|it| (it, count(Some(it)))))
+        });
+        table(self.style, names, rows)
+    }
+
+    /// What waits or is held, and what is at work elsewhere.
+    fn tasks(&self) -> String {
+        let mut shown: HashMap<(&Path, bool), usize> = HashMap::new();
+        let mut rows: Vec<Row<6>> = Vec::new();
+        for task in &self.status.tasks {
+            match task.state {
+                TaskState::Dispatched if self.is_in_a_session(task) => {}
+                // It is among the jobs, unless its marker cannot be read.
+                TaskState::DelegatedToSecutools if task.provider.is_some() => {}
+                TaskState::Dispatched | TaskState::DelegatedToSecutools => {
+                    rows.push(self.task(task));
+                }
+                TaskState::Waiting | TaskState::Held => {
+                    let is_held = task.state == TaskState::Held;
+                    let count = shown.entry((&task.project, is_held)).or_default();
+                    *count += 1;
+                    if *count <= SHOWN {
+                        rows.push(self.task(task));
+                    }
+                }
+            }
+        }
+        let names = ["TASK", "PROJECT", "STATE", "PRIORITY", "SINCE", "WHERE"];
+        let mut text = table(self.style, names, rows.into_iter());
+        let mut more: Vec<_> = shown.into_iter().filter(|(_, n)| *n > SHOWN).collect();
+        more.sort_unstable();
+        for ((project, is_held), count) in more {
+            let verb = if is_held { "are held" } else { "wait" };
+            let project = short(project);
+            let line = format!("… and {} more {verb} in {}", count - SHOWN, escape(&project));
+            text.push_str(&wrap(self.style, &line));
+        }
+        text
+    }
+
+    fn is_in_a_session(&self, task: &TaskRow) -> bool {
+        let mut sessions = self.status.sessions.iter();
+        task.reason.is_none() && sessions.any(|it| Some(&it.name) == task.session.as_ref())
+    }
+
+    fn task(&self, row: &TaskRow) -> Row<6> {
+        let state = match row.state {
+            TaskState::DelegatedToSecutools => "delegated".into(),
+            TaskState::Held => Cell::coloured(word(&row.state), Some(Colour::WAITING)),
+            state => word(&state).into(),
+        };
+        let provider = row.provider.map(|it| it.as_str().to_owned());
+        Row {
+            cells: [
+                row.name.clone().into(),
+                short(&row.project).into(),
+                state,
+                row.priority.map(|it| it.to_string()).unwrap_or_default().into(),
+                self.since(row.since),
+                row.session.clone().or(provider).unwrap_or_default().into(),
+            ],
+            note: join([row.stale.then(|| "stale".to_owned()), row.reason.clone()]),
+        }
+    }
+
+    fn jobs(&self) -> String {
+        let names = ["JOB", "TASK", "PROJECT", "PROVIDER", "PHASE", "SINCE"];
+        table(self.style, names, self.status.delegated.jobs.iter().map(|row| self.job(row)))
+    }
+
+    fn job(&self, row: &JobRow) -> Row<6> {
+        Row {
+            cells: [
+                row.job_id.as_deref().unwrap_or("-").into(),
+                row.task.clone().into(),
+                short(&row.project).into(),
+                row.provider.map_or("", Provider::as_str).into(),
+                row.phase.clone().into(),
+                self.since(row.since),
+            ],
+            note: row.reason.clone().unwrap_or_default(),
+        }
+    }
+
+    fn day(&self) -> String {
+        let names = ["LAST 24 H", "DONE", "FAILED", "COST"];
+        table(self.style, names, self.status.last_24h.iter().map(day_row))
+    }
+
+    /// What asks for a person, in one line.
+    fn summary(&self) -> String {
+        let attention = |row: &&SessionRow| row.state == SessionState::NeedsAttention;
+        let sessions = self.status.sessions.iter().filter(attention).count();
+        let held = self.status.tasks.iter().filter(|row| row.state == TaskState::Held).count();
+        let counts = [
+            (sessions, "session needs a person", "sessions need a person", Colour::BAD),
+            (self.status.stale, "task is stale", "tasks are stale", Colour::BAD),
+            (held, "task is held", "tasks are held", Colour::WAITING),
+        ];
+        let parts: Vec<String> = counts
+            .into_iter()
+            .filter(|(count, ..)| *count > 0)
+            .map(|(count, one, many, colour)| {
+                let what = if count == 1 { one } else { many };
+                colour.paint(self.style, &format!("{count} {what}"))
+            })
+            .collect();
+        if !parts.is_empty() {
+            return parts.join(", ") + "\n";
+        }
+        match self.status.tasks.is_empty() {
+            true => "no task waits, and none is at work\n".to_owned(),
+            false => String::new(),
+        }
+    }
+
+    /// How long ago that was; empty where it is not known.
+    fn since(&self, moment: Option<Timestamp>) -> Cell {
+        moment.map(|moment| distance(moment, self.now)).unwrap_or_default().into()
+    }
+}
+
+fn project(row: &ProjectRow, held: usize, waiting: [(Priority, usize); 4]) -> Row<7> {
+    // A column in which no project has anything is left out.
+    let rare = |count: usize| if count == 0 { Cell::default() } else { count.to_string().into() };
+    let present = waiting.iter().filter(|(_, count)| *count > 0);
+    let is_ordinary = present.clone().all(|(priority, _)| *priority == Priority::default());
+    let counts: Vec<String> = present.map(|(it, count)| format!("{count} {it}")).collect();
+    let failed = (row.failed > 0).then_some(Colour::BAD);
+    Row {
+        cells: [
+            path_text(&row.path).into(),
+            row.waiting.saturating_sub(held).to_string().into(),
+            rare(held),
+            rare(row.dispatched),
+            rare(row.delegated),
+            row.done.to_string().into(),
+            Cell::coloured(row.failed.to_string(), failed),
+        ],
+        note: match is_ordinary {
+            true => String::new(),
+            false => format!("waiting: {}", counts.join(", ")),
+        },
+    }
+}
+
+fn day_row(row: &DayRow) -> Row<4> {
+    let costs: Vec<String> = row.cost.iter().map(ToString::to_string).collect();
+    Row {
+        cells: [
+            row.provider.map_or("nobody", Provider::as_str).into(),
+            row.done.to_string().into(),
+            row.failed.to_string().into(),
+            match costs.is_empty() {
+                true => "unknown".into(),
+                false => costs.join(" + ").into(),
+            },
+        ],
+        note: String::new(),
+    }
+}
+
+fn colour_of(state: SessionState) -> Option<Colour> {
+    use SessionState as S;
+    match state {
+        S::Working | S::Launching | S::Claiming => Some(Colour::GOOD),
+        S::NeedsAttention => Some(Colour::BAD),
+        S::Cooldown | S::Busy | S::Attended => Some(Colour::WAITING),
+        S::Missing => Some(Colour::FAINT),
+        S::Free => None,
+    }
+}
+
+fn join<const N: usize>(parts: [Option<String>; N]) -> String {
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    parts.join("; ")
+}

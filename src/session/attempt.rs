@@ -1,0 +1,366 @@
+//! One attempt at a task: its conversation, the files that are written for it, its window, and the evidence that the
+//! agent has the task.
+
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use uuid::Uuid;
+
+use super::snapshot::Run;
+use super::{Pool, Session, unavailable};
+use crate::agent::claude::{self, Transcript};
+use crate::agent::command::Exit;
+use crate::agent::screen::{self, Screen};
+use crate::agent::transcript::Turn;
+use crate::agent::{self, ClaudeOptions, Files, Launch};
+use crate::config::AgentKind;
+use crate::durable;
+use crate::marker::{self, Agent, Pane, Phase, Server};
+use crate::next_step::Failure;
+use crate::process;
+use crate::queue::{Claim, WaitingTask};
+use crate::task::{Outcome, Task};
+use crate::tmux::{NewWindow, TmuxError};
+
+/// How often evidence is looked for: often at first, for a script starts within milliseconds, less often later.
+const SHORTEST_POLL: Duration = Duration::from_millis(5);
+const LONGEST_POLL: Duration = Duration::from_millis(50);
+/// How long tmux may take to read what a program wrote before it ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How often the screen is looked at, which costs a call of tmux.
+const SCREEN_POLL: Duration = Duration::from_millis(500);
+
+/// One attempt that is under way.
+pub(super) struct Attempt {
+    pub(super) run: Run,
+    pub(super) claim: Claim,
+    /// Claude Code's; none for another agent.
+    pub(super) conversation: Option<Conversation>,
+    pub(super) message: String,
+}
+
+/// The conversation of Claude Code that an attempt uses.
+pub(super) struct Conversation {
+    pub(super) id: Uuid,
+    pub(super) resume: bool,
+    /// The file that asked for it, removed once the agent has the task.
+    pub(super) request: Option<PathBuf>,
+}
+
+/// What there is to see of a launched agent.
+pub(super) enum Evidence {
+    HasTask,
+    /// Claude Code does not know the conversation that it was to resume.
+    ResumeRefused,
+    /// It ended, asks something, or shows nothing within the time limit.
+    Failed(Failure),
+}
+
+impl Pool<'_> {
+    pub(super) fn claim_marker(
+        &self,
+        run: &Run,
+        owner: Uuid,
+        task: &WaitingTask,
+        conversation: Option<&Conversation>,
+    ) -> Result<marker::Claim> {
+        let models = &self.config.dispatcher.models;
+        let transcript_from = match conversation {
+            Some(conversation) => Transcript::find(&self.config.claude_dir, conversation.id)?
+                .map_or(0, |transcript| transcript.length()),
+            None => 0,
+        };
+        Ok(marker::Claim {
+            stamp: self.stamp(),
+            owner,
+            session: run.session.name.clone(),
+            run: run.id(),
+            phase: Phase::Claimed,
+            attempt: task.task.attempts_made().saturating_add(1),
+            started_at: self.now,
+            agent: Agent {
+                kind: self.config.agent.kind,
+                model: conversation
+                    .map(|_| models.for_priority(task.task.header.priority).to_owned()),
+                session: conversation.map(|conversation| conversation.id),
+                transcript_from,
+            },
+        })
+    }
+
+    /// Which conversation: the task's own, if an attempt was interrupted; one that another program asked to resume in
+    /// this session; else a new one.
+    pub(super) fn conversation(
+        &self,
+        session: &Session,
+        task: &Task,
+        run: Uuid,
+    ) -> Result<Option<Conversation>> {
+        if self.config.agent.kind != AgentKind::Claude {
+            return Ok(None);
+        }
+        let interrupted = task
+            .ending
+            .as_ref()
+            .filter(|ending| ending.outcome == Outcome::Released)
+            .and_then(|ending| Uuid::try_parse(ending.agent_session.as_deref()?).ok());
+        if let Some(id) = interrupted
+            && Transcript::find(&self.config.claude_dir, id)?.is_some()
+        {
+            return Ok(Some(Conversation { id, resume: true, request: None }));
+        }
+        let requested = claude::resume_request(&self.config.home, &session.name);
+        Ok(Some(match requested {
+            Some((path, id)) => Conversation { id, resume: true, request: Some(path) },
+            None => Conversation { id: run, resume: false, request: None },
+        }))
+    }
+
+    pub(super) fn retry_without_resume(&self, attempt: &mut Attempt) -> Result<()> {
+        self.log.warn(format_args!(
+            "{}: Claude Code does not know the conversation to resume; starting a new one",
+            attempt.run.session.name
+        ));
+        let request = attempt.conversation.take().and_then(|conversation| conversation.request);
+        let id = Uuid::new_v4();
+        attempt.conversation = Some(Conversation { id, resume: false, request });
+        attempt.claim.converse(id, self.now)
+    }
+
+    /// Writes what the window runs; the ticket last.
+    pub(super) fn write_files(&self, attempt: &Attempt) -> Result<()> {
+        let files = attempt.run.session.files();
+        let claim = attempt.claim.marker();
+        for stale in [&files.exit, &files.stop] {
+            durable::remove(stale)?;
+        }
+        let hooks = attempt.conversation.is_some() && self.config.agent.hooks;
+        if hooks {
+            let script = self.hook_script(attempt, &files)?;
+            durable::write_unsynced(&files.hook, script.as_bytes(), durable::PRIVATE)?;
+        }
+        let claude = attempt.conversation.as_ref().map(|conversation| ClaudeOptions {
+            model: claim.agent.model.as_deref().unwrap_or_default(),
+            session: conversation.id,
+            resume: conversation.resume,
+            config_dir: self.config.claude_config_dir(),
+            hooks,
+        });
+        let launch = Launch {
+            command: &self.config.agent.command,
+            kind: self.config.agent.kind,
+            run: claim.run,
+            project: attempt.claim.project().path(),
+            files: &files,
+            message: &attempt.message,
+            claude,
+        };
+        // No window that could run them outlives the machine; the ticket says whether one has.
+        durable::write_unsynced(&files.prompt, attempt.message.as_bytes(), durable::PRIVATE)?;
+        durable::write_unsynced(&files.run, launch.script()?.as_bytes(), durable::PRIVATE)?;
+        durable::write(&files.ticket, b"", durable::PRIVATE)
+    }
+
+    /// What Claude Code's hooks run: it keeps what `Stop` is given, and has tmux call `ccl assign`, so that Claude Code
+    /// is not held up.
+    fn hook_script(&self, attempt: &Attempt, files: &Files) -> Result<String> {
+        let program = process::own_program().context("cannot tell where ccl itself lies")?;
+        let config = self.config.file.as_deref().unwrap_or(Path::new("/dev/null"));
+        let mut assign = Vec::new();
+        if let Some(dir) = self.config.claude_config_dir() {
+            let dir = agent::quote_path(dir)?;
+            assign.extend(["env".to_owned(), format!("CLAUDE_CONFIG_DIR={dir}")]);
+        }
+        assign.extend([
+            agent::quote_path(&program)?,
+            "--config".to_owned(),
+            agent::quote_path(config)?,
+            "--state-dir".to_owned(),
+            agent::quote_path(&self.config.state_dir)?,
+            "assign".to_owned(),
+            format!("--run={}", attempt.run.id()),
+        ]);
+        if self.config.file.is_none() {
+            assign.push("--project".to_owned());
+            assign.push(agent::quote_path(attempt.claim.project().path())?);
+        }
+        assign.push(attempt.run.session.name.clone());
+        agent::hook_script(&self.config.tmux, &assign, &files.stop)
+    }
+
+    /// Opens the window in which the script starts the agent, and notes its pane.
+    pub(super) fn open_window(&self, attempt: &mut Attempt) -> Result<()> {
+        let run = &mut attempt.run;
+        let window = NewWindow {
+            session: &run.session.name,
+            name: &run.marker.task,
+            run: run.marker.run,
+            script: &run.session.files().run,
+            shell: &self.config.agent.shell,
+            cwd: &self.config.home,
+        };
+        let pane = match self.tmux.new_window(&window) {
+            // Its last window was that of the run before: it has ended with it, and the server with its last session.
+            Err(error)
+                if self.config.pool.create
+                    && (error.is_no_session() || error == TmuxError::NoServer) =>
+            {
+                self.make_session(&run.session)?;
+                self.tmux.new_window(&window)
+            }
+            opened => opened,
+        };
+        let pane = pane.map_err(|error| unavailable(&error))?;
+        let server = Server { pid: pane.server, socket: pane.socket };
+        let pane = Pane { id: pane.id, pid: pane.pid, server: Some(server) };
+        run.pane = Some(pane.clone());
+        run.marker.pane = Some(pane);
+        // Not synced: no pane outlives the machine.
+        marker::write_unsynced(&run.session.marker_path(), &run.marker)
+    }
+
+    /// Waits for evidence, up to `prompt_timeout`.
+    pub(super) fn await_evidence(&self, attempt: &Attempt) -> Result<Evidence> {
+        let started = Instant::now();
+        let limit = self.config.dispatcher.prompt_timeout;
+        let ticket = attempt.run.session.files().ticket;
+        let mut look_at_screen = started + SCREEN_POLL;
+        loop {
+            // Before the evidence: what an agent leaves at its end is there once it is gone.
+            let lives = has_process(attempt)?;
+            let started_agent = !durable::exists(&ticket)?;
+            if let Some(evidence) = self.evidence(attempt, started_agent, lives)? {
+                return Ok(evidence);
+            }
+            let now = Instant::now();
+            if started_agent && attempt.conversation.is_some() && now >= look_at_screen {
+                look_at_screen = now + SCREEN_POLL;
+                if let Screen::Dialog(dialog) = screen::recognise(&self.screen(attempt)?) {
+                    return Ok(Evidence::Failed(dialog.failure()));
+                }
+            }
+            let timed_out = now >= started + limit;
+            // An agent whose ticket is taken away now never starts; one that was faster has started, and is looked at
+            // once more.
+            if (timed_out || !lives) && durable::remove(&ticket)? {
+                return self.not_started(attempt, lives).map(Evidence::Failed);
+            }
+            if timed_out && started_agent {
+                return self.no_sign(attempt).map(Evidence::Failed);
+            }
+            thread::sleep((started.elapsed() / 10).clamp(SHORTEST_POLL, LONGEST_POLL));
+        }
+    }
+
+    fn evidence(
+        &self,
+        attempt: &Attempt,
+        started_agent: bool,
+        lives: bool,
+    ) -> Result<Option<Evidence>> {
+        let claim = attempt.claim.marker();
+        let exit = Exit::read(&attempt.run.session.files().exit, claim.run)?;
+        let program = self.config.agent.program();
+        let has_task = match (exit, claim.agent.session) {
+            // What it has done is judged later, as of any other agent that has ended.
+            (Some(Exit::Code(_)), None) => true,
+            (Some(exit), _) => {
+                let failure = exit.failure(program, attempt.claim.project().path());
+                return Ok(Some(Evidence::Failed(failure)));
+            }
+            (None, None) => started_agent && lives,
+            (None, Some(id)) => started_agent && self.has_prompt(id, claim)?,
+        };
+        if has_task || lives || !started_agent {
+            return Ok(has_task.then_some(Evidence::HasTask));
+        }
+        let screen = self.last_screen(attempt)?;
+        if let Some(Conversation { id, resume: true, .. }) = &attempt.conversation {
+            let refusal = format!("No conversation found with session ID: {id}");
+            // Narrow windows wrap the sentence.
+            if screen.replace('\n', "").contains(&refusal) {
+                return Ok(Some(Evidence::ResumeRefused));
+            }
+        }
+        Ok(Some(Evidence::Failed(Failure::of_task(format!(
+            "{program} ended before it had the task; its screen's last line: {}",
+            last_line(&screen)
+        )))))
+    }
+
+    /// The window's shell did not start the agent, which no task can cause.
+    fn not_started(&self, attempt: &Attempt, lives: bool) -> Result<Failure> {
+        let (shell, program) = (self.config.agent.shell.display(), self.config.agent.program());
+        let seconds = self.config.dispatcher.prompt_timeout.as_secs();
+        let screen = if lives { self.screen(attempt)? } else { self.last_screen(attempt)? };
+        let last = last_line(&screen);
+        Ok(Failure::of_machine(if lives {
+            format!(
+                "the shell {shell} did not start {program} within {seconds} s: mend its start-up files, one of which hangs or asks something, or name another shell in agent.shell; its screen's last line: {last}"
+            )
+        } else {
+            format!(
+                "the shell {shell} ended before it started {program}: mend its start-up files, or name another shell in agent.shell; its screen's last line: {last}"
+            )
+        }))
+    }
+
+    /// The time is over.
+    fn no_sign(&self, attempt: &Attempt) -> Result<Failure> {
+        let seconds = self.config.dispatcher.prompt_timeout.as_secs();
+        Ok(Failure::of_task(format!(
+            "the agent showed no sign of having the task within {seconds} s; its screen's last line: {}",
+            last_line(&self.screen(attempt)?)
+        )))
+    }
+
+    fn has_prompt(&self, id: Uuid, claim: &marker::Claim) -> Result<bool> {
+        Ok(match Transcript::find(&self.config.claude_dir, id)? {
+            Some(found) => found.summary(claim.agent.transcript_from)?.turn != Turn::None,
+            None => false,
+        })
+    }
+
+    /// What the window shows; nothing where a person has closed it.
+    fn screen(&self, attempt: &Attempt) -> Result<String> {
+        let Some(pane) = &attempt.run.pane else {
+            return Ok(String::new());
+        };
+        match self.tmux.capture(&pane.id) {
+            Err(error) if error.is_no_pane() => Ok(String::new()),
+            captured => captured.map_err(|error| unavailable(&error)),
+        }
+    }
+
+    /// What the window shows once its process has ended: tmux may have read the last words of it by then, or not yet.
+    fn last_screen(&self, attempt: &Attempt) -> Result<String> {
+        let deadline = Instant::now() + LAST_WORDS;
+        while let Some(pane) = &attempt.run.pane {
+            match self.tmux.has_read_all(&pane.id) {
+                Ok(false) if Instant::now() < deadline => thread::sleep(SHORTEST_POLL),
+                Ok(_) => break,
+                Err(error) if error.is_no_pane() => break,
+                Err(error) => return Err(unavailable(&error)),
+            }
+        }
+        self.screen(attempt)
+    }
+}
+
+/// Whether the process that tmux started in the window is there: a child of its server, whatever program it is by now.
+fn has_process(attempt: &Attempt) -> Result<bool> {
+    let Some(Pane { pid, server: Some(server), .. }) = &attempt.run.pane else {
+        return Ok(false);
+    };
+    let process = process::stat(*pid).context("cannot see what runs in its window")?;
+    Ok(process.is_some_and(|process| process.is_alive() && process.ppid == Some(server.pid)))
+}
+
+/// The last line that a program has written.
+fn last_line(screen: &str) -> &str {
+    let mut lines = screen.lines().rev().map(str::trim);
+    // tmux writes this below it, once the program has ended.
+    lines.find(|line| !line.is_empty() && !line.starts_with("Pane is dead")).unwrap_or("(none)")
+}

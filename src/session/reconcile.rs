@@ -1,0 +1,340 @@
+//! Carries out what `next_step` says about a session that has a marker (DESIGN section 6, "Finish" and "Crashes").
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use uuid::Uuid;
+
+use super::snapshot::{Reading, Run, Trigger};
+use super::{Pool, Session, unavailable};
+use crate::agent::claude::Transcript;
+use crate::durable;
+use crate::error;
+use crate::event::{Event, EventKind};
+use crate::marker::{self, Cooldown};
+use crate::money::Cost;
+use crate::next_step::{Failure, Found, Phase, Report, Step, next_step};
+use crate::process;
+use crate::queue::Claim;
+use crate::task::{Ending, Outcome, Provider};
+
+/// How long a hook or a person waits for a pass that is at work on the session.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an agent may take to end by itself.
+const GRACE: Duration = Duration::from_secs(5);
+
+impl Pool<'_> {
+    /// Looks at what a session with a marker did, and files what has ended. No event: nothing has ended, or another
+    /// process is at work on it.
+    pub fn reconcile(&self, session: &Session, trigger: Trigger) -> Result<Vec<Event>> {
+        let lock = match trigger {
+            Trigger::Poll => session.try_lock()?,
+            // The other process may have looked before the agent became idle.
+            Trigger::Idle(_) => session.lock_within(PATIENCE)?,
+        };
+        let Some(_lock) = lock else {
+            return Ok(Vec::new());
+        };
+        self.reconcile_locked(session, trigger).with_context(|| format!("session {}", session.name))
+    }
+
+    /// What [`Pool::reconcile`] would file.
+    pub fn reconcile_dry_run(&self, session: &Session) -> Result<Vec<Event>> {
+        if session.is_locked()? {
+            return Ok(Vec::new());
+        }
+        let reading = self.read_run(session, Trigger::Poll)?;
+        Ok(reading.map_or_else(Vec::new, |Reading { claim, snapshot, .. }| {
+            events_of(&next_step(&snapshot), claim.as_ref())
+        }))
+    }
+
+    pub(super) fn reconcile_locked(
+        &self,
+        session: &Session,
+        trigger: Trigger,
+    ) -> Result<Vec<Event>> {
+        loop {
+            let Some(Reading { run, claim, snapshot }) = self.read_run(session, trigger)? else {
+                return Ok(Vec::new());
+            };
+            let step = next_step(&snapshot);
+            // Without its ticket the agent cannot start any more. Where it has just taken it, it has started.
+            if step == Step::TakeTicket && !durable::remove(&session.files().ticket)? {
+                continue;
+            }
+            return self.carry_out(&run, claim, &step);
+        }
+    }
+
+    /// Ends the agent of `run`, whatever it is doing, and files its task as failed with `reason`.
+    pub fn cancel(&self, session: &Session, run: Uuid, reason: &str) -> Result<Vec<Event>> {
+        let Some(_lock) = session.lock_within(PATIENCE)? else {
+            bail!(error::Failure::Temporary(format!(
+                "another pass is at work on {}: try again in a moment",
+                session.name
+            )));
+        };
+        let reading = self.read_run(session, Trigger::Poll)?;
+        let Some(Reading { run, claim, snapshot }) = reading.filter(|it| it.run.id() == run) else {
+            bail!("it is not at work in {} any more", session.name);
+        };
+        let step = match snapshot.found {
+            Found::NoClaim | Found::NoTask { .. } | Found::Noted(_) => next_step(&snapshot),
+            Found::Claimed | Found::Unstarted | Found::Started { .. } => Step::EndAttempt {
+                failure: Failure::of_task(reason),
+                outcome: Outcome::Failed,
+                cooldown: false,
+            },
+        };
+        self.carry_out(&run, claim, &step)
+    }
+
+    /// Does what the step says. The session's lock is held.
+    pub(super) fn carry_out(
+        &self,
+        run: &Run,
+        claim: Option<Claim>,
+        step: &Step,
+    ) -> Result<Vec<Event>> {
+        let mut events = events_of(step, claim.as_ref());
+        let Some(mut claim) = claim else {
+            if *step == Step::Clear {
+                self.end_agent(run)?;
+                self.clear(run)?;
+            }
+            return Ok(events);
+        };
+        let placed = match step {
+            Step::Leave(why) => {
+                self.log.debug(format_args!("{} is left: {why:?}", run.session.name));
+                return Ok(events);
+            }
+            Step::MarkWorking => {
+                claim.advance(Phase::Working, self.now)?;
+                return Ok(events);
+            }
+            Step::Clear | Step::RemoveClaim => {
+                self.log.info(format_args!(
+                    "{}: {} has left the inbox; the session is free again",
+                    run.session.name,
+                    claim.name()
+                ));
+                self.end_agent(run)?;
+                claim.forget()?;
+                None
+            }
+            Step::Release => claim.release()?,
+            Step::TakeTicket => {
+                // A shell that still reads its start-up files ignores SIGTERM, but not the end of its terminal.
+                self.close_window(run)?;
+                self.end_agent(run)?;
+                claim.release()?
+            }
+            Step::Place(outcome) => {
+                self.end_agent(run)?;
+                claim.file(*outcome)?
+            }
+            Step::Finish(report) => self.finish(run, &claim, report)?,
+            Step::EndAttempt { failure, outcome, cooldown } => {
+                if *cooldown {
+                    self.start_cooldown(&run.session, failure)?;
+                }
+                self.end_agent_and_its_tools(run)?;
+                let mut ending = self.ending(&claim, *outcome, Some(failure.reason.clone()));
+                if !failure.counts {
+                    ending.attempt = ending.attempt.saturating_sub(1);
+                }
+                ending.cost = self.cost(&claim)?;
+                claim.finish(&ending, None, None)?
+            }
+        };
+        // Clearing may fail; no later pass reports what was filed, so the error does.
+        let what =
+            || format!("{} {}, but its session is not free yet", claim.name(), place_of(step));
+        self.clear(run).with_context(what)?;
+        if placed.is_none() {
+            // The task left the inbox meanwhile: there is nothing to report of it.
+            events.retain(|event| event.task.is_none());
+        }
+        Ok(events)
+    }
+
+    /// Logs how an attempt ended.
+    pub(super) fn log_attempt(&self, claim: &Claim, failure: &Failure) {
+        let marker::Claim { attempt, session, .. } = claim.marker();
+        let which = match failure.counts {
+            true => format!("attempt {attempt} of {}", self.config.dispatcher.max_attempts),
+            false => "an attempt that does not count".to_owned(),
+        };
+        self.log.warn(format_args!("{} in {session}: {which}: {}", claim.name(), failure.reason));
+    }
+
+    fn finish(&self, run: &Run, claim: &Claim, report: &Report) -> Result<Option<PathBuf>> {
+        // What only a living agent shows is filed first: a pass that was killed after its end would leave a turn that
+        // looks interrupted, and another agent would be given it again. Its cost, which Claude Code writes when it
+        // ends, stays unknown then.
+        if !report.only_while_it_lives {
+            self.end_agent(run)?;
+        }
+        let mut ending = self.ending(claim, Outcome::Done, None);
+        ending.model = report.model.clone().or(ending.model);
+        ending.cost = self.cost(claim)?;
+        let footer = footer(&ending, report);
+        let placed = claim.finish(&ending, report.answer.as_deref(), Some(&footer))?;
+        if report.only_while_it_lives {
+            self.end_agent(run)?;
+        }
+        Ok(placed)
+    }
+
+    /// Writes the session's cooldown.
+    pub(super) fn start_cooldown(&self, session: &Session, failure: &Failure) -> Result<()> {
+        let until = failure.until.unwrap_or_else(|| self.now + self.config.dispatcher.cooldown);
+        let cooldown = Cooldown {
+            stamp: self.stamp(),
+            until,
+            reason: failure.reason.clone(),
+            needs_person: failure.needs_attention,
+            of_program: failure.of_program,
+        };
+        marker::write(&session.cooldown_path(), &cooldown)
+    }
+
+    fn ending(&self, claim: &Claim, outcome: Outcome, reason: Option<String>) -> Ending {
+        let marker = claim.marker();
+        Ending {
+            run: marker.run,
+            outcome,
+            attempt: marker.attempt,
+            provider: Some(Provider::ClaudeCode),
+            model: marker.agent.model.clone(),
+            session: Some(marker.session.clone()),
+            agent_session: marker.agent.session.map(|id| id.to_string()),
+            job_id: None,
+            cost: None,
+            started_at: Some(marker.started_at),
+            ended_at: Some(self.now),
+            reason,
+        }
+    }
+
+    /// What this run has cost, as far as Claude Code wrote it down.
+    fn cost(&self, claim: &Claim) -> Result<Option<Cost>> {
+        let agent = &claim.marker().agent;
+        let Some(id) = agent.session else {
+            return Ok(None);
+        };
+        match Transcript::find(&self.config.claude_dir, id)? {
+            Some(transcript) => transcript.cost(agent.transcript_from),
+            None => Ok(None),
+        }
+    }
+
+    /// Ends the agent of this run, wherever it is. One that has not started cannot start any more.
+    pub(super) fn end_agent(&self, run: &Run) -> Result<()> {
+        durable::remove(&run.session.files().ticket)?;
+        let pane = run.pane.as_ref().map(|pane| pane.pid);
+        process::terminate(run.id(), pane, GRACE)?;
+        Ok(())
+    }
+
+    /// The same, with all that the agent has started: none of it may go on beside the next attempt. After a turn that
+    /// ended well it may: a server, say, that the task asked for.
+    pub(super) fn end_agent_and_its_tools(&self, run: &Run) -> Result<()> {
+        durable::remove(&run.session.files().ticket)?;
+        let pane = run.pane.as_ref().map(|pane| pane.pid);
+        Ok(process::terminate_all(run.id(), pane, GRACE)?)
+    }
+
+    pub(super) fn close_window(&self, run: &Run) -> Result<()> {
+        match &run.pane {
+            // Where tmux cannot be asked, or has another server by now, there is no window to close.
+            Some(pane) if self.has_server() => {
+                self.tmux.close_pane(&pane.id, run.id()).map_err(|error| unavailable(&error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Closes the window and removes the session's files, its marker last.
+    fn clear(&self, run: &Run) -> Result<()> {
+        self.close_window(run)?;
+        run.session.files().remove()?;
+        durable::remove(&run.session.marker_path()).map(drop)
+    }
+}
+
+/// Where the step leaves the task.
+fn outcome_of(step: &Step) -> Outcome {
+    match step {
+        Step::Finish(_) => Outcome::Done,
+        Step::Place(outcome) | Step::EndAttempt { outcome, .. } => *outcome,
+        _ => Outcome::Released,
+    }
+}
+
+/// The same in words that follow the task's name.
+fn place_of(step: &Step) -> &'static str {
+    match outcome_of(step) {
+        _ if matches!(step, Step::Clear | Step::RemoveClaim) => "has left the inbox",
+        Outcome::Done => "is done, and filed in done/",
+        Outcome::Failed => "is filed in failed/",
+        Outcome::Released => "waits in the inbox again",
+    }
+}
+
+/// The events of a step, as a pass and a dry run report them.
+fn events_of(step: &Step, claim: Option<&Claim>) -> Vec<Event> {
+    let Some(claim) = claim else { return Vec::new() };
+    let marker = claim.marker();
+    let of_task = || {
+        let kind = match outcome_of(step) {
+            Outcome::Done => EventKind::Done,
+            Outcome::Failed => EventKind::Failed,
+            Outcome::Released => EventKind::Released,
+        };
+        Event::of_task(kind, claim.project().path(), claim.name().as_str())
+            .in_session(&marker.session)
+            .by(Provider::ClaudeCode, marker.agent.model.clone())
+    };
+    match step {
+        Step::Leave(_) | Step::MarkWorking | Step::Clear | Step::RemoveClaim => Vec::new(),
+        Step::Release | Step::TakeTicket => {
+            vec![of_task().because("the pass that had claimed it ended before it started anything")]
+        }
+        Step::Place(_) | Step::Finish(_) => vec![of_task()],
+        Step::EndAttempt { failure, cooldown, .. } => {
+            let cooldown = cooldown.then(|| {
+                Event::of_session(EventKind::Cooldown, &marker.session)
+                    .because(failure.reason.as_str())
+            });
+            let ended = of_task().because(failure.reason.as_str());
+            [ended].into_iter().chain(cooldown).collect()
+        }
+    }
+}
+
+/// The one line for people: who, where, how long, at what cost, and how to go on.
+fn footer(ending: &Ending, report: &Report) -> String {
+    let session = ending.session.as_deref().unwrap_or("?");
+    let mut parts = vec![match &ending.model {
+        Some(model) => format!("claude-code ({model}) in {session}"),
+        None => format!("local agent in {session}"),
+    }];
+    if let (Some(start), Some(end)) = (ending.started_at, ending.ended_at) {
+        let seconds = end.duration_since(start).as_secs().max(0);
+        parts.push(format!("{:#}", jiff::SignedDuration::from_secs(seconds)));
+    }
+    if let Some(cost) = &ending.cost {
+        parts.push(cost.to_string());
+    }
+    if let Some((read, written)) = report.tokens {
+        parts.push(format!("{read} tokens in, {written} out"));
+    }
+    if let Some(id) = &ending.agent_session {
+        parts.push(format!("go on by hand with `claude --resume {id}`"));
+    }
+    format!("*{}*", parts.join(" · "))
+}

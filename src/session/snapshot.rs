@@ -1,0 +1,234 @@
+//! What there is to know about a session that has a marker, read once. Changes nothing.
+
+use std::io;
+
+use anyhow::{Context, Error, Result, bail};
+use uuid::Uuid;
+
+use super::{Pool, Session, unavailable};
+use crate::agent::claude::{self, Transcript};
+use crate::agent::command::Exit;
+use crate::agent::judge::{Observations, judge};
+use crate::agent::screen;
+use crate::durable;
+use crate::marker::{self, Dispatched, Pane, Server};
+use crate::next_step::{AgentState, Found, Phase, Report, Snapshot};
+use crate::process;
+use crate::queue::{self, Claim, Name, Project};
+
+/// Why a pass looks at a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trigger {
+    /// An ordinary pass looks at all of them.
+    Poll,
+    /// Somebody who watches it says that it is idle: its agent's hook, about this run, or a person.
+    Idle(Option<Uuid>),
+}
+
+impl Trigger {
+    /// A hook about another run says nothing of `run`.
+    fn is_idle(self, run: Uuid) -> bool {
+        matches!(self, Self::Idle(of) if of.is_none_or(|of| of == run))
+    }
+}
+
+/// The run that a session has, by its marker.
+#[derive(Debug, Clone)]
+pub(crate) struct Run {
+    pub(crate) session: Session,
+    pub(crate) marker: Dispatched,
+    /// The pane of its window, as far as it is known.
+    pub(super) pane: Option<Pane>,
+}
+
+impl Run {
+    pub(super) fn id(&self) -> Uuid {
+        self.marker.run
+    }
+}
+
+/// All there is to know about the run of one session.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) run: Run,
+    /// The run's claim; none where the marker is void.
+    pub(crate) claim: Option<Claim>,
+    pub(crate) snapshot: Snapshot,
+}
+
+/// What keeps an agent from being judged.
+pub(super) const UNSEEN: &str = "cannot see what runs in its session";
+
+impl Pool<'_> {
+    /// Reads all there is to know about the run that a session has; none where it has no marker.
+    pub(crate) fn read_run(&self, session: &Session, trigger: Trigger) -> Result<Option<Reading>> {
+        let Some(marker) = session.dispatched()? else {
+            return Ok(None);
+        };
+        let pane = self.pane_of(&marker);
+        self.check_server_of(&marker.task, pane.as_ref())?;
+        let lookup = self.find_claim(&marker)?;
+        let run = Run { session: session.clone(), marker, pane };
+        let (claim, found) = match lookup {
+            queue::Found::Nothing => (None, Found::NoClaim),
+            queue::Found::AtWork(claim, Some(outcome)) => (Some(claim), Found::Noted(outcome)),
+            queue::Found::AtWork(claim, None) => {
+                let found = match claim.marker().phase {
+                    Phase::Claimed => Found::Claimed,
+                    Phase::Launching if durable::exists(&session.files().ticket)? => {
+                        Found::Unstarted
+                    }
+                    phase => {
+                        Found::Started { phase, agent: self.agent_state(&run, &claim, trigger)? }
+                    }
+                };
+                (Some(claim), found)
+            }
+            queue::Found::TaskGone(claim) => {
+                let taken_back = durable::exists(&claim.project().waiting_path(claim.name()))?;
+                let at_work = claim.marker().phase != Phase::Claimed
+                    && self.agent_state(&run, &claim, Trigger::Poll)? == AgentState::Working;
+                (Some(claim), Found::NoTask { taken_back, at_work })
+            }
+        };
+        let snapshot = Snapshot {
+            found,
+            attended: self.is_attended(session) && self.has_pane(run.pane.as_ref()),
+            last_attempt: claim.as_ref().is_some_and(|claim| self.is_last_attempt(claim)),
+        };
+        Ok(Some(Reading { run, claim, snapshot }))
+    }
+
+    pub(super) fn is_last_attempt(&self, claim: &Claim) -> bool {
+        claim.marker().attempt >= self.config.dispatcher.max_attempts
+    }
+
+    /// The pane that was opened for the run. A pass that was killed before it noted the pane has left it to tmux.
+    fn pane_of(&self, marker: &Dispatched) -> Option<Pane> {
+        let listed = || self.all_panes().find(|pane| pane.run == Some(marker.run));
+        marker.pane.clone().or_else(|| {
+            listed().map(|pane| Pane {
+                id: pane.id.clone(),
+                pid: pane.pid,
+                server: Some(Server { pid: pane.server, socket: pane.socket.clone() }),
+            })
+        })
+    }
+
+    /// Whether tmux still had the pane when the pass began.
+    fn has_pane(&self, pane: Option<&Pane>) -> bool {
+        pane.is_some_and(|pane| {
+            self.all_panes().any(|one| (&one.id, one.pid) == (&pane.id, pane.pid))
+        })
+    }
+
+    fn find_claim(&self, marker: &Dispatched) -> Result<queue::Found> {
+        let host = &marker.stamp.host;
+        if *host != self.config.host {
+            bail!(
+                "its task {} is at work on the machine {host}, and this is {}: run ccl there, or, if this machine was renamed, set `host: {host}`",
+                marker.task,
+                self.config.host
+            );
+        }
+        let project = Project::new(marker.project.clone());
+        if !project.exists()? {
+            bail!(
+                "{} is not there, and with it the task {}: put it back (mount it?), or remove the session's marker",
+                marker.project.display(),
+                marker.task
+            );
+        }
+        let name = Name::from_marker(&marker.task).with_context(|| {
+            format!("{:?} in the session's marker is not a task's name", marker.task)
+        })?;
+        match marker::known_owner(&self.config.state_dir)? {
+            Some(owner) => project.find_claim(&name, marker.run, owner),
+            None => bail!(
+                "{} is gone, which says whose the task {name} is: write the `owner` that {} names into it",
+                self.config.state_dir.join("owner").display(),
+                project.claim_path(&name).display()
+            ),
+        }
+    }
+
+    /// What the agent is doing, by all the evidence there is.
+    fn agent_state(&self, run: &Run, claim: &Claim, trigger: Trigger) -> Result<AgentState> {
+        // Looked at before the evidence: what an agent leaves at its end is there once it is gone.
+        let lives = match agent_lives(run.pane.as_ref(), run.id()) {
+            // The agent is behind a `sudo` of its own, say.
+            Err(error) if is_forbidden(&error) => {
+                return Ok(AgentState::NeedsAttention(
+                    "its agent belongs to another user (`sudo`?), who hides whether it is done: attach to its session and end it"
+                        .to_owned(),
+                ));
+            }
+            lives => lives?,
+        };
+        let claim_marker = claim.marker();
+        if let Some(exit) = Exit::read(&run.session.files().exit, run.id())? {
+            return Ok(match exit {
+                Exit::Code(0) => AgentState::Finished(Report::default()),
+                exit => AgentState::Failed(
+                    exit.failure(self.config.agent.program(), claim.project().path()),
+                ),
+            });
+        }
+        match claim_marker.agent.session {
+            None if lives => Ok(AgentState::Working),
+            None => Ok(AgentState::Interrupted(format!(
+                "{} ended without an exit status: it was killed, or its window was closed",
+                self.config.agent.program()
+            ))),
+            Some(id) => self.state_of_claude(run, claim_marker, id, lives, trigger),
+        }
+    }
+
+    fn state_of_claude(
+        &self,
+        run: &Run,
+        claim: &marker::Claim,
+        id: Uuid,
+        lives: bool,
+        trigger: Trigger,
+    ) -> Result<AgentState> {
+        let claude_dir = &self.config.claude_dir;
+        let transcript = Transcript::find(claude_dir, id)?;
+        let summary = match &transcript {
+            Some(transcript) => Some(transcript.summary(claim.agent.transcript_from)?),
+            None => None,
+        };
+        let registered =
+            claude::registered(claude_dir, id, |pid| process::is_of_run(pid, claim.run));
+        let capture = match &run.pane {
+            Some(pane) if lives && self.has_pane(Some(pane)) => {
+                self.tmux.capture(&pane.id).map_err(|error| unavailable(&error))?
+            }
+            _ => String::new(),
+        };
+        let screen = lives.then(|| screen::recognise(&capture));
+        Ok(judge(&Observations {
+            alive: lives,
+            status: registered.as_ref().and_then(|entry| entry.status.as_deref()),
+            quiet: claude::quiet_for(transcript.as_ref(), registered.as_ref(), self.now),
+            summary: summary.as_ref(),
+            screen,
+            idle_hint: trigger.is_idle(claim.run),
+            background: claude::has_background(&run.session.files().stop),
+            now: self.now,
+        }))
+    }
+}
+
+/// Whether the agent of this run lives: the process of its window, or, where that is gone or not known, the one that
+/// was started for the run, wherever it is.
+fn agent_lives(pane: Option<&Pane>, run: Uuid) -> Result<bool> {
+    let in_window = pane.map_or(Ok(false), |pane| process::process_carries(pane.pid, run));
+    Ok(in_window.context(UNSEEN)? || process::leader_of(run).context(UNSEEN)?.is_some())
+}
+
+/// Whether the system does not let us look at another user's process.
+fn is_forbidden(error: &Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<io::Error>();
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
+}
