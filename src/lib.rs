@@ -35,7 +35,7 @@
 pub mod agent;
 pub mod cli;
 pub mod command;
-pub mod concurrent;
+mod concurrent;
 pub mod config;
 pub mod durable;
 pub mod environment;

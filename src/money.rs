@@ -45,7 +45,7 @@ impl Cost {
     }
 
     /// A cost whose currency is known beforehand; `amount` is a decimal number.
-    pub fn of(amount: &str, currency: &str) -> Option<Cost> {
+    pub(crate) fn of(amount: &str, currency: &str) -> Option<Cost> {
         Some(Cost { amount: canonical(amount)?, currency: Some(currency.to_owned()) })
     }
 }

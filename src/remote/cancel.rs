@@ -15,7 +15,7 @@ impl Delegation<'_> {
     /// Ends the task's job and files the task; `reason` is noted where there was no job yet. A job
     /// that the server still has to end is filed by a later pass, and the event says so. `None`: it
     /// is not delegated.
-    pub fn cancel(&self, task: &TaskRef, reason: &str) -> Result<Option<Event>> {
+    pub(crate) fn cancel(&self, task: &TaskRef, reason: &str) -> Result<Option<Event>> {
         let path = task.project.delegated_path(&task.name);
         let Some(marker) = marker::read::<Delegated>(&path)? else {
             return Ok(None);

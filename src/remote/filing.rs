@@ -184,7 +184,7 @@ impl Delegation<'_> {
             _ => "FAILED",
         };
         let reason = event.reason.as_ref().map(|reason| format!(": {reason}"));
-        self.log.info(format_args!(
+        self.log.event(format_args!(
             "{word} task={} provider={} job={}{}",
             escape(event.task.as_deref().unwrap_or_default()),
             marker.provider.as_str(),

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::money::Cost;
 
@@ -13,6 +14,11 @@ use crate::money::Cost;
 pub struct JobId(String);
 
 impl JobId {
+    /// An id that no job has.
+    pub(crate) fn unused() -> JobId {
+        JobId(format!("ccl-doctor-{}", Uuid::new_v4()))
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

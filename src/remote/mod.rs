@@ -114,7 +114,7 @@ pub enum RemoteOutcome {
 impl<'a> Delegation<'a> {
     /// What talks to the configured server; `None` where delegation is off. No connection is made
     /// yet. The error: a proxy that cannot be used.
-    pub fn open(
+    pub(crate) fn open(
         config: &'a Config,
         log: &'a Log,
         now: Timestamp,
@@ -224,7 +224,7 @@ fn save(task: &TaskRef, marker: &Delegated) -> Result<()> {
 }
 
 /// A client for the configured server. The error: a proxy that cannot be used.
-pub fn client(secutools: &Secutools, limits: Limits) -> Result<Client> {
+pub(crate) fn client(secutools: &Secutools, limits: Limits) -> Result<Client> {
     let (key, proxy) = (secutools.api_key.expose(), secutools.proxy.as_deref());
     Client::new(secutools.url.clone(), key, proxy, limits)
         .with_context(|| Failure::Config("cannot talk with secutools".to_owned()))

@@ -77,7 +77,7 @@ impl Client {
     /// Asks the server to cancel a job, without a body, as job APIs commonly have it. The contract
     /// says nothing of it: a server that does not offer it answers 404 or 405, and the job goes on.
     /// What has become of the job, [`Client::get`] says. One request; to ask twice does no harm.
-    pub fn cancel(&self, id: &JobId) -> Result<(), EngineError> {
+    pub(crate) fn cancel(&self, id: &JobId) -> Result<(), EngineError> {
         let reply = self.received(self.http.post_empty(&format!("/v1/jobs/{id}/cancel")))?;
         self.reader().check_success(&reply)
     }

@@ -213,7 +213,7 @@ impl Delegation<'_> {
             unknown_since: None,
         };
         super::save(task, &marker)?;
-        self.log.info(format_args!(
+        self.log.event(format_args!(
             "DELEGATED task={} provider={} job={} rule={}",
             escape(task.name.as_str()),
             marker.provider.as_str(),

@@ -1,10 +1,7 @@
 //! The key to secutools, and what the server says to it.
 
-use uuid::Uuid;
-
 use crate::config::{DelegationOff, Secutools};
-use crate::remote;
-use crate::remote::{ErrorKind, JobId, Limits};
+use crate::remote::{self, ErrorKind, JobId, Limits};
 use crate::report::Check;
 
 /// The key's source, and the server's answer to a question about a job that does not exist.
@@ -38,21 +35,21 @@ pub(super) fn checks(
 }
 
 fn answer(secutools: &Secutools) -> Check {
-    let url = secutools.url.as_str();
-    let asked = remote::client(secutools, Limits::default()).and_then(|client| {
-        let unknown = JobId::try_from(format!("ccl-doctor-{}", Uuid::new_v4()));
-        Ok(client.get(&unknown.map_err(anyhow::Error::msg)?))
-    });
-    let good = Check::good("secutools", format!("{url} answers and takes the key"));
-    let (text, remedy) = match asked {
-        Ok(Ok(_)) => return good,
-        Ok(Err(error)) => match error.kind {
-            ErrorKind::UnknownJob => return good,
-            ErrorKind::Unauthorized => (error.text, "get a new API key, and put it there"),
-            ErrorKind::Busy | ErrorKind::Failing => (error.text, "try again in a while"),
-            _ => (error.text, "check secutools.url, the network and the proxy"),
-        },
-        Err(error) => (format!("{error:#}"), "check the proxy's variables"),
+    let client = match remote::client(secutools, Limits::default()) {
+        Ok(client) => client,
+        Err(error) => {
+            return Check::bad("secutools", format!("{error:#}"), "check the proxy's variables");
+        }
+    };
+    let error = client.get(&JobId::unused()).err();
+    let (text, remedy) = match error.map(|error| (error.kind, error.text)) {
+        None | Some((ErrorKind::UnknownJob, _)) => {
+            let url = secutools.url.as_str();
+            return Check::good("secutools", format!("{url} answers and takes the key"));
+        }
+        Some((ErrorKind::Unauthorized, text)) => (text, "get a new API key, and put it there"),
+        Some((ErrorKind::Busy | ErrorKind::Failing, text)) => (text, "try again in a while"),
+        Some((_, text)) => (text, "check secutools.url, the network and the proxy"),
     };
     Check::bad("secutools", text, remedy)
 }

@@ -166,5 +166,5 @@ fn rests_for_a_while(failure: &Failure) {
         assert!(rest.is_positive() && rest < SignedDuration::from_hours(32 * 24));
         assert!(!failure.counts);
     }
-    assert!(!failure.counts || !failure.needs_person);
+    assert!(!failure.counts || !failure.needs_attention);
 }
