@@ -49,7 +49,7 @@ impl Stamp {
 
 /// `inbox/.T.md.claim`: who has the task `T.md`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claim {
+pub struct ClaimMarker {
     /// Version, host, time of the last change.
     #[serde(flatten)]
     pub stamp: Stamp,
@@ -96,7 +96,7 @@ pub struct Dispatched {
     pub run: Uuid,
     /// Where its agent was started; none before that, and where the pass was killed before it could note it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pane: Option<Pane>,
+    pub pane: Option<AgentPane>,
 }
 
 /// A pane's id, `%12`: unique for the life of its server, and never reused.
@@ -140,7 +140,7 @@ impl fmt::Display for PaneId {
 
 /// The pane of an agent's window, by what stays true of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pane {
+pub struct AgentPane {
     /// tmux's id, `%7`.
     pub id: PaneId,
     /// The process that tmux started in it, which the agent becomes.

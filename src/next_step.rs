@@ -56,16 +56,16 @@ pub enum AgentState {
     /// It waits for a person, for this reason.
     NeedsAttention(String),
     /// The turn ended well.
-    Finished(Report),
+    Finished(AgentReport),
     /// The turn, or the agent, ended badly.
-    Failed(Failure),
+    Failed(AttemptFailure),
     /// It ended, or is gone, in the middle; the reason.
     Interrupted(String),
 }
 
 /// What an agent left behind; what is not known stays unknown.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Report {
+pub struct AgentReport {
     /// Its last answer.
     pub answer: Option<String>,
     /// Tokens read and written.
@@ -78,7 +78,7 @@ pub struct Report {
 
 /// Why an attempt failed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Failure {
+pub struct AttemptFailure {
     /// A sentence for people.
     pub reason: String,
     /// The attempt counts. It does not where no task could have caused it, the account's limit or a missing program:
@@ -92,7 +92,7 @@ pub struct Failure {
     pub of_program: bool,
 }
 
-impl Failure {
+impl AttemptFailure {
     /// A failure of the task's own attempt.
     pub(crate) fn of_task(reason: impl Into<String>) -> Self {
         Self {
@@ -138,10 +138,10 @@ pub(crate) enum Step {
     /// Move the task where its noted outcome says.
     Place(Outcome),
     /// File the task in `done/`.
-    Finish(Report),
+    Finish(AgentReport),
     /// Note the failed attempt; back to the inbox, or to `failed/`. With a cooldown for the session where the agent
     /// failed; one that was interrupted is resumed at once.
-    EndAttempt { failure: Failure, outcome: Outcome, cooldown: bool },
+    EndAttempt { failure: AttemptFailure, outcome: Outcome, cooldown: bool },
 }
 
 /// Why nothing is done.
@@ -178,7 +178,7 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
             AgentState::Finished(report) => Step::Finish(report.clone()),
             AgentState::Failed(failure) => end_attempt(failure.clone(), *last_attempt, true),
             AgentState::Interrupted(reason) => {
-                end_attempt(Failure::of_task(reason.as_str()), *last_attempt, false)
+                end_attempt(AttemptFailure::of_task(reason.as_str()), *last_attempt, false)
             }
         },
     };
@@ -186,7 +186,7 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
 }
 
 /// The step that ends an attempt: the task goes back to the inbox, or is given up after the last one that counts.
-pub(crate) fn end_attempt(failure: Failure, last_attempt: bool, cooldown: bool) -> Step {
+pub(crate) fn end_attempt(failure: AttemptFailure, last_attempt: bool, cooldown: bool) -> Step {
     let outcome = if failure.counts && last_attempt { Outcome::Failed } else { Outcome::Released };
     Step::EndAttempt { failure, outcome, cooldown }
 }
@@ -204,26 +204,29 @@ mod tests {
     }
 
     fn finished() -> AgentState {
-        AgentState::Finished(Report::default())
+        AgentState::Finished(AgentReport::default())
     }
 
-    fn limit() -> Failure {
-        Failure { counts: false, ..Failure::of_task("the account's limit") }
+    fn limit() -> AttemptFailure {
+        AttemptFailure { counts: false, ..AttemptFailure::of_task("the account's limit") }
     }
 
     /// DESIGN section 6, "Finish": what is found of an agent that has its task.
     #[test]
     fn finish() {
         use AgentState::{Failed, Interrupted, NeedsAttention, Working};
-        let ended =
-            |failure: Failure, outcome, cooldown| Step::EndAttempt { failure, outcome, cooldown };
-        let error = || Failure::of_task("an API error");
-        let gone = || Failure::of_task("gone in mid-turn");
+        let ended = |failure: AttemptFailure, outcome, cooldown| Step::EndAttempt {
+            failure,
+            outcome,
+            cooldown,
+        };
+        let error = || AttemptFailure::of_task("an API error");
+        let gone = || AttemptFailure::of_task("gone in mid-turn");
         let interrupted = || Interrupted("gone in mid-turn".to_owned());
         let question = || "a question".to_owned();
         for (row, agent, last_attempt, expected) in [
-            ("the turn ended well", finished(), false, Step::Finish(Report::default())),
-            ("the last turn ended well", finished(), true, Step::Finish(Report::default())),
+            ("the turn ended well", finished(), false, Step::Finish(AgentReport::default())),
+            ("the last turn ended well", finished(), true, Step::Finish(AgentReport::default())),
             ("an API error", Failed(error()), false, ended(error(), Outcome::Released, true)),
             ("the last error", Failed(error()), true, ended(error(), Outcome::Failed, true)),
             (
@@ -264,7 +267,7 @@ mod tests {
             ("launching, the ticket is there", Found::Unstarted, Step::TakeTicket),
             ("launching, it works", launching(AgentState::Working), Step::MarkWorking),
             ("launching, it asks something", launching(question), Step::MarkWorking),
-            ("launching, it is done", launching(finished()), Step::Finish(Report::default())),
+            ("launching, it is done", launching(finished()), Step::Finish(AgentReport::default())),
             ("outcome noted", Found::Noted(Outcome::Failed), Step::Place(Outcome::Failed)),
             ("no task", gone(false, false), Step::RemoveClaim),
             ("no task, its agent works on", gone(false, true), Step::Leave(Leave::AtWork)),

@@ -188,3 +188,29 @@ fn a_tmux_that_is_too_old_or_missing_is_named() {
     let (checks, _) = patient.examine();
     assert!(checks[0].2.starts_with("there is no program `no-such-tmux`"));
 }
+
+/// Whoever has mended the agent does not have to wait for the end of the cooldown that it was the cause of.
+#[test]
+fn a_cooldown_ends_where_its_cause_is_found_mended() {
+    let mut patient = Patient::new();
+    patient.sandbox.config("agent", json!({"command": ["no-such-claude"]}));
+    patient.project.drop_task("a.md", "Do it.\n");
+    let scan = patient.sandbox.ccl(["scan"]).output().unwrap();
+    assert_eq!(scan.status.code(), Some(1), "{scan:?}");
+    let program = patient.sandbox.session_file("ccl-auto-0", "cooldown");
+    assert!(program.exists());
+    // That of a limit is not the program's.
+    let limit = patient.sandbox.session_file("ccl-auto-1", "cooldown");
+    let marker = fs::read_to_string(&program).unwrap();
+    fs::write(&limit, marker.replace("\"of_program\":true", "\"of_program\":false")).unwrap();
+    patient.fault();
+    assert!(program.exists() && limit.exists());
+
+    let command = ["my-claude", "--dangerously-skip-permissions"];
+    patient.sandbox.config("agent", json!({"command": command}));
+    let (checks, well) = patient.examine();
+    assert!(well, "{checks:#?}");
+    let ended = checks.iter().find(|(check, ..)| check == "cooldown").unwrap();
+    assert!(ended.2.contains("the cooldown of ccl-auto-0 is over"), "{ended:?}");
+    assert!(!program.exists() && limit.exists());
+}

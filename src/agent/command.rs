@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use uuid::Uuid;
 
-use crate::next_step::Failure;
+use crate::next_step::AttemptFailure;
 
 /// How a launch ended, as `NAME.run` noted it in `NAME.exit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,17 +55,19 @@ impl Exit {
     /// What it means for the task and what to tell a person; `program` is the
     /// agent's first word. An exit code counts, be it 127: an agent may end with
     /// that of the last thing its task had it do.
-    pub fn failure(self, program: &str, project: &Path) -> Failure {
+    pub fn failure(self, program: &str, project: &Path) -> AttemptFailure {
         match self {
-            Self::Code(code) => Failure::of_task(format!("{program} ended with exit code {code}")),
-            Self::NoDirectory => Failure::of_task(format!(
+            Self::Code(code) => {
+                AttemptFailure::of_task(format!("{program} ended with exit code {code}"))
+            }
+            Self::NoDirectory => AttemptFailure::of_task(format!(
                 "the agent's shell cannot enter {}: check that it exists, and its permissions",
                 project.display()
             )),
-            Self::NoProgram => Failure::of_program(format!(
+            Self::NoProgram => AttemptFailure::of_program(format!(
                 "{program} is not on the PATH of your login shell: install it, or give its full path in agent.command"
             )),
-            Self::OtherConfigDir => Failure::of_machine(
+            Self::OtherConfigDir => AttemptFailure::of_machine(
                 "your login shell sets CLAUDE_CONFIG_DIR, and ccl was started without it: set it there too (with `systemctl --user edit ccl.service`, if the timer starts it)",
             ),
         }

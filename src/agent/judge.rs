@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::limits;
 use super::screen::{Dialog, Screen};
 use super::transcript::{ApiError, Summary, Turn};
-use crate::next_step::{AgentState, Report};
+use crate::next_step::{AgentReport, AgentState};
 
 /// An agent that has been idle this long has really ended its turn.
 const SETTLED: Duration = Duration::from_secs(10);
@@ -67,7 +67,7 @@ fn while_it_lives(seen: &Observations<'_>, summary: &Summary) -> AgentState {
         Turn::Ended if seen.background => AgentState::Working,
         // Where the registry has a status, it has a word of its own for this.
         Turn::Ended if seen.status.is_none() && !summary.background.is_empty() => AgentState::Working,
-        Turn::Ended => AgentState::Finished(Report {
+        Turn::Ended => AgentState::Finished(AgentReport {
             only_while_it_lives: !summary.background.is_empty(),
             ..report(summary)
         }),
@@ -125,8 +125,8 @@ fn is_idle(seen: &Observations<'_>) -> bool {
     shows_idle && (seen.idle_hint || seen.quiet >= SETTLED)
 }
 
-fn report(summary: &Summary) -> Report {
-    Report {
+fn report(summary: &Summary) -> AgentReport {
+    AgentReport {
         answer: summary.answer.as_deref().map(shortened),
         tokens: summary.tokens,
         model: summary.model.clone(),

@@ -3,14 +3,14 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::transcript::ApiError;
-use crate::next_step::Failure;
+use crate::next_step::AttemptFailure;
 
 /// A reset time further away than this is not believed: a monthly limit is reset within a month.
 const MAX_COOLDOWN: SignedDuration = SignedDuration::from_hours(32 * 24);
 
 /// What an API error means. Only the transcript's own field says when a limit is reset: the sentence
 /// beside it names a time for people, in words that change with every version.
-pub fn failure(error: &ApiError, now: Timestamp) -> Failure {
+pub fn failure(error: &ApiError, now: Timestamp) -> AttemptFailure {
     let sentence = error.text.trim();
     match classify(error.kind.as_deref(), sentence) {
         Cause::RateLimit => {
@@ -18,7 +18,7 @@ pub fn failure(error: &ApiError, now: Timestamp) -> Failure {
                 .resets_at
                 .and_then(|second| Timestamp::from_second(second).ok())
                 .filter(|time| is_near(*time, now));
-            Failure {
+            AttemptFailure {
                 reason: format!("the account's limit is reached: {sentence}"),
                 counts: false,
                 needs_attention: until.is_none() && is_spent(sentence),
@@ -26,13 +26,15 @@ pub fn failure(error: &ApiError, now: Timestamp) -> Failure {
                 of_program: false,
             }
         }
-        Cause::Login => Failure::of_machine(format!(
+        Cause::Login => AttemptFailure::of_machine(format!(
             "Claude Code has no valid login, run `claude` and `/login`: {sentence}"
         )),
-        Cause::Billing => Failure::of_machine(format!(
+        Cause::Billing => AttemptFailure::of_machine(format!(
             "the account cannot be billed, see to its balance: {sentence}"
         )),
-        Cause::Other => Failure::of_task(format!("the API answered with an error: {sentence}")),
+        Cause::Other => {
+            AttemptFailure::of_task(format!("the API answered with an error: {sentence}"))
+        }
     }
 }
 

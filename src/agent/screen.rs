@@ -3,7 +3,7 @@
 //! A screen is only ever evidence of what is recognised on it: what is not
 //! recognised never counts as idle or done.
 
-use crate::next_step::Failure;
+use crate::next_step::AttemptFailure;
 
 /// A screen that waits for a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,11 +28,11 @@ pub enum Dialog {
 
 impl Dialog {
     /// The failed attempt of a task that met the screen in place of its first turn.
-    pub(crate) fn failure(self) -> Failure {
-        Failure {
+    pub(crate) fn failure(self) -> AttemptFailure {
+        AttemptFailure {
             counts: self.is_of_task(),
             needs_attention: self.needs_attention(),
-            ..Failure::of_task(self.advice())
+            ..AttemptFailure::of_task(self.advice())
         }
     }
 

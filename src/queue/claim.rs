@@ -20,7 +20,7 @@ use crate::task::{self, Ending, Outcome};
 pub struct Claim {
     project: Project,
     name: Name,
-    marker: marker::Claim,
+    marker: marker::ClaimMarker,
 }
 
 /// What lies where a session's marker points.
@@ -43,7 +43,7 @@ impl Project {
         &self,
         name: &Name,
         seen: &Seen,
-        marker: marker::Claim,
+        marker: marker::ClaimMarker,
         writers: &Writers,
     ) -> Result<Claim, Skip> {
         let claim = Claim { project: self.clone(), name: name.clone(), marker };
@@ -77,7 +77,7 @@ impl Project {
     /// Looks for the claim of `run` on `name`. An unreadable claim is an error,
     /// and nothing is done about its task.
     pub fn find_claim(&self, name: &Name, run: Uuid, owner: Uuid) -> Result<Found> {
-        let found: Option<marker::Claim> = marker::read(&self.claim_path(name))?;
+        let found: Option<marker::ClaimMarker> = marker::read(&self.claim_path(name))?;
         let Some(marker) = found.filter(|claim| claim.run == run && claim.owner == owner) else {
             return Ok(Found::Nothing);
         };
@@ -93,7 +93,7 @@ impl Project {
 
 impl Claim {
     /// What is known of this run.
-    pub fn marker(&self) -> &marker::Claim {
+    pub fn marker(&self) -> &marker::ClaimMarker {
         &self.marker
     }
 
@@ -183,7 +183,8 @@ impl Claim {
     /// the inbox may have been claimed anew by anybody since it was looked at.
     /// The caller holds the lock.
     fn is_ours(&self) -> Result<bool> {
-        let found: Option<marker::Claim> = marker::read(&self.project.claim_path(&self.name))?;
+        let found: Option<marker::ClaimMarker> =
+            marker::read(&self.project.claim_path(&self.name))?;
         Ok(found.is_some_and(|claim| claim.run == self.marker.run))
     }
 
@@ -255,7 +256,7 @@ mod tests {
             std::fs::write(&waiting, "Do it.\n").unwrap();
         }
         let seen = project.read(&name).unwrap().seen;
-        let marker = marker::Claim {
+        let marker = marker::ClaimMarker {
             stamp: Stamp::new("host", Timestamp::UNIX_EPOCH),
             owner: Uuid::new_v4(),
             session: "s".to_owned(),

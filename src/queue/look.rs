@@ -140,7 +140,7 @@ impl Project {
     }
 
     /// Who has the task, whichever pool that is; `None` without a claim.
-    pub fn claimant(&self, name: &Name) -> Result<Option<marker::Claim>, Unreadable> {
+    pub fn claimant(&self, name: &Name) -> Result<Option<marker::ClaimMarker>, Unreadable> {
         marker::read(&self.claim_path(name))
     }
 }

@@ -27,8 +27,8 @@ fn name() -> Name {
     Name::new("T.md".as_ref()).unwrap()
 }
 
-fn marker_of(run: Uuid) -> marker::Claim {
-    marker::Claim {
+fn marker_of(run: Uuid) -> marker::ClaimMarker {
+    marker::ClaimMarker {
         stamp: Stamp::new("host", Timestamp::UNIX_EPOCH),
         owner: OWNER,
         session: "s".to_owned(),
@@ -121,7 +121,7 @@ fn of_many_who_claim_one_wins() {
     assert_eq!(claims.iter().filter(|claim| lost(claim)).count(), 7, "{claims:?}");
     let winners: Vec<_> = claims.iter().flatten().collect();
     assert_eq!(winners.len(), 1);
-    let on_disk: marker::Claim = marker::read(&project.claim_path(&name())).unwrap().unwrap();
+    let on_disk: marker::ClaimMarker = marker::read(&project.claim_path(&name())).unwrap().unwrap();
     assert_eq!(on_disk.run, winners[0].marker().run);
 }
 

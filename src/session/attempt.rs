@@ -17,8 +17,8 @@ use crate::agent::transcript::Turn;
 use crate::agent::{self, ClaudeOptions, Files, Launch};
 use crate::config::AgentKind;
 use crate::durable;
-use crate::marker::{self, Agent, Pane, Phase, Server};
-use crate::next_step::Failure;
+use crate::marker::{self, Agent, AgentPane, Phase, Server};
+use crate::next_step::AttemptFailure;
 use crate::process;
 use crate::queue::{Claim, WaitingTask};
 use crate::task::{Outcome, Task};
@@ -55,7 +55,7 @@ pub(super) enum Evidence {
     /// Claude Code does not know the conversation that it was to resume.
     ResumeRefused,
     /// It ended, asks something, or shows nothing within the time limit.
-    Failed(Failure),
+    Failed(AttemptFailure),
 }
 
 impl Pool<'_> {
@@ -65,14 +65,14 @@ impl Pool<'_> {
         owner: Uuid,
         task: &WaitingTask,
         conversation: Option<&Conversation>,
-    ) -> Result<marker::Claim> {
+    ) -> Result<marker::ClaimMarker> {
         let models = &self.config.dispatcher.models;
         let transcript_from = match conversation {
             Some(conversation) => Transcript::find(&self.config.claude_dir, conversation.id)?
                 .map_or(0, |transcript| transcript.length()),
             None => 0,
         };
-        Ok(marker::Claim {
+        Ok(marker::ClaimMarker {
             stamp: self.stamp(),
             owner,
             session: run.session.name.clone(),
@@ -214,7 +214,7 @@ impl Pool<'_> {
         };
         let pane = pane.map_err(|error| unavailable(&error))?;
         let server = Server { pid: pane.server, socket: pane.socket };
-        let pane = Pane { id: pane.id, pid: pane.pid, server: Some(server) };
+        let pane = AgentPane { id: pane.id, pid: pane.pid, server: Some(server) };
         run.pane = Some(pane.clone());
         run.marker.pane = Some(pane);
         // Not synced: no pane outlives the machine.
@@ -284,19 +284,19 @@ impl Pool<'_> {
                 return Ok(Some(Evidence::ResumeRefused));
             }
         }
-        Ok(Some(Evidence::Failed(Failure::of_task(format!(
+        Ok(Some(Evidence::Failed(AttemptFailure::of_task(format!(
             "{program} ended before it had the task; its screen's last line: {}",
             last_line(&screen)
         )))))
     }
 
     /// The window's shell did not start the agent, which no task can cause.
-    fn not_started(&self, attempt: &Attempt, lives: bool) -> Result<Failure> {
+    fn not_started(&self, attempt: &Attempt, lives: bool) -> Result<AttemptFailure> {
         let (shell, program) = (self.config.agent.shell.display(), self.config.agent.program());
         let seconds = self.config.dispatcher.prompt_timeout.as_secs();
         let screen = if lives { self.screen(attempt)? } else { self.last_screen(attempt)? };
         let last = last_line(&screen);
-        Ok(Failure::of_machine(if lives {
+        Ok(AttemptFailure::of_machine(if lives {
             format!(
                 "the shell {shell} did not start {program} within {seconds} s: mend its start-up files, one of which hangs or asks something, or name another shell in agent.shell; its screen's last line: {last}"
             )
@@ -308,15 +308,15 @@ impl Pool<'_> {
     }
 
     /// The time is over.
-    fn no_sign(&self, attempt: &Attempt) -> Result<Failure> {
+    fn no_sign(&self, attempt: &Attempt) -> Result<AttemptFailure> {
         let seconds = self.config.dispatcher.prompt_timeout.as_secs();
-        Ok(Failure::of_task(format!(
+        Ok(AttemptFailure::of_task(format!(
             "the agent showed no sign of having the task within {seconds} s; its screen's last line: {}",
             last_line(&self.screen(attempt)?)
         )))
     }
 
-    fn has_prompt(&self, id: Uuid, claim: &marker::Claim) -> Result<bool> {
+    fn has_prompt(&self, id: Uuid, claim: &marker::ClaimMarker) -> Result<bool> {
         Ok(match Transcript::find(&self.config.claude_dir, id)? {
             Some(found) => found.summary(claim.agent.transcript_from)?.turn != Turn::None,
             None => false,
@@ -351,7 +351,7 @@ impl Pool<'_> {
 
 /// Whether the process that tmux started in the window is there: a child of its server, whatever program it is by now.
 fn has_process(attempt: &Attempt) -> Result<bool> {
-    let Some(Pane { pid, server: Some(server), .. }) = &attempt.run.pane else {
+    let Some(AgentPane { pid, server: Some(server), .. }) = &attempt.run.pane else {
         return Ok(false);
     };
     let process = process::stat(*pid).context("cannot see what runs in its window")?;
@@ -362,5 +362,7 @@ fn has_process(attempt: &Attempt) -> Result<bool> {
 fn last_line(screen: &str) -> &str {
     let mut lines = screen.lines().rev().map(str::trim);
     // tmux writes this below it, once the program has ended.
-    lines.find(|line| !line.is_empty() && !line.starts_with("Pane is dead")).unwrap_or("(none)")
+    lines
+        .find(|line| !line.is_empty() && !line.starts_with("AgentPane is dead"))
+        .unwrap_or("(none)")
 }

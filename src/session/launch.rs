@@ -11,7 +11,7 @@ use crate::agent;
 use crate::durable;
 use crate::event::{Event, EventKind};
 use crate::marker::{self, Dispatched};
-use crate::next_step::{Failure, Phase, end_attempt};
+use crate::next_step::{AttemptFailure, Phase, end_attempt};
 use crate::queue::{Skip, WaitingTask};
 use crate::task::Provider;
 
@@ -108,7 +108,7 @@ impl Pool<'_> {
         &self,
         events: &mut Vec<Event>,
         attempt: Attempt,
-        failure: Failure,
+        failure: AttemptFailure,
     ) -> Result<()> {
         let Attempt { run, claim, .. } = attempt;
         self.log_attempt(&claim, &failure);

@@ -12,6 +12,7 @@ mod server;
 mod snapshot;
 
 use anyhow::Result;
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
@@ -21,6 +22,7 @@ use crate::lock::Lock;
 use crate::log::Log;
 use crate::marker::{self, Cooldown, Stamp};
 use crate::process::{self, Writers};
+use crate::text::local_time;
 use crate::tmux::{Pane, Tmux, TmuxError};
 use server::{Panes, PanesNow};
 
@@ -217,7 +219,8 @@ impl<'a> Pool<'a> {
                 "does not exist, and pool.autonomous.create is false".to_owned()
             }
             Ok(Availability::CoolingDown(cooldown)) => {
-                format!("cools down until {}: {}", cooldown.until, cooldown.reason)
+                let until = local_time(cooldown.until, self.now, &TimeZone::system());
+                format!("cools down until {until}: {}", cooldown.reason)
             }
             Ok(Availability::InUse) => "is in use by a person".to_owned(),
             Ok(Availability::Busy(why)) => format!("is busy: {why}"),

@@ -10,11 +10,11 @@ use super::snapshot::{Reading, Run, Trigger};
 use super::{Pool, Session, unavailable};
 use crate::agent::claude::Transcript;
 use crate::durable;
-use crate::error;
+use crate::error::Failure;
 use crate::event::{Event, EventKind};
 use crate::marker::{self, Cooldown};
 use crate::money::Cost;
-use crate::next_step::{Failure, Found, Phase, Report, Step, next_step};
+use crate::next_step::{AgentReport, AttemptFailure, Found, Phase, Step, next_step};
 use crate::process;
 use crate::queue::Claim;
 use crate::task::{Ending, Outcome, Provider};
@@ -71,7 +71,7 @@ impl Pool<'_> {
     /// Ends the agent of `run`, whatever it is doing, and files its task as failed with `reason`.
     pub fn cancel(&self, session: &Session, run: Uuid, reason: &str) -> Result<Vec<Event>> {
         let Some(_lock) = session.lock_within(PATIENCE)? else {
-            bail!(error::Failure::Temporary(format!(
+            bail!(Failure::Temporary(format!(
                 "another pass is at work on {}: try again in a moment",
                 session.name
             )));
@@ -83,7 +83,7 @@ impl Pool<'_> {
         let step = match snapshot.found {
             Found::NoClaim | Found::NoTask { .. } | Found::Noted(_) => next_step(&snapshot),
             Found::Claimed | Found::Unstarted | Found::Started { .. } => Step::EndAttempt {
-                failure: Failure::of_task(reason),
+                failure: AttemptFailure::of_task(reason),
                 outcome: Outcome::Failed,
                 cooldown: false,
             },
@@ -162,8 +162,8 @@ impl Pool<'_> {
     }
 
     /// Logs how an attempt ended.
-    pub(super) fn log_attempt(&self, claim: &Claim, failure: &Failure) {
-        let marker::Claim { attempt, session, .. } = claim.marker();
+    pub(super) fn log_attempt(&self, claim: &Claim, failure: &AttemptFailure) {
+        let marker::ClaimMarker { attempt, session, .. } = claim.marker();
         let which = match failure.counts {
             true => format!("attempt {attempt} of {}", self.config.dispatcher.max_attempts),
             false => "an attempt that does not count".to_owned(),
@@ -171,7 +171,7 @@ impl Pool<'_> {
         self.log.warn(format_args!("{} in {session}: {which}: {}", claim.name(), failure.reason));
     }
 
-    fn finish(&self, run: &Run, claim: &Claim, report: &Report) -> Result<Option<PathBuf>> {
+    fn finish(&self, run: &Run, claim: &Claim, report: &AgentReport) -> Result<Option<PathBuf>> {
         // What only a living agent shows is filed first: a pass that was killed after its end would leave a turn that
         // looks interrupted, and another agent would be given it again. Its cost, which Claude Code writes when it
         // ends, stays unknown then.
@@ -190,7 +190,7 @@ impl Pool<'_> {
     }
 
     /// Writes the session's cooldown.
-    pub(super) fn start_cooldown(&self, session: &Session, failure: &Failure) -> Result<()> {
+    pub(super) fn start_cooldown(&self, session: &Session, failure: &AttemptFailure) -> Result<()> {
         let until = failure.until.unwrap_or_else(|| self.now + self.config.dispatcher.cooldown);
         let cooldown = Cooldown {
             stamp: self.stamp(),
@@ -317,7 +317,7 @@ fn events_of(step: &Step, claim: Option<&Claim>) -> Vec<Event> {
 }
 
 /// The one line for people: who, where, how long, at what cost, and how to go on.
-fn footer(ending: &Ending, report: &Report) -> String {
+fn footer(ending: &Ending, report: &AgentReport) -> String {
     let session = ending.session.as_deref().unwrap_or("?");
     let mut parts = vec![match &ending.model {
         Some(model) => format!("claude-code ({model}) in {session}"),

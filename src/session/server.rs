@@ -69,7 +69,11 @@ impl Pool<'_> {
 
     /// Fails where the agent's pane lives in another tmux server than the one that was asked, as where `$TMUX` names
     /// a person's own: what is not seen there must not be taken for gone.
-    pub(super) fn check_server_of(&self, task: &str, pane: Option<&marker::Pane>) -> Result<()> {
+    pub(super) fn check_server_of(
+        &self,
+        task: &str,
+        pane: Option<&marker::AgentPane>,
+    ) -> Result<()> {
         if matches!(self.panes, Panes::NotAsked) {
             return Ok(());
         }
@@ -108,7 +112,7 @@ impl Pool<'_> {
 pub(super) type PanesNow = OnceLock<Vec<Pane>>;
 
 /// The server that has the pane, if the pane lives: its process is a child of its server.
-fn living_server(pane: Option<&marker::Pane>) -> Result<Option<&Server>> {
+fn living_server(pane: Option<&marker::AgentPane>) -> Result<Option<&Server>> {
     let Some(pane) = pane else { return Ok(None) };
     let process = process::stat(pane.pid).context(UNSEEN)?;
     Ok(pane.server.as_ref().filter(|server| {

@@ -11,8 +11,8 @@ use crate::agent::command::Exit;
 use crate::agent::judge::{Observations, judge};
 use crate::agent::screen;
 use crate::durable;
-use crate::marker::{self, Dispatched, Pane, Server};
-use crate::next_step::{AgentState, Found, Phase, Report, Snapshot};
+use crate::marker::{self, AgentPane, Dispatched, Server};
+use crate::next_step::{AgentReport, AgentState, Found, Phase, Snapshot};
 use crate::process;
 use crate::queue::{self, Claim, Name, Project};
 
@@ -38,7 +38,7 @@ pub(crate) struct Run {
     pub(crate) session: Session,
     pub(crate) marker: Dispatched,
     /// The pane of its window, as far as it is known.
-    pub(super) pane: Option<Pane>,
+    pub(super) pane: Option<AgentPane>,
 }
 
 impl Run {
@@ -104,10 +104,10 @@ impl Pool<'_> {
     }
 
     /// The pane that was opened for the run. A pass that was killed before it noted the pane has left it to tmux.
-    fn pane_of(&self, marker: &Dispatched) -> Option<Pane> {
+    fn pane_of(&self, marker: &Dispatched) -> Option<AgentPane> {
         let listed = || self.all_panes().find(|pane| pane.run == Some(marker.run));
         marker.pane.clone().or_else(|| {
-            listed().map(|pane| Pane {
+            listed().map(|pane| AgentPane {
                 id: pane.id.clone(),
                 pid: pane.pid,
                 server: Some(Server { pid: pane.server, socket: pane.socket.clone() }),
@@ -116,7 +116,7 @@ impl Pool<'_> {
     }
 
     /// Whether tmux still had the pane when the pass began.
-    fn has_pane(&self, pane: Option<&Pane>) -> bool {
+    fn has_pane(&self, pane: Option<&AgentPane>) -> bool {
         pane.is_some_and(|pane| {
             self.all_panes().any(|one| (&one.id, one.pid) == (&pane.id, pane.pid))
         })
@@ -168,7 +168,7 @@ impl Pool<'_> {
         let claim_marker = claim.marker();
         if let Some(exit) = Exit::read(&run.session.files().exit, run.id())? {
             return Ok(match exit {
-                Exit::Code(0) => AgentState::Finished(Report::default()),
+                Exit::Code(0) => AgentState::Finished(AgentReport::default()),
                 exit => AgentState::Failed(
                     exit.failure(self.config.agent.program(), claim.project().path()),
                 ),
@@ -187,7 +187,7 @@ impl Pool<'_> {
     fn state_of_claude(
         &self,
         run: &Run,
-        claim: &marker::Claim,
+        claim: &marker::ClaimMarker,
         id: Uuid,
         lives: bool,
         trigger: Trigger,
@@ -222,7 +222,7 @@ impl Pool<'_> {
 
 /// Whether the agent of this run lives: the process of its window, or, where that is gone or not known, the one that
 /// was started for the run, wherever it is.
-fn agent_lives(pane: Option<&Pane>, run: Uuid) -> Result<bool> {
+fn agent_lives(pane: Option<&AgentPane>, run: Uuid) -> Result<bool> {
     let in_window = pane.map_or(Ok(false), |pane| process::process_carries(pane.pid, run));
     Ok(in_window.context(UNSEEN)? || process::leader_of(run).context(UNSEEN)?.is_some())
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use ccl::config::AgentKind;
-use ccl::marker::{self, Agent, Claim, Dispatched, Pane, Phase, Server, Stamp};
+use ccl::marker::{self, Agent, AgentPane, ClaimMarker, Dispatched, Phase, Server, Stamp};
 use ccl::tmux::{NewPane, NewWindow, Tmux};
 use jiff::Timestamp;
 use serde_json::json;
@@ -19,7 +19,7 @@ struct Left {
     session: String,
     project: Project,
     run: Uuid,
-    claim: Claim,
+    claim: ClaimMarker,
 }
 
 impl Left {
@@ -41,7 +41,7 @@ impl Left {
             // A pass was killed before it noted the window, if there is one.
             pane: None,
         };
-        let claim = Claim {
+        let claim = ClaimMarker {
             stamp,
             owner: marker::owner(&world.sandbox.state_dir()).unwrap(),
             session: session.to_owned(),
@@ -103,7 +103,7 @@ impl Left {
         let path = world.session_file(&self.session, "dispatched");
         let mut marker: Dispatched = marker::read(&path).unwrap().unwrap();
         let server = Server { pid: pane.server, socket: pane.socket.clone() };
-        marker.pane = Some(Pane { id: pane.id.clone(), pid: pane.pid, server: Some(server) });
+        marker.pane = Some(AgentPane { id: pane.id.clone(), pid: pane.pid, server: Some(server) });
         marker::write(&path, &marker).unwrap();
     }
 

@@ -1,7 +1,7 @@
 //! `ccl doctor`: what a pass needs, and how to mend what is missing.
 //!
-//! Nothing here changes anything: the disk is tried out with temporary files, the login shell is asked for a path, the
-//! server for a job that does not exist.
+//! Nothing here changes anything but a cooldown whose cause is found mended: the disk is tried out with temporary files,
+//! the login shell is asked for a path, the server for a job that does not exist.
 
 mod agent;
 mod disk;
@@ -17,6 +17,7 @@ use super::{Context, Finished};
 use crate::config::KEY_VARIABLES;
 use crate::environment::Environment;
 use crate::report::{Check, Report};
+use crate::session::Session;
 use crate::subprocess::Call;
 use crate::tmux::{Tmux, TmuxError};
 
@@ -31,7 +32,11 @@ pub(super) fn run(context: Context<'_>, environment: &Environment) -> Finished {
     let config = context.config;
     let tmux = Tmux::new(config.tmux.clone());
     let mut checks = vec![tmux_program(&tmux), tmux_server(&tmux)];
-    checks.push(agent::program(config, &tmux, environment));
+    let program = agent::program(config, &tmux, environment);
+    if program.ok == Some(true) {
+        checks.extend(end_cooldowns(context));
+    }
+    checks.push(program);
     checks.push(disk::state(&config.state_dir));
     match context.projects() {
         Ok(projects) => {
@@ -55,6 +60,34 @@ pub(super) fn run(context: Context<'_>, environment: &Environment) -> Finished {
     });
     let exit = u8::from(checks.iter().any(|check| check.ok == Some(false)));
     Finished { report: Report::Checks { checks }, exit }
+}
+
+/// Ends the cooldowns whose cause was the agent's program, since that is mended. One finding for all of them.
+fn end_cooldowns(context: Context<'_>) -> Option<Check> {
+    let state_dir = &context.config.state_dir;
+    let sessions = context.config.pool.session_names().map(|name| Session::new(state_dir, &name));
+    let of_program = |session: &Session| {
+        // An unreadable one is reported by the pass that meets it.
+        let cooldown = session.cooldown(context.now).ok().flatten();
+        cooldown.is_some_and(|cooldown| cooldown.of_program)
+    };
+    let mended: Vec<Session> = sessions.filter(of_program).collect();
+    let names: Vec<&str> = mended.iter().map(Session::name).collect();
+    let names = names.join(", ");
+    if names.is_empty() {
+        return None;
+    }
+    let ended: Result<()> = mended.iter().try_for_each(Session::end_cooldown);
+    Some(match ended {
+        Ok(()) => {
+            Check::good("cooldown", format!("the cooldown of {names} is over: its cause is mended"))
+        }
+        Err(error) => Check::bad(
+            "cooldown",
+            format!("the cooldown of {names} cannot be ended: {error:#}"),
+            "see to the permissions of the state directory",
+        ),
+    })
 }
 
 /// Is there a tmux, and is it new enough?

@@ -167,7 +167,7 @@ impl<'a, 'p> Collector<'a, 'p> {
         &self,
         project: &Project,
         name: &Name,
-        claim: &marker::Claim,
+        claim: &marker::ClaimMarker,
     ) -> Result<Option<String>> {
         if Some(claim.owner) != self.owner {
             return Ok(Some(format!(

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::path::Path;
 
-use ccl::marker::{Claim, Cooldown, Dispatched, VERSION, parse};
+use ccl::marker::{ClaimMarker, Cooldown, Dispatched, VERSION, parse};
 use ccl::queue::Name;
 use ccl::remote::Delegated;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 /// All of it, for the bytes of a marker of any kind.
 pub fn check(bytes: &[u8]) {
-    if let Some(claim) = reads_as_written::<Claim>(bytes) {
+    if let Some(claim) = reads_as_written::<ClaimMarker>(bytes) {
         assert_eq!(claim.stamp.version, VERSION);
     }
     if let Some(dispatched) = reads_as_written::<Dispatched>(bytes) {
@@ -59,7 +59,7 @@ where
 /// As how many kinds it can be read: a marker of one kind is none of another.
 fn kinds(bytes: &[u8]) -> usize {
     let read = [
-        parse::<Claim>(bytes).is_ok(),
+        parse::<ClaimMarker>(bytes).is_ok(),
         parse::<Dispatched>(bytes).is_ok(),
         parse::<Cooldown>(bytes).is_ok(),
         parse::<Delegated>(bytes).is_ok(),

@@ -6,7 +6,7 @@ use ccl::agent::claude::Registered;
 use ccl::agent::judge::{Observations, judge};
 use ccl::agent::screen::{Dialog, Screen, recognise};
 use ccl::agent::transcript::{Summary, Turn, summarise};
-use ccl::next_step::{AgentState, Failure};
+use ccl::next_step::{AgentState, AttemptFailure};
 use jiff::{SignedDuration, Timestamp};
 use serde::de::IgnoredAny;
 
@@ -160,7 +160,7 @@ fn only_evidence_counts(seen: &Observations<'_>) {
 }
 
 /// A reset time that is believed lies ahead, and not further than a month.
-fn rests_for_a_while(failure: &Failure) {
+fn rests_for_a_while(failure: &AttemptFailure) {
     if let Some(until) = failure.until {
         let rest = until.duration_since(now());
         assert!(rest.is_positive() && rest < SignedDuration::from_hours(32 * 24));
