@@ -2,7 +2,7 @@
 
 use crate::config::Overrides;
 use crate::log::Level;
-use crate::secutools::JobId;
+use crate::remote::JobId;
 use crate::task::{Complexity, Preference, Priority, Provider};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};

@@ -13,8 +13,8 @@
 //!    │       └─ session settles it later: agent judges what it is doing,
 //!    │          queue writes the ending line and files it
 //!    │
-//!    └─ remote: delegation notes what it is about to send (marker), secutools
-//!         sends it; later it is polled and filed
+//!    └─ remote: the room of that name notes what it is about to send (marker),
+//!         sends it to secutools; later it is polled and filed
 //! ```
 //!
 //! # Which room does what
@@ -27,16 +27,16 @@
 //!   name, every step one rename.
 //! - [`tmux`], [`process`], [`session`], [`agent`]: the terminal, what the kernel
 //!   says of it, the pool, and what an agent is doing.
-//! - [`secutools`], [`delegation`]: the network and the jobs' life.
+//! - [`remote`]: the jobs' life, and the engine they run on.
 //!
-//! Arrows point one way: command → session, delegation, report → queue, agent,
-//! tmux, secutools → marker, lock, durable, process → the pure rooms.
+//! Arrows point one way: command → session, remote, report → queue, agent,
+//! tmux → marker, lock, durable, process → the pure rooms.
 
 pub mod agent;
 pub mod cli;
 pub mod command;
+mod concurrent;
 pub mod config;
-pub mod delegation;
 pub mod durable;
 pub mod environment;
 pub mod error;
@@ -47,14 +47,13 @@ pub mod marker;
 pub mod money;
 pub mod next_step;
 pub mod owner;
-pub mod parallel;
 pub mod plan;
 pub mod process;
 mod progress;
 pub mod queue;
+pub mod remote;
 pub mod report;
 pub mod router;
-pub mod secutools;
 pub mod session;
 mod subprocess;
 pub mod task;

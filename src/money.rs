@@ -3,77 +3,90 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-mod decimal;
-
-use decimal::Decimal;
+/// An amount has fewer than 29 digits, trailing zeros aside. rust_decimal holds all of those, and
+/// would round some longer ones.
+const LIMIT: i128 = 10_i128.pow(28);
 
 /// What something cost: `{"amount":"0.0123","currency":"USD"}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
-    /// A decimal number as text.
+    /// A decimal number as text: no exponent, no needless zeros.
     pub amount: String,
     /// ISO 4217 code; null where it is not known.
     pub currency: Option<String>,
 }
 
 impl Cost {
-    /// Reads a cost as secutools may write it: `{"amount": "0.0123", "currency": "USD"}` (the
-    /// amount as text or number), `0.0123`, `"0.0123"` or `"0.0123 USD"`. The result's amount is
-    /// in canonical form (no exponent, no needless zeros).
+    /// Reads a cost as the contract has it: an object with an amount (a string or a number) and a
+    /// currency, a number, or a string, which may name the currency after the amount.
     ///
-    /// Anything else, a negative amount, two different currencies or an absurd number of digits is
-    /// `None`: the cost is then unknown, which is not zero.
+    /// Anything else, a negative amount, or one of more than 28 digits is `None`: the cost is then
+    /// unknown, which is not zero.
     pub fn from_json(raw: &RawValue) -> Option<Cost> {
         let text = raw.get();
-        if !text.starts_with('{') {
-            return Cost::from_scalar(text);
+        if text.starts_with('{') {
+            let fields: BTreeMap<String, &RawValue> = serde_json::from_str(text).ok()?;
+            let currency = fields.get("currency").and_then(|raw| string(raw));
+            return Some(Cost {
+                amount: canonical(&scalar(fields.get("amount")?)?)?,
+                currency: currency.and_then(|word| currency_code(&word)),
+            });
         }
-        let fields: BTreeMap<String, &RawValue> = serde_json::from_str(text).ok()?;
-        let mut cost = Cost::from_scalar(fields.get("amount")?.get())?;
-        let named = fields
-            .get("currency")
-            .and_then(|raw| serde_json::from_str::<String>(raw.get()).ok())
-            .and_then(|word| currency_code(&word));
-        if cost.currency.is_some() && named.is_some() && cost.currency != named {
-            return None;
-        }
-        cost.currency = cost.currency.or(named);
-        Some(cost)
+        let text = scalar(raw)?;
+        let (amount, currency) = match text.trim().split_once(' ') {
+            Some((amount, currency)) => (amount, Some(currency_code(currency)?)),
+            None => (text.trim(), None),
+        };
+        Some(Cost { amount: canonical(amount)?, currency })
     }
 
     /// A cost whose currency is known beforehand; `amount` is a decimal number.
-    pub fn of(amount: &str, currency: &str) -> Option<Cost> {
-        Some(Cost {
-            amount: Decimal::parse(amount)?.to_string(),
-            currency: Some(currency.to_owned()),
-        })
+    pub(crate) fn of(amount: &str, currency: &str) -> Option<Cost> {
+        Some(Cost { amount: canonical(amount)?, currency: Some(currency.to_owned()) })
     }
+}
 
-    /// Reads a JSON number or string. The number's own text is taken: it never becomes a float.
-    fn from_scalar(json: &str) -> Option<Cost> {
-        if json.starts_with('"') {
-            Cost::from_text(&serde_json::from_str::<String>(json).ok()?)
-        } else {
-            Cost::from_text(json)
-        }
-    }
+/// The text of a JSON number, which so never becomes a float, or what a JSON string holds.
+fn scalar(raw: &RawValue) -> Option<String> {
+    if raw.get().starts_with('"') { string(raw) } else { Some(raw.get().to_owned()) }
+}
 
-    /// Reads `0.0123` or `0.0123 USD`.
-    fn from_text(text: &str) -> Option<Cost> {
-        let mut words = text.split_whitespace();
-        let amount = Decimal::parse(words.next()?)?.to_string();
-        let currency = match words.next() {
-            Some(word) => Some(currency_code(word)?),
-            None => None,
-        };
-        match words.next() {
-            Some(_) => None,
-            None => Some(Cost { amount, currency }),
-        }
+fn string(raw: &RawValue) -> Option<String> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+/// The one way to write an amount.
+fn canonical(text: &str) -> Option<String> {
+    amount(text).map(|amount| amount.to_string())
+}
+
+/// Reads `12`, `12.50`, `.5` or `1.25e-3` without rounding. `None`: it is less than zero, has too
+/// many digits, or is no number.
+fn amount(text: &str) -> Option<Decimal> {
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    // rust_decimal would take a plus and underscores, too.
+    if !mantissa.bytes().all(|byte| byte.is_ascii_digit() || b"-.".contains(&byte)) {
+        return None;
     }
+    let mut amount = Decimal::from_str_exact(mantissa).ok()?.normalize();
+    if amount.is_zero() {
+        return Some(amount);
+    }
+    let scale = i64::from(amount.scale()) - i64::from(exponent);
+    amount.set_scale(u32::try_from(scale.max(0)).ok()?).ok()?;
+    // It overflows before it takes long.
+    for _ in scale..0 {
+        amount = amount.checked_mul(Decimal::TEN)?;
+    }
+    let amount = amount.normalize();
+    (0..LIMIT).contains(&amount.mantissa()).then_some(amount)
 }
 
 /// `0.0123 USD`; where the currency is not known, `0.0123 (currency unknown)`.
@@ -94,55 +107,44 @@ fn currency_code(word: &str) -> Option<String> {
 }
 
 /// Exact sums, one for each currency; amounts whose currency is not known have a sum of their own.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Totals {
-    sums: BTreeMap<Option<String>, Decimal>,
+    /// `None`: the sum has too many digits, so it is unknown.
+    sums: BTreeMap<Option<String>, Option<Decimal>>,
 }
 
 impl Totals {
-    /// Adds one cost. `false`: its amount is not a decimal number (a marker edited by hand), and
-    /// nothing was added.
-    pub fn add(&mut self, cost: &Cost) -> bool {
-        let Some(amount) = Decimal::parse(&cost.amount) else {
-            return false;
-        };
-        let sum = self.sums.entry(cost.currency.clone()).or_default();
-        *sum = sum.plus(&amount);
-        true
+    /// Adds one cost. An amount that is no decimal number (in a line that somebody edited) is
+    /// unknown, and adds nothing.
+    pub fn add(&mut self, cost: &Cost) {
+        if let Some(amount) = amount(&cost.amount) {
+            let sum = self.sums.entry(cost.currency.clone()).or_insert(Some(Decimal::ZERO));
+            *sum = sum.and_then(|sum| exact_sum(sum, amount));
+        }
     }
 
     /// The sums, by currency; empty when no cost was known.
     pub fn costs(&self) -> Vec<Cost> {
-        let known = self.sums.iter().filter(|(currency, _)| currency.is_some());
-        let unknown = self.sums.iter().filter(|(currency, _)| currency.is_none());
-        known
-            .chain(unknown)
-            .map(|(currency, sum)| Cost { amount: sum.to_string(), currency: currency.clone() })
-            .collect()
+        let cost = |(currency, sum): (&Option<String>, &Option<Decimal>)| {
+            Some(Cost { amount: (*sum)?.to_string(), currency: currency.clone() })
+        };
+        let mut costs: Vec<Cost> = self.sums.iter().filter_map(cost).collect();
+        costs.sort_by_key(|cost| cost.currency.is_none());
+        costs
     }
 }
 
-/// `1.5 EUR + 0.0123 USD`, or `unknown` when no cost was known.
-impl fmt::Display for Totals {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.sums.is_empty() {
-            return f.write_str("unknown");
-        }
-        let sums: Vec<String> = self.costs().iter().map(Cost::to_string).collect();
-        f.write_str(&sums.join(" + "))
-    }
-}
-
-/// A list of costs, as in [`Totals::costs`].
-impl Serialize for Totals {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.costs().serialize(serializer)
-    }
+/// `None`: only a rounded sum could be held.
+fn exact_sum(one: Decimal, other: Decimal) -> Option<Decimal> {
+    let sum = one.checked_add(other)?;
+    let is_exact = sum.scale() == one.scale().max(other.scale()) && sum.mantissa() < LIMIT;
+    is_exact.then(|| sum.normalize())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn read(json: &str) -> Option<String> {
         let raw: &RawValue = serde_json::from_str(json).expect("the test's JSON is valid");
@@ -155,8 +157,6 @@ mod tests {
             (r#"{"amount":"0.0123","currency":"USD"}"#, "0.0123 USD"),
             (r#"{"amount":0.0123,"currency":"usd"}"#, "0.0123 USD"),
             (r#"{ "currency":" eur ", "amount": 12 , "x":[1]}"#, "12 EUR"),
-            (r#"{"amount":"0.5 USD"}"#, "0.5 USD"),
-            (r#"{"amount":"0.5 USD","currency":"usd"}"#, "0.5 USD"),
             (r#"{"amount":"0.5","currency":null}"#, "0.5 (currency unknown)"),
             (r#"{"amount":"0.5","currency":"$"}"#, "0.5 (currency unknown)"),
             ("0.0123", "0.0123 (currency unknown)"),
@@ -165,6 +165,7 @@ mod tests {
             ("1e-3", "0.001 (currency unknown)"),
             (r#""1.50""#, "1.5 (currency unknown)"),
             (r#"" 1.50  gbp ""#, "1.5 GBP"),
+            (r#""0.0123 USD""#, "0.0123 USD"),
             ("0", "0 (currency unknown)"),
         ] {
             assert_eq!(read(json).as_deref(), Some(want), "{json}");
@@ -190,35 +191,120 @@ mod tests {
             r#"{"amount":null,"currency":"USD"}"#,
             r#"{"amount":{"amount":1}}"#,
             r#"{"amount":"1 USD","currency":"EUR"}"#,
+            r#"{"amount":"0.5 USD"}"#,
             "1e400",
+            "1e28",
+            "12345678901234567890123456789",
+            "0.12345678901234567890123456789",
+            "0.00000000000000000000000000001",
         ] {
             assert_eq!(read(json), None, "{json}");
         }
     }
 
+    fn sums(totals: &Totals) -> String {
+        totals.costs().iter().map(Cost::to_string).collect::<Vec<_>>().join(" + ")
+    }
+
     #[test]
     fn sums_are_exact_and_currencies_stay_apart() {
         let mut totals = Totals::default();
-        assert_eq!(totals.to_string(), "unknown");
+        assert_eq!(totals.costs(), []);
         for _ in 0..10 {
             for json in ["\"0.1 USD\"", "0.7", "\"0.000000000000000000001 EUR\""] {
                 let raw: &RawValue = serde_json::from_str(json).unwrap();
-                assert!(totals.add(&Cost::from_json(raw).unwrap()));
+                totals.add(&Cost::from_json(raw).unwrap());
             }
         }
-        let bad = Cost { amount: "much".into(), currency: None };
-        assert!(!totals.add(&bad));
-        assert_eq!(totals.to_string(), "0.00000000000000000001 EUR + 1 USD + 7 (currency unknown)");
-        assert_eq!(
-            serde_json::to_string(&totals).unwrap(),
-            r#"[{"amount":"0.00000000000000000001","currency":"EUR"},{"amount":"1","currency":"USD"},{"amount":"7","currency":null}]"#
-        );
+        totals.add(&Cost { amount: "much".into(), currency: None });
+        assert_eq!(sums(&totals), "0.00000000000000000001 EUR + 1 USD + 7 (currency unknown)");
+    }
+
+    #[test]
+    fn a_sum_that_would_be_rounded_is_unknown() {
+        let mut totals = Totals::default();
+        let large = "1234567890123456789012345678";
+        for (amount, currency) in [(large, "USD"), ("0.1", "USD"), ("1", "USD"), ("1", "EUR")] {
+            totals.add(&Cost::of(amount, currency).unwrap());
+        }
+        assert_eq!(sums(&totals), "1 EUR");
+        totals.add(&Cost::of("9999999999999999999999999999", "EUR").unwrap());
+        assert_eq!(totals.costs(), []);
     }
 
     #[test]
     fn a_known_zero_is_printed_as_zero() {
         let mut totals = Totals::default();
         totals.add(&Cost { amount: "0.00".into(), currency: Some("USD".into()) });
-        assert_eq!(totals.to_string(), "0 USD");
+        assert_eq!(sums(&totals), "0 USD");
+    }
+
+    #[test]
+    fn equal_amounts_have_one_form() {
+        for (text, want) in [
+            ("0", "0"),
+            ("-0.0", "0"),
+            ("00012.500", "12.5"),
+            (".5", "0.5"),
+            ("5.", "5"),
+            ("1e-3", "0.001"),
+            ("1.25E+2", "125"),
+            ("120e-1", "12"),
+            ("0e9999", "0"),
+            ("100", "100"),
+            ("1.0000000000000000000000000000", "1"),
+            ("9999999999999999999999999999", "9999999999999999999999999999"),
+            ("1e27", "1000000000000000000000000000"),
+            ("1e-28", "0.0000000000000000000000000001"),
+        ] {
+            assert_eq!(canonical(text).as_deref(), Some(want), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_amount_or_too_long_is_refused() {
+        for text in [
+            "",
+            ".",
+            "-",
+            "-1",
+            "-1e-3",
+            "+1",
+            "1.2.3",
+            "0x1",
+            "1e",
+            "1e99999",
+            "1e-99999",
+            "1e28",
+            "1e-29",
+            "NaN",
+            "inf",
+            "1_000",
+            "١",
+            "1-",
+            "1e2147483648",
+        ] {
+            assert_eq!(canonical(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn sums_agree_with_integers(
+            a in 0..u64::MAX, b in 0..u64::MAX, scale_a in 0_u32..8, scale_b in 0_u32..8,
+        ) {
+            let mut totals = Totals::default();
+            totals.add(&Cost::of(&format!("{a}e-{scale_a}"), "USD").unwrap());
+            totals.add(&Cost::of(&format!("{b}e-{scale_b}"), "USD").unwrap());
+            let total = u128::from(a) * 10_u128.pow(8 - scale_a) + u128::from(b) * 10_u128.pow(8 - scale_b);
+            prop_assert_eq!(totals.costs(), vec![Cost::of(&format!("{total}e-8"), "USD").unwrap()]);
+        }
+
+        #[test]
+        fn the_printed_form_reads_back(text in "[0-9]{0,20}(\\.[0-9]{0,20})?(e-?[0-9]{1,2})?") {
+            if let Some(printed) = canonical(&text) {
+                prop_assert_eq!(canonical(&printed), Some(printed));
+            }
+        }
     }
 }

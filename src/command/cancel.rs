@@ -6,12 +6,11 @@ use anyhow::{Context as _, Result, bail};
 
 use super::target::{self, Place, Target};
 use super::{Context, Pass};
-use crate::delegation::Delegation;
 use crate::durable;
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
 use crate::queue::{Skip, TaskRef};
-use crate::secutools::Limits;
+use crate::remote::{Delegation, Limits};
 use crate::session::{Pool, Session};
 use crate::task::Ending;
 
@@ -63,7 +62,7 @@ fn delegation<'a>(context: Context<'a>) -> Result<Delegation<'a>> {
     let secutools = config.secutools.as_ref().map_err(|off| {
         Failure::Config(format!("it is delegated, and secutools cannot be asked: {off}"))
     })?;
-    Delegation::new(secutools, &config.host, log, now, Limits::default())
+    Delegation::new(secutools, &config.host, log, now, Limits::default(), false)
 }
 
 fn end(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {

@@ -2,8 +2,8 @@
 
 use super::dispatch::{self, READ_TOGETHER};
 use super::{Context, Pass};
-use crate::delegation::{Candidate, Delegation, Outcome, Settled};
 use crate::queue::{self, Inbox, Read, TaskRef};
+use crate::remote::{Delegation, RemoteOutcome, Submission};
 use crate::router;
 
 /// Goes on with what earlier passes have begun, and delegates the tasks that route to secutools.
@@ -13,23 +13,13 @@ pub(super) fn submit(
     delegation: &Delegation<'_>,
     begun: Vec<TaskRef>,
     remote: Vec<TaskRef>,
-    dry_run: bool,
     pass: &mut Pass,
 ) -> Vec<TaskRef> {
-    let settled = match dry_run {
-        true => delegation.would_retry(begun),
-        false => delegation.retry_all(begun),
-    };
-    let mut local = report(context, settled, pass);
+    let mut local = report(context, delegation.resume(begun), pass);
     // In groups: the texts of all tasks together may be too much for the memory.
     for group in remote.chunks(READ_TOGETHER) {
-        let candidates = candidates(context, group, dry_run, pass);
-        if dry_run {
-            pass.events.extend(candidates.iter().map(Candidate::would_be_delegated));
-        } else {
-            let settled = delegation.submit_all(candidates.into_iter());
-            local.extend(report(context, settled, pass));
-        }
+        let submissions = read(context, group, delegation.is_dry_run(), pass);
+        local.extend(report(context, delegation.submit(submissions), pass));
     }
     if delegation.is_unauthorized() {
         pass.fail();
@@ -42,11 +32,9 @@ pub(super) fn reap(
     context: Context<'_>,
     delegation: &Delegation<'_>,
     begun: Vec<TaskRef>,
-    dry_run: bool,
     pass: &mut Pass,
 ) {
-    let settled = delegation.reap_all(begun, dry_run);
-    report(context, settled, pass);
+    report(context, delegation.poll(begun), pass);
     if delegation.is_unauthorized() {
         pass.fail();
     }
@@ -64,32 +52,25 @@ pub(super) fn warn_delegation_disabled(context: Context<'_>, inboxes: &[Inbox]) 
 }
 
 /// Reads some of the tasks; what cannot be submitted is reported.
-fn candidates(
+fn read(
     context: Context<'_>,
     tasks: &[TaskRef],
     dry_run: bool,
     pass: &mut Pass,
-) -> Vec<Candidate> {
+) -> Vec<Submission> {
     let read = queue::read_all(tasks.to_vec()).unwrap_or_else(|error| {
         pass.take(context, Err(error));
         Vec::new()
     });
-    let mut candidates = Vec::new();
+    let mut submissions = Vec::new();
     for read in read {
         match read {
-            Read::Task(task) => {
-                let decision =
-                    router::decide(&task.task.header.routing, &context.config.auto_routes);
+            Read::Task(waiting) => {
+                let routing = &waiting.task.header.routing;
+                let decision = router::decide(routing, &context.config.auto_routes);
                 // One that was changed a moment ago may be local by now: the next pass has it.
                 if decision.provider.is_remote() {
-                    candidates.push(Candidate {
-                        task: task.at,
-                        seen: task.seen,
-                        text: task.text,
-                        parsed: task.task,
-                        provider: decision.provider,
-                        rule: decision.rule,
-                    });
+                    submissions.push(Submission { waiting: *waiting, decision });
                 }
             }
             Read::Skipped(at, skip) => {
@@ -98,21 +79,25 @@ fn candidates(
             }
         }
     }
-    candidates
+    submissions
 }
 
 /// Reports what became of each task, and returns those that secutools does not have.
-fn report(context: Context<'_>, settled: Vec<Settled>, pass: &mut Pass) -> Vec<TaskRef> {
+fn report(
+    context: Context<'_>,
+    outcomes: Vec<(TaskRef, RemoteOutcome)>,
+    pass: &mut Pass,
+) -> Vec<TaskRef> {
     let mut local = Vec::new();
-    for Settled { task, outcome } in settled {
+    for (task, outcome) in outcomes {
         match outcome {
-            Ok(Outcome::Event(event)) => pass.events.push(event),
-            Ok(Outcome::Nothing) => {}
-            Ok(Outcome::RunLocally { reason }) => {
+            RemoteOutcome::Event(event) => pass.events.push(event),
+            RemoteOutcome::Nothing => {}
+            RemoteOutcome::RunLocally { reason } => {
                 context.log.warn(format_args!("{task} runs in a session: {reason}"));
                 local.push(task);
             }
-            Err(error) => pass.take(context, Err(error)),
+            RemoteOutcome::Failed(error) => pass.take(context, Err(error)),
         }
     }
     local

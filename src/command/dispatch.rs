@@ -7,9 +7,9 @@ use anyhow::Result;
 
 use super::{Context, Pass};
 use crate::agent::claude::Trust;
+use crate::concurrent;
 use crate::config::AgentKind;
 use crate::event::{Event, EventKind};
-use crate::parallel;
 use crate::plan::{self, Queue};
 use crate::queue::{self, Folder, Inbox, Project, Read, Skip, TaskRef, WaitingTask};
 use crate::session::{Pool, Slot};
@@ -176,7 +176,7 @@ pub(super) fn launch(
     let free = slots.len();
     // A slot that gets no task is unlocked before the others are waited for.
     let pairs = slots.into_iter().zip(tasks).collect();
-    let launched = parallel::map(pairs, |(slot, task)| {
+    let launched = concurrent::map(pairs, |(slot, task)| {
         let what = format!("{} → {}", task.at.name, slot.name());
         let _waiting = context.progress.wait_for(&what);
         pool.dispatch(slot, &task)

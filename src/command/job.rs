@@ -9,21 +9,23 @@ use uuid::Uuid;
 
 use super::{Context, Finished, read_task};
 use crate::cli::JobCommand;
-use crate::delegation;
 use crate::error::Failure;
 use crate::queue;
+use crate::remote::secutools::{self, Client};
+use crate::remote::{
+    self, Certainty, EngineError, ErrorKind, Job, JobId, JobStatus, Limits, NotAccepted,
+};
 use crate::report::{self, Report};
-use crate::secutools::{Client, GetError, Job, JobId, Limits, Meaning, Status, SubmitError};
 use crate::task::{Field, HeaderState, Preference, Provider, Task};
 use crate::text::escape;
 
 /// The pause before the second look at a job; it grows by half with every further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-/// So many looks in a row may go wrong before `--wait` gives up: about two minutes.
+/// `--wait` gives up after this many failures in a row: about two minutes.
 const MOST_FAILURES: u32 = 12;
 
-/// A person who asks for a job gets results that no pass files, up to so many bytes.
+/// A person who asks for a job gets results that are too long for a pass, up to this many bytes.
 const LONGEST_ANSWER: u64 = 256 << 20;
 
 /// One call of the API.
@@ -34,11 +36,11 @@ pub(super) fn run(context: Context<'_>, command: &JobCommand) -> Result<Finished
         .as_ref()
         .map_err(|off| Failure::Config(format!("no job can be asked for: {off}")))?;
     let limits = Limits { longest_answer: LONGEST_ANSWER, ..Limits::default() };
-    let client = delegation::client(secutools, limits)?;
+    let client = remote::client(secutools, limits)?;
     match command {
         JobCommand::Submit { file, provider } => submit(context, &client, file, *provider),
         JobCommand::Get { id } => {
-            let job = client.get(id).map_err(no_word)?;
+            let job = client.get(id).map_err(no_answer)?;
             Ok(Report::Job { job: row(job) }.into())
         }
         JobCommand::Result { id, wait } => {
@@ -47,7 +49,7 @@ pub(super) fn run(context: Context<'_>, command: &JobCommand) -> Result<Finished
                     let _waiting = context.progress.wait_for(&format!("job {id}"));
                     wait_for(context, &client, id)?
                 }
-                false => client.get(id).map_err(no_word)?,
+                false => client.get(id).map_err(no_answer)?,
             };
             Ok(result(context, job))
         }
@@ -79,9 +81,11 @@ fn submit(
             file.display()
         )
     })?;
-    let body = delegation::request(&task, &file_name, directory, provider, &context.config.host);
-    let accepted =
-        client.submit(&body, Uuid::new_v4()).map_err(|error| not_submitted(file, &error))?;
+    let body =
+        secutools::request_body(&task, &file_name, directory, provider, &context.config.host);
+    let accepted = client
+        .submit(body.as_bytes(), Uuid::new_v4())
+        .map_err(|error| not_submitted(file, &error))?;
     let job = report::Job {
         id: accepted.id.to_string(),
         status: accepted.status.as_str().to_owned(),
@@ -120,60 +124,54 @@ fn provider_of(task: &Task) -> Option<Provider> {
     }
 }
 
-fn not_submitted(file: &Path, error: &SubmitError) -> anyhow::Error {
+fn not_submitted(file: &Path, error: &NotAccepted) -> anyhow::Error {
     let sentence = format!("{} is not submitted: {error}", file.display());
-    match error.meaning {
-        Meaning::NeverReached | Meaning::Later => Failure::Temporary(sentence).into(),
-        Meaning::Refused => anyhow!(sentence),
+    match error.certainty {
+        Certainty::NeverReached | Certainty::Later => Failure::Temporary(sentence).into(),
+        Certainty::Refused => anyhow!(sentence),
         // Not a temporary failure: a script that tries again would make a second job.
-        Meaning::Ambiguous => anyhow!(
-            "nothing tells whether {} was submitted: {error}; look at secutools before you submit it again",
+        Certainty::Ambiguous => anyhow!(
+            "it is not known whether {} was submitted: {error}; look at secutools before you submit it again",
             file.display()
         ),
     }
 }
 
-fn no_word(error: GetError) -> anyhow::Error {
-    match error {
-        GetError::Later { .. } | GetError::Unreachable(_) | GetError::Bad(_) => {
-            Failure::Temporary(error.to_string()).into()
-        }
-        GetError::Unknown(_) | GetError::Unauthorized(_) | GetError::TooLong(_) => error.into(),
-    }
+fn no_answer(error: EngineError) -> anyhow::Error {
+    if is_lasting(&error) { error.into() } else { Failure::Temporary(error.text).into() }
+}
+
+/// Whether asking again would bring the same error.
+fn is_lasting(error: &EngineError) -> bool {
+    matches!(error.kind, ErrorKind::UnknownJob | ErrorKind::Unauthorized | ErrorKind::TooLong)
 }
 
 /// Asks until the job has ended, ever more rarely; a server that is away for a while is waited for.
 fn wait_for(context: Context<'_>, client: &Client, id: &JobId) -> Result<Job> {
     let (mut pause, mut failures) = (FIRST_PAUSE, 0);
     loop {
-        let mut wish = None;
+        let mut retry_after = None;
         match client.get(id) {
             Ok(job) if job.status.is_final() => return Ok(job),
             Ok(_) => failures = 0,
             Err(error) => {
                 failures += 1;
-                let lasts = matches!(
-                    error,
-                    GetError::Unknown(_) | GetError::Unauthorized(_) | GetError::TooLong(_)
-                );
-                if lasts || failures > MOST_FAILURES {
-                    return Err(no_word(error));
+                if is_lasting(&error) || failures > MOST_FAILURES {
+                    return Err(no_answer(error));
                 }
                 context.log.warn(&error);
-                if let GetError::Later { retry_after, .. } = error {
-                    wish = retry_after;
-                }
+                retry_after = error.retry_after;
             }
         }
-        thread::sleep(wish.unwrap_or(pause));
+        thread::sleep(retry_after.unwrap_or(pause));
         pause = (pause * 3 / 2).min(LONGEST_PAUSE);
     }
 }
 
-/// What the job has made, and the status that tells how it ended.
+/// What the job has made; the exit status is how it ended.
 fn result(context: Context<'_>, job: Job) -> Finished {
     let exit = match &job.status {
-        Status::Succeeded => 0,
+        JobStatus::Succeeded => 0,
         status if status.is_final() => {
             let why = job.error.as_deref().unwrap_or("it does not say why");
             context.log.error(format_args!(

@@ -26,13 +26,13 @@ use clap::{CommandFactory, Parser};
 use jiff::Timestamp;
 
 use crate::cli::{Cli, Command};
+use crate::concurrent;
 use crate::config::{Config, DelegationOff};
 use crate::durable;
 use crate::environment::Environment;
 use crate::error::{self, Failure};
 use crate::event::{Event, EventKind};
 use crate::log::{Log, Style};
-use crate::parallel;
 use crate::progress::Progress;
 use crate::queue::Project;
 use crate::report::{self, Report, TerminalStyle};
@@ -268,7 +268,7 @@ impl<'a> Context<'a> {
     /// Files what the sessions did, all of them at once: one that has to be
     /// waited for does not hold up the others.
     fn reconcile(self, pool: &Pool<'_>, sessions: &[Session], pass: &mut Pass) {
-        let reconciled = parallel::map(sessions.iter().collect(), |session| {
+        let reconciled = concurrent::map(sessions.iter().collect(), |session| {
             pool.reconcile(session, Trigger::Poll)
         });
         for step in reconciled {

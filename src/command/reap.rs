@@ -3,9 +3,9 @@
 use anyhow::Result;
 
 use super::{Context, Pass, delegate, dispatch};
-use crate::delegation::Delegation;
 use crate::durable;
 use crate::queue::{Folder, Inbox};
+use crate::remote::Delegation;
 use crate::session;
 
 /// One look at everything that was handed out.
@@ -23,11 +23,11 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
             Err(error) => pass.take(context, Err(error)),
         }
     }
-    match Delegation::open(context.config, context.log, context.now) {
+    match Delegation::open(context.config, context.log, context.now, dry_run) {
         Ok(Some(delegation)) => {
             let inboxes = dispatch::list(context, &mut pass)?;
             let begun = inboxes.iter().flat_map(Inbox::delegated_tasks).collect();
-            delegate::reap(context, &delegation, begun, dry_run, &mut pass);
+            delegate::reap(context, &delegation, begun, &mut pass);
         }
         Ok(None) => {}
         Err(error) => pass.take(context, Err(error)),

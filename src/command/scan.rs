@@ -4,9 +4,9 @@ use anyhow::Result;
 
 use super::dispatch::{self, Mode};
 use super::{Context, Pass, delegate};
-use crate::delegation::Delegation;
 use crate::event::{Event, EventKind};
 use crate::queue::{Folder, Inbox, TaskRef};
+use crate::remote::Delegation;
 use crate::router;
 use crate::session;
 use crate::text::path_text;
@@ -17,10 +17,10 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
     let has_tmux = dry_run || reconcile(context, &mut pass)?;
     let mut inboxes = dispatch::list(context, &mut pass)?;
     report_held(&inboxes, &mut pass);
-    if let Some(delegation) = delegation(context, &inboxes, &mut pass) {
+    if let Some(delegation) = delegation(context, &inboxes, dry_run, &mut pass) {
         let begun = inboxes.iter().flat_map(Inbox::delegated_tasks).collect();
         let remote = route(context, &mut inboxes, &mut pass);
-        let refused = delegate::submit(context, &delegation, begun, remote, dry_run, &mut pass);
+        let refused = delegate::submit(context, &delegation, begun, remote, &mut pass);
         add_local(&mut inboxes, refused);
     }
     if inboxes.iter().all(|inbox| inbox.waiting.is_empty()) {
@@ -63,9 +63,10 @@ fn report_held(inboxes: &[Inbox], pass: &mut Pass) {
 fn delegation<'a>(
     context: Context<'a>,
     inboxes: &[Inbox],
+    dry_run: bool,
     pass: &mut Pass,
 ) -> Option<Delegation<'a>> {
-    match Delegation::open(context.config, context.log, context.now) {
+    match Delegation::open(context.config, context.log, context.now, dry_run) {
         Ok(Some(delegation)) => return Some(delegation),
         Ok(None) => delegate::warn_delegation_disabled(context, inboxes),
         Err(error) => pass.take(context, Err(error)),

@@ -4,10 +4,10 @@
 //! only then its line and column are known.
 
 use super::scalar::{self, scalar};
+use super::url::ServerUrl;
 use super::{AgentKind, Dedicated, Dispatcher, PoolConfig};
 use crate::error::Failure;
 use crate::router::AutoRoutes;
-use crate::secutools::ServerUrl;
 use crate::text::nearest;
 use serde::Deserialize;
 use serde::de::{

@@ -1,8 +1,8 @@
 //! Where secutools answers, and the key to it.
 
+use super::url::ServerUrl;
 use crate::environment::Environment;
 use crate::error::{Failure, is_temporary, reason};
-use crate::secutools::ServerUrl;
 use anyhow::Result;
 use rustix::fs::OFlags;
 use std::ffi::OsStr;

@@ -7,9 +7,11 @@ mod scalar;
 mod shell;
 #[cfg(test)]
 pub(crate) mod tests;
+mod url;
 
 pub(crate) use key::KEY_VARIABLES;
 pub use key::{ApiKey, DelegationOff, KeySource, Secutools};
+pub use url::ServerUrl;
 
 use crate::router::AutoRoutes;
 use crate::task::Priority;

@@ -12,7 +12,7 @@ use rustix::fs::Mode;
 
 use super::{Folder, Held, Name, Project, TaskRef};
 use crate::durable;
-use crate::parallel;
+use crate::concurrent;
 use crate::task::{self, Priority, Routing, Task};
 
 /// The first bytes that are read of a task for its priority; nearly every header fits.
@@ -98,7 +98,7 @@ impl Project {
             return Ok(read(names));
         }
         let shares: Vec<&[OsString]> = names.chunks(share).collect();
-        Ok(parallel::map(shares, read).into_iter().flatten().collect())
+        Ok(concurrent::map(shares, read).into_iter().flatten().collect())
     }
 }
 

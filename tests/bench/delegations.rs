@@ -6,9 +6,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use ccl::config::ServerUrl;
 use ccl::durable;
-use ccl::secutools::{Client, Limits, NewJob, ServerUrl};
-use ccl::task::{Priority, Provider};
+use ccl::remote::Limits;
+use ccl::remote::secutools::{Client, request_body};
+use ccl::task::{self, Provider};
 use secutools_server::SecutoolsServer;
 
 use super::shortest;
@@ -32,23 +34,13 @@ fn bare_loop() -> Duration {
     let dir = tempfile::tempdir().unwrap();
     let url = ServerUrl::parse(&server.url()).unwrap();
     let client = Client::new(url, KEY, None, Limits::default()).unwrap();
-    let job = NewJob {
-        provider: Provider::Gpu,
-        priority: Priority::Default,
-        prompt: "Do it.",
-        title: "T",
-        task: "T.md",
-        project: "web",
-        host: "box",
-        tags: &[],
-    };
-    let body = job.body();
+    let body = request_body(&task::parse(TASK), "T.md", dir.path(), Provider::Gpu, "box");
     let marker = vec![b'x'; 600];
     let start = Instant::now();
     for number in 0..TASKS {
         let path = dir.path().join(format!("T{number:04}.md.delegated"));
         durable::create(&path, &marker, durable::SHARED).unwrap();
-        client.submit(&body, uuid::Uuid::new_v4()).unwrap();
+        client.submit(body.as_bytes(), uuid::Uuid::new_v4()).unwrap();
         durable::write(&path, &marker, durable::SHARED).unwrap();
     }
     let took = start.elapsed();

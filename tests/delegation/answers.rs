@@ -218,8 +218,8 @@ fn a_dry_run_asks_and_changes_nothing() {
     let world = delegated();
     world.server.finish("job-1", "ok", &Value::Null);
     let before = world.read("inbox/T.md.delegated");
-    let settled = world.pass(at(60), |delegation| delegation.reap_all(world.delegated(), true));
-    assert_eq!(crate::world::said(&settled[0]).0, "done");
+    let outcomes = world.dry_run(at(60), |delegation| delegation.poll(world.delegated()));
+    assert_eq!(crate::world::said(&outcomes)[0].0, "done");
     assert_eq!(world.files(), ["inbox/T.md", "inbox/T.md.delegated"]);
     assert_eq!(world.read("inbox/T.md.delegated"), before);
     assert!(world.server.requests().iter().skip(1).all(|r| r.method == "GET"));

@@ -94,7 +94,7 @@ fn what_secutools_does_not_cancel_goes_on_and_is_filed_later() {
         (Step::status(405), 1, ["answered 405", "no way to cancel"]),
         (Step::Say(Answer::problem(403, "Forbidden", "read only")), 1, ["read only", "API key"]),
         (Step::status(503), 75, ["answered 503", "`ccl reap` files"]),
-        (Step::DropRead { create: false }, 1, ["broke off", "nothing tells that job job-1"]),
+        (Step::DropRead { create: false }, 1, ["broke off", "it is not known whether job job-1"]),
     ] {
         let world = delegated();
         world.server.script([answer]);

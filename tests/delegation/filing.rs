@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use ccl::delegation::job_row;
+use ccl::remote::job_row;
 use serde_json::Value;
 
 use crate::secutools_server::Step;
@@ -167,9 +167,9 @@ fn status_tells_from_the_markers_alone_how_far_each_job_is() {
     }
     // One at a time, so that the jobs have the tasks' order.
     for (name, _) in [("a", 1), ("b", 2), ("c", 3)] {
-        let settled =
-            world.pass(at(0), |delegation| delegation.submit_all(world.candidates().take(1)));
-        assert_eq!(crate::world::said(&settled[0]).0, "delegated", "{name}");
+        let first = world.submissions().into_iter().take(1).collect();
+        let outcomes = world.pass(at(0), |delegation| delegation.submit(first));
+        assert_eq!(crate::world::said(&outcomes)[0].0, "delegated", "{name}");
     }
     world.server.otherwise(Step::status(503));
     world.scan(at(0));

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use ccl::delegation::Phase;
+use ccl::remote::DelegationPhase;
 use serde_json::Value;
 
 use crate::secutools_server::{Answer, Step};
@@ -39,16 +39,32 @@ fn a_dry_run_names_what_is_due_again_and_says_nothing_to_the_server() {
     world.server.otherwise(Step::later(503, "60"));
     assert_eq!(world.scan_one(at(0)).0, "held");
     let (before, asked) = (world.read("inbox/T.md.delegated"), world.server.requests());
-    let rehearse = |seconds| {
-        let settled =
-            world.pass(at(seconds), |delegation| delegation.would_retry(world.delegated()));
-        said(&settled[0])
+    let dry_run = |seconds| {
+        let outcomes =
+            world.dry_run(at(seconds), |delegation| delegation.resume(world.delegated()));
+        said(&outcomes).remove(0)
     };
-    assert_eq!(rehearse(30).0, "nothing");
+    assert_eq!(dry_run(30).0, "nothing");
     let due = ("delegated".to_owned(), "preferred-ai, begun by an earlier pass".to_owned());
-    assert_eq!(rehearse(90), due);
+    assert_eq!(dry_run(90), due);
+    // The key is too old to be sent again.
+    assert_eq!(dry_run(25 * 3600), ("local".to_owned(), "it was not sent again".to_owned()));
     assert_eq!(world.read("inbox/T.md.delegated"), before);
     assert_eq!(world.server.requests().len(), asked.len());
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_given_up() {
+    let world = World::new();
+    world.server.otherwise(Step::status(500));
+    assert_eq!(world.scan_one(at(0)).0, "held");
+    let before = world.read("inbox/T.md.delegated");
+    let outcomes = world.dry_run(at(25 * 3600), |delegation| delegation.resume(world.delegated()));
+    let (word, reason) = said(&outcomes).remove(0);
+    assert_eq!(word, "failed");
+    assert!(reason.contains("outcome unknown"), "{reason}");
+    assert_eq!(world.read("inbox/T.md.delegated"), before);
+    assert_eq!(world.files(), ["inbox/T.md", "inbox/T.md.delegated"]);
 }
 
 #[test]
@@ -149,8 +165,8 @@ fn while_a_retry_is_under_way_the_marker_says_that_a_job_may_exist() {
     world.server.script([Step::status(503), Step::status(503), Step::status(503)]);
     world.scan(at(0));
     let is_ambiguous = || match world.marker("T.md").phase {
-        Phase::Submitting { ambiguous, .. } => ambiguous,
-        Phase::Submitted { .. } => panic!("nobody has accepted it"),
+        DelegationPhase::Submitting { ambiguous, .. } => ambiguous,
+        DelegationPhase::Submitted { .. } => panic!("nobody has accepted it"),
     };
     assert!(!is_ambiguous());
     let before = world.server.requests().len();
@@ -182,7 +198,7 @@ fn a_submission_that_was_killed_is_repeated_at_once_with_the_same_key() {
         world.scan(at(0));
         // What the marker held before the pass could write down what came of it.
         let mut marker = world.marker("T.md");
-        if let Phase::Submitting { tries, not_before, reason, .. } = &mut marker.phase {
+        if let DelegationPhase::Submitting { tries, not_before, reason, .. } = &mut marker.phase {
             (*tries, *not_before, *reason) = (0, None, None);
         }
         let path = world.path("inbox/T.md.delegated");

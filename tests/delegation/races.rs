@@ -32,14 +32,11 @@ fn many() -> World {
 #[test]
 fn passes_at_the_same_time_make_one_job_of_each_task() {
     let world = many();
-    let candidates: Vec<_> = (0..PASSES).map(|_| world.candidates().collect::<Vec<_>>()).collect();
-    let candidates = std::sync::Mutex::new(candidates);
+    let submissions: Vec<_> = (0..PASSES).map(|_| world.submissions()).collect();
+    let submissions = std::sync::Mutex::new(submissions);
     let said = together(|| {
-        let mine = candidates.lock().unwrap().pop().unwrap();
-        world.pass(at(0), |delegation| {
-            let settled = delegation.submit_all(mine.into_iter());
-            settled.iter().map(crate::world::said).collect()
-        })
+        let mine = submissions.lock().unwrap().pop().unwrap();
+        world.pass(at(0), |delegation| crate::world::said(&delegation.submit(mine)))
     });
     assert_eq!(count(&said, "error"), 0, "{said:?}");
     assert_eq!(count(&said, "delegated"), TASKS);
@@ -54,10 +51,7 @@ fn passes_at_the_same_time_resume_each_submission_once() {
     world.server.otherwise(Step::Behave);
     let before = world.server.requests().len();
     let said = together(|| {
-        world.pass(at(120), |delegation| {
-            let settled = delegation.retry_all(world.delegated());
-            settled.iter().map(crate::world::said).collect()
-        })
+        world.pass(at(120), |delegation| crate::world::said(&delegation.resume(world.delegated())))
     });
     assert_eq!(count(&said, "error"), 0, "{said:?}");
     assert_eq!(count(&said, "delegated"), TASKS);

@@ -30,7 +30,7 @@ fn a_silent_server_costs_one_pass_one_timeout_and_one_task_its_certainty() {
         assert_eq!(count(&said, "held"), 1);
         assert_eq!(count(&said, "local"), TASKS - 1);
         assert_eq!(world.server.requests().len(), 1);
-        assert_eq!(world.log().matches("nothing more is said").count(), 1);
+        assert_eq!(world.log().matches("nothing more is asked").count(), 1);
     }
 }
 
@@ -87,8 +87,8 @@ fn a_key_that_is_refused_at_the_polls_fails_the_pass_and_loses_nothing() {
     world.scan(at(0));
     world.server.expect_key("another");
     world.pass(at(60), |delegation| {
-        let settled = delegation.reap_all(world.delegated(), false);
-        assert_eq!(settled.len(), TASKS);
+        let outcomes = delegation.poll(world.delegated());
+        assert_eq!(outcomes.len(), TASKS);
         assert!(delegation.is_unauthorized());
     });
     assert_eq!(world.files().len(), 2 * TASKS);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use ccl::delegation::Phase;
+use ccl::remote::DelegationPhase;
 use serde_json::{Value, json};
 
 use crate::secutools_server::{Answer, Step};
@@ -18,7 +18,9 @@ fn an_accepted_task_stays_in_the_inbox_beside_its_marker() {
     let marker = world.marker("T.md");
     assert_eq!((marker.stamp.version, marker.stamp.host.as_str()), (1, "box"));
     assert!(is_about(marker.started_at, at(0)), "{marker:?}");
-    assert!(matches!(&marker.phase, Phase::Submitted { job_id, .. } if job_id.as_str() == "job-1"));
+    assert!(
+        matches!(&marker.phase, DelegationPhase::Submitted { job_id, .. } if job_id.as_str() == "job-1")
+    );
     let [job] = &world.server.jobs()[..] else { panic!("one job") };
     assert_eq!(job.key, format!("\"{}\"", marker.key));
     assert_eq!(
@@ -176,15 +178,11 @@ fn nothing_is_submitted_on_the_strength_of_an_unreadable_marker() {
 #[test]
 fn a_task_that_changed_since_it_was_read_is_not_submitted() {
     let world = World::new();
-    let changed = || {
-        world.candidates().inspect(|_| {
-            // The router allowed what is not there any more.
-            world.put("T.md", "Keep this at home.");
-        })
-    };
-    let settled = world
-        .pass(at(0), |delegation| delegation.submit_all(changed().collect::<Vec<_>>().into_iter()));
-    assert_eq!(crate::world::said(&settled[0]).0, "nothing");
+    let submissions = world.submissions();
+    // The router allowed what is not there any more.
+    world.put("T.md", "Keep this at home.");
+    let outcomes = world.pass(at(0), |delegation| delegation.submit(submissions));
+    assert_eq!(crate::world::said(&outcomes)[0].0, "nothing");
     assert_eq!(world.files(), ["inbox/T.md"]);
     assert!(world.server.requests().is_empty());
 }
@@ -193,14 +191,14 @@ fn a_task_that_changed_since_it_was_read_is_not_submitted() {
 fn a_task_whose_name_is_at_work_is_not_submitted() {
     let world = World::new();
     fs::write(world.path("inbox/T.md.dispatched"), "the old one").unwrap();
-    let candidates: Vec<_> = {
+    let submissions = {
         fs::remove_file(world.path("inbox/T.md.dispatched")).unwrap();
-        let candidates = world.candidates().collect();
+        let submissions = world.submissions();
         fs::write(world.path("inbox/T.md.dispatched"), "the old one").unwrap();
-        candidates
+        submissions
     };
-    let settled = world.pass(at(0), |delegation| delegation.submit_all(candidates.into_iter()));
-    assert_eq!(crate::world::said(&settled[0]).0, "nothing");
+    let outcomes = world.pass(at(0), |delegation| delegation.submit(submissions));
+    assert_eq!(crate::world::said(&outcomes)[0].0, "nothing");
     assert!(world.server.requests().is_empty());
 }
 

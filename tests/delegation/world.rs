@@ -6,13 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ccl::config::{ApiKey, KeySource, Secutools};
-use ccl::delegation::{Candidate, Delegated, Delegation, Outcome, Settled};
+use ccl::config::{ApiKey, KeySource, Secutools, ServerUrl};
 use ccl::event::EventKind;
 use ccl::log::{Level, Log, Style};
-use ccl::queue::{Name, Project, TaskRef, WaitingTask};
+use ccl::queue::{Name, Project, TaskRef};
+use ccl::remote::{Delegated, Delegation, Limits, RemoteOutcome, Submission};
 use ccl::router::{self, AutoRoutes};
-use ccl::secutools::{Limits, ServerUrl};
 use ccl::task::{self, Ending, Provider};
 use jiff::Timestamp;
 use tempfile::TempDir;
@@ -172,6 +171,15 @@ impl World {
 
     /// What one pass has to say to the server.
     pub(crate) fn pass<T>(&self, now: Timestamp, act: impl FnOnce(&Delegation<'_>) -> T) -> T {
+        self.run(now, false, act)
+    }
+
+    /// The same, as a dry run.
+    pub(crate) fn dry_run<T>(&self, now: Timestamp, act: impl FnOnce(&Delegation<'_>) -> T) -> T {
+        self.run(now, true, act)
+    }
+
+    fn run<T>(&self, now: Timestamp, dry_run: bool, act: impl FnOnce(&Delegation<'_>) -> T) -> T {
         let log = Log::new(Level::Debug, Style::Plain, Box::new(self.log.clone()));
         let secutools = Secutools {
             url: ServerUrl::parse(&self.url).unwrap(),
@@ -180,27 +188,21 @@ impl World {
             key_source: KeySource::Variable,
         };
         let limits = *self.limits.lock().unwrap();
-        act(&Delegation::new(&secutools, "box", &log, now, limits).unwrap())
+        act(&Delegation::new(&secutools, "box", &log, now, limits, dry_run).unwrap())
     }
 
     /// The waiting tasks that the router sends away, as `scan` finds them.
-    pub(crate) fn candidates(&self) -> impl Iterator<Item = Candidate> + Send + use<> {
+    pub(crate) fn submissions(&self) -> Vec<Submission> {
         let project = self.project();
         let mut names = project.list().unwrap().waiting;
         names.sort();
-        names.into_iter().filter_map(move |name| {
-            let WaitingTask { at, seen, text, task } =
-                project.read(&Name::new(&name).unwrap()).unwrap();
-            let decision = router::decide(&task.header.routing, &AutoRoutes::default());
-            (decision.provider != Provider::ClaudeCode).then_some(Candidate {
-                task: at,
-                seen,
-                text,
-                parsed: task,
-                provider: decision.provider,
-                rule: decision.rule,
-            })
-        })
+        let submission = |name| {
+            let waiting = project.read(&Name::new(name).unwrap()).unwrap();
+            let decision = router::decide(&waiting.task.header.routing, &AutoRoutes::default());
+            let is_remote = decision.provider != Provider::ClaudeCode;
+            is_remote.then_some(Submission { waiting, decision })
+        };
+        names.iter().filter_map(|name| submission(name)).collect()
     }
 
     pub(crate) fn delegated(&self) -> Vec<TaskRef> {
@@ -216,16 +218,15 @@ impl World {
 
     pub(crate) fn scan_with(&self, delegation: &Delegation<'_>) -> Vec<Said> {
         // What waits is listed before anything comes back.
-        let candidates = self.candidates();
-        let mut settled = delegation.retry_all(self.delegated());
-        settled.extend(delegation.submit_all(candidates));
-        settled.iter().map(said).collect()
+        let submissions = self.submissions();
+        let mut outcomes = delegation.resume(self.delegated());
+        outcomes.extend(delegation.submit(submissions));
+        said(&outcomes)
     }
 
     /// What `reap` does.
     pub(crate) fn reap(&self, now: Timestamp) -> Vec<Said> {
-        let settled = self.pass(now, |delegation| delegation.reap_all(self.delegated(), false));
-        settled.iter().map(said).collect()
+        said(&self.pass(now, |delegation| delegation.poll(self.delegated())))
     }
 
     /// The same, of a world with one task.
@@ -243,9 +244,9 @@ fn one(said: Vec<Said>) -> Said {
     said.into_iter().next().unwrap()
 }
 
-pub(crate) fn said(settled: &Settled) -> Said {
-    match &settled.outcome {
-        Ok(Outcome::Event(event)) => {
+pub(crate) fn said(outcomes: &[(TaskRef, RemoteOutcome)]) -> Vec<Said> {
+    let said = |outcome: &RemoteOutcome| match outcome {
+        RemoteOutcome::Event(event) => {
             let word = match event.event {
                 EventKind::Delegated => "delegated",
                 EventKind::Held => "held",
@@ -255,8 +256,9 @@ pub(crate) fn said(settled: &Settled) -> Said {
             };
             (word.to_owned(), event.reason.clone().unwrap_or_default())
         }
-        Ok(Outcome::RunLocally { reason }) => ("local".to_owned(), reason.clone()),
-        Ok(Outcome::Nothing) => ("nothing".to_owned(), String::new()),
-        Err(error) => ("error".to_owned(), format!("{error:#}")),
-    }
+        RemoteOutcome::RunLocally { reason } => ("local".to_owned(), reason.clone()),
+        RemoteOutcome::Nothing => ("nothing".to_owned(), String::new()),
+        RemoteOutcome::Failed(error) => ("error".to_owned(), format!("{error:#}")),
+    };
+    outcomes.iter().map(|(_, outcome)| said(outcome)).collect()
 }

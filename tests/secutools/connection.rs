@@ -3,11 +3,13 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
-use ccl::secutools::{Client, GetError, Meaning, ServerUrl, Status, Talk};
+use ccl::config::ServerUrl;
+use ccl::remote::secutools::Client;
+use ccl::remote::{Certainty, ErrorKind, JobStatus, ServerState};
 use uuid::Uuid;
 
 use crate::secutools_server::{Answer, SecutoolsServer, Step};
-use crate::{KEY, body, client, client_for, client_with, id, impatient, limits};
+use crate::{KEY, body, client, client_for, client_with, id, impatient, limits, meaning};
 
 /// A port of this machine on which nothing listens.
 fn dead_url() -> String {
@@ -21,7 +23,7 @@ fn a_connection_dropped_before_the_request_was_read_is_ambiguous() {
     let server = SecutoolsServer::start();
     server.otherwise(Step::DropUnread);
     let error = client(&server).submit(&body(), Uuid::new_v4()).unwrap_err();
-    assert_eq!((error.meaning, error.talk), (Meaning::Ambiguous, Talk::GoesOn));
+    assert_eq!(meaning(&error), (Certainty::Ambiguous, ServerState::Answering));
     assert_eq!(server.connections(), 3);
 }
 
@@ -30,11 +32,11 @@ fn a_server_that_is_not_there_was_never_reached() {
     // The second is no host: a label cannot be as long, so no name server is asked.
     for url in [dead_url(), format!("https://{}.invalid", "x".repeat(70))] {
         let error = client_for(&url).submit(&body(), Uuid::new_v4()).unwrap_err();
-        assert_eq!((error.meaning, error.talk), (Meaning::NeverReached, Talk::Silent), "{error:?}");
-        assert!(error.text.contains("could not be reached"), "{error:?}");
+        assert_eq!(meaning(&error), (Certainty::NeverReached, ServerState::Silent), "{error:?}");
+        assert!(error.error.text.contains("could not be reached"), "{error:?}");
         let error = client_for(&url).get(&id("job-1")).unwrap_err();
-        assert!(matches!(error, GetError::Unreachable(_)), "{error:?}");
-        assert_eq!(error.talk(), Talk::Silent);
+        assert_eq!(error.kind, ErrorKind::Silent, "{error:?}");
+        assert_eq!(error.kind.server_state(), ServerState::Silent);
     }
 }
 
@@ -43,8 +45,8 @@ fn a_tls_handshake_that_fails_means_that_nothing_was_sent() {
     let plain = SecutoolsServer::start();
     let client = client_for(&plain.url().replace("http:", "https:"));
     let error = client.submit(&body(), Uuid::new_v4()).unwrap_err();
-    assert_eq!((error.meaning, error.talk), (Meaning::NeverReached, Talk::Silent), "{error:?}");
-    assert!(error.text.contains("could not be reached"), "{error:?}");
+    assert_eq!(meaning(&error), (Certainty::NeverReached, ServerState::Silent), "{error:?}");
+    assert!(error.error.text.contains("could not be reached"), "{error:?}");
     assert!(client.get(&id("job-1")).is_err());
     assert_eq!(plain.requests().len(), 0);
 }
@@ -55,8 +57,8 @@ fn a_tls_handshake_that_hangs_was_never_reached() {
     let url = format!("https://{}", listener.local_addr().unwrap());
     let start = Instant::now();
     let error = client_with(&url, impatient()).submit(&body(), Uuid::new_v4()).unwrap_err();
-    assert_eq!((error.meaning, error.talk), (Meaning::NeverReached, Talk::Silent), "{error:?}");
-    assert!(error.text.contains("no connection within 300ms"), "{error:?}");
+    assert_eq!(meaning(&error), (Certainty::NeverReached, ServerState::Silent), "{error:?}");
+    assert!(error.error.text.contains("no connection within 300ms"), "{error:?}");
     assert!(start.elapsed() < Duration::from_secs(2));
 }
 
@@ -67,12 +69,13 @@ fn a_refused_key_is_told_and_hidden() {
         server.otherwise(Step::Echo(status));
         let client = client_for(&server.url());
         let error = client.submit(&body(), Uuid::new_v4()).unwrap_err();
-        assert_eq!((error.meaning, error.talk), (Meaning::Refused, Talk::Unauthorized));
-        assert_eq!(error.status, Some(status));
-        assert!(error.text.contains("Bearer [API key]"), "{}", error.text);
+        assert_eq!(meaning(&error), (Certainty::Refused, ServerState::Unauthorized));
+        assert_eq!(error.error.kind, ErrorKind::Unauthorized);
+        assert!(error.error.text.contains(&format!("answered {status}")), "{error}");
+        assert!(error.error.text.contains("Bearer [API key]"), "{error}");
         let get = client.get(&id("job-1")).unwrap_err();
-        assert!(matches!(get, GetError::Unauthorized(_)), "{get:?}");
-        assert_eq!(get.talk(), Talk::Unauthorized);
+        assert_eq!(get.kind, ErrorKind::Unauthorized, "{get:?}");
+        assert_eq!(get.kind.server_state(), ServerState::Unauthorized);
         for text in [format!("{error:?} {error}"), format!("{get:?} {get}"), format!("{client:?}")]
         {
             assert!(!text.contains(KEY), "{text}");
@@ -111,9 +114,10 @@ fn redirects_are_not_followed() {
         let target = format!("{}/v1/jobs", other.url());
         server.otherwise(Step::Say(Answer::new(status, "go").header("Location", &target)));
         let error = client(&server).submit(&body(), Uuid::new_v4()).unwrap_err();
-        assert_eq!((error.meaning, error.status), (Meaning::Refused, Some(status)));
+        assert_eq!((error.certainty, error.error.kind), (Certainty::Refused, ErrorKind::Refused));
+        assert!(error.error.text.contains(&format!("answered {status}")), "{error}");
         let error = client(&server).get(&id("job-1")).unwrap_err();
-        assert!(matches!(error, GetError::Bad(_)), "{error:?}");
+        assert_eq!(error.kind, ErrorKind::Refused, "{error:?}");
         assert_eq!(server.requests().len(), 2);
     }
     assert_eq!(other.connections(), 0);
@@ -125,7 +129,7 @@ fn a_hundred_questions_take_one_connection() {
     let client = client(&server);
     client.submit(&body(), Uuid::new_v4()).unwrap();
     for _ in 0..100 {
-        assert_eq!(client.get(&id("job-1")).unwrap().status, Status::Queued);
+        assert_eq!(client.get(&id("job-1")).unwrap().status, JobStatus::Queued);
     }
     assert_eq!((server.requests().len(), server.connections()), (101, 1));
 }
@@ -180,7 +184,7 @@ fn a_real_host_is_reached_through_the_proxy_only() {
     let url = ServerUrl::parse("https://secutools.invalid").unwrap();
     let client = Client::new(url, KEY, Some(&proxy.url()), limits()).unwrap();
     let error = client.submit(&body(), Uuid::new_v4()).unwrap_err();
-    assert_eq!(error.meaning, Meaning::NeverReached, "{error:?}");
+    assert_eq!(error.certainty, Certainty::NeverReached, "{error:?}");
     let requests = proxy.requests();
     assert_eq!(requests[0].method, "CONNECT");
     assert_eq!(requests[0].path, "secutools.invalid:443");

@@ -1,10 +1,13 @@
 //! The HTTP client against a server that misbehaves in every way.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+use std::path::Path;
 use std::time::Duration;
 
-use ccl::secutools::{Client, JobId, Limits, NewJob, ServerUrl};
-use ccl::task::{Priority, Provider};
+use ccl::config::ServerUrl;
+use ccl::remote::secutools::{Client, request_body};
+use ccl::remote::{Certainty, JobId, Limits, NotAccepted, ServerState};
+use ccl::task::{self, Provider};
 
 mod connection;
 mod get;
@@ -41,17 +44,13 @@ fn client(server: &SecutoolsServer) -> Client {
 }
 
 fn body() -> Vec<u8> {
-    let job = NewJob {
-        provider: Provider::Gpu,
-        priority: Priority::Default,
-        prompt: "Do it.\n",
-        title: "It",
-        task: "T.md",
-        project: "app",
-        host: "box",
-        tags: &[],
-    };
-    job.body()
+    let task = task::parse("---\ntitle: It\n---\nDo it.\n");
+    request_body(&task, "T.md", Path::new("/srv/app"), Provider::Gpu, "box").into_bytes()
+}
+
+/// What it means for the task, and for the rest of the pass.
+fn meaning(failed: &NotAccepted) -> (Certainty, ServerState) {
+    (failed.certainty, failed.error.kind.server_state())
 }
 
 fn id(text: &str) -> JobId {

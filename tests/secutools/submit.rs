@@ -2,18 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use ccl::secutools::{Limits, Meaning, SubmitError, Talk};
+use ccl::remote::{Certainty, ErrorKind, Limits, NotAccepted, ServerState};
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::secutools_server::{Answer, SecutoolsServer, Step};
-use crate::{KEY, body, client_with, impatient, limits};
+use crate::{KEY, body, client_with, impatient, limits, meaning};
 
 /// Submits once against a server with these steps.
 fn submit(
     steps: impl IntoIterator<Item = Step>,
     limits: Limits,
-) -> (Result<String, SubmitError>, SecutoolsServer) {
+) -> (Result<String, NotAccepted>, SecutoolsServer) {
     let server = SecutoolsServer::start();
     server.expect_key(KEY);
     server.script(steps);
@@ -77,7 +77,7 @@ fn what_passes_is_retried_with_the_same_bytes_and_key_and_comes_to_one_job() {
 /// What a fault that does not go away means, how many requests it takes, and what is said.
 #[test]
 fn every_lasting_fault_has_its_meaning() {
-    use Meaning::{Ambiguous, Later, Refused};
+    use Certainty::{Ambiguous, Later, Refused};
     let problem = Answer::problem(422, "Bad provider", "no\nsuch \u{1b}[2Jthing");
     let redirect = Answer::new(307, "").header("Location", "http://127.0.0.1:9/x");
     let huge = Answer::new(202, vec![b' '; 20 << 20]);
@@ -100,12 +100,17 @@ fn every_lasting_fault_has_its_meaning() {
         (Step::status(408), Later, 3, "answered 408"),
         (Step::status(425), Later, 3, "answered 425"),
         (Step::status(429), Later, 3, "answered 429"),
-        (Step::Say(Answer::html(503, "Down")), Later, 3, "answered 503: Down"),
+        (Step::Say(Answer::html(503, "Down")), Later, 3, "answered 503: <html><head><title>Down"),
         (Step::status(500), Ambiguous, 3, "answered 500"),
         (Step::status(502), Ambiguous, 3, "answered 502"),
         (Step::status(504), Ambiguous, 3, "answered 504"),
         (Step::Say(problem), Refused, 1, r"answered 422: Bad provider: no such \u{1b}[2Jthing"),
-        (Step::Say(Answer::html(400, "Bad <Request>")), Refused, 1, "answered 400: Bad"),
+        (
+            Step::Say(Answer::html(400, "Bad <Request>")),
+            Refused,
+            1,
+            "answered 400: <html><head><title>Bad",
+        ),
         (Step::Say(huge_error), Refused, 1, "answered 422: xxx"),
         (Step::status(404), Refused, 1, "answered 404"),
         (
@@ -122,12 +127,13 @@ fn every_lasting_fault_has_its_meaning() {
         let limits = if silent { impatient() } else { limits() };
         let error = client_with(&server.url(), limits).submit(&body(), Uuid::new_v4()).unwrap_err();
         let name = format!("{error:?}").chars().take(400).collect::<String>();
-        assert_eq!(error.meaning, meaning, "{name}");
+        assert_eq!(error.certainty, meaning, "{name}");
         assert_eq!(server.requests().len(), tries, "{name}");
-        assert!(error.text.contains(said), "{name}");
-        assert!(error.text.starts_with(&format!("secutools at {}", server.url())), "{name}");
+        assert!(error.error.text.contains(said), "{name}");
+        assert!(error.error.text.starts_with(&format!("secutools at {}", server.url())), "{name}");
         assert!(start.elapsed() < Duration::from_secs(5), "{name}");
-        assert_eq!(error.talk, if silent { Talk::Silent } else { Talk::GoesOn }, "{name}");
+        let state = if silent { ServerState::Silent } else { ServerState::Answering };
+        assert_eq!(error.error.kind.server_state(), state, "{name}");
     }
 }
 
@@ -137,23 +143,29 @@ fn what_an_earlier_try_left_open_a_later_answer_does_not_settle() {
     let lost = || Step::DropRead { create: true };
     let no = || Step::status(422);
     let silence = || Step::Silence { create: false };
-    for (steps, meaning, talk) in [
-        (vec![lost(), no()], Meaning::Ambiguous, Talk::GoesOn),
-        (vec![lost(), server_error(), server_error()], Meaning::Ambiguous, Talk::GoesOn),
-        (vec![server_error(), no()], Meaning::Ambiguous, Talk::GoesOn),
-        (vec![server_error(), Step::status(401)], Meaning::Ambiguous, Talk::Unauthorized),
-        (vec![server_error(), silence()], Meaning::Ambiguous, Talk::Silent),
+    for (steps, certainty, state) in [
+        (vec![lost(), no()], Certainty::Ambiguous, ServerState::Answering),
+        (
+            vec![lost(), server_error(), server_error()],
+            Certainty::Ambiguous,
+            ServerState::Answering,
+        ),
+        (vec![server_error(), no()], Certainty::Ambiguous, ServerState::Answering),
+        (vec![server_error(), Step::status(401)], Certainty::Ambiguous, ServerState::Unauthorized),
+        (vec![server_error(), silence()], Certainty::Ambiguous, ServerState::Silent),
     ] {
-        let limits = match talk {
-            Talk::Silent => Limits { answer: Duration::from_millis(300), tries: 2, ..limits() },
+        let limits = match state {
+            ServerState::Silent => {
+                Limits { answer: Duration::from_millis(300), tries: 2, ..limits() }
+            }
             _ => limits(),
         };
         let requests = steps.len();
         let (outcome, server) = submit(steps, limits);
         let error = outcome.unwrap_err();
-        assert_eq!((error.meaning, error.talk), (meaning, talk), "{error:?}");
+        assert_eq!(meaning(&error), (certainty, state), "{error:?}");
         assert_eq!(server.requests().len(), requests);
-        assert!(error.text.contains("before that"), "{error:?}");
+        assert!(error.error.text.contains("before that"), "{error:?}");
     }
 }
 
@@ -163,8 +175,12 @@ fn retry_after_is_kept_to_or_reported() {
     for (value, seconds) in [("7", 7), ("0", 1), ("999999", 3600), (far, 3600)] {
         let (outcome, server) = submit([Step::later(429, value)], impatient());
         let error = outcome.unwrap_err();
-        assert_eq!((error.meaning, error.status), (Meaning::Later, Some(429)), "{value}");
-        assert_eq!(error.retry_after, Some(Duration::from_secs(seconds)), "{value}");
+        assert_eq!(
+            (error.certainty, error.error.kind),
+            (Certainty::Later, ErrorKind::Busy),
+            "{value}"
+        );
+        assert_eq!(error.error.retry_after, Some(Duration::from_secs(seconds)), "{value}");
         assert_eq!(server.requests().len(), 1, "{value}: it is too far off for this pass");
     }
 }

@@ -1,11 +1,8 @@
 //! The key to secutools, and what the server says to it.
 
-use uuid::Uuid;
-
 use crate::config::{DelegationOff, Secutools};
-use crate::delegation;
+use crate::remote::{self, ErrorKind, JobId, Limits};
 use crate::report::Check;
-use crate::secutools::{GetError, JobId, Limits};
 
 /// The key's source, and the server's answer to a question about a job that does not exist.
 ///
@@ -38,21 +35,21 @@ pub(super) fn checks(
 }
 
 fn answer(secutools: &Secutools) -> Check {
-    let url = secutools.url.as_str();
-    let asked = delegation::client(secutools, Limits::default()).and_then(|client| {
-        let unknown = JobId::try_from(format!("ccl-doctor-{}", Uuid::new_v4()));
-        Ok(client.get(&unknown.map_err(anyhow::Error::msg)?))
-    });
-    let (text, remedy) = match asked {
-        Ok(Ok(_) | Err(GetError::Unknown(_))) => {
+    let client = match remote::client(secutools, Limits::default()) {
+        Ok(client) => client,
+        Err(error) => {
+            return Check::bad("secutools", format!("{error:#}"), "check the proxy's variables");
+        }
+    };
+    let error = client.get(&JobId::unused()).err();
+    let (text, remedy) = match error.map(|error| (error.kind, error.text)) {
+        None | Some((ErrorKind::UnknownJob, _)) => {
+            let url = secutools.url.as_str();
             return Check::good("secutools", format!("{url} answers and takes the key"));
         }
-        Ok(Err(GetError::Unauthorized(text))) => (text, "get a new API key, and put it there"),
-        Ok(Err(GetError::Later { text, .. })) => (text, "try again in a while"),
-        Ok(Err(GetError::Unreachable(text) | GetError::Bad(text) | GetError::TooLong(text))) => {
-            (text, "check secutools.url, the network and the proxy")
-        }
-        Err(error) => (format!("{error:#}"), "check the proxy's variables"),
+        Some((ErrorKind::Unauthorized, text)) => (text, "get a new API key, and put it there"),
+        Some((ErrorKind::Busy | ErrorKind::Failing, text)) => (text, "try again in a while"),
+        Some((_, text)) => (text, "check secutools.url, the network and the proxy"),
     };
     Check::bad("secutools", text, remedy)
 }

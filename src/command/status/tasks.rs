@@ -10,11 +10,11 @@ use super::{DAY, Problems};
 use crate::agent::claude::Trust;
 use crate::command::Context;
 use crate::config::AgentKind;
-use crate::delegation;
 use crate::marker;
 use crate::money::Totals;
 use crate::process::OpenFiles;
 use crate::queue::{Folder, Held, Inbox, Name, Project, Skip};
+use crate::remote;
 use crate::report::{DayRow, ProjectRow, Status, TaskRow, TaskState};
 use crate::session::{Pool, Session};
 use crate::task::{Ending, Outcome, Provider};
@@ -193,7 +193,7 @@ impl<'a, 'p> Collector<'a, 'p> {
         tasks.sort_by(|one, other| one.name.cmp(&other.name));
         for task in tasks {
             let name = OsStr::new(task.name.as_str());
-            match delegation::job_row(&task) {
+            match remote::job_row(&task) {
                 Ok(Some(job)) => {
                     let head = project.glance(name).ok();
                     self.status.tasks.push(TaskRow {

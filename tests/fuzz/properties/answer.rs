@@ -1,10 +1,9 @@
 //! secutools' answers: nothing but a plain yes is one, and the API key is in nothing that is read.
 
-use std::time::Duration;
-
 use ccl::money::{Cost, Totals};
-use ccl::secutools::answer::{Reader, Reply, retry_after};
-use ccl::secutools::{Accepted, GetError, Job, JobId, Meaning, SubmitError, Talk};
+use ccl::remote::http::{Reply, retry_after};
+use ccl::remote::secutools::answer::Reader;
+use ccl::remote::{Accepted, Certainty, EngineError, ErrorKind, Job, JobId, ServerState};
 use ccl::task::{Ending, Outcome};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -30,14 +29,14 @@ pub fn check(bytes: &[u8]) {
         Err(error) => a_refusal_means_what_the_contract_says(&error, &reply),
     }
     let id = JobId::try_from("j1".to_owned()).expect("an id");
-    let state = reader.state(&reply, &id);
+    let state = reader.job(&reply, &id);
     assert!(!format!("{state:?}").contains(KEY), "{state:?}");
     match state {
         Ok(job) => {
             is_about_the_job(&job, &id, &reply, body.as_ref());
             is_filed_as_it_ended(&job);
         }
-        Err(error) => no_word_is_one_of_five(&error, &reply),
+        Err(error) => no_answer_is_of_the_right_kind(&error, &reply),
     }
     money(&reply.body);
 }
@@ -88,20 +87,21 @@ fn cannot_lead_elsewhere(id: &JobId) {
     assert!(![".", ".."].contains(&id.as_str()));
 }
 
-fn a_refusal_means_what_the_contract_says(error: &SubmitError, reply: &Reply) {
+fn a_refusal_means_what_the_contract_says(error: &EngineError, reply: &Reply) {
     is_fit_to_be_shown(&error.text);
     let means = match reply.status {
-        408 | 425 | 429 | 503 => Meaning::Later,
-        409 => Meaning::Ambiguous,
-        300..=499 => Meaning::Refused,
-        _ => Meaning::Ambiguous,
+        408 | 425 | 429 | 503 => Certainty::Later,
+        409 => Certainty::Ambiguous,
+        300..=499 => Certainty::Refused,
+        _ => Certainty::Ambiguous,
     };
-    assert_eq!(error.meaning, means, "{}", reply.status);
-    assert_eq!(error.status, Some(reply.status));
+    assert_eq!(error.kind.certainty(), means, "{}", reply.status);
     assert_eq!(error.retry_after, reply.retry_after);
-    let unauthorized = matches!(reply.status, 401 | 403);
-    assert_eq!(error.talk == Talk::Unauthorized, unauthorized);
-    assert_ne!(error.talk, Talk::Silent);
+    let state = match reply.status {
+        401 | 403 => ServerState::Unauthorized,
+        _ => ServerState::Answering,
+    };
+    assert_eq!(error.kind.server_state(), state);
 }
 
 fn is_about_the_job(job: &Job, id: &JobId, reply: &Reply, body: Option<&Value>) {
@@ -155,18 +155,16 @@ fn is_filed_as_it_ended(job: &Job) {
     super::task::filed_tells_its_true_end("Do it.\n", &end, &output);
 }
 
-fn no_word_is_one_of_five(error: &GetError, reply: &Reply) {
-    is_fit_to_be_shown(&error.to_string());
-    let expected = match reply.status {
-        404 | 410 => matches!(error, GetError::Unknown(_)),
-        401 | 403 => matches!(error, GetError::Unauthorized(_)),
-        408 | 409 | 425 | 429 | 500..=599 => {
-            let wait: Option<Duration> = reply.retry_after;
-            matches!(error, GetError::Later { retry_after, .. } if *retry_after == wait)
-        }
-        _ => matches!(error, GetError::Bad(_)),
+fn no_answer_is_of_the_right_kind(error: &EngineError, reply: &Reply) {
+    is_fit_to_be_shown(&error.text);
+    let kinds: &[ErrorKind] = match reply.status {
+        404 | 410 => &[ErrorKind::UnknownJob],
+        401 | 403 => &[ErrorKind::Unauthorized],
+        408 | 409 | 425 | 429 | 500..=599 => &[ErrorKind::Busy, ErrorKind::Failing],
+        _ => &[ErrorKind::Refused, ErrorKind::Garbled],
     };
-    assert!(expected, "{}: {error:?}", reply.status);
+    assert!(kinds.contains(&error.kind), "{}: {error:?}", reply.status);
+    assert_eq!(error.retry_after, reply.retry_after);
 }
 
 /// A body that is a cost by itself.
@@ -186,7 +184,6 @@ fn is_canonical(cost: &Cost) {
     assert!(!fraction.ends_with('0'), "{cost}");
     assert!(whole == "0" || !whole.starts_with('0'), "{cost}");
     let mut totals = Totals::default();
-    assert!(totals.add(cost));
+    totals.add(cost);
     assert_eq!(totals.costs(), std::slice::from_ref(cost));
-    assert_eq!(totals.to_string(), cost.to_string());
 }

@@ -3,9 +3,9 @@
 use std::fmt::Debug;
 use std::path::Path;
 
-use ccl::delegation::Delegated;
 use ccl::marker::{ClaimMarker, Cooldown, Dispatched, VERSION, parse};
 use ccl::queue::Name;
+use ccl::remote::Delegated;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

@@ -8,20 +8,19 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
 
-use super::marker::{Delegated, between, sha256};
-use super::{Delegation, Outcome};
+use super::marker::{Delegated, between};
+use super::{Delegation, Job, JobStatus, RemoteOutcome};
+use crate::concurrent::locked;
 use crate::durable;
 use crate::event::{Event, EventKind};
 use crate::marker;
 use crate::money::Cost;
 use crate::process;
-use crate::queue::Folder;
-use crate::queue::TaskRef;
-use crate::secutools::{Job, Status};
+use crate::queue::{Folder, TaskRef};
 use crate::task::{self, Ending};
 use crate::text::escape;
 
-/// The footer quotes a server's words up to so many characters.
+/// The footer quotes at most this many characters of a server's words.
 const MAX_WORDS: usize = 300;
 
 /// What is to be written into the filed task.
@@ -39,7 +38,7 @@ pub(super) struct Filing {
 impl Filing {
     /// A job that has ended.
     pub(super) fn of_job(job: &Job, at: Timestamp) -> Filing {
-        let is_done = job.status == Status::Succeeded;
+        let is_done = job.status == JobStatus::Succeeded;
         let result = match &job.output {
             None if is_done => Some("(secutools returned no output.)".to_owned()),
             output => output.clone(),
@@ -79,11 +78,7 @@ impl Filing {
             task::Outcome::Done => EventKind::Done,
             task::Outcome::Failed | task::Outcome::Released => EventKind::Failed,
         };
-        Event {
-            job_id: marker.job_id().map(ToString::to_string),
-            reason: self.reason.as_deref().map(words),
-            ..task.event(kind).by(marker.provider, None)
-        }
+        Event { reason: self.reason.as_deref().map(one_line), ..marker.event(task, kind) }
     }
 
     fn ending(&self, marker: &Delegated) -> Ending {
@@ -112,9 +107,9 @@ impl Filing {
 
     /// The one line for people: what went wrong, who worked on it, for how long, at what cost.
     fn footer(&self, marker: &Delegated) -> String {
-        let worker = self.worker.as_deref().map(words);
+        let worker = self.worker.as_deref().map(one_line);
         let seconds = between(marker.started_at, self.at).as_secs();
-        let mut parts: Vec<String> = self.reason.iter().map(|reason| words(reason)).collect();
+        let mut parts: Vec<String> = self.reason.iter().map(|reason| one_line(reason)).collect();
         parts.push(worker.unwrap_or_else(|| marker.provider.as_str().to_owned()));
         parts.push(format!(
             "{:#}",
@@ -130,7 +125,7 @@ impl Filing {
 }
 
 /// The beginning of a server's words, as one harmless line.
-fn words(text: &str) -> String {
+fn one_line(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut short: String = line.chars().take(MAX_WORDS).collect();
     if short.len() < line.len() {
@@ -148,22 +143,23 @@ impl Delegation<'_> {
         task: &TaskRef,
         marker: &Delegated,
         filing: &Filing,
-    ) -> Result<Outcome> {
+    ) -> Result<RemoteOutcome> {
         let TaskRef { project, name } = task;
         let (waiting, path) = (project.waiting_path(name), project.delegated_path(name));
         if is_being_written(&waiting)? {
             let reason = "its job has ended, but the file is open for writing: it is filed once it is closed";
             self.log.warn(format_args!("{task}: {reason}"));
-            return Ok(Outcome::Event(Event {
-                reason: Some(reason.to_owned()),
-                ..task.event(EventKind::Held).by(marker.provider, None)
-            }));
+            return Ok(RemoteOutcome::Event(marker.event(task, EventKind::Held).because(reason)));
         }
-        let _turn = self.turn();
+        let event = filing.event(task, marker);
+        if self.dry_run {
+            return Ok(RemoteOutcome::Event(event));
+        }
+        let _local = locked(&self.local_lock);
         let _lock = project.lock()?;
         let current: Option<Delegated> = marker::read(&path)?;
-        if !current.is_some_and(|current| current.is_same_stay(marker)) {
-            return Ok(Outcome::Nothing);
+        if !current.is_some_and(|current| current.is_same_submission(marker)) {
+            return Ok(RemoteOutcome::Nothing);
         }
         if !project.is_filed(name, marker.key)? {
             let mode = fs::symlink_metadata(&path)
@@ -178,18 +174,17 @@ impl Delegation<'_> {
             durable::sync_dir(&project.folder(Folder::Inbox))?;
         }
         durable::remove(&path)?;
-        let event = filing.event(task, marker);
-        self.tell_filed(&event, marker);
-        Ok(Outcome::Event(event))
+        self.log_filed(&event, marker);
+        Ok(RemoteOutcome::Event(event))
     }
 
-    fn tell_filed(&self, event: &Event, marker: &Delegated) {
+    fn log_filed(&self, event: &Event, marker: &Delegated) {
         let word = match event.event {
             EventKind::Done => "DONE",
             _ => "FAILED",
         };
         let reason = event.reason.as_ref().map(|reason| format!(": {reason}"));
-        self.log.info(format_args!(
+        self.log.event(format_args!(
             "{word} task={} provider={} job={}{}",
             escape(event.task.as_deref().unwrap_or_default()),
             marker.provider.as_str(),
@@ -203,9 +198,9 @@ impl Delegation<'_> {
 fn is_being_written(path: &Path) -> Result<bool> {
     match fs::symlink_metadata(path) {
         Ok(metadata) => Ok(process::is_open_for_writing(&metadata)
-            .with_context(|| format!("cannot tell who writes to {}", path.display()))?
+            .with_context(|| format!("cannot find out who writes to {}", path.display()))?
             == Some(true)),
-        // If there is a file after all, the next steps will tell.
+        // If there is a file after all, the next steps will meet it.
         Err(_) => Ok(false),
     }
 }
@@ -228,5 +223,5 @@ fn is_the_submitted_file(path: &Path, marker: &Delegated) -> Result<bool> {
     }
     let mut bytes = Vec::new();
     file.take(metadata.len() + 1).read_to_end(&mut bytes).with_context(failed)?;
-    Ok(sha256(&bytes) == marker.sha256)
+    Ok(bytes == marker.text.as_bytes())
 }

@@ -2,41 +2,36 @@
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use super::Delegation;
 use super::filing::Filing;
-use super::marker::{Delegated, Phase};
+use super::marker::{Delegated, DelegationPhase};
 use super::submit::lock_marker;
+use super::{Delegation, EngineError, ErrorKind, JobId, RemoteOutcome, ServerState};
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
 use crate::marker;
 use crate::queue::TaskRef;
-use crate::secutools::{GetError, JobId};
 
 impl Delegation<'_> {
     /// Ends the task's job and files the task; `reason` is noted where there was no job yet. A job
     /// that the server still has to end is filed by a later pass, and the event says so. `None`: it
     /// is not delegated.
-    ///
-    /// # Errors
-    /// A submission whose outcome nobody knows, a server that does not cancel. Nothing has changed
-    /// then.
-    pub fn cancel(&self, task: &TaskRef, reason: &str) -> Result<Option<Event>> {
+    pub(crate) fn cancel(&self, task: &TaskRef, reason: &str) -> Result<Option<Event>> {
         let path = task.project.delegated_path(&task.name);
         let Some(marker) = marker::read::<Delegated>(&path)? else {
             return Ok(None);
         };
         match &marker.phase {
-            Phase::Submitted { job_id, .. } => self.end_job(task, &marker, job_id),
-            Phase::Submitting { .. } => self.withdraw(task, reason),
+            DelegationPhase::Submitted { job_id, .. } => self.end_job(task, &marker, job_id),
+            DelegationPhase::Submitting { .. } => self.withdraw(task, reason),
         }
         .map(Some)
     }
 
-    /// Whatever the answer to our wish, the job itself tells what came of it: it may have ended
+    /// Whatever the server answers to that, the job itself shows what came of it: it may have ended
     /// before.
     fn end_job(&self, task: &TaskRef, marker: &Delegated, id: &JobId) -> Result<Event> {
         let asked = match self.client.cancel(id) {
-            Err(error @ (GetError::Unreachable(_) | GetError::Unauthorized(_))) => {
+            Err(error) if error.kind.server_state() != ServerState::Answering => {
                 return Err(not_cancelled(error, id));
             }
             asked => asked,
@@ -45,13 +40,9 @@ impl Delegation<'_> {
             (Ok(job), _) if job.status.is_final() => {
                 self.put_away(task, marker, &Filing::of_job(&job, self.now()))
             }
-            (_, Ok(())) => Ok(Event {
-                job_id: Some(id.to_string()),
-                reason: Some(format!(
-                    "secutools was asked to cancel job {id}; `ccl reap` files the task once the job has ended"
-                )),
-                ..task.event(EventKind::Held).by(marker.provider, None)
-            }),
+            (_, Ok(())) => Ok(marker.event(task, EventKind::Held).because(format!(
+                "secutools was asked to cancel job {id}; `ccl reap` files the task once the job has ended"
+            ))),
             (_, Err(error)) => Err(not_cancelled(error, id)),
         }
     }
@@ -65,9 +56,9 @@ impl Delegation<'_> {
             Failure::Temporary(busy.to_owned())
         })?;
         let marker: Delegated = marker::read(&path)?.context("it has just been filed")?;
-        if !matches!(marker.phase, Phase::Submitting { ambiguous: false, .. }) {
+        if !matches!(marker.phase, DelegationPhase::Submitting { ambiguous: false, .. }) {
             bail!(
-                "nothing tells yet whether secutools has taken it: `ccl scan` asks again under the same idempotency key, {}; cancel it once `ccl status` shows a job",
+                "it is not known yet whether secutools has taken it: `ccl scan` asks again under the same idempotency key, {}; cancel it once `ccl status` shows a job",
                 marker.key
             );
         }
@@ -83,7 +74,7 @@ impl Delegation<'_> {
 
     fn put_away(&self, task: &TaskRef, marker: &Delegated, filing: &Filing) -> Result<Event> {
         match self.file(task, marker, filing)? {
-            super::Outcome::Event(event) => Ok(event),
+            RemoteOutcome::Event(event) => Ok(event),
             _ => bail!(Failure::Temporary(
                 "another pass is just filing it: look with `ccl status`".to_owned()
             )),
@@ -91,16 +82,17 @@ impl Delegation<'_> {
     }
 }
 
-fn not_cancelled(error: GetError, id: &JobId) -> anyhow::Error {
-    let unknown =
-        format!("nothing tells that job {id} was cancelled, and `ccl reap` files what comes of it");
-    match error {
-        GetError::Unreachable(text) | GetError::Later { text, .. } => {
-            Failure::Temporary(format!("{unknown}: {text}")).into()
+fn not_cancelled(error: EngineError, id: &JobId) -> anyhow::Error {
+    let unknown = format!(
+        "it is not known whether job {id} was cancelled; `ccl reap` files what comes of it"
+    );
+    match error.kind {
+        ErrorKind::NotSent | ErrorKind::Silent | ErrorKind::Busy | ErrorKind::Failing => {
+            Failure::Temporary(format!("{unknown}: {error}")).into()
         }
-        GetError::Unknown(text) | GetError::Bad(text) | GetError::TooLong(text) => {
-            anyhow!("{unknown}: {text} (a server may have no way to cancel jobs)")
+        ErrorKind::UnknownJob | ErrorKind::Refused | ErrorKind::Garbled | ErrorKind::TooLong => {
+            anyhow!("{unknown}: {error} (a server may have no way to cancel jobs)")
         }
-        GetError::Unauthorized(text) => anyhow!("{unknown}: {text}; check the API key"),
+        ErrorKind::Unauthorized => anyhow!("{unknown}: {error}; check the API key"),
     }
 }

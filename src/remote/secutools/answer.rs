@@ -1,39 +1,17 @@
 //! Reading what secutools answered. Pure.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use jiff::Timestamp;
-use jiff::fmt::rfc2822;
 use serde_json::value::RawValue;
 
-use super::error::{GetError, Meaning, SubmitError, Talk};
-use super::job::{Accepted, Job, JobId, Status};
 use crate::money::Cost;
+use crate::remote::http::Reply;
+use crate::remote::{Accepted, EngineError, ErrorKind, Job, JobId, JobStatus};
 
 /// How much of a server's error text is shown, in characters.
 const EXCERPT: usize = 300;
 /// Stands where the API key stood.
 const REDACTED: &str = "[API key]";
-
-/// A server's answer, as far as anything is made of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
-    /// The HTTP status.
-    pub status: u16,
-    /// `Retry-After`, as [`retry_after`] reads it.
-    pub retry_after: Option<Duration>,
-    /// Where a redirect points to; it is not followed.
-    pub location: Option<String>,
-    /// Whole for a 2xx. Otherwise what could be read of it: the status alone decides.
-    pub body: String,
-}
-
-impl Reply {
-    fn is_success(&self) -> bool {
-        (200..=299).contains(&self.status)
-    }
-}
 
 /// Reads the answers to one client's requests, and keeps its API key out of all that is read.
 #[derive(Clone, Copy)]
@@ -52,55 +30,38 @@ impl<'a> Reader<'a> {
         Reader { server, key }
     }
 
-    /// The answer to the first submission of a key.
-    ///
-    /// # Errors
-    /// All but a 2xx with a usable job id.
-    pub fn submission(self, reply: &Reply) -> Result<Accepted, SubmitError> {
-        let success = reply.is_success();
-        let accepted = self.accepted(&reply.body).filter(|_| success);
-        accepted.ok_or_else(|| SubmitError {
-            meaning: Meaning::of_status(reply.status),
-            talk: match reply.status {
-                401 | 403 => Talk::Unauthorized,
-                _ => Talk::GoesOn,
-            },
-            status: Some(reply.status),
-            retry_after: reply.retry_after,
-            text: match success {
-                true => {
-                    self.sentence(&format!("answered {} without a usable job id", reply.status))
-                }
-                false => self.refusal(reply),
-            },
-        })
+    /// The answer to the first submission of a key: all but a 2xx with a usable job id is an error.
+    pub fn submission(self, reply: &Reply) -> Result<Accepted, EngineError> {
+        self.check_success(reply)?;
+        self.accepted(&reply.body).ok_or_else(|| self.garbled(reply, "without a usable job id"))
     }
 
-    /// The answer to the question about the job `id`.
-    ///
-    /// # Errors
-    /// All but a 2xx that holds the state of this very job.
-    pub fn state(self, reply: &Reply, id: &JobId) -> Result<Job, GetError> {
-        self.success(reply)?;
-        self.job(&reply.body, id).map_err(|what| {
-            GetError::Bad(self.sentence(&format!("answered {} with {what}", reply.status)))
-        })
+    /// The answer to the question about the job `id`: all but a 2xx that holds the state of this
+    /// very job is an error.
+    pub fn job(self, reply: &Reply, id: &JobId) -> Result<Job, EngineError> {
+        self.check_success(reply)?;
+        self.state(&reply.body, id).map_err(|what| self.garbled(reply, &format!("with {what}")))
     }
 
     /// Whether the answer is a 2xx, and otherwise what it means.
-    pub(super) fn success(self, reply: &Reply) -> Result<(), GetError> {
+    pub(super) fn check_success(self, reply: &Reply) -> Result<(), EngineError> {
         if reply.is_success() {
             return Ok(());
         }
-        let text = self.refusal(reply);
-        Err(match reply.status {
-            404 | 410 => GetError::Unknown(text),
-            401 | 403 => GetError::Unauthorized(text),
-            408 | 409 | 425 | 429 | 500..=599 => {
-                GetError::Later { retry_after: reply.retry_after, text }
-            }
-            _ => GetError::Bad(text),
+        Err(EngineError {
+            kind: ErrorKind::of_status(reply.status),
+            retry_after: reply.retry_after,
+            text: self.refusal(reply),
         })
+    }
+
+    /// A 2xx of which nothing can be made.
+    fn garbled(self, reply: &Reply, what: &str) -> EngineError {
+        EngineError {
+            kind: ErrorKind::Garbled,
+            retry_after: reply.retry_after,
+            text: self.sentence(&format!("answered {} {what}", reply.status)),
+        }
     }
 
     /// `what` with the server's name in front, fit to be shown.
@@ -125,22 +86,21 @@ impl<'a> Reader<'a> {
     fn accepted(self, body: &str) -> Option<Accepted> {
         let object: Object = serde_json::from_str(body).ok()?;
         let id = self.id(&object)?;
-        let status =
-            self.string(&object, "status").map_or(Status::Queued, |word| Status::parse(&word));
+        let status = self.string(&object, "status").map_or(JobStatus::Queued, |word| status(&word));
         Some(Accepted { id, status })
     }
 
     /// What an answer says about the job `id`, or what is wrong with it.
-    fn job(self, body: &str, id: &JobId) -> Result<Job, &'static str> {
+    fn state(self, body: &str, id: &JobId) -> Result<Job, &'static str> {
         let object: Object = serde_json::from_str(body).map_err(|_| "no JSON object")?;
         if object.contains_key("id") && self.id(&object).as_ref() != Some(id) {
             return Err("another job than the one that was asked for");
         }
-        let status = self.string(&object, "status").ok_or("a job without a status")?;
+        let word = self.string(&object, "status").ok_or("a job without a status")?;
         let result = self.object(&object, "result").unwrap_or_default();
         Ok(Job {
             id: id.clone(),
-            status: Status::parse(&status),
+            status: status(&word),
             provider: self.string(&object, "provider"),
             output: self.text(&result, "output"),
             cost: result.get("cost").and_then(|raw| Cost::from_json(raw)),
@@ -148,12 +108,12 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// One line that says what an error's body says: a problem's title and detail, an HTML page's
-    /// title, or else the text. Empty if there is nothing.
+    /// One line that says what an error's body says: a problem's title and detail, or else the
+    /// text. Empty if there is nothing.
     fn excerpt(self, body: &str) -> String {
         let object: Option<Object> = serde_json::from_str(body).ok();
         let said = object.and_then(|object| self.said(&object));
-        self.line(&said.unwrap_or_else(|| without_markup(body)))
+        self.line(said.as_deref().unwrap_or(body))
     }
 
     /// `text` as one line of at most 300 characters, without control characters and the key.
@@ -218,39 +178,17 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// An HTML page's title, or its text without tags; other text as it is.
-fn without_markup(body: &str) -> String {
-    if !body.trim_start().starts_with('<') {
-        return body.to_owned();
+/// The contract's words for a job's status and their synonyms, in any case.
+fn status(word: &str) -> JobStatus {
+    match word.trim().to_ascii_lowercase().as_str() {
+        "queued" | "pending" => JobStatus::Queued,
+        "running" | "in_progress" | "processing" => JobStatus::Running,
+        "succeeded" | "completed" | "done" => JobStatus::Succeeded,
+        "failed" | "error" => JobStatus::Failed,
+        "cancelled" | "canceled" => JobStatus::Cancelled,
+        "expired" | "timed_out" => JobStatus::Expired,
+        _ => JobStatus::Unknown(word.chars().take(64).collect()),
     }
-    // Small letters of the same length: positions found in one hold in the other.
-    let small = body.to_ascii_lowercase();
-    if let Some((_, rest)) = small.split_once("<title>")
-        && let Some((title, _)) = rest.split_once("</title>")
-    {
-        let start = small.len() - rest.len();
-        return body[start..start + title.len()].to_owned();
-    }
-    let mut text = String::new();
-    for piece in body.split('<') {
-        text.push_str(piece.split_once('>').map_or("", |(_, text)| text));
-        text.push(' ');
-    }
-    text
-}
-
-/// `Retry-After`: seconds, or the date of RFC 9110 as seen from `now`; brought into 1 s … 1 h.
-/// `None`: it is neither.
-pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
-    let value = value.trim();
-    let seconds = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than fit are more than an hour.
-        value.parse().unwrap_or(i64::MAX)
-    } else {
-        let then = rfc2822::parse(value).ok()?.timestamp();
-        then.as_second() - now.as_second()
-    };
-    Some(Duration::from_secs(seconds.clamp(1, 3600).unsigned_abs()))
 }
 
 #[cfg(test)]

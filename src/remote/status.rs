@@ -1,8 +1,8 @@
-//! What `status` tells about delegated tasks: from markers, without the network.
+//! What `status` shows of delegated tasks: from markers, without the network.
 
 use anyhow::Result;
 
-use super::marker::{Delegated, Phase};
+use super::marker::{Delegated, DelegationPhase};
 use crate::marker;
 use crate::queue::TaskRef;
 use crate::report::JobRow;
@@ -14,8 +14,8 @@ pub fn job_row(task: &TaskRef) -> Result<Option<JobRow>> {
         return Ok(None);
     };
     let (phase, since, reason) = match &marker.phase {
-        Phase::Submitting { reason, .. } => ("submitting", marker.started_at, reason.clone()),
-        Phase::Submitted {
+        DelegationPhase::Submitting { reason, .. } => ("submitting", marker.started_at, reason.clone()),
+        DelegationPhase::Submitted {
             submitted_at,
             unknown_since,
             ..

@@ -14,9 +14,8 @@ pub struct ServerUrl {
 impl ServerUrl {
     /// Reads `https://HOST[:PORT][/PATH]`; a slash at the end does not matter.
     ///
-    /// # Errors
-    /// The end of a sentence that begins with where the text came from. It never repeats the text:
-    /// that may hold a password, or be the API key put into the wrong variable.
+    /// The error is the end of a sentence that begins with where the text came from. It never
+    /// repeats the text: that may hold a password, or be the API key put into the wrong variable.
     pub fn parse(text: &str) -> Result<ServerUrl, String> {
         const NO_URL: &str = "is not an address such as https://secutools.example";
         let text = text.trim().trim_end_matches('/');

@@ -1,0 +1,181 @@
+//! What can go wrong between us and an engine, in the terms in which callers decide. Pure.
+
+use std::time::Duration;
+
+/// Why an engine has not done what it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct EngineError {
+    pub kind: ErrorKind,
+    /// When the server wants to be asked again, from now; 1 s to 1 h.
+    pub retry_after: Option<Duration>,
+    /// One line, without the API key and without control characters.
+    pub text: String,
+}
+
+/// The kinds of [`EngineError`] between which callers distinguish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// There was no connection: not a byte of the request's body has left this machine.
+    NotSent,
+    /// The server could not be reached or did not answer in time. A submission may have arrived.
+    Silent,
+    /// It refuses our key (401, 403).
+    Unauthorized,
+    /// It does not know the job (404, 410).
+    UnknownJob,
+    /// It has done nothing and asks to come back later (408, 425, 429, 503).
+    Busy,
+    /// It failed, or does not say whether it did what was asked for: a 5xx other than 503, behind
+    /// which a proxy or the server itself may have failed after the job was made; 409, by which a
+    /// server may mean that another request with the same key is under way.
+    Failing,
+    /// It says no, for good (any other 3xx or 4xx).
+    Refused,
+    /// It broke off, or what it said cannot be understood.
+    Garbled,
+    /// The answer is longer than [`Limits::longest_answer`](super::Limits).
+    TooLong,
+}
+
+/// What is known of a job after a submission that was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Certainty {
+    /// Not a byte of the request's body has left this machine: there is no job.
+    NeverReached,
+    /// The server said no, for good: there is no job.
+    Refused,
+    /// The server has not taken it and asks to come back later: there is no job yet.
+    Later,
+    /// There may be a job: the request was sent, and no answer says what came of it.
+    Ambiguous,
+}
+
+/// What an exchange says about the server, for the rest of the pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerState {
+    /// Other requests may fare better.
+    Answering,
+    /// It could not be reached or did not answer in time: no other request in this pass.
+    Silent,
+    /// It refuses our key: no other request in this pass, and the pass has failed.
+    Unauthorized,
+}
+
+/// Why a job was not accepted, all tries of one submission considered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub struct NotAccepted {
+    /// What all tries together mean.
+    pub certainty: Certainty,
+    /// The last one's error. Its text names the earlier ones too.
+    pub error: EngineError,
+}
+
+impl ErrorKind {
+    /// What an answer is whose status is not a success that was understood.
+    pub(super) fn of_status(status: u16) -> ErrorKind {
+        match status {
+            401 | 403 => ErrorKind::Unauthorized,
+            404 | 410 => ErrorKind::UnknownJob,
+            408 | 425 | 429 | 503 => ErrorKind::Busy,
+            409 | 500..=599 => ErrorKind::Failing,
+            300..=499 => ErrorKind::Refused,
+            _ => ErrorKind::Garbled,
+        }
+    }
+
+    /// What it means for the first submission with its key.
+    pub fn certainty(self) -> Certainty {
+        match self {
+            ErrorKind::NotSent => Certainty::NeverReached,
+            ErrorKind::Unauthorized | ErrorKind::UnknownJob | ErrorKind::Refused => {
+                Certainty::Refused
+            }
+            ErrorKind::Busy => Certainty::Later,
+            ErrorKind::Silent | ErrorKind::Failing | ErrorKind::Garbled | ErrorKind::TooLong => {
+                Certainty::Ambiguous
+            }
+        }
+    }
+
+    /// What it says about the server.
+    pub fn server_state(self) -> ServerState {
+        match self {
+            ErrorKind::NotSent | ErrorKind::Silent => ServerState::Silent,
+            ErrorKind::Unauthorized => ServerState::Unauthorized,
+            ErrorKind::UnknownJob
+            | ErrorKind::Busy
+            | ErrorKind::Failing
+            | ErrorKind::Refused
+            | ErrorKind::Garbled
+            | ErrorKind::TooLong => ServerState::Answering,
+        }
+    }
+}
+
+impl Certainty {
+    /// What a try means when an earlier one with the same key meant `earlier`. A refusal of a key
+    /// that was sent before does not show what became of it then.
+    pub(super) fn after(self, earlier: Certainty) -> Certainty {
+        match (earlier, self) {
+            (Certainty::NeverReached, now) => now,
+            (Certainty::Later, Certainty::NeverReached | Certainty::Later) => Certainty::Later,
+            _ => Certainty::Ambiguous,
+        }
+    }
+}
+
+impl NotAccepted {
+    /// A submission whose last try ended in `error`, after those that ended in `earlier`.
+    pub(super) fn new(mut error: EngineError, earlier: Option<NotAccepted>) -> NotAccepted {
+        let certainty = error.kind.certainty();
+        let Some(NotAccepted { certainty: before, error: earlier }) = earlier else {
+            return NotAccepted { certainty, error };
+        };
+        error.retry_after = error.retry_after.or(earlier.retry_after);
+        if !error.text.starts_with(&earlier.text) {
+            error.text = format!("{} (before that: {})", error.text, earlier.text);
+        }
+        NotAccepted { certainty: certainty.after(before), error }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Certainty::{Ambiguous, Later, NeverReached, Refused};
+    use super::*;
+
+    #[test]
+    fn statuses_mean_what_the_contract_says() {
+        for (statuses, want) in [
+            (vec![408, 425, 429, 503], Later),
+            (vec![409, 100, 101, 200, 204, 299, 500, 501, 502, 504, 599, 600, 999], Ambiguous),
+            (vec![300, 301, 302, 307, 308, 400, 401, 403, 404, 410, 413, 422, 499], Refused),
+        ] {
+            for status in statuses {
+                assert_eq!(ErrorKind::of_status(status).certainty(), want, "{status}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_may_have_been_taken_is_never_taken_back() {
+        for (earlier, now, want) in [
+            (NeverReached, NeverReached, NeverReached),
+            (NeverReached, Refused, Refused),
+            (NeverReached, Later, Later),
+            (NeverReached, Ambiguous, Ambiguous),
+            (Later, NeverReached, Later),
+            (Later, Later, Later),
+            (Later, Refused, Ambiguous),
+            (Later, Ambiguous, Ambiguous),
+            (Ambiguous, NeverReached, Ambiguous),
+            (Ambiguous, Refused, Ambiguous),
+            (Ambiguous, Later, Ambiguous),
+            (Ambiguous, Ambiguous, Ambiguous),
+        ] {
+            assert_eq!(now.after(earlier), want, "{now:?} after {earlier:?}");
+        }
+    }
+}

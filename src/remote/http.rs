@@ -1,0 +1,294 @@
+//! One request and its answer over HTTP, and what is known when there is none.
+
+use std::io::{self, ErrorKind as IoErrorKind, Read};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use ureq::http::{HeaderValue, Response, header};
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::{Body, Error, RequestBuilder, SendBody, Timeout};
+use uuid::Uuid;
+
+use super::error::ErrorKind;
+use crate::config::ServerUrl;
+
+/// Of an error's body no more is read than this: only an excerpt is shown, in bytes.
+const LONGEST_ERROR: u64 = 64 * 1024;
+
+/// How long we wait, and how often we try.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// For the name, and again for the connection, TLS included.
+    pub connect: Duration,
+    /// For one request from its start to the last byte of its answer.
+    pub answer: Duration,
+    /// No new try of a submission starts later than this after its start. Not more than `connect`,
+    /// so that a try that timed out is the last one.
+    pub retrying: Duration,
+    /// The longest pause before the second try; it doubles with every further one.
+    pub backoff: Duration,
+    /// How often a submission is tried.
+    pub tries: u32,
+    /// No answer may be longer, in bytes.
+    pub longest_answer: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connect: Duration::from_secs(5),
+            answer: Duration::from_secs(30),
+            retrying: Duration::from_secs(5),
+            backoff: Duration::from_millis(500),
+            tries: 3,
+            longest_answer: 8 << 20,
+        }
+    }
+}
+
+/// A server's answer, as far as anything is made of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// `Retry-After`, as [`retry_after`] reads it.
+    pub retry_after: Option<Duration>,
+    /// Where a redirect points to; it is not followed.
+    pub location: Option<String>,
+    /// Whole for a 2xx. Otherwise what could be read of it: the status alone decides.
+    pub body: String,
+}
+
+impl Reply {
+    pub(super) fn is_success(&self) -> bool {
+        (200..=299).contains(&self.status)
+    }
+}
+
+/// A request without a usable answer.
+pub(super) struct TransportError {
+    pub(super) kind: ErrorKind,
+    /// What happened, to be read behind the server's name.
+    pub(super) text: String,
+}
+
+/// Connections to one server. Threads may share it: connections are reused.
+pub(super) struct Http {
+    agent: ureq::Agent,
+    pub(super) url: ServerUrl,
+    authorization: HeaderValue,
+    limits: Limits,
+}
+
+impl Http {
+    /// Connections to `url` with the API key `key`. `proxy` is the URL of an http(s) proxy, as
+    /// [`ServerUrl::proxy`] finds it; it never applies to a server on this machine. No connection
+    /// is made yet. Certificates are checked against the system's trust store.
+    ///
+    /// Errors: a key that cannot stand in a header, or a proxy that cannot be used. Neither is
+    /// repeated in the error.
+    pub(super) fn new(
+        url: ServerUrl,
+        key: &str,
+        proxy: Option<&str>,
+        limits: Limits,
+    ) -> anyhow::Result<Http> {
+        ensure!(
+            !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic()),
+            "the secutools API key is empty or holds blanks or characters other than ASCII"
+        );
+        let mut authorization = HeaderValue::try_from(format!("Bearer {key}"))
+            .context("the secutools API key cannot stand in a header")?;
+        authorization.set_sensitive(true);
+        let proxy = proxy.filter(|_| !url.is_loopback()).map(usable_proxy).transpose()?;
+        let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
+        let config = ureq::Agent::config_builder()
+            .user_agent(concat!("ccl/", env!("CARGO_PKG_VERSION")))
+            .accept("application/json, application/problem+json")
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(proxy)
+            .tls_config(tls)
+            .timeout_resolve(Some(limits.connect))
+            .timeout_connect(Some(limits.connect))
+            .timeout_global(Some(limits.answer))
+            // As many as threads may be at work at once; ureq keeps three by default.
+            .max_idle_connections(64)
+            .max_idle_connections_per_host(64)
+            .build();
+        Ok(Http { agent: config.into(), url, authorization, limits })
+    }
+
+    /// Posts JSON under an idempotency key.
+    pub(super) fn post(&self, path: &str, body: &[u8], key: Uuid) -> Result<Reply, TransportError> {
+        let mut tracked = TrackedBody { rest: body, is_begun: false };
+        let answer = self
+            .request(self.agent.post(self.address(path)))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_LENGTH, body.len())
+            // RFC 8941 asks for the quotes: the header's value is a string.
+            .header("Idempotency-Key", format!("\"{key}\""))
+            .send(SendBody::from_reader(&mut tracked));
+        self.reply(answer, tracked.is_begun)
+    }
+
+    /// Posts without a body.
+    pub(super) fn post_empty(&self, path: &str) -> Result<Reply, TransportError> {
+        self.reply(self.request(self.agent.post(self.address(path))).send_empty(), true)
+    }
+
+    /// Gets `path`: one request, and a second one at once where the server broke off. It may have
+    /// closed an idle connection at that very moment.
+    pub(super) fn get(&self, path: &str) -> Result<Reply, TransportError> {
+        let get = || self.reply(self.request(self.agent.get(self.address(path))).call(), true);
+        match get() {
+            Err(error) if error.kind == ErrorKind::Garbled => get(),
+            first => first,
+        }
+    }
+
+    /// Reads the answer to a request of which a byte `may_be_sent`.
+    fn reply(
+        &self,
+        answer: Result<Response<Body>, Error>,
+        may_be_sent: bool,
+    ) -> Result<Reply, TransportError> {
+        let response = answer.map_err(|error| self.transport_error(error, may_be_sent))?;
+        let (head, mut body) = response.into_parts();
+        let field = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
+        // Not the pass's clock: the answer may have come half a minute after the pass began.
+        let wait =
+            field(header::RETRY_AFTER).and_then(|value| retry_after(value, Timestamp::now()));
+        let location = field(header::LOCATION).map(str::to_owned);
+        let bytes = if head.status.is_success() {
+            let bytes = body.with_config().limit(self.limits.longest_answer).read_to_vec();
+            bytes.map_err(|error| self.transport_error(error, true))?
+        } else {
+            let mut bytes = Vec::new();
+            // Whatever comes is welcome, and nothing depends on it.
+            let _ = body.as_reader().take(LONGEST_ERROR).read_to_end(&mut bytes);
+            bytes
+        };
+        let body = String::from_utf8_lossy(&bytes).into_owned();
+        Ok(Reply { status: head.status.as_u16(), retry_after: wait, location, body })
+    }
+
+    /// What an error says about a request of which a byte `may_be_sent`.
+    fn transport_error(&self, error: Error, may_be_sent: bool) -> TransportError {
+        let Limits { connect, answer, .. } = self.limits;
+        // Whatever kind of error it is: what was not asked for was not sent.
+        let silent = if may_be_sent { ErrorKind::Silent } else { ErrorKind::NotSent };
+        let unreachable = |why: String| (silent, format!("could not be reached: {why}"));
+        let late = || (silent, format!("did not answer within {answer:?}"));
+        let (kind, text) = match error {
+            Error::Timeout(phase)
+                if !may_be_sent || matches!(phase, Timeout::Resolve | Timeout::Connect) =>
+            {
+                unreachable(format!("no connection within {connect:?}"))
+            }
+            Error::Timeout(_) => late(),
+            Error::BodyExceedsLimit(most) => {
+                (ErrorKind::TooLong, format!("answered with more than {} MiB", most >> 20))
+            }
+            // Without ureq's word for its kind.
+            Error::Io(error) if !may_be_sent => unreachable(error.to_string()),
+            error if !may_be_sent => unreachable(error.to_string()),
+            Error::Io(error) => match error.kind() {
+                IoErrorKind::TimedOut | IoErrorKind::WouldBlock => late(),
+                IoErrorKind::UnexpectedEof
+                | IoErrorKind::ConnectionReset
+                | IoErrorKind::ConnectionAborted
+                | IoErrorKind::BrokenPipe => {
+                    (ErrorKind::Garbled, format!("broke off its answer: {error}"))
+                }
+                _ => unreachable(error.to_string()),
+            },
+            Error::Protocol(error) => {
+                (ErrorKind::Garbled, format!("does not speak HTTP/1.1 rightly: {error}"))
+            }
+            error @ (Error::LargeResponseHeader(..) | Error::BodyStalled) => {
+                (ErrorKind::Garbled, error.to_string())
+            }
+            error => unreachable(error.to_string()),
+        };
+        TransportError { kind, text }
+    }
+
+    fn address(&self, path: &str) -> String {
+        format!("{}{path}", self.url.as_str())
+    }
+
+    fn request<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        request.header(header::AUTHORIZATION, self.authorization.clone())
+    }
+}
+
+/// A request's body that notes whether it was asked for. ureq asks for it only once there is a
+/// connection, TLS included, and the header is written: as long as nobody has, no server can have
+/// seen the request. That holds whatever kind of error is returned.
+struct TrackedBody<'a> {
+    rest: &'a [u8],
+    is_begun: bool,
+}
+
+impl Read for TrackedBody<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.is_begun = true;
+        self.rest.read(buffer)
+    }
+}
+
+/// A proxy that ureq can use. Its text is kept out of errors: it may hold a password.
+fn usable_proxy(text: &str) -> anyhow::Result<ureq::Proxy> {
+    let hint =
+        "the proxy in https_proxy or all_proxy must be http://HOST:PORT or https://HOST:PORT";
+    let Ok(proxy) = ureq::Proxy::new(text) else {
+        bail!("{hint}");
+    };
+    match proxy.protocol() {
+        ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https => Ok(proxy),
+        other => bail!("{hint}; {other} is not supported"),
+    }
+}
+
+/// `Retry-After`: seconds, or the date of RFC 9110 as seen from `now`; brought into 1 s … 1 h.
+/// `None`: it is neither.
+pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    let value = value.trim();
+    let seconds = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than fit are more than an hour.
+        value.parse().unwrap_or(i64::MAX)
+    } else {
+        let then = rfc2822::parse(value).ok()?.timestamp();
+        then.as_second() - now.as_second()
+    };
+    Some(Duration::from_secs(seconds.clamp(1, 3600).unsigned_abs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_within_an_hour() {
+        let now: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
+        for (value, want) in [
+            ("7", Some(7)),
+            (" 0 ", Some(1)),
+            ("99999", Some(3600)),
+            ("99999999999999999999999", Some(3600)),
+            ("Fri, 02 Jan 2026 03:04:35 GMT", Some(30)),
+            ("Fri, 02 Jan 2026 03:00:00 GMT", Some(1)),
+            ("Sat, 03 Jan 2026 03:04:05 GMT", Some(3600)),
+            ("", None),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+            ("Fri, 32 Jan 2026", None),
+        ] {
+            assert_eq!(retry_after(value, now), want.map(Duration::from_secs), "{value}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! A job, as an engine describes it. Pure.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::money::Cost;
+
+/// The name that the engine gave a job: 1 to 128 of `A-Z a-z 0-9 . _ -`, and neither `.` nor `..`, so
+/// that it cannot lead to another path when it becomes part of a URL.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct JobId(String);
+
+impl JobId {
+    /// An id that no job has.
+    pub(crate) fn unused() -> JobId {
+        JobId(format!("ccl-doctor-{}", Uuid::new_v4()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for JobId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<JobId, String> {
+        let fits = (1..=128).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+            && !matches!(text.as_str(), "." | "..");
+        if fits {
+            Ok(JobId(text))
+        } else {
+            Err("a job id is 1 to 128 letters, digits, `.`, `_` or `-`".into())
+        }
+    }
+}
+
+impl From<JobId> for String {
+    fn from(id: JobId) -> String {
+        id.0
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobStatus {
+    Queued,
+    Running,
+    /// It has ended, and there is a result.
+    Succeeded,
+    /// It has ended in an error.
+    Failed,
+    /// Somebody ended it.
+    Cancelled,
+    /// The engine gave it up.
+    Expired,
+    /// A word that the contract does not know, its first 64 characters: not finished, and worth a
+    /// warning.
+    Unknown(String),
+}
+
+impl JobStatus {
+    /// Whether nothing more will happen to the job.
+    pub fn is_final(&self) -> bool {
+        !matches!(self, JobStatus::Queued | JobStatus::Running | JobStatus::Unknown(_))
+    }
+
+    /// The word for it; for an unknown one the server's own, which may hold anything.
+    pub fn as_str(&self) -> &str {
+        match self {
+            JobStatus::Queued => "queued",
+            JobStatus::Running => "running",
+            JobStatus::Succeeded => "succeeded",
+            JobStatus::Failed => "failed",
+            JobStatus::Cancelled => "cancelled",
+            JobStatus::Expired => "expired",
+            JobStatus::Unknown(word) => word,
+        }
+    }
+}
+
+/// A job that the engine has taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    pub id: JobId,
+    /// How far it is; queued where the server did not say.
+    pub status: JobStatus,
+}
+
+/// What the engine says about a job. Texts are as the server wrote them, API key aside: they may
+/// hold control characters, and `ccl`'s own ending line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    pub id: JobId,
+    pub status: JobStatus,
+    /// Who works on it, in the server's words.
+    pub provider: Option<String>,
+    /// The result; JSON that is not a string is here as JSON text.
+    pub output: Option<String>,
+    /// `None`: not known, which is not the same as nothing.
+    pub cost: Option<Cost>,
+    pub error: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_id_cannot_lead_to_another_path() {
+        let longest = "a".repeat(128);
+        for text in ["job_1", "0", "...", "a..b", "-", &longest] {
+            assert_eq!(JobId::try_from(text.to_owned()).unwrap().as_str(), text);
+        }
+        let too_long = "a".repeat(129);
+        for text in ["", ".", "..", "../x", "a/b", "a b", "a%2f", "ä", "a\n", &too_long] {
+            assert!(JobId::try_from(text.to_owned()).is_err(), "{text:?}");
+            assert!(serde_json::from_value::<JobId>(text.into()).is_err(), "{text:?}");
+        }
+    }
+}

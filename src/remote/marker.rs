@@ -1,0 +1,246 @@
+//! The marker beside a delegated task, and what time makes of it. Pure.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Certainty, JobId};
+use crate::event::{Event, EventKind};
+use crate::marker::Stamp;
+use crate::queue::TaskRef;
+use crate::task::Provider;
+
+/// How long a task waits for a server that does not take it.
+const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
+/// A task is given up only after at least this many submissions.
+const LEAST_TRIES: u32 = 5;
+/// After this time a server may have forgotten a key: sent again, it could make a second job.
+const KEY_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+/// The pause after the first submission; it doubles with every further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10 * 60);
+/// The longest that a server may ask for.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// `inbox/T.md.delegated`: secutools has the task, or is being given it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delegated {
+    #[serde(flatten)]
+    pub stamp: Stamp,
+    /// The idempotency key: one from the first submission to the filing, and the `run` in the
+    /// ending line.
+    pub key: Uuid,
+    /// The task's text as it was read; it is what is filed, whatever happens to the file.
+    pub text: String,
+    pub provider: Provider,
+    pub rule: String,
+    pub started_at: Timestamp,
+    #[serde(flatten)]
+    pub phase: DelegationPhase,
+}
+
+/// How far a delegated task has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "lowercase")]
+pub enum DelegationPhase {
+    /// A submission is under way, was broken off by a kill, or is to be repeated. Whoever submits
+    /// holds a lock on the marker.
+    Submitting {
+        /// The request's body: sent as it is, whatever happens to the task.
+        request: String,
+        /// Whether a job may exist. True also while a submission is under way, because nobody knows
+        /// what a killed one came to.
+        ambiguous: bool,
+        /// Submissions so far, each of up to three requests.
+        tries: u32,
+        /// No further one before this.
+        not_before: Option<Timestamp>,
+        reason: Option<String>,
+    },
+    /// secutools has it.
+    Submitted {
+        job_id: JobId,
+        submitted_at: Timestamp,
+        /// Since when nothing can be learned of it: the server does not know it, or its answer is
+        /// too long.
+        unknown_since: Option<Timestamp>,
+    },
+}
+
+impl Delegated {
+    /// What a pass does that finds the marker; `may_send` is whether it may talk with the server.
+    pub(super) fn next(&self, now: Timestamp, may_send: bool) -> Next {
+        let DelegationPhase::Submitting { ambiguous, tries, not_before, .. } = self.phase else {
+            return Next::Wait;
+        };
+        // A time further off than a server may ask for was written under another clock.
+        let is_due =
+            not_before.is_none_or(|then| then <= now || between(now, then) > LONGEST_RETRY_AFTER);
+        let age = between(self.started_at, now);
+        match (is_due, ambiguous) {
+            (false, _) => Next::Wait,
+            (true, _) if may_send && age < KEY_LIFE => Next::Send,
+            (true, true) => judge(Certainty::Ambiguous, age, tries),
+            (true, false) => judge(Certainty::Later, age, tries),
+        }
+    }
+
+    /// The job, once there is one.
+    pub fn job_id(&self) -> Option<&JobId> {
+        match &self.phase {
+            DelegationPhase::Submitting { .. } => None,
+            DelegationPhase::Submitted { job_id, .. } => Some(job_id),
+        }
+    }
+
+    /// Whether `other` is about the same submission and the same job.
+    pub(super) fn is_same_submission(&self, other: &Delegated) -> bool {
+        self.key == other.key && self.job_id() == other.job_id()
+    }
+
+    /// What happened to the task.
+    pub(super) fn event(&self, task: &TaskRef, kind: EventKind) -> Event {
+        let event = task.event(kind).by(self.provider, None);
+        Event { job_id: self.job_id().map(ToString::to_string), ..event }
+    }
+}
+
+/// What is to be done about a task of which nobody knows yet that there is a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Submit it now.
+    Send,
+    /// Leave it to a later pass.
+    Wait,
+    /// There is no job: a session gets the task.
+    RunLocally,
+    /// There may be a job, and nothing will show whether there is: file the task as failed.
+    GiveUp,
+}
+
+/// Judges a submission that was not accepted by what all its tries together mean, how long ago the
+/// first was, and how many there were.
+pub(super) fn judge(certainty: Certainty, age: Duration, tries: u32) -> Next {
+    match certainty {
+        Certainty::NeverReached | Certainty::Refused => Next::RunLocally,
+        Certainty::Later if age >= LONGEST_WAIT => Next::RunLocally,
+        Certainty::Ambiguous
+            if age >= KEY_LIFE || (age >= LONGEST_WAIT && tries >= LEAST_TRIES) =>
+        {
+            Next::GiveUp
+        }
+        Certainty::Later | Certainty::Ambiguous => Next::Wait,
+    }
+}
+
+/// How long to wait after the `tries`th submission: what the server asked for, else a minute,
+/// doubling to ten.
+pub(super) fn pause(tries: u32, asked_for: Option<Duration>) -> Duration {
+    let doublings = tries.saturating_sub(1).min(10);
+    asked_for.unwrap_or((FIRST_PAUSE * 2_u32.pow(doublings)).min(LONGEST_PAUSE))
+}
+
+/// How long after `start` it is; nothing if the clock was set back.
+pub(super) fn between(start: Timestamp, now: Timestamp) -> Duration {
+    now.duration_since(start).try_into().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Certainty::{Ambiguous, Later, NeverReached, Refused};
+    use super::Next::{GiveUp, RunLocally, Send, Wait};
+    use super::*;
+
+    const MINUTE: u64 = 60;
+    const HOUR: u64 = 60 * MINUTE;
+
+    #[test]
+    fn time_and_tries_decide_what_is_not_certain() {
+        for (certainty, age, tries, next) in [
+            (NeverReached, 0, 1, RunLocally),
+            (Refused, 0, 1, RunLocally),
+            (Later, HOUR - 1, 99, Wait),
+            (Later, HOUR, 1, RunLocally),
+            (Ambiguous, HOUR - 1, 99, Wait),
+            (Ambiguous, HOUR, 4, Wait),
+            (Ambiguous, HOUR, 5, GiveUp),
+            (Ambiguous, 24 * HOUR - 1, 4, Wait),
+            (Ambiguous, 24 * HOUR, 1, GiveUp),
+        ] {
+            let judged = judge(certainty, Duration::from_secs(age), tries);
+            assert_eq!(judged, next, "{certainty:?} after {age} s and {tries} tries");
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_pass_has_left_is_sent_again_when_its_time_has_come() {
+        let start: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
+        let later = |seconds: u64| start.checked_add(Duration::from_secs(seconds)).unwrap();
+        // The age; whether it is ambiguous, after how many tries; seconds until `not_before`.
+        for (age, ambiguous, tries, rest, may_send, next) in [
+            (MINUTE, true, 0, None, true, Send),
+            (MINUTE, false, 1, Some(0), true, Send),
+            (MINUTE, false, 1, Some(1), true, Wait),
+            (MINUTE, false, 1, Some(HOUR + 1), true, Send),
+            (MINUTE, true, 1, None, false, Wait),
+            (HOUR, false, 1, None, true, Send),
+            (HOUR, false, 1, None, false, RunLocally),
+            (HOUR, false, 1, Some(1), false, Wait),
+            (HOUR, true, 4, None, false, Wait),
+            (HOUR, true, 5, None, false, GiveUp),
+            (24 * HOUR - 1, true, 9, None, true, Send),
+            (24 * HOUR, true, 1, None, true, GiveUp),
+            (24 * HOUR, false, 1, None, true, RunLocally),
+        ] {
+            let marker = Delegated {
+                stamp: Stamp::new("box", start),
+                key: Uuid::nil(),
+                text: "Do it.".to_owned(),
+                provider: Provider::Gpu,
+                rule: "auto".to_owned(),
+                started_at: start,
+                phase: DelegationPhase::Submitting {
+                    request: "{}".to_owned(),
+                    ambiguous,
+                    tries,
+                    not_before: rest.map(|seconds| later(age + seconds)),
+                    reason: None,
+                },
+            };
+            assert_eq!(marker.next(later(age), may_send), next, "{marker:?} after {age} s");
+        }
+    }
+
+    #[test]
+    fn the_pause_doubles_to_ten_minutes_unless_the_server_names_one() {
+        let minutes: Vec<u64> =
+            (1..=7).map(|tries| pause(tries, None).as_secs() / MINUTE).collect();
+        assert_eq!(minutes, [1, 2, 4, 8, 10, 10, 10]);
+        assert_eq!(pause(u32::MAX, None).as_secs(), 10 * MINUTE);
+        assert_eq!(pause(3, Some(Duration::from_secs(7))).as_secs(), 7);
+    }
+
+    #[test]
+    fn the_marker_is_plain_json_in_both_phases() {
+        let text = |rest: &str| {
+            format!(
+                r#"{{"version":1,"host":"box","at":"2026-01-02T03:04:05Z","key":"{}","text":"Do it.","provider":"gpu","rule":"auto","started_at":"2026-01-02T03:04:05Z",{rest}}}"#,
+                Uuid::nil()
+            )
+        };
+        for rest in [
+            r#""phase":"submitting","request":"{}","ambiguous":true,"tries":2,"not_before":"2026-01-02T03:05:05Z","reason":"busy""#,
+            r#""phase":"submitted","job_id":"j1","submitted_at":"2026-01-02T03:04:06Z","unknown_since":null"#,
+        ] {
+            let marker: Delegated = crate::marker::parse(text(rest).as_bytes()).unwrap();
+            assert_eq!(serde_json::to_string(&marker).unwrap(), text(rest));
+            // An older ccl wrote a hash of the text, too.
+            let older = text(rest).replace(r#""provider""#, r#""sha256":"00","provider""#);
+            assert_eq!(crate::marker::parse::<Delegated>(older.as_bytes()).unwrap(), marker);
+        }
+        let bad = r#""phase":"submitted","job_id":"../x","submitted_at":"2026-01-02T03:04:06Z""#;
+        assert!(crate::marker::parse::<Delegated>(text(bad).as_bytes()).is_err());
+    }
+}

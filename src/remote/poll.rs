@@ -1,0 +1,123 @@
+//! Asking how far the jobs are, and filing those that have ended.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::filing::Filing;
+use super::marker::{Delegated, DelegationPhase, between};
+use super::{
+    Delegation, EngineError, ErrorKind, Job, JobId, JobStatus, RemoteOutcome, ServerState,
+};
+use crate::concurrent::locked;
+use crate::marker::{self, Stamp};
+use crate::queue::TaskRef;
+use crate::text::escape;
+
+/// A job that the server does not know, or whose answer is too long to be filed, is given up when
+/// that is so again after this time.
+const UNKNOWN_FOR: Duration = Duration::from_secs(60);
+
+impl Delegation<'_> {
+    /// Asks once about each job, several at once, and files what has ended. A dry run asks, too.
+    pub fn poll(&self, tasks: Vec<TaskRef>) -> Vec<(TaskRef, RemoteOutcome)> {
+        self.map_requests(tasks, |task| {
+            let outcome = self.poll_one(&task);
+            (task, outcome)
+        })
+    }
+
+    fn poll_one(&self, task: &TaskRef) -> Result<RemoteOutcome> {
+        let path = task.project.delegated_path(&task.name);
+        let Some(marker) = marker::read::<Delegated>(&path)? else {
+            return Ok(RemoteOutcome::Nothing);
+        };
+        let DelegationPhase::Submitted { job_id: id, unknown_since, .. } = &marker.phase else {
+            return Ok(RemoteOutcome::Nothing);
+        };
+        if self.stopped().is_some() {
+            return Ok(RemoteOutcome::Nothing);
+        }
+        let answer = self.client.get(id);
+        self.note_exchange(answer.as_ref().err());
+        let now = self.now();
+        match (answer, unknown_since) {
+            (Ok(job), _) if job.status.is_final() => {
+                return self.file(task, &marker, &Filing::of_job(&job, now));
+            }
+            (Ok(job), was_unknown) => {
+                self.log_unfinished(task, &job);
+                if was_unknown.is_some() {
+                    self.note_unknown(task, &marker, false)?;
+                }
+            }
+            (Err(error), Some(since)) if is_no_news(&error) => {
+                if between(*since, now) >= UNKNOWN_FOR {
+                    let filing = Filing::given_up(now, why_given_up(&error, id));
+                    return self.file(task, &marker, &filing);
+                }
+            }
+            (Err(error), None) if is_no_news(&error) => {
+                self.log
+                    .warn(format_args!("{task}: {error}; if that stays so, the task is given up"));
+                self.note_unknown(task, &marker, true)?;
+            }
+            (Err(error), _) if error.kind.server_state() == ServerState::Answering => {
+                self.log.warn(format_args!("{task}, job {id}: {error}"));
+            }
+            // It was logged once, for all jobs.
+            (Err(_), _) => {}
+        }
+        Ok(RemoteOutcome::Nothing)
+    }
+
+    fn log_unfinished(&self, task: &TaskRef, job: &Job) {
+        let (id, word) = (&job.id, escape(job.status.as_str()));
+        match job.status {
+            JobStatus::Unknown(_) => self.log.warn(format_args!(
+                "{task}: secutools says `{word}` about job {id}, which this ccl does not know; it counts as not finished"
+            )),
+            _ => self.log.debug(format_args!("{task}: job {id} is {word}")),
+        }
+    }
+
+    /// Writes into the marker that from now on nothing can be learned of the job, or that
+    /// something is after all.
+    fn note_unknown(&self, task: &TaskRef, marker: &Delegated, is_unknown: bool) -> Result<()> {
+        if self.dry_run {
+            return Ok(());
+        }
+        let path = task.project.delegated_path(&task.name);
+        let _local = locked(&self.local_lock);
+        let _lock = task.project.lock()?;
+        let Some(mut current) = marker::read::<Delegated>(&path)? else {
+            return Ok(());
+        };
+        let now = self.now();
+        if !current.is_same_submission(marker) {
+            return Ok(());
+        }
+        if let DelegationPhase::Submitted { unknown_since, .. } = &mut current.phase {
+            *unknown_since = is_unknown.then_some(now);
+            current.stamp = Stamp::new(self.host, now);
+            super::save(task, &current)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether this is all that will be learned of a job, should it stay so.
+fn is_no_news(error: &EngineError) -> bool {
+    matches!(error.kind, ErrorKind::UnknownJob | ErrorKind::TooLong)
+}
+
+/// Why a job is given up of which nothing can be learned. What has become too long for a pass is
+/// not lost: a person can read it.
+fn why_given_up(error: &EngineError, job: &JobId) -> String {
+    match error.kind {
+        ErrorKind::TooLong => format!(
+            "{error}, which is too long to be filed: `ccl job result {job}` prints what the job has made"
+        ),
+        _ => format!("secutools does not know the job: {error}"),
+    }
+}

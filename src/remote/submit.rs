@@ -1,0 +1,297 @@
+//! From the inbox to a job: begin, send, and what comes of it.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use jiff::SignedDuration;
+use uuid::Uuid;
+
+use super::filing::Filing;
+use super::marker::{self, Delegated, DelegationPhase, Next, between};
+use super::{
+    Accepted, Certainty, Delegation, NotAccepted, RemoteOutcome, StopReason, Submission, secutools,
+};
+use crate::concurrent::locked;
+use crate::durable::{self, FileId};
+use crate::event::EventKind;
+use crate::lock;
+use crate::marker::{self as markers, Stamp};
+use crate::queue::{TaskRef, WaitingTask};
+use crate::text::escape;
+
+/// A submission that this pass alone may send: its marker is there and locked.
+struct Pending {
+    marker: Delegated,
+    request: String,
+    /// What the tries of earlier passes mean together. The marker itself says `ambiguous` while we
+    /// are at it.
+    earlier: Certainty,
+    tries: u32,
+    /// The marker's file, locked.
+    _lock: File,
+}
+
+impl Delegation<'_> {
+    /// Submits these tasks, several at once; what became of each, in order.
+    pub fn submit(&self, submissions: Vec<Submission>) -> Vec<(TaskRef, RemoteOutcome)> {
+        self.map_requests(submissions, |submission| {
+            (submission.waiting.at.clone(), self.submit_one(submission))
+        })
+    }
+
+    /// Goes on with the submissions that earlier passes have left, by a kill or because the server
+    /// was not ready. Jobs that were accepted are left alone.
+    pub fn resume(&self, tasks: Vec<TaskRef>) -> Vec<(TaskRef, RemoteOutcome)> {
+        self.map_requests(tasks, |task| {
+            let outcome = self.resume_one(&task);
+            (task, outcome)
+        })
+    }
+
+    fn submit_one(&self, Submission { waiting, decision }: Submission) -> Result<RemoteOutcome> {
+        match self.stopped() {
+            Some(StopReason::Silent(reason) | StopReason::Unauthorized(reason)) => {
+                return Ok(RemoteOutcome::RunLocally { reason });
+            }
+            Some(StopReason::TimeUp) => return Ok(RemoteOutcome::Nothing),
+            None => {}
+        }
+        if self.dry_run {
+            let event = waiting.at.event(EventKind::Delegated).by(decision.provider, None);
+            return Ok(RemoteOutcome::Event(event.because(decision.rule.to_string())));
+        }
+        let request = secutools::request_body(
+            &waiting.task,
+            waiting.at.name.as_str(),
+            waiting.at.project.path(),
+            decision.provider,
+            self.host,
+        );
+        let now = self.now();
+        let marker = Delegated {
+            stamp: Stamp::new(self.host, now),
+            key: Uuid::new_v4(),
+            text: waiting.text.clone(),
+            provider: decision.provider,
+            rule: decision.rule.to_string(),
+            started_at: now,
+            phase: DelegationPhase::Submitting {
+                request: request.clone(),
+                ambiguous: true,
+                tries: 0,
+                not_before: None,
+                reason: None,
+            },
+        };
+        let Some(lock) = self.begin(&waiting, &marker)? else {
+            return Ok(RemoteOutcome::Nothing);
+        };
+        let earlier = Certainty::NeverReached;
+        self.send(&waiting.at, Pending { marker, request, earlier, tries: 0, _lock: lock })
+    }
+
+    /// Writes the marker and locks it. `None`: the task is not the file any more that was read, or
+    /// somebody has one of its name.
+    fn begin(&self, waiting: &WaitingTask, marker: &Delegated) -> Result<Option<File>> {
+        let TaskRef { project, name } = &waiting.at;
+        let (path, task) = (project.delegated_path(name), project.waiting_path(name));
+        let _local = locked(&self.local_lock);
+        let _lock = project.lock()?;
+        // The marker holds the task's text: who may not read the one may not read the other.
+        let mode = task.symlink_metadata().map_or(0, |found| found.mode());
+        if !waiting.seen.is_still(&task) || durable::exists(&project.dispatched_path(name))? {
+            return Ok(None);
+        }
+        match durable::create(&path, &serde_json::to_vec(marker)?, mode & durable::SHARED)? {
+            true => lock_marker(&path),
+            false => Ok(None),
+        }
+    }
+
+    /// Takes up a submission that an earlier pass has left, if its time has come and nobody else
+    /// is at it.
+    fn resume_one(&self, task: &TaskRef) -> Result<RemoteOutcome> {
+        let path = task.project.delegated_path(&task.name);
+        // Most markers are of running jobs, which a look without any lock shows.
+        let seen: Option<Delegated> = markers::read(&path)?;
+        let next = seen.as_ref().map_or(Next::Wait, |marker| self.next(marker));
+        match (seen, next) {
+            (None, _) | (_, Next::Wait) => return Ok(RemoteOutcome::Nothing),
+            (Some(marker), Next::Send) if self.dry_run => {
+                let event = task.event(EventKind::Delegated).by(marker.provider, None);
+                let reason = format!("{}, begun by an earlier pass", marker.rule);
+                return Ok(RemoteOutcome::Event(event.because(reason)));
+            }
+            (Some(marker), next) if self.dry_run => {
+                return self.end_submission(task, &marker, next, &self.why_not_sent());
+            }
+            _ => {}
+        }
+        let Some((pending, next)) = self.take(task)? else {
+            return Ok(RemoteOutcome::Nothing);
+        };
+        // By a pass that was killed before it had removed the marker.
+        if task.project.is_filed(&task.name, pending.marker.key)? {
+            let filing = Filing::given_up(self.now(), "it was given up before".to_owned());
+            return self.file(task, &pending.marker, &filing);
+        }
+        match next {
+            Next::Send => self.send(task, pending),
+            next => self.end_submission(task, &pending.marker, next, &self.why_not_sent()),
+        }
+    }
+
+    fn next(&self, marker: &Delegated) -> Next {
+        marker.next(self.now(), self.stopped().is_none())
+    }
+
+    fn why_not_sent(&self) -> String {
+        match self.stopped() {
+            Some(StopReason::Silent(text) | StopReason::Unauthorized(text)) => text,
+            Some(StopReason::TimeUp) | None => "it was not sent again".to_owned(),
+        }
+    }
+
+    /// Locks a marker that waits for its next submission, and says what is to be done with it.
+    /// Before one that is sent it says that a job may exist, should this pass be killed. `None`:
+    /// another process has it.
+    fn take(&self, task: &TaskRef) -> Result<Option<(Pending, Next)>> {
+        let path = task.project.delegated_path(&task.name);
+        let _local = locked(&self.local_lock);
+        let _project = task.project.lock()?;
+        let Some(mut lock) = lock_marker(&path)? else {
+            return Ok(None);
+        };
+        let mut marker: Delegated = markers::read_file(&lock, &path)?;
+        let next = self.next(&marker);
+        let DelegationPhase::Submitting { request, ambiguous, tries, .. } = &mut marker.phase
+        else {
+            return Ok(None);
+        };
+        let (request, tries, was_ambiguous) = (request.clone(), *tries, *ambiguous);
+        if next == Next::Send && !was_ambiguous {
+            *ambiguous = true;
+            marker.stamp = Stamp::new(self.host, self.now());
+            super::save(task, &marker)?;
+            match lock_marker(&path)? {
+                Some(new) => lock = new,
+                None => return Ok(None),
+            }
+        }
+        let earlier = if was_ambiguous { Certainty::Ambiguous } else { Certainty::Later };
+        Ok(Some((Pending { marker, request, earlier, tries, _lock: lock }, next)))
+    }
+
+    /// Sends it, with the retries of one pass.
+    fn send(&self, task: &TaskRef, pending: Pending) -> Result<RemoteOutcome> {
+        match self.client.submit(pending.request.as_bytes(), pending.marker.key) {
+            Ok(accepted) => {
+                self.note_exchange(None);
+                self.accept(task, pending.marker, &accepted)
+            }
+            Err(failed) => {
+                self.note_exchange(Some(&failed.error));
+                self.not_accepted(task, pending, &failed)
+            }
+        }
+    }
+
+    fn accept(
+        &self,
+        task: &TaskRef,
+        mut marker: Delegated,
+        accepted: &Accepted,
+    ) -> Result<RemoteOutcome> {
+        let now = self.now();
+        marker.stamp = Stamp::new(self.host, now);
+        marker.phase = DelegationPhase::Submitted {
+            job_id: accepted.id.clone(),
+            submitted_at: now,
+            unknown_since: None,
+        };
+        super::save(task, &marker)?;
+        self.log.event(format_args!(
+            "DELEGATED task={} provider={} job={} rule={}",
+            escape(task.name.as_str()),
+            marker.provider.as_str(),
+            accepted.id,
+            escape(&marker.rule)
+        ));
+        Ok(RemoteOutcome::Event(marker.event(task, EventKind::Delegated)))
+    }
+
+    fn not_accepted(
+        &self,
+        task: &TaskRef,
+        pending: Pending,
+        NotAccepted { certainty, error }: &NotAccepted,
+    ) -> Result<RemoteOutcome> {
+        let Pending { mut marker, request, earlier, tries, _lock } = pending;
+        let (now, tries, certainty) = (self.now(), tries + 1, certainty.after(earlier));
+        let next = marker::judge(certainty, between(marker.started_at, now), tries);
+        if next != Next::Wait {
+            return self.end_submission(task, &marker, next, &error.text);
+        }
+        let pause = marker::pause(tries, error.retry_after);
+        marker.stamp = Stamp::new(self.host, now);
+        marker.phase = DelegationPhase::Submitting {
+            request,
+            ambiguous: certainty == Certainty::Ambiguous,
+            tries,
+            not_before: now.checked_add(pause).ok(),
+            reason: Some(error.text.clone()),
+        };
+        super::save(task, &marker)?;
+        let pause = SignedDuration::try_from(pause)?;
+        let reason = format!("{error}; it is submitted again in {pause:#}");
+        self.log.warn(format_args!("{task}: {reason}"));
+        Ok(RemoteOutcome::Event(marker.event(task, EventKind::Held).because(reason)))
+    }
+
+    /// Ends a submission that has come to nothing; the caller holds the marker's lock.
+    fn end_submission(
+        &self,
+        task: &TaskRef,
+        marker: &Delegated,
+        next: Next,
+        reason: &str,
+    ) -> Result<RemoteOutcome> {
+        match next {
+            Next::Send | Next::Wait => Ok(RemoteOutcome::Nothing),
+            Next::GiveUp => {
+                let reason = format!(
+                    "outcome unknown: it was sent to secutools, and no answer says whether it was taken; \
+                     look there for the idempotency key {} before you give it back ({reason})",
+                    marker.key
+                );
+                self.file(task, marker, &Filing::given_up(self.now(), reason))
+            }
+            Next::RunLocally => {
+                if !self.dry_run {
+                    let _local = locked(&self.local_lock);
+                    let _project = task.project.lock()?;
+                    durable::remove(&task.project.delegated_path(&task.name))?;
+                }
+                Ok(RemoteOutcome::RunLocally { reason: reason.to_owned() })
+            }
+        }
+    }
+}
+
+/// Locks a marker. `None`: there is none, somebody holds it, or it was replaced at this moment.
+pub(super) fn lock_marker(path: &Path) -> Result<Option<File>> {
+    let file = match durable::open_nofollow(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot open {}", path.display())),
+    };
+    let is_locked = lock::lock(&file).with_context(|| format!("cannot lock {}", path.display()))?;
+    let is_current = match (file.metadata(), path.symlink_metadata()) {
+        (Ok(locked), Ok(named)) => FileId::of(&locked) == FileId::of(&named),
+        _ => false,
+    };
+    Ok((is_locked && is_current).then_some(file))
+}
