@@ -8,13 +8,13 @@ use crate::event::{Event, EventKind};
 use crate::queue::{Folder, Inbox, TaskRef};
 use crate::remote::Delegation;
 use crate::router;
-use crate::session;
+use crate::session::{self, Pool};
 use crate::text::path_text;
 
 /// One pass over all projects.
 pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
     let mut pass = Pass::default();
-    let has_tmux = dry_run || reconcile(context, &mut pass)?;
+    let pool = if dry_run { SeenPool::Unread } else { reconcile(context, &mut pass)? };
     let mut inboxes = dispatch::list(context, &mut pass)?;
     report_held(&inboxes, &mut pass);
     if let Some(delegation) = delegation(context, &inboxes, dry_run, &mut pass) {
@@ -25,27 +25,36 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
     }
     if inboxes.iter().all(|inbox| inbox.waiting.is_empty()) {
         report_nothing_waits(context, &inboxes, &pass);
-    } else if has_tmux && let Err(error) = launch(context, &inboxes, dry_run, &mut pass) {
+    } else if let Err(error) = launch(context, pool, &inboxes, dry_run, &mut pass) {
         pass.take(context, Err(error));
     }
     Ok(pass)
 }
 
-/// Files what the sessions did, so that they are free for what waits. False where tmux does not
-/// answer: that is reported once, and holds for what waits too.
-fn reconcile(context: Context<'_>, pass: &mut Pass) -> Result<bool> {
+/// The pool, which is read with one call of tmux in a pass that needs it, and with none in others.
+enum SeenPool<'a> {
+    Unread,
+    Read(Pool<'a>),
+    /// tmux does not answer, which was reported.
+    Silent,
+}
+
+/// Files what the sessions did, so that they are free for what waits.
+fn reconcile<'a>(context: Context<'a>, pass: &mut Pass) -> Result<SeenPool<'a>> {
     let marked = session::marked(&context.config.state_dir)?;
     if marked.is_empty() {
-        return Ok(true);
+        return Ok(SeenPool::Unread);
     }
     match context.pool() {
-        Ok(pool) => context.reconcile(&pool, &marked, pass),
+        Ok(pool) => {
+            context.reconcile(&pool, &marked, pass);
+            Ok(SeenPool::Read(pool))
+        }
         Err(error) => {
             pass.take(context, Err(error));
-            return Ok(false);
+            Ok(SeenPool::Silent)
         }
     }
-    Ok(true)
 }
 
 /// Which files are left where they are, and why.
@@ -106,8 +115,18 @@ fn add_local(inboxes: &mut [Inbox], refused: Vec<TaskRef>) {
 }
 
 /// Gives what waits to the free sessions.
-fn launch(context: Context<'_>, inboxes: &[Inbox], dry_run: bool, pass: &mut Pass) -> Result<()> {
-    let pool = context.pool()?;
+fn launch(
+    context: Context<'_>,
+    pool: SeenPool<'_>,
+    inboxes: &[Inbox],
+    dry_run: bool,
+    pass: &mut Pass,
+) -> Result<()> {
+    let pool = match pool {
+        SeenPool::Unread => context.pool()?,
+        SeenPool::Read(pool) => pool,
+        SeenPool::Silent => return Ok(()),
+    };
     if dry_run {
         let free = pass.keep(context, pool.free_names());
         pass.free_sessions = Some(free.len());
