@@ -115,7 +115,8 @@ impl Launch<'_> {
         let run = self.run;
         let start = match self.kind {
             AgentKind::Claude => format!("exec {}", self.words()?),
-            AgentKind::Command => format!("{}\nfinish $?", self.words()?),
+            // SIGTERM is for the agent: were the script to end before it, the terminal would hang up on it.
+            AgentKind::Command => format!("trap : TERM\n{}\nfinish $?", self.words()?),
         };
         // The run is compared first: this file may be the next run's by the time the shell of a slow window reads it.
         // CCL_PID tells the agent from what it starts, which inherits both. What can be seen to keep the agent from

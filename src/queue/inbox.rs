@@ -11,8 +11,8 @@ use anyhow::{Context, Result};
 use rustix::fs::Mode;
 
 use super::{Folder, Held, Name, Project, TaskRef};
-use crate::durable;
 use crate::concurrent;
+use crate::durable;
 use crate::task::{self, Priority, Routing, Task};
 
 /// The first bytes that are read of a task for its priority; nearly every header fits.
