@@ -174,6 +174,27 @@ pub fn process_carries(pid: Pid, run: Uuid) -> io::Result<bool> {
     environ_has(pid, RUN_VARIABLE, &run.to_string())
 }
 
+/// Whether the process of a window that tmux opened for `run` lives. The error is `PermissionDenied` for a process of
+/// somebody else.
+///
+/// tmux names it as soon as it has forked: until it has become the window's shell it is another tmux, with its server's
+/// environment.
+pub fn window_lives(pid: Pid, server: Option<Pid>, run: Uuid) -> io::Result<bool> {
+    let Some(process) = stat(pid)?.filter(Stat::is_alive) else {
+        return Ok(false);
+    };
+    // Before its environment is read: what is no tmux any more has become the shell.
+    let is_tmux = process.ppid.is_some_and(|parent| {
+        Some(parent) == server && program(pid).is_some_and(|it| program(parent) == Some(it))
+    });
+    Ok(is_tmux || process_carries(pid, run)?)
+}
+
+/// The file of the program that a process runs, where that may be seen.
+fn program(pid: Pid) -> Option<PathBuf> {
+    fs::read_link(proc_path(pid, "exe")).ok()
+}
+
 /// Whether a process, named by the number that another program wrote down, was started for `run` and lives.
 pub fn is_of_run(pid: i32, run: Uuid) -> bool {
     to_pid(pid).is_some_and(|pid| process_carries(pid, run).unwrap_or(false))

@@ -198,7 +198,7 @@ impl Pool<'_> {
             name: &run.marker.task,
             run: run.marker.run,
             script: &run.session.files().run,
-            shell: &self.config.agent.shell,
+            shell: self.config.agent.shell(),
             cwd: &self.config.home,
         };
         let pane = match self.tmux.new_window(&window) {
@@ -292,7 +292,7 @@ impl Pool<'_> {
 
     /// The window's shell did not start the agent, which no task can cause.
     fn not_started(&self, attempt: &Attempt, lives: bool) -> Result<AttemptFailure> {
-        let (shell, program) = (self.config.agent.shell.display(), self.config.agent.program());
+        let (shell, program) = (self.config.agent.shell().display(), self.config.agent.program());
         let seconds = self.config.dispatcher.prompt_timeout.as_secs();
         let screen = if lives { self.screen(attempt)? } else { self.last_screen(attempt)? };
         let last = last_line(&screen);

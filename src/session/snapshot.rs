@@ -224,7 +224,9 @@ impl Pool<'_> {
 /// Whether the agent of this run lives: the process of its window, or, where that is gone or not known, the one that
 /// was started for the run, wherever it is.
 fn agent_lives(pane: Option<&AgentPane>, run: Uuid) -> Result<bool> {
-    let in_window = pane.map_or(Ok(false), |pane| process::process_carries(pane.pid, run));
+    let in_window = pane.map_or(Ok(false), |pane| {
+        process::window_lives(pane.pid, pane.server.as_ref().map(|server| server.pid), run)
+    });
     Ok(in_window.context(UNSEEN)? || process::leader_of(run).context(UNSEEN)?.is_some())
 }
 
