@@ -35,6 +35,18 @@ fn is_unprintable(c: char) -> bool {
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
+/// The beginning of somebody's words as one harmless line: at most `most` characters, and `…` where more were said.
+pub(crate) fn excerpt(text: &str, most: usize) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let beginning: String = words.join(" ").chars().take(most + 1).collect();
+    let mut line = escape(&beginning).into_owned();
+    if let Some((end, _)) = line.char_indices().nth(most) {
+        line.truncate(end);
+        line.push('…');
+    }
+    line
+}
+
 /// The path as text, bytes that are not UTF-8 as `\xNN`.
 pub(crate) fn path_text(path: &Path) -> String {
     let mut text = String::new();

@@ -38,7 +38,7 @@ const GLANCES: &[(&str, &[&str])] = &[
     ("ENOSPC", &["openat"]),
     ("EIO", &["read", "getdents64", "statx", "newfstatat"]),
     ("EACCES", &["openat", "statx"]),
-    ("EMFILE", &["openat", "fcntl"]),
+    ("EMFILE", &["open", "openat", "fcntl"]),
 ];
 
 /// What a task cannot be moved or noted without: where one of these fails, the pass has to say so.
@@ -76,7 +76,12 @@ impl Trouble {
 
 fn troubles(list: &[(&'static str, &[&'static str])], calls: Calls) -> Vec<Trouble> {
     let with_errno = |(errno, syscalls): &(&'static str, &[&'static str])| {
-        let trouble = |syscall: &&'static str| Trouble { errno, syscall, calls };
+        let trouble = |syscall: &&'static str| {
+            // All but ours look at other processes, hundreds of times.
+            let of_ours = *syscall == "open" && calls == Calls::All;
+            let calls = if of_ours { Calls::OfOurs } else { calls };
+            Trouble { errno, syscall, calls }
+        };
         syscalls.iter().map(trouble).collect::<Vec<_>>()
     };
     list.iter().flat_map(with_errno).collect()

@@ -4,7 +4,7 @@
 //! of it exists; `/proc/PID/fd` says the same for every process that may be
 //! looked into, with a few milliseconds' work.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fs::{Metadata, read_to_string};
 use std::io;
 use std::mem::MaybeUninit;
@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use rustix::fs::{AtFlags, FileType, RawDir, statat};
+use rustix::fs::{AtFlags, Mode, RawDir, statat};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
@@ -21,12 +21,11 @@ use crate::durable::{self, FileId};
 /// Write access for group or others: writers of another user are possible.
 const SHARED_WRITE: u32 = 0o022;
 
-/// The regular files that were open at one look through all of `/proc`.
+/// The files that were open for writing at one look through all of `/proc`.
 #[derive(Debug)]
 pub(crate) struct OpenFiles {
     began: Instant,
-    /// The holders of each: process and descriptor.
-    holders: HashMap<FileId, Vec<(Pid, i32)>>,
+    written: HashSet<FileId>,
     /// Whether every process of our own user shows what it has open. `sftp-server`, which receives
     /// what `scp` and `sftp` send, does not.
     shows_all_of_ours: bool,
@@ -36,7 +35,7 @@ impl OpenFiles {
     pub(crate) fn look() -> io::Result<Self> {
         let began = Instant::now();
         let user = rustix::process::geteuid();
-        let mut open = Self { began, holders: HashMap::new(), shows_all_of_ours: true };
+        let mut open = Self { began, written: HashSet::new(), shows_all_of_ours: true };
         for pid in super::all_processes()? {
             match open.add(pid) {
                 Ok(()) | Err(Errno::NOENT | Errno::SRCH) => {}
@@ -58,16 +57,13 @@ impl OpenFiles {
         let mut entries = RawDir::new(&descriptors, &mut buffer);
         while let Some(entry) = entries.next() {
             let entry = entry?;
-            let Some(number) = entry.file_name().to_str().ok().and_then(|name| name.parse().ok())
-            else {
-                continue;
-            };
             // By name and directory: a long path costs twice as much, a thousand times.
-            if let Ok(found) = statat(&descriptors, entry.file_name(), AtFlags::empty())
-                && FileType::from_raw_mode(found.st_mode).is_file()
-            {
-                let file = FileId::new(found.st_dev, found.st_ino);
-                self.holders.entry(file).or_default().push((pid, number));
+            let look = |flags| statat(&descriptors, entry.file_name(), flags);
+            // The link's own mode says how the file was opened, as in `l-wx------`.
+            let is_writable = look(AtFlags::SYMLINK_NOFOLLOW)
+                .is_ok_and(|link| Mode::from_raw_mode(link.st_mode).contains(Mode::WUSR));
+            if is_writable && let Ok(file) = look(AtFlags::empty()) {
+                self.written.insert(FileId::new(file.st_dev, file.st_ino));
             }
         }
         Ok(())
@@ -75,8 +71,7 @@ impl OpenFiles {
 
     /// Whether a process that we may look into has the file open for writing.
     pub(crate) fn has_writer(&self, file: FileId) -> bool {
-        let holders = self.holders.get(&file).into_iter().flatten();
-        holders.into_iter().any(|(pid, descriptor)| is_writable(*pid, *descriptor))
+        self.written.contains(&file)
     }
 
     /// Whether any process has the file open for writing; `None` where such a
@@ -130,18 +125,6 @@ fn acts_as(status: &str, user: u32) -> bool {
         .lines()
         .find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().last())
         .is_none_or(|last| last.parse() == Ok(user))
-}
-
-/// Reads the `flags:` line, octal as `open(2)` has them.
-fn is_writable(pid: Pid, descriptor: i32) -> bool {
-    const ACCESS_MODE: u32 = 0o3;
-    let fdinfo = super::proc_path(pid, &format!("fdinfo/{descriptor}"));
-    read_to_string(fdinfo).is_ok_and(|text| {
-        text.lines()
-            .find_map(|line| line.strip_prefix("flags:"))
-            .and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok())
-            .is_some_and(|flags| flags & ACCESS_MODE != 0)
-    })
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::money::Cost;
 use crate::process;
 use crate::queue::{Folder, TaskRef};
 use crate::task::{self, Ending};
-use crate::text::escape;
+use crate::text::{self, escape};
 
 /// The footer quotes at most this many characters of a server's words.
 const MAX_WORDS: usize = 300;
@@ -82,19 +82,15 @@ impl Filing {
     }
 
     fn ending(&self, marker: &Delegated) -> Ending {
+        let attempt = task::parse(&marker.text).attempts_made().saturating_add(1);
         Ending {
-            run: marker.key,
-            outcome: self.outcome,
-            attempt: task::parse(&marker.text).attempts_made().saturating_add(1),
             provider: Some(marker.provider),
-            model: None,
-            session: None,
-            agent_session: None,
             job_id: marker.job_id().map(ToString::to_string),
             cost: self.cost.clone(),
             started_at: Some(marker.started_at),
             ended_at: Some(self.at),
             reason: self.reason.clone(),
+            ..Ending::new(marker.key, self.outcome, attempt)
         }
     }
 
@@ -124,14 +120,8 @@ impl Filing {
     }
 }
 
-/// The beginning of a server's words, as one harmless line.
 fn one_line(text: &str) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut short: String = line.chars().take(MAX_WORDS).collect();
-    if short.len() < line.len() {
-        short.push('…');
-    }
-    escape(&short).into_owned()
+    text::excerpt(text, MAX_WORDS)
 }
 
 impl Delegation<'_> {

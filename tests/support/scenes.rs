@@ -1,5 +1,6 @@
 //! The moments of a task's life in which a pass is disturbed.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use super::faults::{Fault, Worker, World, was_killed};
@@ -86,6 +87,24 @@ pub const SCENES: &[Scene] = &[
         prepare: just_started,
     },
     Scene {
+        name: "scan finds the window that a killed scan had not noted",
+        worker: Worker::Script,
+        body: "hold\n",
+        runs: 1,
+        at_least: 10,
+        pass: &["scan"],
+        prepare: just_opened,
+    },
+    Scene {
+        name: "scan starts what a killed scan had not",
+        worker: Worker::Script,
+        body: "hold\n",
+        runs: 1,
+        at_least: 45,
+        pass: &["scan"],
+        prepare: not_opened,
+    },
+    Scene {
         name: "Claude: scan launches",
         worker: Worker::Claude,
         body: "hold\n",
@@ -163,7 +182,19 @@ fn behind_another(world: &World, task: &str) {
 
 fn just_claimed(world: &World, _: &str) {
     // The rename of the claim that would say `launching`.
+    killed_at(world, "renameat", -3);
+}
+
+fn not_opened(world: &World, task: &str) {
+    // The call of tmux that would open the window.
+    killed_at(world, "clone3", -1);
+    assert_eq!(world.runs(task), 0);
+}
+
+fn just_opened(world: &World, task: &str) {
+    // Of the session's marker, which would name the window's pane.
     killed_at(world, "renameat", -2);
+    wait_until("the agent runs", PATIENCE, || world.runs(task) == 1);
 }
 
 fn just_started(world: &World, task: &str) {
@@ -175,13 +206,10 @@ fn just_started(world: &World, task: &str) {
 /// Kills a scan at the last call but some of its kind, as an untouched scan of another task counts
 /// them: whoever works there.
 fn killed_at(world: &World, syscall: &str, from_the_end: i32) {
-    static CALLS: Mutex<u32> = Mutex::new(0);
+    static CALLS: Mutex<BTreeMap<String, u32>> = Mutex::new(BTreeMap::new());
     let calls = {
         let mut calls = CALLS.lock().unwrap();
-        if *calls == 0 {
-            *calls = count_in_a_scan(syscall);
-        }
-        *calls
+        *calls.entry(syscall.to_owned()).or_insert_with(|| count_in_a_scan(syscall))
     };
     let nth = calls.checked_add_signed(from_the_end + 1).unwrap();
     let output = world.pass_with(&["scan"], kill(syscall, nth));

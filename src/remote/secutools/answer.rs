@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use crate::money::Cost;
 use crate::remote::http::Reply;
 use crate::remote::{Accepted, EngineError, ErrorKind, Job, JobId, JobStatus};
+use crate::text;
 
 /// How much of a server's error text is shown, in characters.
 const EXCERPT: usize = 300;
@@ -118,21 +119,7 @@ impl<'a> Reader<'a> {
 
     /// `text` as one line of at most 300 characters, without control characters and the key.
     fn line(self, text: &str) -> String {
-        let text = self.hide(text.to_owned());
-        let words: Vec<&str> = text.split_whitespace().collect();
-        let mut line = String::new();
-        for character in words.join(" ").chars().take(EXCERPT + 1) {
-            if character.is_control() {
-                line.extend(character.escape_default());
-            } else {
-                line.push(character);
-            }
-        }
-        if let Some((end, _)) = line.char_indices().nth(EXCERPT) {
-            line.truncate(end);
-            line.push('…');
-        }
-        line
+        text::excerpt(&self.hide(text.to_owned()), EXCERPT)
     }
 
     fn hide(self, text: String) -> String {
