@@ -27,7 +27,7 @@ const TEMPORARY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Permissions of a file that others may read: what the umask leaves of it.
 pub const SHARED: u32 = 0o666;
 /// Permissions of a file that only its owner may read.
-pub const PRIVATE: u32 = 0o600;
+pub(crate) const PRIVATE: u32 = 0o600;
 
 /// Puts `bytes` at `path`, replacing what stood there; synced, with its
 /// directory. `mode` is cut by the umask.
@@ -37,7 +37,7 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 }
 
 /// The same for a file that a crash of the machine makes useless: whole, but not synced.
-pub fn write_unsynced(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+pub(crate) fn write_unsynced(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let filled = filled(directory_of(path), bytes, mode);
     let filled = filled.with_context(|| format!("cannot write {}", path.display()))?;
     Staged(filled.into_temp_path()).put(path)
@@ -54,17 +54,17 @@ pub fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<bool> {
 
 /// A file that is written, synced and closed, but has not got its name yet; it is removed unless it
 /// gets one.
-pub struct Staged(TempPath);
+pub(crate) struct Staged(TempPath);
 
 /// Writes and syncs what is to be put at `path`: what takes time.
-pub fn stage(path: &Path, bytes: &[u8], mode: u32) -> Result<Staged> {
+pub(crate) fn stage(path: &Path, bytes: &[u8], mode: u32) -> Result<Staged> {
     stage_in(directory_of(path), bytes, mode)
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// The same for a file that gets its name in another directory of the same file system: a killed
 /// process leaves its temporary file in this one, where [`sweep`] looks.
-pub fn stage_in(directory: &Path, bytes: &[u8], mode: u32) -> io::Result<Staged> {
+pub(crate) fn stage_in(directory: &Path, bytes: &[u8], mode: u32) -> io::Result<Staged> {
     let file = filled(directory, bytes, mode)?;
     file.as_file().sync_all()?;
     Ok(Staged(file.into_temp_path()))
@@ -72,14 +72,14 @@ pub fn stage_in(directory: &Path, bytes: &[u8], mode: u32) -> io::Result<Staged>
 
 impl Staged {
     /// Gives it its name, replacing what stood there. The caller syncs the directory.
-    pub fn put(self, path: &Path) -> Result<()> {
+    pub(crate) fn put(self, path: &Path) -> Result<()> {
         let put = self.0.persist(path).map_err(|error| error.error);
         put.with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Gives it its name unless that is taken; true if it did. Else another name may be tried. The
     /// caller syncs the directory.
-    pub fn put_new(&mut self, path: &Path) -> Result<bool> {
+    pub(crate) fn put_new(&mut self, path: &Path) -> Result<bool> {
         match rename_noreplace(&self.0, path) {
             Ok(()) => {
                 // The temporary name went with the rename, and another process may reuse it.
@@ -107,7 +107,11 @@ fn copy_owner(file: &File, old: &fs::Metadata) -> io::Result<()> {
 /// Replaces the contents of the file at `path` and keeps its permissions, and
 /// its owner where we may, unless it has changed: `is_still` is asked at the
 /// last moment. True if it did.
-pub fn rewrite(path: &Path, bytes: &[u8], is_still: impl FnOnce(&Path) -> bool) -> Result<bool> {
+pub(crate) fn rewrite(
+    path: &Path,
+    bytes: &[u8],
+    is_still: impl FnOnce(&Path) -> bool,
+) -> Result<bool> {
     let old =
         fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
     let write = || -> io::Result<Staged> {
@@ -127,7 +131,7 @@ pub fn rewrite(path: &Path, bytes: &[u8], is_still: impl FnOnce(&Path) -> bool) 
 }
 
 /// A new file in `directory` that is removed when it is dropped, or by [`sweep`] should this process be killed.
-pub fn temporary(directory: &Path, mode: u32) -> io::Result<NamedTempFile> {
+pub(crate) fn temporary(directory: &Path, mode: u32) -> io::Result<NamedTempFile> {
     // Opened here, and written to as a plain file: tempfile's own errors do not say any more which they were.
     let open = |path: &Path| OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     Builder::new().prefix(TEMPORARY_PREFIX).suffix(TEMPORARY_SUFFIX).make_in(directory, open)
@@ -142,7 +146,7 @@ fn filled(directory: &Path, bytes: &[u8], mode: u32) -> io::Result<NamedTempFile
 /// Renames `from` to `to` unless `to` exists (`AlreadyExists`). Where the file
 /// system lacks `RENAME_NOREPLACE`, links and unlinks. Two names of one file
 /// are what a kill between those two leaves: then `from` is removed.
-pub fn rename_noreplace(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn rename_noreplace(from: &Path, to: &Path) -> io::Result<()> {
     let outcome = match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             fs::hard_link(from, to).and_then(|()| fs::remove_file(from))
@@ -164,23 +168,23 @@ fn same_file(one: &Path, other: &Path) -> io::Result<bool> {
 
 /// Which file a name or a descriptor stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FileId {
+pub(crate) struct FileId {
     device: u64,
     inode: u64,
 }
 
 impl FileId {
-    pub fn new(device: u64, inode: u64) -> Self {
+    pub(crate) fn new(device: u64, inode: u64) -> Self {
         Self { device, inode }
     }
 
-    pub fn of(metadata: &fs::Metadata) -> Self {
+    pub(crate) fn of(metadata: &fs::Metadata) -> Self {
         Self::new(metadata.dev(), metadata.ino())
     }
 }
 
 /// What lies in a directory; one that does not exist is empty.
-pub fn list_dir(directory: &Path) -> Result<impl Iterator<Item = Result<DirEntry>>> {
+pub(crate) fn list_dir(directory: &Path) -> Result<impl Iterator<Item = Result<DirEntry>>> {
     let failed = move || format!("cannot read {}", directory.display());
     let entries = match fs::read_dir(directory) {
         Ok(entries) => Some(entries),
@@ -196,13 +200,13 @@ pub(crate) fn is_no_directory(error: &io::Error) -> bool {
 }
 
 /// Opens a directory, to list it or to name what lies in it without building paths.
-pub fn open_dir(path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn open_dir(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
 /// Opens a file for reading, without following a link (`ELOOP`) or waiting for a FIFO.
-pub fn open_nofollow(path: &Path) -> io::Result<File> {
+pub(crate) fn open_nofollow(path: &Path) -> io::Result<File> {
     Ok(File::from(rustix::fs::open(path, NOFOLLOW, Mode::empty())?))
 }
 
@@ -211,7 +215,7 @@ pub(crate) const NOFOLLOW: OFlags =
     OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
 /// Reads until the end, or until there are `limit` bytes.
-pub fn read_at_most(from: impl Read, limit: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_at_most(from: impl Read, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     from.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -219,7 +223,7 @@ pub fn read_at_most(from: impl Read, limit: u64) -> io::Result<Vec<u8>> {
 
 /// Whether there is a file of this name, a link included. What cannot be looked
 /// at is an error: it must not be taken for something that is gone.
-pub fn exists(path: &Path) -> Result<bool> {
+pub(crate) fn exists(path: &Path) -> Result<bool> {
     match fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -229,7 +233,7 @@ pub fn exists(path: &Path) -> Result<bool> {
 
 /// Removes a file; false if there was none. The directory is not synced: a
 /// removal that a crash undoes is found and repeated.
-pub fn remove(path: &Path) -> Result<bool> {
+pub(crate) fn remove(path: &Path) -> Result<bool> {
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -238,7 +242,7 @@ pub fn remove(path: &Path) -> Result<bool> {
 }
 
 /// Makes the names in `directory` durable.
-pub fn sync_dir(directory: &Path) -> Result<()> {
+pub(crate) fn sync_dir(directory: &Path) -> Result<()> {
     File::open(directory)
         .and_then(|file| file.sync_all())
         .with_context(|| format!("cannot sync {}", directory.display()))
@@ -246,7 +250,7 @@ pub fn sync_dir(directory: &Path) -> Result<()> {
 
 /// Removes temporary files that a killed process left more than a day before
 /// `now`. A file that another process removes meanwhile is no error.
-pub fn sweep(directory: &Path, now: SystemTime) -> Result<()> {
+pub(crate) fn sweep(directory: &Path, now: SystemTime) -> Result<()> {
     for entry in list_dir(directory)? {
         let entry = entry?;
         if is_temporary(&entry.file_name()) && is_older(&entry.path(), now) {
@@ -257,7 +261,7 @@ pub fn sweep(directory: &Path, now: SystemTime) -> Result<()> {
 }
 
 /// Whether a file of this name is one of our unfinished writes.
-pub fn is_temporary(name: &OsStr) -> bool {
+pub(crate) fn is_temporary(name: &OsStr) -> bool {
     name.to_str()
         .is_some_and(|name| name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX))
 }

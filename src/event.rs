@@ -45,7 +45,7 @@ pub struct Event {
 
 impl Event {
     /// An event of which only the kind is known.
-    pub fn new(event: EventKind) -> Self {
+    pub(crate) fn new(event: EventKind) -> Self {
         Self {
             event,
             project: None,
@@ -59,32 +59,32 @@ impl Event {
     }
 
     /// The event of a task; the rest is added by the methods below.
-    pub fn of_task(event: EventKind, project: &Path, task: impl Into<String>) -> Self {
+    pub(crate) fn of_task(event: EventKind, project: &Path, task: impl Into<String>) -> Self {
         Self { project: Some(project.to_owned()), task: Some(task.into()), ..Self::new(event) }
     }
 
     /// The event of a session.
-    pub fn of_session(event: EventKind, session: &str) -> Self {
+    pub(crate) fn of_session(event: EventKind, session: &str) -> Self {
         Self::new(event).in_session(session)
     }
 
     /// The same, in a session.
-    pub fn in_session(self, session: &str) -> Self {
+    pub(crate) fn in_session(self, session: &str) -> Self {
         Self { session: Some(session.to_owned()), ..self }
     }
 
     /// The same, with who works on it and the model, where one is known.
-    pub fn by(self, provider: Provider, model: Option<String>) -> Self {
+    pub(crate) fn by(self, provider: Provider, model: Option<String>) -> Self {
         Self { provider: Some(provider), model, ..self }
     }
 
     /// The same, with the reason.
-    pub fn because(self, reason: impl Into<String>) -> Self {
+    pub(crate) fn because(self, reason: impl Into<String>) -> Self {
         Self { reason: Some(reason.into()), ..self }
     }
 
     /// The name of what it happened to: the task, else the session.
-    pub fn subject(&self) -> &str {
+    pub(crate) fn subject(&self) -> &str {
         let name = self.task.as_ref().or(self.session.as_ref());
         name.map_or("", String::as_str)
     }

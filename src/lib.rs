@@ -23,7 +23,7 @@
 //!   be typed, [`config`] what is set, [`report`] what is printed, [`log`] what
 //!   is told on standard error, [`error`] which exit status that is.
 //! - [`task`], [`router`], [`plan`], [`money`]: pure.
-//! - [`durable`], [`lock`], [`marker`], [`queue`]: the disk. Every state is a
+//! - [`durable`], [`lock`], [`marker`], [`owner`], [`queue`]: the disk. Every state is a
 //!   name, every step one rename.
 //! - [`tmux`], [`process`], [`session`], [`agent`]: the terminal, what the kernel
 //!   says of it, the pool, and what an agent is doing.
@@ -46,6 +46,7 @@ pub mod log;
 pub mod marker;
 pub mod money;
 pub mod next_step;
+pub mod owner;
 pub mod plan;
 pub mod process;
 mod progress;

@@ -37,7 +37,7 @@ pub fn try_exclusive(path: &Path) -> Result<Option<Lock>> {
 /// The kernel serves those who wait about in the order in which they came. It knows no limit, so the
 /// waiting is done by a thread of its own. When the time is up nobody takes what the thread gets
 /// later, and the lock is dropped at once. Where the system refuses the thread, it is polled for.
-pub fn within(path: &Path, limit: Duration) -> Result<Option<Lock>> {
+pub(crate) fn within(path: &Path, limit: Duration) -> Result<Option<Lock>> {
     let failed = || format!("cannot lock {}", path.display());
     let file = open(path)?;
     if lock(&file).with_context(failed)? {
@@ -77,7 +77,7 @@ fn poll(path: &Path, limit: Duration) -> Result<Option<Lock>> {
 
 /// Takes a lock that others hold only for a moment; fails as [`Failure::Temporary`]
 /// if somebody keeps it for longer than ten seconds.
-pub fn exclusive(path: &Path) -> Result<Lock> {
+pub(crate) fn exclusive(path: &Path) -> Result<Lock> {
     within(path, PATIENCE)?.ok_or_else(|| {
         Failure::Temporary(format!(
             "{} has been locked by another process for {} s; see who holds it with `fuser {}`",
@@ -91,7 +91,7 @@ pub fn exclusive(path: &Path) -> Result<Lock> {
 
 /// Whether somebody holds the lock; a file that does not exist is not locked,
 /// and is not made.
-pub fn is_held(path: &Path) -> Result<bool> {
+pub(crate) fn is_held(path: &Path) -> Result<bool> {
     match File::open(path) {
         Ok(file) => lock(&file)
             .map(|locked| !locked)
@@ -103,7 +103,7 @@ pub fn is_held(path: &Path) -> Result<bool> {
 
 /// Locks an open file that is not one of our lock files (a marker); false if
 /// somebody holds it.
-pub fn lock(file: &File) -> io::Result<bool> {
+pub(crate) fn lock(file: &File) -> io::Result<bool> {
     match fs2::FileExt::try_lock_exclusive(file) {
         Ok(()) => Ok(true),
         Err(error) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {

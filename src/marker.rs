@@ -66,12 +66,12 @@ pub struct ClaimMarker {
     /// When the claim was made.
     pub started_at: Timestamp,
     /// What was started.
-    pub agent: Agent,
+    pub agent: StartedAgent,
 }
 
 /// What a claim remembers of the agent that was started for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Agent {
+pub struct StartedAgent {
     /// How its end is recognised.
     pub kind: AgentKind,
     /// The model it was asked to use.
@@ -120,7 +120,7 @@ impl From<PaneId> for String {
 
 impl PaneId {
     /// Reads `%12`; anything else is none.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix('%')?;
         let fits = (1..=10).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
         fits.then(|| Self(text.to_owned()))
@@ -197,44 +197,16 @@ pub struct Cooldown {
 }
 
 /// Why a marker was not read.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
     /// It is there but says nothing that this version understands.
-    Nonsense {
-        /// The marker.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The system refused.
-    Io {
-        /// The marker.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-impl fmt::Display for Unreadable {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Nonsense { path, why } => write!(
-                out,
-                "{} is left alone: {why}; look at it, and remove it once you know what became of its task",
-                path.display()
-            ),
-            Self::Io { path, .. } => write!(out, "cannot read {}", path.display()),
-        }
-    }
-}
-
-impl std::error::Error for Unreadable {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Nonsense { .. } => None,
-            Self::Io { source, .. } => Some(source),
-        }
-    }
+    #[error(
+        "{} is left alone: {why}; look at it, and remove it once you know what became of its task",
+        path.display()
+    )]
+    Nonsense { path: PathBuf, why: String },
+    #[error("cannot read {}", path.display())]
+    Io { path: PathBuf, source: io::Error },
 }
 
 /// Reads a marker; `None` if there is none.
@@ -247,7 +219,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Unreadable> {
 }
 
 /// Reads the marker that `file` is; `path` is for messages.
-pub fn read_file<T: DeserializeOwned>(file: &File, path: &Path) -> Result<T, Unreadable> {
+pub(crate) fn read_file<T: DeserializeOwned>(file: &File, path: &Path) -> Result<T, Unreadable> {
     let bytes = read_at_most(file, MAX_BYTES + 1)
         .map_err(|source| Unreadable::Io { path: path.to_owned(), source })?;
     parse(&bytes).map_err(|why| Unreadable::Nonsense { path: path.to_owned(), why })
@@ -286,47 +258,13 @@ pub fn write<T: Serialize>(path: &Path, marker: &T) -> Result<()> {
 }
 
 /// The same for one that a crash of the machine makes useless.
-pub fn write_unsynced<T: Serialize>(path: &Path, marker: &T) -> Result<()> {
+pub(crate) fn write_unsynced<T: Serialize>(path: &Path, marker: &T) -> Result<()> {
     durable::write_unsynced(path, &to_json(path, marker)?, durable::SHARED)
 }
 
 /// Writes a marker that is to be put at `path`.
-pub fn stage<T: Serialize>(path: &Path, marker: &T) -> Result<Staged> {
+pub(crate) fn stage<T: Serialize>(path: &Path, marker: &T) -> Result<Staged> {
     durable::stage(path, &to_json(path, marker)?, durable::SHARED)
-}
-
-/// Writes a marker unless there is one; true if it did.
-pub fn create<T: Serialize>(path: &Path, marker: &T) -> Result<bool> {
-    durable::create(path, &to_json(path, marker)?, durable::SHARED)
-}
-
-/// `STATE/owner`: which pool this is; `None` if it has never claimed anything.
-pub fn known_owner(state_dir: &Path) -> Result<Option<Uuid>> {
-    let path = state_dir.join("owner");
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Uuid::try_parse(text.trim()).map(Some).with_context(|| {
-            format!(
-                "{} does not hold a UUID: put back the one that the claims of your tasks name, or remove it if none is at work",
-                path.display()
-            )
-        }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
-}
-
-/// The same, made now if there is none.
-pub fn owner(state_dir: &Path) -> Result<Uuid> {
-    if let Some(owner) = known_owner(state_dir)? {
-        return Ok(owner);
-    }
-    std::fs::create_dir_all(state_dir)
-        .with_context(|| format!("cannot make {}", state_dir.display()))?;
-    let owner = Uuid::new_v4();
-    let path = state_dir.join("owner");
-    durable::create(&path, format!("{owner}\n").as_bytes(), durable::SHARED)?;
-    // Another process may have been first.
-    Ok(known_owner(state_dir)?.unwrap_or(owner))
 }
 
 fn to_json<T: Serialize>(path: &Path, marker: &T) -> Result<Vec<u8>> {

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 pub use ending::{Ended, EndingError, terminate, terminate_all};
 pub use service::{in_service, unit_of_cgroup};
-pub use writers::{OpenFiles, Writers, is_open_for_writing};
+pub(crate) use writers::{OpenFiles, Writers, is_open_for_writing};
 
 /// The environment variable that holds the run a process works for.
 pub const RUN_VARIABLE: &str = "CCL_RUN";
@@ -172,6 +172,27 @@ fn environ(pid: Pid) -> io::Result<Vec<u8>> {
 /// Where that cannot be told, as of a process of somebody else.
 pub fn process_carries(pid: Pid, run: Uuid) -> io::Result<bool> {
     environ_has(pid, RUN_VARIABLE, &run.to_string())
+}
+
+/// Whether the process of a window that tmux opened for `run` lives. The error is `PermissionDenied` for a process of
+/// somebody else.
+///
+/// tmux names it as soon as it has forked: until it has become the window's shell it is another tmux, with its server's
+/// environment.
+pub fn window_lives(pid: Pid, server: Option<Pid>, run: Uuid) -> io::Result<bool> {
+    let Some(process) = stat(pid)?.filter(Stat::is_alive) else {
+        return Ok(false);
+    };
+    // Before its environment is read: what is no tmux any more has become the shell.
+    let is_tmux = process.ppid.is_some_and(|parent| {
+        Some(parent) == server && program(pid).is_some_and(|it| program(parent) == Some(it))
+    });
+    Ok(is_tmux || process_carries(pid, run)?)
+}
+
+/// The file of the program that a process runs, where that may be seen.
+fn program(pid: Pid) -> Option<PathBuf> {
+    fs::read_link(proc_path(pid, "exe")).ok()
 }
 
 /// Whether a process, named by the number that another program wrote down, was started for `run` and lives.

@@ -1,4 +1,4 @@
-//! One call of another program: started without a shell, fed, read and ended within a time limit.
+//! One call of another program: started without a shell or input, read and ended within a time limit.
 
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind, Read};
@@ -19,6 +19,8 @@ const MAX_OUTPUT: usize = 16 << 20;
 /// A program that is to be run. [`Call::command`] takes its arguments, environment and directory.
 pub(crate) struct Call {
     pub(crate) command: Command,
+    /// What messages call it.
+    program: String,
     limit: Duration,
 }
 
@@ -36,9 +38,9 @@ pub(crate) enum RunError {
 impl Call {
     /// A program in a process group of its own: at its time limit everything in the group is killed.
     pub(crate) fn new(program: impl AsRef<OsStr>, limit: Duration) -> Self {
-        let mut command = Command::new(program);
+        let mut command = Command::new(&program);
         command.process_group(0);
-        Self { command, limit }
+        Self { command, program: program.as_ref().to_string_lossy().into_owned(), limit }
     }
 
     /// A program in a session of its own, without a terminal: an interactive shell would stop itself, or take the
@@ -47,26 +49,22 @@ impl Call {
         // Not in a group of its own: setsid(1) would have to fork, and what it forks would outlive the time limit.
         // In its new session the program leads its group all the same.
         let mut command = Command::new("setsid");
-        command.arg(program);
-        Self { command, limit }
+        command.arg(&program);
+        Self { command, program: program.as_ref().to_string_lossy().into_owned(), limit }
     }
 
     /// Runs the program to its end. What it leaves running, with its pipes open, is not waited for.
     pub(crate) fn run(mut self) -> Result<Output, RunError> {
-        let started = self.start();
-        let mut child = started.map_err(|error| self.error(error))?;
+        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().map_err(|error| self.error(error))?;
         collect(&mut child, Instant::now() + self.limit).map_err(|error| {
             kill(&mut child);
             self.error(error)
         })
     }
 
-    fn start(&mut self) -> io::Result<Child> {
-        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
-    }
-
     fn error(&self, source: io::Error) -> RunError {
-        let program = self.command.get_program().to_string_lossy().into_owned();
+        let program = self.program.clone();
         let directory = self.command.get_current_dir();
         match source.kind() {
             // The same error stands for a directory that is not there.
@@ -168,17 +166,15 @@ mod tests {
     }
 
     #[test]
-    fn status_output_and_errors_are_kept_apart() {
-        // There is nothing on standard input.
-        let call = shell("cat; echo what; echo why >&2; exit 3", LIMIT);
-        assert_eq!(printed(call), (Some(3), "what\n".to_owned(), "why\n".to_owned()));
+    fn status_output_and_errors_are_kept_apart_and_there_is_no_input() {
+        let call = shell("cat; echo out; echo why >&2; exit 3", LIMIT);
+        assert_eq!(printed(call), (Some(3), "out\n".to_owned(), "why\n".to_owned()));
     }
 
     #[test]
-    fn output_and_errors_larger_than_a_pipe_block_nobody() {
-        let script = "head -c 3000000 /dev/zero | tee /dev/stderr";
-        let output = shell(script, LIMIT).run().unwrap();
-        assert_eq!((output.stdout.len(), output.stderr.len()), (3_000_000, 3_000_000));
+    fn output_larger_than_a_pipe_blocks_nobody() {
+        let (_, out, err) = printed(shell("seq 300000 | tee /dev/stderr", LIMIT));
+        assert!(out == err && out.ends_with("\n300000\n"));
     }
 
     #[test]
@@ -226,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_program_is_told_from_a_missing_directory() {
+    fn a_missing_program_differs_from_a_missing_directory() {
         let missing = Call::new("/no/such/program", LIMIT).run().unwrap_err();
         assert!(matches!(missing, RunError::NotFound { .. }), "{missing}");
         let mut call = shell("true", LIMIT);

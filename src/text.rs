@@ -15,7 +15,7 @@ use serde::{Serialize as _, Serializer};
 ///
 /// Messages may have several lines, so [`Log`] does not escape newlines: text from files, servers and people goes
 /// through here first.
-pub fn escape(text: &str) -> Cow<'_, str> {
+pub(crate) fn escape(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unprintable) {
         return Cow::Borrowed(text);
     }
@@ -48,7 +48,7 @@ pub(crate) fn excerpt(text: &str, most: usize) -> String {
 }
 
 /// The path as text, bytes that are not UTF-8 as `\xNN`.
-pub fn path_text(path: &Path) -> String {
+pub(crate) fn path_text(path: &Path) -> String {
     let mut text = String::new();
     for chunk in path.as_os_str().as_bytes().utf8_chunks() {
         text.push_str(chunk.valid());
@@ -61,12 +61,12 @@ pub fn path_text(path: &Path) -> String {
 }
 
 /// A path as a JSON string, see [`path_text`].
-pub fn path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&path_text(path))
 }
 
 /// The same where there may be none.
-pub fn optional_path<S: Serializer>(
+pub(crate) fn optional_path<S: Serializer>(
     path: &Option<PathBuf>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
@@ -132,7 +132,7 @@ mod tests {
     use jiff::tz;
 
     #[test]
-    fn times_are_told_in_local_time_and_as_people_say_them() {
+    fn times_are_local_and_as_people_say_them() {
         let now: Timestamp = "2026-03-05T13:16:00.123456789Z".parse().unwrap();
         let zone = TimeZone::fixed(tz::offset(1));
         for (moment, expected) in [

@@ -128,7 +128,7 @@ fn start_up_files_that_hang_are_named_and_not_waited_for() {
     let profile = patient.sandbox.home().join(".bash_profile");
     fs::write(profile, "exec sleep 600\n").unwrap();
     let fault = patient.fault();
-    assert!(fault.contains("no answer within 10 s"), "{fault}");
+    assert!(fault.contains("`/bin/bash` gave no answer within 10 s"), "{fault}");
     assert!(fault.contains("see why `/bin/bash -l -i -c true`"), "{fault}");
 }
 

@@ -83,7 +83,7 @@ pub struct Registered {
     pub status: Option<String>,
     /// Milliseconds since 1970.
     #[serde(default, rename = "statusUpdatedAt")]
-    pub updated_at: Option<i64>,
+    pub(crate) updated_at: Option<i64>,
 }
 
 impl Registered {

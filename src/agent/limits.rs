@@ -10,7 +10,7 @@ const MAX_COOLDOWN: SignedDuration = SignedDuration::from_hours(32 * 24);
 
 /// What an API error means. Only the transcript's own field says when a limit is reset: the sentence
 /// beside it names a time for people, in words that change with every version.
-pub fn failure(error: &ApiError, now: Timestamp) -> AttemptFailure {
+pub(crate) fn failure(error: &ApiError, now: Timestamp) -> AttemptFailure {
     let sentence = error.text.trim();
     match classify(error.kind.as_deref(), sentence) {
         Cause::RateLimit => {

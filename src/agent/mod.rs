@@ -7,7 +7,7 @@
 pub mod claude;
 pub mod command;
 pub mod judge;
-pub mod limits;
+mod limits;
 pub mod screen;
 pub mod transcript;
 

@@ -28,12 +28,12 @@ pub enum Turn {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ApiError {
     /// `rate_limit`, `authentication_failed` …, where the version says it.
-    pub kind: Option<String>,
+    pub(crate) kind: Option<String>,
     /// What it showed.
-    pub text: String,
+    pub(crate) text: String,
     /// When the account's limit is reset, in seconds since 1970, where the
     /// version says it (`quotaLimits`; with a subscription only).
-    pub resets_at: Option<i64>,
+    pub(crate) resets_at: Option<i64>,
 }
 
 /// What the records of one run add up to.
@@ -44,12 +44,12 @@ pub struct Summary {
     /// The text of the last answer.
     pub answer: Option<String>,
     /// The model of the last answer.
-    pub model: Option<String>,
+    pub(crate) model: Option<String>,
     /// Tokens read (with those from the cache) and written.
-    pub tokens: Option<(u64, u64)>,
+    pub(crate) tokens: Option<(u64, u64)>,
     /// `totalCostUSD` of the last `cost-state` record, a float there too. It
     /// counts from the beginning of the conversation, not of this run.
-    pub total_cost_usd: Option<f64>,
+    pub(crate) total_cost_usd: Option<f64>,
     /// Commands and agents that run in the background: begun, and not reported as ended.
     pub background: BTreeSet<String>,
 }

@@ -17,9 +17,9 @@ use crate::report;
 use crate::task::{self, HeaderState, Task};
 use crate::text::path_text;
 
-/// A name made of words has at most so many characters.
+/// The longest name that is made of words, in characters.
 const SLUG: usize = 60;
-/// A file's own name is cut to so many bytes: `.123.md` still fits.
+/// A file's own name is cut to this many bytes: `.123.md` still fits.
 const MAX_STEM: usize = 180;
 
 /// Adds one task. `start` is the directory that it is called in.

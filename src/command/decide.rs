@@ -8,7 +8,7 @@ use super::{Context, Finished, combine_exit};
 use crate::config::AgentKind;
 use crate::error;
 use crate::queue::{self, Skip};
-use crate::report::{self, Decision, Report};
+use crate::report::{self, DecisionRow, Report};
 use crate::router;
 use crate::task::Task;
 
@@ -38,7 +38,7 @@ fn read(path: &Path) -> Result<Task> {
     })
 }
 
-fn decide(context: Context<'_>, path: &Path, task: &Task) -> Decision {
+fn decide(context: Context<'_>, path: &Path, task: &Task) -> DecisionRow {
     let config = context.config;
     let decision = router::decide(&task.header.routing, &config.auto_routes);
     let is_on = config.secutools.is_ok();
@@ -55,7 +55,7 @@ fn decide(context: Context<'_>, path: &Path, task: &Task) -> Decision {
             &format!("it runs locally whatever the rule says: {off}"),
         ));
     }
-    Decision {
+    DecisionRow {
         task: path.to_owned(),
         provider: decision.provider,
         delegated,

@@ -103,8 +103,7 @@ fn is_inbox(directory: &Path) -> bool {
 }
 
 fn read(context: Context<'_>, file: &Path) -> Result<Task> {
-    let task = read_task(file)?
-        .map_err(|unfit| anyhow!("{} is not submitted: {unfit}", file.display()))?;
+    let task = read_task(file).with_context(|| format!("{} is not submitted", file.display()))?;
     for warning in &task.warnings {
         let place = Some((warning.line, warning.column));
         let message = escape(&warning.message);

@@ -17,7 +17,7 @@ mod target;
 
 use std::cell::OnceCell;
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Read as _};
+use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -28,6 +28,7 @@ use jiff::Timestamp;
 use crate::cli::{Cli, Command};
 use crate::concurrent;
 use crate::config::{Config, DelegationOff};
+use crate::durable;
 use crate::environment::Environment;
 use crate::error::{self, Failure};
 use crate::event::{Event, EventKind};
@@ -37,7 +38,7 @@ use crate::queue::Project;
 use crate::report::{self, Report, TerminalStyle};
 use crate::router;
 use crate::session::{Pool, Session, Trigger};
-use crate::task::{self, Provider, Routing, Task, Unfit};
+use crate::task::{self, Provider, Routing, Task};
 
 /// What every verb works with.
 #[derive(Clone, Copy)]
@@ -277,14 +278,13 @@ impl<'a> Context<'a> {
 }
 
 /// Reads a task file, wherever it lies; a pipe will do.
-fn read_task(path: &Path) -> Result<Result<Task, Unfit>> {
+fn read_task(path: &Path) -> Result<Task> {
     // One byte more than a task may have, so that one that is too large is seen to be.
     const MAX_READ: u64 = (task::MAX_BYTES + task::MAX_ENDING_BYTES) as u64 + 1;
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_READ).read_to_end(&mut bytes))
+    let bytes = File::open(path)
+        .and_then(|file| durable::read_at_most(file, MAX_READ))
         .with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(task::text_of(&bytes).map(task::parse))
+    Ok(task::parse(task::text_of(&bytes)?))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
     let target = target::find(context, task, &[&[Place::Failed], &[Place::Done]])?;
     let placed = target
         .project
-        .put_back(target.place.folder(), &target.name)
+        .requeue(target.place.folder(), &target.name)
         .with_context(|| format!("cannot put {target} back"))?;
     let Some(file) = placed.as_deref().and_then(|path| path.file_name()) else {
         bail!("{target} has just been moved away");

@@ -1,13 +1,14 @@
 //! Finding the file, and putting it together with the environment and the command line.
 
 use super::file::{self, File};
-use super::{AgentConfig, Config, Dedicated, Overrides, Projects, Secutools, key, shell};
+use super::{AgentConfig, Config, Dedicated, Overrides, Projects, Secutools, key};
 use crate::environment::Environment;
 use crate::error::{Failure, is_temporary, reason};
 use crate::text::{escape, path_text};
 use anyhow::{Context, Result};
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::OnceLock;
 
 impl Config {
     /// Reads the file and the environment, checks everything and fills in the defaults. Whatever a person has to mend is a
@@ -43,7 +44,7 @@ impl Config {
             agent: AgentConfig {
                 kind: file.agent.kind,
                 command: file.agent.command,
-                shell: file.agent.shell.unwrap_or_else(|| shell::usable(shell::of_user())),
+                shell: file.agent.shell.map(OnceLock::from).unwrap_or_default(),
                 hooks: file.agent.hooks,
             },
             auto_routes: file.routing.auto,

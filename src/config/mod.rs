@@ -17,6 +17,7 @@ use crate::router::AutoRoutes;
 use crate::task::Priority;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// Everything that can be set, checked and resolved: paths are absolute, values within their bounds.
@@ -210,13 +211,19 @@ pub(crate) struct AgentConfig {
     /// The program and its first arguments; never empty. The words `{prompt}` and `{prompt_file}` stand for the prompt
     /// and for its file, by themselves or inside a longer word; without them the prompt is the last argument.
     pub(crate) command: Vec<String>,
-    /// The shell that reads the user's start-up files and then becomes the agent.
-    pub(crate) shell: PathBuf,
+    /// Holds `agent.shell`, or nothing until [`Self::shell`] is asked.
+    shell: OnceLock<PathBuf>,
     /// Whether Claude Code calls `ccl` as soon as it is idle.
     pub(crate) hooks: bool,
 }
 
 impl AgentConfig {
+    /// The shell that reads the user's start-up files and then becomes the agent: `agent.shell`, else the user's own. That
+    /// is looked up only when an agent is launched: most passes launch none, and with LDAP the answer comes from a server.
+    pub(crate) fn shell(&self) -> &Path {
+        self.shell.get_or_init(|| shell::usable(shell::of_user()))
+    }
+
     /// What messages call the agent.
     pub(crate) fn program(&self) -> &str {
         self.command.first().map_or("agent", String::as_str)

@@ -35,9 +35,9 @@ pub(super) fn scalar<'de, D: Deserializer<'de>, T>(
 
 /// Deserializes a command: a list of arguments, the program first.
 pub(super) fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    struct Command;
+    struct ProgramAndArguments;
 
-    impl<'de> Visitor<'de> for Command {
+    impl<'de> Visitor<'de> for ProgramAndArguments {
         type Value = Vec<String>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -59,7 +59,7 @@ pub(super) fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<
         }
     }
 
-    deserializer.deserialize_seq(Command)
+    deserializer.deserialize_seq(ProgramAndArguments)
 }
 
 /// One word of a command; it may be empty, but nothing in it may end a line of the launch script.

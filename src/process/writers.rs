@@ -23,9 +23,9 @@ const SHARED_WRITE: u32 = 0o022;
 
 /// The regular files that were open at one look through all of `/proc`.
 #[derive(Debug)]
-pub struct OpenFiles {
+pub(crate) struct OpenFiles {
     began: Instant,
-    /// Who has each of them open: process and descriptor.
+    /// The holders of each: process and descriptor.
     holders: HashMap<FileId, Vec<(Pid, i32)>>,
     /// Whether every process of our own user shows what it has open. `sftp-server`, which receives
     /// what `scp` and `sftp` send, does not.
@@ -33,7 +33,7 @@ pub struct OpenFiles {
 }
 
 impl OpenFiles {
-    pub fn look() -> io::Result<Self> {
+    pub(crate) fn look() -> io::Result<Self> {
         let began = Instant::now();
         let user = rustix::process::geteuid();
         let mut open = Self { began, holders: HashMap::new(), shows_all_of_ours: true };
@@ -74,7 +74,7 @@ impl OpenFiles {
     }
 
     /// Whether a process that we may look into has the file open for writing.
-    pub fn has_writer(&self, file: FileId) -> bool {
+    pub(crate) fn has_writer(&self, file: FileId) -> bool {
         let holders = self.holders.get(&file).into_iter().flatten();
         holders.into_iter().any(|(pid, descriptor)| is_writable(*pid, *descriptor))
     }
@@ -82,7 +82,7 @@ impl OpenFiles {
     /// Whether any process has the file open for writing; `None` where such a
     /// process could be one that we may not look into: another user's, or one of
     /// our own that hides itself.
-    pub fn is_written(&self, file: &Metadata) -> Option<bool> {
+    pub(crate) fn is_written(&self, file: &Metadata) -> Option<bool> {
         let user = rustix::process::geteuid();
         let is_ours_alone = file.uid() == user.as_raw() && file.mode() & SHARED_WRITE == 0;
         let sees_all = user.is_root() || (is_ours_alone && self.shows_all_of_ours);
@@ -93,10 +93,10 @@ impl OpenFiles {
 
 /// [`OpenFiles::is_written`] for threads that ask at one moment: they share a look.
 #[derive(Debug, Default)]
-pub struct Writers(Mutex<Option<OpenFiles>>);
+pub(crate) struct Writers(Mutex<Option<OpenFiles>>);
 
 impl Writers {
-    pub fn of(&self, file: &Metadata) -> io::Result<Option<bool>> {
+    pub(crate) fn of(&self, file: &Metadata) -> io::Result<Option<bool>> {
         let asked = Instant::now();
         let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever had the lock while we waited for it has looked for us too, unless that look had
@@ -110,7 +110,7 @@ impl Writers {
 }
 
 /// As [`OpenFiles::is_written`], for one file at this moment.
-pub fn is_open_for_writing(file: &Metadata) -> io::Result<Option<bool>> {
+pub(crate) fn is_open_for_writing(file: &Metadata) -> io::Result<Option<bool>> {
     Ok(OpenFiles::look()?.is_written(file))
 }
 

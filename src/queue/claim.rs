@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::inbox::{self, Held, Seen, Skip};
 use super::note;
+use super::waiting::{self, Held, Seen, Skip};
 use super::{Folder, Name, Project};
 use crate::durable::{self, Staged};
 use crate::marker::{self, Phase};
@@ -25,21 +25,21 @@ pub struct Claim {
 
 /// What lies where a session's marker points.
 #[derive(Debug)]
-pub enum Found {
+pub enum ClaimLookup {
     /// No claim of this run: the session's marker is void.
-    Nothing,
+    Void,
     /// The claim, but the task is not at work under it: it never was, or the
     /// agent or a person moved it.
-    TaskGone(Claim),
+    TaskMissing(Claim),
     /// The task is at work. The outcome is there if it was noted already and
     /// the file only has to be placed.
-    AtWork(Claim, Option<Outcome>),
+    Active(Claim, Option<Outcome>),
 }
 
 impl Project {
     /// Claims a waiting task, if it is still the file that was `seen` and
     /// nobody else has one of its name.
-    pub fn claim(
+    pub(crate) fn claim(
         &self,
         name: &Name,
         seen: &Seen,
@@ -76,46 +76,46 @@ impl Project {
 
     /// Looks for the claim of `run` on `name`. An unreadable claim is an error,
     /// and nothing is done about its task.
-    pub fn find_claim(&self, name: &Name, run: Uuid, owner: Uuid) -> Result<Found> {
+    pub(crate) fn find_claim(&self, name: &Name, run: Uuid, owner: Uuid) -> Result<ClaimLookup> {
         let found: Option<marker::ClaimMarker> = marker::read(&self.claim_path(name))?;
         let Some(marker) = found.filter(|claim| claim.run == run && claim.owner == owner) else {
-            return Ok(Found::Nothing);
+            return Ok(ClaimLookup::Void);
         };
         let claim = Claim { project: self.clone(), name: name.clone(), marker };
         if !claim.is_at_work()? {
-            return Ok(Found::TaskGone(claim));
+            return Ok(ClaimLookup::TaskMissing(claim));
         }
         let outcome =
             claim.ending()?.filter(|ending| ending.run == run).map(|ending| ending.outcome);
-        Ok(Found::AtWork(claim, outcome))
+        Ok(ClaimLookup::Active(claim, outcome))
     }
 }
 
 impl Claim {
     /// What is known of this run.
-    pub fn marker(&self) -> &marker::ClaimMarker {
+    pub(crate) fn marker(&self) -> &marker::ClaimMarker {
         &self.marker
     }
 
     /// The project's queue.
-    pub fn project(&self) -> &Project {
+    pub(crate) fn project(&self) -> &Project {
         &self.project
     }
 
     /// The task's name in the inbox.
-    pub fn name(&self) -> &Name {
+    pub(crate) fn name(&self) -> &Name {
         &self.name
     }
 
     /// Notes how far the task has come.
-    pub fn advance(&mut self, phase: Phase, now: Timestamp) -> Result<()> {
+    pub(crate) fn advance(&mut self, phase: Phase, now: Timestamp) -> Result<()> {
         self.marker.phase = phase;
         self.marker.stamp.at = now;
         self.rewrite()
     }
 
     /// Notes that the agent has a new conversation after all.
-    pub fn converse(&mut self, session: Uuid, now: Timestamp) -> Result<()> {
+    pub(crate) fn set_agent_session(&mut self, session: Uuid, now: Timestamp) -> Result<()> {
         self.marker.agent.session = Some(session);
         self.marker.agent.transcript_from = 0;
         self.marker.stamp.at = now;
@@ -123,10 +123,10 @@ impl Claim {
     }
 
     /// Gives the task back as it is: nothing was started, no attempt counts.
-    pub fn release(&self) -> Result<Option<PathBuf>> {
+    pub(crate) fn release(&self) -> Result<Option<PathBuf>> {
         let _lock = self.project.lock()?;
         match self.is_ours()? {
-            true => self.put_back(),
+            true => self.move_to(Folder::Inbox),
             false => Ok(None),
         }
     }
@@ -134,7 +134,7 @@ impl Claim {
     /// Writes the outcome into the task, with its result and footer, and then
     /// moves it where the outcome says. `None` if it has left the inbox
     /// meanwhile; the claim is removed all the same.
-    pub fn finish(
+    pub(crate) fn finish(
         &self,
         ending: &Ending,
         result: Option<&str>,
@@ -145,12 +145,12 @@ impl Claim {
             return Ok(None);
         }
         if !self.is_at_work()? {
-            return self.remove().map(|()| None);
+            return self.remove_marker().map(|()| None);
         }
         let dispatched = self.project.dispatched_path(&self.name);
         let noted = self.ending()?.is_some_and(|old| old.run == ending.run)
             || note::note(&dispatched, ending, result, footer)?;
-        let placed = self.place(Folder::from(ending.outcome))?;
+        let placed = self.move_to(Folder::from(ending.outcome))?;
         if let (false, Some(path)) = (noted, &placed) {
             self.project.note_beside(path, ending, result)?;
         }
@@ -158,24 +158,24 @@ impl Claim {
     }
 
     /// Moves a task whose outcome was noted before, by a pass that died.
-    pub fn file(&self, outcome: Outcome) -> Result<Option<PathBuf>> {
+    pub(crate) fn place(&self, outcome: Outcome) -> Result<Option<PathBuf>> {
         let _lock = self.project.lock()?;
         match self.is_ours()? {
-            true => self.place(Folder::from(outcome)),
+            true => self.move_to(Folder::from(outcome)),
             false => Ok(None),
         }
     }
 
     /// Removes the claim of a task that is not there any more.
-    pub fn forget(&self) -> Result<()> {
+    pub(crate) fn remove(&self) -> Result<()> {
         let _lock = self.project.lock()?;
         match self.is_ours()? {
-            true => self.remove(),
+            true => self.remove_marker(),
             false => Ok(()),
         }
     }
 
-    fn remove(&self) -> Result<()> {
+    fn remove_marker(&self) -> Result<()> {
         durable::remove(&self.project.claim_path(&self.name)).map(drop)
     }
 
@@ -192,18 +192,15 @@ impl Claim {
         durable::exists(&self.project.dispatched_path(&self.name))
     }
 
-    fn put_back(&self) -> Result<Option<PathBuf>> {
-        self.place(Folder::Inbox)
-    }
-
-    fn place(&self, folder: Folder) -> Result<Option<PathBuf>> {
+    /// The caller holds the lock.
+    fn move_to(&self, folder: Folder) -> Result<Option<PathBuf>> {
         let dispatched = self.project.dispatched_path(&self.name);
         let placed = if self.is_at_work()? {
             Some(self.project.place(&dispatched, folder, &self.name)?)
         } else {
             None
         };
-        self.remove()?;
+        self.remove_marker()?;
         Ok(placed)
     }
 
@@ -217,7 +214,7 @@ impl Claim {
         let metadata = dispatched
             .symlink_metadata()
             .with_context(|| format!("cannot look at {}", dispatched.display()))?;
-        inbox::is_being_written(&metadata, &dispatched, writers)
+        waiting::is_being_written(&metadata, &dispatched, writers)
     }
 
     /// Writes what has changed, if the claim is still ours.
@@ -244,7 +241,7 @@ impl Claim {
 mod tests {
     use super::*;
     use crate::config::AgentKind;
-    use crate::marker::{Agent, Stamp};
+    use crate::marker::{Stamp, StartedAgent};
 
     /// A project with the task `t.md`, and a claim on it by a run of its own.
     fn claimed(directory: &std::path::Path) -> Claim {
@@ -264,7 +261,7 @@ mod tests {
             phase: Phase::Claimed,
             attempt: 1,
             started_at: Timestamp::UNIX_EPOCH,
-            agent: Agent {
+            agent: StartedAgent {
                 kind: AgentKind::Command,
                 model: None,
                 session: None,
@@ -283,13 +280,13 @@ mod tests {
         let (waiting, dispatched) = (project.waiting_path(&name), project.dispatched_path(&name));
         std::fs::rename(&dispatched, &waiting).unwrap();
         let second = claimed(dir.path());
-        first.forget().unwrap();
+        first.remove().unwrap();
         assert_eq!(first.release().unwrap(), None);
-        assert_eq!(first.file(Outcome::Done).unwrap(), None);
+        assert_eq!(first.place(Outcome::Done).unwrap(), None);
         assert!(first.advance(Phase::Working, Timestamp::UNIX_EPOCH).is_err());
         let (run, owner) = (second.marker().run, second.marker().owner);
         let found = project.find_claim(&name, run, owner).unwrap();
-        assert!(matches!(found, Found::AtWork(..)), "{found:?}");
+        assert!(matches!(found, ClaimLookup::Active(..)), "{found:?}");
         assert!(second.release().unwrap().is_some());
         assert!(waiting.exists());
     }

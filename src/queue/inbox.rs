@@ -1,30 +1,21 @@
-//! What lies in an inbox, and reading one task of it safely.
+//! What lies in an inbox, and the heads of what waits there.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
-use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::thread;
-use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use rustix::fs::Mode;
-use rustix::io::Errno;
 
-use super::{Folder, Name, Project, TaskRef};
+use super::{Folder, Held, Name, Project, TaskRef};
 use crate::concurrent;
-use crate::durable::{self, FileId};
-use crate::process::{OpenFiles, Writers};
-use crate::task::{self, Priority, Routing, Task, Unfit};
+use crate::durable;
+use crate::task::{self, Priority, Routing, Task};
 
-/// A file whose writers cannot be seen counts as finished after this time.
-const SETTLED: Duration = Duration::from_secs(1);
-
-/// So many bytes of a task are read for its priority; nearly every header fits.
+/// The first bytes that are read of a task for its priority; nearly every header fits.
 const HEAD: usize = 4 << 10;
 
 /// The names in one inbox, as one walk found them.
@@ -39,121 +30,6 @@ pub struct Inbox {
     pub delegated: Vec<OsString>,
     /// Files that wait but are not touched.
     pub held: Vec<(OsString, Held)>,
-}
-
-/// Why a file in the inbox is left where it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Held {
-    #[error("its name is not UTF-8: rename it")]
-    NameNotText,
-    #[error("its name has control characters: rename it")]
-    NameWithControls,
-    #[error("its name has more than 200 bytes: shorten it")]
-    NameTooLong,
-    /// A link, a directory, a FIFO, a device.
-    #[error("it is not a regular file (links are not followed): put the file itself here")]
-    NotRegular,
-    #[error("it has more than one hard link: copy it, so that nothing else can change it")]
-    SecondLink,
-    /// Somebody has it open for writing, or changed it a moment ago.
-    #[error("it is still being written: it is taken once it is closed")]
-    BeingWritten,
-    #[error("a task of this name is at work: it waits for that to end, or rename it")]
-    NameActive,
-}
-
-/// Why a file that was listed as waiting is not handed out.
-#[derive(Debug)]
-pub enum Skip {
-    /// It is not there any more, or is another file by now.
-    Gone,
-    /// It stays where it is.
-    Held(Held),
-    /// It can never be a task, and is to be filed as failed.
-    Unfit(Seen, Unfit),
-    /// It could not be looked at.
-    Failed(anyhow::Error),
-}
-
-impl fmt::Display for Skip {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Gone => out.write_str("it has just left the inbox, or was replaced"),
-            Self::Held(held) => held.fmt(out),
-            Self::Unfit(_, unfit) => unfit.fmt(out),
-            Self::Failed(error) => error.fmt(out),
-        }
-    }
-}
-
-impl From<Held> for Skip {
-    fn from(held: Held) -> Self {
-        Self::Held(held)
-    }
-}
-
-impl From<anyhow::Error> for Skip {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
-/// For callers to whom every reason is a failure. `Skip` is no `std::error::Error`: wrapped as one,
-/// it would hide what [`crate::error::exit_code`] looks for in the error of `Failed`.
-impl From<Skip> for anyhow::Error {
-    fn from(skip: Skip) -> Self {
-        match skip {
-            Skip::Failed(error) => error,
-            other => Self::msg(other.to_string()),
-        }
-    }
-}
-
-/// Which file was looked at, so that another one of its name is noticed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
-    file: FileId,
-    size: u64,
-    changed: (i64, i64),
-}
-
-impl Seen {
-    pub(super) fn of(metadata: &fs::Metadata) -> Self {
-        Self {
-            file: FileId::of(metadata),
-            size: metadata.size(),
-            changed: (metadata.mtime(), metadata.mtime_nsec()),
-        }
-    }
-
-    /// Whether it has more bytes than a task may have.
-    pub(super) fn is_too_large(&self) -> bool {
-        self.size > (task::MAX_BYTES + task::MAX_ENDING_BYTES) as u64
-    }
-
-    /// Whether `path` is that file, unchanged.
-    pub fn is_still(&self, path: &Path) -> bool {
-        fs::symlink_metadata(path).is_ok_and(|metadata| Self::of(&metadata) == *self)
-    }
-}
-
-/// A waiting task, read and understood. Whoever wants it claims it: only then is it theirs.
-#[derive(Debug)]
-pub struct WaitingTask {
-    pub at: TaskRef,
-    /// The file that was read.
-    pub seen: Seen,
-    /// All of its text.
-    pub text: String,
-    /// What the text says.
-    pub task: Task,
-}
-
-/// What came of reading one file that waits.
-#[derive(Debug)]
-pub enum Read {
-    Task(Box<WaitingTask>),
-    Skipped(TaskRef, Skip),
 }
 
 impl Project {
@@ -176,15 +52,15 @@ impl Project {
     }
 
     /// The priority of each task that waits, from the first bytes of its file;
-    /// one that cannot be read counts as ordinary, and is told when its turn
-    /// comes. The error is of an inbox that cannot be opened.
-    pub fn priorities(&self, names: &[OsString]) -> Result<Vec<(Priority, OsString)>> {
+    /// one that cannot be read counts as ordinary: when its turn comes, that is
+    /// reported. The error is of an inbox that cannot be opened.
+    pub(crate) fn priorities(&self, names: &[OsString]) -> Result<Vec<(Priority, OsString)>> {
         self.heads(names, task::priority_of, |whole| whole.header.priority)
     }
 
     /// What decides the route of each task that waits, read in the same way; one
     /// that cannot be read stays on this machine.
-    pub fn routings(&self, names: &[OsString]) -> Result<Vec<(Routing, OsString)>> {
+    pub(crate) fn routings(&self, names: &[OsString]) -> Result<Vec<(Routing, OsString)>> {
         self.heads(
             names,
             |bytes| task::head(bytes).map(|head| head.routing),
@@ -197,7 +73,7 @@ impl Project {
     fn heads<T: Default + Send>(
         &self,
         names: &[OsString],
-        glance: fn(&[u8]) -> Option<T>,
+        of_start: fn(&[u8]) -> Option<T>,
         of_whole: fn(Task) -> T,
     ) -> Result<Vec<(T, OsString)>> {
         const WORTH_A_THREAD: usize = 256;
@@ -211,7 +87,7 @@ impl Project {
             let mut buffer = [0; HEAD];
             let mut found = Vec::with_capacity(names.len());
             for name in names {
-                let head = head(&inbox, name, &mut buffer, glance, of_whole);
+                let head = head(&inbox, name, &mut buffer, of_start, of_whole);
                 found.push((head.unwrap_or_default(), name.clone()));
             }
             found
@@ -224,70 +100,11 @@ impl Project {
         let shares: Vec<&[OsString]> = names.chunks(share).collect();
         Ok(concurrent::map(shares, read).into_iter().flatten().collect())
     }
-
-    /// Reads a waiting task whole: no link followed, no FIFO opened, nothing
-    /// taken that somebody is still writing.
-    pub fn read(&self, name: &Name) -> Result<WaitingTask, Skip> {
-        let file = read_regular(&self.waiting_path(name))?;
-        let at = TaskRef { project: self.clone(), name: name.clone() };
-        file.into_task(at, &look()?)
-    }
-}
-
-/// Reads several tasks, in their order, with one look at who is writing what.
-/// The error is of that look.
-pub fn read_all(tasks: Vec<TaskRef>) -> Result<Vec<Read>> {
-    let files: Vec<_> =
-        tasks.iter().map(|at| read_regular(&at.project.waiting_path(&at.name))).collect();
-    // After all of them were read: whoever has one open now may have written less than all of it.
-    let open = look()?;
-    let read = tasks.into_iter().zip(files).map(|(at, file)| {
-        let read = file.and_then(|file| file.into_task(at.clone(), &open));
-        read.map_or_else(|skip| Read::Skipped(at, skip), |task| Read::Task(Box::new(task)))
-    });
-    Ok(read.collect())
-}
-
-fn look() -> Result<OpenFiles> {
-    OpenFiles::look().context("cannot tell who writes to the tasks that wait")
-}
-
-/// Reads a task that a person names, wherever it lies: by the rules of an inbox, but also while
-/// it is being written.
-pub fn read_file(path: &Path) -> Result<Task, Skip> {
-    let file = read_regular(path)?;
-    let text = task::text_of(&file.bytes);
-    text.map(task::parse).map_err(|unfit| Skip::Unfit(Seen::of(&file.metadata), unfit))
-}
-
-/// A regular file with one name, and its contents: up to one byte more than a task may have.
-pub(super) struct Contents {
-    metadata: fs::Metadata,
-    pub(super) bytes: Vec<u8>,
-}
-
-impl Contents {
-    /// The task in the file, unless it may still be written.
-    fn into_task(self, at: TaskRef, open: &OpenFiles) -> Result<WaitingTask, Skip> {
-        let rested = has_rested(&self.metadata);
-        if open.is_written(&self.metadata).unwrap_or(!rested) {
-            return Err(Held::BeingWritten.into());
-        }
-        let seen = Seen::of(&self.metadata);
-        match task::text_of(&self.bytes) {
-            Ok(text) => {
-                Ok(WaitingTask { at, seen, task: task::parse(text), text: text.to_owned() })
-            }
-            // Many editors close a new file before there is anything in it.
-            Err(Unfit::Empty) if !rested => Err(Held::BeingWritten.into()),
-            Err(unfit) => Err(Skip::Unfit(seen, unfit)),
-        }
-    }
 }
 
 impl Inbox {
     /// One of the listed names as a task; `None` for a name that cannot be a task's.
-    pub fn task(&self, name: &OsStr) -> Option<TaskRef> {
+    pub(crate) fn task(&self, name: &OsStr) -> Option<TaskRef> {
         let name = Name::new(name).ok()?;
         Some(TaskRef { project: self.project.clone(), name })
     }
@@ -347,65 +164,15 @@ fn head<T>(
     inbox: &OwnedFd,
     name: &OsStr,
     buffer: &mut [u8; HEAD],
-    glance: fn(&[u8]) -> Option<T>,
+    of_start: fn(&[u8]) -> Option<T>,
     of_whole: fn(Task) -> T,
 ) -> Option<T> {
     let file = rustix::fs::openat(inbox, name, durable::NOFOLLOW, Mode::empty()).ok()?;
     let length = rustix::io::read(&file, &mut buffer[..]).ok()?;
-    if let Some(found) = glance(&buffer[..length]) {
+    if let Some(found) = of_start(&buffer[..length]) {
         return Some(found);
     }
     let mut bytes = buffer[..length].to_vec();
     bytes.extend(durable::read_at_most(File::from(file), task::MAX_BYTES as u64).ok()?);
     Some(of_whole(task::parse(&String::from_utf8_lossy(&bytes))))
-}
-
-pub(super) fn read_regular(path: &Path) -> Result<Contents, Skip> {
-    let (file, metadata) = open_regular(path)?;
-    if metadata.nlink() > 1 {
-        return Err(Held::SecondLink.into());
-    }
-    let bytes = durable::read_at_most(file, task::MAX_READ)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Contents { metadata, bytes })
-}
-
-/// Opens a regular file, without following a link or waiting for a FIFO.
-pub(super) fn open_regular(path: &Path) -> Result<(File, fs::Metadata), Skip> {
-    let file = durable::open_nofollow(path).map_err(|error| {
-        match error.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(Errno::NOENT) => Skip::Gone,
-            // A link; a socket.
-            Some(Errno::LOOP | Errno::NXIO) => Held::NotRegular.into(),
-            _ => Skip::Failed(
-                anyhow::Error::new(error).context(format!("cannot open {}", path.display())),
-            ),
-        }
-    })?;
-    let metadata = file.metadata().with_context(|| format!("cannot look at {}", path.display()))?;
-    match metadata.is_file() {
-        true => Ok((file, metadata)),
-        false => Err(Held::NotRegular.into()),
-    }
-}
-
-/// Whether somebody may still be writing the file. The processes that have it
-/// open are looked at where they can be seen, which is the case for a file of
-/// our own user and for root; else it has to have rested for a second.
-pub(super) fn is_being_written(
-    metadata: &fs::Metadata,
-    path: &Path,
-    writers: &Writers,
-) -> Result<bool> {
-    let is_written = writers
-        .of(metadata)
-        .with_context(|| format!("cannot tell who writes to {}", path.display()))?;
-    Ok(is_written.unwrap_or_else(|| !has_rested(metadata)))
-}
-
-/// Whether the file has not changed for a second. One from the future has.
-fn has_rested(metadata: &fs::Metadata) -> bool {
-    !metadata.modified().is_ok_and(|modified| {
-        SystemTime::now().duration_since(modified).is_ok_and(|age| age < SETTLED)
-    })
 }

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use rustix::fs::{AtFlags, FileType, RawDir, Stat};
 use uuid::Uuid;
 
-use super::inbox::{self, Skip};
+use super::waiting::{self, Skip};
 use super::{Folder, Name, Project};
 use crate::durable::{self, FileId};
 use crate::marker::{self, Unreadable};
@@ -25,9 +25,9 @@ const FIRST: usize = 2 * task::MAX_HEADER_BYTES;
 /// The names that one system call lists, in bytes.
 const LISTED: usize = 64 << 10;
 
-/// What the first and the last bytes of a task's file tell.
+/// What the first and the last bytes of a task's file say.
 #[derive(Debug)]
-pub struct Glance {
+pub(crate) struct Glance {
     /// Its header.
     pub head: Header,
     /// What became of it so far.
@@ -41,7 +41,7 @@ pub struct Glance {
 
 /// What lies in `done/` or `failed/`.
 #[derive(Debug, Default)]
-pub struct Ended {
+pub(crate) struct EndedTasks {
     /// How many tasks.
     pub tasks: usize,
     /// The endings of those that ended lately; `None` where nobody noted one.
@@ -51,9 +51,9 @@ pub struct Ended {
 impl Project {
     /// Glances at a file of the inbox; at most 80 KiB of it are read. The
     /// answer says why it is left alone, if it is no file of ours to read.
-    pub fn glance(&self, file_name: &OsStr) -> Result<Glance, Skip> {
+    pub(crate) fn glance(&self, file_name: &OsStr) -> Result<Glance, Skip> {
         let path = self.folder(Folder::Inbox).join(file_name);
-        let (file, metadata) = inbox::open_regular(&path)?;
+        let (file, metadata) = waiting::open_regular(&path)?;
         let read = || -> io::Result<(Vec<u8>, Option<Ending>)> {
             let mut first = vec![0; FIRST];
             let length = file.read_at(&mut first, 0)?;
@@ -74,15 +74,15 @@ impl Project {
     /// Counts the tasks in `done/` or `failed/`, and reads the last line of
     /// those that ended at `since` or later. Only files changed since then are
     /// opened, and only their last 64 KiB are read.
-    pub fn ended(&self, folder: Folder, since: Timestamp) -> Result<Ended> {
+    pub(crate) fn ended(&self, folder: Folder, since: Timestamp) -> Result<EndedTasks> {
         let directory = self.folder(folder);
         let failed = || format!("cannot read {}", directory.display());
         let handle = match durable::open_dir(&directory) {
             Ok(handle) => handle,
-            Err(error) if durable::is_no_directory(&error) => return Ok(Ended::default()),
+            Err(error) if durable::is_no_directory(&error) => return Ok(EndedTasks::default()),
             Err(error) => return Err(error).with_context(failed),
         };
-        let mut ended = Ended::default();
+        let mut ended = EndedTasks::default();
         // Of a hundred thousand files each is one system call, and nothing is allocated for it.
         let mut buffer = vec![MaybeUninit::uninit(); LISTED];
         let mut entries = RawDir::new(&handle, &mut buffer);
@@ -101,7 +101,7 @@ impl Project {
                 continue;
             }
             let path = directory.join(OsStr::from_bytes(name.to_bytes()));
-            let (file, metadata) = match inbox::open_regular(&path) {
+            let (file, metadata) = match waiting::open_regular(&path) {
                 Ok(opened) => opened,
                 Err(Skip::Failed(error)) => return Err(error),
                 Err(_) => continue,
@@ -118,12 +118,12 @@ impl Project {
 
     /// Whether `done/` or `failed/` holds a copy of the task that `run` has filed,
     /// under its name or a numbered one.
-    pub fn is_filed(&self, name: &Name, run: Uuid) -> Result<bool> {
+    pub(crate) fn is_filed(&self, name: &Name, run: Uuid) -> Result<bool> {
         for folder in [Folder::Done, Folder::Failed] {
             let directory = self.folder(folder);
             for number in 1.. {
                 let path = directory.join(name.numbered(number));
-                let (file, metadata) = match inbox::open_regular(&path) {
+                let (file, metadata) = match waiting::open_regular(&path) {
                     Ok(opened) => opened,
                     Err(Skip::Gone) => break,
                     Err(Skip::Failed(error)) => return Err(error),
@@ -140,7 +140,7 @@ impl Project {
     }
 
     /// Who has the task, whichever pool that is; `None` without a claim.
-    pub fn claimant(&self, name: &Name) -> Result<Option<marker::ClaimMarker>, Unreadable> {
+    pub(crate) fn claimant(&self, name: &Name) -> Result<Option<marker::ClaimMarker>, Unreadable> {
         marker::read(&self.claim_path(name))
     }
 }

@@ -20,6 +20,7 @@ mod claim;
 mod inbox;
 mod look;
 mod note;
+mod waiting;
 
 use std::fmt;
 use std::fs;
@@ -28,9 +29,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-pub use claim::{Claim, Found};
-pub use inbox::{Held, Inbox, Read, Seen, Skip, WaitingTask, read_all, read_file};
-pub use look::{Ended, Glance};
+pub use claim::{Claim, ClaimLookup};
+pub use inbox::Inbox;
+pub(crate) use look::Glance;
+pub use waiting::{Held, Read, Seen, Skip, WaitingTask};
+pub(crate) use waiting::{read_all, read_file};
 
 use crate::durable::{self, Staged};
 use crate::event::{Event, EventKind};
@@ -39,7 +42,7 @@ use crate::task::{self, Ending, Outcome};
 use crate::text::{escape, path_text};
 
 /// The directory that makes a directory a project.
-pub const QUEUE: &str = ".agent-queue";
+pub(crate) const QUEUE: &str = ".agent-queue";
 
 /// A task's name has at most this many bytes; with `.dispatched` and ours around
 /// it, it stays under what file systems allow.
@@ -75,7 +78,7 @@ impl Name {
     }
 
     /// The `number`th name to try where this one is taken: `T.md`, `T.2.md` … Of a
-    /// very long one the end is cut off, for else it would be held as too long.
+    /// very long one the end is cut off: it would be held as too long.
     fn numbered(&self, number: u32) -> String {
         match (number, self.0.strip_suffix(".md")) {
             (0 | 1, _) | (_, None) => self.0.clone(),
@@ -128,17 +131,17 @@ impl Project {
     }
 
     /// The project's directory.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Whether it has a queue.
-    pub fn exists(&self) -> Result<bool> {
+    pub(crate) fn exists(&self) -> Result<bool> {
         durable::exists(&self.path.join(QUEUE))
     }
 
     /// The directory of one state.
-    pub fn folder(&self, folder: Folder) -> PathBuf {
+    pub(crate) fn folder(&self, folder: Folder) -> PathBuf {
         self.path.join(QUEUE).join(match folder {
             Folder::Inbox => "inbox",
             Folder::Done => "done",
@@ -147,22 +150,22 @@ impl Project {
     }
 
     /// `inbox/T.md`.
-    pub fn waiting_path(&self, name: &Name) -> PathBuf {
+    pub(crate) fn waiting_path(&self, name: &Name) -> PathBuf {
         self.folder(Folder::Inbox).join(name.as_str())
     }
 
     /// `inbox/T.md.dispatched`.
-    pub fn dispatched_path(&self, name: &Name) -> PathBuf {
+    pub(crate) fn dispatched_path(&self, name: &Name) -> PathBuf {
         self.beside(name.as_str(), "dispatched")
     }
 
     /// `inbox/T.md.delegated`.
-    pub fn delegated_path(&self, name: &Name) -> PathBuf {
+    pub(crate) fn delegated_path(&self, name: &Name) -> PathBuf {
         self.beside(name.as_str(), "delegated")
     }
 
     /// `inbox/.T.md.claim`.
-    pub fn claim_path(&self, name: &Name) -> PathBuf {
+    pub(crate) fn claim_path(&self, name: &Name) -> PathBuf {
         self.folder(Folder::Inbox).join(format!(".{name}.claim"))
     }
 
@@ -171,14 +174,19 @@ impl Project {
     }
 
     /// Takes the lock under which tasks change hands; held only for a moment.
-    pub fn lock(&self) -> Result<Lock> {
+    pub(crate) fn lock(&self) -> Result<Lock> {
         lock::exclusive(&self.path.join(QUEUE).join(".lock"))
     }
 
     /// Files a waiting task that no agent can work on, with its reason: in its
     /// ending line where the file is text, else in `T.md.reason` beside it.
     /// `None` if the file is not the one that was `seen` any more.
-    pub fn reject(&self, name: &Name, seen: &Seen, ending: &Ending) -> Result<Option<PathBuf>> {
+    pub(crate) fn reject(
+        &self,
+        name: &Name,
+        seen: &Seen,
+        ending: &Ending,
+    ) -> Result<Option<PathBuf>> {
         let _lock = self.lock()?;
         let waiting = self.waiting_path(name);
         if !seen.is_still(&waiting) || durable::exists(&self.delegated_path(name))? {
@@ -223,12 +231,18 @@ impl Project {
 
     /// Writes a new file under the first free name in `folder`; synced. The
     /// caller holds the lock.
-    pub fn put(&self, folder: Folder, name: &Name, text: &str) -> Result<PathBuf> {
+    pub(crate) fn put(&self, folder: Folder, name: &Name, text: &str) -> Result<PathBuf> {
         self.put_as(folder, name, text, durable::SHARED)
     }
 
     /// The same, readable for whom `mode` says.
-    pub fn put_as(&self, folder: Folder, name: &Name, text: &str, mode: u32) -> Result<PathBuf> {
+    pub(crate) fn put_as(
+        &self,
+        folder: Folder,
+        name: &Name,
+        text: &str,
+        mode: u32,
+    ) -> Result<PathBuf> {
         let directory = self.make_folder(folder)?;
         let mut staged = self.stage(text, mode & durable::SHARED)?;
         for number in 1..u32::MAX {
@@ -263,10 +277,10 @@ impl Project {
     /// Puts a filed task back to wait, and starts it afresh: what failed leaves
     /// `failed/`, what was done stays there as the record of it. `None` if it is
     /// not there any more.
-    pub fn put_back(&self, folder: Folder, name: &Name) -> Result<Option<PathBuf>> {
+    pub(crate) fn requeue(&self, folder: Folder, name: &Name) -> Result<Option<PathBuf>> {
         let _lock = self.lock()?;
         let filed = self.folder(folder).join(name.as_str());
-        let bytes = match inbox::read_regular(&filed) {
+        let bytes = match waiting::read_regular(&filed) {
             Ok(contents) => contents.bytes,
             Err(Skip::Gone) => return Ok(None),
             Err(Skip::Failed(error)) => return Err(error),
@@ -325,7 +339,7 @@ pub struct TaskRef {
 
 impl TaskRef {
     /// An event of this task.
-    pub fn event(&self, event: EventKind) -> Event {
+    pub(crate) fn event(&self, event: EventKind) -> Event {
         Event::of_task(event, self.project.path(), self.name.as_str())
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::inbox::{self, Seen, Skip};
+use super::waiting::{self, Seen, Skip};
 use crate::durable;
 use crate::task::{self, Ending};
 
@@ -42,7 +42,7 @@ pub(super) fn note(
 /// The text of a regular file of ours; `None` if it is something else.
 pub(super) fn read_text(path: &Path) -> Result<Option<String>> {
     let failed = || format!("cannot read {}", path.display());
-    let (file, metadata) = match inbox::open_regular(path) {
+    let (file, metadata) = match waiting::open_regular(path) {
         Ok(opened) => opened,
         Err(Skip::Held(_)) => return Ok(None),
         Err(skip) => return Err(anyhow::Error::from(skip)).with_context(failed),

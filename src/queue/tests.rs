@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::{Claim, Folder, Found, Held, Name, Project, Skip};
+use super::{Claim, ClaimLookup, Folder, Held, Name, Project, Skip};
 use crate::config::AgentKind;
-use crate::marker::{self, Agent, Phase, Stamp};
+use crate::marker::{self, Phase, Stamp, StartedAgent};
 use crate::process::Writers;
 use crate::task::{self, Ending, Outcome};
 
@@ -36,7 +36,12 @@ fn marker_of(run: Uuid) -> marker::ClaimMarker {
         phase: Phase::Claimed,
         attempt: 1,
         started_at: Timestamp::UNIX_EPOCH,
-        agent: Agent { kind: AgentKind::Command, model: None, session: None, transcript_from: 0 },
+        agent: StartedAgent {
+            kind: AgentKind::Command,
+            model: None,
+            session: None,
+            transcript_from: 0,
+        },
     }
 }
 
@@ -202,23 +207,23 @@ fn a_task_that_is_gone_leaves_no_claim() {
 fn a_claim_is_found_by_its_run_and_its_owner() {
     let (_dir, project) = project();
     let find = |run, owner| project.find_claim(&name(), run, owner).unwrap();
-    assert!(matches!(find(RUN, OWNER), Found::Nothing));
+    assert!(matches!(find(RUN, OWNER), ClaimLookup::Void));
     drop_task(&project, "Do it.\n");
     let claim = claim(&project).unwrap();
-    assert!(matches!(find(RUN, OWNER), Found::AtWork(_, None)));
-    assert!(matches!(find(Uuid::from_u128(2), OWNER), Found::Nothing));
-    assert!(matches!(find(RUN, Uuid::from_u128(2)), Found::Nothing));
+    assert!(matches!(find(RUN, OWNER), ClaimLookup::Active(_, None)));
+    assert!(matches!(find(Uuid::from_u128(2), OWNER), ClaimLookup::Void));
+    assert!(matches!(find(RUN, Uuid::from_u128(2)), ClaimLookup::Void));
 
     // Another run's ending line, which the last attempt left, says nothing of this one.
     let path = project.dispatched_path(&name());
     let older = Ending { run: Uuid::from_u128(2), ..ending(Outcome::Done) };
     fs::write(&path, task::with_ending("Do it.\n", &older, None, None)).unwrap();
-    assert!(matches!(find(RUN, OWNER), Found::AtWork(_, None)));
+    assert!(matches!(find(RUN, OWNER), ClaimLookup::Active(_, None)));
     let noted = task::with_ending("Do it.\n", &ending(Outcome::Failed), None, None);
     fs::write(&path, noted).unwrap();
-    assert!(matches!(find(RUN, OWNER), Found::AtWork(_, Some(Outcome::Failed))));
-    assert!(claim.file(Outcome::Failed).unwrap().is_some());
-    assert!(matches!(find(RUN, OWNER), Found::Nothing));
+    assert!(matches!(find(RUN, OWNER), ClaimLookup::Active(_, Some(Outcome::Failed))));
+    assert!(claim.place(Outcome::Failed).unwrap().is_some());
+    assert!(matches!(find(RUN, OWNER), ClaimLookup::Void));
     assert_eq!(names(&project, Folder::Failed), ["T.md"]);
 }
 

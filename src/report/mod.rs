@@ -1,7 +1,7 @@
 //! What a command found out: rows, as text for people or as one JSON object (section 8 of the design).
 //!
 //! In JSON all keys are always there, `null` where something is not known. A path that is not UTF-8 is written with its
-//! odd bytes as `\xNN`, in JSON and in text; the two are not told apart from a name that contains these four characters.
+//! odd bytes as `\xNN`, in JSON and in text; this looks like a name that contains these four characters.
 
 mod json;
 mod prometheus;
@@ -37,7 +37,7 @@ pub(crate) enum Report {
     /// Of `scan`, `assign` and `reap`; `free_sessions` after the pass, `None` where nobody looked.
     Pass { events: Vec<Event>, free_sessions: Option<usize> },
     /// Of `decide`: one for each file, in the order they were given.
-    Decisions { decisions: Vec<Decision> },
+    Decisions { decisions: Vec<DecisionRow> },
     /// Of `status`.
     Status(Status),
     /// Of `completions`, `man` and `status --format prometheus`: printed as it is.
@@ -53,7 +53,7 @@ pub(crate) enum Report {
 
 /// Where a task would go.
 #[derive(Clone, Serialize)]
-pub(crate) struct Decision {
+pub(crate) struct DecisionRow {
     /// The file, as it was given.
     #[serde(serialize_with = "crate::text::path")]
     pub(crate) task: PathBuf,
@@ -101,7 +101,7 @@ pub(crate) struct TerminalStyle {
     /// Columns.
     pub(crate) width: usize,
     pub(crate) colour: bool,
-    /// Where times are told.
+    /// In which times are shown.
     pub(crate) zone: TimeZone,
 }
 
@@ -129,14 +129,14 @@ impl Report {
     /// As one object on one line.
     pub(crate) fn json(&self) -> anyhow::Result<String> {
         #[derive(Serialize)]
-        struct Versioned<'a> {
+        struct Envelope<'a> {
             version: u8,
             #[serde(flatten)]
             report: &'a Report,
         }
         match self {
             Self::Text(text) => Ok(text.clone()),
-            report => json::line(&Versioned { version: 1, report }),
+            report => json::line(&Envelope { version: 1, report }),
         }
     }
 

@@ -17,7 +17,7 @@ pub(crate) struct Status {
     pub(crate) projects: Vec<ProjectRow>,
     /// The tasks that have not ended.
     pub(crate) tasks: Vec<TaskRow>,
-    pub(crate) delegated: Delegated,
+    pub(crate) delegated: Delegations,
     /// What ended in the last 24 hours.
     pub(crate) last_24h: Vec<DayRow>,
     /// How many tasks have been worked on for longer than `stale_after`.
@@ -144,7 +144,7 @@ pub(crate) enum TaskState {
 
 /// What secutools has.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub(crate) struct Delegated {
+pub(crate) struct Delegations {
     pub(crate) active: usize,
     pub(crate) jobs: Vec<JobRow>,
     /// How many were filed as done in the last 24 hours.

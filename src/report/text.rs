@@ -5,7 +5,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Check, Decision, Job};
+use super::{Check, DecisionRow, Job};
 use crate::event::{Event, EventKind};
 use crate::queue::{Folder, Project};
 use crate::task::Provider;
@@ -52,12 +52,12 @@ fn place(event: &Event) -> Option<String> {
 }
 
 /// A block for each file.
-pub(super) fn decisions(decisions: &[Decision]) -> String {
+pub(super) fn decisions(decisions: &[DecisionRow]) -> String {
     let blocks: Vec<String> = decisions.iter().map(decision).collect();
     blocks.join("\n")
 }
 
-fn decision(decision: &Decision) -> String {
+fn decision(decision: &DecisionRow) -> String {
     let provider = decision.provider.as_str();
     let place = match (decision.delegated, decision.provider.is_remote()) {
         (true, _) => format!("{provider}, through secutools"),

@@ -17,7 +17,7 @@ use crate::agent::transcript::Turn;
 use crate::agent::{self, ClaudeOptions, Files, Launch};
 use crate::config::AgentKind;
 use crate::durable;
-use crate::marker::{self, Agent, AgentPane, Phase, Server};
+use crate::marker::{self, AgentPane, Phase, Server, StartedAgent};
 use crate::next_step::AttemptFailure;
 use crate::process;
 use crate::queue::{Claim, WaitingTask};
@@ -80,7 +80,7 @@ impl Pool<'_> {
             phase: Phase::Claimed,
             attempt: task.task.attempts_made().saturating_add(1),
             started_at: self.now,
-            agent: Agent {
+            agent: StartedAgent {
                 kind: self.config.agent.kind,
                 model: conversation
                     .map(|_| models.for_priority(task.task.header.priority).to_owned()),
@@ -126,7 +126,7 @@ impl Pool<'_> {
         let request = attempt.conversation.take().and_then(|conversation| conversation.request);
         let id = Uuid::new_v4();
         attempt.conversation = Some(Conversation { id, resume: false, request });
-        attempt.claim.converse(id, self.now)
+        attempt.claim.set_agent_session(id, self.now)
     }
 
     /// Writes what the window runs; the ticket last.
@@ -198,7 +198,7 @@ impl Pool<'_> {
             name: &run.marker.task,
             run: run.marker.run,
             script: &run.session.files().run,
-            shell: &self.config.agent.shell,
+            shell: self.config.agent.shell(),
             cwd: &self.config.home,
         };
         let pane = match self.tmux.new_window(&window) {
@@ -292,7 +292,7 @@ impl Pool<'_> {
 
     /// The window's shell did not start the agent, which no task can cause.
     fn not_started(&self, attempt: &Attempt, lives: bool) -> Result<AttemptFailure> {
-        let (shell, program) = (self.config.agent.shell.display(), self.config.agent.program());
+        let (shell, program) = (self.config.agent.shell().display(), self.config.agent.program());
         let seconds = self.config.dispatcher.prompt_timeout.as_secs();
         let screen = if lives { self.screen(attempt)? } else { self.last_screen(attempt)? };
         let last = last_line(&screen);

@@ -12,6 +12,7 @@ use crate::durable;
 use crate::event::{Event, EventKind};
 use crate::marker::{self, Dispatched};
 use crate::next_step::{AttemptFailure, Phase, end_attempt};
+use crate::owner;
 use crate::queue::{Skip, WaitingTask};
 use crate::task::Provider;
 
@@ -38,7 +39,7 @@ impl Pool<'_> {
             )));
             return Ok(());
         }
-        let owner = marker::owner(&self.config.state_dir)?;
+        let owner = owner::ensure(&self.config.state_dir)?;
         let marker = Dispatched {
             stamp: self.stamp(),
             project: task.at.project.path().to_owned(),

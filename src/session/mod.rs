@@ -20,7 +20,8 @@ use crate::config::Config;
 use crate::error::Failure;
 use crate::lock::Lock;
 use crate::log::Log;
-use crate::marker::{self, Cooldown, Stamp};
+use crate::marker::{Cooldown, Stamp};
+use crate::owner;
 use crate::process::{self, Writers};
 use crate::text::local_time;
 use crate::tmux::{Pane, Tmux, TmuxError};
@@ -105,7 +106,7 @@ impl<'a> Pool<'a> {
 
     /// Which pool this is; `None` if it has never claimed anything.
     pub fn owner(&self) -> Result<Option<Uuid>> {
-        marker::known_owner(&self.config.state_dir)
+        owner::known(&self.config.state_dir)
     }
 
     /// Whether tmux has said that there is no such session.

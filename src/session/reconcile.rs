@@ -122,7 +122,7 @@ impl Pool<'_> {
                     claim.name()
                 ));
                 self.end_agent(run)?;
-                claim.forget()?;
+                claim.remove()?;
                 None
             }
             Step::Release => claim.release()?,
@@ -134,7 +134,7 @@ impl Pool<'_> {
             }
             Step::Place(outcome) => {
                 self.end_agent(run)?;
-                claim.file(*outcome)?
+                claim.place(*outcome)?
             }
             Step::Finish(report) => self.finish(run, &claim, report)?,
             Step::EndAttempt { failure, outcome, cooldown } => {

@@ -13,8 +13,9 @@ use crate::agent::screen;
 use crate::durable;
 use crate::marker::{self, AgentPane, Dispatched, Server};
 use crate::next_step::{AgentReport, AgentState, Found, Phase, Snapshot};
+use crate::owner;
 use crate::process;
-use crate::queue::{self, Claim, Name, Project};
+use crate::queue::{Claim, ClaimLookup, Name, Project};
 
 /// Why a pass looks at a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,9 +71,9 @@ impl Pool<'_> {
         let lookup = self.find_claim(&marker)?;
         let run = Run { session: session.clone(), marker, pane };
         let (claim, found) = match lookup {
-            queue::Found::Nothing => (None, Found::NoClaim),
-            queue::Found::AtWork(claim, Some(outcome)) => (Some(claim), Found::Noted(outcome)),
-            queue::Found::AtWork(claim, None) => {
+            ClaimLookup::Void => (None, Found::NoClaim),
+            ClaimLookup::Active(claim, Some(outcome)) => (Some(claim), Found::Noted(outcome)),
+            ClaimLookup::Active(claim, None) => {
                 let found = match claim.marker().phase {
                     Phase::Claimed => Found::Claimed,
                     Phase::Launching if durable::exists(&session.files().ticket)? => {
@@ -84,7 +85,7 @@ impl Pool<'_> {
                 };
                 (Some(claim), found)
             }
-            queue::Found::TaskGone(claim) => {
+            ClaimLookup::TaskMissing(claim) => {
                 let taken_back = durable::exists(&claim.project().waiting_path(claim.name()))?;
                 let at_work = claim.marker().phase != Phase::Claimed
                     && self.agent_state(&run, &claim, Trigger::Poll)? == AgentState::Working;
@@ -122,7 +123,7 @@ impl Pool<'_> {
         })
     }
 
-    fn find_claim(&self, marker: &Dispatched) -> Result<queue::Found> {
+    fn find_claim(&self, marker: &Dispatched) -> Result<ClaimLookup> {
         let host = &marker.stamp.host;
         if *host != self.config.host {
             bail!(
@@ -142,7 +143,7 @@ impl Pool<'_> {
         let name = Name::from_marker(&marker.task).with_context(|| {
             format!("{:?} in the session's marker is not a task's name", marker.task)
         })?;
-        match marker::known_owner(&self.config.state_dir)? {
+        match owner::known(&self.config.state_dir)? {
             Some(owner) => project.find_claim(&name, marker.run, owner),
             None => bail!(
                 "{} is gone, which says whose the task {name} is: write the `owner` that {} names into it",
@@ -223,7 +224,9 @@ impl Pool<'_> {
 /// Whether the agent of this run lives: the process of its window, or, where that is gone or not known, the one that
 /// was started for the run, wherever it is.
 fn agent_lives(pane: Option<&AgentPane>, run: Uuid) -> Result<bool> {
-    let in_window = pane.map_or(Ok(false), |pane| process::process_carries(pane.pid, run));
+    let in_window = pane.map_or(Ok(false), |pane| {
+        process::window_lives(pane.pid, pane.server.as_ref().map(|server| server.pid), run)
+    });
     Ok(in_window.context(UNSEEN)? || process::leader_of(run).context(UNSEEN)?.is_some())
 }
 

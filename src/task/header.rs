@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::parts::Opening;
-use super::yaml::{self, Entry, KeyOrValue, Place, Value};
+use super::yaml::{self, KeyOrValue, KeyValue, Place, Value};
 use super::{Complexity, MAX_HEADER_BYTES, Preference, Priority, UnknownWord};
 use crate::text::nearest;
 
@@ -169,11 +169,11 @@ fn place_of(text: &str, offset: usize) -> Place {
 }
 
 /// Takes the known fields, and collects what is wrong.
-fn understand(entries: Vec<Entry>) -> (Header, Vec<Problem>) {
+fn understand(entries: Vec<KeyValue>) -> (Header, Vec<Problem>) {
     let mut header = Header::default();
     let mut problems = Vec::new();
     let mut seen = HashSet::new();
-    for (index, Entry { key, value }) in entries.into_iter().enumerate() {
+    for (index, KeyValue { key, value }) in entries.into_iter().enumerate() {
         let (what, complaint) = if seen.contains(&key) {
             header.routing.state = HeaderState::DuplicateKey;
             let twice = format!(

@@ -11,7 +11,7 @@ use serde::de::{
 };
 
 /// One `key: value` of the header.
-pub(super) struct Entry {
+pub(super) struct KeyValue {
     pub(super) key: String,
     pub(super) value: Value,
 }
@@ -53,10 +53,15 @@ pub(super) enum KeyOrValue {
 }
 
 /// The fields in their order, duplicates included, or what is wrong and where.
-pub(super) fn entries(yaml: &str) -> Result<Vec<Entry>, (Place, String)> {
+pub(super) fn entries(yaml: &str) -> Result<Vec<KeyValue>, (Place, String)> {
     serde_yaml::Deserializer::from_str(yaml).deserialize_any(Top).map_err(|error| {
         let place = error.location().map_or((1, 1), |at| (at.line(), at.column()));
-        (place, without_place(&error.to_string()).to_owned())
+        let mut why = without_place(&error.to_string()).to_owned();
+        // What nearly always lies behind it: `title: Fix: the login`.
+        if why.contains("mapping values are not allowed") {
+            why.push_str(" (put a text that holds a colon in quotes)");
+        }
+        (place, why)
     })
 }
 
@@ -79,7 +84,7 @@ fn without_place(message: &str) -> &str {
 struct Top;
 
 impl<'de> Visitor<'de> for Top {
-    type Value = Vec<Entry>;
+    type Value = Vec<KeyValue>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("`key: value` lines")
@@ -102,7 +107,7 @@ impl<'de> Visitor<'de> for Top {
         let mut entries = Vec::new();
         // A key is taken as it is written, `2024` too; a list or a map in its place stops the header.
         while let Some(key) = map.next_key()? {
-            entries.push(Entry { key, value: map.next_value()? });
+            entries.push(KeyValue { key, value: map.next_value()? });
         }
         Ok(entries)
     }

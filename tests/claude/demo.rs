@@ -37,12 +37,12 @@ fn the_demo_has_claude_do_its_tasks() {
         .envs(env)
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&out.stdout);
+    let said = String::from_utf8_lossy(&out.stdout);
     let errors = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success(), "{told}\n{errors}");
+    assert!(out.status.success(), "{said}\n{errors}");
     let done =
         "done/    10-tidy-readme.md  20-fix-login.md  30-plain.md  40-summarise.md  50-careful.md";
-    assert!(told.contains(done), "{told}\n{errors}");
+    assert!(said.contains(done), "{said}\n{errors}");
     let prompts: Vec<String> = api.turns().iter().map(|turn| turn.prompt()).collect();
     assert_eq!(prompts.len(), 4, "{prompts:?}");
     let urgent = "After login, send people to the page they came from.";

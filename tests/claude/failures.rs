@@ -20,15 +20,15 @@ fn fails_with(world: &World, reply: Reply) -> Filed {
     filed
 }
 
-/// How long the session rests from the end of the attempt on, in seconds.
+/// How long the session's cooldown is, from the end of the attempt on, in seconds.
 #[track_caller]
-fn rest(world: &World, filed: &Filed) -> i64 {
+fn cooldown_seconds(world: &World, filed: &Filed) -> i64 {
     let time = |value: &Value| value.as_str().unwrap().parse::<Timestamp>().unwrap();
     let until = time(&world.cooldown()["until"]);
     until.duration_since(time(&filed.ending["ended_at"])).as_secs()
 }
 
-/// The rest is over, and the task is dispatched again: by this pass, or by the hook that put it back
+/// The cooldown is over, and the task is dispatched again: by this pass, or by the hook that put it back
 /// and is still under way.
 #[track_caller]
 fn wake(world: &World) {
@@ -41,7 +41,7 @@ fn wake(world: &World) {
 }
 
 #[test]
-fn a_rate_limit_costs_a_rest_and_no_attempt_and_the_conversation_goes_on() {
+fn a_rate_limit_costs_a_cooldown_and_no_attempt_and_the_conversation_goes_on() {
     let world = World::new();
     let now = Timestamp::now().as_second();
     let filed = fails_with(&world, Reply::rate_limited(now + 3600));
@@ -49,7 +49,7 @@ fn a_rate_limit_costs_a_rest_and_no_attempt_and_the_conversation_goes_on() {
     assert!(filed.reason().contains("limit is reached"), "{}", filed.reason());
     let conversation = filed.ending["agent_session"].clone();
     // With an API key Claude Code names no time.
-    assert_eq!(rest(&world, &filed), 300);
+    assert_eq!(cooldown_seconds(&world, &filed), 300);
     assert_eq!(world.cooldown()["needs_person"], false);
     assert_eq!(world.scan(), [] as [Value; 0]);
 
@@ -63,7 +63,7 @@ fn a_rate_limit_costs_a_rest_and_no_attempt_and_the_conversation_goes_on() {
 }
 
 #[test]
-fn a_subscription_rests_until_the_time_that_claude_names() {
+fn a_subscription_has_its_cooldown_until_the_time_that_claude_names() {
     let world = World::with(Setup {
         consent: Consent { key: false, ..Consent::default() },
         env: vec![(
@@ -76,7 +76,7 @@ fn a_subscription_rests_until_the_time_that_claude_names() {
     world.api.otherwise(Reply::rate_limited(reset));
     world.dispatch("Fix it");
     // Claude Code means to go on by itself when the time has come, and mostly calls no hook: a watcher's word has it
-    // filed. Where a hook was faster, there is nothing left to tell.
+    // filed. Where a hook was faster, no event is left to report.
     world.tmux.wait_until("assign files it", || {
         let events = world.assign();
         assert!(events.is_empty() || kinds(&events) == ["released", "cooldown"], "{events:?}");
@@ -97,7 +97,7 @@ fn a_key_that_is_not_valid_needs_a_person() {
     assert_eq!(filed.ending["attempt"], 0);
     assert!(filed.reason().contains("no valid login"), "{}", filed.reason());
     assert_eq!(world.cooldown()["needs_person"], true);
-    assert_eq!(rest(&world, &filed), 300);
+    assert_eq!(cooldown_seconds(&world, &filed), 300);
     let status = world.sandbox.ccl_json(&["status"]);
     let reason = status["sessions"][0]["reason"].as_str().unwrap();
     assert!(reason.contains("no valid login"), "{status:#}");
@@ -118,7 +118,7 @@ fn a_server_error_counts_and_the_last_attempt_is_filed_in_failed() {
     let filed = fails_with(&world, Reply::server_error());
     assert_eq!(filed.ending["attempt"], 1);
     assert!(filed.reason().contains("500"), "{}", filed.reason());
-    assert_eq!(rest(&world, &filed), 300);
+    assert_eq!(cooldown_seconds(&world, &filed), 300);
     assert_eq!(world.cooldown()["needs_person"], false);
 
     wake(&world);

@@ -1,11 +1,38 @@
 //! The older versions: no status in the registry (2.1.100), no word for a rate limit (2.1.100), no
 //! cost (either).
 
+use std::fs;
+
 use super::support::{Reply, real_claude};
 use super::world::{Setup, TASK, World, kinds};
 
 fn world_of(version: &'static str, hooks: bool) -> World {
     World::with(Setup { version, hooks, ..Setup::default() })
+}
+
+/// Up to 2.1.200 Claude Code leaves the tool alone that it was running when it is told to end.
+#[test]
+fn a_cancelled_tasks_command_ends_with_it_in_every_version() {
+    for version in [real_claude::OLDEST, real_claude::EARLIER, real_claude::CURRENT] {
+        let world = world_of(version, false);
+        world.api.script([Reply::bash("exec tail -f /dev/null")]);
+        world.dispatch("Fix it");
+        let run = format!("CCL_RUN={}", world.claim()["run"].as_str().unwrap());
+        let names = || {
+            let pids = world.tmux.processes().into_iter();
+            let carries = pids.filter(|pid| {
+                let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+                environ.split(|&byte| byte == 0).any(|variable| variable == run.as_bytes())
+            });
+            let name = |pid| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            carries.map(|pid| name(pid).trim().to_owned()).collect::<Vec<_>>()
+        };
+        world.tmux.wait_until("the command runs", || names().contains(&"tail".to_owned()));
+        let out = world.sandbox.ccl(["cancel", TASK]).output().unwrap();
+        assert!(out.status.success(), "{version}: {}", String::from_utf8_lossy(&out.stderr));
+        world.tmux.wait_until("all of it has ended", || names().is_empty());
+        assert_eq!(world.project.inbox(), [""; 0], "{version}");
+    }
 }
 
 #[track_caller]

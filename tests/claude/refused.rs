@@ -42,7 +42,7 @@ fn assert_refused(world: &World, fault: Fault, sentence: &str) {
     assert_eq!(world.api.turns().len(), 0);
     world.assert_usable_shell();
     assert!(!world.screen().contains("Line three"), "{}", world.screen());
-    // It rests: the next pass starts nothing.
+    // The cooldown lasts: the next pass starts nothing.
     assert_eq!(world.scan(), [] as [serde_json::Value; 0]);
 }
 
@@ -128,7 +128,7 @@ fn an_agent_that_is_not_installed_is_named() {
     assert_refused(
         &world,
         Fault::Machine,
-        "claude-of-tomorrow is not on the PATH of the session's shell",
+        "claude-of-tomorrow is not on the PATH of your login shell",
     );
 }
 

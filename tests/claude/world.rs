@@ -79,7 +79,6 @@ impl World {
         let root = project.root();
         let trusted = if setup.trusted { vec![root] } else { vec![] };
         claude_home::prepare_home(&sandbox.home(), &trusted, setup.consent);
-        saw(&sandbox.home().join(".claude.json"), setup.version);
         let env = claude.env(&api, setup.consent);
         let tmux = sandbox.tmux_with(|builder| builder.envs(env).envs(setup.env));
         sandbox.config("pool", json!({"autonomous": {"max": 1}}));
@@ -118,8 +117,8 @@ impl World {
         assert_eq!(kinds(&events), ["dispatched"], "{events:?}");
     }
 
-    /// Waits until the task is at `place` (`done/fix.md`) and the session has it no more, then tells
-    /// what is in the file.
+    /// Waits until the task is at `place` (`done/fix.md`) and the session has it no more, then reads
+    /// the file.
     #[track_caller]
     pub(crate) fn wait_for_place(&self, place: &str) -> Filed {
         let name = place.rsplit('/').next().unwrap();
@@ -146,7 +145,7 @@ impl World {
         Filed { text, ending }
     }
 
-    /// The session's rest.
+    /// The session's cooldown.
     #[track_caller]
     pub(crate) fn cooldown(&self) -> Value {
         let file = self.sandbox.session_file(SESSION, "cooldown");
@@ -166,14 +165,14 @@ impl World {
         id.as_str().expect("a conversation").to_owned()
     }
 
-    /// Asserts that a shell in the session takes a line and shows what it echoes.
+    /// Asserts that the agent's window is closed, and that the session's own shell takes a line and shows what it echoes.
     #[track_caller]
     pub(crate) fn assert_usable_shell(&self) {
         let target = format!("={SESSION}:");
         self.tmux.type_line(&target, "echo us''able-$((40+2))");
         self.tmux.wait_for_text(&target, "usable-42");
-        let format = "#{alternate_on} #{mouse_any_flag} #{pane_in_mode}";
-        assert_eq!(self.tmux.format(&target, format), "0 0 0");
+        let format = "#{alternate_on} #{mouse_any_flag} #{pane_in_mode} #{session_windows}";
+        assert_eq!(self.tmux.format(&target, format), "0 0 0 1");
     }
 
     /// The session's screen.
@@ -195,13 +194,6 @@ impl Filed {
     pub(crate) fn reason(&self) -> &str {
         self.ending["reason"].as_str().expect("a reason")
     }
-}
-
-/// Claude Code has run there before: it notes its version at every start.
-fn saw(claude_json: &Path, version: &str) {
-    let mut state: Value = serde_json::from_slice(&fs::read(claude_json).unwrap()).unwrap();
-    state["lastReleaseNotesSeen"] = json!(version);
-    fs::write(claude_json, state.to_string()).unwrap();
 }
 
 fn events(report: &Value) -> Vec<Value> {

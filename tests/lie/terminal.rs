@@ -52,8 +52,9 @@ fn a_session_whose_name_begins_like_ours_is_not_ours() {
     assert_eq!(world.tmux.capture(&pane), before);
 }
 
+/// What a person left in the session's shell is neither run nor lost.
 #[test]
-fn whatever_stands_on_the_command_line_is_not_run() {
+fn whatever_stands_on_the_command_line_is_left_there() {
     let world = World::new();
     for shell in ["bash", "zsh", "dash", "fish"] {
         for (case, keys) in [
@@ -62,8 +63,11 @@ fn whatever_stands_on_the_command_line_is_not_run() {
             ("copy mode", &[]),
         ] {
             let task = format!("{shell}-{}.md", case.replace(' ', "-"));
+            let when = format!("{shell}, {case}");
+            // Made before the old one goes: with its last session a server would lose its own options.
+            let pane = world.tmux.new_session("new", &[shell]);
             world.tmux.run(&["kill-session", "-t", "=k-0:"]);
-            let pane = world.tmux.new_session("k-0", &[shell]);
+            world.tmux.run(&["rename-session", "-t", "=new:", "k-0"]);
             for key in keys {
                 world.tmux.send_keys(&pane, &[key]);
                 let shown = key.trim_end_matches("Enter");
@@ -72,46 +76,134 @@ fn whatever_stands_on_the_command_line_is_not_run() {
             if keys.is_empty() {
                 world.tmux.run(&["copy-mode", "-t", &pane]);
             }
+            let seen = || (world.tmux.format(&pane, "#{pane_mode}"), world.tmux.capture(&pane));
+            let before = seen();
             world.project.drop_task(&task, "go\n");
             world.converge(&task, case);
-            assert_eq!(world.runs(&task), 1, "{shell}, {case}");
+            assert_eq!(world.runs(&task), 1, "{when}");
+            assert_eq!(seen(), before, "{when}");
+            assert_eq!(world.tmux.windows("k-0"), [pane], "{when}");
         }
     }
     assert_no_canary(&world);
 }
 
 #[test]
-fn nothing_is_typed_into_an_editor() {
+fn nothing_reaches_an_editor() {
     let world = World::new();
-    let pane = "=k-0:";
+    let pane = world.tmux.format("=k-0:", "#{pane_id}");
     let file = world.sandbox.path().join("edited");
-    world.tmux.type_line(pane, &format!("vi {}", file.display()));
-    world.tmux.wait_for_text(pane, "~");
-    world.tmux.send_keys(pane, &["i"]);
+    world.tmux.type_line(&pane, &format!("vi {}", file.display()));
+    world.tmux.wait_for_text(&pane, "~");
+    world.tmux.send_keys(&pane, &["i"]);
     world.project.drop_task("t.md", "go\n");
     for _ in 0..3 {
         let output = world.pass(&["scan"]);
-        assert!(said(&output).contains("in the foreground"), "{}", said(&output));
+        let busy = format!("k-0 is busy: `vi` runs in its pane {pane}");
+        assert!(said(&output).contains(&busy), "{}", said(&output));
         assert_eq!(world.project.inbox(), ["t.md"]);
     }
-    world.tmux.send_keys(pane, &["Escape", ":wq", "Enter"]);
+    world.tmux.send_keys(&pane, &["Escape", ":wq", "Enter"]);
     wait_until("the editor has written", PATIENCE, || file.exists());
     assert_eq!(fs::read_to_string(&file).expect("the file").trim(), "");
     world.converge("t.md", "after the editor");
 }
 
+/// A window of its own has no shell to which the agent could fall back.
 #[test]
 fn a_suspended_agent_is_not_replaced() {
     let world = World::new();
     at_work(&world, "t.md", "hold\n");
-    world.tmux.send_keys("=k-0:", &["C-z"]);
-    world.tmux.wait_until("the shell says so", || world.tmux.capture("=k-0:").contains("topped"));
+    let pane = world.tmux.format("=k-0:", "#{pane_id}");
+    world.tmux.send_keys(&pane, &["C-z"]);
+    world.tmux.wait_for_text(&pane, "^Z");
     for verb in ["scan", "reap", "scan"] {
         world.pass(&[verb]);
         assert_eq!(world.project.task_places("t.md"), ["inbox/t.md.dispatched"]);
     }
-    world.tmux.type_line("=k-0:", "fg");
     let_go(&world, "t.md", "after it was suspended", 1);
+}
+
+/// tmux answers when it has forked: whoever looks before the window's shell has begun must not take it for dead.
+#[test]
+fn a_window_whose_shell_begins_late_is_waited_for() {
+    let mut world = World::new();
+    world.sandbox.config("pool", json!({"autonomous": {"max": 2}}));
+    let server = world.tmux.format("=k-0:", "#{pid}");
+    let mut slow = std::process::Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=execve"])
+        .args(["-e", "inject=execve:delay_enter=700000:when=1", "-p", &server])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("strace");
+    wait_until("tmux is traced", PATIENCE, || {
+        let status = fs::read_to_string(format!("/proc/{server}/status")).expect("a status");
+        !status.contains("TracerPid:\t0\n")
+    });
+    world.go(false);
+    for task in ["a.md", "b.md"] {
+        world.project.drop_task(task, "hold\n");
+    }
+    let output = world.pass(&["scan"]);
+    assert_eq!(said(&output).matches("DISPATCHED").count(), 2, "{}", said(&output));
+    for task in ["a.md", "b.md"] {
+        wait_until("the agent runs", PATIENCE, || world.runs(task) == 1);
+    }
+    world.pass(&["reap"]);
+    rustix::process::kill_process(
+        rustix::process::Pid::from_child(&slow),
+        rustix::process::Signal::TERM,
+    )
+    .expect("strace ends");
+    slow.wait().expect("strace ends");
+    world.go(true);
+    serve(&world, &[&world.project], || world.project.done() == ["a.md", "b.md"]);
+    assert_eq!(["a.md", "b.md"].map(|task| world.runs(task)), [1, 1]);
+}
+
+/// What a person's configuration of tmux may do to every window that is opened.
+#[test]
+fn a_hostile_configuration_of_tmux_changes_nothing_for_the_tasks() {
+    let world = World::new();
+    let persons = world.tmux.format("=k-0:", "#{pane_id}");
+    for (nth, commands) in [
+        &["set-hook -g after-new-window \"split-window 'sleep 1000'\""][..],
+        &["set-hook -g after-new-window 'select-window -t :0'"],
+        &["set-option -g base-index 7", "set-option -g pane-base-index 3"],
+        &["set-option -g default-command 'exec false'", "set-option -g default-shell /bin/false"],
+        &["set-option -g remain-on-exit on", "set-option -g renumber-windows on"],
+        &["set-option -g update-environment CCL_RUN", "set-environment -g CCL_RUN x"],
+        &["set-environment -g BASH_ENV /no/such/file", "set-environment -gr PATH"],
+    ]
+    .iter()
+    .enumerate()
+    {
+        for command in *commands {
+            let words = shlex::split(command).expect("words");
+            world.tmux.run(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+        for body in ["go\n", "fail once\n"] {
+            let task = format!("{nth}-{}.md", &body[..2]);
+            fs::write(world.sandbox.path().join("fails"), "").expect("fails");
+            world.project.drop_task(&task, body);
+            world.converge(&task, &format!("{commands:?}"));
+            assert_eq!(world.runs(&task), 1 + usize::from(body != "go\n"), "{commands:?}");
+        }
+        world.tmux.run(&["set-hook", "-gu", "after-new-window"]);
+        assert_eq!(world.tmux.format(&persons, "#{pane_dead}"), "0", "{commands:?}");
+        // What the person's own hooks have opened is the person's.
+        for left in world.tmux.windows("k-0").iter().filter(|pane| **pane != persons) {
+            assert_eq!(world.tmux.format(left, "#{pane_start_command}"), "\"sleep 1000\"");
+            world.tmux.run(&["kill-pane", "-t", left]);
+        }
+    }
+    // A person closes all of their own windows while the agent is at work: the session goes with its last window.
+    at_work(&world, "last.md", "hold\n");
+    world.tmux.run(&["kill-pane", "-t", &persons]);
+    let_go(&world, "last.md", "in the last window", 1);
+    assert_eq!(world.tmux.sessions(), [""; 0]);
+    world.project.drop_task("next.md", "go\n");
+    world.converge("next.md", "in a session that is made anew");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::fs;
 
 use ccl::config::AgentKind;
-use ccl::marker::{self, Agent, AgentPane, ClaimMarker, Dispatched, Phase, Server, Stamp};
+use ccl::marker::{self, AgentPane, ClaimMarker, Dispatched, Phase, Server, Stamp, StartedAgent};
+use ccl::owner;
 use ccl::tmux::{NewPane, NewWindow, Tmux};
 use jiff::Timestamp;
 use serde_json::json;
@@ -43,13 +44,13 @@ impl Left {
         };
         let claim = ClaimMarker {
             stamp,
-            owner: marker::owner(&world.sandbox.state_dir()).unwrap(),
+            owner: owner::ensure(&world.sandbox.state_dir()).unwrap(),
             session: session.to_owned(),
             run,
             phase,
             attempt: 1,
             started_at: Timestamp::now(),
-            agent: Agent {
+            agent: StartedAgent {
                 kind: AgentKind::Command,
                 model: None,
                 session: None,

@@ -14,7 +14,7 @@ fn what_an_inbox_holds_back_has_the_same_reason_and_no_fifo_is_waited_for() {
     let inbox = project.queue("inbox");
     project.drop_task("good.md", "---\npriority: high\n---\nDo it.\n");
     project.drop_task("empty.md", " \n");
-    // Nobody ever writes to it: who opened it for reading would wait for ever.
+    // Nobody ever writes to it: whoever opened it for reading would wait for ever.
     assert!(Command::new("mkfifo").arg(inbox.join("fifo.md")).status().unwrap().success());
     symlink(inbox.join("good.md"), inbox.join("link.md")).unwrap();
     symlink("/nowhere", inbox.join("dangling.md")).unwrap();

@@ -37,6 +37,23 @@ fn a_scan_that_does_nothing_says_why() {
 }
 
 #[test]
+fn a_scan_says_in_local_time_until_when_a_session_cools_down() {
+    let (mut sandbox, project) = sandbox();
+    let _tmux = sandbox.tmux();
+    sandbox.config("pool", json!({"autonomous": {"max": 1}}));
+    project.drop_task("a.md", "x");
+    sandbox.env("TZ", "JST-9");
+    let cooldown = json!({"version": 1, "host": "h", "at": "2026-01-01T00:00:00Z", "reason": "no claude",
+                          "until": "2999-01-01T00:00:00.123456789Z", "needs_person": false});
+    let file = sandbox.session_file("ccl-auto-0", "cooldown");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(file, cooldown.to_string()).unwrap();
+    let (_, stderr, _) = run(&sandbox, "", &["scan"]);
+    assert!(stderr.contains("ccl-auto-0 cools down until 2999-01-01 09:00, in "), "{stderr}");
+    assert!(stderr.ends_with(" days: no claude\n"), "{stderr}");
+}
+
+#[test]
 fn waiting_is_visible_on_a_terminal_and_gone_when_done() {
     let mut sandbox = Sandbox::new();
     let fake = FakeClaude::install(&sandbox);

@@ -127,12 +127,10 @@ pub struct Request {
 
 impl Request {
     /// Whether this is a turn of the conversation, not one of the small requests beside it (a title,
-    /// a quota check, counted tokens): only a turn offers tools. 2.0.30 offers them to agents that
-    /// it warms up, too.
+    /// a quota check, counted tokens): only a turn offers tools.
     pub fn is_turn(&self) -> bool {
         self.path.split('?').next() == Some("/v1/messages")
             && self.body["tools"].as_array().is_some_and(|t| !t.is_empty())
-            && self.prompt() != "Warmup"
     }
 
     /// The value of a header.

@@ -187,6 +187,14 @@ impl TmuxServer {
         names
     }
 
+    /// The panes of all windows of a session, by their ids.
+    #[track_caller]
+    pub fn windows(&self, session: &str) -> Vec<String> {
+        let target = format!("={session}:");
+        let panes = self.run(&["list-panes", "-s", "-t", &target, "-F", "#{pane_id}"]);
+        panes.lines().map(str::to_owned).collect()
+    }
+
     /// The visible screen of `target` (`=NAME:` or a pane's id), wrapped lines joined.
     #[track_caller]
     pub fn capture(&self, target: &str) -> String {

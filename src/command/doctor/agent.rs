@@ -20,7 +20,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// started as for an agent, but without a terminal.
 pub(super) fn program(config: &Config, tmux: &Tmux, environment: &Environment) -> Check {
     let program = config.agent.command.first().map_or("", String::as_str);
-    let shell = config.agent.shell.display();
+    let shell = config.agent.shell().display();
     if program.contains('/') && !program.starts_with('/') {
         return Check::skipped("agent", format!("{program} is looked up in each project"));
     }
@@ -98,7 +98,7 @@ fn numbers(version: &str) -> Option<[u32; 3]> {
 fn in_shell(config: &Config, tmux: &Tmux, environment: &Environment, script: &str) -> Call {
     // A window has the PATH of the tmux server, before start-up files extend it.
     let path = tmux.display_global("#{PATH}").ok().filter(|path| !path.is_empty());
-    let shell = config.agent.shell.as_os_str();
+    let shell = config.agent.shell().as_os_str();
     let mut call = Call::in_own_session(shell, LIMIT);
     call.command
         .args(["-l", "-i", "-c", &format!("exec sh -c '{script}'")])

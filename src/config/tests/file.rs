@@ -42,7 +42,7 @@ host: box
     assert_eq!(config.dispatcher.message, "Do {task}:\n{body}");
     assert_eq!(config.agent.kind, AgentKind::Command);
     assert_eq!(config.agent.command, ["codex", "exec", ""]);
-    assert_eq!(config.agent.shell, PathBuf::from("/bin/dash"));
+    assert_eq!(config.agent.shell(), Path::new("/bin/dash"));
     assert_eq!(config.warnings, [] as [&str; 0]);
     assert!(!config.agent.hooks);
     use crate::task::Provider;

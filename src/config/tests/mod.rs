@@ -99,7 +99,7 @@ fn without_a_file_everything_is_default() {
     }
     assert_eq!(config.agent.command, ["claude", "--dangerously-skip-permissions"]);
     assert_eq!(config.agent.kind, AgentKind::Claude);
-    assert!(config.agent.shell.is_absolute());
+    assert!(config.agent.shell().is_absolute());
     assert_eq!(config.warnings, [] as [&str; 0]);
     assert!(config.agent.hooks);
     assert_eq!(config.secutools.unwrap_err(), DelegationOff::NotConfigured);

@@ -113,7 +113,7 @@ fn every_kind_of_event_has_its_word() {
 }
 
 fn decisions() -> Report {
-    let decision = Decision {
+    let decision = DecisionRow {
         task: "in/a.md".into(),
         provider: Provider::Gpu,
         delegated: true,
@@ -123,7 +123,7 @@ fn decisions() -> Report {
         priority: Priority::High,
         warnings: vec![],
     };
-    let local = Decision {
+    let local = DecisionRow {
         task: PathBuf::from(OsStr::from_bytes(b"caf\xe9.md")),
         provider: Provider::ClaudeCode,
         delegated: false,
@@ -135,7 +135,7 @@ fn decisions() -> Report {
         ],
         ..decision.clone()
     };
-    let off = Decision {
+    let off = DecisionRow {
         delegated: false,
         delegation_enabled: false,
         model: Some("opus".to_owned()),

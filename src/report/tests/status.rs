@@ -1,7 +1,7 @@
 //! The status as JSON and as text.
 
 use super::*;
-use crate::report::rows::Delegated;
+use crate::report::rows::Delegations;
 
 fn status() -> Report {
     let session = |name: &str, state| SessionRow {
@@ -63,7 +63,7 @@ fn status() -> Report {
             done: 340,
             failed: 2,
         }],
-        delegated: Delegated {
+        delegated: Delegations {
             active: 1,
             jobs: vec![JobRow {
                 project: "/srv/app".into(),

@@ -52,6 +52,11 @@ fn an_unreadable_header_keeps_the_task_here_and_hides_nothing_of_it() {
     for (text, place, why) in [
         ("---\ntitle: T\nDo it.\n", "1:1", "no line `---` closes the header within 8 KiB"),
         ("\u{feff}---\r\nallow_delegation: true\r\n", "1:1", "no line `---` closes"),
+        (
+            "---\ntitle: a: b\n---\nB",
+            "2:9",
+            "in this context (put a text that holds a colon in quotes)",
+        ),
         ("---\ntitle: a: b\n---\nB", "2:9", "mapping values are not allowed in this context"),
         ("---\ntitle: T\n\tx: y\n---\nB", "3:1", "a tab character that violates indentation"),
         ("---\ntitle: [a\n---\nB", "3:1", "did not find expected ',' or ']'"),

@@ -161,7 +161,7 @@ impl Agent {
             }
             Mode::Late(turn, _) => {
                 self.session.assistant(&turn.says);
-                self.rest(&turn);
+                self.after_turn(&turn);
             }
             other => self.mode = other,
         }
@@ -183,7 +183,7 @@ impl Agent {
                 let until = Instant::now() + Duration::from_millis(turn.late_ms);
                 self.mode = Mode::Late(turn, until);
             }
-            Mode::Hooks(turn) => self.rest(&turn),
+            Mode::Hooks(turn) => self.after_turn(&turn),
             other => self.mode = other,
         }
     }
@@ -244,8 +244,7 @@ impl Agent {
         self.mode = Mode::Hooks(turn);
     }
 
-    /// After a turn.
-    fn rest(&mut self, turn: &Turn) {
+    fn after_turn(&mut self, turn: &Turn) {
         for command in &turn.background {
             drop(shell(command, Stdio::null()));
         }

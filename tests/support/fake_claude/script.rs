@@ -1,4 +1,4 @@
-//! What the stand-in agent is told to do. Tests write it (see `fake.rs`), the agent reads it: a
+//! What the stand-in agent is to do. Tests write it (see `fake.rs`), the agent reads it: a
 //! JSON list of behaviours, of which the first that fits a launch counts.
 
 use serde::{Deserialize, Serialize};

@@ -197,6 +197,7 @@ impl World {
                 && self.left_in_inbox().is_empty()
                 && !self.sandbox.session_file("k-0", "dispatched").exists()
             {
+                self.assert_nothing_is_left(task, when);
                 return;
             }
             assert!(
@@ -206,6 +207,20 @@ impl World {
                 self.shown()
             );
         }
+    }
+
+    /// No window of an agent, and of a session's files only those that stay.
+    #[track_caller]
+    pub fn assert_nothing_is_left(&self, task: &str, when: &str) {
+        let windows = self.tmux.try_run(&["list-panes", "-a", "-F", "#{pane_start_command}"]);
+        let windows = String::from_utf8_lossy(&windows.stdout).into_owned();
+        assert!(!windows.contains("CCL_SCRIPT"), "{task} {when}: {}", self.shown());
+        let mut files = sandbox::names(&self.sandbox.state_dir().join("sessions"));
+        let stays = |name: &String| {
+            name.ends_with(".lock") || name.ends_with(".cooldown") || name.starts_with(".ccl-")
+        };
+        files.retain(|name| !stays(name));
+        assert!(files.is_empty(), "{task} {when}: {files:?}\n{}", self.shown());
     }
 
     /// What lies in the inbox, but for temporary files: a killed pass leaves them for a day.
