@@ -127,6 +127,8 @@ fn launch(
         SeenPool::Read(pool) => pool,
         SeenPool::Silent => return Ok(()),
     };
+    // Once, and not for each session that would have to be created.
+    pool.check_server()?;
     if dry_run {
         let free = pass.keep(context, pool.free_names());
         pass.free_sessions = Some(free.len());
@@ -134,8 +136,6 @@ fn launch(
         dispatch::report_launches(context, free, tasks, pass);
         return Ok(());
     }
-    // Once, and not for each session that would have to be created.
-    pool.check_server()?;
     let slots = pass.keep(context, pool.free());
     pass.free_sessions = Some(slots.len());
     if slots.is_empty() {

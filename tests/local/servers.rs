@@ -189,10 +189,12 @@ fn without_a_server_and_where_none_may_be_made_a_waiting_task_is_a_temporary_fai
     let project = world.project("web");
     assert_eq!(world.scan(), [""; 0], "nothing waits");
     project.drop_task("a.md", "Do it.\n");
-    let pass = world.ccl(&["scan"]);
-    assert_eq!((pass.code, pass.short()), (75, vec![]), "{pass:#?}");
-    let sentence = "no tmux server is running, and pool.autonomous.create is false: start one";
-    assert!(pass.stderr.contains(sentence), "{}", pass.stderr);
+    for args in [&["scan"][..], &["scan", "--dry-run"]] {
+        let pass = world.ccl(args);
+        assert_eq!((pass.code, pass.short()), (75, vec![]), "{pass:#?}");
+        let sentence = "no tmux server is running, and pool.autonomous.create is false: start one";
+        assert!(pass.stderr.contains(sentence), "{}", pass.stderr);
+    }
     assert_eq!(project.inbox(), ["a.md"]);
     assert!(!world.tmux.socket().exists());
 }
