@@ -34,7 +34,7 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
 /// The pool, which is read with one call of tmux in a pass that needs it, and with none in others.
 enum SeenPool<'a> {
     Unread,
-    Read(Pool<'a>),
+    Read(Box<Pool<'a>>),
     /// tmux does not answer, which was reported.
     Silent,
 }
@@ -48,7 +48,7 @@ fn reconcile<'a>(context: Context<'a>, pass: &mut Pass) -> Result<SeenPool<'a>> 
     match context.pool() {
         Ok(pool) => {
             context.reconcile(&pool, &marked, pass);
-            Ok(SeenPool::Read(pool))
+            Ok(SeenPool::Read(Box::new(pool)))
         }
         Err(error) => {
             pass.take(context, Err(error));
@@ -123,7 +123,7 @@ fn launch(
     pass: &mut Pass,
 ) -> Result<()> {
     let pool = match pool {
-        SeenPool::Unread => context.pool()?,
+        SeenPool::Unread => Box::new(context.pool()?),
         SeenPool::Read(pool) => pool,
         SeenPool::Silent => return Ok(()),
     };
