@@ -108,7 +108,8 @@ impl World {
     /// Makes an agent's rest that has just begun a long one.
     pub fn let_rest(&self) {
         let Some(claude) = &self.claude else { return };
-        let is_idle = |entry: &Value| entry["status"] == "idle";
+        // 2.1.100 says nothing of it.
+        let is_idle = |entry: &Value| entry["status"] == "idle" || entry["status"].is_null();
         // A busy one's word is its own: it would be put back here when it has just become idle.
         let registry = claude.registry();
         if registry.is_empty() || registry.iter().any(is_idle) {
@@ -213,12 +214,18 @@ impl World {
     #[track_caller]
     pub fn assert_nothing_is_left(&self, task: &str, when: &str) {
         assert_eq!(self.tmux.agent_windows(), [""; 0], "{task} {when}: {}", self.shown());
-        let mut files = sandbox::names(&self.sandbox.state_dir().join("sessions"));
+        let mut files = self.session_files();
         let stays = |name: &String| {
             name.ends_with(".lock") || name.ends_with(".cooldown") || name.starts_with(".ccl-")
         };
         files.retain(|name| !stays(name));
         assert!(files.is_empty(), "{task} {when}: {files:?}\n{}", self.shown());
+    }
+
+    /// The names in `STATE/sessions/`, which is made by the first pass that needs it.
+    fn session_files(&self) -> Vec<String> {
+        let sessions = self.sandbox.state_dir().join("sessions");
+        if sessions.exists() { sandbox::names(&sessions) } else { Vec::new() }
     }
 
     /// What lies in the inbox, but for temporary files: a killed pass leaves them for a day.
@@ -230,8 +237,7 @@ impl World {
 
     /// Everything that tells where the world stands.
     pub fn shown(&self) -> String {
-        let sessions = self.sandbox.state_dir().join("sessions");
-        let state = if sessions.exists() { sandbox::names(&sessions) } else { Vec::new() };
+        let state = self.session_files();
         format!(
             "inbox {:?}\nfailed {:?}\nsessions {state:?}\n{}",
             self.project.inbox(),
@@ -294,7 +300,9 @@ fn is_over(claude: &FakeClaude, task: &str) -> bool {
     let id = prompt["session"].as_str().expect("a conversation");
     let is_gone = !Path::new("/proc").join(prompt["pid"].to_string()).exists();
     let has_answered = claude.transcript(id).iter().any(|record| record["type"] == "assistant");
-    let says_so = |entry: &Value| entry["sessionId"] == id && entry["status"] == "idle";
-    let registry = claude.registry();
-    is_gone || has_answered && (registry.is_empty() || registry.iter().any(says_so))
+    // 2.1.100 says nothing of it.
+    let may_be_idle = |entry: &Value| {
+        entry["sessionId"] == id && (entry["status"] == "idle" || entry["status"].is_null())
+    };
+    is_gone || has_answered && claude.registry().iter().any(may_be_idle)
 }
