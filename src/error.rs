@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// A failure whose kind matters to whoever called `ccl`; everything else is a plain [`anyhow::Error`] and ends with 1.
+/// A failure with an exit status of its own; everything else is a plain [`anyhow::Error`] and ends with 1.
 ///
 /// Make one with `Failure::Config(…)` or `Failure::Temporary(…)`, or attach it to a cause with
 /// `.context(Failure::Temporary(…))`: both are found by [`exit_code`].
@@ -15,7 +15,7 @@ pub enum Failure {
     /// Exit status 75 (`EX_TEMPFAIL`).
     #[error("{0}")]
     Temporary(String),
-    /// The command line asks for what is never done. Exit status 2.
+    /// The command line is wrong. Exit status 2.
     #[error("{0}")]
     Usage(String),
 }
