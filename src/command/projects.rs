@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use crate::config::{Config, Projects};
-use crate::error::{Failure, is_temporary};
+use crate::error::{Failure, unreadable_config};
 use crate::log::Log;
 use crate::queue::QUEUE;
 use crate::text::{escape, path_text};
@@ -109,12 +109,7 @@ fn has_queue(directory: &Path) -> io::Result<bool> {
 }
 
 fn unreadable(path: &Path, error: io::Error) -> anyhow::Error {
-    let sentence = format!("cannot look for projects in {}: {error}", shown(path));
-    if is_temporary(&error) {
-        anyhow::Error::new(error).context(sentence)
-    } else {
-        Failure::Config(sentence).into()
-    }
+    unreadable_config(format!("cannot look for projects in {}", shown(path)), error)
 }
 
 fn remedy(project: &Path) -> String {

@@ -47,7 +47,7 @@ pub struct Config {
     pub(crate) claude_json: PathBuf,
     /// The tmux pane that `ccl` was called in, such as `%3`.
     pub(crate) tmux_pane: Option<String>,
-    /// What the file says that no longer means anything: sentences with file and line, to be logged once.
+    /// What in the file is ignored: sentences with file and line, to be logged once.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -58,14 +58,11 @@ impl Config {
     }
 }
 
-/// What the command line says about the configuration; it goes before file and environment.
+/// The command line's `--config`, `--project` and `--state-dir`; they go before file and environment.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
-    /// `--config FILE`
     pub config: Option<PathBuf>,
-    /// `--project DIR`, any number of times
     pub projects: Vec<PathBuf>,
-    /// `--state-dir DIR`
     pub state_dir: Option<PathBuf>,
 }
 
@@ -123,7 +120,6 @@ pub(crate) struct Dedicated {
     pub(crate) project: PathBuf,
 }
 
-/// How tasks are dispatched.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub struct Dispatcher {
@@ -204,17 +200,35 @@ impl Models {
     }
 }
 
-/// The program that works on tasks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(crate) struct AgentConfig {
     pub(crate) kind: AgentKind,
     /// The program and its first arguments; never empty. The words `{prompt}` and `{prompt_file}` stand for the prompt
     /// and for its file, by themselves or inside a longer word; without them the prompt is the last argument.
+    #[serde(deserialize_with = "scalar::command")]
     pub(crate) command: Vec<String>,
     /// Holds `agent.shell`, or nothing until [`Self::shell`] is asked.
+    #[serde(deserialize_with = "file::shell")]
     shell: OnceLock<PathBuf>,
+    /// Whether the file has this key of earlier versions, which is ignored.
+    #[serde(deserialize_with = "file::is_given")]
+    delivery: bool,
     /// Whether Claude Code calls `ccl` as soon as it is idle.
+    #[serde(deserialize_with = "file::switch")]
     pub(crate) hooks: bool,
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        Self {
+            kind: AgentKind::Claude,
+            command: vec!["claude".to_owned(), "--dangerously-skip-permissions".to_owned()],
+            shell: OnceLock::new(),
+            delivery: false,
+            hooks: true,
+        }
+    }
 }
 
 impl AgentConfig {
@@ -230,7 +244,6 @@ impl AgentConfig {
     }
 }
 
-/// What kind of program the agent is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AgentKind {
