@@ -110,17 +110,14 @@ impl Exposition {
     }
 
     fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
-        let labels: Vec<String> = labels
-            .iter()
-            .map(|(label, value)| {
-                let value = escape(value).replace('\\', "\\\\").replace('"', "\\\"");
-                format!("{label}=\"{value}\"")
-            })
-            .collect();
-        let labels = match labels.is_empty() {
-            true => String::new(),
-            false => format!("{{{}}}", labels.join(",")),
-        };
-        let _ = writeln!(self.text, "{}{labels} {value}", self.name);
+        let quoted = labels.iter().map(|(label, value)| {
+            let value = escape(value).replace('\\', "\\\\").replace('"', "\\\"");
+            format!("{label}=\"{value}\"")
+        });
+        let mut name = self.name.to_owned();
+        if !labels.is_empty() {
+            name += &format!("{{{}}}", quoted.collect::<Vec<_>>().join(","));
+        }
+        let _ = writeln!(self.text, "{name} {value}");
     }
 }

@@ -13,10 +13,9 @@ use super::{
 use crate::task::{Priority, Provider};
 use crate::text::{escape, local_time, path_text};
 
-/// This many waiting tasks of each project are shown, and this many held ones.
+/// How many waiting tasks of each project are shown, and how many held ones.
 const SHOWN: usize = 20;
 
-/// Everything that there is to see.
 pub(super) fn text(status: &Status, style: &TerminalStyle, now: Timestamp) -> String {
     let view = View { status, style, now };
     let mut blocks = vec![
@@ -49,10 +48,9 @@ impl View<'_> {
                 && task.session.as_ref() == Some(&row.name)
                 && task.reason.is_none()
         });
-        let until = row.until.map(|until| {
-            let until = local_time(until, self.now, &self.style.zone);
-            format!("until {until}")
-        });
+        let until = row
+            .until
+            .map(|until| format!("until {}", local_time(until, self.now, &self.style.zone)));
         let stale = task.filter(|task| task.stale).map(|_| {
             "stale: it has been at work for long; attach and look, or `ccl cancel` it".to_owned()
         });
@@ -80,7 +78,7 @@ impl View<'_> {
         table(self.style, names, rows)
     }
 
-    /// What waits or is held, and what is at work elsewhere.
+    /// The tasks that no other table shows: those that wait or are held, and those whose worker is not known.
     fn tasks(&self) -> String {
         let mut shown: HashMap<(&Path, bool), usize> = HashMap::new();
         let mut rows: Vec<Row<6>> = Vec::new();
@@ -164,7 +162,7 @@ impl View<'_> {
         table(self.style, names, self.status.last_24h.iter().map(day_row))
     }
 
-    /// What asks for a person, in one line.
+    /// What a person should look at, in one line.
     fn summary(&self) -> String {
         let attention = |row: &&SessionRow| row.state == SessionState::NeedsAttention;
         let sessions = self.status.sessions.iter().filter(attention).count();
@@ -182,12 +180,12 @@ impl View<'_> {
                 colour.paint(self.style, &format!("{count} {what}"))
             })
             .collect();
-        if !parts.is_empty() {
-            return parts.join(", ") + "\n";
-        }
-        match self.status.tasks.is_empty() {
-            true => "no task waits, and none is at work\n".to_owned(),
-            false => String::new(),
+        match parts.is_empty() {
+            false => parts.join(", ") + "\n",
+            true if self.status.tasks.is_empty() => {
+                "no task waits, and none is at work\n".to_owned()
+            }
+            true => String::new(),
         }
     }
 
@@ -214,24 +212,19 @@ fn project(row: &ProjectRow, held: usize, waiting: [(Priority, usize); 4]) -> Ro
             row.done.to_string().into(),
             Cell::coloured(row.failed.to_string(), failed),
         ],
-        note: match is_ordinary {
-            true => String::new(),
-            false => format!("waiting: {}", counts.join(", ")),
-        },
+        note: if is_ordinary { String::new() } else { format!("waiting: {}", counts.join(", ")) },
     }
 }
 
 fn day_row(row: &DayRow) -> Row<4> {
     let costs: Vec<String> = row.cost.iter().map(ToString::to_string).collect();
+    let costs = if costs.is_empty() { "unknown".to_owned() } else { costs.join(" + ") };
     Row {
         cells: [
             row.provider.map_or("nobody", Provider::as_str).into(),
             row.done.to_string().into(),
             row.failed.to_string().into(),
-            match costs.is_empty() {
-                true => "unknown".into(),
-                false => costs.join(" + ").into(),
-            },
+            costs.into(),
         ],
         note: String::new(),
     }

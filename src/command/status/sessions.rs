@@ -164,15 +164,7 @@ fn with_marker(session: &Session, state: SessionState) -> SessionRow {
 }
 
 fn blank(session: &Session, state: SessionState) -> SessionRow {
-    SessionRow {
-        name: session.name().to_owned(),
-        state,
-        task: None,
-        project: None,
-        since: None,
-        until: None,
-        reason: None,
-    }
+    SessionRow { name: session.name().to_owned(), state, ..SessionRow::default() }
 }
 
 /// The tmux command as a person types it.

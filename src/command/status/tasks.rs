@@ -61,7 +61,8 @@ impl<'a, 'p> Collector<'a, 'p> {
         let status = self.status;
         status.last_24h = self.day.rows();
         let mut costs = Totals::default();
-        for row in status.last_24h.iter().filter(|row| row.is_delegated()) {
+        let is_delegated = |row: &&DayRow| row.provider.is_some_and(Provider::is_remote);
+        for row in status.last_24h.iter().filter(is_delegated) {
             status.delegated.done_24h += row.done;
             status.delegated.failed_24h += row.failed;
             for cost in &row.cost {
@@ -315,15 +316,7 @@ fn row(project: &Project, name: &OsStr, state: TaskState) -> TaskRow {
         project: project.path().to_owned(),
         name: path_text(Path::new(name)),
         state,
-        priority: None,
-        title: None,
-        provider: None,
-        session: None,
-        job_id: None,
-        attempt: None,
-        since: None,
-        stale: false,
-        reason: None,
+        ..TaskRow::default()
     }
 }
 
