@@ -145,7 +145,7 @@ pub(crate) struct Delegations {
 }
 
 /// What one provider ended in the last 24 hours.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(crate) struct DayRow {
     /// `None` where nobody worked on it, or the file does not say who.
     pub(crate) provider: Option<Provider>,
