@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Context, Pass, read_bytes};
+use super::{Context, Pass, projects, read_bytes};
 use crate::cli::NewTask;
 use crate::durable::read_at_most;
 use crate::error::Failure;
@@ -15,12 +15,12 @@ use crate::queue::{Folder, Name, Project};
 use crate::task::{self, HeaderState, Task};
 use crate::text::path_text;
 
-/// The longest name that is made of words, in characters.
+/// A name that is made of words has at most this many characters.
 const SLUG: usize = 60;
 /// A file's own name is cut to this many bytes: `.123.md` still fits.
 const MAX_STEM: usize = 180;
 
-/// Adds one task. `start` is the directory that it is called in.
+/// `start` is the current directory.
 pub(super) fn run(context: Context<'_>, start: Option<&Path>, new: &NewTask) -> Result<Pass> {
     let project = project(context, start, new)?;
     let given = read(context, new.file.as_deref())?;
@@ -48,13 +48,10 @@ pub(super) fn run(context: Context<'_>, start: Option<&Path>, new: &NewTask) -> 
 
 /// The project that `--project` names, else the one around `start`, else the only one there is.
 fn project(context: Context<'_>, start: Option<&Path>, new: &NewTask) -> Result<Project> {
-    let here = start
-        .into_iter()
-        .flat_map(Path::ancestors)
-        .map(|directory| Project::new(directory.to_owned()))
-        .find(|project| project.exists().unwrap_or(false));
-    if let (None, Some(here)) = (&new.project, here) {
-        return Ok(here);
+    if new.project.is_none()
+        && let Some(here) = start.and_then(projects::nearest)
+    {
+        return Ok(Project::new(here));
     }
     let projects = context.projects()?;
     match projects.as_slice() {
@@ -96,7 +93,7 @@ fn read(context: Context<'_>, file: Option<&Path>) -> Result<String> {
     Ok(text.to_owned())
 }
 
-/// The header's fields that the command line names, as YAML; JSON is YAML.
+/// The header's fields that the command line names, as YAML, of which JSON is a part.
 fn fields(new: &NewTask) -> Result<Vec<(&'static str, String)>> {
     let mut fields = Vec::new();
     if let Some(title) = &new.title {
@@ -108,12 +105,8 @@ fn fields(new: &NewTask) -> Result<Vec<(&'static str, String)>> {
     if !new.tags.is_empty() {
         fields.push(("tags", serde_json::to_string(&new.tags)?));
     }
-    if let Some(provider) = &new.provider {
-        fields.push(("preferred_ai", provider.clone()));
-    }
-    if let Some(hint) = &new.complexity {
-        fields.push(("complexity_hint", hint.clone()));
-    }
+    fields.extend(new.provider.clone().map(|provider| ("preferred_ai", provider)));
+    fields.extend(new.complexity.clone().map(|hint| ("complexity_hint", hint)));
     if new.allow_delegation {
         fields.push(("allow_delegation", "true".to_owned()));
     }

@@ -77,8 +77,7 @@ impl Default for TmuxSection {
     }
 }
 
-/// Parses the file's text; a text without any YAML in it is all defaults. The error is
-/// `FILE:LINE:COLUMN: KEY: what is wrong`, with the file named by `path`.
+/// A text without any YAML in it is all defaults. The error is `FILE:LINE:COLUMN: KEY: what is wrong`.
 pub(super) fn parse(text: &str, path: &Path) -> Result<File, Failure> {
     let mut file: File = serde_yaml::from_str(text).map_err(|error| {
         let message = error.to_string();
@@ -127,7 +126,7 @@ fn place_of(path: &Path, error: &serde_yaml::Error) -> String {
     }
 }
 
-/// Serde's words for a key or value that is not in a list, turned into plain ones, with the nearest that is.
+/// Serde's message in plain words. For an unknown key or value it suggests the nearest known one.
 fn explain(message: &str) -> String {
     for (serde, ours) in [("unknown field `", "unknown key"), ("unknown variant `", "unknown word")]
     {

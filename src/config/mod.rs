@@ -27,13 +27,12 @@ pub struct Config {
     pub(crate) file: Option<PathBuf>,
     pub(crate) pool: PoolConfig,
     pub(crate) dedicated: Vec<Dedicated>,
-    /// Where projects come from, beside those of `dedicated`.
     pub(crate) projects: Projects,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) agent: AgentConfig,
-    /// Where `preferred_ai: auto` goes.
+    /// For `preferred_ai: auto`.
     pub(crate) auto_routes: AutoRoutes,
-    /// The platform that tasks may be delegated to, or why there is none.
+    /// Or why nothing is delegated.
     pub(crate) secutools: Result<Secutools, DelegationOff>,
     /// The tmux command and its first arguments, such as `tmux -L ccl`.
     pub(crate) tmux: Vec<String>,
@@ -45,7 +44,7 @@ pub struct Config {
     pub(crate) claude_dir: PathBuf,
     /// Claude Code's state file: `$CLAUDE_CONFIG_DIR/.claude.json`, else `~/.claude.json`.
     pub(crate) claude_json: PathBuf,
-    /// The tmux pane that `ccl` was called in, such as `%3`.
+    /// The pane that `ccl` was called in, such as `%3`.
     pub(crate) tmux_pane: Option<String>,
     /// What in the file is ignored: sentences with file and line, to be logged once.
     pub(crate) warnings: Vec<String>,
@@ -103,7 +102,6 @@ impl Default for PoolConfig {
 }
 
 impl PoolConfig {
-    /// The names of the pool's sessions in the order of their index.
     pub(crate) fn session_names(&self) -> impl Iterator<Item = String> + '_ {
         (self.start_index..self.start_index + self.max)
             .map(|index| format!("{}{index}", self.prefix))
@@ -175,7 +173,7 @@ impl Dispatcher {
     }
 }
 
-/// Which model works on a task of which priority.
+/// The model for a task, by its priority.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(crate) struct Models {

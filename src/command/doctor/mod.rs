@@ -21,13 +21,13 @@ use crate::session::Session;
 use crate::subprocess::Call;
 use crate::tmux::{Tmux, TmuxError};
 
-/// How long a program may take to answer.
+/// For a program to answer.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// `new-session -N`, which never starts a server, came with this one.
 const OLDEST_TMUX: (u32, u32) = (3, 2);
 
-/// Looks at everything; what is not well is no error of the program, but its exit status.
+/// A check that fails is no error: it only sets the exit status.
 pub(super) fn run(context: Context<'_>, environment: &Environment) -> Finished {
     let config = context.config;
     let tmux = Tmux::new(config.tmux.clone());
@@ -62,7 +62,7 @@ pub(super) fn run(context: Context<'_>, environment: &Environment) -> Finished {
     Finished { report: Report::Checks { checks }, exit }
 }
 
-/// Ends the cooldowns whose cause was the agent's program, since that is mended. One finding for all of them.
+/// Ends the cooldowns whose cause was the agent's program, since that works now. One finding for all of them.
 fn end_cooldowns(context: Context<'_>) -> Option<Check> {
     let state_dir = &context.config.state_dir;
     let sessions = context.config.pool.session_names().map(|name| Session::new(state_dir, &name));
@@ -72,13 +72,11 @@ fn end_cooldowns(context: Context<'_>) -> Option<Check> {
         cooldown.is_some_and(|cooldown| cooldown.of_program)
     };
     let mended: Vec<Session> = sessions.filter(of_program).collect();
-    let names: Vec<&str> = mended.iter().map(Session::name).collect();
-    let names = names.join(", ");
-    if names.is_empty() {
+    if mended.is_empty() {
         return None;
     }
-    let ended: Result<()> = mended.iter().try_for_each(Session::end_cooldown);
-    Some(match ended {
+    let names = mended.iter().map(Session::name).collect::<Vec<_>>().join(", ");
+    Some(match mended.iter().try_for_each(Session::end_cooldown) {
         Ok(()) => {
             Check::good("cooldown", format!("the cooldown of {names} is over: its cause is mended"))
         }
@@ -113,7 +111,7 @@ fn number(version: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// That no server runs is no fault by itself: a pass by hand starts one.
+/// Where no server runs, nothing is wrong: a pass by hand starts one.
 fn tmux_server(tmux: &Tmux) -> Check {
     match tmux.list_panes() {
         Ok(panes) => Check::good("server", format!("a tmux server runs, {} pane(s)", panes.len())),
@@ -125,8 +123,7 @@ fn tmux_server(tmux: &Tmux) -> Check {
     }
 }
 
-/// What a program writes to standard output, whatever its exit status is. One that failed and wrote nothing there is an
-/// error.
+/// What a program writes to standard output. It is an error only if it writes nothing there and fails.
 fn ask(mut call: Call) -> Result<String> {
     for variable in KEY_VARIABLES {
         call.command.env_remove(variable);
