@@ -56,18 +56,14 @@ fn project(context: Context<'_>, start: Option<&Path>, new: &NewTask) -> Result<
     let projects = context.projects()?;
     match projects.as_slice() {
         [only] => Ok(only.clone()),
-        [] => Err(Failure::Usage(
+        [] => bail!(Failure::Usage(
             "there is no project yet: run `mkdir -p DIR/.agent-queue/inbox`, and name it with --project DIR"
                 .to_owned(),
-        )
-        .into()),
+        )),
         several => {
             let paths: Vec<String> = several.iter().map(|it| path_text(it.path())).collect();
-            Err(Failure::Usage(format!(
-                "which project? Name one with --project: {}",
-                paths.join(", ")
-            ))
-            .into())
+            let paths = paths.join(", ");
+            bail!(Failure::Usage(format!("which project? Name one with --project: {paths}")))
         }
     }
 }

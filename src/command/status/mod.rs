@@ -5,7 +5,7 @@
 mod sessions;
 mod tasks;
 
-use anyhow::{Context as _, Error, Result};
+use anyhow::{Context as _, Error, Result, bail};
 use jiff::SignedDuration;
 
 use self::tasks::Collector;
@@ -46,7 +46,7 @@ pub(super) fn run(
 ) -> Result<Finished> {
     if json && matches!(format, Some(StatusFormat::Text | StatusFormat::Prometheus)) {
         let sentence = "--json and --format name two different forms: leave one out";
-        return Err(Failure::Usage(sentence.to_owned()).into());
+        bail!(Failure::Usage(sentence.to_owned()));
     }
     let mut problems = Problems { context, reported: Vec::new(), exit: 0 };
     let pool = context.pool().unwrap_or_else(|error| {
