@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow};
 
 use super::{Context, Finished, combine_exit};
-use crate::config::AgentKind;
 use crate::error;
 use crate::queue::{self, Skip};
 use crate::report::{self, DecisionRow, Report};
@@ -56,8 +55,7 @@ fn decide(context: Context<'_>, path: &Path, task: &Task) -> DecisionRow {
         delegated,
         delegation_enabled: is_on,
         rule: decision.rule.to_string(),
-        model: (!delegated && config.agent.kind == AgentKind::Claude)
-            .then(|| config.dispatcher.models.for_priority(task.header.priority).to_owned()),
+        model: if delegated { None } else { config.model(task.header.priority) },
         priority: task.header.priority,
         warnings,
     }

@@ -2,18 +2,19 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use anyhow::Result;
 
 use super::{Context, Pass};
 use crate::agent::claude::Trust;
 use crate::concurrent;
-use crate::config::AgentKind;
 use crate::event::EventKind;
 use crate::plan::{self, Queue};
 use crate::queue::{self, Folder, Inbox, Project, Read, Skip, TaskRef, WaitingTask};
 use crate::session::{Pool, Slot};
-use crate::task::{Ending, Provider};
+use crate::task::Ending;
 
 /// How many tasks are read before one look for those still being written: a look costs some milliseconds, a task up to a
 /// megabyte of memory.
@@ -35,8 +36,8 @@ pub(super) fn list(context: Context<'_>, pass: &mut Pass) -> Result<Vec<Inbox>> 
     Ok(projects.iter().filter_map(|project| pass.ok(context, project.list())).collect())
 }
 
-/// The next tasks that can be launched, up to `wanted`, in the order of DESIGN section 5; what
-/// cannot be is reported and passed over.
+/// The next tasks that can be launched, up to `wanted`, in the order of DESIGN section 5. Others are passed over, with the
+/// reason.
 pub(super) fn choose(
     context: Context<'_>,
     inboxes: &[Inbox],
@@ -55,8 +56,7 @@ pub(super) fn choose(
             Queue::new(inbox.dispatched.len(), priorities.unwrap_or_default())
         })
         .collect();
-    let is_claude = context.config.agent.kind == AgentKind::Claude;
-    let trust = is_claude.then(|| Trust::read(&context.config.claude_json));
+    let trust = context.trust();
     let (mut chosen, mut passed_over) = (Vec::new(), 0);
     while chosen.len() < wanted {
         // As many as can be used are read together, and more where many had to be passed over: those that are not used go
@@ -111,16 +111,14 @@ fn pick(inboxes: &[Inbox], queues: &mut [Queue], count: usize) -> (Vec<usize>, V
 
 /// When the file was last changed, in nanoseconds; a file that is gone is last.
 fn modified(project: &Project, name: &OsStr) -> i64 {
-    fs::symlink_metadata(project.folder(Folder::Inbox).join(name))
-        .and_then(|metadata| metadata.modified())
-        .ok()
-        .and_then(|time| jiff::Timestamp::try_from(time).ok())
-        .and_then(|time| i64::try_from(time.as_nanosecond()).ok())
-        .unwrap_or(i64::MAX)
+    let metadata = fs::symlink_metadata(project.folder(Folder::Inbox).join(name));
+    metadata.map_or(i64::MAX, |it| {
+        it.mtime().saturating_mul(1_000_000_000).saturating_add(it.mtime_nsec())
+    })
 }
 
 /// Why no agent can be started in this project.
-fn obstacle(project: &std::path::Path, trust: Option<&Trust>) -> Option<String> {
+fn obstacle(project: &Path, trust: Option<&Trust>) -> Option<String> {
     if project.to_str().is_none() {
         // Neither a marker nor a shell script can name it.
         return Some("the path of its project is not UTF-8: rename the directory".to_owned());
@@ -182,22 +180,5 @@ pub(super) fn launch(
     for (events, outcome) in launched {
         pass.events.extend(events);
         pass.ok(context, outcome);
-    }
-}
-
-/// What [`launch`] would do, for a dry run.
-pub(super) fn report_launches(
-    context: Context<'_>,
-    sessions: Vec<String>,
-    tasks: Vec<WaitingTask>,
-    pass: &mut Pass,
-) {
-    let config = context.config;
-    pass.free_sessions = Some(sessions.len().saturating_sub(tasks.len()));
-    for (session, task) in sessions.iter().zip(tasks) {
-        let model = (config.agent.kind == AgentKind::Claude)
-            .then(|| config.dispatcher.models.for_priority(task.task.header.priority).to_owned());
-        let event = task.at.event(EventKind::Dispatched);
-        pass.events.push(event.in_session(session).by(Provider::ClaudeCode, model));
     }
 }

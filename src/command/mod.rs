@@ -25,9 +25,10 @@ use anyhow::{Context as _, Result};
 use clap::{CommandFactory, Parser};
 use jiff::Timestamp;
 
+use crate::agent::claude::Trust;
 use crate::cli::{Cli, Command};
 use crate::concurrent;
-use crate::config::{Config, DelegationOff};
+use crate::config::{AgentKind, Config, DelegationOff};
 use crate::durable;
 use crate::environment::Environment;
 use crate::error::{self, Failure};
@@ -247,6 +248,12 @@ impl<'a> Context<'a> {
 
     fn pool(self) -> Result<Pool<'a>> {
         Pool::read(self.config, self.log, self.now)
+    }
+
+    /// Whom Claude Code trusts; `None` where the agent is another one.
+    fn trust(self) -> Option<Trust> {
+        let is_claude = self.config.agent.kind == AgentKind::Claude;
+        is_claude.then(|| Trust::read(&self.config.claude_json))
     }
 
     /// Who works on a task: what the router decides, or the local agent where delegation is off. An address without a key

@@ -9,6 +9,7 @@ use crate::queue::{Folder, Inbox, TaskRef};
 use crate::remote::Delegation;
 use crate::router;
 use crate::session::{self, Pool, Slot};
+use crate::task::Provider;
 use crate::text::path_text;
 
 /// One pass over all projects.
@@ -110,16 +111,19 @@ fn launch(
     if dry_run {
         let free = pool.free_names().into_iter();
         let free: Vec<String> = free.filter_map(|name| pass.ok(context, name)).collect();
-        pass.free_sessions = Some(free.len());
         let tasks = dispatch::choose(context, inboxes, free.len(), Mode::DryRun, pass);
-        dispatch::report_launches(context, free, tasks, pass);
+        pass.free_sessions = Some(free.len().saturating_sub(tasks.len()));
+        for (session, task) in free.iter().zip(tasks) {
+            let model = context.config.model(task.task.header.priority);
+            let event = task.at.event(EventKind::Dispatched).in_session(session);
+            pass.events.push(event.by(Provider::ClaudeCode, model));
+        }
         return Ok(());
     }
     // Once, and not for each session that would have to be created.
     pool.check_server()?;
     let slots: Vec<Slot> =
         pool.free().into_iter().filter_map(|slot| pass.ok(context, slot)).collect();
-    pass.free_sessions = Some(slots.len());
     if slots.is_empty() {
         context.log.notice(format_args!("no free session: {}", pool.why_none_is_free()));
     }

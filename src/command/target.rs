@@ -65,7 +65,12 @@ impl fmt::Display for Target {
 pub(super) fn find(context: Context<'_>, task: &OsStr, places: &[&[Place]]) -> Result<Target> {
     let path = Path::new(task);
     if path.components().count() > 1 || path.is_absolute() {
-        return by_path(path, &places.concat());
+        let target = by_path(path)?.filter(|target| places.concat().contains(&target.place));
+        let target = target.with_context(|| {
+            format!("{} is no task {} of a project", path.display(), named(&places.concat()))
+        })?;
+        ensure!(target.exists(), "there is no {target}");
+        return Ok(target);
     }
     let projects = context.projects()?;
     for places in places {
@@ -104,16 +109,8 @@ fn by_name(projects: &[Project], task: &Path, places: &[Place]) -> Result<Vec<Ta
     Ok(candidates.filter(Target::exists).collect())
 }
 
-fn by_path(path: &Path, places: &[Place]) -> Result<Target> {
-    let target = read_path(path)?.filter(|target| places.contains(&target.place));
-    let target = target
-        .with_context(|| format!("{} is no task {} of a project", path.display(), named(places)))?;
-    ensure!(target.exists(), "there is no {target}");
-    Ok(target)
-}
-
 /// The task that a path means, whether it exists or not.
-fn read_path(path: &Path) -> Result<Option<Target>> {
+fn by_path(path: &Path) -> Result<Option<Target>> {
     let Some((directory, file)) = path.parent().zip(path.file_name()) else {
         return Ok(None);
     };

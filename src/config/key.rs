@@ -100,17 +100,6 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// The address: `$SECUTOOLS_URL`, else the file's.
-pub(super) fn url(
-    environment: &Environment,
-    of_file: Option<ServerUrl>,
-) -> Result<Option<ServerUrl>, Failure> {
-    match environment.var("SECUTOOLS_URL") {
-        Some(value) => variable("SECUTOOLS_URL", value, ServerUrl::parse).map(Some),
-        None => Ok(of_file),
-    }
-}
-
 /// The key: `$SECUTOOLS_API_KEY`, else the one in `api_key_file`, else the systemd credential `secutools_api_key`.
 pub(super) fn api_key(
     environment: &Environment,
@@ -161,7 +150,8 @@ impl Secutools {
     }
 }
 
-fn variable<T>(
+/// A value of the environment. The error does not repeat it: it may be the key.
+pub(super) fn variable<T>(
     name: &str,
     value: &OsStr,
     parse: fn(&str) -> Result<T, String>,

@@ -1,7 +1,7 @@
 //! Finding the file, and putting it together with the environment and the command line.
 
 use super::file::{self, File};
-use super::{Config, Overrides, Projects, Secutools, key};
+use super::{Config, Overrides, Projects, Secutools, ServerUrl, key};
 use crate::environment::Environment;
 use crate::error::{Failure, unreadable_config};
 use crate::text::{escape, path_text};
@@ -33,7 +33,10 @@ impl Config {
         } else {
             Projects::NearestTo(environment.current_dir.clone().unwrap_or_default())
         };
-        let url = key::url(environment, file.secutools.url)?;
+        let url = match environment.var("SECUTOOLS_URL") {
+            Some(value) => Some(key::variable("SECUTOOLS_URL", value, ServerUrl::parse)?),
+            None => file.secutools.url,
+        };
         let api_key = key::api_key(environment, file.secutools.api_key_file.map(resolve))?;
         let claude = environment
             .var("CLAUDE_CONFIG_DIR")

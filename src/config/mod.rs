@@ -51,6 +51,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// The model that the agent is given; `None` where it is not Claude Code.
+    pub(crate) fn model(&self, priority: Priority) -> Option<String> {
+        let model = self.dispatcher.models.for_priority(priority);
+        (self.agent.kind == AgentKind::Claude).then(|| model.to_owned())
+    }
+
     /// `$CLAUDE_CONFIG_DIR`, where it is set: then Claude Code keeps its state file in there too.
     pub(crate) fn claude_config_dir(&self) -> Option<&Path> {
         Some(self.claude_dir.as_path()).filter(|dir| self.claude_json.starts_with(dir))

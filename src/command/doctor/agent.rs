@@ -122,11 +122,10 @@ fn in_shell(config: &Config, tmux: &Tmux, environment: &Environment, script: &st
 }
 
 /// Does Claude Code trust the projects? One finding where it does, else one for each that it refuses.
-pub(super) fn trust(config: &Config, projects: &[Project]) -> Vec<Check> {
-    if config.agent.kind != AgentKind::Claude {
+pub(super) fn trust(trust: Option<Trust>, projects: &[Project]) -> Vec<Check> {
+    let Some(trust) = trust else {
         return vec![Check::skipped("trust", "only Claude Code asks for it")];
-    }
-    let trust = Trust::read(&config.claude_json);
+    };
     let refused = projects.iter().map(Project::path).filter(|path| trust.refuses(path));
     let checks = refused.map(Path::display).map(|path| {
         let remedy = format!("run `claude` once in {path} and accept");

@@ -41,7 +41,7 @@ pub(super) fn run(context: Context<'_>, environment: &Environment) -> Finished {
     match context.projects() {
         Ok(projects) => {
             checks.extend(disk::queues(&projects));
-            checks.extend(agent::trust(config, &projects));
+            checks.extend(agent::trust(context.trust(), &projects));
         }
         Err(error) => checks.push(Check::bad(
             "queue",

@@ -9,7 +9,6 @@ use uuid::Uuid;
 use super::{DAY, Problems};
 use crate::agent::claude::Trust;
 use crate::command::Context;
-use crate::config::AgentKind;
 use crate::marker;
 use crate::money::Totals;
 use crate::process::OpenFiles;
@@ -47,8 +46,7 @@ impl<'a, 'p> Collector<'a, 'p> {
             problems.note(&error);
             None
         });
-        let is_claude = context.config.agent.kind == AgentKind::Claude;
-        let trust = is_claude.then(|| Trust::read(&context.config.claude_json));
+        let trust = context.trust();
         let providers = Provider::ALL.map(Some).into_iter().chain([None]);
         let last_day = providers
             .map(|provider| (DayRow { provider, ..DayRow::default() }, Totals::default()))
@@ -259,7 +257,14 @@ impl<'a, 'p> Collector<'a, 'p> {
                 }
             }
         }
-        self.hold_untrusted(project.path(), first);
+        if self.trust.as_ref().is_some_and(|trust| trust.refuses(project.path())) {
+            for row in &mut self.status.tasks[first..] {
+                let is_local = row.provider.is_none_or(|provider| !provider.is_remote());
+                if is_local && row.state == TaskState::Waiting {
+                    hold(row, Trust::advice(project.path()));
+                }
+            }
+        }
         Ok(())
     }
 
@@ -275,20 +280,6 @@ impl<'a, 'p> Collector<'a, 'p> {
         }
         if !glance.is_single {
             hold(row, Held::SecondLink);
-        }
-    }
-
-    /// Holds the local tasks of a project that Claude Code does not trust.
-    fn hold_untrusted(&mut self, project: &Path, first: usize) {
-        let refused = self.trust.as_ref().is_some_and(|trust| trust.refuses(project));
-        if !refused {
-            return;
-        }
-        for row in &mut self.status.tasks[first..] {
-            let is_local = row.provider.is_none_or(|provider| !provider.is_remote());
-            if is_local && row.state == TaskState::Waiting {
-                hold(row, Trust::advice(project));
-            }
         }
     }
 
