@@ -24,8 +24,8 @@ pub(crate) struct Status {
 
 impl Status {
     /// How many tasks lie in each project's inbox: waiting ones by priority, held ones without.
-    pub(super) fn inbox_counts(&self) -> HashMap<(&Path, Option<Priority>), usize> {
-        let mut counts = HashMap::new();
+    pub(super) fn inbox_counts(&self) -> impl Fn(&ProjectRow, Option<Priority>) -> usize {
+        let mut counts: HashMap<(&Path, Option<Priority>), usize> = HashMap::new();
         for task in &self.tasks {
             let priority = match task.state {
                 TaskState::Waiting => Some(task.priority.unwrap_or_default()),
@@ -34,7 +34,7 @@ impl Status {
             };
             *counts.entry((task.project.as_path(), priority)).or_default() += 1;
         }
-        counts
+        move |row, priority| counts.get(&(row.path.as_path(), priority)).copied().unwrap_or(0)
     }
 }
 

@@ -7,9 +7,7 @@ use jiff::Timestamp;
 
 use super::table::{Cell, Colour, Row, table, wrap};
 use super::text::{distance, short, word};
-use super::{
-    DayRow, JobRow, ProjectRow, SessionRow, SessionState, Status, TaskRow, TaskState, TerminalStyle,
-};
+use super::{SessionRow, SessionState, Status, TaskRow, TaskState, TerminalStyle};
 use crate::task::{Priority, Provider};
 use crate::text::{escape, local_time, path_text};
 
@@ -68,13 +66,36 @@ impl View<'_> {
     }
 
     fn projects(&self) -> String {
-        let counts = self.status.inbox_counts();
-        let names = ["PROJECT", "WAITING", "HELD", "AT WORK", "DELEGATED", "DONE", "FAILED"];
+        // A column in which no project has anything is left out.
+        let rare = |count: usize| match count {
+            0 => Cell::default(),
+            count => count.to_string().into(),
+        };
+        let count = self.status.inbox_counts();
         let rows = self.status.projects.iter().map(|row| {
-            let count =
-                |priority| counts.get(&(row.path.as_path(), priority)).copied().unwrap_or(0);
-            project(row, count(None), Priority::ALL.map(|it| (it, count(Some(it)))))
+            let held = count(row, None);
+            let waiting = Priority::ALL.map(|priority| (priority, count(row, Some(priority))));
+            let present = waiting.iter().filter(|(_, count)| *count > 0);
+            let is_ordinary = present.clone().all(|(priority, _)| *priority == Priority::default());
+            let counts: Vec<String> = present.map(|(it, count)| format!("{count} {it}")).collect();
+            let failed = (row.failed > 0).then_some(Colour::BAD);
+            Row {
+                cells: [
+                    path_text(&row.path).into(),
+                    row.waiting.saturating_sub(held).to_string().into(),
+                    rare(held),
+                    rare(row.dispatched),
+                    rare(row.delegated),
+                    row.done.to_string().into(),
+                    Cell::coloured(row.failed.to_string(), failed),
+                ],
+                note: match is_ordinary {
+                    true => String::new(),
+                    false => format!("waiting: {}", counts.join(", ")),
+                },
+            }
         });
+        let names = ["PROJECT", "WAITING", "HELD", "AT WORK", "DELEGATED", "DONE", "FAILED"];
         table(self.style, names, rows)
     }
 
@@ -139,12 +160,7 @@ impl View<'_> {
     }
 
     fn jobs(&self) -> String {
-        let names = ["JOB", "TASK", "PROJECT", "PROVIDER", "PHASE", "SINCE"];
-        table(self.style, names, self.status.delegated.jobs.iter().map(|row| self.job(row)))
-    }
-
-    fn job(&self, row: &JobRow) -> Row<6> {
-        Row {
+        let rows = self.status.delegated.jobs.iter().map(|row| Row {
             cells: [
                 row.job_id.as_deref().unwrap_or("-").into(),
                 row.task.clone().into(),
@@ -154,12 +170,25 @@ impl View<'_> {
                 self.since(row.since),
             ],
             note: row.reason.clone().unwrap_or_default(),
-        }
+        });
+        table(self.style, ["JOB", "TASK", "PROJECT", "PROVIDER", "PHASE", "SINCE"], rows)
     }
 
     fn day(&self) -> String {
-        let names = ["LAST 24 H", "DONE", "FAILED", "COST"];
-        table(self.style, names, self.status.last_24h.iter().map(day_row))
+        let rows = self.status.last_24h.iter().map(|row| {
+            let costs: Vec<String> = row.cost.iter().map(ToString::to_string).collect();
+            let costs = if costs.is_empty() { "unknown".to_owned() } else { costs.join(" + ") };
+            Row {
+                cells: [
+                    row.provider.map_or("nobody", Provider::as_str).into(),
+                    row.done.to_string().into(),
+                    row.failed.to_string().into(),
+                    costs.into(),
+                ],
+                note: String::new(),
+            }
+        });
+        table(self.style, ["LAST 24 H", "DONE", "FAILED", "COST"], rows)
     }
 
     /// What a person should look at, in one line.
@@ -192,41 +221,6 @@ impl View<'_> {
     /// How long ago that was; empty where it is not known.
     fn since(&self, moment: Option<Timestamp>) -> Cell {
         moment.map(|moment| distance(moment, self.now)).unwrap_or_default().into()
-    }
-}
-
-fn project(row: &ProjectRow, held: usize, waiting: [(Priority, usize); 4]) -> Row<7> {
-    // A column in which no project has anything is left out.
-    let rare = |count: usize| if count == 0 { Cell::default() } else { count.to_string().into() };
-    let present = waiting.iter().filter(|(_, count)| *count > 0);
-    let is_ordinary = present.clone().all(|(priority, _)| *priority == Priority::default());
-    let counts: Vec<String> = present.map(|(it, count)| format!("{count} {it}")).collect();
-    let failed = (row.failed > 0).then_some(Colour::BAD);
-    Row {
-        cells: [
-            path_text(&row.path).into(),
-            row.waiting.saturating_sub(held).to_string().into(),
-            rare(held),
-            rare(row.dispatched),
-            rare(row.delegated),
-            row.done.to_string().into(),
-            Cell::coloured(row.failed.to_string(), failed),
-        ],
-        note: if is_ordinary { String::new() } else { format!("waiting: {}", counts.join(", ")) },
-    }
-}
-
-fn day_row(row: &DayRow) -> Row<4> {
-    let costs: Vec<String> = row.cost.iter().map(ToString::to_string).collect();
-    let costs = if costs.is_empty() { "unknown".to_owned() } else { costs.join(" + ") };
-    Row {
-        cells: [
-            row.provider.map_or("nobody", Provider::as_str).into(),
-            row.done.to_string().into(),
-            row.failed.to_string().into(),
-            costs.into(),
-        ],
-        note: String::new(),
     }
 }
 

@@ -8,7 +8,6 @@ mod tasks;
 use anyhow::{Context as _, Error, Result, bail};
 use jiff::SignedDuration;
 
-use self::tasks::Collector;
 use super::{Context, Finished, combine_exit};
 use crate::cli::StatusFormat;
 use crate::config::Projects;
@@ -59,7 +58,7 @@ pub(super) fn run(
             .context("cannot look through the sessions' markers")?,
         ..Status::default()
     };
-    Collector::new(context, &pool, &mut problems, &mut status).collect(&projects);
+    tasks::add(context, &pool, &projects, &mut problems, &mut status);
     let report = match format {
         Some(StatusFormat::Prometheus) => Report::Text(report::metrics(&status, problems.exit)),
         Some(StatusFormat::Text | StatusFormat::Json) | None => Report::Status(status),

@@ -23,7 +23,7 @@ use crate::text::path_text;
 const CLOSELY: usize = 1000;
 
 /// Reads all projects and writes rows. One that cannot be read does not hide the others.
-pub(super) struct Collector<'a, 'p> {
+struct Collector<'a, 'p> {
     context: Context<'a>,
     /// Which pool this is; `None` where it has never claimed a task.
     owner: Option<Uuid>,
@@ -35,50 +35,49 @@ pub(super) struct Collector<'a, 'p> {
     last_day: Vec<(DayRow, Totals)>,
 }
 
-impl<'a, 'p> Collector<'a, 'p> {
-    pub(super) fn new(
-        context: Context<'a>,
-        pool: &Pool<'_>,
-        problems: &'p mut Problems<'a>,
-        status: &'p mut Status,
-    ) -> Self {
-        let owner = pool.owner().unwrap_or_else(|error| {
-            problems.note(&error);
-            None
-        });
-        let trust = context.trust();
-        let providers = Provider::ALL.map(Some).into_iter().chain([None]);
-        let last_day = providers
-            .map(|provider| (DayRow { provider, ..DayRow::default() }, Totals::default()))
-            .collect();
-        Self { context, owner, trust, problems, status, last_day }
-    }
-
-    pub(super) fn collect(mut self, projects: &[Project]) {
-        for project in projects {
-            if let Err(error) = self.add(project) {
-                self.problems.note(&error);
-            }
+/// Adds what the projects hold, and what ended in the last day.
+pub(super) fn add<'a>(
+    context: Context<'a>,
+    pool: &Pool<'_>,
+    projects: &[Project],
+    problems: &mut Problems<'a>,
+    status: &mut Status,
+) {
+    let owner = pool.owner().unwrap_or_else(|error| {
+        problems.note(&error);
+        None
+    });
+    let last_day = Provider::ALL.map(Some).into_iter().chain([None]);
+    let last_day = last_day
+        .map(|provider| (DayRow { provider, ..DayRow::default() }, Totals::default()))
+        .collect();
+    let trust = context.trust();
+    let mut collector = Collector { context, owner, trust, problems, status, last_day };
+    for project in projects {
+        if let Err(error) = collector.add(project) {
+            collector.problems.note(&error);
         }
-        let status = self.status;
-        let mut remote_costs = Totals::default();
-        for (mut row, costs) in self.last_day {
-            if row.done + row.failed == 0 {
-                continue;
-            }
-            row.cost = costs.costs();
-            if row.provider.is_some_and(Provider::is_remote) {
-                status.delegated.done_24h += row.done;
-                status.delegated.failed_24h += row.failed;
-                row.cost.iter().for_each(|cost| remote_costs.add(cost));
-            }
-            status.last_24h.push(row);
-        }
-        status.delegated.cost_24h = remote_costs.costs();
-        status.delegated.active = status.delegated.jobs.len();
-        status.stale = status.tasks.iter().filter(|task| task.stale).count();
     }
+    let Collector { status, last_day, .. } = collector;
+    let mut remote_costs = Totals::default();
+    for (mut row, costs) in last_day {
+        if row.done + row.failed == 0 {
+            continue;
+        }
+        row.cost = costs.costs();
+        if row.provider.is_some_and(Provider::is_remote) {
+            status.delegated.done_24h += row.done;
+            status.delegated.failed_24h += row.failed;
+            row.cost.iter().for_each(|cost| remote_costs.add(cost));
+        }
+        status.last_24h.push(row);
+    }
+    status.delegated.cost_24h = remote_costs.costs();
+    status.delegated.active = status.delegated.jobs.len();
+    status.stale = status.tasks.iter().filter(|task| task.stale).count();
+}
 
+impl Collector<'_, '_> {
     fn add(&mut self, project: &Project) -> Result<()> {
         let mut inbox = project.list()?;
         let done = self.ended(project, Folder::Done)?;
