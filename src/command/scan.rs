@@ -45,7 +45,7 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
 /// The pool is read at most once in a pass, and not at all where nothing needs it.
 enum SeenPool<'a> {
     Unread,
-    Read(Pool<'a>),
+    Read(Box<Pool<'a>>),
     /// tmux does not answer, which was reported.
     Silent,
 }
@@ -59,7 +59,7 @@ fn reconcile<'a>(context: Context<'a>, pass: &mut Pass) -> Result<SeenPool<'a>> 
     match context.pool() {
         Ok(pool) => {
             context.reconcile(&pool, &marked, pass);
-            Ok(SeenPool::Read(pool))
+            Ok(SeenPool::Read(Box::new(pool)))
         }
         Err(error) => {
             pass.fail(context, &error);
@@ -104,10 +104,12 @@ fn launch(
     pass: &mut Pass,
 ) -> Result<()> {
     let pool = match pool {
-        SeenPool::Unread => context.pool()?,
+        SeenPool::Unread => Box::new(context.pool()?),
         SeenPool::Read(pool) => pool,
         SeenPool::Silent => return Ok(()),
     };
+    // Once, and not for each session that would have to be created.
+    pool.check_server()?;
     if dry_run {
         let free = pool.free_names().into_iter();
         let free: Vec<String> = free.filter_map(|name| pass.ok(context, name)).collect();
@@ -120,8 +122,6 @@ fn launch(
         }
         return Ok(());
     }
-    // Once, and not for each session that would have to be created.
-    pool.check_server()?;
     let slots: Vec<Slot> =
         pool.free().into_iter().filter_map(|slot| pass.ok(context, slot)).collect();
     if slots.is_empty() {

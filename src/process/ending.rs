@@ -1,6 +1,5 @@
 //! Ending an agent: only what carries the run is ever signalled.
 
-use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, getpid, kill_process_group, pidfd_open, pidfd_send_signal,
 };
+use thiserror::Error;
 use uuid::Uuid;
 
 use super::{carries_run, group_of, members, process_carries, processes_that};
@@ -29,52 +29,16 @@ pub enum Ended {
 }
 
 /// Why an agent could not be ended.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum EndingError {
-    /// The system does not let us see what runs.
-    Unseen(io::Error),
-    /// The signal was refused.
-    Refused {
-        /// The process group.
-        group: i32,
-        /// The kernel's word.
-        error: Errno,
-    },
-    /// It is still there, after SIGKILL too.
-    StillThere {
-        /// The process group.
-        group: i32,
-    },
-}
-
-impl fmt::Display for EndingError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unseen(_) => write!(f, "cannot see what runs in the session"),
-            Self::Refused { group, error } => {
-                write!(f, "cannot end process group {group}: {error}")
-            }
-            Self::StillThere { group } => write!(
-                f,
-                "process group {group} does not end, even after SIGKILL: it hangs in the kernel, perhaps on a dead network drive"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for EndingError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Unseen(error) => Some(error),
-            Self::Refused { .. } | Self::StillThere { .. } => None,
-        }
-    }
-}
-
-impl From<io::Error> for EndingError {
-    fn from(error: io::Error) -> Self {
-        Self::Unseen(error)
-    }
+    #[error("cannot see what runs in the session")]
+    Unseen(#[from] io::Error),
+    #[error("cannot end process {process}: {error}")]
+    Refused { process: i32, error: Errno },
+    #[error(
+        "process {process} does not end, even after SIGKILL: it hangs in the kernel, perhaps on a dead network drive"
+    )]
+    StillThere { process: i32 },
 }
 
 /// Ends what works for `run`: SIGTERM, and SIGKILL after `grace`. It is the group of `leader`, the process of the run's
@@ -104,7 +68,7 @@ pub fn terminate(run: Uuid, leader: Option<Pid>, grace: Duration) -> Result<Ende
     if is_gone_within(group, AFTER_KILL)? {
         return Ok(Ended::Killed);
     }
-    Err(EndingError::StillThere { group: group.as_raw_pid() })
+    Err(EndingError::StillThere { process: group.as_raw_pid() })
 }
 
 /// Ends all that carries the run, in whatever group or session: what a failed attempt has started must not go on beside
@@ -117,7 +81,7 @@ pub fn terminate_all(run: Uuid, leader: Option<Pid>, grace: Duration) -> Result<
             match pidfd_send_signal(handle, signal) {
                 Ok(()) | Err(Errno::SRCH) => {}
                 Err(error) => {
-                    return Err(EndingError::Refused { group: process.as_raw_pid(), error });
+                    return Err(EndingError::Refused { process: process.as_raw_pid(), error });
                 }
             }
         }
@@ -131,7 +95,7 @@ pub fn terminate_all(run: Uuid, leader: Option<Pid>, grace: Duration) -> Result<
     }
     match carriers(run)?.first() {
         None => Ok(()),
-        Some((process, _)) => Err(EndingError::StillThere { group: process.as_raw_pid() }),
+        Some((process, _)) => Err(EndingError::StillThere { process: process.as_raw_pid() }),
     }
 }
 
@@ -163,7 +127,7 @@ fn wait_for(handle: &OwnedFd, limit: Duration) {
 fn signal(group: Pid, signal: Signal) -> Result<(), EndingError> {
     match kill_process_group(group, signal) {
         Ok(()) | Err(Errno::SRCH) => Ok(()),
-        Err(error) => Err(EndingError::Refused { group: group.as_raw_pid(), error }),
+        Err(error) => Err(EndingError::Refused { process: group.as_raw_pid(), error }),
     }
 }
 

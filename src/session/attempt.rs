@@ -54,6 +54,8 @@ pub(super) enum Evidence {
     HasTask,
     /// Claude Code does not know the conversation that it was to resume.
     ResumeRefused,
+    /// The window's shell did not start it, and cannot any more: its ticket is gone.
+    NotStarted(AttemptFailure),
     /// It ended, asks something, or shows nothing within the time limit.
     Failed(AttemptFailure),
 }
@@ -245,7 +247,7 @@ impl Pool<'_> {
             // An agent whose ticket is taken away now never starts; one that was faster has started, and is looked at
             // once more.
             if (timed_out || !lives) && durable::remove(&ticket)? {
-                return self.not_started(attempt, lives).map(Evidence::Failed);
+                return self.not_started(attempt, lives).map(Evidence::NotStarted);
             }
             if timed_out && started_agent {
                 return self.no_sign(attempt).map(Evidence::Failed);

@@ -99,6 +99,11 @@ impl Pool<'_> {
                     self.retry_without_resume(&mut attempt)?;
                     continue;
                 }
+                Evidence::NotStarted(failure) => {
+                    // A shell that still reads its start-up files ignores SIGTERM, but not the end of its terminal.
+                    self.close_window(&attempt.run)?;
+                    failure
+                }
                 Evidence::Failed(failure) => failure,
             };
             return self.fail_attempt(events, attempt, failure);
