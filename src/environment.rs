@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::PathBuf;
 
-/// The environment variables and the current directory. Read once in `main`; nobody else asks the system for them.
+/// The environment variables and the current directory. Read once, in `main`.
 #[derive(Clone, Default)]
 pub struct Environment {
     variables: HashMap<OsString, OsString>,

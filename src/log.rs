@@ -13,7 +13,7 @@ use crate::text::escape;
 pub enum Level {
     /// Something in this pass failed.
     Error,
-    /// It went on, but somebody should know.
+    /// The pass went on, but a person should know.
     Warn,
     /// What was done.
     Info,
@@ -56,7 +56,7 @@ impl Style {
     }
 }
 
-/// Whether what is written to `stream` may be coloured: a terminal that is not `dumb`, and nobody set `NO_COLOR`.
+/// Whether what is written to `stream` may be coloured: a terminal that is not `dumb`, without `NO_COLOR`.
 pub(crate) fn shows_colours(environment: &Environment, stream: &impl IsTerminal) -> bool {
     let colourless = environment.var("NO_COLOR").is_some()
         || environment.var("TERM").is_none_or(|term| term == "dumb");

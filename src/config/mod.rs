@@ -1,4 +1,4 @@
-//! File and environment → one checked [`Config`]. Nobody else reads the environment.
+//! File and environment → one checked [`Config`].
 
 mod file;
 mod key;

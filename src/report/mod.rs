@@ -34,7 +34,7 @@ pub(crate) use rows::{DayRow, ProjectRow, SessionRow, SessionState, Status, Task
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(crate) enum Report {
-    /// Of `scan`, `assign` and `reap`; `free_sessions` after the pass, `None` where nobody looked.
+    /// Of `scan`, `assign` and `reap`; `free_sessions` after the pass, `None` where the pool was not read.
     Pass { events: Vec<Event>, free_sessions: Option<usize> },
     /// Of `decide`: one for each file, in the order they were given.
     Decisions { decisions: Vec<DecisionRow> },
@@ -109,7 +109,7 @@ impl TerminalStyle {
             _ => 80,
         };
         Self {
-            // Nobody reads lines that are narrower than 40 columns.
+            // Lines narrower than 40 columns cannot be read.
             width: width.max(40),
             colour: log::shows_colours(environment, &stdout),
             zone: TimeZone::system(),

@@ -1,7 +1,7 @@
 //! The status as metrics in Prometheus' text format, for node_exporter's textfile collector.
 //!
 //! Names and units follow <https://prometheus.io/docs/practices/naming/>. All are gauges: they are counted anew from what
-//! lies on disk, and go down when somebody tidies up.
+//! lies on disk, and go down when files are removed.
 
 use std::fmt::{Display, Write as _};
 

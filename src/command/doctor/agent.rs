@@ -10,7 +10,7 @@ use crate::report::Check;
 use crate::subprocess::Call;
 use crate::tmux::Tmux;
 
-use super::{LIMIT, ask};
+use super::{LIMIT, ask, numbers};
 
 /// From this version on its transcript, registry and hooks are those that `ccl` reads.
 const OLDEST_CLAUDE: [u32; 3] = [2, 1, 100];
@@ -38,7 +38,7 @@ pub(super) fn program(config: &Config, tmux: &Tmux, environment: &Environment) -
             );
         }
     };
-    // Claude Code refuses to do so unless IS_SANDBOX=1.
+    // Claude Code refuses that, unless IS_SANDBOX=1.
     let skips_permissions_as_root = config.agent.kind == AgentKind::Claude
         && rustix::process::geteuid().is_root()
         && config.agent.command.iter().any(|word| word == "--dangerously-skip-permissions");
@@ -89,15 +89,6 @@ fn version(place: &str, printed: anyhow::Result<String>) -> Check {
         Some(version) => Check::good("agent", format!("{place}, Claude Code {version}")),
         None => Check::good("agent", place),
     }
-}
-
-/// `2.1.99` → [2, 1, 99]; `2.1.100-beta.1` is taken for 2.1.100.
-fn numbers(version: &str) -> Option<[u32; 3]> {
-    let mut numbers = version.splitn(3, '.').map(|part| {
-        let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
-        part[..end].parse().ok()
-    });
-    Some([numbers.next()??, numbers.next()??, numbers.next()??])
 }
 
 /// The login shell with its start-up files read, and then `sh` with this script. `CCL_DOCTOR` is the agent's program.

@@ -25,7 +25,7 @@ use crate::tmux::{Tmux, TmuxError};
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// `new-session -N`, which never starts a server, came with this one.
-const OLDEST_TMUX: (u32, u32) = (3, 2);
+const OLDEST_TMUX: [u32; 2] = [3, 2];
 
 /// A check that fails is no error: it only sets the exit status.
 pub(super) fn run(context: Context<'_>, environment: &Environment) -> Finished {
@@ -93,22 +93,20 @@ fn tmux_program(tmux: &Tmux) -> Check {
     let install = "install tmux 3.2 or later, or set tmux.command";
     match tmux.version() {
         Err(error) => Check::bad("tmux", error.to_string(), install),
-        Ok(version) => match number(&version) {
-            Some(number) if number < OLDEST_TMUX => {
-                Check::bad("tmux", format!("{version} is too old"), install)
-            }
-            // A build of tmux's own branch has no number.
-            _ => Check::good("tmux", version),
-        },
+        Ok(version) if numbers(&version).is_some_and(|it| it < OLDEST_TMUX) => {
+            Check::bad("tmux", format!("{version} is too old"), install)
+        }
+        // A build of tmux's own branch has no number.
+        Ok(version) => Check::good("tmux", version),
     }
 }
 
-/// `tmux 3.3a` → 3.3, `tmux next-3.6` → 3.6.
-fn number(version: &str) -> Option<(u32, u32)> {
-    let text = version.trim_start_matches(|c: char| !c.is_ascii_digit());
-    let (major, rest) = text.split_once('.')?;
-    let minor = rest.split(|c: char| !c.is_ascii_digit()).next()?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
+/// The first `N` numbers of a version: `tmux next-3.3a` → [3, 3], `2.1.100-beta.1` → [2, 1, 100].
+fn numbers<const N: usize>(version: &str) -> Option<[u32; N]> {
+    let is_other = |c: char| !c.is_ascii_digit();
+    let parts = version.trim_start_matches(is_other).splitn(N, '.');
+    let numbers = parts.map_while(|part| part.split(is_other).next()?.parse().ok());
+    numbers.collect::<Vec<u32>>().try_into().ok()
 }
 
 /// Where no server runs, nothing is wrong: a pass by hand starts one.
@@ -158,15 +156,15 @@ mod tests {
     #[test]
     fn versions_are_compared_as_numbers() {
         for (text, expected) in [
-            ("tmux 3.3a", Some((3, 3))),
-            ("tmux 3.10", Some((3, 10))),
-            ("tmux next-3.6", Some((3, 6))),
-            ("tmux 2.9a", Some((2, 9))),
+            ("tmux 3.3a", Some([3, 3])),
+            ("tmux 3.10", Some([3, 10])),
+            ("tmux next-3.6", Some([3, 6])),
+            ("tmux 2.9a", Some([2, 9])),
             ("tmux master", None),
             ("", None),
         ] {
-            assert_eq!(number(text), expected, "{text}");
+            assert_eq!(numbers(text), expected, "{text}");
         }
-        assert!(number("tmux 3.10") > Some(OLDEST_TMUX));
+        assert!(numbers("tmux 3.10") > Some(OLDEST_TMUX));
     }
 }
