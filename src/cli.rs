@@ -41,7 +41,6 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// Flags that every command takes.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
     /// Read this configuration [default: $CCL_CONFIG, else $XDG_CONFIG_HOME/ccl/config.yaml]
@@ -296,11 +295,8 @@ impl Cli {
     }
 
     pub(crate) fn json(&self) -> bool {
-        let form = match &self.command {
-            Command::Status { format } => *format,
-            _ => None,
-        };
-        self.global.json || form == Some(StatusFormat::Json)
+        let is_json = Some(StatusFormat::Json);
+        self.global.json || matches!(self.command, Command::Status { format } if format == is_json)
     }
 
     pub(crate) fn overrides(&self) -> Overrides {

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::PathBuf;
 
-/// The environment variables and the current directory. Read once in `main`; nobody else asks the system for them.
+/// The environment variables and the current directory. Read once, in `main`.
 #[derive(Clone, Default)]
 pub struct Environment {
     variables: HashMap<OsString, OsString>,
@@ -18,26 +18,19 @@ impl Environment {
         Self { variables: std::env::vars_os().collect(), current_dir: std::env::current_dir().ok() }
     }
 
-    /// A made-up environment: these variables and this current directory, nothing else.
+    /// An environment for tests: these variables and this current directory, nothing else.
     pub fn of<K: Into<OsString>, V: Into<OsString>>(
         variables: impl IntoIterator<Item = (K, V)>,
         current_dir: impl Into<PathBuf>,
     ) -> Self {
-        Self {
-            variables: variables
-                .into_iter()
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect(),
-            current_dir: Some(current_dir.into()),
-        }
+        let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
+        Self { variables: variables.collect(), current_dir: Some(current_dir.into()) }
     }
 
     /// The variable's value; one that is set to nothing counts as not set.
     pub(crate) fn var(&self, name: &str) -> Option<&OsStr> {
-        self.variables
-            .get(OsStr::new(name))
-            .map(OsString::as_os_str)
-            .filter(|value| !value.is_empty())
+        let value = self.variables.get(OsStr::new(name))?;
+        (!value.is_empty()).then_some(value)
     }
 
     /// The variable as an absolute path; a relative one is ignored, as the XDG base directory specification asks.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// A failure whose kind matters to whoever called `ccl`; everything else is a plain [`anyhow::Error`] and ends with 1.
+/// A failure with an exit status of its own; everything else is a plain [`anyhow::Error`] and ends with 1.
 ///
 /// Make one with `Failure::Config(…)` or `Failure::Temporary(…)`, or attach it to a cause with
 /// `.context(Failure::Temporary(…))`: both are found by [`exit_code`].
@@ -15,7 +15,7 @@ pub enum Failure {
     /// Exit status 75 (`EX_TEMPFAIL`).
     #[error("{0}")]
     Temporary(String),
-    /// The command line asks for what is never done. Exit status 2.
+    /// The command line is wrong. Exit status 2.
     #[error("{0}")]
     Usage(String),
 }
@@ -38,7 +38,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 
 /// Whether the same call may succeed later without anybody mending anything: the machine is out of space, memory, locks
 /// or file descriptors, or a disk is failing.
-pub fn is_temporary(error: &io::Error) -> bool {
+fn is_temporary(error: &io::Error) -> bool {
     use rustix::io::Errno;
     const PASSING: [Errno; 12] = [
         Errno::NOSPC,
@@ -57,15 +57,19 @@ pub fn is_temporary(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|errno| PASSING.contains(&errno))
 }
 
-/// Why a file could not be read, in plain words where the reason is an ordinary one.
-pub(crate) fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+/// The error for `what`, a path of the configuration that cannot be read: a person has to mend it, unless it may work later.
+pub(crate) fn unreadable_config(what: String, error: io::Error) -> anyhow::Error {
+    if is_temporary(&error) {
+        return anyhow::Error::new(error).context(what);
+    }
+    let reason = match error.kind() {
+        io::ErrorKind::NotFound => "it does not exist".to_owned(),
         io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
         io::ErrorKind::PermissionDenied => "you may not read it".to_owned(),
         io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
         _ => error.to_string(),
-    }
+    };
+    Failure::Config(format!("{what}: {reason}")).into()
 }
 
 #[cfg(test)]

@@ -8,12 +8,12 @@ use std::sync::{Mutex, PoisonError};
 use crate::environment::Environment;
 use crate::text::escape;
 
-/// How grave a message is; a [`Log`] prints those up to its own level.
+/// A [`Log`] prints messages up to its own level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Something in this pass failed.
     Error,
-    /// It went on, but somebody should know.
+    /// The pass went on, but a person should know.
     Warn,
     /// What was done.
     Info,
@@ -22,33 +22,14 @@ pub enum Level {
 }
 
 impl Level {
-    /// The word in front of a message; what was done needs none.
-    fn word(self) -> &'static str {
+    /// The word in front of a message, the SGR parameters of its colour, and the priority that the journal reads at the
+    /// start of a line, sd-daemon(3).
+    fn marks(self) -> (&'static str, &'static str, u8) {
         match self {
-            Self::Error => "error: ",
-            Self::Warn => "warning: ",
-            Self::Info => "",
-            Self::Debug => "debug: ",
-        }
-    }
-
-    /// The priority that the journal reads at the start of a line, sd-daemon(3).
-    fn priority(self) -> u8 {
-        match self {
-            Self::Error => 3,
-            Self::Warn => 4,
-            Self::Info => 6,
-            Self::Debug => 7,
-        }
-    }
-
-    /// SGR parameters for the word.
-    fn colour(self) -> &'static str {
-        match self {
-            Self::Error => "1;31",
-            Self::Warn => "1;33",
-            Self::Info => "",
-            Self::Debug => "2",
+            Self::Error => ("error: ", "1;31", 3),
+            Self::Warn => ("warning: ", "1;33", 4),
+            Self::Info => ("", "", 6),
+            Self::Debug => ("debug: ", "2", 7),
         }
     }
 }
@@ -56,11 +37,9 @@ impl Level {
 /// What stands around a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// The word and the message.
     Plain,
-    /// `<N>` first, for the journal.
+    /// With a priority, `<N>`, at the start of each line.
     Journal,
-    /// The word in colour, for a terminal.
     Colour,
 }
 
@@ -77,7 +56,7 @@ impl Style {
     }
 }
 
-/// Whether what is written to `stream` may be coloured: a terminal that is not `dumb`, and nobody set `NO_COLOR`.
+/// Whether what is written to `stream` may be coloured: a terminal that is not `dumb`, without `NO_COLOR`.
 pub(crate) fn shows_colours(environment: &Environment, stream: &impl IsTerminal) -> bool {
     let colourless = environment.var("NO_COLOR").is_some()
         || environment.var("TERM").is_none_or(|term| term == "dumb");
@@ -108,12 +87,10 @@ impl Log {
         Self { shows_events: false, ..self }
     }
 
-    /// Something in this pass failed.
     pub(crate) fn error(&self, message: impl Display) {
         self.write(Level::Error, message);
     }
 
-    /// It went on, but somebody should know.
     pub(crate) fn warn(&self, message: impl Display) {
         self.write(Level::Warn, message);
     }
@@ -123,18 +100,18 @@ impl Log {
         self.write(Level::Info, message);
     }
 
-    /// What was done to a task. The result says so too, on standard output and once the pass is over.
+    /// What was done to a task. The result on standard output repeats it once the pass is over.
     pub(crate) fn event(&self, message: impl Display) {
         if self.shows_events {
             self.info(message);
         }
     }
 
-    /// Why nothing was done: for whoever called, not for the journal, where it would stand every minute.
+    /// Why nothing was done: for a person, not for the journal, where it would stand every minute.
     pub(crate) fn notice(&self, message: impl Display) {
         match self.style {
-            Style::Journal => self.write(Level::Debug, message),
-            Style::Plain | Style::Colour => self.write(Level::Info, message),
+            Style::Journal => self.debug(message),
+            Style::Plain | Style::Colour => self.info(message),
         }
     }
 
@@ -146,7 +123,6 @@ impl Log {
         }
     }
 
-    /// Why it was done.
     pub(crate) fn debug(&self, message: impl Display) {
         self.write(Level::Debug, message);
     }
@@ -157,20 +133,20 @@ impl Log {
         }
         let text = format_lines(self.style, level, &message.to_string());
         let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
-        // Where standard error is gone nobody can be informed of that, and the work goes on without it.
+        // Where standard error is gone, the pass goes on without it.
         let _ = sink.write_all(text.as_bytes()).and_then(|()| sink.flush());
     }
 }
 
-/// Every line of the message with its prefix, control characters escaped.
+/// Gives every line of the message its prefix, and escapes control characters.
 fn format_lines(style: Style, level: Level, message: &str) -> String {
-    let (word, colour) = (level.word(), level.colour());
+    let (word, colour, priority) = level.marks();
     let mut text = String::new();
     for line in message.trim_end_matches('\n').split('\n') {
         let line = escape(line);
         // Writing to a String cannot fail.
         let _ = match style {
-            Style::Journal => writeln!(text, "<{}>{word}{line}", level.priority()),
+            Style::Journal => writeln!(text, "<{priority}>{word}{line}"),
             Style::Colour if !word.is_empty() => {
                 writeln!(text, "\x1b[{colour}m{word}\x1b[0m{line}")
             }

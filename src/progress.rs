@@ -9,14 +9,11 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use crate::log::Level;
 use crate::text::escape;
 
-/// How often the lines are drawn anew.
-const TICK: Duration = Duration::from_millis(100);
-
 /// The lines at the bottom of the terminal, one for each thing that is waited for. It is also standard error itself:
 /// what is written to it stands above them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Progress {
-    /// `None` where nobody is looking. The lines are made when the first is needed.
+    /// `None` where standard error is no terminal. The lines are made when the first is needed.
     lines: Option<Arc<OnceLock<MultiProgress>>>,
 }
 
@@ -36,7 +33,7 @@ impl Progress {
                 bar.set_style(style);
             }
             bar.set_message(escape(what).into_owned());
-            bar.enable_steady_tick(TICK);
+            bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
         Waiting(bar)
@@ -56,7 +53,6 @@ impl Write for Progress {
     }
 }
 
-/// Something that is being waited for.
 #[derive(Debug)]
 pub(crate) struct Waiting(Option<ProgressBar>);
 

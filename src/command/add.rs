@@ -1,92 +1,69 @@
 //! `ccl add`: writes a task into an inbox, complete or not at all.
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Context, Pass};
+use super::{Context, Pass, projects, read_bytes};
 use crate::cli::NewTask;
 use crate::durable::read_at_most;
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
 use crate::queue::{Folder, Name, Project};
-use crate::report;
 use crate::task::{self, HeaderState, Task};
 use crate::text::path_text;
 
-/// The longest name that is made of words, in characters.
+/// A name that is made of words has at most this many characters.
 const SLUG: usize = 60;
 /// A file's own name is cut to this many bytes: `.123.md` still fits.
 const MAX_STEM: usize = 180;
 
-/// Adds one task. `start` is the directory that it is called in.
+/// `start` is the current directory.
 pub(super) fn run(context: Context<'_>, start: Option<&Path>, new: &NewTask) -> Result<Pass> {
     let project = project(context, start, new)?;
     let given = read(context, new.file.as_deref())?;
-    let text = task::with_fields(&given, &fields(new)?);
+    let fields = fields(new)?;
+    let text = task::with_fields(&given, &fields);
     let text = task::text_of(text.as_bytes()).context("this is no task")?;
     let task = task::parse(text);
-    check(&given, &task, new)?;
+    check(&given, &task, &fields)?;
     let name = name(new, &task)?;
     let placed = {
         let _lock = project.lock()?;
         project.put(Folder::Inbox, &name, text)?
     };
-    for warning in &task.warnings {
-        let place = Some((warning.line, warning.column));
-        let sentence = report::warning(&placed, place, &warning.message);
-        context.log.warn(sentence);
-    }
-    let is_remote = new.provider.as_deref().is_some_and(is_remote);
+    context.warn_about(&placed, &task);
+    let is_remote = new.provider.as_deref().is_some_and(|provider| provider != "claude-code");
     if is_remote && !new.allow_delegation {
         context.log.warn(
             "without --allow-delegation the task does not leave this machine, whatever its provider",
         );
     }
-    let file = placed.file_name().unwrap_or_default();
-    Ok(Pass {
-        events: vec![Event {
-            project: Some(project.path().to_owned()),
-            task: Some(file.to_string_lossy().into_owned()),
-            ..Event::new(EventKind::Added)
-        }],
-        ..Pass::default()
-    })
-}
-
-fn is_remote(provider: &str) -> bool {
-    provider != "claude-code"
+    let file = placed.file_name().unwrap_or_default().to_string_lossy();
+    let event = Event::of_task(EventKind::Added, project.path(), file);
+    Ok(Pass { events: vec![event], ..Pass::default() })
 }
 
 /// The project that `--project` names, else the one around `start`, else the only one there is.
 fn project(context: Context<'_>, start: Option<&Path>, new: &NewTask) -> Result<Project> {
-    let here = start
-        .into_iter()
-        .flat_map(Path::ancestors)
-        .map(|directory| Project::new(directory.to_owned()))
-        .find(|project| project.exists().unwrap_or(false));
-    if let (None, Some(here)) = (&new.project, here) {
-        return Ok(here);
+    if new.project.is_none()
+        && let Some(here) = start.and_then(projects::nearest)
+    {
+        return Ok(Project::new(here));
     }
-    let mut projects = context.projects()?;
-    match (projects.pop(), projects.as_slice()) {
-        (Some(only), []) => Ok(only),
-        (None, _) => Err(Failure::Usage(
+    let projects = context.projects()?;
+    match projects.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => bail!(Failure::Usage(
             "there is no project yet: run `mkdir -p DIR/.agent-queue/inbox`, and name it with --project DIR"
                 .to_owned(),
-        )
-        .into()),
-        (Some(last), _) => {
-            projects.push(last);
-            let paths: Vec<String> = projects.iter().map(|it| path_text(it.path())).collect();
-            Err(Failure::Usage(format!(
-                "which project? Name one with --project: {}",
-                paths.join(", ")
-            ))
-            .into())
+        )),
+        several => {
+            let paths: Vec<String> = several.iter().map(|it| path_text(it.path())).collect();
+            let paths = paths.join(", ");
+            bail!(Failure::Usage(format!("which project? Name one with --project: {paths}")))
         }
     }
 }
@@ -94,12 +71,7 @@ fn project(context: Context<'_>, start: Option<&Path>, new: &NewTask) -> Result<
 /// The file's text, or that of standard input.
 fn read(context: Context<'_>, file: Option<&Path>) -> Result<String> {
     let (source, bytes) = match file {
-        Some(file) if file != "-" => {
-            let bytes = File::open(file)
-                .and_then(|file| read_at_most(file, task::MAX_READ))
-                .with_context(|| format!("cannot read {}", file.display()))?;
-            (path_text(file), bytes)
-        }
+        Some(file) if file != "-" => (path_text(file), read_bytes(file)?),
         _ => {
             let stdin = io::stdin();
             if stdin.is_terminal() {
@@ -117,7 +89,7 @@ fn read(context: Context<'_>, file: Option<&Path>) -> Result<String> {
     Ok(text.to_owned())
 }
 
-/// The header's fields that the command line names, as YAML; JSON is YAML.
+/// The header's fields that the command line names, as YAML, of which JSON is a part.
 fn fields(new: &NewTask) -> Result<Vec<(&'static str, String)>> {
     let mut fields = Vec::new();
     if let Some(title) = &new.title {
@@ -129,12 +101,8 @@ fn fields(new: &NewTask) -> Result<Vec<(&'static str, String)>> {
     if !new.tags.is_empty() {
         fields.push(("tags", serde_json::to_string(&new.tags)?));
     }
-    if let Some(provider) = &new.provider {
-        fields.push(("preferred_ai", provider.clone()));
-    }
-    if let Some(hint) = &new.complexity {
-        fields.push(("complexity_hint", hint.clone()));
-    }
+    fields.extend(new.provider.clone().map(|provider| ("preferred_ai", provider)));
+    fields.extend(new.complexity.clone().map(|hint| ("complexity_hint", hint)));
     if new.allow_delegation {
         fields.push(("allow_delegation", "true".to_owned()));
     }
@@ -142,21 +110,19 @@ fn fields(new: &NewTask) -> Result<Vec<(&'static str, String)>> {
 }
 
 /// The header must say what the command line says, and the body what it said before.
-fn check(given: &str, task: &Task, new: &NewTask) -> Result<()> {
-    let fields = fields(new)?;
+fn check(given: &str, task: &Task, fields: &[(&'static str, String)]) -> Result<()> {
     if fields.is_empty() {
         return Ok(());
     }
-    let (before, alone) = (task::parse(given), task::parse(&task::with_fields("", &fields)));
+    let (before, wanted) = (task::parse(given), task::parse(&task::with_fields("", fields)));
+    let (header, wanted) = (&task.header, &wanted.header);
     let says = |key: &str| match key {
-        "title" => task.header.title == alone.header.title,
-        "priority" => task.header.priority == alone.header.priority,
-        "tags" => task.header.tags == alone.header.tags,
-        "preferred_ai" => task.header.routing.preferred_ai == alone.header.routing.preferred_ai,
-        "complexity_hint" => {
-            task.header.routing.complexity_hint == alone.header.routing.complexity_hint
-        }
-        _ => task.header.routing.allow_delegation == alone.header.routing.allow_delegation,
+        "title" => header.title == wanted.title,
+        "priority" => header.priority == wanted.priority,
+        "tags" => header.tags == wanted.tags,
+        "preferred_ai" => header.routing.preferred_ai == wanted.routing.preferred_ai,
+        "complexity_hint" => header.routing.complexity_hint == wanted.routing.complexity_hint,
+        _ => header.routing.allow_delegation == wanted.routing.allow_delegation,
     };
     let is_sound = task.header.routing.state != HeaderState::Unreadable && task.body == before.body;
     if is_sound && fields.iter().all(|(key, _)| says(key)) {

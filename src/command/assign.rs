@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use uuid::Uuid;
 
 use super::dispatch::{self, Mode};
@@ -11,22 +11,23 @@ use super::{Context, Pass};
 use crate::error::Failure;
 use crate::session::{Pool, Session, Trigger};
 
-/// When a hook fires, the agent's own files may lag behind for a moment.
+/// When a hook fires, the agent's own files may not be complete yet.
 const PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(200);
 
-/// One pass for one session; without a name, for the one it is called in. A hook says for which `run` its agent worked;
+/// One pass for one session; without a name, for the one it is called in. A hook names the `run` that its agent worked on;
 /// a person does not.
 pub(super) fn run(context: Context<'_>, name: Option<&str>, run: Option<Uuid>) -> Result<Pass> {
     let mut pass = Pass::default();
     let session = resolve_session(context, &context.pool()?, name)?;
     if run.is_none() {
-        // A person who calls it by hand has mended what the cooldown was for.
+        // A person who calls it has mended what the cooldown was for.
         session.end_cooldown()?;
     }
     let Some(pool) = reconcile(context, &session, run, &mut pass)? else {
         return Ok(pass);
     };
+    // A session that left the pool, by a change of the configuration, gets no more tasks.
     if !pool.is_ours(&session) {
         return Ok(pass);
     }
@@ -41,8 +42,8 @@ pub(super) fn run(context: Context<'_>, name: Option<&str>, run: Option<Uuid>) -
     Ok(pass)
 }
 
-/// Files what the session did, and returns the pool as it was seen then; none where the session still has a task, or has
-/// the next one already.
+/// Files what the session did, and returns the pool as it was seen then; `None` where the session still has a task, or
+/// already the next one.
 fn reconcile<'a>(
     context: Context<'a>,
     session: &Session,
@@ -76,30 +77,25 @@ fn resolve_session(context: Context<'_>, pool: &Pool<'_>, name: Option<&str>) ->
     };
     let session = Session::new(&config.state_dir, &name);
     if config.dedicated.iter().any(|dedicated| dedicated.session == name) {
-        return Err(Failure::Usage(format!(
+        bail!(Failure::Usage(format!(
             "{name} is a dedicated session: it is its operator's own and is never touched"
-        ))
-        .into());
+        )));
     }
     if !pool.is_ours(&session) && session.dispatched()?.is_none() {
-        let mut names = config.pool.session_names();
-        let (first, last) = (names.next(), names.last());
-        return Err(Failure::Usage(format!(
-            "{name} is not a session of the pool, which is {} to {}",
-            first.as_deref().unwrap_or("empty"),
-            last.or(first.clone()).as_deref().unwrap_or("empty"),
-        ))
-        .into());
+        let names: Vec<String> = config.pool.session_names().collect();
+        let pool = match names.as_slice() {
+            [] => "empty".to_owned(),
+            [first, .., last] => format!("{first} to {last}"),
+            [only] => only.clone(),
+        };
+        bail!(Failure::Usage(format!("{name} is not a session of the pool, which is {pool}")));
     }
     Ok(session)
 }
 
 fn own_session(context: Context<'_>, pool: &Pool<'_>) -> Result<String> {
-    let pane = context
-        .config
-        .tmux_pane
-        .as_deref()
-        .context(Failure::Usage("name a session: ccl was not called inside tmux".to_owned()))?;
+    let outside = Failure::Usage("name a session: ccl was not called inside tmux".to_owned());
+    let pane = context.config.tmux_pane.as_deref().context(outside)?;
     let name = pool.session_of(pane).with_context(|| {
         format!("the pane {pane} that ccl was called in is not on the server of tmux.command")
     })?;

@@ -14,7 +14,6 @@ use crate::remote::{Delegation, Limits};
 use crate::session::{Pool, Session};
 use crate::task::Ending;
 
-/// The reason in the filed task.
 const REASON: &str = "cancelled";
 
 /// Files one task as failed, with the reason `cancelled`.
@@ -33,10 +32,16 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
 fn withdraw(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {
     let Target { project, name, .. } = target;
     let task = TaskRef { project: project.clone(), name: name.clone() };
-    if durable::exists(&project.delegated_path(name))?
-        && let Some(event) = delegation(context)?.cancel(&task, REASON)?
-    {
-        return Ok(vec![event]);
+    if durable::exists(&project.delegated_path(name))? {
+        let Context { config, log, now, .. } = context;
+        let secutools = config.secutools.as_ref().map_err(|off| {
+            Failure::Config(format!("it is delegated, and secutools cannot be asked: {off}"))
+        })?;
+        let limits = Limits::default();
+        let delegation = Delegation::new(secutools, &config.host, log, now, limits, false)?;
+        if let Some(event) = delegation.cancel(&task, REASON)? {
+            return Ok(vec![event]);
+        }
     }
     let seen = match project.read(name) {
         Ok(task) => task.seen,
@@ -47,22 +52,8 @@ fn withdraw(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {
     let placed = project
         .reject(name, &seen, &ending)?
         .context("another pass has just taken it, or it was changed: look with `ccl status`")?;
-    let file = placed.file_name().unwrap_or_default();
-    Ok(vec![Event {
-        project: Some(project.path().to_owned()),
-        task: Some(file.to_string_lossy().into_owned()),
-        reason: Some(REASON.to_owned()),
-        ..Event::new(EventKind::Failed)
-    }])
-}
-
-/// What talks to secutools, which must be configured.
-fn delegation<'a>(context: Context<'a>) -> Result<Delegation<'a>> {
-    let Context { config, log, now, .. } = context;
-    let secutools = config.secutools.as_ref().map_err(|off| {
-        Failure::Config(format!("it is delegated, and secutools cannot be asked: {off}"))
-    })?;
-    Delegation::new(secutools, &config.host, log, now, Limits::default(), false)
+    let file = placed.file_name().unwrap_or_default().to_string_lossy();
+    Ok(vec![Event::of_task(EventKind::Failed, project.path(), file).because(REASON)])
 }
 
 fn end(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {
@@ -72,7 +63,7 @@ fn end(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {
             target.name
         )
     })?;
-    // An agent is ended without tmux, too; only its window cannot be closed then.
+    // Without tmux the agent is ended all the same; only its window stays.
     let pool = context
         .pool()
         .unwrap_or_else(|_| Pool::without_tmux(context.config, context.log, context.now));

@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow};
 
 use super::{Context, Finished, combine_exit};
-use crate::config::AgentKind;
 use crate::error;
 use crate::queue::{self, Skip};
 use crate::report::{self, DecisionRow, Report};
 use crate::router;
 use crate::task::Task;
 
-/// One decision for each file that can be read; the others are reported as errors.
+/// Decides for each file that can be read, and reports errors for the others.
 pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Finished {
     let mut decisions = Vec::new();
     let mut exit = 0;
@@ -28,7 +27,7 @@ pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Finished {
     Finished { report: Report::Decisions { decisions }, exit }
 }
 
-/// What `scan` would not take has no decision, for the reason that `scan` would give.
+/// For a file that `scan` would not take the error is the reason that `scan` would give.
 fn read(path: &Path) -> Result<Task> {
     queue::read_file(path).map_err(|skip| match skip {
         Skip::Gone => anyhow!("there is no file {}", path.display()),
@@ -43,17 +42,12 @@ fn decide(context: Context<'_>, path: &Path, task: &Task) -> DecisionRow {
     let decision = router::decide(&task.header.routing, &config.auto_routes);
     let is_on = config.secutools.is_ok();
     let delegated = decision.provider.is_remote() && is_on;
-    let mut warnings: Vec<String> = task
-        .warnings
-        .iter()
-        .map(|w| report::warning(path, Some((w.line, w.column)), &w.message))
-        .collect();
+    let warnings = task.warnings.iter();
+    let mut warnings: Vec<String> =
+        warnings.map(|w| report::warning(path, Some((w.line, w.column)), &w.message)).collect();
     if let (true, Err(off)) = (decision.provider.is_remote(), &config.secutools) {
-        warnings.push(report::warning(
-            path,
-            None,
-            &format!("it runs locally whatever the rule says: {off}"),
-        ));
+        let sentence = format!("it runs locally whatever the rule says: {off}");
+        warnings.push(report::warning(path, None, &sentence));
     }
     DecisionRow {
         task: path.to_owned(),
@@ -61,8 +55,7 @@ fn decide(context: Context<'_>, path: &Path, task: &Task) -> DecisionRow {
         delegated,
         delegation_enabled: is_on,
         rule: decision.rule.to_string(),
-        model: (!delegated && config.agent.kind == AgentKind::Claude)
-            .then(|| config.dispatcher.models.for_priority(task.header.priority).to_owned()),
+        model: if delegated { None } else { config.model(task.header.priority) },
         priority: task.header.priority,
         warnings,
     }

@@ -1,7 +1,7 @@
 //! Tasks for secutools: the remote half of `scan`, and of `reap`.
 
 use super::dispatch::{self, READ_TOGETHER};
-use super::{Context, Pass};
+use super::{Context, Pass, combine_exit};
 use crate::queue::{self, Inbox, Read, TaskRef};
 use crate::remote::{Delegation, RemoteOutcome, Submission};
 use crate::router;
@@ -21,9 +21,7 @@ pub(super) fn submit(
         let submissions = read(context, group, delegation.is_dry_run(), pass);
         local.extend(report(context, delegation.submit(submissions), pass));
     }
-    if delegation.is_unauthorized() {
-        pass.fail();
-    }
+    note_unauthorized(delegation, pass);
     local
 }
 
@@ -35,17 +33,22 @@ pub(super) fn reap(
     pass: &mut Pass,
 ) {
     report(context, delegation.poll(begun), pass);
+    note_unauthorized(delegation, pass);
+}
+
+/// That the key is refused was reported by the call which met it.
+fn note_unauthorized(delegation: &Delegation<'_>, pass: &mut Pass) {
     if delegation.is_unauthorized() {
-        pass.fail();
+        pass.exit = combine_exit(pass.exit, 1);
     }
 }
 
-/// Nobody asks for the jobs that were made while delegation was on.
+/// Warns of jobs that were made while delegation was on: nobody asks for their results any more.
 pub(super) fn warn_delegation_disabled(context: Context<'_>, inboxes: &[Inbox]) {
     let begun: Vec<TaskRef> = inboxes.iter().flat_map(Inbox::delegated_tasks).collect();
     if let (Some(task), Err(off)) = (begun.first(), &context.config.secutools) {
         context.log.warn(format_args!(
-            "secutools has {} of the tasks, such as {task}, and nobody asks what became of them: {off}",
+            "secutools has {} of the tasks, such as {task}, and nobody asks for their results: {off}",
             begun.len()
         ));
     }
@@ -58,12 +61,8 @@ fn read(
     dry_run: bool,
     pass: &mut Pass,
 ) -> Vec<Submission> {
-    let read = queue::read_all(tasks.to_vec()).unwrap_or_else(|error| {
-        pass.take(context, Err(error));
-        Vec::new()
-    });
     let mut submissions = Vec::new();
-    for read in read {
+    for read in pass.ok(context, queue::read_all(tasks.to_vec())).unwrap_or_default() {
         match read {
             Read::Task(waiting) => {
                 let routing = &waiting.task.header.routing;
@@ -73,10 +72,7 @@ fn read(
                     submissions.push(Submission { waiting: *waiting, decision });
                 }
             }
-            Read::Skipped(at, skip) => {
-                let reported = dispatch::pass_over(context, &at, skip, dry_run);
-                pass.take(context, reported);
-            }
+            Read::Skipped(at, skip) => dispatch::pass_over(context, &at, skip, dry_run, pass),
         }
     }
     submissions
@@ -97,7 +93,7 @@ fn report(
                 context.log.warn(format_args!("{task} runs in a session: {reason}"));
                 local.push(task);
             }
-            RemoteOutcome::Failed(error) => pass.take(context, Err(error)),
+            RemoteOutcome::Failed(error) => pass.fail(context, &error),
         }
     }
     local

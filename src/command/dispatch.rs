@@ -2,30 +2,29 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use anyhow::Result;
 
 use super::{Context, Pass};
 use crate::agent::claude::Trust;
 use crate::concurrent;
-use crate::config::AgentKind;
-use crate::event::{Event, EventKind};
+use crate::event::EventKind;
 use crate::plan::{self, Queue};
 use crate::queue::{self, Folder, Inbox, Project, Read, Skip, TaskRef, WaitingTask};
 use crate::session::{Pool, Slot};
-use crate::task::{Ending, Provider};
+use crate::task::Ending;
 
-/// One look tells which of at most this many tasks are still being written, after all of them were
-/// read: a look costs some milliseconds, a task up to a megabyte.
+/// How many tasks are read before one look for those still being written: a look costs some milliseconds, a task up to a
+/// megabyte of memory.
 pub(super) const READ_TOGETHER: usize = 32;
 
-/// On whose behalf tasks are chosen.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     /// `scan` has taken out what is delegated.
     Scan,
-    /// `assign` leaves to `scan` what routes to secutools. A hook has no key, so
-    /// an address is enough to leave it.
+    /// What routes to secutools is left to `scan`.
     Assign,
     /// Nothing is changed.
     DryRun,
@@ -33,12 +32,12 @@ pub(super) enum Mode {
 
 /// Lists the inboxes; a project that cannot be read does not stop the others.
 pub(super) fn list(context: Context<'_>, pass: &mut Pass) -> Result<Vec<Inbox>> {
-    let listed = context.projects()?.iter().map(Project::list).collect();
-    Ok(pass.keep(context, listed))
+    let projects = context.projects()?;
+    Ok(projects.iter().filter_map(|project| pass.ok(context, project.list())).collect())
 }
 
-/// The next tasks that can be launched, up to `wanted`, in the order of DESIGN section 5; what
-/// cannot be is reported and passed over.
+/// The next tasks that can be launched, up to `wanted`, in the order of DESIGN section 5. Others are passed over, with the
+/// reason.
 pub(super) fn choose(
     context: Context<'_>,
     inboxes: &[Inbox],
@@ -46,32 +45,35 @@ pub(super) fn choose(
     mode: Mode,
     pass: &mut Pass,
 ) -> Vec<WaitingTask> {
-    // Every waiting file is opened for an order, which nobody needs without a session.
+    // The order would be read from every waiting file.
     if wanted == 0 {
         return Vec::new();
     }
-    let mut queues = queues(context, inboxes, pass);
-    let is_claude = context.config.agent.kind == AgentKind::Claude;
-    let trust = is_claude.then(|| Trust::read(&context.config.claude_json));
+    let mut queues: Vec<Queue> = inboxes
+        .iter()
+        .map(|inbox| {
+            let priorities = pass.ok(context, inbox.project.priorities(&inbox.waiting));
+            Queue::new(inbox.dispatched.len(), priorities.unwrap_or_default())
+        })
+        .collect();
+    let trust = context.trust();
     let (mut chosen, mut passed_over) = (Vec::new(), 0);
     while chosen.len() < wanted {
-        // As many as can be used are read together, and more where many had to be passed over:
-        // those left over go on waiting.
+        // As many as can be used are read together, and more where many had to be passed over: those that are not used go
+        // on waiting.
         let count = (wanted - chosen.len()).max(passed_over).min(READ_TOGETHER);
         let (indices, tasks) = pick(inboxes, &mut queues, count);
         if tasks.is_empty() {
             break;
         }
-        let read = match queue::read_all(tasks) {
-            Ok(read) => read,
-            Err(error) => {
-                pass.take(context, Err(error));
-                break;
-            }
+        let Some(read) = pass.ok(context, queue::read_all(tasks)) else {
+            break;
         };
         for (index, read) in indices.into_iter().zip(read) {
             match read {
-                Read::Task(task) if is_left_to_scan(context, &task, mode) => {}
+                Read::Task(task)
+                    if mode == Mode::Assign
+                        && context.destination(&task.task.header.routing).is_remote() => {}
                 Read::Task(task) => match obstacle(task.at.project.path(), trust.as_ref()) {
                     Some(why) => pass.events.push(task.at.event(EventKind::Held).because(why)),
                     None => {
@@ -80,8 +82,7 @@ pub(super) fn choose(
                     }
                 },
                 Read::Skipped(at, skip) => {
-                    let reported = pass_over(context, &at, skip, mode == Mode::DryRun);
-                    pass.take(context, reported);
+                    pass_over(context, &at, skip, mode == Mode::DryRun, pass);
                 }
             }
             queues[index].not_started();
@@ -90,19 +91,6 @@ pub(super) fn choose(
     }
     chosen.truncate(wanted);
     chosen
-}
-
-/// What waits in each project, from the heads of all files. A project where that fails does not
-/// stop the others.
-fn queues(context: Context<'_>, inboxes: &[Inbox], pass: &mut Pass) -> Vec<Queue> {
-    let mut queue = |inbox: &Inbox| {
-        let priorities = inbox.project.priorities(&inbox.waiting).unwrap_or_else(|error| {
-            pass.take(context, Err(error));
-            Vec::new()
-        });
-        Queue::new(inbox.dispatched.len(), priorities)
-    };
-    inboxes.iter().map(&mut queue).collect()
 }
 
 /// Those whose turn it is, up to `count`: the index of each one's project, and the task.
@@ -123,20 +111,14 @@ fn pick(inboxes: &[Inbox], queues: &mut [Queue], count: usize) -> (Vec<usize>, V
 
 /// When the file was last changed, in nanoseconds; a file that is gone is last.
 fn modified(project: &Project, name: &OsStr) -> i64 {
-    fs::symlink_metadata(project.folder(Folder::Inbox).join(name))
-        .and_then(|metadata| metadata.modified())
-        .ok()
-        .and_then(|time| jiff::Timestamp::try_from(time).ok())
-        .and_then(|time| i64::try_from(time.as_nanosecond()).ok())
-        .unwrap_or(i64::MAX)
-}
-
-fn is_left_to_scan(context: Context<'_>, task: &WaitingTask, mode: Mode) -> bool {
-    mode == Mode::Assign && context.destination(&task.task.header.routing).is_remote()
+    let metadata = fs::symlink_metadata(project.folder(Folder::Inbox).join(name));
+    metadata.map_or(i64::MAX, |it| {
+        it.mtime().saturating_mul(1_000_000_000).saturating_add(it.mtime_nsec())
+    })
 }
 
 /// Why no agent can be started in this project.
-fn obstacle(project: &std::path::Path, trust: Option<&Trust>) -> Option<String> {
+fn obstacle(project: &Path, trust: Option<&Trust>) -> Option<String> {
     if project.to_str().is_none() {
         // Neither a marker nor a shell script can name it.
         return Some("the path of its project is not UTF-8: rename the directory".to_owned());
@@ -144,24 +126,32 @@ fn obstacle(project: &std::path::Path, trust: Option<&Trust>) -> Option<String> 
     trust.is_some_and(|trust| trust.refuses(project)).then(|| Trust::advice(project))
 }
 
-/// What is reported of a file that is no task to hand out; one that can never be is filed as
-/// failed.
+/// Reports a file that is no task to hand out; one that can never be is filed as failed.
 pub(super) fn pass_over(
     context: Context<'_>,
     at: &TaskRef,
     skip: Skip,
     dry_run: bool,
-) -> Result<Vec<Event>> {
+    pass: &mut Pass,
+) {
     match skip {
-        Skip::Gone => Ok(Vec::new()),
-        Skip::Held(held) => Ok(vec![at.event(EventKind::Held).because(held.to_string())]),
+        Skip::Gone => {}
+        Skip::Held(held) => {
+            pass.events.push(at.event(EventKind::Held).because(held.to_string()));
+        }
         Skip::Unfit(seen, unfit) => {
             let why = unfit.to_string();
             let ending = Ending::unworked(context.now, why.clone());
-            let filed = dry_run || at.project.reject(&at.name, &seen, &ending)?.is_some();
-            Ok(Vec::from_iter(filed.then(|| at.event(EventKind::Failed).because(why))))
+            let filed = dry_run
+                || pass
+                    .ok(context, at.project.reject(&at.name, &seen, &ending))
+                    .flatten()
+                    .is_some();
+            if filed {
+                pass.events.push(at.event(EventKind::Failed).because(why));
+            }
         }
-        Skip::Failed(error) => Err(error),
+        Skip::Failed(error) => pass.fail(context, &error),
     }
 }
 
@@ -189,23 +179,6 @@ pub(super) fn launch(
     pass.free_sessions = Some(free.saturating_sub(used));
     for (events, outcome) in launched {
         pass.events.extend(events);
-        pass.take(context, outcome.map(|()| Vec::new()));
-    }
-}
-
-/// What [`launch`] would do, for a dry run.
-pub(super) fn report_launches(
-    context: Context<'_>,
-    sessions: Vec<String>,
-    tasks: Vec<WaitingTask>,
-    pass: &mut Pass,
-) {
-    let config = context.config;
-    pass.free_sessions = Some(sessions.len().saturating_sub(tasks.len()));
-    for (session, task) in sessions.iter().zip(tasks) {
-        let model = (config.agent.kind == AgentKind::Claude)
-            .then(|| config.dispatcher.models.for_priority(task.task.header.priority).to_owned());
-        let event = task.at.event(EventKind::Dispatched);
-        pass.events.push(event.in_session(session).by(Provider::ClaudeCode, model));
+        pass.ok(context, outcome);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use uuid::Uuid;
 
-use super::{Context, Finished, read_task};
+use super::{Context, Finished, read_bytes};
 use crate::cli::JobCommand;
 use crate::error::Failure;
 use crate::queue;
@@ -16,7 +16,7 @@ use crate::remote::{
     self, Certainty, EngineError, ErrorKind, Job, JobId, JobStatus, Limits, NotAccepted,
 };
 use crate::report::{self, Report};
-use crate::task::{Field, HeaderState, Preference, Provider, Task};
+use crate::task::{self, Field, HeaderState, Preference, Provider, Task};
 use crate::text::escape;
 
 /// The pause before the second look at a job; it grows by half with every further one.
@@ -28,7 +28,6 @@ const MOST_FAILURES: u32 = 12;
 /// A person who asks for a job gets results that are too long for a pass, up to this many bytes.
 const LONGEST_ANSWER: u64 = 256 << 20;
 
-/// One call of the API.
 pub(super) fn run(context: Context<'_>, command: &JobCommand) -> Result<Finished> {
     let secutools = context
         .config
@@ -45,10 +44,7 @@ pub(super) fn run(context: Context<'_>, command: &JobCommand) -> Result<Finished
         }
         JobCommand::Result { id, wait } => {
             let job = match wait {
-                true => {
-                    let _waiting = context.progress.wait_for(&format!("job {id}"));
-                    wait_for(context, &client, id)?
-                }
+                true => wait_for(context, &client, id)?,
                 false => client.get(id).map_err(no_answer)?,
             };
             Ok(result(context, job))
@@ -70,11 +66,14 @@ fn submit(
     let place = file.canonicalize().unwrap_or_else(|_| file.to_owned());
     let directory = place.parent().unwrap_or(Path::new("/"));
     ensure!(
-        !is_inbox(directory),
+        !directory.ends_with(Path::new(queue::QUEUE).join("inbox")),
         "{} lies in an inbox: `ccl scan` delegates it; submitted by hand as well it would run twice. Copy it to another place",
         file.display()
     );
-    let task = read(context, file)?;
+    let task = read_bytes(file)
+        .and_then(|bytes| Ok(task::parse(task::text_of(&bytes)?)))
+        .with_context(|| format!("{} is not submitted", file.display()))?;
+    context.warn_about(file, &task);
     let provider = provider.or_else(|| provider_of(&task)).with_context(|| {
         format!(
             "{} names no provider: add `preferred_ai: gpu`, `gemini` or `claude-api` to its header, or say --provider",
@@ -95,21 +94,6 @@ fn submit(
         error: None,
     };
     Ok(Report::Job { job }.into())
-}
-
-/// Whether tasks that lie in `directory` are taken by `scan`.
-fn is_inbox(directory: &Path) -> bool {
-    directory.ends_with(Path::new(queue::QUEUE).join("inbox"))
-}
-
-fn read(context: Context<'_>, file: &Path) -> Result<Task> {
-    let task = read_task(file).with_context(|| format!("{} is not submitted", file.display()))?;
-    for warning in &task.warnings {
-        let place = Some((warning.line, warning.column));
-        let message = escape(&warning.message);
-        context.log.warn(report::warning(file, place, &message));
-    }
-    Ok(task)
 }
 
 /// The remote provider that a sound header names. Bad input never leaves this machine by itself.
@@ -146,8 +130,9 @@ fn is_lasting(error: &EngineError) -> bool {
     matches!(error.kind, ErrorKind::UnknownJob | ErrorKind::Unauthorized | ErrorKind::TooLong)
 }
 
-/// Asks until the job has ended, ever more rarely; a server that is away for a while is waited for.
+/// Asks until the job has ended, with ever longer pauses. A server that fails for a while is asked again.
 fn wait_for(context: Context<'_>, client: &Client, id: &JobId) -> Result<Job> {
+    let _waiting = context.progress.wait_for(&format!("job {id}"));
     let (mut pause, mut failures) = (FIRST_PAUSE, 0);
     loop {
         let mut retry_after = None;

@@ -25,9 +25,10 @@ use anyhow::{Context as _, Result};
 use clap::{CommandFactory, Parser};
 use jiff::Timestamp;
 
+use crate::agent::claude::Trust;
 use crate::cli::{Cli, Command};
 use crate::concurrent;
-use crate::config::{Config, DelegationOff};
+use crate::config::{AgentKind, Config, DelegationOff};
 use crate::durable;
 use crate::environment::Environment;
 use crate::error::{self, Failure};
@@ -39,6 +40,7 @@ use crate::report::{self, Report, TerminalStyle};
 use crate::router;
 use crate::session::{Pool, Session, Trigger};
 use crate::task::{self, Provider, Routing, Task};
+use crate::text::escape;
 
 /// What every verb works with.
 #[derive(Clone, Copy)]
@@ -46,12 +48,11 @@ pub(crate) struct Context<'a> {
     config: &'a Config,
     log: &'a Log,
     progress: &'a Progress,
-    /// The pass' time; the clock is read once.
+    /// The clock is read once.
     now: Timestamp,
 }
 
-/// What a pass did, and what in it failed: one task's or project's failure does
-/// not keep the others from being served.
+/// What a pass did. A task or project that fails does not stop the others.
 #[derive(Default)]
 pub(crate) struct Pass {
     events: Vec<Event>,
@@ -59,7 +60,7 @@ pub(crate) struct Pass {
     exit: u8,
 }
 
-/// What a verb found out, and the status to end with.
+/// What a verb prints, and its exit status.
 pub(crate) struct Finished {
     report: Report,
     exit: u8,
@@ -81,37 +82,24 @@ impl From<Pass> for Finished {
 }
 
 impl Pass {
-    /// Takes what a step brought about; a failure is reported at once, and ends the
-    /// pass with its status once everything else is done.
+    /// Reports a failure at once; the pass goes on, and ends with the failure's status.
+    fn fail(&mut self, context: Context<'_>, error: &anyhow::Error) {
+        context.log.error(format_args!("{error:#}"));
+        self.exit = combine_exit(self.exit, error::exit_code(error));
+    }
+
+    /// What a step returned, unless it failed.
+    fn ok<T>(&mut self, context: Context<'_>, step: Result<T>) -> Option<T> {
+        step.inspect_err(|error| self.fail(context, error)).ok()
+    }
+
+    /// Adds what happened in a step, unless it failed.
     fn take(&mut self, context: Context<'_>, step: Result<Vec<Event>>) {
-        match step {
-            Ok(events) => self.events.extend(events),
-            Err(error) => {
-                context.log.error(format_args!("{error:#}"));
-                self.exit = combine_exit(self.exit, error::exit_code(&error));
-            }
-        }
+        let events = self.ok(context, step);
+        self.events.extend(events.into_iter().flatten());
     }
 
-    /// What could be had; each failure is reported, and none keeps the others from being had.
-    fn keep<T>(&mut self, context: Context<'_>, found: Vec<Result<T>>) -> Vec<T> {
-        let mut kept = Vec::new();
-        for one in found {
-            match one {
-                Ok(one) => kept.push(one),
-                Err(error) => self.take(context, Err(error)),
-            }
-        }
-        kept
-    }
-
-    /// Notes a failure that was reported already.
-    fn fail(&mut self) {
-        self.exit = combine_exit(self.exit, 1);
-    }
-
-    /// The end of a pass that changed something, with one line for a journal that is read a day later:
-    /// `scan: 2 dispatched`.
+    /// The end of a pass that changed something, with one line for the journal, `scan: 2 dispatched`.
     fn finish_with_summary(self, log: &Log, verb: &str) -> Finished {
         if let Some(summary) = self.summary() {
             log.summary(format_args!("{verb}: {summary}"));
@@ -119,10 +107,9 @@ impl Pass {
         self.into()
     }
 
-    /// What happened how often, and to whom; none where nothing did. A task that is held back is so every minute, and
-    /// `status` says why.
+    /// What happened, how often, and the names of the first few; `None` where nothing did. Held tasks are left out: they
+    /// would stand there every minute.
     fn summary(&self) -> Option<String> {
-        /// How many are named.
         const NAMED: usize = 5;
         const KINDS: [(EventKind, &str); 6] = [
             (EventKind::Dispatched, "dispatched"),
@@ -132,14 +119,16 @@ impl Pass {
             (EventKind::Released, "released"),
             (EventKind::Cooldown, "on cooldown"),
         ];
-        let counted = KINDS.iter().filter_map(|(kind, word)| {
-            let events = self.events.iter().filter(|event| event.event == *kind);
-            let names: Vec<&str> = events.map(Event::subject).collect();
-            let first = names.get(..NAMED).unwrap_or(&names).join(", ");
-            let more = if names.len() > NAMED { ", …" } else { "" };
-            (!names.is_empty()).then(|| format!("{} {word} ({first}{more})", names.len()))
-        });
-        let counted: Vec<String> = counted.collect();
+        let counted: Vec<String> = KINDS
+            .iter()
+            .filter_map(|(kind, word)| {
+                let events = self.events.iter().filter(|event| event.event == *kind);
+                let names: Vec<&str> = events.map(Event::subject).collect();
+                let first = names.get(..NAMED).unwrap_or(&names).join(", ");
+                let more = if names.len() > NAMED { ", …" } else { "" };
+                (!names.is_empty()).then(|| format!("{} {word} ({first}{more})", names.len()))
+            })
+            .collect();
         (!counted.is_empty()).then(|| counted.join(", "))
     }
 }
@@ -158,7 +147,7 @@ pub fn main(environment: &Environment) -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(usage) => {
-            // Standard output or error may be gone, and then there is nobody to inform.
+            // Where standard output and error are gone, nobody can read it.
             let _ = usage.print();
             return ExitCode::from(if usage.use_stderr() { 2 } else { 0 });
         }
@@ -244,6 +233,14 @@ fn manual(words: &[String]) -> Result<String> {
 }
 
 impl<'a> Context<'a> {
+    /// Reports what is odd about a task file.
+    fn warn_about(self, file: &Path, task: &Task) {
+        for warning in &task.warnings {
+            let place = Some((warning.line, warning.column));
+            self.log.warn(report::warning(file, place, &escape(&warning.message)));
+        }
+    }
+
     fn projects(self) -> Result<Vec<Project>> {
         let paths = projects::project_dirs(self.config, self.log)?;
         Ok(paths.into_iter().map(Project::new).collect())
@@ -253,9 +250,14 @@ impl<'a> Context<'a> {
         Pool::read(self.config, self.log, self.now)
     }
 
-    /// Who works on a task: what the router decides, or the local agent where
-    /// delegation is off. Where there is an address but no key, as in a hook,
-    /// the key may be where `scan` runs.
+    /// Whom Claude Code trusts; `None` where the agent is another one.
+    fn trust(self) -> Option<Trust> {
+        let is_claude = self.config.agent.kind == AgentKind::Claude;
+        is_claude.then(|| Trust::read(&self.config.claude_json))
+    }
+
+    /// Who works on a task: what the router decides, or the local agent where delegation is off. An address without a key
+    /// counts as on: hooks are not given the key, but `scan` may have it.
     fn destination(self, routing: &Routing) -> Provider {
         match self.config.secutools {
             Ok(_) | Err(DelegationOff::NoKey) => {
@@ -265,8 +267,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Files what the sessions did, all of them at once: one that has to be
-    /// waited for does not hold up the others.
+    /// Files what the sessions did, all at once: one that has to be waited for does not hold up the others.
     fn reconcile(self, pool: &Pool<'_>, sessions: &[Session], pass: &mut Pass) {
         let reconciled = concurrent::map(sessions.iter().collect(), |session| {
             pool.reconcile(session, Trigger::Poll)
@@ -277,14 +278,11 @@ impl<'a> Context<'a> {
     }
 }
 
-/// Reads a task file, wherever it lies; a pipe will do.
-fn read_task(path: &Path) -> Result<Task> {
-    // One byte more than a task may have, so that one that is too large is seen to be.
-    const MAX_READ: u64 = (task::MAX_BYTES + task::MAX_ENDING_BYTES) as u64 + 1;
-    let bytes = File::open(path)
-        .and_then(|file| durable::read_at_most(file, MAX_READ))
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(task::parse(task::text_of(&bytes)?))
+/// Reads as much of a file as a task may have, wherever it lies; a pipe will do.
+fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    File::open(path)
+        .and_then(|file| durable::read_at_most(file, task::MAX_READ))
+        .with_context(|| format!("cannot read {}", path.display()))
 }
 
 #[cfg(test)]

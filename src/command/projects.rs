@@ -6,22 +6,25 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::config::{Config, Projects};
-use crate::error::{Failure, is_temporary};
+use crate::config::{Config, Dedicated, Projects};
+use crate::error::{Failure, unreadable_config};
 use crate::log::Log;
 use crate::queue::QUEUE;
 use crate::text::{escape, path_text};
 
-/// The projects of this pass, each once, in a fixed order: the dedicated ones as configured, then by path. A dedicated
-/// project without a queue, or a child that cannot be looked into, is skipped with a warning.
-///
-/// Where `--project` or `projects_dir` leads nowhere, or there is no project to start from, the error says what to do.
+/// The projects of this pass, each once, in a fixed order: the dedicated ones as configured, then by path.
 pub(super) fn project_dirs(config: &Config, log: &Log) -> Result<Vec<PathBuf>> {
     let found = match &config.projects {
         Projects::Given(given) => {
             given.iter().map(|path| given_project(path)).collect::<Result<_>>()?
         }
-        Projects::NearestTo(start) => vec![nearest(start)?],
+        Projects::NearestTo(start) => vec![nearest(start).ok_or_else(|| {
+            Failure::Config(format!(
+                "there is no {QUEUE} in {} or above it; {}, or name a projects_dir in ~/.config/ccl/config.yaml",
+                shown(start),
+                remedy(start)
+            ))
+        })?],
         Projects::Dedicated => dedicated(config, log),
         Projects::ChildrenOf(directory) => {
             let mut found = dedicated(config, log);
@@ -34,21 +37,19 @@ pub(super) fn project_dirs(config: &Config, log: &Log) -> Result<Vec<PathBuf>> {
 }
 
 fn dedicated(config: &Config, log: &Log) -> Vec<PathBuf> {
-    let projects = config.dedicated.iter().map(|dedicated| &dedicated.project);
+    let mut projects = Vec::new();
+    for Dedicated { project, .. } in &config.dedicated {
+        if has_queue(project).unwrap_or(false) {
+            projects.push(project.clone());
+        } else {
+            log.warn(format_args!(
+                "the project {} of a dedicated session has no {QUEUE}; {}",
+                shown(project),
+                remedy(project)
+            ));
+        }
+    }
     projects
-        .filter(|project| {
-            let is_project = has_queue(project).unwrap_or(false);
-            if !is_project {
-                log.warn(format_args!(
-                    "the project {} of a dedicated session has no {QUEUE}; {}",
-                    shown(project),
-                    remedy(project)
-                ));
-            }
-            is_project
-        })
-        .cloned()
-        .collect()
 }
 
 /// The project's real path: two ways to write one directory are one project.
@@ -67,15 +68,10 @@ fn given_project(path: &Path) -> Result<PathBuf> {
     }
 }
 
-fn nearest(start: &Path) -> Result<PathBuf, Failure> {
-    let project = start.ancestors().find(|directory| has_queue(directory).unwrap_or(false));
-    project.map(Path::to_path_buf).ok_or_else(|| {
-        Failure::Config(format!(
-            "there is no {QUEUE} in {} or above it; {}, or name a projects_dir in ~/.config/ccl/config.yaml",
-            shown(start),
-            remedy(start)
-        ))
-    })
+/// The project that the directory is in.
+pub(super) fn nearest(start: &Path) -> Option<PathBuf> {
+    let project = start.ancestors().find(|directory| has_queue(directory).unwrap_or(false))?;
+    Some(project.to_owned())
 }
 
 /// One `stat` for each child: a directory of hundreds of projects is looked through every minute.
@@ -87,7 +83,7 @@ fn children(directory: &Path, log: &Log) -> Result<Vec<PathBuf>> {
         match has_queue(&path) {
             Ok(true) => found.push(path),
             Ok(false) => {}
-            // Somebody else's directory among ours is an ordinary thing.
+            // Directories of other users are not worth a warning every minute.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 log.debug(format_args!("skipped {}: {error}", shown(&path)));
             }
@@ -99,22 +95,16 @@ fn children(directory: &Path, log: &Log) -> Result<Vec<PathBuf>> {
 }
 
 fn has_queue(directory: &Path) -> io::Result<bool> {
+    use io::ErrorKind::{NotADirectory, NotFound};
     match directory.join(QUEUE).metadata() {
         Ok(metadata) => Ok(metadata.is_dir()),
-        Err(error) => match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(false),
-            _ => Err(error),
-        },
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
 fn unreadable(path: &Path, error: io::Error) -> anyhow::Error {
-    let sentence = format!("cannot look for projects in {}: {error}", shown(path));
-    if is_temporary(&error) {
-        anyhow::Error::new(error).context(sentence)
-    } else {
-        Failure::Config(sentence).into()
-    }
+    unreadable_config(format!("cannot look for projects in {}", shown(path)), error)
 }
 
 fn remedy(project: &Path) -> String {

@@ -8,7 +8,6 @@ use crate::queue::{Folder, Inbox};
 use crate::remote::Delegation;
 use crate::session;
 
-/// One look at everything that was handed out.
 pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
     let mut pass = Pass::default();
     let marked = session::marked(&context.config.state_dir)?;
@@ -20,7 +19,7 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
                 }
             }
             Ok(pool) => context.reconcile(&pool, &marked, &mut pass),
-            Err(error) => pass.take(context, Err(error)),
+            Err(error) => pass.fail(context, &error),
         }
     }
     match Delegation::open(context.config, context.log, context.now, dry_run) {
@@ -30,22 +29,17 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
             delegate::reap(context, &delegation, begun, &mut pass);
         }
         Ok(None) => {}
-        Err(error) => pass.take(context, Err(error)),
+        Err(error) => pass.fail(context, &error),
     }
-    if !dry_run {
-        sweep(context, &mut pass)?;
+    if dry_run {
+        return Ok(pass);
+    }
+    // What killed passes left half written goes a day later. Nothing is written in done/ and failed/, so these long
+    // directories are not walked every minute.
+    let now = std::time::SystemTime::try_from(context.now)?;
+    pass.ok(context, session::sweep(&context.config.state_dir, context.now));
+    for project in context.projects()? {
+        pass.ok(context, durable::sweep(&project.folder(Folder::Inbox), now));
     }
     Ok(pass)
-}
-
-/// Removes what killed passes left half written, a day later. In `done/` and `failed/` nothing is
-/// ever written: what was finished is not walked every minute.
-fn sweep(context: Context<'_>, pass: &mut Pass) -> Result<()> {
-    let now = std::time::SystemTime::try_from(context.now)?;
-    pass.take(context, session::sweep(&context.config.state_dir, context.now).map(|()| Vec::new()));
-    for project in context.projects()? {
-        let swept = durable::sweep(&project.folder(Folder::Inbox), now);
-        pass.take(context, swept.map(|()| Vec::new()));
-    }
-    Ok(())
 }

@@ -8,7 +8,6 @@ use super::target::{self, Place};
 use super::{Context, Pass};
 use crate::event::{Event, EventKind};
 
-/// Puts one task back.
 pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
     let target = target::find(context, task, &[&[Place::Failed], &[Place::Done]])?;
     let placed = target
@@ -18,12 +17,6 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
     let Some(file) = placed.as_deref().and_then(|path| path.file_name()) else {
         bail!("{target} has just been moved away");
     };
-    Ok(Pass {
-        events: vec![Event {
-            project: Some(target.project.path().to_owned()),
-            task: Some(file.to_string_lossy().into_owned()),
-            ..Event::new(EventKind::Released)
-        }],
-        ..Pass::default()
-    })
+    let event = Event::of_task(EventKind::Released, target.project.path(), file.to_string_lossy());
+    Ok(Pass { events: vec![event], ..Pass::default() })
 }

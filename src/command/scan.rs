@@ -8,7 +8,8 @@ use crate::event::{Event, EventKind};
 use crate::queue::{Folder, Inbox, TaskRef};
 use crate::remote::Delegation;
 use crate::router;
-use crate::session::{self, Pool};
+use crate::session::{self, Pool, Slot};
+use crate::task::Provider;
 use crate::text::path_text;
 
 /// One pass over all projects.
@@ -17,21 +18,31 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
     let pool = if dry_run { SeenPool::Unread } else { reconcile(context, &mut pass)? };
     let mut inboxes = dispatch::list(context, &mut pass)?;
     report_held(&inboxes, &mut pass);
-    if let Some(delegation) = delegation(context, &inboxes, dry_run, &mut pass) {
-        let begun = inboxes.iter().flat_map(Inbox::delegated_tasks).collect();
-        let remote = route(context, &mut inboxes, &mut pass);
-        let refused = delegate::submit(context, &delegation, begun, remote, &mut pass);
-        add_local(&mut inboxes, refused);
+    match Delegation::open(context.config, context.log, context.now, dry_run) {
+        Ok(Some(delegation)) => {
+            let begun = inboxes.iter().flat_map(Inbox::delegated_tasks).collect();
+            let remote = route(context, &mut inboxes, &mut pass);
+            // What secutools does not take waits for a session in this same pass.
+            for task in delegate::submit(context, &delegation, begun, remote, &mut pass) {
+                let home = inboxes.iter_mut().find(|inbox| inbox.project == task.project);
+                if let Some(home) = home {
+                    home.waiting.push(task.name.as_str().into());
+                }
+            }
+        }
+        Ok(None) => delegate::warn_delegation_disabled(context, &inboxes),
+        // Without secutools every task is for a session.
+        Err(error) => pass.fail(context, &error),
     }
     if inboxes.iter().all(|inbox| inbox.waiting.is_empty()) {
         report_nothing_waits(context, &inboxes, &pass);
     } else if let Err(error) = launch(context, pool, &inboxes, dry_run, &mut pass) {
-        pass.take(context, Err(error));
+        pass.fail(context, &error);
     }
     Ok(pass)
 }
 
-/// The pool, which is read with one call of tmux in a pass that needs it, and with none in others.
+/// The pool is read at most once in a pass, and not at all where nothing needs it.
 enum SeenPool<'a> {
     Unread,
     Read(Box<Pool<'a>>),
@@ -51,13 +62,12 @@ fn reconcile<'a>(context: Context<'a>, pass: &mut Pass) -> Result<SeenPool<'a>> 
             Ok(SeenPool::Read(Box::new(pool)))
         }
         Err(error) => {
-            pass.take(context, Err(error));
+            pass.fail(context, &error);
             Ok(SeenPool::Silent)
         }
     }
 }
 
-/// Which files are left where they are, and why.
 fn report_held(inboxes: &[Inbox], pass: &mut Pass) {
     for Inbox { project, held, .. } in inboxes {
         pass.events.extend(held.iter().map(|(name, held)| {
@@ -68,32 +78,13 @@ fn report_held(inboxes: &[Inbox], pass: &mut Pass) {
     }
 }
 
-/// Where it is off, or cannot be used, every task is for a session.
-fn delegation<'a>(
-    context: Context<'a>,
-    inboxes: &[Inbox],
-    dry_run: bool,
-    pass: &mut Pass,
-) -> Option<Delegation<'a>> {
-    match Delegation::open(context.config, context.log, context.now, dry_run) {
-        Ok(Some(delegation)) => return Some(delegation),
-        Ok(None) => delegate::warn_delegation_disabled(context, inboxes),
-        Err(error) => pass.take(context, Err(error)),
-    }
-    None
-}
-
 /// Takes the tasks that route to secutools out of those that wait for sessions. Of a project whose
 /// routes cannot be read, nothing waits in this pass.
 fn route(context: Context<'_>, inboxes: &mut [Inbox], pass: &mut Pass) -> Vec<TaskRef> {
     let mut remote = Vec::new();
     for inbox in inboxes {
         let routings = inbox.project.routings(&std::mem::take(&mut inbox.waiting));
-        let routings = routings.unwrap_or_else(|error| {
-            pass.take(context, Err(error));
-            Vec::new()
-        });
-        for (routing, name) in routings {
+        for (routing, name) in pass.ok(context, routings).unwrap_or_default() {
             let decision = router::decide(&routing, &context.config.auto_routes);
             match decision.provider.is_remote() {
                 true => remote.extend(inbox.task(&name)),
@@ -102,16 +93,6 @@ fn route(context: Context<'_>, inboxes: &mut [Inbox], pass: &mut Pass) -> Vec<Ta
         }
     }
     remote
-}
-
-/// What secutools does not have waits for a session in this same pass.
-fn add_local(inboxes: &mut [Inbox], refused: Vec<TaskRef>) {
-    for task in refused {
-        let home = inboxes.iter_mut().find(|inbox| inbox.project == task.project);
-        if let Some(home) = home {
-            home.waiting.push(task.name.as_str().into());
-        }
-    }
 }
 
 /// Gives what waits to the free sessions.
@@ -130,39 +111,44 @@ fn launch(
     // Once, and not for each session that would have to be created.
     pool.check_server()?;
     if dry_run {
-        let free = pass.keep(context, pool.free_names());
-        pass.free_sessions = Some(free.len());
+        let free = pool.free_names().into_iter();
+        let free: Vec<String> = free.filter_map(|name| pass.ok(context, name)).collect();
         let tasks = dispatch::choose(context, inboxes, free.len(), Mode::DryRun, pass);
-        dispatch::report_launches(context, free, tasks, pass);
+        pass.free_sessions = Some(free.len().saturating_sub(tasks.len()));
+        for (session, task) in free.iter().zip(tasks) {
+            let model = context.config.model(task.task.header.priority);
+            let event = task.at.event(EventKind::Dispatched).in_session(session);
+            pass.events.push(event.by(Provider::ClaudeCode, model));
+        }
         return Ok(());
     }
-    let slots = pass.keep(context, pool.free());
-    pass.free_sessions = Some(slots.len());
+    let slots: Vec<Slot> =
+        pool.free().into_iter().filter_map(|slot| pass.ok(context, slot)).collect();
     if slots.is_empty() {
-        let why = pool.why_none_is_free();
-        context.log.notice(format_args!("no free session: {why}"));
+        context.log.notice(format_args!("no free session: {}", pool.why_none_is_free()));
     }
     let tasks = dispatch::choose(context, inboxes, slots.len(), Mode::Scan, pass);
     dispatch::launch(context, &pool, slots, tasks, pass);
     Ok(())
 }
 
-/// Says in one line why the pass did nothing.
+/// Says in one line why the pass did nothing, where it did nothing.
 fn report_nothing_waits(context: Context<'_>, inboxes: &[Inbox], pass: &Pass) {
-    let held = pass.events.iter().filter(|it| it.event == EventKind::Held);
-    let (held, all) = (held.count(), pass.events.len());
-    match (held, all) {
-        (0, 0) => context.log.notice(format_args!(
+    if pass.events.iter().any(|event| event.event != EventKind::Held) {
+        context.log.debug("no further task waits");
+        return;
+    }
+    match pass.events.len() {
+        0 => context.log.notice(format_args!(
             "nothing to do: no task waits in {}",
             match inboxes {
                 [one] => path_text(&one.project.folder(Folder::Inbox)),
                 several => format!("{} projects", several.len()),
             }
         )),
-        (1, 1) => context.log.notice("nothing to do: the only task is held, as it says above"),
-        (held, all) if held == all => context.log.notice(format_args!(
-            "nothing to do: all {held} tasks are held, each for the reason above"
+        1 => context.log.notice("nothing to do: the only task is held, as it says above"),
+        all => context.log.notice(format_args!(
+            "nothing to do: all {all} tasks are held, each for the reason above"
         )),
-        _ => context.log.debug("no further task waits"),
     }
 }

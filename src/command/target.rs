@@ -4,22 +4,19 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::Context;
 use crate::queue::{Folder, Name, Project, QUEUE};
 use crate::text::path_text;
 
-/// Where a task is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// `inbox/T.md`; delegated, if there is a `T.md.delegated`.
     Waiting,
     /// `inbox/T.md.dispatched`
     Dispatched,
-    /// `done/T.md`
     Done,
-    /// `failed/T.md`
     Failed,
 }
 
@@ -33,7 +30,6 @@ impl Place {
     }
 }
 
-/// A task that is there.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) project: Project,
@@ -45,14 +41,11 @@ impl Target {
     fn path(&self) -> PathBuf {
         match self.place {
             Place::Dispatched => self.project.dispatched_path(&self.name),
-            place => {
-                let folder = self.project.folder(place.folder());
-                folder.join(self.name.as_str())
-            }
+            place => self.project.folder(place.folder()).join(self.name.as_str()),
         }
     }
 
-    /// What secutools has is there also where its file was deleted.
+    /// A delegated task is there even if its file was deleted.
     fn exists(&self) -> bool {
         let is_there = |path: PathBuf| path.symlink_metadata().is_ok();
         is_there(self.path())
@@ -67,11 +60,17 @@ impl fmt::Display for Target {
     }
 }
 
-/// Finds the task in one of the places; by name, the first place counts in which any project has it.
+/// Finds the task in one of the places. By its name it is looked for in the first places of all projects, then in the
+/// next.
 pub(super) fn find(context: Context<'_>, task: &OsStr, places: &[&[Place]]) -> Result<Target> {
     let path = Path::new(task);
     if path.components().count() > 1 || path.is_absolute() {
-        return by_path(path, &places.concat());
+        let target = by_path(path)?.filter(|target| places.concat().contains(&target.place));
+        let target = target.with_context(|| {
+            format!("{} is no task {} of a project", path.display(), named(&places.concat()))
+        })?;
+        ensure!(target.exists(), "there is no {target}");
+        return Ok(target);
     }
     let projects = context.projects()?;
     for places in places {
@@ -104,39 +103,26 @@ fn by_name(projects: &[Project], task: &Path, places: &[Place]) -> Result<Vec<Ta
     }
     let name = Name::new(&file).map_err(|held| anyhow::anyhow!("{}: {held}", task.display()))?;
     let candidates = projects.iter().flat_map(|project| {
-        places.iter().map(|place| Target {
-            project: project.clone(),
-            name: name.clone(),
-            place: *place,
-        })
+        let target = |&place| Target { project: project.clone(), name: name.clone(), place };
+        places.iter().map(target)
     });
     Ok(candidates.filter(Target::exists).collect())
 }
 
-fn by_path(path: &Path, places: &[Place]) -> Result<Target> {
-    let target = read_path(path)?.filter(|target| places.contains(&target.place));
-    let target = target
-        .with_context(|| format!("{} is no task {} of a project", path.display(), named(places)))?;
-    if !target.exists() {
-        bail!("there is no {target}");
-    }
-    Ok(target)
-}
-
 /// The task that a path means, whether it exists or not.
-fn read_path(path: &Path) -> Result<Option<Target>> {
-    let (Some(directory), Some(file)) = (path.parent(), path.file_name().and_then(OsStr::to_str))
-    else {
+fn by_path(path: &Path) -> Result<Option<Target>> {
+    let Some((directory, file)) = path.parent().zip(path.file_name()) else {
         return Ok(None);
     };
     let directory = directory
         .canonicalize()
         .with_context(|| format!("cannot look into {}", directory.display()))?;
-    let queue = directory.parent();
-    let (Some(folder), Some(project)) = (
-        directory.file_name().and_then(OsStr::to_str),
-        queue.filter(|queue| queue.file_name() == Some(OsStr::new(QUEUE))).and_then(Path::parent),
-    ) else {
+    // PROJECT/.agent-queue/FOLDER/FILE
+    let parts = || {
+        let queue = directory.parent().filter(|queue| queue.ends_with(QUEUE))?;
+        Some((queue.parent()?, directory.file_name()?.to_str()?, file.to_str()?))
+    };
+    let Some((project, folder, file)) = parts() else {
         return Ok(None);
     };
     let (file, place) = match (folder, file.strip_suffix(".dispatched")) {
@@ -155,14 +141,12 @@ fn read_path(path: &Path) -> Result<Option<Target>> {
 
 /// `in failed/ or done/`
 fn named(places: &[Place]) -> String {
-    let mut words: Vec<&str> = places
-        .iter()
-        .map(|place| match place.folder() {
-            Folder::Inbox => "inbox/",
-            Folder::Done => "done/",
-            Folder::Failed => "failed/",
-        })
-        .collect();
+    let word = |place: &Place| match place {
+        Place::Waiting | Place::Dispatched => "inbox/",
+        Place::Done => "done/",
+        Place::Failed => "failed/",
+    };
+    let mut words: Vec<&str> = places.iter().map(word).collect();
     words.dedup();
     format!("in {}", words.join(" or "))
 }

@@ -5,7 +5,7 @@
 
 use super::scalar::{self, scalar};
 use super::url::ServerUrl;
-use super::{AgentKind, Dedicated, Dispatcher, PoolConfig};
+use super::{AgentConfig, AgentKind, Dedicated, Dispatcher, PoolConfig};
 use crate::error::Failure;
 use crate::router::AutoRoutes;
 use crate::text::nearest;
@@ -16,6 +16,7 @@ use serde::de::{
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// The whole file. Every key may be left out; paths are still as they were written.
@@ -26,7 +27,7 @@ pub(super) struct File {
     pub(super) pool: PoolSection,
     pub(super) dispatcher: Dispatcher,
     #[serde(deserialize_with = "agent_section")]
-    pub(super) agent: AgentSection,
+    pub(super) agent: AgentConfig,
     pub(super) routing: RoutingSection,
     pub(super) secutools: SecutoolsSection,
     pub(super) tmux: TmuxSection,
@@ -34,7 +35,7 @@ pub(super) struct File {
     pub(super) state_dir: Option<PathBuf>,
     #[serde(deserialize_with = "optional_name")]
     pub(super) host: Option<String>,
-    /// What the file says that no longer means anything, each with its place.
+    /// What in the file is ignored, each with its place.
     #[serde(skip)]
     pub(super) warnings: Vec<String>,
 }
@@ -46,33 +47,6 @@ pub(super) struct PoolSection {
     pub(super) dedicated: Vec<Dedicated>,
     #[serde(deserialize_with = "optional_path")]
     pub(super) shared_projects_dir: Option<PathBuf>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "keys and values")]
-pub(super) struct AgentSection {
-    pub(super) kind: AgentKind,
-    #[serde(deserialize_with = "scalar::command")]
-    pub(super) command: Vec<String>,
-    #[serde(deserialize_with = "shell")]
-    pub(super) shell: Option<PathBuf>,
-    /// Whether the key is there; its value no longer means anything.
-    #[serde(deserialize_with = "is_given")]
-    delivery: bool,
-    #[serde(deserialize_with = "switch")]
-    pub(super) hooks: bool,
-}
-
-impl Default for AgentSection {
-    fn default() -> Self {
-        Self {
-            kind: AgentKind::Claude,
-            command: vec!["claude".to_owned(), "--dangerously-skip-permissions".to_owned()],
-            shell: None,
-            delivery: false,
-            hooks: true,
-        }
-    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -103,8 +77,7 @@ impl Default for TmuxSection {
     }
 }
 
-/// Parses the file's text; a text without any YAML in it is all defaults. The error is
-/// `FILE:LINE:COLUMN: KEY: what is wrong`, with the file named by `path`.
+/// A text without any YAML in it is all defaults. The error is `FILE:LINE:COLUMN: KEY: what is wrong`.
 pub(super) fn parse(text: &str, path: &Path) -> Result<File, Failure> {
     let mut file: File = serde_yaml::from_str(text).map_err(|error| {
         let message = error.to_string();
@@ -123,12 +96,12 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<File, Failure> {
 
 fn delivery_warning(text: &str, path: &Path) -> String {
     /// The YAML reader knows places only of errors, so this refuses the value.
-    #[derive(Debug, Deserialize)]
+    #[derive(Deserialize)]
     struct DeliveryKey {
         #[serde(rename = "delivery", deserialize_with = "refuse")]
         _delivery: (),
     }
-    #[derive(Debug, Deserialize)]
+    #[derive(Deserialize)]
     struct AgentKey {
         #[serde(rename = "agent")]
         _agent: DeliveryKey,
@@ -153,7 +126,7 @@ fn place_of(path: &Path, error: &serde_yaml::Error) -> String {
     }
 }
 
-/// Serde's words for a key or value that is not in a list, turned into plain ones, with the nearest that is.
+/// Serde's message in plain words. For an unknown key or value it suggests the nearest known one.
 fn explain(message: &str) -> String {
     for (serde, ours) in [("unknown field `", "unknown key"), ("unknown variant `", "unknown word")]
     {
@@ -207,43 +180,39 @@ fn checked<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 fn pool_section<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PoolSection, D::Error> {
     checked(deserializer, |section: &PoolSection| {
         let pool: Vec<String> = section.autonomous.session_names().collect();
-        let clash =
-            section.dedicated.iter().position(|dedicated| pool.contains(&dedicated.session));
-        match clash {
-            None => Ok(()),
-            Some(index) => Err(format!(
-                "dedicated[{index}].session: `{}` is one of the pool's own sessions, which ccl starts agents in; \
-                 rename it or change autonomous.prefix",
-                section.dedicated[index].session
-            )),
-        }
-    })
-}
-
-fn agent_section<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AgentSection, D::Error> {
-    checked(deserializer, |agent: &AgentSection| {
-        match agent.kind {
-        AgentKind::Command if agent.command == AgentSection::default().command => Err(
-            "kind: command needs a command of its own, one that takes a prompt and exits, such as [claude, -p]"
-                .to_owned(),
-        ),
-        AgentKind::Claude => {
-            let placeholder = |name: &&str| agent.command.iter().any(|word| word.contains(*name));
-            match ["{prompt}", "{prompt_file}"].iter().find(|name| placeholder(name)) {
-                Some(name) => Err(format!(
-                    "command: Claude Code takes its prompt as its last argument; \
-                     take {name} out, or set kind: command for another program"
-                )),
-                None => Ok(()),
+        for (index, Dedicated { session, .. }) in section.dedicated.iter().enumerate() {
+            if pool.contains(session) {
+                return Err(format!(
+                    "dedicated[{index}].session: `{session}` is one of the pool's own sessions, \
+                     which ccl starts agents in; rename it or change autonomous.prefix"
+                ));
             }
         }
-        AgentKind::Command => Ok(()),
-    }
+        Ok(())
     })
 }
 
-/// Accepts any value.
-fn is_given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+fn agent_section<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AgentConfig, D::Error> {
+    checked(deserializer, |agent: &AgentConfig| {
+        let holds = |name: &str| agent.command.iter().any(|word| word.contains(name));
+        let placeholder = ["{prompt}", "{prompt_file}"].into_iter().find(|name| holds(name));
+        match (agent.kind, placeholder) {
+            (AgentKind::Command, _) if agent.command == AgentConfig::default().command => {
+                Err("kind: command needs a command of its own, one that takes a prompt and exits, \
+                 such as [claude, -p]"
+                    .to_owned())
+            }
+            (AgentKind::Claude, Some(name)) => Err(format!(
+                "command: Claude Code takes its prompt as its last argument; \
+                 take {name} out, or set kind: command for another program"
+            )),
+            _ => Ok(()),
+        }
+    })
+}
+
+/// Whether the key is there, with any value.
+pub(super) fn is_given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
@@ -274,6 +243,6 @@ values! {
     max_attempts -> u32 = |text| scalar::number(text, 1..=100);
     model -> String = scalar::model;
     message -> String = scalar::message;
-    shell -> Option<PathBuf> = |text| scalar::program(text).map(Some);
+    shell -> OnceLock<PathBuf> = |text| scalar::program(text).map(OnceLock::from);
     service_url -> Option<ServerUrl> = |text| ServerUrl::parse(text).map(Some);
 }

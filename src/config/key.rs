@@ -2,13 +2,13 @@
 
 use super::url::ServerUrl;
 use crate::environment::Environment;
-use crate::error::{Failure, is_temporary, reason};
+use crate::error::{Failure, unreadable_config};
 use anyhow::Result;
 use rustix::fs::OFlags;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::OpenOptions;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -18,11 +18,10 @@ pub(crate) const KEY_VARIABLES: [&str; 2] = ["SECUTOOLS_API_KEY", "CREDENTIALS_D
 /// The platform that tasks may be delegated to.
 #[derive(Clone)]
 pub struct Secutools {
-    /// Where it answers; https unless the host is a loopback address.
     pub url: ServerUrl,
     pub api_key: ApiKey,
     pub key_source: KeySource,
-    /// The http(s) proxy that the environment asks for; it may hold a password.
+    /// The proxy that the environment asks for; it may hold a password.
     pub proxy: Option<String>,
 }
 
@@ -37,12 +36,11 @@ impl fmt::Debug for Secutools {
     }
 }
 
-/// Where an API key came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
     /// `$SECUTOOLS_API_KEY`
     Variable,
-    /// The file of `secutools.api_key_file`.
+    /// `secutools.api_key_file`
     File(PathBuf),
     /// The systemd credential `secutools_api_key`.
     Credential,
@@ -78,13 +76,12 @@ pub enum DelegationOff {
 pub struct ApiKey(String);
 
 impl ApiKey {
-    /// The key itself, for the one header that carries it.
+    /// For the one header that carries it.
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 
-    /// White space around the key is dropped; what is left is printable ASCII without blanks. An error is the end of a
-    /// sentence, without the key.
+    /// Drops white space around the key. The error is the end of a sentence, and does not repeat the key.
     pub fn parse(text: &str) -> Result<Self, String> {
         let key = text.trim();
         if key.is_empty() {
@@ -103,17 +100,6 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// The address: `$SECUTOOLS_URL`, else the file's.
-pub(super) fn url(
-    environment: &Environment,
-    of_file: Option<ServerUrl>,
-) -> Result<Option<ServerUrl>, Failure> {
-    match environment.var("SECUTOOLS_URL") {
-        Some(value) => variable("SECUTOOLS_URL", value, ServerUrl::parse).map(Some),
-        None => Ok(of_file),
-    }
-}
-
 /// The key: `$SECUTOOLS_API_KEY`, else the one in `api_key_file`, else the systemd credential `secutools_api_key`.
 pub(super) fn api_key(
     environment: &Environment,
@@ -124,9 +110,23 @@ pub(super) fn api_key(
         return Ok(Some((key, KeySource::Variable)));
     }
     if let Some(path) = api_key_file {
-        return Ok(Some((from_file(&path)?, KeySource::File(path))));
+        let (key, mode) = read(&path)?.ok_or_else(|| unusable(&path, "it does not exist"))?;
+        if mode & 0o077 != 0 {
+            let others = format!(
+                "other users may read it (mode {:04o}); run `chmod 600 {}`",
+                mode & 0o7777,
+                path.display()
+            );
+            return Err(unusable(&path, &others).into());
+        }
+        return Ok(Some((key, KeySource::File(path))));
     }
-    Ok(from_credential(environment)?.map(|key| (key, KeySource::Credential)))
+    let Some(directory) = environment.absolute_path("CREDENTIALS_DIRECTORY") else {
+        return Ok(None);
+    };
+    // systemd keeps others from the credential, in ways that its mode does not show.
+    let credential = read(&directory.join("secutools_api_key"))?;
+    Ok(credential.map(|(key, _)| (key, KeySource::Credential)))
 }
 
 impl Secutools {
@@ -150,7 +150,8 @@ impl Secutools {
     }
 }
 
-fn variable<T>(
+/// A value of the environment. The error does not repeat it: it may be the key.
+pub(super) fn variable<T>(
     name: &str,
     value: &OsStr,
     parse: fn(&str) -> Result<T, String>,
@@ -162,50 +163,17 @@ fn variable<T>(
         .map_err(|error| Failure::Config(format!("{name}: {error}")))
 }
 
-fn from_file(path: &Path) -> Result<ApiKey> {
-    let (text, mode) = read(path)
-        .and_then(|found| found.ok_or_else(|| unusable(path, "there is no such file").into()))?;
-    if mode & 0o077 != 0 {
-        let others = format!(
-            "other users may read it (mode {:04o}); run `chmod 600 {}`",
-            mode & 0o7777,
-            path.display()
-        );
-        return Err(unusable(path, &others).into());
-    }
-    Ok(ApiKey::parse(&text).map_err(|error| unusable(path, &error))?)
-}
-
-/// The credential that systemd hands to the service. It keeps others out itself, in ways that the mode does not show.
-fn from_credential(environment: &Environment) -> Result<Option<ApiKey>> {
-    let Some(directory) = environment.absolute_path("CREDENTIALS_DIRECTORY") else {
-        return Ok(None);
-    };
-    let path = directory.join("secutools_api_key");
-    let Some((text, _)) = read(&path)? else {
-        return Ok(None);
-    };
-    let key = ApiKey::parse(&text).map_err(|error| unusable(&path, &error))?;
-    Ok(Some(key))
-}
-
-/// The file's text and mode; `None` where there is none. A FIFO is not waited for.
-fn read(path: &Path) -> Result<Option<(String, u32)>> {
+/// The key in the file, and the file's mode; `None` where there is no file. A FIFO is not waited for.
+fn read(path: &Path) -> Result<Option<(ApiKey, u32)>> {
     const LIMIT: u64 = 16 * 1024;
-    let failed = |error: std::io::Error| {
-        if is_temporary(&error) {
-            anyhow::Error::new(error).context(format!("cannot read {}", path.display()))
-        } else {
-            unusable(path, &reason(&error)).into()
-        }
-    };
+    let failed = |error| unreadable_config(format!("the API key file {}", path.display()), error);
     let opened = OpenOptions::new()
         .read(true)
         .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
         .open(path);
     let file = match opened {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
     let metadata = file.metadata().map_err(failed)?;
@@ -214,7 +182,8 @@ fn read(path: &Path) -> Result<Option<(String, u32)>> {
     }
     let mut text = String::new();
     file.take(LIMIT).read_to_string(&mut text).map_err(failed)?;
-    Ok(Some((text, metadata.mode())))
+    let key = ApiKey::parse(&text).map_err(|error| unusable(path, &error))?;
+    Ok(Some((key, metadata.mode())))
 }
 
 fn unusable(path: &Path, reason: &str) -> Failure {

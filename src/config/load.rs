@@ -1,14 +1,14 @@
 //! Finding the file, and putting it together with the environment and the command line.
 
 use super::file::{self, File};
-use super::{AgentConfig, Config, Dedicated, Overrides, Projects, Secutools, key};
+use super::{Config, Overrides, Projects, Secutools, ServerUrl, key};
 use crate::environment::Environment;
-use crate::error::{Failure, is_temporary, reason};
+use crate::error::{Failure, unreadable_config};
 use crate::text::{escape, path_text};
-use anyhow::{Context, Result};
+use anyhow::Result;
+use rustix::system::uname;
 use std::io;
 use std::path::{Component, Path, PathBuf};
-use std::sync::OnceLock;
 
 impl Config {
     /// Reads the file and the environment, checks everything and fills in the defaults. Whatever a person has to mend is a
@@ -22,13 +22,21 @@ impl Config {
         for dedicated in &mut file.pool.dedicated {
             dedicated.project = resolve(std::mem::take(&mut dedicated.project));
         }
-        let projects = projects(
-            &overrides.projects,
-            file.dispatcher.projects_dir.take().or(file.pool.shared_projects_dir).map(resolve),
-            &file.pool.dedicated,
-            environment,
-        )?;
-        let url = key::url(environment, file.secutools.url)?;
+        let directory = file.dispatcher.projects_dir.take().or(file.pool.shared_projects_dir);
+        let projects = if !overrides.projects.is_empty() {
+            let given = overrides.projects.iter().map(|path| absolute_here(path, environment));
+            Projects::Given(given.collect::<Result<_, _>>()?)
+        } else if let Some(directory) = directory {
+            Projects::ChildrenOf(resolve(directory))
+        } else if !file.pool.dedicated.is_empty() {
+            Projects::Dedicated
+        } else {
+            Projects::NearestTo(environment.current_dir.clone().unwrap_or_default())
+        };
+        let url = match environment.var("SECUTOOLS_URL") {
+            Some(value) => Some(key::variable("SECUTOOLS_URL", value, ServerUrl::parse)?),
+            None => file.secutools.url,
+        };
         let api_key = key::api_key(environment, file.secutools.api_key_file.map(resolve))?;
         let claude = environment
             .var("CLAUDE_CONFIG_DIR")
@@ -41,16 +49,11 @@ impl Config {
             dedicated: file.pool.dedicated,
             projects,
             dispatcher: file.dispatcher,
-            agent: AgentConfig {
-                kind: file.agent.kind,
-                command: file.agent.command,
-                shell: file.agent.shell.map(OnceLock::from).unwrap_or_default(),
-                hooks: file.agent.hooks,
-            },
+            agent: file.agent,
             auto_routes: file.routing.auto,
             secutools: Secutools::new(url, api_key, environment),
             tmux: file.tmux.command,
-            host: file.host.unwrap_or_else(machine),
+            host: file.host.unwrap_or_else(|| uname().nodename().to_string_lossy().into_owned()),
             claude_json: claude.as_ref().unwrap_or(&home).join(".claude.json"),
             claude_dir: claude.unwrap_or_else(|| home.join(".claude")),
             home,
@@ -87,13 +90,9 @@ fn read(
         Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {
             return Ok((None, File::default()));
         }
-        Err(error) if is_temporary(&error) => {
-            return Err(error).with_context(|| format!("cannot read {}", path.display()));
-        }
         Err(error) => {
-            let sentence =
-                format!("cannot read the configuration {}: {}", path.display(), reason(&error));
-            return Err(Failure::Config(sentence).into());
+            let what = format!("cannot read the configuration {}", path.display());
+            return Err(unreadable_config(what, error));
         }
     };
     let file = file::parse(&text, &path)?;
@@ -102,11 +101,10 @@ fn read(
 
 /// The path as seen from `base`, `~` replaced, with no `.` in it.
 fn absolute(path: &Path, base: &Path, home: &Path) -> PathBuf {
-    let joined = match path.strip_prefix("~") {
-        Ok(rest) => home.join(rest),
-        Err(_) => base.join(path),
-    };
-    joined.components().filter(|part| *part != Component::CurDir).collect()
+    match path.strip_prefix("~") {
+        Ok(rest) => without_dots(&home.join(rest)),
+        Err(_) => without_dots(&base.join(path)),
+    }
 }
 
 /// The path as seen from the current directory.
@@ -120,26 +118,11 @@ fn absolute_here(path: &Path, environment: &Environment) -> Result<PathBuf, Fail
             path.display()
         ))
     })?;
-    Ok(here.join(path).components().filter(|part| *part != Component::CurDir).collect())
+    Ok(without_dots(&here.join(path)))
 }
 
-/// Where projects come from: `--project` goes before everything, and the current directory counts only where nothing is
-/// configured.
-fn projects(
-    given: &[PathBuf],
-    directory: Option<PathBuf>,
-    dedicated: &[Dedicated],
-    environment: &Environment,
-) -> Result<Projects, Failure> {
-    if !given.is_empty() {
-        let absolute = given.iter().map(|path| absolute_here(path, environment));
-        return Ok(Projects::Given(absolute.collect::<Result<_, _>>()?));
-    }
-    Ok(match directory {
-        Some(directory) => Projects::ChildrenOf(directory),
-        None if !dedicated.is_empty() => Projects::Dedicated,
-        None => Projects::NearestTo(environment.current_dir.clone().unwrap_or_default()),
-    })
+fn without_dots(path: &Path) -> PathBuf {
+    path.components().filter(|part| *part != Component::CurDir).collect()
 }
 
 /// `--state-dir`, `state_dir`, `$XDG_STATE_HOME/ccl`, `~/.local/state/ccl`. Its path stands in scripts and in
@@ -167,12 +150,7 @@ fn state_dir(
     }
 }
 
-/// The machine's name, as `uname -n` prints it.
-fn machine() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-/// The pane that `ccl` was called in; a pane's id outside of tmux means nothing.
+/// Outside of tmux a pane's id means nothing.
 fn tmux_pane(environment: &Environment) -> Option<String> {
     environment.var("TMUX")?;
     let pane = environment.var("TMUX_PANE")?.to_str()?;

@@ -1,4 +1,4 @@
-//! File and environment → one checked [`Config`]. Nobody else reads the environment.
+//! File and environment → one checked [`Config`].
 
 mod file;
 mod key;
@@ -27,13 +27,12 @@ pub struct Config {
     pub(crate) file: Option<PathBuf>,
     pub(crate) pool: PoolConfig,
     pub(crate) dedicated: Vec<Dedicated>,
-    /// Where projects come from, beside those of `dedicated`.
     pub(crate) projects: Projects,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) agent: AgentConfig,
-    /// Where `preferred_ai: auto` goes.
+    /// For `preferred_ai: auto`.
     pub(crate) auto_routes: AutoRoutes,
-    /// The platform that tasks may be delegated to, or why there is none.
+    /// Or why nothing is delegated.
     pub(crate) secutools: Result<Secutools, DelegationOff>,
     /// The tmux command and its first arguments, such as `tmux -L ccl`.
     pub(crate) tmux: Vec<String>,
@@ -45,27 +44,30 @@ pub struct Config {
     pub(crate) claude_dir: PathBuf,
     /// Claude Code's state file: `$CLAUDE_CONFIG_DIR/.claude.json`, else `~/.claude.json`.
     pub(crate) claude_json: PathBuf,
-    /// The tmux pane that `ccl` was called in, such as `%3`.
+    /// The pane that `ccl` was called in, such as `%3`.
     pub(crate) tmux_pane: Option<String>,
-    /// What the file says that no longer means anything: sentences with file and line, to be logged once.
+    /// What in the file is ignored: sentences with file and line, to be logged once.
     pub(crate) warnings: Vec<String>,
 }
 
 impl Config {
+    /// The model that the agent is given; `None` where it is not Claude Code.
+    pub(crate) fn model(&self, priority: Priority) -> Option<String> {
+        let model = self.dispatcher.models.for_priority(priority);
+        (self.agent.kind == AgentKind::Claude).then(|| model.to_owned())
+    }
+
     /// `$CLAUDE_CONFIG_DIR`, where it is set: then Claude Code keeps its state file in there too.
     pub(crate) fn claude_config_dir(&self) -> Option<&Path> {
         Some(self.claude_dir.as_path()).filter(|dir| self.claude_json.starts_with(dir))
     }
 }
 
-/// What the command line says about the configuration; it goes before file and environment.
+/// The command line's `--config`, `--project` and `--state-dir`; they go before file and environment.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
-    /// `--config FILE`
     pub config: Option<PathBuf>,
-    /// `--project DIR`, any number of times
     pub projects: Vec<PathBuf>,
-    /// `--state-dir DIR`
     pub state_dir: Option<PathBuf>,
 }
 
@@ -106,7 +108,6 @@ impl Default for PoolConfig {
 }
 
 impl PoolConfig {
-    /// The names of the pool's sessions in the order of their index.
     pub(crate) fn session_names(&self) -> impl Iterator<Item = String> + '_ {
         (self.start_index..self.start_index + self.max)
             .map(|index| format!("{}{index}", self.prefix))
@@ -123,7 +124,6 @@ pub(crate) struct Dedicated {
     pub(crate) project: PathBuf,
 }
 
-/// How tasks are dispatched.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub struct Dispatcher {
@@ -179,7 +179,7 @@ impl Dispatcher {
     }
 }
 
-/// Which model works on a task of which priority.
+/// The model for a task, by its priority.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(crate) struct Models {
@@ -204,17 +204,35 @@ impl Models {
     }
 }
 
-/// The program that works on tasks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(crate) struct AgentConfig {
     pub(crate) kind: AgentKind,
     /// The program and its first arguments; never empty. The words `{prompt}` and `{prompt_file}` stand for the prompt
     /// and for its file, by themselves or inside a longer word; without them the prompt is the last argument.
+    #[serde(deserialize_with = "scalar::command")]
     pub(crate) command: Vec<String>,
     /// Holds `agent.shell`, or nothing until [`Self::shell`] is asked.
+    #[serde(deserialize_with = "file::shell")]
     shell: OnceLock<PathBuf>,
+    /// Whether the file has this key of earlier versions, which is ignored.
+    #[serde(deserialize_with = "file::is_given")]
+    delivery: bool,
     /// Whether Claude Code calls `ccl` as soon as it is idle.
+    #[serde(deserialize_with = "file::switch")]
     pub(crate) hooks: bool,
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        Self {
+            kind: AgentKind::Claude,
+            command: vec!["claude".to_owned(), "--dangerously-skip-permissions".to_owned()],
+            shell: OnceLock::new(),
+            delivery: false,
+            hooks: true,
+        }
+    }
 }
 
 impl AgentConfig {
@@ -230,7 +248,6 @@ impl AgentConfig {
     }
 }
 
-/// What kind of program the agent is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AgentKind {

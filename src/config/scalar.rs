@@ -1,5 +1,4 @@
-//! The checked words of a configuration: one small parser for each kind of value, used for the file and, where the same
-//! value may stand there, for the environment. A parser's error is the end of the sentence `FILE:LINE:COLUMN: KEY: …`.
+//! One small parser for each kind of value in the file. Its error is the end of the sentence `FILE:LINE:COLUMN: KEY: …`.
 
 use crate::text::is_session_name;
 use jiff::fmt::friendly::{SpanParser, SpanPrinter};
@@ -33,7 +32,6 @@ pub(super) fn scalar<'de, D: Deserializer<'de>, T>(
     deserializer.deserialize_str(Scalar(parse, PhantomData))
 }
 
-/// Deserializes a command: a list of arguments, the program first.
 pub(super) fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     struct ProgramAndArguments;
 
@@ -97,7 +95,6 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     name(text).map(PathBuf::from)
 }
 
-/// The absolute path of a program.
 pub(super) fn program(text: &str) -> Result<PathBuf, String> {
     if !text.starts_with('/') {
         return Err(format!("`{text}` is not an absolute path, such as /bin/bash"));
@@ -105,19 +102,17 @@ pub(super) fn program(text: &str) -> Result<PathBuf, String> {
     name(text).map(PathBuf::from)
 }
 
-/// `true` or `false`, nothing else.
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| format!("`{text}` is neither true nor false"))
 }
 
-/// A whole number within the range.
 pub(super) fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
     text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
         format!("`{text}` is not a whole number from {} to {}", range.start(), range.end())
     })
 }
 
-/// A duration such as `30s`, `5m` or `2h`, within the range.
+/// Such as `30s`, `5m` or `2h`.
 pub(super) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, String> {
     let duration = SpanParser::new()
         .parse_unsigned_duration(text)
@@ -133,7 +128,7 @@ pub(super) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Du
     ))
 }
 
-/// How the pool's sessions are called, before the index; the name goes into file names, too.
+/// Starts the names of the pool's sessions, which are file names, too.
 pub(super) fn prefix(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Err("is empty; tmux sessions need a name, such as ccl-auto-".to_owned());

@@ -34,7 +34,7 @@ pub(crate) use rows::{DayRow, ProjectRow, SessionRow, SessionState, Status, Task
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(crate) enum Report {
-    /// Of `scan`, `assign` and `reap`; `free_sessions` after the pass, `None` where nobody looked.
+    /// Of `scan`, `assign` and `reap`; `free_sessions` after the pass, `None` where the pool was not read.
     Pass { events: Vec<Event>, free_sessions: Option<usize> },
     /// Of `decide`: one for each file, in the order they were given.
     Decisions { decisions: Vec<DecisionRow> },
@@ -51,15 +51,14 @@ pub(crate) enum Report {
     Output { job: Job },
 }
 
-/// Where a task would go.
 #[derive(Clone, Serialize)]
 pub(crate) struct DecisionRow {
     /// The file, as it was given.
     #[serde(serialize_with = "crate::text::path")]
     pub(crate) task: PathBuf,
-    /// Whom the rule chose.
+    /// The one that the rule names.
     pub(crate) provider: Provider,
-    /// Whether it would leave this machine: a remote provider, and delegation is on.
+    /// Whether the task would leave this machine: a remote provider, and delegation is on.
     pub(crate) delegated: bool,
     pub(crate) delegation_enabled: bool,
     /// Such as `auto-without-hint`.
@@ -67,7 +66,7 @@ pub(crate) struct DecisionRow {
     /// `None` where the provider chooses.
     pub(crate) model: Option<String>,
     pub(crate) priority: Priority,
-    /// What is odd about the file, see [`warning`].
+    /// See [`warning`].
     pub(crate) warnings: Vec<String>,
 }
 
@@ -86,39 +85,32 @@ pub(crate) struct Job {
 /// One thing that a pass needs, and what `doctor` found of it.
 #[derive(Serialize)]
 pub(crate) struct Check {
-    /// What was looked at, in one word: `tmux`, `agent`, `trust` …
+    /// `tmux`, `agent`, `trust` …
     pub(crate) check: &'static str,
     /// `None` where it does not apply, or cannot be known.
     pub(crate) ok: Option<bool>,
-    /// What was found.
     pub(crate) detail: String,
-    /// How to mend it.
     pub(crate) remedy: Option<String>,
 }
 
 /// What a table is laid out for.
 pub(crate) struct TerminalStyle {
-    /// Columns.
     pub(crate) width: usize,
     pub(crate) colour: bool,
-    /// In which times are shown.
     pub(crate) zone: TimeZone,
 }
 
 impl TerminalStyle {
     /// The terminal that standard output is, or 80 columns without colours.
     pub(crate) fn of_stdout(environment: &Environment) -> Self {
-        const ORDINARY: usize = 80;
-        // Nobody reads lines that are narrower than this.
-        const NARROWEST: usize = 40;
         let stdout = io::stdout();
-        let size = rustix::termios::tcgetwinsize(&stdout).ok();
-        let width = size
-            .map(|size| usize::from(size.ws_col))
-            .filter(|width| stdout.is_terminal() && *width > 0)
-            .unwrap_or(ORDINARY);
+        let width = match rustix::termios::tcgetwinsize(&stdout) {
+            Ok(size) if stdout.is_terminal() && size.ws_col > 0 => usize::from(size.ws_col),
+            _ => 80,
+        };
         Self {
-            width: width.max(NARROWEST),
+            // Lines narrower than 40 columns cannot be read.
+            width: width.max(40),
             colour: log::shows_colours(environment, &stdout),
             zone: TimeZone::system(),
         }
@@ -126,7 +118,6 @@ impl TerminalStyle {
 }
 
 impl Report {
-    /// As one object on one line.
     pub(crate) fn json(&self) -> anyhow::Result<String> {
         #[derive(Serialize)]
         struct Envelope<'a> {
@@ -140,8 +131,7 @@ impl Report {
         }
     }
 
-    /// For people. `now` is the clock of the pass; the terminal's `style` is only asked for where something depends on it,
-    /// for the time zone is read from a dozen files.
+    /// For people. The terminal's `style` is only asked for where it is needed: the time zone is read from a dozen files.
     pub(crate) fn text(&self, now: Timestamp, style: impl FnOnce() -> TerminalStyle) -> String {
         match self {
             Self::Pass { events, .. } => text::events(events),
@@ -155,7 +145,7 @@ impl Report {
     }
 }
 
-/// Writes to standard output as it is. A reader that has left (`ccl status | head -1`) is no error.
+/// Writes to standard output. A reader that has left (`ccl status | head -1`) is no error.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

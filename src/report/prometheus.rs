@@ -1,7 +1,7 @@
 //! The status as metrics in Prometheus' text format, for node_exporter's textfile collector.
 //!
 //! Names and units follow <https://prometheus.io/docs/practices/naming/>. All are gauges: they are counted anew from what
-//! lies on disk, and go down when somebody tidies up.
+//! lies on disk, and go down when files are removed.
 
 use std::fmt::{Display, Write as _};
 
@@ -10,7 +10,7 @@ use super::{DayRow, ProjectRow, SessionState, Status};
 use crate::task::{Priority, Provider};
 use crate::text::{escape, path_text};
 
-/// All metrics; `exit` is the status that `ccl status` ends with.
+/// `exit` is the status that `ccl status` ends with.
 pub(crate) fn metrics(status: &Status, exit: u8) -> String {
     let mut text = Exposition::default();
     sessions(&mut text, status);
@@ -39,10 +39,7 @@ fn sessions(text: &mut Exposition, status: &Status) {
 }
 
 fn tasks(text: &mut Exposition, status: &Status) {
-    let counts = status.inbox_counts();
-    let count = |row: &ProjectRow, priority| {
-        counts.get(&(row.path.as_path(), priority)).copied().unwrap_or(0)
-    };
+    let count = status.inbox_counts();
     text.family(
         "ccl_tasks_waiting",
         "Tasks in the inbox whose turn will come, by project and priority.",
@@ -98,7 +95,7 @@ fn last_day(text: &mut Exposition, status: &Status) {
 #[derive(Default)]
 struct Exposition {
     text: String,
-    /// The family that samples are added to.
+    /// Of the family that samples are added to.
     name: &'static str,
 }
 
@@ -110,17 +107,14 @@ impl Exposition {
     }
 
     fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
-        let labels: Vec<String> = labels
-            .iter()
-            .map(|(label, value)| {
-                let value = escape(value).replace('\\', "\\\\").replace('"', "\\\"");
-                format!("{label}=\"{value}\"")
-            })
-            .collect();
-        let labels = match labels.is_empty() {
-            true => String::new(),
-            false => format!("{{{}}}", labels.join(",")),
-        };
-        let _ = writeln!(self.text, "{}{labels} {value}", self.name);
+        let quoted = labels.iter().map(|(label, value)| {
+            let value = escape(value).replace('\\', "\\\\").replace('"', "\\\"");
+            format!("{label}=\"{value}\"")
+        });
+        let mut name = self.name.to_owned();
+        if !labels.is_empty() {
+            name += &format!("{{{}}}", quoted.collect::<Vec<_>>().join(","));
+        }
+        let _ = writeln!(self.text, "{name} {value}");
     }
 }

@@ -9,16 +9,14 @@ use serde::Serialize;
 use crate::money::Cost;
 use crate::task::{Priority, Provider};
 
-/// The whole picture.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(crate) struct Status {
-    /// The pool's sessions, by name.
+    /// The pool's sessions, then others that have a marker.
     pub(crate) sessions: Vec<SessionRow>,
     pub(crate) projects: Vec<ProjectRow>,
     /// The tasks that have not ended.
     pub(crate) tasks: Vec<TaskRow>,
     pub(crate) delegated: Delegations,
-    /// What ended in the last 24 hours.
     pub(crate) last_24h: Vec<DayRow>,
     /// How many tasks have been worked on for longer than `stale_after`.
     pub(crate) stale: usize,
@@ -26,8 +24,8 @@ pub(crate) struct Status {
 
 impl Status {
     /// How many tasks lie in each project's inbox: waiting ones by priority, held ones without.
-    pub(super) fn inbox_counts(&self) -> HashMap<(&Path, Option<Priority>), usize> {
-        let mut counts = HashMap::new();
+    pub(super) fn inbox_counts(&self) -> impl Fn(&ProjectRow, Option<Priority>) -> usize {
+        let mut counts: HashMap<(&Path, Option<Priority>), usize> = HashMap::new();
         for task in &self.tasks {
             let priority = match task.state {
                 TaskState::Waiting => Some(task.priority.unwrap_or_default()),
@@ -36,12 +34,11 @@ impl Status {
             };
             *counts.entry((task.project.as_path(), priority)).or_default() += 1;
         }
-        counts
+        move |row, priority| counts.get(&(row.path.as_path(), priority)).copied().unwrap_or(0)
     }
 }
 
-/// One session of the pool.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(crate) struct SessionRow {
     pub(crate) name: String,
     pub(crate) state: SessionState,
@@ -49,23 +46,22 @@ pub(crate) struct SessionRow {
     #[serde(serialize_with = "crate::text::optional_path")]
     pub(crate) project: Option<PathBuf>,
     pub(crate) since: Option<Timestamp>,
-    /// Until when it stays in it.
+    /// The end of a cooldown.
     pub(crate) until: Option<Timestamp>,
     pub(crate) reason: Option<String>,
 }
 
-/// What a session is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum SessionState {
+    #[default]
     Free,
-    /// Is being given one.
+    /// A pass is giving it a task.
     Claiming,
     /// Its agent is starting.
     Launching,
-    /// Its agent works.
     Working,
-    /// Its agent asks something.
+    /// Its agent waits for a person.
     NeedsAttention,
     /// A person is using it.
     Attended,
@@ -91,29 +87,26 @@ impl SessionState {
     ];
 }
 
-/// One project and how much lies in it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct ProjectRow {
     #[serde(serialize_with = "crate::text::path")]
     pub(crate) path: PathBuf,
-    /// Tasks that wait or are held.
+    /// Those that are held count, too.
     pub(crate) waiting: usize,
-    /// Tasks in sessions.
     pub(crate) dispatched: usize,
-    /// Tasks at secutools.
     pub(crate) delegated: usize,
     pub(crate) done: usize,
     pub(crate) failed: usize,
 }
 
 /// One task that has not ended.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(crate) struct TaskRow {
     #[serde(serialize_with = "crate::text::path")]
     pub(crate) project: PathBuf,
     pub(crate) name: String,
     pub(crate) state: TaskState,
-    /// How urgent it is; `None` where the file was not read.
+    /// `None` where the file was not read.
     pub(crate) priority: Option<Priority>,
     pub(crate) title: Option<String>,
     pub(crate) provider: Option<Provider>,
@@ -128,17 +121,15 @@ pub(crate) struct TaskRow {
     pub(crate) reason: Option<String>,
 }
 
-/// Where a task stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum TaskState {
     /// In the inbox, its turn will come.
+    #[default]
     Waiting,
     /// In the inbox, but not taken; the reason says why.
     Held,
-    /// In a session.
     Dispatched,
-    /// At secutools.
     DelegatedToSecutools,
 }
 
@@ -147,32 +138,21 @@ pub(crate) enum TaskState {
 pub(crate) struct Delegations {
     pub(crate) active: usize,
     pub(crate) jobs: Vec<JobRow>,
-    /// How many were filed as done in the last 24 hours.
     pub(crate) done_24h: usize,
-    /// How many were filed as failed in the last 24 hours.
     pub(crate) failed_24h: usize,
-    /// What those filed in the last 24 hours cost, one for each currency; empty where nothing is known.
+    /// One for each currency; empty where nothing is known.
     pub(crate) cost_24h: Vec<Cost>,
 }
 
 /// What one provider ended in the last 24 hours.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(crate) struct DayRow {
-    /// Who worked on it; `None` for what nobody worked on, or nobody wrote down.
+    /// `None` where nobody worked on it, or the file does not say who.
     pub(crate) provider: Option<Provider>,
-    /// How many tasks were filed as done.
     pub(crate) done: usize,
-    /// How many were given up.
     pub(crate) failed: usize,
-    /// What they cost, one for each currency; empty where nothing is known.
+    /// One for each currency; empty where nothing is known.
     pub(crate) cost: Vec<Cost>,
-}
-
-impl DayRow {
-    /// Whether this was done by way of secutools.
-    pub(crate) fn is_delegated(&self) -> bool {
-        self.provider.is_some_and(Provider::is_remote)
-    }
 }
 
 /// One job that has not ended.
@@ -182,7 +162,7 @@ pub struct JobRow {
     pub project: PathBuf,
     pub task: String,
     pub provider: Option<Provider>,
-    /// Its id; `None` while it is being submitted.
+    /// `None` while it is being submitted.
     pub job_id: Option<String>,
     /// `submitting` or `submitted`.
     pub phase: String,

@@ -7,16 +7,13 @@ use jiff::Timestamp;
 
 use super::table::{Cell, Colour, Row, table, wrap};
 use super::text::{distance, short, word};
-use super::{
-    DayRow, JobRow, ProjectRow, SessionRow, SessionState, Status, TaskRow, TaskState, TerminalStyle,
-};
+use super::{SessionRow, SessionState, Status, TaskRow, TaskState, TerminalStyle};
 use crate::task::{Priority, Provider};
 use crate::text::{escape, local_time, path_text};
 
-/// This many waiting tasks of each project are shown, and this many held ones.
+/// How many waiting tasks of each project are shown, and how many held ones.
 const SHOWN: usize = 20;
 
-/// Everything that there is to see.
 pub(super) fn text(status: &Status, style: &TerminalStyle, now: Timestamp) -> String {
     let view = View { status, style, now };
     let mut blocks = vec![
@@ -49,10 +46,9 @@ impl View<'_> {
                 && task.session.as_ref() == Some(&row.name)
                 && task.reason.is_none()
         });
-        let until = row.until.map(|until| {
-            let until = local_time(until, self.now, &self.style.zone);
-            format!("until {until}")
-        });
+        let until = row
+            .until
+            .map(|until| format!("until {}", local_time(until, self.now, &self.style.zone)));
         let stale = task.filter(|task| task.stale).map(|_| {
             "stale: it has been at work for long; attach and look, or `ccl cancel` it".to_owned()
         });
@@ -70,17 +66,40 @@ impl View<'_> {
     }
 
     fn projects(&self) -> String {
-        let counts = self.status.inbox_counts();
-        let names = ["PROJECT", "WAITING", "HELD", "AT WORK", "DELEGATED", "DONE", "FAILED"];
+        // A column in which no project has anything is left out.
+        let rare = |count: usize| match count {
+            0 => Cell::default(),
+            count => count.to_string().into(),
+        };
+        let count = self.status.inbox_counts();
         let rows = self.status.projects.iter().map(|row| {
-            let count =
-                |priority| counts.get(&(row.path.as_path(), priority)).copied().unwrap_or(0);
-            project(row, count(None), Priority::ALL.map(|it| (it, count(Some(it)))))
+            let held = count(row, None);
+            let waiting = Priority::ALL.map(|priority| (priority, count(row, Some(priority))));
+            let present = waiting.iter().filter(|(_, count)| *count > 0);
+            let is_ordinary = present.clone().all(|(priority, _)| *priority == Priority::default());
+            let counts: Vec<String> = present.map(|(it, count)| format!("{count} {it}")).collect();
+            let failed = (row.failed > 0).then_some(Colour::BAD);
+            Row {
+                cells: [
+                    path_text(&row.path).into(),
+                    row.waiting.saturating_sub(held).to_string().into(),
+                    rare(held),
+                    rare(row.dispatched),
+                    rare(row.delegated),
+                    row.done.to_string().into(),
+                    Cell::coloured(row.failed.to_string(), failed),
+                ],
+                note: match is_ordinary {
+                    true => String::new(),
+                    false => format!("waiting: {}", counts.join(", ")),
+                },
+            }
         });
+        let names = ["PROJECT", "WAITING", "HELD", "AT WORK", "DELEGATED", "DONE", "FAILED"];
         table(self.style, names, rows)
     }
 
-    /// What waits or is held, and what is at work elsewhere.
+    /// The tasks that no other table shows: those that wait or are held, and those whose worker is not known.
     fn tasks(&self) -> String {
         let mut shown: HashMap<(&Path, bool), usize> = HashMap::new();
         let mut rows: Vec<Row<6>> = Vec::new();
@@ -141,12 +160,7 @@ impl View<'_> {
     }
 
     fn jobs(&self) -> String {
-        let names = ["JOB", "TASK", "PROJECT", "PROVIDER", "PHASE", "SINCE"];
-        table(self.style, names, self.status.delegated.jobs.iter().map(|row| self.job(row)))
-    }
-
-    fn job(&self, row: &JobRow) -> Row<6> {
-        Row {
+        let rows = self.status.delegated.jobs.iter().map(|row| Row {
             cells: [
                 row.job_id.as_deref().unwrap_or("-").into(),
                 row.task.clone().into(),
@@ -156,15 +170,28 @@ impl View<'_> {
                 self.since(row.since),
             ],
             note: row.reason.clone().unwrap_or_default(),
-        }
+        });
+        table(self.style, ["JOB", "TASK", "PROJECT", "PROVIDER", "PHASE", "SINCE"], rows)
     }
 
     fn day(&self) -> String {
-        let names = ["LAST 24 H", "DONE", "FAILED", "COST"];
-        table(self.style, names, self.status.last_24h.iter().map(day_row))
+        let rows = self.status.last_24h.iter().map(|row| {
+            let costs: Vec<String> = row.cost.iter().map(ToString::to_string).collect();
+            let costs = if costs.is_empty() { "unknown".to_owned() } else { costs.join(" + ") };
+            Row {
+                cells: [
+                    row.provider.map_or("nobody", Provider::as_str).into(),
+                    row.done.to_string().into(),
+                    row.failed.to_string().into(),
+                    costs.into(),
+                ],
+                note: String::new(),
+            }
+        });
+        table(self.style, ["LAST 24 H", "DONE", "FAILED", "COST"], rows)
     }
 
-    /// What asks for a person, in one line.
+    /// What a person should look at, in one line.
     fn summary(&self) -> String {
         let attention = |row: &&SessionRow| row.state == SessionState::NeedsAttention;
         let sessions = self.status.sessions.iter().filter(attention).count();
@@ -182,58 +209,18 @@ impl View<'_> {
                 colour.paint(self.style, &format!("{count} {what}"))
             })
             .collect();
-        if !parts.is_empty() {
-            return parts.join(", ") + "\n";
-        }
-        match self.status.tasks.is_empty() {
-            true => "no task waits, and none is at work\n".to_owned(),
-            false => String::new(),
+        match parts.is_empty() {
+            false => parts.join(", ") + "\n",
+            true if self.status.tasks.is_empty() => {
+                "no task waits, and none is at work\n".to_owned()
+            }
+            true => String::new(),
         }
     }
 
     /// How long ago that was; empty where it is not known.
     fn since(&self, moment: Option<Timestamp>) -> Cell {
         moment.map(|moment| distance(moment, self.now)).unwrap_or_default().into()
-    }
-}
-
-fn project(row: &ProjectRow, held: usize, waiting: [(Priority, usize); 4]) -> Row<7> {
-    // A column in which no project has anything is left out.
-    let rare = |count: usize| if count == 0 { Cell::default() } else { count.to_string().into() };
-    let present = waiting.iter().filter(|(_, count)| *count > 0);
-    let is_ordinary = present.clone().all(|(priority, _)| *priority == Priority::default());
-    let counts: Vec<String> = present.map(|(it, count)| format!("{count} {it}")).collect();
-    let failed = (row.failed > 0).then_some(Colour::BAD);
-    Row {
-        cells: [
-            path_text(&row.path).into(),
-            row.waiting.saturating_sub(held).to_string().into(),
-            rare(held),
-            rare(row.dispatched),
-            rare(row.delegated),
-            row.done.to_string().into(),
-            Cell::coloured(row.failed.to_string(), failed),
-        ],
-        note: match is_ordinary {
-            true => String::new(),
-            false => format!("waiting: {}", counts.join(", ")),
-        },
-    }
-}
-
-fn day_row(row: &DayRow) -> Row<4> {
-    let costs: Vec<String> = row.cost.iter().map(ToString::to_string).collect();
-    Row {
-        cells: [
-            row.provider.map_or("nobody", Provider::as_str).into(),
-            row.done.to_string().into(),
-            row.failed.to_string().into(),
-            match costs.is_empty() {
-                true => "unknown".into(),
-                false => costs.join(" + ").into(),
-            },
-        ],
-        note: String::new(),
     }
 }
 

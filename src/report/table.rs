@@ -7,8 +7,6 @@ use crate::text::escape;
 
 /// No column is cut below this.
 const NARROWEST: usize = 8;
-/// What stands in front of a note.
-const INDENT: &str = "    ";
 
 /// SGR parameters: how something stands out on a terminal that shows colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +28,6 @@ impl Colour {
     }
 }
 
-/// One value of a row.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Cell {
     text: String,
@@ -62,17 +59,19 @@ pub(super) fn table<const N: usize>(
     names: [&str; N],
     rows: impl Iterator<Item = Row<N>>,
 ) -> String {
+    let printable = |row: Row<N>| Row {
+        cells: row.cells.map(|cell| Cell { text: escape(&cell.text).into_owned(), ..cell }),
+        note: escape(&row.note).into_owned(),
+    };
     let rows: Vec<Row<N>> = rows.map(printable).collect();
     if rows.is_empty() {
         return String::new();
     }
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row.cells[column].text.width());
-        cells.max().filter(|&widest| widest > 0)
-    };
     // A column that is left out has no width.
-    let widths: [Option<usize>; N] =
-        std::array::from_fn(|column| Some(width(column)?.max(names[column].width())));
+    let widths: [Option<usize>; N] = std::array::from_fn(|column| {
+        let widest = rows.iter().map(|row| row.cells[column].text.width()).max()?;
+        (widest > 0).then(|| widest.max(names[column].width()))
+    });
     let widths = fit(widths, style.width);
     let heading = names.map(|name| Cell::coloured(name.to_owned(), Some(Colour::HEADING)));
     let mut text = line(style, &heading, &widths);
@@ -81,13 +80,6 @@ pub(super) fn table<const N: usize>(
         text.push_str(&wrap(style, &row.note));
     }
     text
-}
-
-fn printable<const N: usize>(row: Row<N>) -> Row<N> {
-    Row {
-        cells: row.cells.map(|cell| Cell { text: escape(&cell.text).into_owned(), ..cell }),
-        note: escape(&row.note).into_owned(),
-    }
 }
 
 fn line<const N: usize>(
@@ -104,10 +96,8 @@ fn line<const N: usize>(
         if !text.is_empty() {
             line.push_str(&" ".repeat(blanks));
             blanks = 0;
-            line.push_str(&match cell.colour {
-                Some(colour) => colour.paint(style, &text),
-                None => text.clone(),
-            });
+            let painted = cell.colour.map(|colour| colour.paint(style, &text));
+            line.push_str(painted.as_ref().unwrap_or(&text));
         }
         blanks += width - text.width() + 2;
     }
@@ -152,7 +142,7 @@ pub(super) fn wrap(style: &TerminalStyle, note: &str) -> String {
                 line.push(' ');
                 line.push_str(word);
             }
-            _ => lines.push(format!("{INDENT}{word}")),
+            _ => lines.push(format!("    {word}")),
         }
     }
     lines.into_iter().map(|line| Colour::FAINT.paint(style, &line) + "\n").collect()

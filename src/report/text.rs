@@ -11,7 +11,6 @@ use crate::queue::{Folder, Project};
 use crate::task::Provider;
 use crate::text::{escape, path_text};
 
-/// One line for each.
 pub(super) fn events(events: &[Event]) -> String {
     events.iter().map(event).collect()
 }
@@ -42,13 +41,12 @@ fn event(event: &Event) -> String {
 fn place(event: &Event) -> Option<String> {
     let provider = event.provider.map(Provider::as_str);
     let target = event.session.as_deref().or(provider)?;
-    let arrow = match event.event {
-        EventKind::Dispatched | EventKind::Delegated => "→ ",
-        _ => "",
-    };
-    let detail = event.job_id.as_ref().or(event.model.as_ref());
-    let detail = detail.map_or_else(String::new, |detail| format!(" ({detail})"));
-    Some(format!("{arrow}{target}{detail}"))
+    let is_new = matches!(event.event, EventKind::Dispatched | EventKind::Delegated);
+    let arrow = if is_new { "→ " } else { "" };
+    Some(match event.job_id.as_ref().or(event.model.as_ref()) {
+        Some(detail) => format!("{arrow}{target} ({detail})"),
+        None => format!("{arrow}{target}"),
+    })
 }
 
 /// A block for each file.
@@ -76,7 +74,7 @@ fn decision(decision: &DecisionRow) -> String {
     format!("{}\n{}", escape(&path_text(&decision.task)), rows.collect::<String>())
 }
 
-/// A line for each check, one more for how to mend it, and the sum of it.
+/// A line for each check, one more for its remedy, and how many failed.
 pub(super) fn checks(checks: &[Check]) -> String {
     let mut text = String::new();
     for check in checks {

@@ -1,5 +1,7 @@
 //! The agent, as the login shell that starts it sees it.
 
+use std::path::Path;
+
 use crate::agent::claude::Trust;
 use crate::config::{AgentKind, Config};
 use crate::environment::Environment;
@@ -8,7 +10,7 @@ use crate::report::Check;
 use crate::subprocess::Call;
 use crate::tmux::Tmux;
 
-use super::{LIMIT, ask};
+use super::{LIMIT, ask, numbers};
 
 /// From this version on its transcript, registry and hooks are those that `ccl` reads.
 const OLDEST_CLAUDE: [u32; 3] = [2, 1, 100];
@@ -36,6 +38,10 @@ pub(super) fn program(config: &Config, tmux: &Tmux, environment: &Environment) -
             );
         }
     };
+    // Claude Code refuses that, unless IS_SANDBOX=1.
+    let skips_permissions_as_root = config.agent.kind == AgentKind::Claude
+        && rustix::process::geteuid().is_root()
+        && config.agent.command.iter().any(|word| word == "--dangerously-skip-permissions");
     let found = answer.lines().find_map(|line| {
         let marked = line.strip_prefix("ccl:")?.strip_suffix(":ccl")?;
         marked.rsplit_once(':')
@@ -47,7 +53,7 @@ pub(super) fn program(config: &Config, tmux: &Tmux, environment: &Environment) -
             format!("{program} is not on the PATH of the login shell {shell}"),
             "install it, extend PATH in the shell's start-up file, or give its full path in agent.command",
         ),
-        Some((_, sandbox)) if refuses_root(config) && sandbox != "1" => Check::bad(
+        Some((_, sandbox)) if skips_permissions_as_root && sandbox != "1" => Check::bad(
             "agent",
             format!("{program} refuses to skip permissions as root"),
             "run ccl as another user, or set IS_SANDBOX=1 in the shell's start-up file",
@@ -60,8 +66,8 @@ pub(super) fn program(config: &Config, tmux: &Tmux, environment: &Environment) -
     }
 }
 
-/// What `claude --version` prints, `2.1.332 (Claude Code)`. Another program that stands in front of Claude Code, such as
-/// `env`, prints something else: its version says nothing.
+/// `claude --version` prints `2.1.332 (Claude Code)`. A program in front of Claude Code, such as `env`, prints something
+/// else, which is not judged.
 fn version(place: &str, printed: anyhow::Result<String>) -> Check {
     let printed = match printed {
         Ok(printed) => printed,
@@ -85,15 +91,6 @@ fn version(place: &str, printed: anyhow::Result<String>) -> Check {
     }
 }
 
-/// `2.1.99` → [2, 1, 99]; `2.1.100-beta.1` is taken for 2.1.100.
-fn numbers(version: &str) -> Option<[u32; 3]> {
-    let mut numbers = version.splitn(3, '.').map(|part| {
-        let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
-        part[..end].parse().ok()
-    });
-    Some([numbers.next()??, numbers.next()??, numbers.next()??])
-}
-
 /// The login shell with its start-up files read, and then `sh` with this script. `CCL_DOCTOR` is the agent's program.
 fn in_shell(config: &Config, tmux: &Tmux, environment: &Environment, script: &str) -> Call {
     // A window has the PATH of the tmux server, before start-up files extend it.
@@ -115,33 +112,20 @@ fn in_shell(config: &Config, tmux: &Tmux, environment: &Environment, script: &st
     call
 }
 
-/// Claude Code does so unless `IS_SANDBOX=1`.
-fn refuses_root(config: &Config) -> bool {
-    config.agent.kind == AgentKind::Claude
-        && rustix::process::geteuid().is_root()
-        && config.agent.command.iter().any(|word| word == "--dangerously-skip-permissions")
-}
-
 /// Does Claude Code trust the projects? One finding where it does, else one for each that it refuses.
-pub(super) fn trust(config: &Config, projects: &[Project]) -> Vec<Check> {
-    if config.agent.kind != AgentKind::Claude {
+pub(super) fn trust(trust: Option<Trust>, projects: &[Project]) -> Vec<Check> {
+    let Some(trust) = trust else {
         return vec![Check::skipped("trust", "only Claude Code asks for it")];
-    }
-    let trust = Trust::read(&config.claude_json);
+    };
     let refused = projects.iter().map(Project::path).filter(|path| trust.refuses(path));
-    let checks: Vec<Check> = refused
-        .map(|path| {
-            let path = path.display();
-            Check::bad(
-                "trust",
-                format!("Claude Code does not trust {path}"),
-                format!("run `claude` once in {path} and accept"),
-            )
-        })
-        .collect();
+    let checks = refused.map(Path::display).map(|path| {
+        let remedy = format!("run `claude` once in {path} and accept");
+        Check::bad("trust", format!("Claude Code does not trust {path}"), remedy)
+    });
+    let checks: Vec<Check> = checks.collect();
     if checks.is_empty() {
-        let count = projects.len();
-        return vec![Check::good("trust", format!("nothing is refused in {count} project(s)"))];
+        let detail = format!("nothing is refused in {} project(s)", projects.len());
+        return vec![Check::good("trust", detail)];
     }
     checks
 }

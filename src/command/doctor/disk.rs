@@ -13,7 +13,7 @@ use crate::lock;
 use crate::queue::{Folder, Project, QUEUE};
 use crate::report::Check;
 
-/// The directory that `ccl` keeps its own state in. What lies there is run in sessions, so it must be nobody else's.
+/// The directory of `ccl`'s own state. Scripts in it are run in sessions, so nobody else may write there.
 pub(super) fn state(directory: &Path) -> Check {
     let shown = directory.display();
     if !directory.exists() {
@@ -43,11 +43,8 @@ pub(super) fn state(directory: &Path) -> Check {
 pub(super) fn queues(projects: &[Project]) -> Vec<Check> {
     let faults: Vec<Check> = projects.iter().filter_map(|it| queue(it).err()).collect();
     if faults.is_empty() {
-        let count = projects.len();
-        return vec![Check::good(
-            "queue",
-            format!("locks, renames and syncs work in {count} project(s)"),
-        )];
+        let detail = format!("locks, renames and syncs work in {} project(s)", projects.len());
+        return vec![Check::good("queue", detail)];
     }
     faults
 }
@@ -89,7 +86,7 @@ fn is_ours(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Does once what a claim does: locks, writes, syncs and renames, with temporary files that are removed.
+/// Does what a claim does, locks, writes, syncs and renames, with temporary files that are removed.
 fn try_out(directory: &Path) -> Result<()> {
     let shown = directory.display();
     let temporary = || {

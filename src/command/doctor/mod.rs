@@ -21,13 +21,13 @@ use crate::session::Session;
 use crate::subprocess::Call;
 use crate::tmux::{Tmux, TmuxError};
 
-/// How long a program may take to answer.
+/// For a program to answer.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// `new-session -N`, which never starts a server, came with this one.
-const OLDEST_TMUX: (u32, u32) = (3, 2);
+const OLDEST_TMUX: [u32; 2] = [3, 2];
 
-/// Looks at everything; what is not well is no error of the program, but its exit status.
+/// A check that fails is no error: it only sets the exit status.
 pub(super) fn run(context: Context<'_>, environment: &Environment) -> Finished {
     let config = context.config;
     let tmux = Tmux::new(config.tmux.clone());
@@ -41,7 +41,7 @@ pub(super) fn run(context: Context<'_>, environment: &Environment) -> Finished {
     match context.projects() {
         Ok(projects) => {
             checks.extend(disk::queues(&projects));
-            checks.extend(agent::trust(config, &projects));
+            checks.extend(agent::trust(context.trust(), &projects));
         }
         Err(error) => checks.push(Check::bad(
             "queue",
@@ -62,7 +62,7 @@ pub(super) fn run(context: Context<'_>, environment: &Environment) -> Finished {
     Finished { report: Report::Checks { checks }, exit }
 }
 
-/// Ends the cooldowns whose cause was the agent's program, since that is mended. One finding for all of them.
+/// Ends the cooldowns whose cause was the agent's program, since that works now. One finding for all of them.
 fn end_cooldowns(context: Context<'_>) -> Option<Check> {
     let state_dir = &context.config.state_dir;
     let sessions = context.config.pool.session_names().map(|name| Session::new(state_dir, &name));
@@ -72,13 +72,11 @@ fn end_cooldowns(context: Context<'_>) -> Option<Check> {
         cooldown.is_some_and(|cooldown| cooldown.of_program)
     };
     let mended: Vec<Session> = sessions.filter(of_program).collect();
-    let names: Vec<&str> = mended.iter().map(Session::name).collect();
-    let names = names.join(", ");
-    if names.is_empty() {
+    if mended.is_empty() {
         return None;
     }
-    let ended: Result<()> = mended.iter().try_for_each(Session::end_cooldown);
-    Some(match ended {
+    let names = mended.iter().map(Session::name).collect::<Vec<_>>().join(", ");
+    Some(match mended.iter().try_for_each(Session::end_cooldown) {
         Ok(()) => {
             Check::good("cooldown", format!("the cooldown of {names} is over: its cause is mended"))
         }
@@ -95,25 +93,23 @@ fn tmux_program(tmux: &Tmux) -> Check {
     let install = "install tmux 3.2 or later, or set tmux.command";
     match tmux.version() {
         Err(error) => Check::bad("tmux", error.to_string(), install),
-        Ok(version) => match number(&version) {
-            Some(number) if number < OLDEST_TMUX => {
-                Check::bad("tmux", format!("{version} is too old"), install)
-            }
-            // A build of tmux's own branch has no number.
-            _ => Check::good("tmux", version),
-        },
+        Ok(version) if numbers(&version).is_some_and(|it| it < OLDEST_TMUX) => {
+            Check::bad("tmux", format!("{version} is too old"), install)
+        }
+        // A build of tmux's own branch has no number.
+        Ok(version) => Check::good("tmux", version),
     }
 }
 
-/// `tmux 3.3a` → 3.3, `tmux next-3.6` → 3.6.
-fn number(version: &str) -> Option<(u32, u32)> {
-    let text = version.trim_start_matches(|c: char| !c.is_ascii_digit());
-    let (major, rest) = text.split_once('.')?;
-    let minor = rest.split(|c: char| !c.is_ascii_digit()).next()?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
+/// The first `N` numbers of a version: `tmux next-3.3a` → [3, 3], `2.1.100-beta.1` → [2, 1, 100].
+fn numbers<const N: usize>(version: &str) -> Option<[u32; N]> {
+    let is_other = |c: char| !c.is_ascii_digit();
+    let parts = version.trim_start_matches(is_other).splitn(N, '.');
+    let numbers = parts.map_while(|part| part.split(is_other).next()?.parse().ok());
+    numbers.collect::<Vec<u32>>().try_into().ok()
 }
 
-/// That no server runs is no fault by itself: a pass by hand starts one.
+/// Where no server runs, nothing is wrong: a pass by hand starts one.
 fn tmux_server(tmux: &Tmux) -> Check {
     match tmux.list_panes() {
         Ok(panes) => Check::good("server", format!("a tmux server runs, {} pane(s)", panes.len())),
@@ -125,8 +121,7 @@ fn tmux_server(tmux: &Tmux) -> Check {
     }
 }
 
-/// What a program writes to standard output, whatever its exit status is. One that failed and wrote nothing there is an
-/// error.
+/// What a program writes to standard output. It is an error only if it writes nothing there and fails.
 fn ask(mut call: Call) -> Result<String> {
     for variable in KEY_VARIABLES {
         call.command.env_remove(variable);
@@ -161,15 +156,15 @@ mod tests {
     #[test]
     fn versions_are_compared_as_numbers() {
         for (text, expected) in [
-            ("tmux 3.3a", Some((3, 3))),
-            ("tmux 3.10", Some((3, 10))),
-            ("tmux next-3.6", Some((3, 6))),
-            ("tmux 2.9a", Some((2, 9))),
+            ("tmux 3.3a", Some([3, 3])),
+            ("tmux 3.10", Some([3, 10])),
+            ("tmux next-3.6", Some([3, 6])),
+            ("tmux 2.9a", Some([2, 9])),
             ("tmux master", None),
             ("", None),
         ] {
-            assert_eq!(number(text), expected, "{text}");
+            assert_eq!(numbers(text), expected, "{text}");
         }
-        assert!(number("tmux 3.10") > Some(OLDEST_TMUX));
+        assert!(numbers("tmux 3.10") > Some(OLDEST_TMUX));
     }
 }

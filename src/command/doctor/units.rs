@@ -16,7 +16,7 @@ use crate::text::local_time;
 /// The timer comes every minute, and a pass may take five.
 const OVERDUE: SignedDuration = SignedDuration::from_mins(10);
 
-/// What the user's manager says of `ccl`'s units: their properties, by unit and property.
+/// The properties of `ccl`'s units in the user's manager, by unit and name.
 pub(super) struct Units(HashMap<String, HashMap<String, String>>);
 
 impl Units {
@@ -50,12 +50,12 @@ impl Units {
     pub(super) fn load_the_key(&self) -> bool {
         let mut cat = Call::new("systemctl", LIMIT);
         cat.command.args(["--user", "cat", "ccl.service"]);
-        let is_key =
-            |line: &str| line.starts_with("LoadCredential") && line.contains("secutools_api_key");
-        ask(cat).is_ok_and(|text| text.lines().any(is_key))
+        ask(cat).is_ok_and(|text| {
+            let mut lines = text.lines().filter(|line| line.starts_with("LoadCredential"));
+            lines.any(|line| line.contains("secutools_api_key"))
+        })
     }
 
-    /// The timer, the tmux server's unit, the last pass, and whether the manager outlives a login.
     pub(super) fn checks(&self, now: Timestamp, environment: &Environment) -> Vec<Check> {
         if self.get("ccl.timer", "LoadState") != "loaded" {
             return vec![Check::skipped(

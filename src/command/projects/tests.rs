@@ -93,6 +93,6 @@ fn a_projects_dir_that_is_not_there_is_an_error() {
     let home = Home::with("dispatcher: {projects_dir: ~/none}");
     assert_eq!(
         refused(&home, &Overrides::default()),
-        "cannot look for projects in HOME/none: No such file or directory (os error 2)"
+        "cannot look for projects in HOME/none: it does not exist"
     );
 }

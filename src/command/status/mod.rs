@@ -1,15 +1,13 @@
 //! `ccl status`: sessions, queues, jobs. Changes nothing.
 //!
-//! What cannot be read is reported on standard error and stands as a reason beside
-//! what it belongs to; everything else is shown all the same.
+//! What cannot be read is reported on standard error, and is the reason in its row; everything else is shown all the same.
 
 mod sessions;
 mod tasks;
 
-use anyhow::{Context as _, Error, Result};
+use anyhow::{Context as _, Error, Result, bail};
 use jiff::SignedDuration;
 
-use self::tasks::Collector;
 use super::{Context, Finished, combine_exit};
 use crate::cli::StatusFormat;
 use crate::config::Projects;
@@ -18,10 +16,9 @@ use crate::queue::Project;
 use crate::report::{self, Report, Status};
 use crate::session::{self, Pool};
 
-/// What the counters of the last day look back on.
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// What could not be read: reported once, however often it is met.
+/// What could not be read; each problem is reported once.
 struct Problems<'a> {
     context: Context<'a>,
     reported: Vec<String>,
@@ -41,7 +38,6 @@ impl Problems<'_> {
     }
 }
 
-/// The whole picture, as text or JSON, or as metrics.
 pub(super) fn run(
     context: Context<'_>,
     format: Option<StatusFormat>,
@@ -49,33 +45,25 @@ pub(super) fn run(
 ) -> Result<Finished> {
     if json && matches!(format, Some(StatusFormat::Text | StatusFormat::Prometheus)) {
         let sentence = "--json and --format name two different forms: leave one out";
-        return Err(Failure::Usage(sentence.to_owned()).into());
+        bail!(Failure::Usage(sentence.to_owned()));
     }
     let mut problems = Problems { context, reported: Vec::new(), exit: 0 };
-    let status = collect(context, &mut problems)?;
+    let pool = context.pool().unwrap_or_else(|error| {
+        problems.note(&error);
+        Pool::without_tmux(context.config, context.log, context.now)
+    });
+    let projects = projects(context)?;
+    let mut status = Status {
+        sessions: sessions::rows(context, &pool, &mut problems)
+            .context("cannot look through the sessions' markers")?,
+        ..Status::default()
+    };
+    tasks::add(context, &pool, &projects, &mut problems, &mut status);
     let report = match format {
         Some(StatusFormat::Prometheus) => Report::Text(report::metrics(&status, problems.exit)),
         Some(StatusFormat::Text | StatusFormat::Json) | None => Report::Status(status),
     };
     Ok(Finished { report, exit: problems.exit })
-}
-
-fn collect<'a>(context: Context<'a>, problems: &mut Problems<'a>) -> Result<Status> {
-    let pool = match context.pool() {
-        Ok(pool) => pool,
-        Err(error) => {
-            problems.note(&error);
-            Pool::without_tmux(context.config, context.log, context.now)
-        }
-    };
-    let projects = projects(context)?;
-    let mut status = Status {
-        sessions: sessions::rows(context, &pool, problems)
-            .context("cannot look through the sessions' markers")?,
-        ..Status::default()
-    };
-    Collector::new(context, &pool, problems, &mut status).collect(&projects);
-    Ok(status)
 }
 
 /// The projects of the configuration, or of the current directory; where there are none, those that sessions work for.

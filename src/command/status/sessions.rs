@@ -21,9 +21,14 @@ pub(super) fn rows(
         }
     }
     let rows = sessions.iter().map(|session| {
-        row(context, pool, session).unwrap_or_else(|error| SessionRow {
-            reason: Some(problems.note(&error)),
-            ..with_marker(session, SessionState::NeedsAttention)
+        row(context, pool, session).unwrap_or_else(|error| {
+            let marker = session.dispatched().ok().flatten();
+            SessionRow {
+                reason: Some(problems.note(&error)),
+                task: marker.as_ref().map(|marker| marker.task.clone()),
+                project: marker.map(|marker| marker.project),
+                ..blank(session, SessionState::NeedsAttention)
+            }
         })
     });
     Ok(rows.collect())
@@ -34,41 +39,32 @@ fn row(context: Context<'_>, pool: &Pool<'_>, session: &Session) -> Result<Sessi
         return at_work(context, pool, session, reading);
     }
     if session.is_locked()? {
-        return Ok(SessionRow {
-            reason: Some("another pass is at work on it".to_owned()),
-            ..blank(session, SessionState::Claiming)
-        });
+        let reason = Some("another pass has locked it".to_owned());
+        return Ok(SessionRow { reason, ..blank(session, SessionState::Claiming) });
     }
-    Ok(match pool.availability(session)? {
-        Availability::Free => blank(session, SessionState::Free),
-        Availability::Missing => SessionRow {
-            reason: Some(why_missing(context, pool, session)),
-            ..blank(session, SessionState::Missing)
-        },
-        Availability::CoolingDown(cooldown) => SessionRow {
-            since: Some(cooldown.stamp.at),
-            until: Some(cooldown.until),
-            reason: Some(cooldown.reason),
-            ..blank(
-                session,
-                if cooldown.needs_person {
-                    SessionState::NeedsAttention
-                } else {
-                    SessionState::Cooldown
-                },
-            )
-        },
-        Availability::InUse => SessionRow {
-            reason: Some(
-                "a person used it within the last minute: it is left alone until that is over"
-                    .to_owned(),
-            ),
-            ..blank(session, SessionState::Attended)
-        },
-        Availability::Busy(why) => {
-            SessionRow { reason: Some(why), ..blank(session, SessionState::Busy) }
+    let (state, reason) = match pool.availability(session)? {
+        Availability::Free => (SessionState::Free, None),
+        Availability::Missing => (SessionState::Missing, Some(why_missing(context, pool, session))),
+        Availability::CoolingDown(cooldown) => {
+            let state = match cooldown.needs_person {
+                true => SessionState::NeedsAttention,
+                false => SessionState::Cooldown,
+            };
+            return Ok(SessionRow {
+                since: Some(cooldown.stamp.at),
+                until: Some(cooldown.until),
+                reason: Some(cooldown.reason),
+                ..blank(session, state)
+            });
         }
-    })
+        Availability::InUse => {
+            let why =
+                "a person used it within the last minute: it is left alone until that is over";
+            (SessionState::Attended, Some(why.to_owned()))
+        }
+        Availability::Busy(why) => (SessionState::Busy, Some(why)),
+    };
+    Ok(SessionRow { reason, ..blank(session, state) })
 }
 
 fn why_missing(context: Context<'_>, pool: &Pool<'_>, session: &Session) -> String {
@@ -102,14 +98,13 @@ fn at_work(
         }
         _ => next(&snapshot),
     };
-    let state = match state {
-        SessionState::Working if pool.lacks(session) => SessionState::Missing,
-        state => state,
-    };
-    let reason = match state {
-        SessionState::NeedsAttention => reason
-            .map(|reason| format!("{reason} (`{} attach -t ={}`)", tmux(context), session.name())),
-        _ => reason,
+    let (state, reason) = match state {
+        SessionState::Working if pool.lacks(session) => (SessionState::Missing, reason),
+        SessionState::NeedsAttention => {
+            let attach = format!("{} attach -t ={}", tmux(context), session.name());
+            (state, reason.map(|reason| format!("{reason} (`{attach}`)")))
+        }
+        _ => (state, reason),
     };
     Ok(SessionRow {
         task: Some(run.marker.task),
@@ -120,59 +115,36 @@ fn at_work(
     })
 }
 
-/// What an agent that was started is doing, by what the next pass would do about it.
+/// The state of a session whose agent was started, by what the next pass would do about it.
 fn next(snapshot: &Snapshot) -> (SessionState, Option<String>) {
-    let over = |what: &str| {
-        let reason = format!("{what}: the next pass files it");
-        (SessionState::Working, Some(reason))
-    };
+    let working =
+        |what: &str| (SessionState::Working, Some(format!("{what}: the next pass files it")));
+    let busy = |what: &str| (SessionState::Busy, Some(what.to_owned()));
     match next_step(snapshot) {
         Step::Leave(Leave::AtWork) | Step::MarkWorking => {
             let looked_at = snapshot.attended.then(|| "a person is looking at it".to_owned());
             (SessionState::Working, looked_at)
         }
         Step::Leave(Leave::NeedsAttention(what)) => (SessionState::NeedsAttention, Some(what)),
-        Step::Leave(Leave::Attended) => (
-            SessionState::Attended,
-            Some(
-                "its agent is done: it is filed once nobody has used the session for a minute"
-                    .to_owned(),
-            ),
-        ),
-        Step::Clear | Step::RemoveClaim => (
-            SessionState::Busy,
-            Some("its task is not at work any more: the next pass frees it".to_owned()),
-        ),
-        Step::Release | Step::TakeTicket => (
-            SessionState::Busy,
-            Some("its agent was not started: the next pass gives the task back".to_owned()),
-        ),
-        Step::Place(_) => over("its task has ended"),
-        Step::Finish(_) => over("its turn is over"),
-        Step::EndAttempt { failure, .. } => over(&failure.reason),
-    }
-}
-
-/// The row of a session of which no more is known than what its marker says.
-fn with_marker(session: &Session, state: SessionState) -> SessionRow {
-    let marker = session.dispatched().ok().flatten();
-    SessionRow {
-        task: marker.as_ref().map(|marker| marker.task.clone()),
-        project: marker.map(|marker| marker.project),
-        ..blank(session, state)
+        Step::Leave(Leave::Attended) => {
+            let why =
+                "its agent is done: it is filed once nobody has used the session for a minute";
+            (SessionState::Attended, Some(why.to_owned()))
+        }
+        Step::Clear | Step::RemoveClaim => {
+            busy("its task is not at work any more: the next pass frees it")
+        }
+        Step::Release | Step::TakeTicket => {
+            busy("its agent was not started: the next pass gives the task back")
+        }
+        Step::Place(_) => working("its task has ended"),
+        Step::Finish(_) => working("its turn is over"),
+        Step::EndAttempt { failure, .. } => working(&failure.reason),
     }
 }
 
 fn blank(session: &Session, state: SessionState) -> SessionRow {
-    SessionRow {
-        name: session.name().to_owned(),
-        state,
-        task: None,
-        project: None,
-        since: None,
-        until: None,
-        reason: None,
-    }
+    SessionRow { name: session.name().to_owned(), state, ..SessionRow::default() }
 }
 
 /// The tmux command as a person types it.

@@ -9,72 +9,77 @@ use uuid::Uuid;
 use super::{DAY, Problems};
 use crate::agent::claude::Trust;
 use crate::command::Context;
-use crate::config::AgentKind;
 use crate::marker;
 use crate::money::Totals;
 use crate::process::OpenFiles;
-use crate::queue::{Folder, Held, Inbox, Name, Project, Skip};
+use crate::queue::{Folder, Held, Inbox, Name, Project, Skip, TaskRef};
 use crate::remote;
 use crate::report::{DayRow, ProjectRow, Status, TaskRow, TaskState};
 use crate::session::{Pool, Session};
-use crate::task::{Ending, Outcome, Provider};
+use crate::task::{Outcome, Provider};
 use crate::text::path_text;
 
-/// This many waiting tasks of a project, the next ones to go, are looked at more
-/// closely than for their priority.
+/// Of each project's waiting tasks the next ones, this many, are shown with more than their priority.
 const CLOSELY: usize = 1000;
 
-/// Reads all projects and writes rows; one that cannot be read does not hide the others.
-pub(super) struct Collector<'a, 'p> {
+/// Reads all projects and writes rows. One that cannot be read does not hide the others.
+struct Collector<'a, 'p> {
     context: Context<'a>,
     /// Which pool this is; `None` where it has never claimed a task.
     owner: Option<Uuid>,
-    /// Whom Claude Code trusts, where the agent is Claude Code.
+    /// `None` where the agent is not Claude Code.
     trust: Option<Trust>,
     problems: &'p mut Problems<'a>,
     status: &'p mut Status,
-    day: Day,
+    /// What ended, by who worked on it: the local agent first, what nobody worked on last.
+    last_day: Vec<(DayRow, Totals)>,
 }
 
-impl<'a, 'p> Collector<'a, 'p> {
-    pub(super) fn new(
-        context: Context<'a>,
-        pool: &Pool<'_>,
-        problems: &'p mut Problems<'a>,
-        status: &'p mut Status,
-    ) -> Self {
-        let owner = pool.owner().unwrap_or_else(|error| {
-            problems.note(&error);
-            None
-        });
-        let is_claude = context.config.agent.kind == AgentKind::Claude;
-        let trust = is_claude.then(|| Trust::read(&context.config.claude_json));
-        Self { context, owner, trust, problems, status, day: Day::default() }
-    }
-
-    pub(super) fn collect(mut self, projects: &[Project]) {
-        for project in projects {
-            if let Err(error) = self.add(project) {
-                self.problems.note(&error);
-            }
+/// Adds what the projects hold, and what ended in the last day.
+pub(super) fn add<'a>(
+    context: Context<'a>,
+    pool: &Pool<'_>,
+    projects: &[Project],
+    problems: &mut Problems<'a>,
+    status: &mut Status,
+) {
+    let owner = pool.owner().unwrap_or_else(|error| {
+        problems.note(&error);
+        None
+    });
+    let last_day = Provider::ALL.map(Some).into_iter().chain([None]);
+    let last_day = last_day
+        .map(|provider| (DayRow { provider, ..DayRow::default() }, Totals::default()))
+        .collect();
+    let trust = context.trust();
+    let mut collector = Collector { context, owner, trust, problems, status, last_day };
+    for project in projects {
+        if let Err(error) = collector.add(project) {
+            collector.problems.note(&error);
         }
-        let status = self.status;
-        status.last_24h = self.day.rows();
-        let mut costs = Totals::default();
-        for row in status.last_24h.iter().filter(|row| row.is_delegated()) {
+    }
+    let Collector { status, last_day, .. } = collector;
+    let mut remote_costs = Totals::default();
+    for (mut row, costs) in last_day {
+        if row.done + row.failed == 0 {
+            continue;
+        }
+        row.cost = costs.costs();
+        if row.provider.is_some_and(Provider::is_remote) {
             status.delegated.done_24h += row.done;
             status.delegated.failed_24h += row.failed;
-            for cost in &row.cost {
-                costs.add(cost);
-            }
+            row.cost.iter().for_each(|cost| remote_costs.add(cost));
         }
-        status.delegated.cost_24h = costs.costs();
-        status.delegated.active = status.delegated.jobs.len();
-        status.stale = status.tasks.iter().filter(|task| task.stale).count();
+        status.last_24h.push(row);
     }
+    status.delegated.cost_24h = remote_costs.costs();
+    status.delegated.active = status.delegated.jobs.len();
+    status.stale = status.tasks.iter().filter(|task| task.stale).count();
+}
 
+impl Collector<'_, '_> {
     fn add(&mut self, project: &Project) -> Result<()> {
-        let inbox = project.list()?;
+        let mut inbox = project.list()?;
         let done = self.ended(project, Folder::Done)?;
         let failed = self.ended(project, Folder::Failed)?;
         self.status.projects.push(ProjectRow {
@@ -85,33 +90,43 @@ impl<'a, 'p> Collector<'a, 'p> {
             done,
             failed,
         });
-        self.add_dispatched(project, &inbox);
-        self.add_delegated(project, &inbox);
+        inbox.dispatched.sort();
+        for name in &inbox.dispatched {
+            let found = self.dispatched(project, name);
+            self.push(project, name, TaskState::Dispatched, found);
+        }
+        let mut delegated: Vec<TaskRef> = inbox.delegated_tasks().collect();
+        delegated.sort_by(|one, other| one.name.cmp(&other.name));
+        for task in &delegated {
+            let found = self.delegated(task);
+            let name = OsStr::new(task.name.as_str());
+            self.push(project, name, TaskState::DelegatedToSecutools, found);
+        }
         let waiting = self.add_waiting(project, &inbox);
-        self.add_held(project, &inbox);
+        inbox.held.sort_by(|one, other| one.0.cmp(&other.0));
+        for (name, why) in inbox.held {
+            let mut row = row(project, &name, TaskState::Held);
+            hold(&mut row, why);
+            self.status.tasks.push(row);
+        }
         waiting
     }
 
     fn ended(&mut self, project: &Project, folder: Folder) -> Result<usize> {
         let ended = project.ended(folder, self.context.now - DAY)?;
         for ending in &ended.lately {
-            self.day.count(folder, ending.as_ref());
-        }
-        Ok(ended.tasks)
-    }
-
-    fn add_dispatched(&mut self, project: &Project, inbox: &Inbox) {
-        let mut names = inbox.dispatched.clone();
-        names.sort();
-        for name in &names {
-            match self.dispatched(project, name) {
-                Ok(row) => self.status.tasks.extend(row),
-                Err(error) => {
-                    let row = self.unreadable(project, name, TaskState::Dispatched, &error);
-                    self.status.tasks.push(row);
-                }
+            let provider = ending.as_ref().and_then(|ending| ending.provider);
+            let row = self.last_day.iter_mut().find(|(row, _)| row.provider == provider);
+            let Some((row, costs)) = row else { continue };
+            match folder {
+                Folder::Done => row.done += 1,
+                Folder::Failed | Folder::Inbox => row.failed += 1,
+            }
+            if let Some(cost) = ending.as_ref().and_then(|ending| ending.cost.as_ref()) {
+                costs.add(cost);
             }
         }
+        Ok(ended.tasks)
     }
 
     /// `None` if it has left the inbox meanwhile.
@@ -144,7 +159,7 @@ impl<'a, 'p> Collector<'a, 'p> {
                 return Ok(Some(row));
             }
         };
-        // What was filed between the two looks has neither.
+        // A task that was filed between the two looks has no claim either.
         if !project.dispatched_path(&name).exists() {
             return Ok(None);
         }
@@ -162,7 +177,7 @@ impl<'a, 'p> Collector<'a, 'p> {
         Ok(Some(row))
     }
 
-    /// What is wrong with who has the task.
+    /// Why no session of this pool works on the task, although it is claimed.
     fn odd_claim(
         &self,
         project: &Project,
@@ -188,36 +203,27 @@ impl<'a, 'p> Collector<'a, 'p> {
         )))
     }
 
-    fn add_delegated(&mut self, project: &Project, inbox: &Inbox) {
-        let mut tasks: Vec<_> = inbox.delegated_tasks().collect();
-        tasks.sort_by(|one, other| one.name.cmp(&other.name));
-        for task in tasks {
-            let name = OsStr::new(task.name.as_str());
-            match remote::job_row(&task) {
-                Ok(Some(job)) => {
-                    let head = project.glance(name).ok();
-                    self.status.tasks.push(TaskRow {
-                        priority: head.as_ref().map(|glance| glance.head.priority),
-                        title: head.and_then(|glance| glance.head.title),
-                        provider: job.provider,
-                        job_id: job.job_id.clone(),
-                        since: job.since,
-                        reason: job.reason.clone(),
-                        ..row(project, name, TaskState::DelegatedToSecutools)
-                    });
-                    self.status.delegated.jobs.push(job);
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    let state = TaskState::DelegatedToSecutools;
-                    let row = self.unreadable(project, name, state, &error);
-                    self.status.tasks.push(row);
-                }
-            }
-        }
+    /// `None` if it has left the inbox meanwhile.
+    fn delegated(&mut self, task: &TaskRef) -> Result<Option<TaskRow>> {
+        let Some(job) = remote::job_row(task)? else {
+            return Ok(None);
+        };
+        let name = OsStr::new(task.name.as_str());
+        let head = task.project.glance(name).ok().map(|glance| glance.head);
+        let row = TaskRow {
+            priority: head.as_ref().map(|head| head.priority),
+            title: head.and_then(|head| head.title),
+            provider: job.provider,
+            job_id: job.job_id.clone(),
+            since: job.since,
+            reason: job.reason.clone(),
+            ..row(&task.project, name, TaskState::DelegatedToSecutools)
+        };
+        self.status.delegated.jobs.push(job);
+        Ok(Some(row))
     }
 
-    /// All that wait, by whose turn it is; the first ones with all there is.
+    /// The waiting tasks in the order of their turns.
     fn add_waiting(&mut self, project: &Project, inbox: &Inbox) -> Result<()> {
         let mut order = project.priorities(&inbox.waiting)?;
         order.sort_unstable();
@@ -240,7 +246,7 @@ impl<'a, 'p> Collector<'a, 'p> {
             }
             self.status.tasks.push(row);
         }
-        // Whoever cannot look reports what waits all the same.
+        // Where open files cannot be seen, the tasks are shown as waiting.
         if !files.is_empty()
             && let Ok(open) = OpenFiles::look()
         {
@@ -250,7 +256,14 @@ impl<'a, 'p> Collector<'a, 'p> {
                 }
             }
         }
-        self.hold_untrusted(project.path(), first);
+        if self.trust.as_ref().is_some_and(|trust| trust.refuses(project.path())) {
+            for row in &mut self.status.tasks[first..] {
+                let is_local = row.provider.is_none_or(|provider| !provider.is_remote());
+                if is_local && row.state == TaskState::Waiting {
+                    hold(row, Trust::advice(project.path()));
+                }
+            }
+        }
         Ok(())
     }
 
@@ -269,38 +282,19 @@ impl<'a, 'p> Collector<'a, 'p> {
         }
     }
 
-    /// Holds the local tasks of a project that Claude Code does not trust.
-    fn hold_untrusted(&mut self, project: &Path, first: usize) {
-        let refused = self.trust.as_ref().is_some_and(|trust| trust.refuses(project));
-        if !refused {
-            return;
-        }
-        for row in &mut self.status.tasks[first..] {
-            let is_local = row.provider.is_none_or(|provider| !provider.is_remote());
-            if is_local && row.state == TaskState::Waiting {
-                hold(row, Trust::advice(project));
-            }
-        }
-    }
-
-    fn add_held(&mut self, project: &Project, inbox: &Inbox) {
-        let mut held = inbox.held.clone();
-        held.sort_by(|one, other| one.0.cmp(&other.0));
-        for (name, why) in held {
-            let mut row = row(project, &name, TaskState::Held);
-            hold(&mut row, why);
-            self.status.tasks.push(row);
-        }
-    }
-
-    fn unreadable(
+    /// Adds the row of a task that was handed out; one that cannot be read has the error as its reason.
+    fn push(
         &mut self,
         project: &Project,
         name: &OsStr,
         state: TaskState,
-        error: &Error,
-    ) -> TaskRow {
-        TaskRow { reason: Some(self.problems.note(error)), ..row(project, name, state) }
+        found: Result<Option<TaskRow>>,
+    ) {
+        let found = found.unwrap_or_else(|error| {
+            let reason = Some(self.problems.note(&error));
+            Some(TaskRow { reason, ..row(project, name, state) })
+        });
+        self.status.tasks.extend(found);
     }
 }
 
@@ -315,53 +309,6 @@ fn row(project: &Project, name: &OsStr, state: TaskState) -> TaskRow {
         project: project.path().to_owned(),
         name: path_text(Path::new(name)),
         state,
-        priority: None,
-        title: None,
-        provider: None,
-        session: None,
-        job_id: None,
-        attempt: None,
-        since: None,
-        stale: false,
-        reason: None,
-    }
-}
-
-/// What ended in the last 24 hours, by who worked on it.
-#[derive(Default)]
-struct Day {
-    counts: Vec<(Option<Provider>, usize, usize, Totals)>,
-}
-
-impl Day {
-    fn count(&mut self, folder: Folder, ending: Option<&Ending>) {
-        let provider = ending.and_then(|ending| ending.provider);
-        let index =
-            self.counts.iter().position(|(known, ..)| *known == provider).unwrap_or_else(|| {
-                self.counts.push((provider, 0, 0, Totals::default()));
-                self.counts.len() - 1
-            });
-        let (_, done, failed, cost) = &mut self.counts[index];
-        match folder {
-            Folder::Done => *done += 1,
-            Folder::Failed | Folder::Inbox => *failed += 1,
-        }
-        if let Some(known) = ending.and_then(|ending| ending.cost.as_ref()) {
-            cost.add(known);
-        }
-    }
-
-    /// The local agent first, what nobody worked on last.
-    fn rows(&self) -> Vec<DayRow> {
-        let order = Provider::ALL.map(Some).into_iter().chain([None]);
-        order
-            .filter_map(|provider| self.counts.iter().find(|(known, ..)| *known == provider))
-            .map(|(provider, done, failed, cost)| DayRow {
-                provider: *provider,
-                done: *done,
-                failed: *failed,
-                cost: cost.costs(),
-            })
-            .collect()
+        ..TaskRow::default()
     }
 }

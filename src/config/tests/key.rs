@@ -120,7 +120,7 @@ fn a_key_file_that_holds_no_key_is_refused() {
     }
     assert_eq!(
         Home::with(URL).complaint(),
-        "the API key file HOME/.config/ccl/key: there is no such file"
+        "the API key file HOME/.config/ccl/key: it does not exist"
     );
     let directory = Home::with(URL);
     directory.project(".config/ccl/key");

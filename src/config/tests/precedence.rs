@@ -36,7 +36,7 @@ fn a_named_file_must_be_there() {
     let home = Home::new();
     assert_eq!(
         home.complaint_with(&named(Path::new("no.yaml"))),
-        "cannot read the configuration HOME/no.yaml: there is no such file"
+        "cannot read the configuration HOME/no.yaml: it does not exist"
     );
     let home = home.set("CCL_CONFIG", "HOME");
     assert_eq!(home.complaint(), "cannot read the configuration HOME: it is a directory");
