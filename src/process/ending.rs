@@ -1,6 +1,5 @@
 //! Ending an agent: only what carries the run is ever signalled.
 
-use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -12,7 +11,7 @@ use rustix::process::{
 };
 use uuid::Uuid;
 
-use super::{carries_run, group_of, members, process_carries, processes_that};
+use super::{carries_run, group_of, members, process_carries, processes_that, visibly};
 
 /// How long to wait for what SIGKILL ends.
 const AFTER_KILL: Duration = Duration::from_secs(5);
@@ -24,57 +23,20 @@ pub enum Ended {
     NotThere,
     /// It ended by itself after SIGTERM.
     Terminated,
-    /// It was killed.
     Killed,
 }
 
 /// Why an agent could not be ended.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum EndingError {
-    /// The system does not let us see what runs.
-    Unseen(io::Error),
-    /// The signal was refused.
-    Refused {
-        /// The process group.
-        group: i32,
-        /// The kernel's word.
-        error: Errno,
-    },
-    /// It is still there, after SIGKILL too.
-    StillThere {
-        /// The process group.
-        group: i32,
-    },
-}
-
-impl fmt::Display for EndingError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unseen(_) => write!(f, "cannot see what runs in the session"),
-            Self::Refused { group, error } => {
-                write!(f, "cannot end process group {group}: {error}")
-            }
-            Self::StillThere { group } => write!(
-                f,
-                "process group {group} does not end, even after SIGKILL: it hangs in the kernel, perhaps on a dead network drive"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for EndingError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Unseen(error) => Some(error),
-            Self::Refused { .. } | Self::StillThere { .. } => None,
-        }
-    }
-}
-
-impl From<io::Error> for EndingError {
-    fn from(error: io::Error) -> Self {
-        Self::Unseen(error)
-    }
+    #[error("cannot see what runs in the session")]
+    Unseen(#[from] io::Error),
+    #[error("cannot end process group {group}: {error}")]
+    Refused { group: i32, error: Errno },
+    #[error(
+        "process group {group} does not end, even after SIGKILL: it hangs in the kernel, perhaps on a dead network drive"
+    )]
+    StillThere { group: i32 },
 }
 
 /// Ends what works for `run`: SIGTERM, and SIGKILL after `grace`. It is the group of `leader`, the process of the run's
@@ -83,13 +45,9 @@ impl From<io::Error> for EndingError {
 /// Only the group that carries the run is signalled, and that is checked again right before each signal. A group's
 /// number is not given to others while a process is left in it.
 pub fn terminate(run: Uuid, leader: Option<Pid>, grace: Duration) -> Result<Ended, EndingError> {
-    let in_window = match leader {
-        Some(group) if carries_run(group, run)? => Some(group),
-        _ => None,
-    };
-    let found = match in_window {
-        Some(group) => Some(group),
-        None => group_of(run)?,
+    let found = match leader {
+        Some(group) if carries_run(group, run)? => leader,
+        _ => group_of(run)?,
     };
     let Some(group) = found else {
         return Ok(Ended::NotThere);
@@ -141,17 +99,13 @@ fn carriers(run: Uuid) -> io::Result<Vec<(Pid, OwnedFd)>> {
     let mut found = Vec::new();
     for process in processes_that(|process| process.pid != getpid())? {
         let Ok(handle) = pidfd_open(process.pid, PidfdFlags::empty()) else { continue };
-        match process_carries(process.pid, run) {
-            Ok(true) => found.push((process.pid, handle)),
-            Ok(false) => {}
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-            Err(error) => return Err(error),
+        if visibly(process_carries(process.pid, run))? {
+            found.push((process.pid, handle));
         }
     }
     Ok(found)
 }
 
-/// Waits until the process has ended.
 fn wait_for(handle: &OwnedFd, limit: Duration) {
     if let Ok(timeout) = Timespec::try_from(limit) {
         let mut fds = [PollFd::new(handle, PollFlags::IN)];

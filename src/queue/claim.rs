@@ -67,7 +67,7 @@ impl Project {
         durable::sync_dir(&self.folder(Folder::Inbox))?;
         // Whoever opened the file just before it was renamed may still write to it, or has done so
         // and closed it: in this order neither is missed.
-        if claim.is_being_written(writers)? || !seen.is_still(&dispatched) {
+        if waiting::is_being_written(&dispatched, writers)? || !seen.is_still(&dispatched) {
             claim.release()?;
             return Err(Held::BeingWritten.into());
         }
@@ -92,22 +92,18 @@ impl Project {
 }
 
 impl Claim {
-    /// What is known of this run.
     pub(crate) fn marker(&self) -> &marker::ClaimMarker {
         &self.marker
     }
 
-    /// The project's queue.
     pub(crate) fn project(&self) -> &Project {
         &self.project
     }
 
-    /// The task's name in the inbox.
     pub(crate) fn name(&self) -> &Name {
         &self.name
     }
 
-    /// Notes how far the task has come.
     pub(crate) fn advance(&mut self, phase: Phase, now: Timestamp) -> Result<()> {
         self.marker.phase = phase;
         self.marker.stamp.at = now;
@@ -207,14 +203,6 @@ impl Claim {
     fn ending(&self) -> Result<Option<Ending>> {
         let dispatched = self.project.dispatched_path(&self.name);
         Ok(note::read_text(&dispatched)?.and_then(|text| task::split(&text).read_ending()))
-    }
-
-    fn is_being_written(&self, writers: &Writers) -> Result<bool> {
-        let dispatched = self.project.dispatched_path(&self.name);
-        let metadata = dispatched
-            .symlink_metadata()
-            .with_context(|| format!("cannot look at {}", dispatched.display()))?;
-        waiting::is_being_written(&metadata, &dispatched, writers)
     }
 
     /// Writes what has changed, if the claim is still ours.

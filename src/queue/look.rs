@@ -2,7 +2,7 @@
 //! ended lately. Nothing here changes anything or takes a lock.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
@@ -28,11 +28,8 @@ const LISTED: usize = 64 << 10;
 /// What the first and the last bytes of a task's file say.
 #[derive(Debug)]
 pub(crate) struct Glance {
-    /// Its header.
     pub head: Header,
-    /// What became of it so far.
     pub ending: Option<Ending>,
-    /// When it was last changed.
     pub modified: Option<Timestamp>,
     pub file: FileId,
     /// Whether it has no second name.
@@ -42,7 +39,6 @@ pub(crate) struct Glance {
 /// What lies in `done/` or `failed/`.
 #[derive(Debug, Default)]
 pub(crate) struct EndedTasks {
-    /// How many tasks.
     pub tasks: usize,
     /// The endings of those that ended lately; `None` where nobody noted one.
     pub lately: Vec<Option<Ending>>,
@@ -63,9 +59,10 @@ impl Project {
         };
         let (first, ending) = read().with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Glance {
-            head: head(&first),
+            head: task::head(&first)
+                .unwrap_or_else(|| task::parse(&String::from_utf8_lossy(&first)).header),
             ending,
-            modified: modified(&metadata),
+            modified: metadata.modified().ok().and_then(|time| time.try_into().ok()),
             file: FileId::of(&metadata),
             is_single: metadata.nlink() <= 1,
         })
@@ -150,10 +147,6 @@ fn is_older(file: &Stat, since: Timestamp) -> bool {
     changed < (since.as_second(), i64::from(since.subsec_nanosecond()))
 }
 
-fn head(first: &[u8]) -> Header {
-    task::head(first).unwrap_or_else(|| task::parse(&String::from_utf8_lossy(first)).header)
-}
-
 /// The ending line of a file of `length` bytes.
 fn ending(file: &File, length: u64) -> io::Result<Option<Ending>> {
     let last = length.min(MAX_ENDING_BYTES as u64);
@@ -164,14 +157,11 @@ fn ending(file: &File, length: u64) -> io::Result<Option<Ending>> {
     Ok(task::split(&text).read_ending())
 }
 
-fn modified(metadata: &fs::Metadata) -> Option<Timestamp> {
-    Timestamp::try_from(metadata.modified().ok()?).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Held;
     use super::*;
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     fn project() -> (tempfile::TempDir, Project) {
