@@ -22,7 +22,7 @@ use crate::money::Cost;
 /// its end.
 const MAX_TRANSCRIPT: u64 = 64 << 20;
 
-/// The directories that a person has told Claude Code to trust.
+/// The directories that Claude Code may trust, by a person's word.
 #[derive(Debug)]
 pub(crate) struct Trust(Option<HashMap<String, Entry>>);
 
@@ -61,7 +61,6 @@ impl Trust {
             .any(|directory| entries.get(directory).is_some_and(|entry| entry.accepted))
     }
 
-    /// What a person does about a project that is refused.
     pub(crate) fn advice(project: &Path) -> String {
         format!(
             "Claude Code does not trust the project: run `claude` once in {} and accept",
@@ -71,19 +70,15 @@ impl Trust {
 }
 
 /// What the registry says of a live session.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 pub struct Registered {
-    /// The process.
-    #[serde(default)]
     pub pid: i32,
-    #[serde(default, rename = "sessionId")]
-    session: String,
+    session_id: String,
     /// `idle`, `busy` …; absent in some versions.
-    #[serde(default)]
     pub status: Option<String>,
     /// Milliseconds since 1970.
-    #[serde(default, rename = "statusUpdatedAt")]
-    pub(crate) updated_at: Option<i64>,
+    pub(crate) status_updated_at: Option<i64>,
 }
 
 impl Registered {
@@ -93,11 +88,11 @@ impl Registered {
     pub fn read(bytes: &[u8], pid: i32, session: &str) -> Option<Self> {
         let entry = serde_json::from_slice(bytes).unwrap_or(Self {
             pid,
-            session: session.to_owned(),
+            session_id: session.to_owned(),
             status: Some("being written".to_owned()),
-            updated_at: None,
+            status_updated_at: None,
         });
-        (entry.session == session).then_some(Self { pid, ..entry })
+        (entry.session_id == session).then_some(Self { pid, ..entry })
     }
 }
 
@@ -159,7 +154,7 @@ impl Transcript {
         }
     }
 
-    /// How many bytes it had when it was found.
+    /// In bytes, when it was found.
     pub(crate) fn length(&self) -> u64 {
         self.length
     }
@@ -212,7 +207,7 @@ pub(crate) fn quiet_for(
 ) -> Duration {
     let written = transcript.and_then(|transcript| transcript.modified);
     let status = registered
-        .and_then(|entry| entry.updated_at)
+        .and_then(|entry| entry.status_updated_at)
         .and_then(|at| Timestamp::from_millisecond(at).ok());
     // A clock that was set back meanwhile makes it a time to come: that is just as long.
     written.max(status).map(|last| now.duration_since(last).unsigned_abs()).unwrap_or_default()
