@@ -16,6 +16,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::transcript::{self, Summary};
+use crate::durable;
 use crate::money::Cost;
 
 /// Up to this many bytes of a transcript are read; a longer one is read from
@@ -142,14 +143,14 @@ impl Transcript {
                         return Ok(Some(Self { path, length: metadata.len(), modified }));
                     }
                     Ok(_) => {}
-                    Err(error) if is_missing(&error) => {}
+                    Err(error) if durable::is_no_directory(&error) => {}
                     Err(error) => return Err(error),
                 }
             }
             Ok(None)
         };
         match find() {
-            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) if durable::is_no_directory(&error) => Ok(None),
             found => found.with_context(|| format!("cannot search {}", projects.display())),
         }
     }
@@ -193,10 +194,6 @@ impl Transcript {
         };
         read().with_context(|| format!("cannot read {}", self.path.display()))
     }
-}
-
-fn is_missing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// How long nothing has changed in a session's transcript and registry entry.

@@ -28,10 +28,9 @@ pub struct Claim {
 pub enum ClaimLookup {
     /// No claim of this run: the session's marker is void.
     Void,
-    /// The claim, but the task is not at work under it: it never was, or the
-    /// agent or a person moved it.
+    /// The claim, but no task: it was never renamed, or the agent or a person moved it.
     TaskMissing(Claim),
-    /// The task is at work. The outcome is there if it was noted already and
+    /// The claim and its task. The outcome is there if it was noted already and
     /// the file only has to be placed.
     Active(Claim, Option<Outcome>),
 }

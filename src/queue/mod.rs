@@ -6,7 +6,7 @@
 //! ```text
 //! inbox/T.md                    waiting
 //!   | claim: write .T.md.claim, rename                 (under .lock)
-//! inbox/T.md.dispatched         at work; the claim says for whom
+//! inbox/T.md.dispatched         a session has it; the claim says which
 //!   | note: rewrite the task with its ending line
 //!   | place: rename, then remove the claim             (under .lock)
 //! inbox/T.md, done/T.md, failed/T.md

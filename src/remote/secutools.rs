@@ -22,7 +22,6 @@ use answer::Reader;
 pub struct Client {
     http: Http,
     key: String,
-    limits: Limits,
 }
 
 impl Client {
@@ -34,7 +33,7 @@ impl Client {
         limits: Limits,
     ) -> anyhow::Result<Client> {
         let http = Http::new(url, key, proxy, limits)?;
-        Ok(Client { http, key: key.to_owned(), limits })
+        Ok(Client { http, key: key.to_owned() })
     }
 
     /// Asks for a job. `body` is sent as it is, at every try; `key` makes sure that several tries,
@@ -54,14 +53,14 @@ impl Client {
                 Ok(accepted) => return Ok(accepted),
                 Err(error) => error,
             };
-            let longest = self.limits.backoff * 2_u32.saturating_pow(tries);
+            let longest = self.http.limits.backoff * 2_u32.saturating_pow(tries);
             let pause = error.retry_after.unwrap_or_else(|| random_up_to(longest));
             let is_final = error.kind.certainty() == Certainty::Refused;
             tries += 1;
             let failed = NotAccepted::new(error, earlier);
             if is_final
-                || tries >= self.limits.tries
-                || start.elapsed() + pause >= self.limits.retrying
+                || tries >= self.http.limits.tries
+                || start.elapsed() + pause >= self.http.limits.retrying
             {
                 return Err(failed);
             }

@@ -83,7 +83,6 @@ pub struct Task {
     pub body: String,
     /// What was wrong with the header, in the order of the file.
     pub warnings: Vec<Warning>,
-    /// What became of it so far.
     pub ending: Option<Ending>,
 }
 
