@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 pub use ending::{Ended, EndingError, terminate, terminate_all};
 pub use service::{in_service, unit_of_cgroup};
-pub(crate) use writers::{OpenFiles, Writers, is_open_for_writing};
+pub(crate) use writers::{OpenFiles, Writers};
 
 /// The environment variable that holds the run a process works for.
 pub const RUN_VARIABLE: &str = "CCL_RUN";

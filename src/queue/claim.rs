@@ -119,11 +119,7 @@ impl Claim {
 
     /// Gives the task back as it is: nothing was started, no attempt counts.
     pub(crate) fn release(&self) -> Result<Option<PathBuf>> {
-        let _lock = self.project.lock()?;
-        match self.is_ours()? {
-            true => self.move_to(Folder::Inbox),
-            false => Ok(None),
-        }
+        self.place(Outcome::Released)
     }
 
     /// Writes the outcome into the task, with its result and footer, and then
@@ -152,7 +148,7 @@ impl Claim {
         Ok(placed)
     }
 
-    /// Moves a task whose outcome was noted before, by a pass that died.
+    /// Moves the task where the outcome says. Nothing is noted in it: an earlier pass has done that.
     pub(crate) fn place(&self, outcome: Outcome) -> Result<Option<PathBuf>> {
         let _lock = self.project.lock()?;
         match self.is_ours()? {

@@ -7,6 +7,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
@@ -50,14 +51,11 @@ impl Project {
     pub(crate) fn glance(&self, file_name: &OsStr) -> Result<Glance, Skip> {
         let path = self.folder(Folder::Inbox).join(file_name);
         let (file, metadata) = waiting::open_regular(&path)?;
-        let read = || -> io::Result<(Vec<u8>, Option<Ending>)> {
-            let mut first = vec![0; FIRST];
-            let length = file.read_at(&mut first, 0)?;
-            first.truncate(length);
-            let ending = ending(&file, metadata.len())?;
-            Ok((first, ending))
-        };
-        let (first, ending) = read().with_context(|| format!("cannot read {}", path.display()))?;
+        let failed = || format!("cannot read {}", path.display());
+        let mut first = vec![0; FIRST];
+        let length = file.read_at(&mut first, 0).with_context(failed)?;
+        first.truncate(length);
+        let ending = ending(&file, metadata.len()).with_context(failed)?;
         Ok(Glance {
             head: task::head(&first)
                 .unwrap_or_else(|| task::parse(&String::from_utf8_lossy(&first)).header),
@@ -97,14 +95,11 @@ impl Project {
             if !FileType::from_raw_mode(found.st_mode).is_file() || is_older(&found, since) {
                 continue;
             }
-            let path = directory.join(OsStr::from_bytes(name.to_bytes()));
-            let (file, metadata) = match waiting::open_regular(&path) {
-                Ok(opened) => opened,
+            let ending = match ending_at(&directory.join(OsStr::from_bytes(name.to_bytes()))) {
+                Ok(ending) => ending,
                 Err(Skip::Failed(error)) => return Err(error),
                 Err(_) => continue,
             };
-            let ending = ending(&file, metadata.len())
-                .with_context(|| format!("cannot read {}", path.display()))?;
             let ended_at = ending.as_ref().and_then(|ending| ending.ended_at);
             if ended_at.is_none_or(|at| at >= since) {
                 ended.lately.push(ending);
@@ -119,17 +114,11 @@ impl Project {
         for folder in [Folder::Done, Folder::Failed] {
             let directory = self.folder(folder);
             for number in 1.. {
-                let path = directory.join(name.numbered(number));
-                let (file, metadata) = match waiting::open_regular(&path) {
-                    Ok(opened) => opened,
+                match ending_at(&directory.join(name.numbered(number))) {
+                    Ok(Some(ending)) if ending.run == run => return Ok(true),
                     Err(Skip::Gone) => break,
                     Err(Skip::Failed(error)) => return Err(error),
-                    Err(_) => continue,
-                };
-                let ending = ending(&file, metadata.len())
-                    .with_context(|| format!("cannot read {}", path.display()))?;
-                if ending.is_some_and(|ending| ending.run == run) {
-                    return Ok(true);
+                    Ok(_) | Err(_) => {}
                 }
             }
         }
@@ -145,6 +134,12 @@ impl Project {
 fn is_older(file: &Stat, since: Timestamp) -> bool {
     let changed = (file.st_mtime, i64::try_from(file.st_mtime_nsec).unwrap_or_default());
     changed < (since.as_second(), i64::from(since.subsec_nanosecond()))
+}
+
+fn ending_at(path: &Path) -> Result<Option<Ending>, Skip> {
+    let (file, metadata) = waiting::open_regular(path)?;
+    let ending = ending(&file, metadata.len());
+    Ok(ending.with_context(|| format!("cannot read {}", path.display()))?)
 }
 
 /// The ending line of a file of `length` bytes.

@@ -15,7 +15,7 @@ use crate::durable;
 use crate::event::{Event, EventKind};
 use crate::marker;
 use crate::money::Cost;
-use crate::process;
+use crate::process::OpenFiles;
 use crate::queue::{Folder, TaskRef};
 use crate::task::{self, Ending, Outcome};
 use crate::text::{self, escape};
@@ -156,13 +156,13 @@ impl Delegation<'_> {
 
 /// Whether somebody has the file open for writing, as far as that can be seen.
 fn is_being_written(path: &Path) -> Result<bool> {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) => Ok(process::is_open_for_writing(&metadata)
-            .with_context(|| format!("cannot find out who writes to {}", path.display()))?
-            == Some(true)),
-        // If there is a file after all, the next steps will meet it.
-        Err(_) => Ok(false),
-    }
+    // If there is a file after all, the next steps will meet it.
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return Ok(false);
+    };
+    let open = OpenFiles::look()
+        .with_context(|| format!("cannot find out who writes to {}", path.display()))?;
+    Ok(open.is_written(&metadata) == Some(true))
 }
 
 /// Whether `path` is the file that was submitted, byte for byte; false as well if it has gone.
