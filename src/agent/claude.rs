@@ -212,20 +212,10 @@ pub(crate) fn quiet_for(
 
 /// Whether the last `Stop` hook named work that goes on in the background.
 pub(crate) fn has_background(stop: &Path) -> bool {
-    #[derive(Deserialize)]
-    struct Payload {
-        #[serde(default)]
-        background_tasks: Vec<serde_json::Value>,
-    }
-    fs::read(stop)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice::<Payload>(&bytes).ok())
-        .is_some_and(|payload| {
-            payload
-                .background_tasks
-                .iter()
-                .any(|task| task["status"].as_str().is_none_or(|status| status == "running"))
-        })
+    let bytes = fs::read(stop).unwrap_or_default();
+    let payload: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let mut tasks = payload["background_tasks"].as_array().into_iter().flatten();
+    tasks.any(|task| task["status"].as_str().is_none_or(|status| status == "running"))
 }
 
 /// The events whose hooks call `ccl`: a turn that ended, one that the API refused, and the exit.
