@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, getpid, kill_process_group, pidfd_open, pidfd_send_signal,
 };
+use thiserror::Error;
 use uuid::Uuid;
 
 use super::{carries_run, group_of, members, process_carries, processes_that, visibly};
@@ -27,16 +28,16 @@ pub enum Ended {
 }
 
 /// Why an agent could not be ended.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Error)]
 pub enum EndingError {
     #[error("cannot see what runs in the session")]
     Unseen(#[from] io::Error),
-    #[error("cannot end process group {group}: {error}")]
-    Refused { group: i32, error: Errno },
+    #[error("cannot end process {process}: {error}")]
+    Refused { process: i32, error: Errno },
     #[error(
-        "process group {group} does not end, even after SIGKILL: it hangs in the kernel, perhaps on a dead network drive"
+        "process {process} does not end, even after SIGKILL: it hangs in the kernel, perhaps on a dead network drive"
     )]
-    StillThere { group: i32 },
+    StillThere { process: i32 },
 }
 
 /// Ends what works for `run`: SIGTERM, and SIGKILL after `grace`. It is the group of `leader`, the process of the run's
@@ -62,7 +63,7 @@ pub fn terminate(run: Uuid, leader: Option<Pid>, grace: Duration) -> Result<Ende
     if is_gone_within(group, AFTER_KILL)? {
         return Ok(Ended::Killed);
     }
-    Err(EndingError::StillThere { group: group.as_raw_pid() })
+    Err(EndingError::StillThere { process: group.as_raw_pid() })
 }
 
 /// Ends all that carries the run, in whatever group or session: what a failed attempt has started must not go on beside
@@ -75,7 +76,7 @@ pub fn terminate_all(run: Uuid, leader: Option<Pid>, grace: Duration) -> Result<
             match pidfd_send_signal(handle, signal) {
                 Ok(()) | Err(Errno::SRCH) => {}
                 Err(error) => {
-                    return Err(EndingError::Refused { group: process.as_raw_pid(), error });
+                    return Err(EndingError::Refused { process: process.as_raw_pid(), error });
                 }
             }
         }
@@ -89,7 +90,7 @@ pub fn terminate_all(run: Uuid, leader: Option<Pid>, grace: Duration) -> Result<
     }
     match carriers(run)?.first() {
         None => Ok(()),
-        Some((process, _)) => Err(EndingError::StillThere { group: process.as_raw_pid() }),
+        Some((process, _)) => Err(EndingError::StillThere { process: process.as_raw_pid() }),
     }
 }
 
@@ -117,7 +118,7 @@ fn wait_for(handle: &OwnedFd, limit: Duration) {
 fn signal(group: Pid, signal: Signal) -> Result<(), EndingError> {
     match kill_process_group(group, signal) {
         Ok(()) | Err(Errno::SRCH) => Ok(()),
-        Err(error) => Err(EndingError::Refused { group: group.as_raw_pid(), error }),
+        Err(error) => Err(EndingError::Refused { process: group.as_raw_pid(), error }),
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use anyhow::{Context, Error, Result, bail};
 use uuid::Uuid;
 
+use super::server::Panes;
 use super::{Pool, Session, unavailable};
 use crate::agent::claude::{self, Transcript};
 use crate::agent::command::Exit;
@@ -16,6 +17,7 @@ use crate::next_step::{AgentReport, AgentState, Found, Phase, Snapshot};
 use crate::owner;
 use crate::process;
 use crate::queue::{Claim, ClaimLookup, Name, Project};
+use crate::tmux::{Pane, TmuxError};
 
 /// Why a pass looks at a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +68,7 @@ impl Pool<'_> {
         let Some(marker) = session.dispatched()? else {
             return Ok(None);
         };
-        let pane = self.pane_of(&marker);
+        let pane = self.pane_of(&marker)?;
         self.check_server_of(&marker.task, pane.as_ref())?;
         let lookup = self.find_claim(&marker)?;
         let run = Run { session: session.clone(), marker, pane };
@@ -104,16 +106,25 @@ impl Pool<'_> {
         claim.marker().attempt >= self.config.dispatcher.max_attempts
     }
 
-    /// The pane that was opened for the run. A pass that was killed before it noted the pane has left it to tmux.
-    fn pane_of(&self, marker: &Dispatched) -> Option<AgentPane> {
-        let listed = || self.all_panes().find(|pane| pane.run == Some(marker.run));
-        marker.pane.clone().or_else(|| {
-            listed().map(|pane| AgentPane {
-                id: pane.id.clone(),
-                pid: pane.pid,
-                server: Some(Server { pid: pane.server, socket: pane.socket.clone() }),
-            })
-        })
+    /// The pane that was opened for the run. A launch that could not note it has left it to tmux: a killed one of another
+    /// pass, or one of this pass, which has looked before.
+    fn pane_of(&self, marker: &Dispatched) -> Result<Option<AgentPane>> {
+        if marker.pane.is_some() || matches!(self.panes, Panes::NotAsked) {
+            return Ok(marker.pane.clone());
+        }
+        let of_run = |pane: &&Pane| pane.run == Some(marker.run);
+        let found = match self.all_panes().find(of_run) {
+            Some(pane) => Some(pane.clone()),
+            None => match self.tmux.list_panes() {
+                Err(TmuxError::NoServer) => None,
+                panes => panes.map_err(|error| unavailable(&error))?.iter().find(of_run).cloned(),
+            },
+        };
+        Ok(found.map(|pane| AgentPane {
+            id: pane.id,
+            pid: pane.pid,
+            server: Some(Server { pid: pane.server, socket: pane.socket }),
+        }))
     }
 
     /// Whether tmux still had the pane when the pass began.
