@@ -194,7 +194,6 @@ pub(crate) fn list_dir(directory: &Path) -> Result<impl Iterator<Item = Result<D
     Ok(entries.into_iter().flatten().map(move |entry| entry.with_context(failed)))
 }
 
-/// Whether there is no directory of that name.
 pub(crate) fn is_no_directory(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
@@ -210,7 +209,7 @@ pub(crate) fn open_nofollow(path: &Path) -> io::Result<File> {
     Ok(File::from(rustix::fs::open(path, NOFOLLOW, Mode::empty())?))
 }
 
-/// What `open` is told for a file that somebody else may have put there.
+/// The flags with which a file is opened that somebody else may have put there.
 pub(crate) const NOFOLLOW: OFlags =
     OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
@@ -253,7 +252,12 @@ pub(crate) fn sync_dir(directory: &Path) -> Result<()> {
 pub(crate) fn sweep(directory: &Path, now: SystemTime) -> Result<()> {
     for entry in list_dir(directory)? {
         let entry = entry?;
-        if is_temporary(&entry.file_name()) && is_older(&entry.path(), now) {
+        if !is_temporary(&entry.file_name()) {
+            continue;
+        }
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        let age = modified.ok().and_then(|modified| now.duration_since(modified).ok());
+        if age.is_some_and(|age| age > TEMPORARY_AGE) {
             remove(&entry.path())?;
         }
     }
@@ -264,12 +268,6 @@ pub(crate) fn sweep(directory: &Path, now: SystemTime) -> Result<()> {
 pub(crate) fn is_temporary(name: &OsStr) -> bool {
     name.to_str()
         .is_some_and(|name| name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX))
-}
-
-fn is_older(path: &Path, now: SystemTime) -> bool {
-    fs::symlink_metadata(path)
-        .and_then(|metadata| metadata.modified())
-        .is_ok_and(|modified| now.duration_since(modified).is_ok_and(|age| age > TEMPORARY_AGE))
 }
 
 fn sync_parent(path: &Path) -> Result<()> {

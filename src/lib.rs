@@ -20,7 +20,7 @@
 //!
 //! - [`command`]: one file per verb; each reads as the design does. [`cli`] is what can be asked for, [`config`] what is
 //!   set, [`report`] what standard output shows, [`log`] what standard error shows, [`error`] which exit status that is.
-//! - [`task`], [`router`], [`plan`], [`next_step`], [`event`], [`money`], [`text`]: pure.
+//! - [`task`], [`router`], [`plan`], [`next_step`], [`event`], [`job`], [`money`], [`text`]: pure.
 //! - [`durable`], [`lock`], [`marker`], [`owner`], [`queue`]: the disk. Every state is a name, every step one rename.
 //! - [`tmux`], [`process`], [`session`], [`agent`]: the terminal, what the kernel says of it, the pool, and what an agent
 //!   is doing.
@@ -38,6 +38,7 @@ pub mod durable;
 pub mod environment;
 pub mod error;
 pub mod event;
+mod job;
 pub mod lock;
 pub mod log;
 pub mod marker;

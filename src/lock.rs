@@ -27,12 +27,12 @@ pub struct Lock {
     _file: File,
 }
 
-/// Takes the lock if nobody holds it. `None`: somebody does, and does not only look.
+/// Takes the lock if nobody holds it. `None`: somebody does, and for longer than [`is_held`].
 pub fn try_exclusive(path: &Path) -> Result<Option<Lock>> {
     poll(path, PROBE)
 }
 
-/// Takes the lock, if whoever holds it gives it up in time. `None`: nobody did.
+/// Takes the lock, if it becomes free within `limit`.
 ///
 /// The kernel serves those who wait about in the order in which they came. It knows no limit, so the
 /// waiting is done by a thread of its own. When the time is up nobody takes what the thread gets
@@ -60,8 +60,7 @@ pub(crate) fn within(path: &Path, limit: Duration) -> Result<Option<Lock>> {
     }
 }
 
-/// Takes the lock, if it is free at one of the moments at which it is tried: whoever polls may
-/// come last, but needs no thread.
+/// Tries the lock again and again. It may always be another's at that moment, but needs no thread.
 fn poll(path: &Path, limit: Duration) -> Result<Option<Lock>> {
     const PAUSE: Duration = Duration::from_millis(2);
     let deadline = Instant::now() + limit;

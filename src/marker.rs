@@ -21,8 +21,7 @@ use crate::config::AgentKind;
 use crate::durable::{self, Staged, open_nofollow, read_at_most};
 pub use crate::next_step::Phase;
 
-/// The version of every marker that this program writes, and the only one it
-/// reads.
+/// The version of every marker that this program writes, and the only one it reads.
 pub const VERSION: u32 = 1;
 
 /// A marker with a prompt in it is the longest: its request is up to 1 MiB of
@@ -32,16 +31,12 @@ const MAX_BYTES: u64 = 16 << 20;
 /// What every marker begins with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
-    /// The marker's format.
     pub version: u32,
-    /// The machine that wrote it.
     pub host: String,
-    /// When it was written.
     pub at: Timestamp,
 }
 
 impl Stamp {
-    /// A stamp of this version.
     pub fn new(host: &str, at: Timestamp) -> Self {
         Self { version: VERSION, host: host.to_owned(), at }
     }
@@ -50,31 +45,23 @@ impl Stamp {
 /// `inbox/.T.md.claim`: who has the task `T.md`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimMarker {
-    /// Version, host, time of the last change.
     #[serde(flatten)]
     pub stamp: Stamp,
     /// The pool that has it: the UUID in `STATE/owner`.
     pub owner: Uuid,
-    /// The session of that pool.
     pub session: String,
     /// This attempt's UUID; it is also in the agent's environment, as `CCL_RUN`.
     pub run: Uuid,
-    /// How far it has come.
     pub phase: Phase,
     /// Which attempt this is, from 1.
     pub attempt: u32,
-    /// When the claim was made.
     pub started_at: Timestamp,
-    /// What was started.
     pub agent: StartedAgent,
 }
 
-/// What a claim remembers of the agent that was started for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartedAgent {
-    /// How its end is recognised.
     pub kind: AgentKind,
-    /// The model it was asked to use.
     pub model: Option<String>,
     /// Claude Code's session id: new, or the one that is resumed.
     pub session: Option<Uuid>,
@@ -85,10 +72,8 @@ pub struct StartedAgent {
 /// `STATE/sessions/NAME.dispatched`: which task and run the session has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dispatched {
-    /// Version, host, time.
     #[serde(flatten)]
     pub stamp: Stamp,
-    /// The project's directory.
     pub project: PathBuf,
     /// The task's name in the inbox, `T.md`.
     pub task: String,
@@ -126,7 +111,6 @@ impl PaneId {
         fits.then(|| Self(text.to_owned()))
     }
 
-    /// `%12`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -138,10 +122,9 @@ impl fmt::Display for PaneId {
     }
 }
 
-/// The pane of an agent's window, by what stays true of it.
+/// The pane of an agent's window, by what does not change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentPane {
-    /// tmux's id, `%7`.
     pub id: PaneId,
     /// The process that tmux started in it, which the agent becomes.
     #[serde(with = "pid")]
@@ -151,10 +134,9 @@ pub struct AgentPane {
     pub server: Option<Server>,
 }
 
-/// A tmux server, by what tells it from others.
+/// A tmux server, by what distinguishes it from others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
-    /// Its process.
     #[serde(with = "pid")]
     pub pid: Pid,
     /// Its socket, as `tmux -S` takes it.
@@ -172,24 +154,20 @@ mod pid {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Pid, D::Error> {
         let raw = i32::deserialize(from)?;
-        (raw > 0)
-            .then(|| Pid::from_raw(raw))
-            .flatten()
-            .ok_or_else(|| D::Error::custom("a process id is above 0"))
+        let pid = if raw > 0 { Pid::from_raw(raw) } else { None };
+        pid.ok_or_else(|| D::Error::custom("a process id is above 0"))
     }
 }
 
-/// `STATE/sessions/NAME.cooldown`: the session rests.
+/// `STATE/sessions/NAME.cooldown`: the session gets no task for a while.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cooldown {
-    /// Version, host, time.
     #[serde(flatten)]
     pub stamp: Stamp,
-    /// When it may work again.
     pub until: Timestamp,
     /// What happened, and what a person can do about it.
     pub reason: String,
-    /// Whether it goes on only after a person did something (login, billing).
+    /// Whether it goes on only after a person has acted (login, billing).
     pub needs_person: bool,
     /// Whether `ccl doctor` can see that it is mended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -218,7 +196,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Unreadable> {
     }
 }
 
-/// Reads the marker that `file` is; `path` is for messages.
+/// `path` is for messages.
 pub(crate) fn read_file<T: DeserializeOwned>(file: &File, path: &Path) -> Result<T, Unreadable> {
     let bytes = read_at_most(file, MAX_BYTES + 1)
         .map_err(|source| Unreadable::Io { path: path.to_owned(), source })?;
@@ -262,7 +240,6 @@ pub(crate) fn write_unsynced<T: Serialize>(path: &Path, marker: &T) -> Result<()
     durable::write_unsynced(path, &to_json(path, marker)?, durable::SHARED)
 }
 
-/// Writes a marker that is to be put at `path`.
 pub(crate) fn stage<T: Serialize>(path: &Path, marker: &T) -> Result<Staged> {
     durable::stage(path, &to_json(path, marker)?, durable::SHARED)
 }

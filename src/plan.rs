@@ -28,10 +28,6 @@ impl Queue {
     pub(crate) fn not_started(&mut self) {
         self.running = self.running.saturating_sub(1);
     }
-
-    fn first(&self) -> Option<(Priority, &OsStr)> {
-        self.waiting.peek().map(|Reverse((priority, name))| (*priority, name.as_os_str()))
-    }
 }
 
 /// Takes the task that goes next: its project's index and its name, or `None` where nothing waits.
@@ -46,24 +42,20 @@ pub fn next(
     queues: &mut [Queue],
     mut since: impl FnMut(usize, &OsStr) -> i64,
 ) -> Option<(usize, OsString)> {
-    let rank = |queue: &Queue| queue.first().map(|(priority, _)| (priority, queue.running));
+    let rank = |queue: &Queue| {
+        queue.waiting.peek().map(|Reverse((priority, _))| (*priority, queue.running))
+    };
     let best = queues.iter().filter_map(rank).min()?;
-    let mut tied = (0..queues.len()).filter(|&project| rank(&queues[project]) == Some(best));
-    let (mut project, rest) = (tied.next()?, tied.collect::<Vec<_>>());
-    if !rest.is_empty() {
-        let mut waits_since = |project: usize| {
+    let tied: Vec<usize> =
+        (0..queues.len()).filter(|&project| rank(&queues[project]) == Some(best)).collect();
+    let project = match tied[..] {
+        [only] => only,
+        _ => tied.into_iter().min_by_key(|&project| {
             let queue = &mut queues[project];
             let Reverse((_, name)) = queue.waiting.peek()?;
             Some(*queue.since.get_or_insert_with(|| since(project, name)))
-        };
-        let mut earliest = waits_since(project);
-        for other in rest {
-            let moment = waits_since(other);
-            if moment < earliest {
-                (project, earliest) = (other, moment);
-            }
-        }
-    }
+        })?,
+    };
     let queue = &mut queues[project];
     let Reverse((_, name)) = queue.waiting.pop()?;
     queue.since = None;

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 pub use ending::{Ended, EndingError, terminate, terminate_all};
 pub use service::{in_service, unit_of_cgroup};
-pub(crate) use writers::{OpenFiles, Writers, is_open_for_writing};
+pub(crate) use writers::{OpenFiles, Writers};
 
 /// The environment variable that holds the run a process works for.
 pub const RUN_VARIABLE: &str = "CCL_RUN";
@@ -33,22 +33,16 @@ pub const LEADER_VARIABLE: &str = "CCL_PID";
 /// One line of `/proc/PID/stat`, as far as it is needed (proc_pid_stat(5)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
-    /// The process.
     pub pid: Pid,
     /// `R`, `S`, `D`, `T`, `Z` …
     pub state: char,
-    /// Its parent; none for what the kernel started.
+    /// None for what the kernel started.
     pub ppid: Option<Pid>,
-    /// Its process group.
     pub pgrp: Option<Pid>,
-    /// The device number of its controlling terminal, 0 without one.
-    pub tty_nr: u64,
-    /// The process group in the foreground of that terminal.
+    /// The process group in the foreground of its controlling terminal.
     pub foreground: Option<Pid>,
-    /// Its flags, `PF_*` of the kernel.
+    /// `PF_*` of the kernel.
     flags: u64,
-    /// When it started, in clock ticks since boot: tells it from a later process of the same number.
-    pub starttime: u64,
 }
 
 impl Stat {
@@ -63,10 +57,8 @@ impl Stat {
             state: fields.first()?.chars().next()?,
             ppid: to_pid(number(4)?),
             pgrp: to_pid(number(5)?),
-            tty_nr: u64::from(number(7)?.cast_unsigned()),
             foreground: to_pid(number(8)?),
             flags: fields.get(9 - 3)?.parse().ok()?,
-            starttime: fields.get(22 - 3)?.parse().ok()?,
         })
     }
 
@@ -75,8 +67,7 @@ impl Stat {
         !matches!(self.state, 'Z' | 'X')
     }
 
-    /// Whether it is a thread of the kernel, which runs no program.
-    fn is_kernels(&self) -> bool {
+    fn is_kernel_thread(&self) -> bool {
         const PF_KTHREAD: u64 = 0x0020_0000;
         self.flags & PF_KTHREAD != 0
     }
@@ -87,16 +78,12 @@ fn to_pid(raw: i32) -> Option<Pid> {
     if raw > 0 { Pid::from_raw(raw) } else { None }
 }
 
-/// `/proc/PID/FILE`
 fn proc_path(pid: Pid, file: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{}/{file}", pid.as_raw_pid()))
 }
 
 /// Where this program lies. After an upgrade, which puts another file in its place, `/proc/self/exe` says
 /// `ccl (deleted)`: then what lies there now.
-///
-/// # Errors
-/// Where that cannot be told.
 pub fn own_program() -> io::Result<PathBuf> {
     let program = std::env::current_exe()?;
     let replaced = program.as_os_str().as_bytes().strip_suffix(b" (deleted)");
@@ -107,16 +94,13 @@ pub fn own_program() -> io::Result<PathBuf> {
 }
 
 /// The state of a process; none when there is no such process.
-///
-/// # Errors
-/// Where that cannot be told, for want of file descriptors for instance.
 pub fn stat(pid: Pid) -> io::Result<Option<Stat>> {
     let line = unless_gone(fs::read(proc_path(pid, "stat")))?;
     Ok(line.and_then(|line| Stat::parse(&String::from_utf8_lossy(&line))))
 }
 
-/// What was read of a process, or none if there is no such process any more. Any other failure is one: a process that
-/// cannot be looked at must not be taken for one that has ended.
+/// What was read of a process; none if it has gone. Any other failure stays an error: a process that cannot be looked at
+/// must not be taken for one that has ended.
 fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
     match read {
         Ok(value) => Ok(Some(value)),
@@ -130,7 +114,7 @@ fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// What a process is called, cut at 15 bytes; none where it has gone.
+/// What a process is called, cut at 15 bytes.
 pub fn name(pid: Pid) -> Option<String> {
     let name = fs::read(proc_path(pid, "comm")).ok()?;
     Some(String::from_utf8_lossy(&name).trim_end().to_owned())
@@ -158,7 +142,7 @@ fn environ(pid: Pid) -> io::Result<Vec<u8>> {
         let environ = unless_gone(fs::read(proc_path(pid, "environ")))?.unwrap_or_default();
         let settled = !environ.is_empty()
             || unless_gone(fs::read(proc_path(pid, "cmdline")))?.is_none_or(|it| !it.is_empty())
-            || stat(pid)?.is_none_or(|process| !process.is_alive() || process.is_kernels());
+            || stat(pid)?.is_none_or(|process| !process.is_alive() || process.is_kernel_thread());
         if settled || Instant::now() > deadline {
             return Ok(environ);
         }
@@ -166,10 +150,6 @@ fn environ(pid: Pid) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Whether a process was started for `run`.
-///
-/// # Errors
-/// Where that cannot be told, as of a process of somebody else.
 pub fn process_carries(pid: Pid, run: Uuid) -> io::Result<bool> {
     environ_has(pid, RUN_VARIABLE, &run.to_string())
 }
@@ -190,7 +170,6 @@ pub fn window_lives(pid: Pid, server: Option<Pid>, run: Uuid) -> io::Result<bool
     Ok(is_tmux || process_carries(pid, run)?)
 }
 
-/// The file of the program that a process runs, where that may be seen.
 fn program(pid: Pid) -> Option<PathBuf> {
     fs::read_link(proc_path(pid, "exe")).ok()
 }
@@ -203,38 +182,36 @@ pub fn is_of_run(pid: i32, run: Uuid) -> bool {
 /// Whether the process group works for `run`: its leader carries the run, or a process of the group does.
 ///
 /// The second is for an agent whose leader has ended, or that changed what it was started with.
-///
-/// # Errors
-/// Where that cannot be told, as of a leader that belongs to somebody else.
 pub fn carries_run(group: Pid, run: Uuid) -> io::Result<bool> {
-    Ok(process_carries(group, run)? || any_carries(&members(group)?, run)?)
-}
-
-/// Whether one of the processes carries the run; somebody else's do not.
-fn any_carries(processes: &[Stat], run: Uuid) -> io::Result<bool> {
-    for process in processes {
-        match process_carries(process.pid, run) {
-            Ok(false) => {}
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-            other => return other,
+    if process_carries(group, run)? {
+        return Ok(true);
+    }
+    for process in members(group)? {
+        if visibly(process_carries(process.pid, run))? {
+            return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// The process group that was started for `run`, wherever it is: its window may be gone. What the agent put into groups of their own, a server that is to stay, does not count.
-///
-/// # Errors
-/// Where that cannot be told.
+/// Somebody else's process, whose environment may not be read, is not of any run.
+fn visibly(carries: io::Result<bool>) -> io::Result<bool> {
+    match carries {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
+        other => other,
+    }
+}
+
+/// The process group that was started for `run`, wherever it is: its window may be gone. What the agent put into groups
+/// of their own, a server that is to stay, does not count.
 pub fn group_of(run: Uuid) -> io::Result<Option<Pid>> {
     for process in processes_that(|_| true)? {
         let Some(group) = process.pgrp else { continue };
         let leader = group.as_raw_pid().to_string();
-        match environ_has(process.pid, LEADER_VARIABLE, &leader) {
-            Ok(true) if process_carries(process.pid, run)? => return Ok(Some(group)),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-            Err(error) => return Err(error),
+        if visibly(environ_has(process.pid, LEADER_VARIABLE, &leader))?
+            && process_carries(process.pid, run)?
+        {
+            return Ok(Some(group));
         }
     }
     Ok(None)
@@ -250,11 +227,11 @@ pub fn leader_of(run: Uuid) -> io::Result<Option<Pid>> {
     Ok(lives.then_some(group))
 }
 
-/// The processes of a process group that still run.
 fn members(group: Pid) -> io::Result<Vec<Stat>> {
     processes_that(|process| process.pgrp == Some(group))
 }
 
+/// Those that still run.
 fn processes_that(is_wanted: impl Fn(&Stat) -> bool) -> io::Result<Vec<Stat>> {
     let mut found = Vec::new();
     for pid in all_processes()? {
@@ -263,7 +240,6 @@ fn processes_that(is_wanted: impl Fn(&Stat) -> bool) -> io::Result<Vec<Stat>> {
     Ok(found)
 }
 
-/// Every process that `/proc` shows.
 fn all_processes() -> io::Result<Vec<Pid>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {

@@ -31,7 +31,6 @@ impl AutoRoutes {
     }
 }
 
-/// Where a task goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decision {
     /// Where delegation is off, everything runs locally all the same.
@@ -61,7 +60,6 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// The name that `decide` prints.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::NeedsClaudeCode => "needs-claude-code",
@@ -100,7 +98,10 @@ pub fn decide(routing: &Routing, auto: &AutoRoutes) -> Decision {
     if routing.state != HeaderState::Unreadable && routing.allow_delegation != Given(true) {
         return local(Rule::DelegationNotAllowed);
     }
-    if routing.state != HeaderState::Sound || has_wrong_type(routing) {
+    let has_wrong_type = routing.needs_claude_code.is_bad()
+        || routing.preferred_ai == Field::WrongType
+        || routing.complexity_hint == Field::WrongType;
+    if routing.state != HeaderState::Sound || has_wrong_type {
         return local(Rule::InvalidFrontmatter);
     }
     match (&routing.preferred_ai, &routing.complexity_hint) {
@@ -113,12 +114,6 @@ pub fn decide(routing: &Routing, auto: &AutoRoutes) -> Decision {
         (Absent | Given(Auto), Absent) => local(Rule::AutoWithoutHint),
         _ => local(Rule::UnknownProvider),
     }
-}
-
-fn has_wrong_type(routing: &Routing) -> bool {
-    routing.needs_claude_code.is_bad()
-        || routing.preferred_ai == Field::WrongType
-        || routing.complexity_hint == Field::WrongType
 }
 
 #[cfg(test)]

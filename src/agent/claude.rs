@@ -16,13 +16,14 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::transcript::{self, Summary};
+use crate::durable;
 use crate::money::Cost;
 
 /// Up to this many bytes of a transcript are read; a longer one is read from
 /// its end.
 const MAX_TRANSCRIPT: u64 = 64 << 20;
 
-/// The directories that a person has told Claude Code to trust.
+/// The directories that Claude Code may trust, by a person's word.
 #[derive(Debug)]
 pub(crate) struct Trust(Option<HashMap<String, Entry>>);
 
@@ -61,7 +62,6 @@ impl Trust {
             .any(|directory| entries.get(directory).is_some_and(|entry| entry.accepted))
     }
 
-    /// What a person does about a project that is refused.
     pub(crate) fn advice(project: &Path) -> String {
         format!(
             "Claude Code does not trust the project: run `claude` once in {} and accept",
@@ -71,19 +71,15 @@ impl Trust {
 }
 
 /// What the registry says of a live session.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 pub struct Registered {
-    /// The process.
-    #[serde(default)]
     pub pid: i32,
-    #[serde(default, rename = "sessionId")]
-    session: String,
+    session_id: String,
     /// `idle`, `busy` …; absent in some versions.
-    #[serde(default)]
     pub status: Option<String>,
     /// Milliseconds since 1970.
-    #[serde(default, rename = "statusUpdatedAt")]
-    pub(crate) updated_at: Option<i64>,
+    pub(crate) status_updated_at: Option<i64>,
 }
 
 impl Registered {
@@ -93,11 +89,11 @@ impl Registered {
     pub fn read(bytes: &[u8], pid: i32, session: &str) -> Option<Self> {
         let entry = serde_json::from_slice(bytes).unwrap_or(Self {
             pid,
-            session: session.to_owned(),
+            session_id: session.to_owned(),
             status: Some("being written".to_owned()),
-            updated_at: None,
+            status_updated_at: None,
         });
-        (entry.session == session).then_some(Self { pid, ..entry })
+        (entry.session_id == session).then_some(Self { pid, ..entry })
     }
 }
 
@@ -147,19 +143,19 @@ impl Transcript {
                         return Ok(Some(Self { path, length: metadata.len(), modified }));
                     }
                     Ok(_) => {}
-                    Err(error) if is_missing(&error) => {}
+                    Err(error) if durable::is_no_directory(&error) => {}
                     Err(error) => return Err(error),
                 }
             }
             Ok(None)
         };
         match find() {
-            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) if durable::is_no_directory(&error) => Ok(None),
             found => found.with_context(|| format!("cannot search {}", projects.display())),
         }
     }
 
-    /// How many bytes it had when it was found.
+    /// In bytes, when it was found.
     pub(crate) fn length(&self) -> u64 {
         self.length
     }
@@ -200,10 +196,6 @@ impl Transcript {
     }
 }
 
-fn is_missing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
 /// How long nothing has changed in a session's transcript and registry entry.
 pub(crate) fn quiet_for(
     transcript: Option<&Transcript>,
@@ -212,7 +204,7 @@ pub(crate) fn quiet_for(
 ) -> Duration {
     let written = transcript.and_then(|transcript| transcript.modified);
     let status = registered
-        .and_then(|entry| entry.updated_at)
+        .and_then(|entry| entry.status_updated_at)
         .and_then(|at| Timestamp::from_millisecond(at).ok());
     // A clock that was set back meanwhile makes it a time to come: that is just as long.
     written.max(status).map(|last| now.duration_since(last).unsigned_abs()).unwrap_or_default()
@@ -220,20 +212,10 @@ pub(crate) fn quiet_for(
 
 /// Whether the last `Stop` hook named work that goes on in the background.
 pub(crate) fn has_background(stop: &Path) -> bool {
-    #[derive(Deserialize)]
-    struct Payload {
-        #[serde(default)]
-        background_tasks: Vec<serde_json::Value>,
-    }
-    fs::read(stop)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice::<Payload>(&bytes).ok())
-        .is_some_and(|payload| {
-            payload
-                .background_tasks
-                .iter()
-                .any(|task| task["status"].as_str().is_none_or(|status| status == "running"))
-        })
+    let bytes = fs::read(stop).unwrap_or_default();
+    let payload: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let mut tasks = payload["background_tasks"].as_array().into_iter().flatten();
+    tasks.any(|task| task["status"].as_str().is_none_or(|status| status == "running"))
 }
 
 /// The events whose hooks call `ccl`: a turn that ended, one that the API refused, and the exit.

@@ -12,7 +12,6 @@ use crate::next_step::AttemptFailure;
 /// How a launch ended, as `NAME.run` noted it in `NAME.exit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// The agent ran and ended with this code.
     Code(i32),
     /// The project's directory could not be entered; nothing ran.
     NoDirectory,
@@ -24,11 +23,9 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The word that `NAME.run` writes where the project cannot be entered.
+    /// The words that `NAME.run` writes.
     pub(super) const NO_DIRECTORY: &str = "no-directory";
-    /// The word that `NAME.run` writes where the program is not found.
     pub(super) const NO_PROGRAM: &str = "no-program";
-    /// The word that `NAME.run` writes where `CLAUDE_CONFIG_DIR` is another.
     pub(super) const OTHER_CONFIG_DIR: &str = "other-config-dir";
 
     /// Reads `NAME.exit`, `RUN WORD`; `None` while the agent runs. What an earlier
@@ -36,25 +33,21 @@ impl Exit {
     pub fn read(path: &Path, run: Uuid) -> Result<Option<Self>> {
         match fs::read_to_string(path) {
             Ok(text) => {
-                Ok(text.strip_prefix(&format!("{run} ")).and_then(|word| Self::parse(word.trim())))
+                Ok(text.strip_prefix(&format!("{run} ")).and_then(|word| match word.trim() {
+                    Self::NO_DIRECTORY => Some(Self::NoDirectory),
+                    Self::NO_PROGRAM => Some(Self::NoProgram),
+                    Self::OTHER_CONFIG_DIR => Some(Self::OtherConfigDir),
+                    code => code.parse().ok().map(Self::Code),
+                }))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
         }
     }
 
-    fn parse(text: &str) -> Option<Self> {
-        match text {
-            Self::NO_DIRECTORY => Some(Self::NoDirectory),
-            Self::NO_PROGRAM => Some(Self::NoProgram),
-            Self::OTHER_CONFIG_DIR => Some(Self::OtherConfigDir),
-            code => code.parse().ok().map(Self::Code),
-        }
-    }
-
-    /// What it means for the task and what to tell a person; `program` is the
-    /// agent's first word. An exit code counts, be it 127: an agent may end with
-    /// that of the last thing its task had it do.
+    /// What it means for the task, and what a person can do; `program` is the
+    /// agent's first word. Every exit code counts, 127 too: an agent may end with
+    /// that of the last command that it ran for its task.
     pub fn failure(self, program: &str, project: &Path) -> AttemptFailure {
         match self {
             Self::Code(code) => {

@@ -18,7 +18,7 @@ const SETTLED: Duration = Duration::from_secs(10);
 /// Of a longer answer only this many characters are filed.
 const MAX_ANSWER: usize = 20_000;
 
-/// What can be seen of Claude Code at work on a task.
+/// What can be seen of Claude Code while it has a task.
 #[derive(Debug, Clone)]
 pub struct Observations<'a> {
     /// Its process lives where it was started.
@@ -28,19 +28,16 @@ pub struct Observations<'a> {
     pub status: Option<&'a str>,
     /// How long nothing has changed in registry and transcript.
     pub quiet: Duration,
-    /// What the transcript says; `None` without one.
+    /// `None` without a transcript.
     pub summary: Option<&'a Summary>,
-    /// What the screen shows; `None` without one.
     pub screen: Option<Screen>,
     /// A hook, or a person, says that it is idle.
     pub idle_hint: bool,
     /// The last `Stop` hook named work that goes on in the background.
     pub background: bool,
-    /// The pass' time.
     pub now: Timestamp,
 }
 
-/// What the agent is doing.
 pub fn judge(seen: &Observations<'_>) -> AgentState {
     let summary = seen.summary.cloned().unwrap_or_default();
     if seen.alive { while_it_lives(seen, &summary) } else { after_its_end(seen, &summary) }

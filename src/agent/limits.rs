@@ -17,11 +17,16 @@ pub(crate) fn failure(error: &ApiError, now: Timestamp) -> AttemptFailure {
             let until = error
                 .resets_at
                 .and_then(|second| Timestamp::from_second(second).ok())
-                .filter(|time| is_near(*time, now));
+                .filter(|time| *time > now && time.duration_since(now) < MAX_COOLDOWN);
+            // A person raises a limit of money, where it names no day.
+            let is_of_money = contains_any(
+                sentence,
+                &["spend limit", "spending cap", "usage credits", "out of usage"],
+            );
             AttemptFailure {
                 reason: format!("the account's limit is reached: {sentence}"),
                 counts: false,
-                needs_attention: until.is_none() && is_spent(sentence),
+                needs_attention: until.is_none() && is_of_money,
                 until,
                 of_program: false,
             }
@@ -36,16 +41,6 @@ pub(crate) fn failure(error: &ApiError, now: Timestamp) -> AttemptFailure {
             AttemptFailure::of_task(format!("the API answered with an error: {sentence}"))
         }
     }
-}
-
-fn is_near(time: Timestamp, now: Timestamp) -> bool {
-    let ahead = time.duration_since(now);
-    ahead.is_positive() && ahead < MAX_COOLDOWN
-}
-
-/// A limit of money is raised by a person, where it names no day.
-fn is_spent(text: &str) -> bool {
-    contains_any(text, &["spend limit", "spending cap", "usage credits", "out of usage"])
 }
 
 enum Cause {

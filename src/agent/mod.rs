@@ -28,75 +28,58 @@ const MAX_ARGUMENT: usize = 100 << 10;
 const PROMPT: &str = "{prompt}";
 const PROMPT_FILE: &str = "{prompt_file}";
 
-/// Everything that the script of one launch depends on.
 #[derive(Debug)]
 pub struct Launch<'a> {
-    /// The agent's program and its first arguments.
     pub command: &'a [String],
-    /// How its end is recognised.
     pub kind: AgentKind,
     /// The run's UUID, `CCL_RUN` in the agent's environment.
     pub run: Uuid,
-    /// Where the agent works.
     pub project: &'a Path,
-    /// The files of the launch.
     pub files: &'a Files,
     /// The message as a person would send it.
     pub message: &'a str,
-    /// What Claude Code is told besides; nothing for other agents.
+    /// None for other agents.
     pub claude: Option<ClaudeOptions<'a>>,
 }
 
-/// Options of Claude Code alone.
 #[derive(Debug)]
 pub struct ClaudeOptions<'a> {
-    /// `--model`.
     pub model: &'a str,
-    /// Its session's id.
     pub session: Uuid,
     /// Whether that session exists and is resumed.
     pub resume: bool,
     /// `CLAUDE_CONFIG_DIR`, where `ccl` was given one.
     pub config_dir: Option<&'a Path>,
-    /// Whether its hooks run `NAME.hook`.
     pub hooks: bool,
 }
 
-/// The paths of one launch.
+/// The paths of one launch, `NAME.run` and so on.
 #[derive(Debug, Clone)]
 pub struct Files {
-    /// `NAME.run`.
     pub run: PathBuf,
-    /// `NAME.prompt`.
     pub prompt: PathBuf,
-    /// `NAME.ticket`.
     pub ticket: PathBuf,
-    /// `NAME.exit`.
     pub exit: PathBuf,
     /// `NAME.hook`, the script that Claude Code's hooks run.
     pub hook: PathBuf,
-    /// `NAME.stop`, what the last `Stop` hook was told.
+    /// `NAME.stop`, the input of the last `Stop` hook.
     pub stop: PathBuf,
 }
 
-/// What the agent is told, with a sentence in place of an empty body, and
-/// without control characters other than newline and tab.
+/// What the agent is asked to do: a sentence stands in place of an empty body, and control characters
+/// other than newline and tab are left out.
 pub fn message(dispatcher: &Dispatcher, task: &str, body: &str, task_path: &Path) -> String {
-    let mut message = if body.trim().is_empty() {
-        let body = format!(
-            "The task file {} has no text below its header: carry out what its header says.",
-            task_path.display()
-        );
-        dispatcher.fill_message(task, &body)
-    } else {
-        dispatcher.fill_message(task, body)
-    };
+    let no_text = format!(
+        "The task file {} has no text below its header: carry out what its header says.",
+        task_path.display()
+    );
+    let body = if body.trim().is_empty() { &no_text } else { body };
+    let mut message = dispatcher.fill_message(task, body);
     message.retain(|c| !c.is_control() || c == '\n' || c == '\t');
     message
 }
 
 impl Files {
-    /// Removes what a launch has laid down.
     pub(crate) fn remove(&self) -> Result<()> {
         for file in [&self.ticket, &self.run, &self.prompt, &self.exit, &self.hook, &self.stop] {
             durable::remove(file)?;
@@ -106,7 +89,6 @@ impl Files {
 }
 
 impl Launch<'_> {
-    /// The script that is run in the window.
     pub fn script(&self) -> Result<String> {
         let files = self.files;
         let first = self.command.first().map_or("", String::as_str);
@@ -154,7 +136,6 @@ impl Launch<'_> {
         })
     }
 
-    /// The agent's command line, quoted for the shell.
     fn words(&self) -> Result<String> {
         let mut words = Vec::new();
         let mut has_prompt = false;
@@ -219,14 +200,11 @@ impl Launch<'_> {
 }
 
 /// The script that Claude Code's hooks run, with the event's name as its
-/// argument: it keeps what `Stop` is told in `stop`, and has tmux call `assign`,
+/// argument: it keeps the input of `Stop` in `stop`, and has tmux call `assign`,
 /// whose standard input is not the hook's. Any output would put the pane into a
-/// mode, and so would an exit code, which tmux tells there: so there is neither.
+/// mode, and so would an exit code, which tmux shows there: so there is neither.
 pub fn hook_script(tmux: &[String], assign: &[String], stop: &Path) -> Result<String> {
-    let mut run_shell = Vec::new();
-    for word in tmux {
-        run_shell.push(quote(word)?);
-    }
+    let tmux = tmux.iter().map(|word| quote(word)).collect::<Result<Vec<_>>>()?;
     // tmux expands `#` in what it runs.
     let command =
         format!("{} >/dev/null 2>&1 </dev/null || true", assign.join(" ")).replace('#', "##");
@@ -235,7 +213,7 @@ pub fn hook_script(tmux: &[String], assign: &[String], stop: &Path) -> Result<St
          if [ \"$1\" = Stop ]; then cat > {stop}.new && mv {stop}.new {stop}; fi\n\
          exec {tmux} run-shell -b {command}\n",
         stop = quote_path(stop)?,
-        tmux = run_shell.join(" "),
+        tmux = tmux.join(" "),
         command = quote(&command)?,
     ))
 }

@@ -8,19 +8,14 @@ use crate::next_step::AttemptFailure;
 /// A screen that waits for a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialog {
-    /// Whether the folder is trusted.
     Trust,
-    /// Whether permissions may be skipped.
     Bypass,
-    /// Whether an API key from the environment may be used.
     ApiKey,
-    /// No login.
     Login,
     /// First start: which colours.
     Theme,
     /// The account's limit is reached.
     Limit,
-    /// Which conversation to resume.
     ResumePicker,
     /// Some other menu, a question or a permission prompt.
     Menu,
@@ -64,20 +59,19 @@ impl Dialog {
         matches!(self, Self::Trust | Self::ResumePicker | Self::Menu)
     }
 
-    /// Whether it goes on only after a person did something.
+    /// Whether it goes on only after a person has acted.
     pub(crate) fn needs_attention(self) -> bool {
         self != Self::Limit
     }
 }
 
-/// What a capture shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Screen {
     /// The input box; `busy`: a turn is under way above it.
-    Composer { busy: bool },
-    /// A screen that waits for a person.
+    Composer {
+        busy: bool,
+    },
     Dialog(Dialog),
-    /// Anything else.
     Unknown,
 }
 

@@ -11,16 +11,15 @@ use serde_json::Value;
 /// How the last turn stands.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Turn {
-    /// No prompt was taken.
+    /// There was no prompt.
     #[default]
     None,
-    /// A prompt was taken, and no end is known.
+    /// There was a prompt, and no end of its turn is known.
     Open,
     /// The last record is an answer that asks for nothing more.
     Ended,
     /// The last record is an API error.
     Error(ApiError),
-    /// A person stopped the turn.
     StoppedByPerson,
 }
 
@@ -29,7 +28,6 @@ pub enum Turn {
 pub struct ApiError {
     /// `rate_limit`, `authentication_failed` …, where the version says it.
     pub(crate) kind: Option<String>,
-    /// What it showed.
     pub(crate) text: String,
     /// When the account's limit is reset, in seconds since 1970, where the
     /// version says it (`quotaLimits`; with a subscription only).
@@ -39,11 +37,10 @@ pub struct ApiError {
 /// What the records of one run add up to.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Summary {
-    /// How the last turn stands.
+    /// The last one.
     pub turn: Turn,
     /// The text of the last answer.
     pub answer: Option<String>,
-    /// The model of the last answer.
     pub(crate) model: Option<String>,
     /// Tokens read (with those from the cache) and written.
     pub(crate) tokens: Option<(u64, u64)>,
@@ -54,51 +51,38 @@ pub struct Summary {
     pub background: BTreeSet<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
 struct Record {
-    #[serde(default, rename = "type")]
+    #[serde(rename = "type")]
     kind: String,
-    #[serde(default)]
     message: Option<Message>,
-    #[serde(default, rename = "isApiErrorMessage")]
-    is_api_error: bool,
-    #[serde(default)]
+    is_api_error_message: bool,
     error: Option<Value>,
-    #[serde(default, rename = "isMeta")]
     is_meta: bool,
-    #[serde(default, rename = "isSidechain")]
     is_sidechain: bool,
-    #[serde(default, rename = "totalCostUSD")]
+    #[serde(rename = "totalCostUSD")]
     total_cost_usd: Option<f64>,
-    #[serde(default, rename = "quotaLimits")]
     quota_limits: Value,
-    #[serde(default, rename = "toolUseResult")]
     tool_use_result: Value,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct Message {
-    #[serde(default)]
     id: Option<String>,
-    #[serde(default)]
     model: Option<String>,
-    #[serde(default)]
     content: Value,
-    #[serde(default)]
     stop_reason: Option<String>,
-    #[serde(default)]
     usage: Option<Usage>,
 }
 
-#[derive(Deserialize, Clone, Copy)]
+#[derive(Deserialize, Clone, Copy, Default)]
+#[serde(default)]
 struct Usage {
-    #[serde(default)]
     input_tokens: u64,
-    #[serde(default)]
     output_tokens: u64,
-    #[serde(default)]
     cache_creation_input_tokens: u64,
-    #[serde(default)]
     cache_read_input_tokens: u64,
 }
 
@@ -116,10 +100,7 @@ pub fn summarise(lines: &str) -> Summary {
         .filter(|record| !record.is_sidechain)
     {
         match (record.kind.as_str(), &record.message) {
-            ("user", Some(message)) => {
-                summary.background(&record, message);
-                summary.user(message, record.is_meta);
-            }
+            ("user", Some(message)) => summary.user(&record, message),
             ("assistant", Some(message)) => {
                 summary.assistant(&record, message);
                 if let (Some(id), Some(usage)) = (&message.id, message.usage) {
@@ -137,18 +118,9 @@ pub fn summarise(lines: &str) -> Summary {
 }
 
 impl Summary {
-    fn user(&mut self, message: &Message, is_meta: bool) {
-        if is_meta {
-            return;
-        }
-        let text = text_of(&message.content);
-        self.turn =
-            if text.trim_start().starts_with(STOPPED) { Turn::StoppedByPerson } else { Turn::Open };
-    }
-
-    /// A command or an agent that begins to run in the background, or the report
-    /// of its end: `<task-notification><task-id>ID</task-id>…`.
-    fn background(&mut self, record: &Record, message: &Message) {
+    fn user(&mut self, record: &Record, message: &Message) {
+        // A command or an agent begins to run in the background, or its end is reported:
+        // `<task-notification><task-id>ID</task-id>…`.
         let result = &record.tool_use_result;
         let id = match &result["isAsync"] {
             Value::Bool(true) => &result["agentId"],
@@ -161,11 +133,16 @@ impl Summary {
         if text.trim_start().starts_with("<task-notification>") {
             self.background.retain(|id| !text.contains(&format!("<task-id>{id}</task-id>")));
         }
+        if record.is_meta {
+            return;
+        }
+        self.turn =
+            if text.trim_start().starts_with(STOPPED) { Turn::StoppedByPerson } else { Turn::Open };
     }
 
     fn assistant(&mut self, record: &Record, message: &Message) {
         let text = text_of(&message.content);
-        if record.is_api_error {
+        if record.is_api_error_message {
             let kind = record.error.as_ref().and_then(Value::as_str);
             self.turn = Turn::Error(ApiError {
                 kind: kind.map(str::to_owned),

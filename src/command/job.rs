@@ -40,7 +40,7 @@ pub(super) fn run(context: Context<'_>, command: &JobCommand) -> Result<Finished
         JobCommand::Submit { file, provider } => submit(context, &client, file, *provider),
         JobCommand::Get { id } => {
             let job = client.get(id).map_err(no_answer)?;
-            Ok(Report::Job { job: row(job) }.into())
+            Ok(Report::Job { job }.into())
         }
         JobCommand::Result { id, wait } => {
             let job = match wait {
@@ -85,9 +85,9 @@ fn submit(
     let accepted = client
         .submit(body.as_bytes(), Uuid::new_v4())
         .map_err(|error| not_submitted(file, &error))?;
-    let job = report::Job {
-        id: accepted.id.to_string(),
-        status: accepted.status.as_str().to_owned(),
+    let job = Job {
+        id: accepted.id,
+        status: accepted.status,
         provider: Some(provider.as_str().to_owned()),
         output: None,
         cost: None,
@@ -176,16 +176,5 @@ fn result(context: Context<'_>, job: Job) -> Finished {
             75
         }
     };
-    Finished { report: Report::Output { job: row(job) }, exit }
-}
-
-fn row(job: Job) -> report::Job {
-    report::Job {
-        id: job.id.into(),
-        status: job.status.as_str().to_owned(),
-        provider: job.provider,
-        output: job.output,
-        cost: job.cost,
-        error: job.error,
-    }
+    Finished { report: Report::Output { job }, exit }
 }

@@ -12,7 +12,7 @@ use rustix::process::{
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::{carries_run, group_of, members, process_carries, processes_that};
+use super::{carries_run, group_of, members, process_carries, processes_that, visibly};
 
 /// How long to wait for what SIGKILL ends.
 const AFTER_KILL: Duration = Duration::from_secs(5);
@@ -24,7 +24,6 @@ pub enum Ended {
     NotThere,
     /// It ended by itself after SIGTERM.
     Terminated,
-    /// It was killed.
     Killed,
 }
 
@@ -47,13 +46,9 @@ pub enum EndingError {
 /// Only the group that carries the run is signalled, and that is checked again right before each signal. A group's
 /// number is not given to others while a process is left in it.
 pub fn terminate(run: Uuid, leader: Option<Pid>, grace: Duration) -> Result<Ended, EndingError> {
-    let in_window = match leader {
-        Some(group) if carries_run(group, run)? => Some(group),
-        _ => None,
-    };
-    let found = match in_window {
-        Some(group) => Some(group),
-        None => group_of(run)?,
+    let found = match leader {
+        Some(group) if carries_run(group, run)? => leader,
+        _ => group_of(run)?,
     };
     let Some(group) = found else {
         return Ok(Ended::NotThere);
@@ -105,17 +100,13 @@ fn carriers(run: Uuid) -> io::Result<Vec<(Pid, OwnedFd)>> {
     let mut found = Vec::new();
     for process in processes_that(|process| process.pid != getpid())? {
         let Ok(handle) = pidfd_open(process.pid, PidfdFlags::empty()) else { continue };
-        match process_carries(process.pid, run) {
-            Ok(true) => found.push((process.pid, handle)),
-            Ok(false) => {}
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-            Err(error) => return Err(error),
+        if visibly(process_carries(process.pid, run))? {
+            found.push((process.pid, handle));
         }
     }
     Ok(found)
 }
 
-/// Waits until the process has ended.
 fn wait_for(handle: &OwnedFd, limit: Duration) {
     if let Ok(timeout) = Timespec::try_from(limit) {
         let mut fds = [PollFd::new(handle, PollFlags::IN)];

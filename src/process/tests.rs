@@ -12,22 +12,20 @@ fn a_name_with_blanks_and_parentheses_is_no_trouble() {
     assert_eq!(read.state, 'S');
     assert_eq!(read.ppid.unwrap().as_raw_pid(), 1);
     assert_eq!(read.pgrp.unwrap().as_raw_pid(), 4240);
-    assert_eq!(read.tty_nr, 34821);
     assert_eq!(read.foreground.unwrap().as_raw_pid(), 4240);
-    assert_eq!(read.starttime, 98765);
     assert!(read.is_alive());
 }
 
 #[test]
 fn no_terminal_means_no_foreground() {
     let read = Stat::parse(&LINE.replace("34821 4240", "0 -1")).unwrap();
-    assert_eq!((read.tty_nr, read.foreground), (0, None));
+    assert_eq!(read.foreground, None);
     assert!(!Stat::parse(&LINE.replace(") S", ") Z")).unwrap().is_alive());
 }
 
 #[test]
 fn half_a_line_is_none() {
-    for end in 0..LINE.find("98765").unwrap() {
+    for end in 0..LINE.find("4194304").unwrap() {
         assert_eq!(Stat::parse(&LINE[..end]), None, "{end}");
     }
 }

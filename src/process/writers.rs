@@ -104,11 +104,6 @@ impl Writers {
     }
 }
 
-/// As [`OpenFiles::is_written`], for one file at this moment.
-pub(crate) fn is_open_for_writing(file: &Metadata) -> io::Result<Option<bool>> {
-    Ok(OpenFiles::look()?.is_written(file))
-}
-
 /// Whether a process that does not show what it has open is one of `user`, and lives.
 fn is_hidden(pid: Pid, user: u32) -> io::Result<bool> {
     if !super::stat(pid)?.is_some_and(|process| process.is_alive()) {

@@ -28,10 +28,9 @@ pub struct Claim {
 pub enum ClaimLookup {
     /// No claim of this run: the session's marker is void.
     Void,
-    /// The claim, but the task is not at work under it: it never was, or the
-    /// agent or a person moved it.
+    /// The claim, but no task: it was never renamed, or the agent or a person moved it.
     TaskMissing(Claim),
-    /// The task is at work. The outcome is there if it was noted already and
+    /// The claim and its task. The outcome is there if it was noted already and
     /// the file only has to be placed.
     Active(Claim, Option<Outcome>),
 }
@@ -67,7 +66,7 @@ impl Project {
         durable::sync_dir(&self.folder(Folder::Inbox))?;
         // Whoever opened the file just before it was renamed may still write to it, or has done so
         // and closed it: in this order neither is missed.
-        if claim.is_being_written(writers)? || !seen.is_still(&dispatched) {
+        if waiting::is_being_written(&dispatched, writers)? || !seen.is_still(&dispatched) {
             claim.release()?;
             return Err(Held::BeingWritten.into());
         }
@@ -92,22 +91,18 @@ impl Project {
 }
 
 impl Claim {
-    /// What is known of this run.
     pub(crate) fn marker(&self) -> &marker::ClaimMarker {
         &self.marker
     }
 
-    /// The project's queue.
     pub(crate) fn project(&self) -> &Project {
         &self.project
     }
 
-    /// The task's name in the inbox.
     pub(crate) fn name(&self) -> &Name {
         &self.name
     }
 
-    /// Notes how far the task has come.
     pub(crate) fn advance(&mut self, phase: Phase, now: Timestamp) -> Result<()> {
         self.marker.phase = phase;
         self.marker.stamp.at = now;
@@ -124,11 +119,7 @@ impl Claim {
 
     /// Gives the task back as it is: nothing was started, no attempt counts.
     pub(crate) fn release(&self) -> Result<Option<PathBuf>> {
-        let _lock = self.project.lock()?;
-        match self.is_ours()? {
-            true => self.move_to(Folder::Inbox),
-            false => Ok(None),
-        }
+        self.place(Outcome::Released)
     }
 
     /// Writes the outcome into the task, with its result and footer, and then
@@ -157,7 +148,7 @@ impl Claim {
         Ok(placed)
     }
 
-    /// Moves a task whose outcome was noted before, by a pass that died.
+    /// Moves the task where the outcome says. Nothing is noted in it: an earlier pass has done that.
     pub(crate) fn place(&self, outcome: Outcome) -> Result<Option<PathBuf>> {
         let _lock = self.project.lock()?;
         match self.is_ours()? {
@@ -207,14 +198,6 @@ impl Claim {
     fn ending(&self) -> Result<Option<Ending>> {
         let dispatched = self.project.dispatched_path(&self.name);
         Ok(note::read_text(&dispatched)?.and_then(|text| task::split(&text).read_ending()))
-    }
-
-    fn is_being_written(&self, writers: &Writers) -> Result<bool> {
-        let dispatched = self.project.dispatched_path(&self.name);
-        let metadata = dispatched
-            .symlink_metadata()
-            .with_context(|| format!("cannot look at {}", dispatched.display()))?;
-        waiting::is_being_written(&metadata, &dispatched, writers)
     }
 
     /// Writes what has changed, if the claim is still ours.

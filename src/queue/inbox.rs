@@ -26,7 +26,6 @@ pub struct Inbox {
     pub waiting: Vec<OsString>,
     /// Tasks that a session of this or another pool has.
     pub dispatched: Vec<OsString>,
-    /// Tasks that were given to secutools.
     pub delegated: Vec<OsString>,
     /// Files that wait but are not touched.
     pub held: Vec<(OsString, Held)>,
@@ -45,7 +44,25 @@ impl Project {
         };
         for entry in durable::list_dir(&self.folder(Folder::Inbox))? {
             let entry = entry?;
-            inbox.add(entry.file_name(), || entry.file_type().is_ok_and(|kind| kind.is_file()));
+            let name = entry.file_name();
+            let bytes = name.as_bytes();
+            let task_before = |suffix| {
+                let task = bytes.strip_suffix(suffix).filter(|task| task.ends_with(b".md"));
+                task.map(|task| OsStr::from_bytes(task).to_owned())
+            };
+            if bytes.starts_with(b".") {
+                continue;
+            } else if let Some(task) = task_before(b".dispatched".as_slice()) {
+                inbox.dispatched.push(task);
+            } else if let Some(task) = task_before(b".delegated") {
+                inbox.delegated.push(task);
+            } else if !bytes.ends_with(b".md") {
+                continue;
+            } else if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                inbox.waiting.push(name);
+            } else {
+                inbox.held.push((name, Held::NotRegular));
+            }
         }
         inbox.separate_active();
         Ok(inbox)
@@ -114,47 +131,21 @@ impl Inbox {
         self.delegated.iter().filter_map(|name| self.task(name))
     }
 
-    fn add(&mut self, name: OsString, is_file: impl FnOnce() -> bool) {
-        let bytes = name.as_bytes();
-        if bytes.starts_with(b".") {
-            return;
-        }
-        if bytes.ends_with(b".md") {
-            if is_file() {
-                self.waiting.push(name);
-            } else {
-                self.held.push((name, Held::NotRegular));
-            }
-        } else if let Some(task) = bytes.strip_suffix(b".dispatched") {
-            if task.ends_with(b".md") {
-                self.dispatched.push(OsStr::from_bytes(task).to_owned());
-            }
-        } else if let Some(task) = bytes.strip_suffix(b".delegated")
-            && task.ends_with(b".md")
-        {
-            self.delegated.push(OsStr::from_bytes(task).to_owned());
-        }
-    }
-
+    /// Only what nobody has, and what has a good name, waits.
     fn separate_active(&mut self) {
         let dispatched: HashSet<&OsString> = self.dispatched.iter().collect();
         let delegated: HashSet<&OsString> = self.delegated.iter().collect();
         let held = &mut self.held;
         self.waiting.retain(|name| {
-            if dispatched.contains(name) {
-                held.push((name.clone(), Held::NameActive));
+            let reason = if dispatched.contains(name) {
+                Some(Held::NameActive)
+            } else if delegated.contains(name) {
                 return false;
-            }
-            if delegated.contains(name) {
-                return false;
-            }
-            match Name::new(name) {
-                Ok(_) => true,
-                Err(reason) => {
-                    held.push((name.clone(), reason));
-                    false
-                }
-            }
+            } else {
+                Name::new(name).err()
+            };
+            held.extend(reason.map(|reason| (name.clone(), reason)));
+            reason.is_none()
         });
     }
 }

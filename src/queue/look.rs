@@ -2,11 +2,12 @@
 //! ended lately. Nothing here changes anything or takes a lock.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
@@ -28,11 +29,8 @@ const LISTED: usize = 64 << 10;
 /// What the first and the last bytes of a task's file say.
 #[derive(Debug)]
 pub(crate) struct Glance {
-    /// Its header.
     pub head: Header,
-    /// What became of it so far.
     pub ending: Option<Ending>,
-    /// When it was last changed.
     pub modified: Option<Timestamp>,
     pub file: FileId,
     /// Whether it has no second name.
@@ -42,7 +40,6 @@ pub(crate) struct Glance {
 /// What lies in `done/` or `failed/`.
 #[derive(Debug, Default)]
 pub(crate) struct EndedTasks {
-    /// How many tasks.
     pub tasks: usize,
     /// The endings of those that ended lately; `None` where nobody noted one.
     pub lately: Vec<Option<Ending>>,
@@ -54,18 +51,16 @@ impl Project {
     pub(crate) fn glance(&self, file_name: &OsStr) -> Result<Glance, Skip> {
         let path = self.folder(Folder::Inbox).join(file_name);
         let (file, metadata) = waiting::open_regular(&path)?;
-        let read = || -> io::Result<(Vec<u8>, Option<Ending>)> {
-            let mut first = vec![0; FIRST];
-            let length = file.read_at(&mut first, 0)?;
-            first.truncate(length);
-            let ending = ending(&file, metadata.len())?;
-            Ok((first, ending))
-        };
-        let (first, ending) = read().with_context(|| format!("cannot read {}", path.display()))?;
+        let failed = || format!("cannot read {}", path.display());
+        let mut first = vec![0; FIRST];
+        let length = file.read_at(&mut first, 0).with_context(failed)?;
+        first.truncate(length);
+        let ending = ending(&file, metadata.len()).with_context(failed)?;
         Ok(Glance {
-            head: head(&first),
+            head: task::head(&first)
+                .unwrap_or_else(|| task::parse(&String::from_utf8_lossy(&first)).header),
             ending,
-            modified: modified(&metadata),
+            modified: metadata.modified().ok().and_then(|time| time.try_into().ok()),
             file: FileId::of(&metadata),
             is_single: metadata.nlink() <= 1,
         })
@@ -100,14 +95,11 @@ impl Project {
             if !FileType::from_raw_mode(found.st_mode).is_file() || is_older(&found, since) {
                 continue;
             }
-            let path = directory.join(OsStr::from_bytes(name.to_bytes()));
-            let (file, metadata) = match waiting::open_regular(&path) {
-                Ok(opened) => opened,
+            let ending = match ending_at(&directory.join(OsStr::from_bytes(name.to_bytes()))) {
+                Ok(ending) => ending,
                 Err(Skip::Failed(error)) => return Err(error),
                 Err(_) => continue,
             };
-            let ending = ending(&file, metadata.len())
-                .with_context(|| format!("cannot read {}", path.display()))?;
             let ended_at = ending.as_ref().and_then(|ending| ending.ended_at);
             if ended_at.is_none_or(|at| at >= since) {
                 ended.lately.push(ending);
@@ -122,17 +114,11 @@ impl Project {
         for folder in [Folder::Done, Folder::Failed] {
             let directory = self.folder(folder);
             for number in 1.. {
-                let path = directory.join(name.numbered(number));
-                let (file, metadata) = match waiting::open_regular(&path) {
-                    Ok(opened) => opened,
+                match ending_at(&directory.join(name.numbered(number))) {
+                    Ok(Some(ending)) if ending.run == run => return Ok(true),
                     Err(Skip::Gone) => break,
                     Err(Skip::Failed(error)) => return Err(error),
-                    Err(_) => continue,
-                };
-                let ending = ending(&file, metadata.len())
-                    .with_context(|| format!("cannot read {}", path.display()))?;
-                if ending.is_some_and(|ending| ending.run == run) {
-                    return Ok(true);
+                    Ok(_) | Err(_) => {}
                 }
             }
         }
@@ -150,8 +136,10 @@ fn is_older(file: &Stat, since: Timestamp) -> bool {
     changed < (since.as_second(), i64::from(since.subsec_nanosecond()))
 }
 
-fn head(first: &[u8]) -> Header {
-    task::head(first).unwrap_or_else(|| task::parse(&String::from_utf8_lossy(first)).header)
+fn ending_at(path: &Path) -> Result<Option<Ending>, Skip> {
+    let (file, metadata) = waiting::open_regular(path)?;
+    let ending = ending(&file, metadata.len());
+    Ok(ending.with_context(|| format!("cannot read {}", path.display()))?)
 }
 
 /// The ending line of a file of `length` bytes.
@@ -164,14 +152,11 @@ fn ending(file: &File, length: u64) -> io::Result<Option<Ending>> {
     Ok(task::split(&text).read_ending())
 }
 
-fn modified(metadata: &fs::Metadata) -> Option<Timestamp> {
-    Timestamp::try_from(metadata.modified().ok()?).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Held;
     use super::*;
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     fn project() -> (tempfile::TempDir, Project) {

@@ -6,7 +6,7 @@
 //! ```text
 //! inbox/T.md                    waiting
 //!   | claim: write .T.md.claim, rename                 (under .lock)
-//! inbox/T.md.dispatched         at work; the claim says for whom
+//! inbox/T.md.dispatched         a session has it; the claim says which
 //!   | note: rewrite the task with its ending line
 //!   | place: rename, then remove the claim             (under .lock)
 //! inbox/T.md, done/T.md, failed/T.md
@@ -72,7 +72,6 @@ impl Name {
         Self::new(name.as_ref()).ok().filter(|_| plain)
     }
 
-    /// `T.md`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -97,14 +96,11 @@ impl fmt::Display for Name {
     }
 }
 
-/// Where a task goes when it leaves the hands of an agent.
+/// Where a task waits, or goes when it leaves the hands of an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Folder {
-    /// Back to wait.
     Inbox,
-    /// Finished.
     Done,
-    /// Given up.
     Failed,
 }
 
@@ -125,22 +121,19 @@ pub struct Project {
 }
 
 impl Project {
-    /// The project in `path`, which need not have a queue.
+    /// `path` need not have a queue.
     pub fn new(path: PathBuf) -> Self {
         Self { path }
     }
 
-    /// The project's directory.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether it has a queue.
     pub(crate) fn exists(&self) -> Result<bool> {
         durable::exists(&self.path.join(QUEUE))
     }
 
-    /// The directory of one state.
     pub(crate) fn folder(&self, folder: Folder) -> PathBuf {
         self.path.join(QUEUE).join(match folder {
             Folder::Inbox => "inbox",
@@ -203,30 +196,18 @@ impl Project {
     /// Moves `from` into `folder` under the first free name; both directories
     /// are synced. The caller holds the lock.
     fn place(&self, from: &Path, folder: Folder, name: &Name) -> Result<PathBuf> {
-        let directory = self.make_folder(folder)?;
-        for number in 1..u32::MAX {
-            let candidate = name.numbered(number);
-            if folder == Folder::Inbox && self.is_active(&candidate, from)? {
-                continue;
-            }
-            let to = directory.join(&candidate);
-            match durable::rename_noreplace(from, &to) {
-                Ok(()) => {
-                    durable::sync_dir(&directory)?;
-                    if folder != Folder::Inbox {
-                        durable::sync_dir(&self.folder(Folder::Inbox))?;
-                    }
-                    return Ok(to);
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => {
-                    return Err(error).with_context(|| {
-                        format!("cannot rename {} to {}", from.display(), to.display())
-                    });
-                }
-            }
+        let placed =
+            self.take_name(folder, name, from, |to| match durable::rename_noreplace(from, to) {
+                Ok(()) => Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+                Err(error) => Err(error).with_context(|| {
+                    format!("cannot rename {} to {}", from.display(), to.display())
+                }),
+            })?;
+        if folder != Folder::Inbox {
+            durable::sync_dir(&self.folder(Folder::Inbox))?;
         }
-        bail!("no free name for {name} in {}", directory.display())
+        Ok(placed)
     }
 
     /// Writes a new file under the first free name in `folder`; synced. The
@@ -243,15 +224,27 @@ impl Project {
         text: &str,
         mode: u32,
     ) -> Result<PathBuf> {
-        let directory = self.make_folder(folder)?;
         let mut staged = self.stage(text, mode & durable::SHARED)?;
+        self.take_name(folder, name, Path::new(""), |to| staged.put_new(to))
+    }
+
+    /// Has `take` try the names `T.md`, `T.2.md` … in `folder` until it gets one; synced. In the
+    /// inbox a name is not free while a session or secutools has its task, unless that is `from`.
+    fn take_name(
+        &self,
+        folder: Folder,
+        name: &Name,
+        from: &Path,
+        mut take: impl FnMut(&Path) -> Result<bool>,
+    ) -> Result<PathBuf> {
+        let directory = self.make_folder(folder)?;
         for number in 1..u32::MAX {
             let candidate = name.numbered(number);
-            let to = directory.join(&candidate);
-            if folder == Folder::Inbox && self.is_active(&candidate, &to)? {
+            if folder == Folder::Inbox && self.is_active(&candidate, from)? {
                 continue;
             }
-            if staged.put_new(&to)? {
+            let to = directory.join(&candidate);
+            if take(&to)? {
                 durable::sync_dir(&directory)?;
                 return Ok(to);
             }
@@ -304,7 +297,7 @@ impl Project {
         Ok(Some(placed))
     }
 
-    /// Whether a task of this name is at work, other than the one in `from`.
+    /// Whether a session or secutools has a task of this name, other than the one in `from`.
     fn is_active(&self, name: &str, from: &Path) -> Result<bool> {
         for suffix in ["dispatched", "delegated"] {
             let path = self.beside(name, suffix);
@@ -331,14 +324,11 @@ impl Project {
 /// One task of one project, by its name in the inbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskRef {
-    /// The project's queue.
     pub project: Project,
-    /// `T.md`.
     pub name: Name,
 }
 
 impl TaskRef {
-    /// An event of this task.
     pub(crate) fn event(&self, event: EventKind) -> Event {
         Event::of_task(event, self.project.path(), self.name.as_str())
     }

@@ -43,11 +43,9 @@ pub enum Held {
 pub enum Skip {
     /// It is not there any more, or is another file by now.
     Gone,
-    /// It stays where it is.
     Held(Held),
     /// It can never be a task, and is to be filed as failed.
     Unfit(Seen, Unfit),
-    /// It could not be looked at.
     Failed(anyhow::Error),
 }
 
@@ -117,15 +115,11 @@ impl Seen {
 #[derive(Debug)]
 pub struct WaitingTask {
     pub at: TaskRef,
-    /// The file that was read.
     pub seen: Seen,
-    /// All of its text.
     pub text: String,
-    /// What the text says.
     pub task: Task,
 }
 
-/// What came of reading one file that waits.
 #[derive(Debug)]
 pub enum Read {
     Task(Box<WaitingTask>),
@@ -157,7 +151,7 @@ pub(crate) fn read_all(tasks: Vec<TaskRef>) -> Result<Vec<Read>> {
 }
 
 fn look() -> Result<OpenFiles> {
-    OpenFiles::look().context("cannot tell who writes to the tasks that wait")
+    OpenFiles::look().context("cannot find out who writes to the tasks that wait")
 }
 
 /// Reads a task that a person names, wherever it lies: by the rules of an inbox, but also while
@@ -225,18 +219,16 @@ pub(super) fn open_regular(path: &Path) -> Result<(File, fs::Metadata), Skip> {
 /// Whether somebody may still be writing the file. The processes that have it
 /// open are looked at where they can be seen, which is the case for a file of
 /// our own user and for root; else it has to have rested for a second.
-pub(super) fn is_being_written(
-    metadata: &fs::Metadata,
-    path: &Path,
-    writers: &Writers,
-) -> Result<bool> {
+pub(super) fn is_being_written(path: &Path, writers: &Writers) -> Result<bool> {
+    let metadata =
+        fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
     let is_written = writers
-        .of(metadata)
-        .with_context(|| format!("cannot tell who writes to {}", path.display()))?;
-    Ok(is_written.unwrap_or_else(|| !has_rested(metadata)))
+        .of(&metadata)
+        .with_context(|| format!("cannot find out who writes to {}", path.display()))?;
+    Ok(is_written.unwrap_or_else(|| !has_rested(&metadata)))
 }
 
-/// Whether the file has not changed for a second. One from the future has.
+/// Whether the file has not changed for a second. One with a time in the future counts as rested.
 fn has_rested(metadata: &fs::Metadata) -> bool {
     !metadata.modified().is_ok_and(|modified| {
         SystemTime::now().duration_since(modified).is_ok_and(|age| age < SETTLED)

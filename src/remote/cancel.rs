@@ -27,8 +27,7 @@ impl Delegation<'_> {
         .map(Some)
     }
 
-    /// Whatever the server answers to that, the job itself shows what came of it: it may have ended
-    /// before.
+    /// Whatever the server answers, the job itself shows what came of it: it may have ended before.
     fn end_job(&self, task: &TaskRef, marker: &Delegated, id: &JobId) -> Result<Event> {
         let asked = match self.client.cancel(id) {
             Err(error) if error.kind.server_state() != ServerState::Answering => {

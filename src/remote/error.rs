@@ -62,11 +62,10 @@ pub enum ServerState {
     Unauthorized,
 }
 
-/// Why a job was not accepted, all tries of one submission considered.
+/// Why a job was not accepted, after all tries of one submission.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{error}")]
 pub struct NotAccepted {
-    /// What all tries together mean.
     pub certainty: Certainty,
     /// The last one's error. Its text names the earlier ones too.
     pub error: EngineError,
@@ -85,7 +84,7 @@ impl ErrorKind {
         }
     }
 
-    /// What it means for the first submission with its key.
+    /// What is known of a job after the first submission with its key.
     pub fn certainty(self) -> Certainty {
         match self {
             ErrorKind::NotSent => Certainty::NeverReached,
@@ -99,7 +98,6 @@ impl ErrorKind {
         }
     }
 
-    /// What it says about the server.
     pub fn server_state(self) -> ServerState {
         match self {
             ErrorKind::NotSent | ErrorKind::Silent => ServerState::Silent,
@@ -115,8 +113,8 @@ impl ErrorKind {
 }
 
 impl Certainty {
-    /// What a try means when an earlier one with the same key meant `earlier`. A refusal of a key
-    /// that was sent before does not show what became of it then.
+    /// What is known after a try whose key was sent before, with the certainty `earlier`. A refusal
+    /// of such a key does not show what became of the first try.
     pub(super) fn after(self, earlier: Certainty) -> Certainty {
         match (earlier, self) {
             (Certainty::NeverReached, now) => now,

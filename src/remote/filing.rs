@@ -1,7 +1,7 @@
 //! From a job that has ended to `done/` or `failed/`.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -15,9 +15,9 @@ use crate::durable;
 use crate::event::{Event, EventKind};
 use crate::marker;
 use crate::money::Cost;
-use crate::process;
+use crate::process::OpenFiles;
 use crate::queue::{Folder, TaskRef};
-use crate::task::{self, Ending};
+use crate::task::{self, Ending, Outcome};
 use crate::text::{self, escape};
 
 /// The footer quotes at most this many characters of a server's words.
@@ -25,8 +25,7 @@ const MAX_WORDS: usize = 300;
 
 /// What is to be written into the filed task.
 pub(super) struct Filing {
-    outcome: task::Outcome,
-    /// The job's output.
+    outcome: Outcome,
     result: Option<String>,
     /// Who worked on it, in the server's words.
     worker: Option<String>,
@@ -36,7 +35,6 @@ pub(super) struct Filing {
 }
 
 impl Filing {
-    /// A job that has ended.
     pub(super) fn of_job(job: &Job, at: Timestamp) -> Filing {
         let is_done = job.status == JobStatus::Succeeded;
         let result = match &job.output {
@@ -48,10 +46,7 @@ impl Filing {
             None => format!("secutools: job {}, without a reason", job.status.as_str()),
         });
         Filing {
-            outcome: match is_done {
-                true => task::Outcome::Done,
-                false => task::Outcome::Failed,
-            },
+            outcome: if is_done { Outcome::Done } else { Outcome::Failed },
             result,
             worker: job.provider.clone(),
             cost: job.cost.clone(),
@@ -63,7 +58,7 @@ impl Filing {
     /// A task of which nothing more can be learned.
     pub(super) fn given_up(at: Timestamp, reason: String) -> Filing {
         Filing {
-            outcome: task::Outcome::Failed,
+            outcome: Outcome::Failed,
             result: None,
             worker: None,
             cost: None,
@@ -72,18 +67,10 @@ impl Filing {
         }
     }
 
-    /// What a pass says about it.
-    pub(super) fn event(&self, task: &TaskRef, marker: &Delegated) -> Event {
-        let kind = match self.outcome {
-            task::Outcome::Done => EventKind::Done,
-            task::Outcome::Failed | task::Outcome::Released => EventKind::Failed,
-        };
-        Event { reason: self.reason.as_deref().map(one_line), ..marker.event(task, kind) }
-    }
-
-    fn ending(&self, marker: &Delegated) -> Ending {
+    /// The task with its result, footer and ending line.
+    fn text(&self, marker: &Delegated) -> String {
         let attempt = task::parse(&marker.text).attempts_made().saturating_add(1);
-        Ending {
+        let ending = Ending {
             provider: Some(marker.provider),
             job_id: marker.job_id().map(ToString::to_string),
             cost: self.cost.clone(),
@@ -91,30 +78,18 @@ impl Filing {
             ended_at: Some(self.at),
             reason: self.reason.clone(),
             ..Ending::new(marker.key, self.outcome, attempt)
-        }
-    }
-
-    /// The task with its result, footer and ending line.
-    fn text(&self, marker: &Delegated) -> String {
-        let (ending, footer) = (self.ending(marker), self.footer(marker));
-        let result = self.result.as_deref();
-        task::with_ending(&marker.text, &ending, result, Some(&footer))
+        };
+        let footer = self.footer(marker);
+        task::with_ending(&marker.text, &ending, self.result.as_deref(), Some(&footer))
     }
 
     /// The one line for people: what went wrong, who worked on it, for how long, at what cost.
     fn footer(&self, marker: &Delegated) -> String {
-        let worker = self.worker.as_deref().map(one_line);
-        let seconds = between(marker.started_at, self.at).as_secs();
-        let mut parts: Vec<String> = self.reason.iter().map(|reason| one_line(reason)).collect();
-        parts.push(worker.unwrap_or_else(|| marker.provider.as_str().to_owned()));
-        parts.push(format!(
-            "{:#}",
-            SignedDuration::from_secs(seconds.try_into().unwrap_or(i64::MAX))
-        ));
-        parts.push(match &self.cost {
-            Some(cost) => cost.to_string(),
-            None => "cost unknown".to_owned(),
-        });
+        let seconds = between(marker.started_at, self.at).as_secs().try_into().unwrap_or(i64::MAX);
+        let mut parts: Vec<String> = self.reason.as_deref().map(one_line).into_iter().collect();
+        parts.push(one_line(self.worker.as_deref().unwrap_or(marker.provider.as_str())));
+        parts.push(format!("{:#}", SignedDuration::from_secs(seconds)));
+        parts.push(self.cost.as_ref().map_or("cost unknown".to_owned(), Cost::to_string));
         parts.extend(marker.job_id().map(|id| format!("job {id}")));
         format!("*{}*", parts.join(" · "))
     }
@@ -141,7 +116,12 @@ impl Delegation<'_> {
             self.log.warn(format_args!("{task}: {reason}"));
             return Ok(RemoteOutcome::Event(marker.event(task, EventKind::Held).because(reason)));
         }
-        let event = filing.event(task, marker);
+        let (kind, word) = match filing.outcome {
+            Outcome::Done => (EventKind::Done, "DONE"),
+            Outcome::Failed | Outcome::Released => (EventKind::Failed, "FAILED"),
+        };
+        let reason = filing.reason.as_deref().map(one_line);
+        let event = Event { reason: reason.clone(), ..marker.event(task, kind) };
         if self.dry_run {
             return Ok(RemoteOutcome::Event(event));
         }
@@ -155,8 +135,7 @@ impl Delegation<'_> {
             let mode = fs::symlink_metadata(&path)
                 .with_context(|| format!("cannot look at {}", path.display()))?
                 .mode();
-            let folder = Folder::from(filing.outcome);
-            project.put_as(folder, name, &filing.text(marker), mode)?;
+            project.put_as(filing.outcome.into(), name, &filing.text(marker), mode)?;
         }
         if is_the_submitted_file(&waiting, marker)? {
             durable::remove(&waiting)?;
@@ -164,35 +143,26 @@ impl Delegation<'_> {
             durable::sync_dir(&project.folder(Folder::Inbox))?;
         }
         durable::remove(&path)?;
-        self.log_filed(&event, marker);
-        Ok(RemoteOutcome::Event(event))
-    }
-
-    fn log_filed(&self, event: &Event, marker: &Delegated) {
-        let word = match event.event {
-            EventKind::Done => "DONE",
-            _ => "FAILED",
-        };
-        let reason = event.reason.as_ref().map(|reason| format!(": {reason}"));
         self.log.event(format_args!(
             "{word} task={} provider={} job={}{}",
-            escape(event.task.as_deref().unwrap_or_default()),
+            escape(name.as_str()),
             marker.provider.as_str(),
             event.job_id.as_deref().unwrap_or("-"),
-            reason.unwrap_or_default()
+            reason.map(|reason| format!(": {reason}")).unwrap_or_default()
         ));
+        Ok(RemoteOutcome::Event(event))
     }
 }
 
 /// Whether somebody has the file open for writing, as far as that can be seen.
 fn is_being_written(path: &Path) -> Result<bool> {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) => Ok(process::is_open_for_writing(&metadata)
-            .with_context(|| format!("cannot find out who writes to {}", path.display()))?
-            == Some(true)),
-        // If there is a file after all, the next steps will meet it.
-        Err(_) => Ok(false),
-    }
+    // If there is a file after all, the next steps will meet it.
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return Ok(false);
+    };
+    let open = OpenFiles::look()
+        .with_context(|| format!("cannot find out who writes to {}", path.display()))?;
+    Ok(open.is_written(&metadata) == Some(true))
 }
 
 /// Whether `path` is the file that was submitted, byte for byte; false as well if it has gone.
@@ -207,11 +177,9 @@ fn is_the_submitted_file(path: &Path, marker: &Delegated) -> Result<bool> {
         }
         Err(error) => return Err(error).with_context(failed),
     };
-    let metadata = file.metadata().with_context(failed)?;
-    if !metadata.is_file() || metadata.len() != marker.text.len() as u64 {
+    if !file.metadata().with_context(failed)?.is_file() {
         return Ok(false);
     }
-    let mut bytes = Vec::new();
-    file.take(metadata.len() + 1).read_to_end(&mut bytes).with_context(failed)?;
+    let bytes = durable::read_at_most(file, marker.text.len() as u64 + 1).with_context(failed)?;
     Ok(bytes == marker.text.as_bytes())
 }

@@ -51,9 +51,7 @@ impl Default for Limits {
 /// A server's answer, as far as anything is made of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
-    /// The HTTP status.
     pub status: u16,
-    /// `Retry-After`, as [`retry_after`] reads it.
     pub retry_after: Option<Duration>,
     /// Where a redirect points to; it is not followed.
     pub location: Option<String>,
@@ -79,7 +77,7 @@ pub(super) struct Http {
     agent: ureq::Agent,
     pub(super) url: ServerUrl,
     authorization: HeaderValue,
-    limits: Limits,
+    pub(super) limits: Limits,
 }
 
 impl Http {
@@ -114,7 +112,7 @@ impl Http {
             .timeout_resolve(Some(limits.connect))
             .timeout_connect(Some(limits.connect))
             .timeout_global(Some(limits.answer))
-            // As many as threads may be at work at once; ureq keeps three by default.
+            // One for each thread that may send requests at once; ureq keeps three by default.
             .max_idle_connections(64)
             .max_idle_connections_per_host(64)
             .build();

@@ -48,18 +48,16 @@ pub enum DelegationPhase {
     /// A submission is under way, was broken off by a kill, or is to be repeated. Whoever submits
     /// holds a lock on the marker.
     Submitting {
-        /// The request's body: sent as it is, whatever happens to the task.
+        /// The request's body, sent as it is at every try.
         request: String,
         /// Whether a job may exist. True also while a submission is under way, because nobody knows
         /// what a killed one came to.
         ambiguous: bool,
         /// Submissions so far, each of up to three requests.
         tries: u32,
-        /// No further one before this.
         not_before: Option<Timestamp>,
         reason: Option<String>,
     },
-    /// secutools has it.
     Submitted {
         job_id: JobId,
         submitted_at: Timestamp,
@@ -87,7 +85,6 @@ impl Delegated {
         }
     }
 
-    /// The job, once there is one.
     pub fn job_id(&self) -> Option<&JobId> {
         match &self.phase {
             DelegationPhase::Submitting { .. } => None,
@@ -100,7 +97,6 @@ impl Delegated {
         self.key == other.key && self.job_id() == other.job_id()
     }
 
-    /// What happened to the task.
     pub(super) fn event(&self, task: &TaskRef, kind: EventKind) -> Event {
         let event = task.event(kind).by(self.provider, None);
         Event { job_id: self.job_id().map(ToString::to_string), ..event }
@@ -110,7 +106,6 @@ impl Delegated {
 /// What is to be done about a task of which nobody knows yet that there is a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Submit it now.
     Send,
     /// Leave it to a later pass.
     Wait,

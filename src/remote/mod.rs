@@ -20,13 +20,12 @@
 //!
 //! The job's life is [`submit`], [`poll`], [`filing`] and [`cancel`], with what they write down in
 //! [`marker`]. It knows nothing of HTTP: [`secutools`] is the engine, over [`http`];
-//! what both sides speak of is in [`job`] and [`error`].
+//! what both sides speak of is in [`crate::job`] and [`error`].
 
 mod cancel;
 mod error;
 mod filing;
 pub mod http;
-mod job;
 mod marker;
 mod poll;
 pub mod secutools;
@@ -51,9 +50,9 @@ use crate::queue::{TaskRef, WaitingTask};
 use crate::router::Decision;
 use secutools::Client;
 
+pub use crate::job::{Accepted, Job, JobId, JobStatus};
 pub use error::{Certainty, EngineError, ErrorKind, NotAccepted, ServerState};
 pub use http::Limits;
-pub use job::{Accepted, Job, JobId, JobStatus};
 pub use marker::{Delegated, DelegationPhase};
 pub use status::job_row;
 
@@ -126,7 +125,6 @@ impl<'a> Delegation<'a> {
         Self::new(secutools, &config.host, log, now, Limits::default(), dry_run).map(Some)
     }
 
-    /// The same with other limits.
     pub fn new(
         secutools: &Secutools,
         host: &'a str,
@@ -176,7 +174,7 @@ impl<'a> Delegation<'a> {
         now.checked_add(since.elapsed()).unwrap_or(now)
     }
 
-    /// Whether nothing more is to be asked in this pass, and why.
+    /// Why nothing more is to be asked in this pass.
     fn stopped(&self) -> Option<StopReason> {
         let mut stopped = locked(&self.stopped);
         if stopped.is_none() && self.now.1.elapsed() > TIME_BUDGET {
@@ -215,7 +213,7 @@ impl<'a> Delegation<'a> {
     }
 }
 
-/// Replaces the task's marker, which stays readable for whom it was.
+/// Replaces the task's marker, which keeps its permissions.
 fn save(task: &TaskRef, marker: &Delegated) -> Result<()> {
     let path = task.project.delegated_path(&task.name);
     let mode =
@@ -223,7 +221,6 @@ fn save(task: &TaskRef, marker: &Delegated) -> Result<()> {
     durable::write(&path, &serde_json::to_vec(marker)?, mode)
 }
 
-/// A client for the configured server. The error: a proxy that cannot be used.
 pub(crate) fn client(secutools: &Secutools, limits: Limits) -> Result<Client> {
     let (key, proxy) = (secutools.api_key.expose(), secutools.proxy.as_deref());
     Client::new(secutools.url.clone(), key, proxy, limits)

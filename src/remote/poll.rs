@@ -93,11 +93,11 @@ impl Delegation<'_> {
         let Some(mut current) = marker::read::<Delegated>(&path)? else {
             return Ok(());
         };
-        let now = self.now();
         if !current.is_same_submission(marker) {
             return Ok(());
         }
         if let DelegationPhase::Submitted { unknown_since, .. } = &mut current.phase {
+            let now = self.now();
             *unknown_since = is_unknown.then_some(now);
             current.stamp = Stamp::new(self.host, now);
             super::save(task, &current)?;

@@ -22,12 +22,10 @@ use answer::Reader;
 pub struct Client {
     http: Http,
     key: String,
-    limits: Limits,
 }
 
 impl Client {
-    /// A client for `url` with the API key `key`, through the http(s) `proxy` if there is one; for
-    /// the errors see [`Http::new`].
+    /// For the errors see [`Http::new`].
     pub fn new(
         url: ServerUrl,
         key: &str,
@@ -35,7 +33,7 @@ impl Client {
         limits: Limits,
     ) -> anyhow::Result<Client> {
         let http = Http::new(url, key, proxy, limits)?;
-        Ok(Client { http, key: key.to_owned(), limits })
+        Ok(Client { http, key: key.to_owned() })
     }
 
     /// Asks for a job. `body` is sent as it is, at every try; `key` makes sure that several tries,
@@ -55,20 +53,22 @@ impl Client {
                 Ok(accepted) => return Ok(accepted),
                 Err(error) => error,
             };
+            let longest = self.http.limits.backoff * 2_u32.saturating_pow(tries);
+            let pause = error.retry_after.unwrap_or_else(|| random_up_to(longest));
+            let is_final = error.kind.certainty() == Certainty::Refused;
             tries += 1;
-            let pause = self.pause(tries, &error);
             let failed = NotAccepted::new(error, earlier);
-            match pause {
-                Some(pause) if start.elapsed() + pause < self.limits.retrying => {
-                    thread::sleep(pause);
-                }
-                _ => return Err(failed),
+            if is_final
+                || tries >= self.http.limits.tries
+                || start.elapsed() + pause >= self.http.limits.retrying
+            {
+                return Err(failed);
             }
+            thread::sleep(pause);
             earlier = Some(failed);
         }
     }
 
-    /// Asks how far a job is.
     pub fn get(&self, id: &JobId) -> Result<Job, EngineError> {
         let reply = self.received(self.http.get(&format!("/v1/jobs/{id}")))?;
         self.reader().job(&reply, id)
@@ -88,16 +88,6 @@ impl Client {
             retry_after: None,
             text: self.reader().sentence(&text),
         })
-    }
-
-    /// How long to wait before the next try after `tries` of them; `None`: there is to be none.
-    fn pause(&self, tries: u32, error: &EngineError) -> Option<Duration> {
-        let is_final = error.kind.certainty() == Certainty::Refused;
-        if tries >= self.limits.tries || is_final {
-            return None;
-        }
-        let longest = self.limits.backoff * 2_u32.saturating_pow(tries - 1);
-        Some(error.retry_after.unwrap_or_else(|| random_up_to(longest)))
     }
 
     fn reader(&self) -> Reader<'_> {

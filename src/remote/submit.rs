@@ -26,8 +26,8 @@ use crate::text::escape;
 struct Pending {
     marker: Delegated,
     request: String,
-    /// What the tries of earlier passes mean together. The marker itself says `ambiguous` while we
-    /// are at it.
+    /// What is known after the tries of earlier passes. The marker itself says `ambiguous` while
+    /// this one goes on.
     earlier: Certainty,
     tries: u32,
     /// The marker's file, locked.
@@ -100,7 +100,7 @@ impl Delegation<'_> {
         let (path, task) = (project.delegated_path(name), project.waiting_path(name));
         let _local = locked(&self.local_lock);
         let _lock = project.lock()?;
-        // The marker holds the task's text: who may not read the one may not read the other.
+        // The marker holds the task's text, and is readable for the same users.
         let mode = task.symlink_metadata().map_or(0, |found| found.mode());
         if !waiting.seen.is_still(&task) || durable::exists(&project.dispatched_path(name))? {
             return Ok(None);
@@ -111,29 +111,30 @@ impl Delegation<'_> {
         }
     }
 
-    /// Takes up a submission that an earlier pass has left, if its time has come and nobody else
-    /// is at it.
+    /// Goes on with a submission that an earlier pass has left, if its time has come and no other
+    /// process has it.
     fn resume_one(&self, task: &TaskRef) -> Result<RemoteOutcome> {
         let path = task.project.delegated_path(&task.name);
         // Most markers are of running jobs, which a look without any lock shows.
-        let seen: Option<Delegated> = markers::read(&path)?;
-        let next = seen.as_ref().map_or(Next::Wait, |marker| self.next(marker));
-        match (seen, next) {
-            (None, _) | (_, Next::Wait) => return Ok(RemoteOutcome::Nothing),
-            (Some(marker), Next::Send) if self.dry_run => {
-                let event = task.event(EventKind::Delegated).by(marker.provider, None);
-                let reason = format!("{}, begun by an earlier pass", marker.rule);
-                return Ok(RemoteOutcome::Event(event.because(reason)));
-            }
-            (Some(marker), next) if self.dry_run => {
-                return self.end_submission(task, &marker, next, &self.why_not_sent());
-            }
-            _ => {}
+        let Some(marker) = markers::read::<Delegated>(&path)? else {
+            return Ok(RemoteOutcome::Nothing);
+        };
+        let next = self.next(&marker);
+        if next == Next::Wait {
+            return Ok(RemoteOutcome::Nothing);
+        }
+        if self.dry_run && next == Next::Send {
+            let event = task.event(EventKind::Delegated).by(marker.provider, None);
+            let reason = format!("{}, begun by an earlier pass", marker.rule);
+            return Ok(RemoteOutcome::Event(event.because(reason)));
+        }
+        if self.dry_run {
+            return self.end_submission(task, &marker, next, &self.why_not_sent());
         }
         let Some((pending, next)) = self.take(task)? else {
             return Ok(RemoteOutcome::Nothing);
         };
-        // By a pass that was killed before it had removed the marker.
+        // A pass was killed after it had filed the task, and before it had removed the marker.
         if task.project.is_filed(&task.name, pending.marker.key)? {
             let filing = Filing::given_up(self.now(), "it was given up before".to_owned());
             return self.file(task, &pending.marker, &filing);
@@ -155,8 +156,8 @@ impl Delegation<'_> {
         }
     }
 
-    /// Locks a marker that waits for its next submission, and says what is to be done with it.
-    /// Before one that is sent it says that a job may exist, should this pass be killed. `None`:
+    /// Locks a marker that waits for its next submission, and judges anew what is to be done with
+    /// it. Before it is sent, the marker says that a job may exist: this pass may be killed. `None`:
     /// another process has it.
     fn take(&self, task: &TaskRef) -> Result<Option<(Pending, Next)>> {
         let path = task.project.delegated_path(&task.name);
@@ -185,7 +186,6 @@ impl Delegation<'_> {
         Ok(Some((Pending { marker, request, earlier, tries, _lock: lock }, next)))
     }
 
-    /// Sends it, with the retries of one pass.
     fn send(&self, task: &TaskRef, pending: Pending) -> Result<RemoteOutcome> {
         match self.client.submit(pending.request.as_bytes(), pending.marker.key) {
             Ok(accepted) => {

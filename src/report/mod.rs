@@ -21,8 +21,8 @@ use serde::Serialize;
 
 use crate::environment::Environment;
 use crate::event::Event;
+use crate::job::Job;
 use crate::log;
-use crate::money::Cost;
 use crate::task::{Priority, Provider};
 use crate::text::path_text;
 
@@ -68,18 +68,6 @@ pub(crate) struct DecisionRow {
     pub(crate) priority: Priority,
     /// See [`warning`].
     pub(crate) warnings: Vec<String>,
-}
-
-/// A job as secutools knows it.
-#[derive(Serialize)]
-pub(crate) struct Job {
-    pub(crate) id: String,
-    /// `queued`, `running`, `succeeded`, `failed`, `cancelled`, `expired`, or the server's own word.
-    pub(crate) status: String,
-    pub(crate) provider: Option<String>,
-    pub(crate) output: Option<String>,
-    pub(crate) cost: Option<Cost>,
-    pub(crate) error: Option<String>,
 }
 
 /// One thing that a pass needs, and what `doctor` found of it.

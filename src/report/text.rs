@@ -5,8 +5,9 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Check, DecisionRow, Job};
+use super::{Check, DecisionRow};
 use crate::event::{Event, EventKind};
+use crate::job::Job;
 use crate::queue::{Folder, Project};
 use crate::task::Provider;
 use crate::text::{escape, path_text};
@@ -98,7 +99,12 @@ pub(super) fn checks(checks: &[Check]) -> String {
 /// A job in a line or two, without its output.
 pub(super) fn job(job: &Job) -> String {
     let cost = job.cost.as_ref().map(ToString::to_string);
-    let parts = [Some(&job.id), Some(&job.status), job.provider.as_ref(), cost.as_ref()];
+    let parts = [
+        Some(job.id.as_str()),
+        Some(job.status.as_str()),
+        job.provider.as_deref(),
+        cost.as_deref(),
+    ];
     let parts: Vec<_> = parts.into_iter().flatten().map(|part| escape(part)).collect();
     let error = job.error.as_ref().map(|error| format!("error: {}\n", escape(error)));
     format!("{}\n{}", parts.join("  "), error.unwrap_or_default())

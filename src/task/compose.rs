@@ -28,18 +28,15 @@ pub fn with_fields(text: &str, fields: &[(&str, String)]) -> String {
             kept.push_str(&lines);
             in_older = false;
         } else if !line.starts_with([' ', '\t', '-', '\r', '\n']) {
-            in_older = fields.iter().any(|(key, _)| is_key(line, key));
+            in_older = fields.iter().any(|(key, _)| {
+                line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':'))
+            });
         }
         if !in_older {
             kept.push_str(line);
         }
     }
     kept + &text[header.len()..]
-}
-
-/// Whether a line of a header begins a field of this name.
-fn is_key(line: &str, key: &str) -> bool {
-    line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':'))
 }
 
 /// A filed task as it goes back to wait, without what was added when it was filed; `None` where that was the ending line

@@ -15,7 +15,7 @@ const CLOSE: &str = " -->";
 /// A longer reason is cut when it is written: it may quote a server's whole answer.
 const MAX_REASON_CHARS: usize = 2000;
 
-/// What became of a task, or of one attempt at it: the file's last line, `<!-- ccl {json} -->`.
+/// How a task ended, or one attempt at it: the file's last line, `<!-- ccl {json} -->`.
 ///
 /// Fields that are `None` are left out of the JSON; when read, a missing field and `null` are the same, and
 /// unknown fields are ignored.
@@ -26,27 +26,26 @@ pub struct Ending {
     pub outcome: Outcome,
     /// This attempt's number, from 1; 0 where none has counted.
     pub attempt: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<Provider>,
-    /// The model that was asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
     /// The agent's own name for its session, by which it can be resumed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_session: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub job_id: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<Cost>,
     /// When the agent was launched or the job submitted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
     /// When the end was noticed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 

@@ -25,16 +25,14 @@ const MAX_WARNINGS: usize = 20;
 
 const STAYS: &str = "the task stays on this machine";
 
-/// What a header says of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Header {
     /// Trimmed, never empty.
     pub title: Option<String>,
-    /// How urgent it is; `Default` where that is absent or bad.
+    /// `Default` where it is absent or bad.
     pub priority: Priority,
     /// Trimmed.
     pub tags: Vec<String>,
-    /// What decides who works on it.
     pub routing: Routing,
 }
 
@@ -51,12 +49,12 @@ pub struct Routing {
 /// Whether a header as a whole can be believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum HeaderState {
-    /// It can, or there is none.
+    /// It can, or there is no header.
     #[default]
     Sound,
-    /// A key stands in it twice; the first counts.
+    /// The first of two equal keys counts.
     DuplicateKey,
-    /// It does not parse: none of its fields is known.
+    /// None of its fields is known.
     Unreadable,
 }
 
@@ -78,7 +76,7 @@ impl<T> Field<T> {
     }
 }
 
-/// Something in a header that was not understood; it never stops the task.
+/// Something in a header that was not understood. The task runs all the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     /// In the file, from 1.
@@ -106,7 +104,6 @@ enum At {
     Entry(usize, KeyOrValue),
 }
 
-/// Reads the header of a file that opens like this.
 pub(super) fn read(text: &str, opening: Opening) -> (Header, Vec<Problem>) {
     match opening {
         Opening::Absent | Opening::NeedMoreInput => (Header::default(), Vec::new()),
@@ -213,14 +210,13 @@ fn take(header: &mut Header, key: &str, value: Value) -> Option<String> {
 
 fn take_title(title: &mut Option<String>, value: Value) -> Option<String> {
     match value {
-        Value::Text(text) => *title = Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
-        Value::Null => {}
-        other => {
-            let kind = other.kind();
-            return Some(format!("`title` must be text, not {kind}; put it in quotes"));
+        Value::Null => None,
+        Value::Text(text) => {
+            *title = Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+            None
         }
+        other => Some(format!("`title` must be text, not {}; put it in quotes", other.kind())),
     }
-    None
 }
 
 fn take_tags(tags: &mut Vec<String>, value: Value) -> Option<String> {
@@ -244,11 +240,11 @@ fn take_tags(tags: &mut Vec<String>, value: Value) -> Option<String> {
 }
 
 fn take_priority(priority: &mut Priority, value: &Value) -> Option<String> {
+    if matches!(value, Value::Null) {
+        return None;
+    }
     let mut field = Field::Absent;
-    let complaint = match value {
-        Value::Null => None,
-        value => take_word(&mut field, value),
-    };
+    let complaint = take_word(&mut field, value);
     if let Field::Given(given) = field {
         *priority = given;
     }
@@ -256,34 +252,36 @@ fn take_priority(priority: &mut Priority, value: &Value) -> Option<String> {
 }
 
 fn take_flag(field: &mut Field<bool>, value: &Value) -> Option<String> {
-    let (read, complaint) = match value {
-        Value::Bool(flag) => (Field::Given(*flag), None),
-        Value::Text(text) => {
-            let text = quoted(text);
-            (Field::WrongType, Some(format!("must be true or false without quotes, not {text}")))
-        }
-        other => (Field::WrongType, Some(format!("must be true or false, not {}", other.kind()))),
-    };
-    *field = read;
-    complaint
+    if let Value::Bool(flag) = value {
+        *field = Field::Given(*flag);
+        return None;
+    }
+    *field = Field::WrongType;
+    Some(match value {
+        Value::Text(text) => format!("must be true or false without quotes, not {}", quoted(text)),
+        other => format!("must be true or false, not {}", other.kind()),
+    })
 }
 
 fn take_word<T>(field: &mut Field<T>, value: &Value) -> Option<String>
 where
     T: FromStr<Err = UnknownWord>,
 {
-    let (read, complaint) = match value {
-        Value::Text(text) => match text.parse::<T>() {
-            Ok(word) => (Field::Given(word), None),
-            Err(unknown) => {
-                let (word, known) = (quoted(&unknown.word), unknown.known.join(", "));
-                (Field::Unknown(unknown.word), Some(format!("is {word}, not one of {known}")))
-            }
-        },
-        other => (Field::WrongType, Some(format!("must be a word, not {}", other.kind()))),
+    let Value::Text(text) = value else {
+        *field = Field::WrongType;
+        return Some(format!("must be a word, not {}", value.kind()));
     };
-    *field = read;
-    complaint
+    match text.parse::<T>() {
+        Ok(word) => {
+            *field = Field::Given(word);
+            None
+        }
+        Err(UnknownWord { word, known }) => {
+            let complaint = format!("is {}, not one of {}", quoted(&word), known.join(", "));
+            *field = Field::Unknown(word);
+            Some(complaint)
+        }
+    }
 }
 
 fn unknown_key(key: &str) -> String {
@@ -310,14 +308,14 @@ pub(super) fn warnings(text: &str, opening: Opening, problems: Vec<Problem>) -> 
         Opening::Absent | Opening::Unclosed | Opening::NeedMoreInput => "",
     };
     let more = problems.len().saturating_sub(MAX_WARNINGS);
-    let mut warnings: Vec<Warning> = Vec::with_capacity(problems.len().min(MAX_WARNINGS));
-    for Problem { at, message } in problems.into_iter().take(MAX_WARNINGS) {
+    let with_place = |Problem { at, message }| {
         let (line, column) = match at {
             At::Place(place) => place,
             At::Entry(index, what) => yaml::place(yaml, index, what),
         };
-        warnings.push(Warning { line, column, message });
-    }
+        Warning { line, column, message }
+    };
+    let mut warnings: Vec<_> = problems.into_iter().take(MAX_WARNINGS).map(with_place).collect();
     if more > 0
         && let Some(last) = warnings.last_mut()
     {

@@ -55,14 +55,11 @@ pub fn text_of(bytes: &[u8]) -> Result<&str, Unfit> {
         return Err(Unfit::TooLarge);
     }
     let nul = bytes.iter().position(|&b| b == 0);
-    let text = match (std::str::from_utf8(bytes), nul) {
-        (Ok(text), None) => text,
-        (Ok(_), Some(offset)) => return Err(Unfit::NotText { offset }),
-        (Err(error), nul) => {
-            let offset = error.valid_up_to();
-            return Err(Unfit::NotText { offset: nul.map_or(offset, |nul| nul.min(offset)) });
-        }
-    };
+    let text = std::str::from_utf8(&bytes[..nul.unwrap_or(bytes.len())])
+        .map_err(|error| Unfit::NotText { offset: error.valid_up_to() })?;
+    if let Some(offset) = nul {
+        return Err(Unfit::NotText { offset });
+    }
     let written = without_ending(text);
     if written.len() > MAX_BYTES {
         Err(Unfit::TooLarge)
@@ -83,7 +80,6 @@ pub struct Task {
     pub body: String,
     /// What was wrong with the header, in the order of the file.
     pub warnings: Vec<Warning>,
-    /// What became of it so far.
     pub ending: Option<Ending>,
 }
 

@@ -7,7 +7,6 @@ use super::{Ending, MAX_HEADER_BYTES};
 pub struct Parts<'a> {
     /// From the start (a BOM included) to the end of the closing `---` line; empty without a header.
     pub header: &'a str,
-    /// What lies between the other two.
     pub body: &'a str,
     /// The ending line, with the newline that sets it apart from the body and whatever blank lines follow it;
     /// empty where the last line is not an ending line.

@@ -20,7 +20,6 @@ pub enum Provider {
 }
 
 impl Provider {
-    /// Whether a task given to it leaves this machine.
     pub fn is_remote(self) -> bool {
         self != Self::ClaudeCode
     }
@@ -55,7 +54,6 @@ pub enum Preference {
     Provider(Provider),
 }
 
-/// A word that is not understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{word}` is not one of {}", known.join(", "))]
 pub struct UnknownWord {

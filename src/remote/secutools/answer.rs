@@ -26,7 +26,6 @@ pub struct Reader<'a> {
 type Object<'a> = BTreeMap<String, &'a RawValue>;
 
 impl<'a> Reader<'a> {
-    /// A reader of what the server of this name says; it hides `key`.
     pub fn new(server: &'a str, key: &'a str) -> Reader<'a> {
         Reader { server, key }
     }
@@ -34,7 +33,10 @@ impl<'a> Reader<'a> {
     /// The answer to the first submission of a key: all but a 2xx with a usable job id is an error.
     pub fn submission(self, reply: &Reply) -> Result<Accepted, EngineError> {
         self.check_success(reply)?;
-        self.accepted(&reply.body).ok_or_else(|| self.garbled(reply, "without a usable job id"))
+        let object: Object = serde_json::from_str(&reply.body).unwrap_or_default();
+        let id = self.id(&object).ok_or_else(|| self.garbled(reply, "without a usable job id"))?;
+        let status = self.string(&object, "status").map_or(JobStatus::Queued, |word| status(&word));
+        Ok(Accepted { id, status })
     }
 
     /// The answer to the question about the job `id`: all but a 2xx that holds the state of this
@@ -44,15 +46,23 @@ impl<'a> Reader<'a> {
         self.state(&reply.body, id).map_err(|what| self.garbled(reply, &format!("with {what}")))
     }
 
-    /// Whether the answer is a 2xx, and otherwise what it means.
+    /// All but a 2xx is an error, which quotes what the server says.
     pub(super) fn check_success(self, reply: &Reply) -> Result<(), EngineError> {
         if reply.is_success() {
             return Ok(());
         }
+        let mut text = format!("answered {}", reply.status);
+        if let Some(location) = &reply.location {
+            text.push_str(&format!(", a redirect to {location}, which is not followed"));
+        }
+        let excerpt = self.excerpt(&reply.body);
+        if !excerpt.is_empty() {
+            text.push_str(&format!(": {excerpt}"));
+        }
         Err(EngineError {
             kind: ErrorKind::of_status(reply.status),
             retry_after: reply.retry_after,
-            text: self.refusal(reply),
+            text: self.sentence(&text),
         })
     }
 
@@ -70,27 +80,6 @@ impl<'a> Reader<'a> {
         self.line(&format!("secutools at {} {what}", self.server))
     }
 
-    /// What the server answered instead of what was asked for.
-    fn refusal(self, reply: &Reply) -> String {
-        let excerpt = self.excerpt(&reply.body);
-        let mut text = format!("answered {}", reply.status);
-        if let Some(location) = &reply.location {
-            text.push_str(&format!(", a redirect to {location}, which is not followed"));
-        }
-        if !excerpt.is_empty() {
-            text.push_str(&format!(": {excerpt}"));
-        }
-        self.sentence(&text)
-    }
-
-    /// What a submission's answer holds; `None` without a usable job id.
-    fn accepted(self, body: &str) -> Option<Accepted> {
-        let object: Object = serde_json::from_str(body).ok()?;
-        let id = self.id(&object)?;
-        let status = self.string(&object, "status").map_or(JobStatus::Queued, |word| status(&word));
-        Some(Accepted { id, status })
-    }
-
     /// What an answer says about the job `id`, or what is wrong with it.
     fn state(self, body: &str, id: &JobId) -> Result<Job, &'static str> {
         let object: Object = serde_json::from_str(body).map_err(|_| "no JSON object")?;
@@ -98,23 +87,22 @@ impl<'a> Reader<'a> {
             return Err("another job than the one that was asked for");
         }
         let word = self.string(&object, "status").ok_or("a job without a status")?;
-        let result = self.object(&object, "result").unwrap_or_default();
+        let result = inner(&object, "result").unwrap_or_default();
+        let problem = inner(&object, "error").and_then(|error| self.problem(&error));
         Ok(Job {
             id: id.clone(),
             status: status(&word),
             provider: self.string(&object, "provider"),
             output: self.text(&result, "output"),
             cost: result.get("cost").and_then(|raw| Cost::from_json(raw)),
-            error: self.problem(&object, "error"),
+            error: problem.or_else(|| self.text(&object, "error")),
         })
     }
 
-    /// One line that says what an error's body says: a problem's title and detail, or else the
-    /// text. Empty if there is nothing.
+    /// A problem's title and detail, or else what the body says, on one line; may be empty.
     fn excerpt(self, body: &str) -> String {
-        let object: Option<Object> = serde_json::from_str(body).ok();
-        let said = object.and_then(|object| self.said(&object));
-        self.line(said.as_deref().unwrap_or(body))
+        let problem = serde_json::from_str(body).ok().and_then(|body| self.problem(&body));
+        self.line(problem.as_deref().unwrap_or(body))
     }
 
     /// `text` as one line of at most 300 characters, without control characters and the key.
@@ -128,10 +116,6 @@ impl<'a> Reader<'a> {
 
     fn id(self, object: &Object) -> Option<JobId> {
         JobId::try_from(self.string(object, "id")?).ok()
-    }
-
-    fn object<'b>(self, object: &Object<'b>, name: &str) -> Option<Object<'b>> {
-        serde_json::from_str(object.get(name)?.get()).ok()
     }
 
     /// The field, if it is a string.
@@ -148,14 +132,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The field as an error's text: an object's title and detail, or whatever else it is.
-    fn problem(self, object: &Object, name: &str) -> Option<String> {
-        let inner = self.object(object, name);
-        inner.and_then(|inner| self.said(&inner)).or_else(|| self.text(object, name))
-    }
-
-    /// What an object in the manner of `application/problem+json` says.
-    fn said(self, object: &Object) -> Option<String> {
+    /// The title and detail of an object in the manner of `application/problem+json`.
+    fn problem(self, object: &Object) -> Option<String> {
         let parts: Vec<String> = ["title", "detail"]
             .iter()
             .filter_map(|name| self.string(object, name))
@@ -163,6 +141,10 @@ impl<'a> Reader<'a> {
             .collect();
         (!parts.is_empty()).then(|| parts.join(": "))
     }
+}
+
+fn inner<'a>(object: &Object<'a>, name: &str) -> Option<Object<'a>> {
+    serde_json::from_str(object.get(name)?.get()).ok()
 }
 
 /// The contract's words for a job's status and their synonyms, in any case.

@@ -4,6 +4,8 @@ mod status;
 
 use super::*;
 use crate::event::{Event, EventKind};
+use crate::job::JobStatus;
+use crate::money::Cost;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -190,8 +192,8 @@ fn decisions_as_text_are_a_block_for_each_file() {
 fn a_job_is_shown_without_its_output() {
     let job = Report::Job {
         job: Job {
-            id: "job_1".to_owned(),
-            status: "failed".to_owned(),
+            id: "job_1".to_owned().try_into().unwrap(),
+            status: JobStatus::Failed,
             provider: Some("gemini".to_owned()),
             output: Some("long".to_owned()),
             cost: Some(Cost { amount: "2".to_owned(), currency: None }),

@@ -1,8 +1,8 @@
-//! A job, as an engine describes it. Pure.
+//! A job, as an engine describes it and as reports show it. Pure.
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::money::Cost;
@@ -56,21 +56,17 @@ impl fmt::Display for JobId {
 pub enum JobStatus {
     Queued,
     Running,
-    /// It has ended, and there is a result.
     Succeeded,
-    /// It has ended in an error.
     Failed,
     /// Somebody ended it.
     Cancelled,
     /// The engine gave it up.
     Expired,
-    /// A word that the contract does not know, its first 64 characters: not finished, and worth a
-    /// warning.
+    /// A word that the contract does not know, its first 64 characters: it counts as not finished.
     Unknown(String),
 }
 
 impl JobStatus {
-    /// Whether nothing more will happen to the job.
     pub fn is_final(&self) -> bool {
         !matches!(self, JobStatus::Queued | JobStatus::Running | JobStatus::Unknown(_))
     }
@@ -89,6 +85,12 @@ impl JobStatus {
     }
 }
 
+impl Serialize for JobStatus {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_str(self.as_str())
+    }
+}
+
 /// A job that the engine has taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
@@ -99,7 +101,7 @@ pub struct Accepted {
 
 /// What the engine says about a job. Texts are as the server wrote them, API key aside: they may
 /// hold control characters, and `ccl`'s own ending line.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Job {
     pub id: JobId,
     pub status: JobStatus,
