@@ -365,6 +365,18 @@ fn last_line(screen: &str) -> &str {
     let mut lines = screen.lines().rev().map(str::trim);
     // tmux writes this below it, once the program has ended.
     lines
-        .find(|line| !line.is_empty() && !line.starts_with("AgentPane is dead"))
+        .find(|line| !line.is_empty() && !line.starts_with("Pane is dead"))
         .unwrap_or("(none)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_line;
+
+    #[test]
+    fn what_tmux_writes_below_is_not_the_programs_last_line() {
+        let dead = "Pane is dead (status 3, Thu Nov 26 14:00:00 2026)";
+        assert_eq!(last_line(&format!("starting\n  no licence  \n\n{dead}\n")), "no licence");
+        assert_eq!(last_line(&format!("\n{dead}\n")), "(none)");
+    }
 }
