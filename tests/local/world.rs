@@ -178,10 +178,10 @@ impl World {
     /// The windows of agents in a session: whether each one's process has ended, and which that is.
     fn agent_windows(&self, session: &str) -> Vec<(bool, i32)> {
         let target = format!("={session}:");
-        let format = "#{m:*ccl-run=*,#{pane_start_command}} #{pane_dead} #{pane_pid}";
+        let format = "#{?#{m:*ccl-run=*,#{pane_start_command}},run,} #{pane_dead} #{pane_pid}";
         let out = self.tmux.try_run(&["list-panes", "-s", "-t", &target, "-F", format]);
         let panes = String::from_utf8_lossy(&out.stdout).into_owned();
-        let windows = panes.lines().filter(|line| line.starts_with("1 "));
+        let windows = panes.lines().filter(|line| !line.starts_with(' '));
         windows
             .map(|line| {
                 let mut fields = line.split(' ').skip(1);
