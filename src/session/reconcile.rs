@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::Pid;
 use uuid::Uuid;
 
-use super::snapshot::{Reading, Run, Trigger};
+use super::snapshot::{Reading, Run, Trigger, UNSEEN};
 use super::{Pool, Session, unavailable};
 use crate::agent::claude::Transcript;
 use crate::durable;
@@ -235,8 +236,7 @@ impl Pool<'_> {
     /// Ends the agent of this run, wherever it is. One that has not started cannot start any more.
     pub(super) fn end_agent(&self, run: &Run) -> Result<()> {
         durable::remove(&run.session.files().ticket)?;
-        let pane = run.pane.as_ref().map(|pane| pane.pid);
-        process::terminate(run.id(), pane, GRACE)?;
+        process::terminate(run.id(), leader(run)?, GRACE)?;
         Ok(())
     }
 
@@ -244,8 +244,7 @@ impl Pool<'_> {
     /// ended well it may: a server, say, that the task asked for.
     pub(super) fn end_agent_and_its_tools(&self, run: &Run) -> Result<()> {
         durable::remove(&run.session.files().ticket)?;
-        let pane = run.pane.as_ref().map(|pane| pane.pid);
-        Ok(process::terminate_all(run.id(), pane, GRACE)?)
+        Ok(process::terminate_all(run.id(), leader(run)?, GRACE)?)
     }
 
     pub(super) fn close_window(&self, run: &Run) -> Result<()> {
@@ -264,6 +263,14 @@ impl Pool<'_> {
         run.session.files().remove()?;
         durable::remove(&run.session.marker_path()).map(drop)
     }
+}
+
+/// The process of the run's window, unless its number is another user's by now.
+fn leader(run: &Run) -> Result<Option<Pid>> {
+    let Some(pane) = &run.pane else { return Ok(None) };
+    let server = pane.server.as_ref().map(|server| server.pid);
+    let is_gone = process::is_another_users(pane.pid, server).context(UNSEEN)?;
+    Ok((!is_gone).then_some(pane.pid))
 }
 
 /// Where the step leaves the task.

@@ -189,6 +189,19 @@ impl Forbidden {
         world.sandbox.config("agent", json!({"shell": shell}));
     }
 
+    /// Runs the program as the only process of a window; returns it.
+    fn run_as_window(&self, world: &World) -> i32 {
+        let line = shlex::try_join(self.unprivileged.iter().copied()).unwrap();
+        let line = format!("exec {line} {}", self.program);
+        let window = ["new-window", "-d", "-P", "-F", "#{pane_pid}", "-t", "=ccl-auto-0:", &line];
+        let pid: i32 = world.tmux.run(&window).trim().parse().unwrap();
+        world.tmux.wait_until("the window's process is the program", || {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+            ["sudo", "su"].contains(&name.trim_end())
+        });
+        pid
+    }
+
     /// Runs the program in a pane with a shell; returns its process.
     fn run_in(&self, world: &World, pane: &str) -> i32 {
         world.tmux.type_line(pane, &self.program);
@@ -227,7 +240,7 @@ fn what_may_not_be_looked_at_is_not_taken_for_the_agents_end() {
     project.drop_task("a.md", HOLDS);
     assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
     // As if the agent had become the program.
-    let hidden = forbidden.run_in(&world, &shell);
+    let hidden = forbidden.run_as_window(&world);
     let path = world.session_file("ccl-auto-0", "dispatched");
     let mut marker: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     let agent = std::mem::replace(&mut marker["pane"]["pid"], hidden.into());
@@ -241,13 +254,21 @@ fn what_may_not_be_looked_at_is_not_taken_for_the_agents_end() {
     let reason = session["reason"].as_str().unwrap();
     assert!(reason.contains("belongs to another user"), "{reason}");
     assert_eq!(project.task_places("a.md"), ["inbox/a.md.dispatched"]);
-    marker["pane"]["pid"] = agent;
+    // Its number has been given to another user's process: no window's, for the tmux server did not start it.
+    marker["pane"]["pid"] = forbidden.run_in(&world, &shell).into();
     fs::write(&path, marker.to_string()).unwrap();
-    world.tmux.send_keys(&shell, &["C-c"]);
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    let session = &world.sandbox.ccl_json(&["status"])["sessions"][0];
+    assert_eq!(session["state"], "working", "{session:#}");
+    kill("-KILL", agent.as_i64().unwrap().try_into().unwrap());
+    world.wait_for_end("ccl-auto-0");
+    assert_eq!(world.pass(&["reap"]), ["released a.md ccl-auto-0"]);
+    world.tmux.run(&["kill-pane", "-t", &shell]);
     world.let_go();
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
     world.wait_for_exit("ccl-auto-0");
     assert_eq!(world.pass(&["reap"]), ["done a.md ccl-auto-0"]);
-    assert_eq!(world.order(), ["a.md"]);
+    assert_eq!(world.order(), ["a.md", "a.md"]);
 }
 
 #[test]
