@@ -94,7 +94,10 @@ impl Pool<'_> {
         };
         let snapshot = Snapshot {
             found,
-            attended: self.is_attended(session) && self.has_pane(run.pane.as_ref()),
+            attended: run.pane.as_ref().is_some_and(|pane| {
+                self.has_pane(Some(pane))
+                    && (self.is_attended(session) || self.is_watched(&pane.id))
+            }),
             last_attempt: claim.as_ref().is_some_and(|claim| self.is_last_attempt(claim)),
         };
         Ok(Some(Reading { run, claim, snapshot }))

@@ -85,6 +85,33 @@ fn a_session_that_a_person_uses_is_neither_given_a_task_nor_recycled() {
     world.assert_nothing_is_left("ccl-auto-0");
 }
 
+/// `tmux new -t ccl-auto-0` gives a person a view of their own.
+#[test]
+fn a_person_may_look_through_a_session_of_their_own() {
+    let world = World::claude(1);
+    let project = world.project("web");
+    project.drop_task("t.md", "Do it.\n");
+    assert_eq!(world.scan(), ["dispatched t.md ccl-auto-0"]);
+    world.wait_for_status("idle");
+    world.let_rest();
+    world.tmux.run(&["new-session", "-d", "-s", "mine", "-t", "=ccl-auto-0"]);
+    let grouped = Person::attach(&world, "mine");
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    drop(grouped);
+    world.tmux.run(&["kill-session", "-t", "=mine"]);
+    world.tmux.new_session("mine", &[]);
+    let window = world.tmux.windows("ccl-auto-0").pop().unwrap();
+    world.tmux.run(&["move-window", "-s", &window, "-t", "=mine:"]);
+    let moved = Person::attach(&world, "mine");
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    drop(moved);
+    world.tmux.wait_until("nobody looks", || {
+        world.tmux.format("=mine:", "#{session_attached}") == "0"
+    });
+    assert_eq!(world.pass(&["reap"]), ["done t.md ccl-auto-0"]);
+    assert_eq!(world.tmux.windows("mine").len(), 1);
+}
+
 /// tmux lets what stops in a window of its own go on (measured on 3.3a), so that no agent waits for an `fg` that never
 /// comes.
 #[test]
