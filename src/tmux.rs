@@ -17,6 +17,7 @@ pub use error::TmuxError;
 
 use crate::config::KEY_VARIABLES;
 use crate::marker::PaneId;
+use crate::process::{LEADER_VARIABLE, RUN_VARIABLE};
 use crate::subprocess::{Call, RunError};
 use crate::text::is_session_name;
 
@@ -124,8 +125,9 @@ impl Tmux {
         let mut call = Call::new(program, self.limit);
         // `-u`: without a UTF-8 locale, as under systemd, tmux would print `_` for what is not ASCII.
         call.command.args(flags).arg("-u").args(args);
-        // A client that starts the server hands its environment to every pane.
-        for variable in KEY_VARIABLES {
+        // A client that starts the server hands its environment to every pane: called by an agent, it would make all that
+        // a person ever starts there part of the agent's run.
+        for variable in KEY_VARIABLES.into_iter().chain([RUN_VARIABLE, LEADER_VARIABLE]) {
             call.command.env_remove(variable);
         }
         if let Some(cwd) = cwd {
