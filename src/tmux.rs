@@ -198,6 +198,9 @@ impl Tmux {
             args.clear();
         }
         args.extend(["new-session", "-d", "-s", name, "-x", &width, "-y", &height]);
+        // Where a person's configuration has it on, the session would be gone when this call ends.
+        let target = format!("={name}:");
+        args.extend([";", "set-option", "-t", &target, "destroy-unattached", "off"]);
         self.call_in(Some(cwd), &args).map(drop)
     }
 

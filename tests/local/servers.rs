@@ -192,3 +192,16 @@ fn a_server_that_an_agent_has_started_is_no_part_of_its_run() {
     let environment = world.tmux.run(&["show-environment", "-g"]);
     assert!(!environment.contains("CCL_RUN") && !environment.contains("CCL_PID"), "{environment}");
 }
+
+#[test]
+fn a_session_stays_where_unattached_ones_are_destroyed() {
+    let world = World::commands(1);
+    let project = world.project("web");
+    world.tmux.run(&["set-option", "-g", "destroy-unattached", "on"]);
+    project.drop_task("a.md", HOLDS);
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
+    world.let_go();
+    world.wait_for_exit("ccl-auto-0");
+    assert_eq!(world.pass(&["reap"]), ["done a.md ccl-auto-0"]);
+    assert_eq!(world.tmux.sessions(), ["ccl-auto-0"]);
+}
