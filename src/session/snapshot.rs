@@ -206,7 +206,11 @@ impl Pool<'_> {
             claude::registered(claude_dir, id, |pid| process::is_of_run(pid, claim.run));
         let capture = match &run.pane {
             Some(pane) if lives && self.has_pane(Some(pane)) => {
-                self.tmux.capture(&pane.id).map_err(|error| unavailable(&error))?
+                match self.tmux.capture(&pane.id) {
+                    // A person has just closed it.
+                    Err(error) if error.is_no_pane() => String::new(),
+                    captured => captured.map_err(|error| unavailable(&error))?,
+                }
             }
             _ => String::new(),
         };

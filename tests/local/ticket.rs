@@ -13,17 +13,24 @@ use ccl::session::{Pool, Session};
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::launch::forever;
+use super::support::fake_script::Behaviour;
 use super::support::{PATIENCE, wait_until};
 use super::world::{HOLDS, World, ending};
 
 /// Puts a script between `ccl` and tmux that treats the calls that open a window in its own way.
 fn between(world: World, on_window: &str) -> World {
+    before(world, "new-window", on_window)
+}
+
+/// The same with the calls of any command of tmux.
+fn before(world: World, command: &str, instead: &str) -> World {
     let wrapper = world.sandbox.path().join("tmux-between");
     let tmux: Vec<_> = world.tmux.command();
     let tmux = shlex::try_join(tmux.iter().map(String::as_str)).unwrap();
     let text = format!(
         "#!/bin/sh\ntmux() {{ command {tmux} \"$@\"; }}\ncase \" $* \" in\n\
-         *' new-window '*) {on_window} ;;\n*) tmux \"$@\" ;;\nesac\n"
+         *' {command} '*) {instead} ;;\n*) tmux \"$@\" ;;\nesac\n"
     );
     fs::write(&wrapper, text).unwrap();
     fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
@@ -40,6 +47,21 @@ fn two_windows_of_one_run_start_one_agent() {
     world.wait_for_end("ccl-auto-0");
     assert_eq!(world.pass(&["reap"]), ["done a.md ccl-auto-0"]);
     assert_eq!(world.order(), ["a.md"]);
+}
+
+#[test]
+fn a_window_that_is_closed_while_it_is_looked_at_fails_no_pass() {
+    let world = World::claude(1);
+    let project = world.project("web");
+    world.script(&[Behaviour { turns: forever(), ..Behaviour::default() }]);
+    project.drop_task("a.md", "Do it.\n");
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
+    let close = "for pane; do :; done; tmux kill-pane -t \"$pane\"; tmux \"$@\"";
+    let world = before(world, "capture-pane", close);
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    world.tmux.wait_until("the task is back", || {
+        world.pass(&["reap"]) == ["released a.md ccl-auto-0"]
+    });
 }
 
 #[test]
