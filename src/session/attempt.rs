@@ -364,9 +364,7 @@ fn has_process(attempt: &Attempt) -> Result<bool> {
 fn last_line(screen: &str) -> &str {
     let mut lines = screen.lines().rev().map(str::trim);
     // tmux writes this below it, once the program has ended.
-    lines
-        .find(|line| !line.is_empty() && !line.starts_with("Pane is dead"))
-        .unwrap_or("(none)")
+    lines.find(|line| !line.is_empty() && !line.starts_with("Pane is dead")).unwrap_or("(none)")
 }
 
 #[cfg(test)]

@@ -105,9 +105,9 @@ fn a_person_may_look_through_a_session_of_their_own() {
     let moved = Person::attach(&world, "mine");
     assert_eq!(world.pass(&["reap"]), [""; 0]);
     drop(moved);
-    world.tmux.wait_until("nobody looks", || {
-        world.tmux.format("=mine:", "#{session_attached}") == "0"
-    });
+    world
+        .tmux
+        .wait_until("nobody looks", || world.tmux.format("=mine:", "#{session_attached}") == "0");
     assert_eq!(world.pass(&["reap"]), ["done t.md ccl-auto-0"]);
     assert_eq!(world.tmux.windows("mine").len(), 1);
 }

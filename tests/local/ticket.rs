@@ -59,9 +59,9 @@ fn a_window_that_is_closed_while_it_is_looked_at_fails_no_pass() {
     let close = "for pane; do :; done; tmux kill-pane -t \"$pane\"; tmux \"$@\"";
     let world = before(world, "capture-pane", close);
     assert_eq!(world.pass(&["reap"]), [""; 0]);
-    world.tmux.wait_until("the task is back", || {
-        world.pass(&["reap"]) == ["released a.md ccl-auto-0"]
-    });
+    world
+        .tmux
+        .wait_until("the task is back", || world.pass(&["reap"]) == ["released a.md ccl-auto-0"]);
 }
 
 #[test]
