@@ -107,16 +107,20 @@ impl Pool<'_> {
         claim.marker().attempt >= self.config.dispatcher.max_attempts
     }
 
-    /// The pane that was opened for the run. A pass that was killed before it noted the pane has left it to tmux.
+    /// The pane that was opened for the run. A pass that was killed before it noted the pane has left it to tmux; what
+    /// is noted then is none, or the window of the try before, which is closed.
     fn pane_of(&self, marker: &Dispatched) -> Option<AgentPane> {
-        let listed = || self.all_panes().find(|pane| pane.run == Some(marker.run));
-        marker.pane.clone().or_else(|| {
-            listed().map(|pane| AgentPane {
-                id: pane.id.clone(),
-                pid: pane.pid,
-                server: Some(Server { pid: pane.server, socket: pane.socket.clone() }),
-            })
-        })
+        let noted = marker.pane.clone();
+        if self.has_pane(noted.as_ref()) {
+            return noted;
+        }
+        let listed = self.all_panes().find(|pane| pane.run == Some(marker.run));
+        let listed = listed.map(|pane| AgentPane {
+            id: pane.id.clone(),
+            pid: pane.pid,
+            server: Some(Server { pid: pane.server, socket: pane.socket.clone() }),
+        });
+        listed.or(noted)
     }
 
     /// Whether tmux still had the pane when the pass began.

@@ -392,3 +392,20 @@ fn an_agent_that_an_older_version_typed_into_a_shell_is_judged_and_ended_and_the
         world.tmux.wait_for_text(&format!("={session}:"), "still here");
     }
 }
+
+/// Claude Code did not know the conversation to resume, its window was closed, and the pass was killed before it noted
+/// the next one.
+#[test]
+fn the_second_window_of_a_run_is_closed_though_the_first_is_noted() {
+    let world = World::commands(1);
+    let left = Left::stage(&world, 0, Phase::Launching);
+    let first = left.start_agent(&world);
+    left.note(&world, &first);
+    world.tmux.run(&["kill-pane", "-t", first.id.as_str()]);
+    let second = left.start_agent(&world).pid.as_raw_pid();
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    fs::remove_file(left.inbox(".a.md.claim")).unwrap();
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    assert!(!lives(second));
+    world.assert_nothing_is_left("ccl-auto-0");
+}
