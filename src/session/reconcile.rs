@@ -116,13 +116,16 @@ impl Pool<'_> {
                 claim.advance(Phase::Working, self.now)?;
                 return Ok(events);
             }
-            Step::Clear | Step::RemoveClaim => {
+            Step::Clear | Step::RemoveClaim { .. } => {
                 self.log.info(format_args!(
                     "{}: {} has left the inbox; the session is free again",
                     run.session.name,
                     claim.name()
                 ));
-                self.end_agent(run)?;
+                match step {
+                    Step::RemoveClaim { taken_back: true } => self.end_agent_and_its_tools(run)?,
+                    _ => self.end_agent(run)?,
+                }
                 claim.remove()?;
                 None
             }
@@ -285,7 +288,7 @@ fn outcome_of(step: &Step) -> Outcome {
 /// The same in words that follow the task's name.
 fn place_of(step: &Step) -> &'static str {
     match outcome_of(step) {
-        _ if matches!(step, Step::Clear | Step::RemoveClaim) => "has left the inbox",
+        _ if matches!(step, Step::Clear | Step::RemoveClaim { .. }) => "has left the inbox",
         Outcome::Done => "is done, and filed in done/",
         Outcome::Failed => "is filed in failed/",
         Outcome::Released => "waits in the inbox again",
@@ -307,7 +310,7 @@ fn events_of(step: &Step, claim: Option<&Claim>) -> Vec<Event> {
             .by(Provider::ClaudeCode, marker.agent.model.clone())
     };
     match step {
-        Step::Leave(_) | Step::MarkWorking | Step::Clear | Step::RemoveClaim => Vec::new(),
+        Step::Leave(_) | Step::MarkWorking | Step::Clear | Step::RemoveClaim { .. } => Vec::new(),
         Step::Release | Step::TakeTicket => {
             vec![of_task().because("the pass that had claimed it ended before it started anything")]
         }

@@ -139,7 +139,7 @@ fn next(snapshot: &Snapshot) -> (SessionState, Option<String>) {
                     .to_owned(),
             ),
         ),
-        Step::Clear | Step::RemoveClaim => (
+        Step::Clear | Step::RemoveClaim { .. } => (
             SessionState::Busy,
             Some("its task is not at work any more: the next pass frees it".to_owned()),
         ),
