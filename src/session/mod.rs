@@ -207,7 +207,8 @@ impl<'a> Pool<'a> {
         }
     }
 
-    fn why_not_free(&self, session: &Session) -> String {
+    /// Why the session is not free, as a clause without its name.
+    pub(crate) fn why_not_free(&self, session: &Session) -> String {
         match session.dispatched() {
             Err(unreadable) => return unreadable.to_string(),
             Ok(Some(marker)) => return format!("works on {}", marker.task),

@@ -57,7 +57,10 @@ fn a_session_that_a_person_uses_is_neither_given_a_task_nor_recycled() {
     let pass = world.ccl(&["scan"]);
     assert_eq!((pass.code, pass.short()), (0, vec![]));
     assert!(pass.stderr.contains("ccl-auto-0 is in use by a person"), "{}", pass.stderr);
-    assert_eq!(world.assign("ccl-auto-0"), [""; 0]);
+    let pass = world.ccl(&["assign", "ccl-auto-0"]);
+    assert_eq!((pass.code, pass.short()), (0, vec![]));
+    let reason = "ccl-auto-0 gets no task: it is in use by a person";
+    assert!(pass.stderr.contains(reason), "{}", pass.stderr);
     let screen = world.tmux.capture("=ccl-auto-0:");
     assert!(screen.trim_end().ends_with("half a li"), "{screen}");
     assert_eq!(project.inbox(), ["t.md"]);
