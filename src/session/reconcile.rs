@@ -15,7 +15,7 @@ use crate::error::Failure;
 use crate::event::{Event, EventKind};
 use crate::marker::{self, Cooldown};
 use crate::money::Cost;
-use crate::next_step::{AgentReport, AttemptFailure, Found, Phase, Step, next_step};
+use crate::next_step::{AgentReport, AttemptFailure, Found, Phase, Snapshot, Step, next_step};
 use crate::process;
 use crate::queue::Claim;
 use crate::task::{Ending, Outcome, Provider};
@@ -82,7 +82,10 @@ impl Pool<'_> {
             bail!("it is not at work in {} any more", session.name);
         };
         let step = match snapshot.found {
-            Found::NoClaim | Found::NoTask { .. } | Found::Noted(_) => next_step(&snapshot),
+            // A person who cancels it does not want to go on looking at it.
+            Found::NoClaim | Found::NoTask { .. } | Found::Noted(_) => {
+                next_step(&Snapshot { attended: false, ..snapshot })
+            }
             Found::Claimed | Found::Unstarted | Found::Started { .. } => Step::EndAttempt {
                 failure: AttemptFailure::of_task(reason),
                 outcome: Outcome::Failed,

@@ -88,6 +88,25 @@ fn a_session_that_a_person_uses_is_neither_given_a_task_nor_recycled() {
     world.assert_nothing_is_left("ccl-auto-0");
 }
 
+#[test]
+fn what_a_person_cancels_is_filed_while_they_look() {
+    let world = World::claude(1);
+    let project = world.project("web");
+    project.drop_task("t.md", "Do it.\n");
+    assert_eq!(world.scan(), ["dispatched t.md ccl-auto-0"]);
+    // A pass was killed before it filed it.
+    let marker = fs::read(world.session_file("ccl-auto-0", "dispatched")).unwrap();
+    let run = &serde_json::from_slice::<Value>(&marker).unwrap()["run"];
+    let line = json!({"run": run, "outcome": "failed", "attempt": 1, "reason": "noted"});
+    let task = project.queue("inbox").join("t.md.dispatched");
+    fs::write(&task, format!("Do it.\n\n<!-- ccl {line} -->\n")).unwrap();
+    let _person = Person::attach(&world, "ccl-auto-0");
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    assert_eq!(world.pass(&["cancel", task.to_str().unwrap()]), ["failed t.md ccl-auto-0"]);
+    assert_eq!(project.failed(), ["t.md"]);
+    world.assert_nothing_is_left("ccl-auto-0");
+}
+
 /// `tmux new -t ccl-auto-0` gives a person a view of their own.
 #[test]
 fn a_person_may_look_through_a_session_of_their_own() {
