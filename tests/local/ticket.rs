@@ -65,6 +65,27 @@ fn a_window_that_is_closed_while_it_is_looked_at_fails_no_pass() {
 }
 
 #[test]
+fn a_window_that_is_closed_before_the_agent_starts_is_nobodys_fault() {
+    let world = World::commands(1);
+    let shell = world.sandbox.path().join("slow");
+    fs::write(&shell, "#!/bin/sh\nsleep 600\n").unwrap();
+    fs::set_permissions(&shell, fs::Permissions::from_mode(0o755)).unwrap();
+    let close = "out=$(tmux \"$@\"); echo \"$out\"; tmux kill-pane -t \"${out%% *}\"";
+    let world = between(world, close)
+        .with("agent", json!({"kind": "command", "command": ["true"], "shell": shell}));
+    let project = world.project("web");
+    project.drop_task("a.md", "Do it.\n");
+    world.tmux.new_session("ccl-auto-0", &[]);
+    let pass = world.ccl(&["scan"]);
+    assert_eq!(
+        (pass.code, pass.short().first().unwrap().as_str()),
+        (0, "released a.md ccl-auto-0")
+    );
+    assert_eq!(pass.reason("a.md"), "its window was closed before true had started");
+    assert_eq!(ending(&project, "inbox/a.md")["attempt"], 0);
+}
+
+#[test]
 fn a_window_that_tmux_refuses_is_reported_and_so_is_the_tasks_return() {
     let world = between(World::commands(1), "echo broken >&2; exit 1");
     let project = world.project("web");
