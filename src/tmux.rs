@@ -220,7 +220,8 @@ impl Tmux {
             &["new-window", "-P", "-F", "#{pane_id} #{pane_pid} #{pid} #{socket_path}"][..],
             &["-t", &target, "-n", &name, "-e", &run_env, "-e", &script_env, "--"],
             &[shell, "-l", "-i", "-c", &line, ";"],
-            &["set-option", "-p", "-t", &target, "remain-on-exit", "on"],
+            // Without a target it is the pane that was just opened, also where a person's hook has gone elsewhere since.
+            &["set-option", "-p", "remain-on-exit", "on"],
         ]
         .concat();
         let printed = self.call_in(Some(window.cwd), &args)?;
@@ -248,10 +249,11 @@ impl Tmux {
         Ok(String::from_utf8_lossy(&printed).into_owned())
     }
 
-    /// Whether tmux has read all that the pane's process has written before it ended.
+    /// Whether tmux has read all that the pane's process has written before it ended, or has no such pane.
     pub fn has_read_all(&self, pane: &PaneId) -> Result<bool, TmuxError> {
         let args = ["display-message", "-p", "-t", pane.as_str(), "#{pane_dead}"];
-        Ok(String::from_utf8_lossy(&self.call(&args)?).trim() == "1")
+        // Of a pane that is gone it prints an empty line, and does not fail.
+        Ok(String::from_utf8_lossy(&self.call(&args)?).trim() != "0")
     }
 
     /// What tmux knows apart from any pane: `format` is a constant such as `#{default-shell}`, or names a variable of

@@ -86,6 +86,21 @@ fn a_window_that_is_closed_before_the_agent_starts_is_nobodys_fault() {
 }
 
 #[test]
+fn a_hook_of_a_persons_tmux_keeps_no_last_words_from_being_read() {
+    for hook in ["split-window", "last-window"] {
+        let world = World::claude(1);
+        let words = "no licence".to_owned();
+        world.script(&[Behaviour { exit_at_once: Some((words, 1)), ..Behaviour::default() }]);
+        let shell = world.tmux.new_session("ccl-auto-0", &[]);
+        world.tmux.run(&["set-hook", "-g", "after-new-window", hook]);
+        world.project("web").drop_task("a.md", "Do it.\n");
+        let reason = world.ccl(&["scan"]).reason("a.md");
+        assert!(reason.ends_with("last line: no licence"), "{hook}: {reason}");
+        assert_eq!(world.tmux.format(&shell, "#{remain-on-exit}"), "off", "{hook}");
+    }
+}
+
+#[test]
 fn a_window_that_tmux_refuses_is_reported_and_so_is_the_tasks_return() {
     let world = between(World::commands(1), "echo broken >&2; exit 1");
     let project = world.project("web");
