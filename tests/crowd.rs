@@ -151,6 +151,9 @@ impl Queues {
         assert_eq!(self.all(Project::done), names, "{}", screens.join("\n"));
         assert_eq!(self.all(Project::inbox), [""; 0]);
         assert_eq!(self.all(Project::failed), [""; 0]);
+        for pool in pools {
+            assert_eq!(pool.tmux.agent_windows(), [""; 0], "{}", pool.tmux.screens());
+        }
         let once: BTreeMap<_, _> = names.into_iter().map(|name| (name, 1)).collect();
         assert_eq!(self.runs(), once);
     }

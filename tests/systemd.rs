@@ -236,7 +236,7 @@ fn a_pass_that_hangs_is_ended_and_the_next_one_recovers() {
     let stand_in = world.file("tmux");
     fs::write(
         &stand_in,
-        "case \" $* \" in *' send-keys '*) exec sleep 600 ;; esac\nexec tmux \"$@\"\n",
+        "case \" $* \" in *' new-window '*) exec sleep 600 ;; esac\nexec tmux \"$@\"\n",
     )
     .unwrap();
     world.configure(&format!("sh, {:?}", stand_in.display().to_string()));

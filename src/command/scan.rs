@@ -34,7 +34,7 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
 /// The pool, which is read with one call of tmux in a pass that needs it, and with none in others.
 enum SeenPool<'a> {
     Unread,
-    Read(Pool<'a>),
+    Read(Box<Pool<'a>>),
     /// tmux does not answer, which was reported.
     Silent,
 }
@@ -48,7 +48,7 @@ fn reconcile<'a>(context: Context<'a>, pass: &mut Pass) -> Result<SeenPool<'a>> 
     match context.pool() {
         Ok(pool) => {
             context.reconcile(&pool, &marked, pass);
-            Ok(SeenPool::Read(pool))
+            Ok(SeenPool::Read(Box::new(pool)))
         }
         Err(error) => {
             pass.take(context, Err(error));
@@ -123,10 +123,12 @@ fn launch(
     pass: &mut Pass,
 ) -> Result<()> {
     let pool = match pool {
-        SeenPool::Unread => context.pool()?,
+        SeenPool::Unread => Box::new(context.pool()?),
         SeenPool::Read(pool) => pool,
         SeenPool::Silent => return Ok(()),
     };
+    // Once, and not for each session that would have to be created.
+    pool.check_server()?;
     if dry_run {
         let free = pass.keep(context, pool.free_names());
         pass.free_sessions = Some(free.len());
@@ -134,8 +136,6 @@ fn launch(
         dispatch::report_launches(context, free, tasks, pass);
         return Ok(());
     }
-    // Once, and not for each session that would have to be created.
-    pool.check_server()?;
     let slots = pass.keep(context, pool.free());
     pass.free_sessions = Some(slots.len());
     if slots.is_empty() {

@@ -11,7 +11,7 @@ mod reconcile;
 mod server;
 mod snapshot;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
@@ -262,11 +262,12 @@ impl<'a> Pool<'a> {
 
 /// What keeps a pane's session from being used; nothing where a shell waits in it, or its process has ended.
 fn what_runs_in(pane: &Pane) -> Result<Option<String>> {
-    let process = process::stat(pane.pid)?.filter(process::Stat::is_alive);
-    let Some(process) = process.filter(|_| !pane.dead) else {
+    let id = &pane.id;
+    let process = process::stat(pane.pid);
+    let process = process.with_context(|| format!("cannot see what runs in its pane {id}"))?;
+    let Some(process) = process.filter(|process| process.is_alive() && !pane.dead) else {
         return Ok(None);
     };
-    let id = &pane.id;
     // Its marker is gone, or it would not be looked at here.
     if let Some(run) = pane.run {
         return Ok(Some(format!(

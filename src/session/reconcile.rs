@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Pid;
 use uuid::Uuid;
 
+use super::server::Panes;
 use super::snapshot::{Reading, Run, Trigger, UNSEEN};
 use super::{Pool, Session, unavailable};
 use crate::agent::claude::Transcript;
@@ -255,8 +256,8 @@ impl Pool<'_> {
 
     pub(super) fn close_window(&self, run: &Run) -> Result<()> {
         match &run.pane {
-            // Where tmux cannot be asked, or has another server by now, there is no window to close.
-            Some(pane) if self.has_server() => {
+            // A server that was not there when the pass began may have been started for this run.
+            Some(pane) if !matches!(self.panes, Panes::NotAsked) => {
                 self.tmux.close_pane(&pane.id, run.id()).map_err(|error| unavailable(&error))
             }
             _ => Ok(()),

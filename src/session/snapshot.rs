@@ -5,6 +5,7 @@ use std::io;
 use anyhow::{Context, Error, Result, bail};
 use uuid::Uuid;
 
+use super::server::Panes;
 use super::{Pool, Session, unavailable};
 use crate::agent::claude::{self, Transcript};
 use crate::agent::command::Exit;
@@ -16,6 +17,7 @@ use crate::next_step::{AgentReport, AgentState, Found, Phase, Snapshot};
 use crate::owner;
 use crate::process;
 use crate::queue::{Claim, ClaimLookup, Name, Project};
+use crate::tmux::{Pane, TmuxError};
 
 /// Why a pass looks at a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +68,7 @@ impl Pool<'_> {
         let Some(marker) = session.dispatched()? else {
             return Ok(None);
         };
-        let pane = self.pane_of(&marker);
+        let pane = self.pane_of(&marker)?;
         self.check_server_of(&marker.task, pane.as_ref())?;
         let lookup = self.find_claim(&marker)?;
         let run = Run { session: session.clone(), marker, pane };
@@ -107,20 +109,28 @@ impl Pool<'_> {
         claim.marker().attempt >= self.config.dispatcher.max_attempts
     }
 
-    /// The pane that was opened for the run. A pass that was killed before it noted the pane has left it to tmux; what
-    /// is noted then is none, or the window of the try before, which is closed.
-    fn pane_of(&self, marker: &Dispatched) -> Option<AgentPane> {
+    /// The pane that was opened for the run. A launch that could not note it has left it to tmux: a killed one of another
+    /// pass, or one of this pass, which has looked before. What is noted then is none, or the window of the try before,
+    /// which is closed.
+    fn pane_of(&self, marker: &Dispatched) -> Result<Option<AgentPane>> {
         let noted = marker.pane.clone();
-        if self.has_pane(noted.as_ref()) {
-            return noted;
+        if self.has_pane(noted.as_ref()) || matches!(self.panes, Panes::NotAsked) {
+            return Ok(noted);
         }
-        let listed = self.all_panes().find(|pane| pane.run == Some(marker.run));
-        let listed = listed.map(|pane| AgentPane {
-            id: pane.id.clone(),
+        let of_run = |pane: &&Pane| pane.run == Some(marker.run);
+        let found = match self.all_panes().find(of_run) {
+            Some(pane) => Some(pane.clone()),
+            None if noted.is_some() => return Ok(noted),
+            None => match self.tmux.list_panes() {
+                Err(TmuxError::NoServer) => None,
+                panes => panes.map_err(|error| unavailable(&error))?.iter().find(of_run).cloned(),
+            },
+        };
+        Ok(found.map(|pane| AgentPane {
+            id: pane.id,
             pid: pane.pid,
-            server: Some(Server { pid: pane.server, socket: pane.socket.clone() }),
-        });
-        listed.or(noted)
+            server: Some(Server { pid: pane.server, socket: pane.socket }),
+        }))
     }
 
     /// Whether tmux still had the pane when the pass began.

@@ -161,6 +161,19 @@ fn a_window_whose_shell_begins_late_is_waited_for() {
     assert_eq!(["a.md", "b.md"].map(|task| world.runs(task)), [1, 1]);
 }
 
+#[test]
+fn a_launch_that_fails_leaves_no_window_in_a_server_that_its_pass_has_started() {
+    let mut world = World::new();
+    world.tmux.run(&["kill-server"]);
+    world.sandbox.config("agent", json!({"command": ["no-such-agent"]}));
+    world.project.drop_task("t.md", "go\n");
+    let output = world.sandbox.ccl(["scan"]).output().expect("ccl runs");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert_eq!(world.project.inbox(), ["t.md"]);
+    assert_eq!(world.tmux.windows("k-0").len(), 1);
+    world.assert_nothing_is_left("t.md", "after a launch that failed");
+}
+
 /// What a person's configuration of tmux may do to every window that is opened.
 #[test]
 fn a_hostile_configuration_of_tmux_changes_nothing_for_the_tasks() {

@@ -205,3 +205,22 @@ fn a_session_stays_where_unattached_ones_are_destroyed() {
     assert_eq!(world.pass(&["reap"]), ["done a.md ccl-auto-0"]);
     assert_eq!(world.tmux.sessions(), ["ccl-auto-0"]);
 }
+
+/// Nobody starts a server where the sessions are a person's to make.
+#[test]
+fn without_a_server_and_where_none_may_be_made_a_waiting_task_is_a_temporary_failure() {
+    let world = World::new(1, |builder| builder.not_running())
+        .with("agent", json!({"kind": "command", "command": ["true"]}))
+        .with("pool", json!({"autonomous": {"create": false}}));
+    let project = world.project("web");
+    assert_eq!(world.scan(), [""; 0], "nothing waits");
+    project.drop_task("a.md", "Do it.\n");
+    for args in [&["scan"][..], &["scan", "--dry-run"]] {
+        let pass = world.ccl(args);
+        assert_eq!((pass.code, pass.short()), (75, vec![]), "{pass:#?}");
+        let sentence = "no tmux server is running, and pool.autonomous.create is false: start one";
+        assert!(pass.stderr.contains(sentence), "{}", pass.stderr);
+    }
+    assert_eq!(project.inbox(), ["a.md"]);
+    assert!(!world.tmux.socket().exists());
+}

@@ -195,6 +195,13 @@ impl TmuxServer {
         panes.lines().map(str::to_owned).collect()
     }
 
+    /// The panes, dead or alive, that `ccl` has opened for agents; none where there is no server or no session.
+    pub fn agent_windows(&self) -> Vec<String> {
+        let out = self.try_run(&["list-panes", "-a", "-F", "#{pane_id} #{pane_start_command}"]);
+        let panes = String::from_utf8_lossy(&out.stdout).into_owned();
+        panes.lines().filter(|pane| pane.contains("CCL_SCRIPT")).map(str::to_owned).collect()
+    }
+
     /// The visible screen of `target` (`=NAME:` or a pane's id), wrapped lines joined.
     #[track_caller]
     pub fn capture(&self, target: &str) -> String {

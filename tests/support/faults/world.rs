@@ -212,9 +212,7 @@ impl World {
     /// No window of an agent, and of a session's files only those that stay.
     #[track_caller]
     pub fn assert_nothing_is_left(&self, task: &str, when: &str) {
-        let windows = self.tmux.try_run(&["list-panes", "-a", "-F", "#{pane_start_command}"]);
-        let windows = String::from_utf8_lossy(&windows.stdout).into_owned();
-        assert!(!windows.contains("CCL_SCRIPT"), "{task} {when}: {}", self.shown());
+        assert_eq!(self.tmux.agent_windows(), [""; 0], "{task} {when}: {}", self.shown());
         let mut files = sandbox::names(&self.sandbox.state_dir().join("sessions"));
         let stays = |name: &String| {
             name.ends_with(".lock") || name.ends_with(".cooldown") || name.starts_with(".ccl-")
