@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 
 use serde_json::{Value, json};
 
-use super::world::{HOLDS, World, kill};
+use super::world::{HOLDS, World, kill, lives};
 
 /// A person's terminal, attached to a session.
 struct Person(Child);
@@ -239,16 +239,17 @@ impl Forbidden {
     }
 
     /// Runs the program as the only process of a window; returns it.
-    fn run_as_window(&self, world: &World) -> i32 {
+    fn run_as_window(&self, world: &World) -> (String, i32) {
         let line = shlex::try_join(self.unprivileged.iter().copied()).unwrap();
         let line = format!("exec {line} {}", self.program);
-        let window = ["new-window", "-d", "-P", "-F", "#{pane_pid}", "-t", "=ccl-auto-0:", &line];
-        let pid: i32 = world.tmux.run(&window).trim().parse().unwrap();
+        let window = ["new-window", "-d", "-P", "-F", "#{pane_id}", "-t", "=ccl-auto-0:", &line];
+        let pane = world.tmux.run(&window).trim().to_owned();
+        let pid: i32 = world.tmux.format(&pane, "#{pane_pid}").parse().unwrap();
         world.tmux.wait_until("the window's process is the program", || {
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
             ["sudo", "su"].contains(&name.trim_end())
         });
-        pid
+        (pane, pid)
     }
 
     /// Runs the program in a pane with a shell; returns its process.
@@ -292,7 +293,8 @@ fn what_may_not_be_looked_at_is_not_taken_for_the_agents_end() {
     let hidden = forbidden.run_as_window(&world);
     let path = world.session_file("ccl-auto-0", "dispatched");
     let mut marker: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    let agent = std::mem::replace(&mut marker["pane"]["pid"], hidden.into());
+    let agents = marker["pane"].clone();
+    (marker["pane"]["id"], marker["pane"]["pid"]) = (hidden.0.into(), hidden.1.into());
     fs::write(&path, marker.to_string()).unwrap();
     for verb in ["reap", "scan"] {
         assert_eq!(world.pass(&[verb]), [""; 0]);
@@ -303,14 +305,13 @@ fn what_may_not_be_looked_at_is_not_taken_for_the_agents_end() {
     let reason = session["reason"].as_str().unwrap();
     assert!(reason.contains("belongs to another user"), "{reason}");
     assert_eq!(project.task_places("a.md"), ["inbox/a.md.dispatched"]);
-    // Its number has been given to another user's process: no window's, for the tmux server did not start it.
+    // Its window is gone, and its number has been given to another user's process: the tmux server did not start that.
+    world.tmux.run(&["kill-pane", "-t", agents["id"].as_str().unwrap()]);
+    let agent = agents["pid"].as_i64().unwrap().try_into().unwrap();
+    world.tmux.wait_until("the agent is gone", || !lives(agent));
+    marker["pane"] = agents;
     marker["pane"]["pid"] = forbidden.run_in(&world, &shell).into();
     fs::write(&path, marker.to_string()).unwrap();
-    assert_eq!(world.pass(&["reap"]), [""; 0]);
-    let session = &world.sandbox.ccl_json(&["status"])["sessions"][0];
-    assert_eq!(session["state"], "working", "{session:#}");
-    kill("-KILL", agent.as_i64().unwrap().try_into().unwrap());
-    world.wait_for_end("ccl-auto-0");
     assert_eq!(world.pass(&["reap"]), ["released a.md ccl-auto-0"]);
     world.tmux.run(&["kill-pane", "-t", &shell]);
     world.let_go();
