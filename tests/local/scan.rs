@@ -110,6 +110,9 @@ fn a_dry_run_changes_nothing_at_all() {
     let before = tree(world.sandbox.path());
     let rehearsed = world.pass(&["reap", "--dry-run"]);
     assert_eq!(rehearsed, ["done b1.md ccl-auto-0", "done g1.md ccl-auto-1"]);
+    // So does scan, which goes on with what waits.
+    let of_scan = world.pass(&["scan", "--dry-run"]);
+    assert_eq!(of_scan[..2], rehearsed);
     assert!(before == tree(world.sandbox.path()));
     assert_eq!(world.pass(&["reap"]), rehearsed);
 }
