@@ -329,9 +329,11 @@ fn owned(args: &[&str]) -> Vec<String> {
     args.iter().map(|arg| (*arg).to_owned()).collect()
 }
 
-/// The words of tmux 1.8 to 3.5 for a socket without a server; tmux does not translate them.
+/// The words of tmux 1.8 to 3.5 for a socket without a server, or with one that ends during the call; tmux does not
+/// translate them.
 fn is_no_server(stderr: &str) -> bool {
     stderr.starts_with("no server running on")
+        || stderr == "server exited unexpectedly"
         || stderr.starts_with("error connecting to") && stderr.contains("No such file or directory")
 }
 
