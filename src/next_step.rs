@@ -129,8 +129,9 @@ pub(crate) enum Step {
     MarkWorking,
     /// End what carries the run, remove the session's marker.
     Clear,
-    /// The same, and remove the claim: its task is gone.
-    RemoveClaim,
+    /// The same, and remove the claim: its task is gone. One that is `taken_back` waits again: what its agent has
+    /// started may not go on beside the next attempt.
+    RemoveClaim { taken_back: bool },
     /// Give the task back as it is: nothing was started, no attempt counts.
     Release,
     /// Take the ticket away, then [`Step::Release`]; look again where the agent was faster.
@@ -162,7 +163,7 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
         Found::NoClaim => Step::Clear,
         // An agent that filed its own task may say its last words, unless somebody took the task away from it.
         Found::NoTask { taken_back: false, at_work: true } => return Step::Leave(Leave::AtWork),
-        Found::NoTask { .. } => Step::RemoveClaim,
+        Found::NoTask { taken_back, .. } => Step::RemoveClaim { taken_back: *taken_back },
         Found::Noted(outcome) => Step::Place(*outcome),
         // No agent was started, so there is nothing a person could be looking at.
         Found::Claimed => return Step::Release,
@@ -269,9 +270,9 @@ mod tests {
             ("launching, it asks something", launching(question), Step::MarkWorking),
             ("launching, it is done", launching(finished()), Step::Finish(AgentReport::default())),
             ("outcome noted", Found::Noted(Outcome::Failed), Step::Place(Outcome::Failed)),
-            ("no task", gone(false, false), Step::RemoveClaim),
+            ("no task", gone(false, false), Step::RemoveClaim { taken_back: false }),
             ("no task, its agent works on", gone(false, true), Step::Leave(Leave::AtWork)),
-            ("the task was taken back", gone(true, true), Step::RemoveClaim),
+            ("the task was taken back", gone(true, true), Step::RemoveClaim { taken_back: true }),
         ] {
             assert_eq!(step(found, false, false), expected, "{row}");
         }

@@ -163,6 +163,9 @@ pub fn window_lives(pid: Pid, server: Option<Pid>, run: Uuid) -> io::Result<bool
     let Some(process) = stat(pid)?.filter(Stat::is_alive) else {
         return Ok(false);
     };
+    if is_another_users(pid, server)? {
+        return Ok(false);
+    }
     // Before its environment is read: what is no tmux any more has become the shell.
     let is_tmux = process.ppid.is_some_and(|parent| {
         Some(parent) == server && program(pid).is_some_and(|it| program(parent) == Some(it))
@@ -170,6 +173,20 @@ pub fn window_lives(pid: Pid, server: Option<Pid>, run: Uuid) -> io::Result<bool
     Ok(is_tmux || process_carries(pid, run)?)
 }
 
+/// Whether the number of a window's process has been given to another user's since, as after a restart of the machine:
+/// it may not be looked at, and its parent is not the tmux `server`. What the window shows may hide too, behind a
+/// `sudo` of its own, but stays that server's child.
+pub fn is_another_users(pid: Pid, server: Option<Pid>) -> io::Result<bool> {
+    match environ(pid) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let process = stat(pid)?;
+            Ok(server.is_some() && process.is_some_and(|process| process.ppid != server))
+        }
+        _ => Ok(false),
+    }
+}
+
+/// The file of the program that a process runs, where that may be seen.
 fn program(pid: Pid) -> Option<PathBuf> {
     fs::read_link(proc_path(pid, "exe")).ok()
 }

@@ -17,6 +17,7 @@ pub use error::TmuxError;
 
 use crate::config::KEY_VARIABLES;
 use crate::marker::PaneId;
+use crate::process::{LEADER_VARIABLE, RUN_VARIABLE};
 use crate::subprocess::{Call, RunError};
 use crate::text::is_session_name;
 
@@ -124,8 +125,9 @@ impl Tmux {
         let mut call = Call::new(program, self.limit);
         // `-u`: without a UTF-8 locale, as under systemd, tmux would print `_` for what is not ASCII.
         call.command.args(flags).arg("-u").args(args);
-        // A client that starts the server hands its environment to every pane.
-        for variable in KEY_VARIABLES {
+        // A client that starts the server hands its environment to every pane: called by an agent, it would make all that
+        // a person ever starts there part of the agent's run.
+        for variable in KEY_VARIABLES.into_iter().chain([RUN_VARIABLE, LEADER_VARIABLE]) {
             call.command.env_remove(variable);
         }
         if let Some(cwd) = cwd {
@@ -196,6 +198,9 @@ impl Tmux {
             args.clear();
         }
         args.extend(["new-session", "-d", "-s", name, "-x", &width, "-y", &height]);
+        // Where a person's configuration has it on, the session would be gone when this call ends.
+        let target = format!("={name}:");
+        args.extend([";", "set-option", "-t", &target, "destroy-unattached", "off"]);
         self.call_in(Some(cwd), &args).map(drop)
     }
 
@@ -215,7 +220,8 @@ impl Tmux {
             &["new-window", "-P", "-F", "#{pane_id} #{pane_pid} #{pid} #{socket_path}"][..],
             &["-t", &target, "-n", &name, "-e", &run_env, "-e", &script_env, "--"],
             &[shell, "-l", "-i", "-c", &line, ";"],
-            &["set-option", "-p", "-t", &target, "remain-on-exit", "on"],
+            // Without a target it is the pane that was just opened, also where a person's hook has gone elsewhere since.
+            &["set-option", "-p", "remain-on-exit", "on"],
         ]
         .concat();
         let printed = self.call_in(Some(window.cwd), &args)?;
@@ -243,10 +249,11 @@ impl Tmux {
         Ok(String::from_utf8_lossy(&printed).into_owned())
     }
 
-    /// Whether tmux has read all that the pane's process has written before it ended.
+    /// Whether tmux has read all that the pane's process has written before it ended, or has no such pane.
     pub fn has_read_all(&self, pane: &PaneId) -> Result<bool, TmuxError> {
         let args = ["display-message", "-p", "-t", pane.as_str(), "#{pane_dead}"];
-        Ok(String::from_utf8_lossy(&self.call(&args)?).trim() == "1")
+        // Of a pane that is gone it prints an empty line, and does not fail.
+        Ok(String::from_utf8_lossy(&self.call(&args)?).trim() != "0")
     }
 
     /// What tmux knows apart from any pane: `format` is a constant such as `#{default-shell}`, or names a variable of
@@ -322,9 +329,11 @@ fn owned(args: &[&str]) -> Vec<String> {
     args.iter().map(|arg| (*arg).to_owned()).collect()
 }
 
-/// The words of tmux 1.8 to 3.5 for a socket without a server; tmux does not translate them.
+/// The words of tmux 1.8 to 3.5 for a socket without a server, or with one that ends during the call; tmux does not
+/// translate them.
 fn is_no_server(stderr: &str) -> bool {
     stderr.starts_with("no server running on")
+        || stderr == "server exited unexpectedly"
         || stderr.starts_with("error connecting to") && stderr.contains("No such file or directory")
 }
 

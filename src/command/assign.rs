@@ -24,18 +24,31 @@ pub(super) fn run(context: Context<'_>, name: Option<&str>, run: Option<Uuid>) -
         // A person who calls it has mended what the cooldown was for.
         session.end_cooldown()?;
     }
+    // A hook that finds nothing to do is no news; a person asked for something.
+    let notice = |clause: &str| {
+        if run.is_none() {
+            context.log.notice(format_args!("{} {clause}", session.name()));
+        }
+    };
     let Some(pool) = reconcile(context, &session, run, &mut pass)? else {
+        if let (0, Some(marker)) = (pass.exit, session.dispatched()?) {
+            notice(&format!("works on {}, and is given no other task before it ends", marker.task));
+        }
         return Ok(pass);
     };
     // A session that left the pool, by a change of the configuration, gets no more tasks.
     if !pool.is_ours(&session) {
         return Ok(pass);
     }
-    let Some(slot) = pool.try_slot(session)? else {
+    let Some(slot) = pool.try_slot(session.clone())? else {
+        notice(&format!("gets no task: it {}", pool.why_not_free(&session)));
         return Ok(pass);
     };
     let inboxes = dispatch::list(context, &mut pass)?;
     let tasks = dispatch::choose(context, &inboxes, 1, Mode::Assign, &mut pass);
+    if tasks.is_empty() {
+        notice("gets no task: none waits for a session");
+    }
     dispatch::launch(context, &pool, vec![slot], tasks, &mut pass);
     // One session was looked at, not the pool.
     pass.free_sessions = None;

@@ -15,7 +15,7 @@ use crate::remote::secutools::{self, Client};
 use crate::remote::{
     self, Certainty, EngineError, ErrorKind, Job, JobId, JobStatus, Limits, NotAccepted,
 };
-use crate::report::{self, Report};
+use crate::report::Report;
 use crate::task::{self, Field, HeaderState, Preference, Provider, Task};
 use crate::text::escape;
 

@@ -268,9 +268,10 @@ impl<'a> Context<'a> {
     }
 
     /// Files what the sessions did, all at once: one that has to be waited for does not hold up the others.
-    fn reconcile(self, pool: &Pool<'_>, sessions: &[Session], pass: &mut Pass) {
-        let reconciled = concurrent::map(sessions.iter().collect(), |session| {
-            pool.reconcile(session, Trigger::Poll)
+    fn reconcile(self, pool: &Pool<'_>, sessions: &[Session], dry_run: bool, pass: &mut Pass) {
+        let reconciled = concurrent::map(sessions.iter().collect(), |session| match dry_run {
+            true => pool.reconcile_dry_run(session),
+            false => pool.reconcile(session, Trigger::Poll),
         });
         for step in reconciled {
             pass.take(self, step);

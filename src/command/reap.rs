@@ -13,12 +13,7 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
     let marked = session::marked(&context.config.state_dir)?;
     if !marked.is_empty() {
         match context.pool() {
-            Ok(pool) if dry_run => {
-                for session in &marked {
-                    pass.take(context, pool.reconcile_dry_run(session));
-                }
-            }
-            Ok(pool) => context.reconcile(&pool, &marked, &mut pass),
+            Ok(pool) => context.reconcile(&pool, &marked, dry_run, &mut pass),
             Err(error) => pass.fail(context, &error),
         }
     }

@@ -15,7 +15,7 @@ use crate::text::path_text;
 /// One pass over all projects.
 pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
     let mut pass = Pass::default();
-    let pool = if dry_run { SeenPool::Unread } else { reconcile(context, &mut pass)? };
+    let pool = reconcile(context, dry_run, &mut pass)?;
     let mut inboxes = dispatch::list(context, &mut pass)?;
     report_held(&inboxes, &mut pass);
     match Delegation::open(context.config, context.log, context.now, dry_run) {
@@ -50,15 +50,15 @@ enum SeenPool<'a> {
     Silent,
 }
 
-/// Files what the sessions did, so that they are free for what waits.
-fn reconcile<'a>(context: Context<'a>, pass: &mut Pass) -> Result<SeenPool<'a>> {
+/// Files what the sessions did, so that they are free for what waits. A dry run only says what it would file.
+fn reconcile<'a>(context: Context<'a>, dry_run: bool, pass: &mut Pass) -> Result<SeenPool<'a>> {
     let marked = session::marked(&context.config.state_dir)?;
     if marked.is_empty() {
         return Ok(SeenPool::Unread);
     }
     match context.pool() {
         Ok(pool) => {
-            context.reconcile(&pool, &marked, pass);
+            context.reconcile(&pool, &marked, dry_run, pass);
             Ok(SeenPool::Read(Box::new(pool)))
         }
         Err(error) => {

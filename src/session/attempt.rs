@@ -295,6 +295,14 @@ impl Pool<'_> {
     /// The window's shell did not start the agent, which no task can cause.
     fn not_started(&self, attempt: &Attempt, lives: bool) -> Result<AttemptFailure> {
         let (shell, program) = (self.config.agent.shell().display(), self.config.agent.program());
+        if !lives && self.capture(attempt)?.is_none() {
+            return Ok(AttemptFailure {
+                counts: false,
+                ..AttemptFailure::of_task(format!(
+                    "its window was closed before {program} had started"
+                ))
+            });
+        }
         let seconds = self.config.dispatcher.prompt_timeout.as_secs();
         let screen = if lives { self.screen(attempt)? } else { self.last_screen(attempt)? };
         let last = last_line(&screen);
@@ -327,12 +335,17 @@ impl Pool<'_> {
 
     /// What the window shows; nothing where a person has closed it.
     fn screen(&self, attempt: &Attempt) -> Result<String> {
+        Ok(self.capture(attempt)?.unwrap_or_default())
+    }
+
+    /// The same; none where a person has closed it.
+    fn capture(&self, attempt: &Attempt) -> Result<Option<String>> {
         let Some(pane) = &attempt.run.pane else {
-            return Ok(String::new());
+            return Ok(None);
         };
         match self.tmux.capture(&pane.id) {
-            Err(error) if error.is_no_pane() => Ok(String::new()),
-            captured => captured.map_err(|error| unavailable(&error)),
+            Err(error) if error.is_no_pane() => Ok(None),
+            captured => captured.map(Some).map_err(|error| unavailable(&error)),
         }
     }
 
@@ -364,7 +377,17 @@ fn has_process(attempt: &Attempt) -> Result<bool> {
 fn last_line(screen: &str) -> &str {
     let mut lines = screen.lines().rev().map(str::trim);
     // tmux writes this below it, once the program has ended.
-    lines
-        .find(|line| !line.is_empty() && !line.starts_with("AgentPane is dead"))
-        .unwrap_or("(none)")
+    lines.find(|line| !line.is_empty() && !line.starts_with("Pane is dead")).unwrap_or("(none)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_line;
+
+    #[test]
+    fn what_tmux_writes_below_is_not_the_programs_last_line() {
+        let dead = "Pane is dead (status 3, Thu Nov 26 14:00:00 2026)";
+        assert_eq!(last_line(&format!("starting\n  no licence  \n\n{dead}\n")), "no licence");
+        assert_eq!(last_line(&format!("\n{dead}\n")), "(none)");
+    }
 }

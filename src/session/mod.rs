@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::error::Failure;
 use crate::lock::Lock;
 use crate::log::Log;
-use crate::marker::{Cooldown, Stamp};
+use crate::marker::{Cooldown, PaneId, Stamp};
 use crate::owner;
 use crate::process::{self, Writers};
 use crate::text::local_time;
@@ -207,7 +207,8 @@ impl<'a> Pool<'a> {
         }
     }
 
-    fn why_not_free(&self, session: &Session) -> String {
+    /// Why the session is not free, as a clause without its name.
+    pub(crate) fn why_not_free(&self, session: &Session) -> String {
         match session.dispatched() {
             Err(unreadable) => return unreadable.to_string(),
             Ok(Some(marker)) => return format!("works on {}", marker.task),
@@ -245,8 +246,16 @@ impl<'a> Pool<'a> {
 
     /// Whether a person is looking: an attached client was active within the last minute.
     fn is_attended(&self, session: &Session) -> bool {
-        self.panes_of(session).any(|pane| {
-            pane.attached > 0 && self.now.duration_since(pane.activity).abs() < ATTENDED
+        self.panes_of(session).any(|pane| self.is_watched(&pane.id))
+    }
+
+    /// Whether a person is looking at a session that shows the pane: at its own, or at one of theirs, which is grouped
+    /// with that or has the window linked.
+    fn is_watched(&self, id: &PaneId) -> bool {
+        self.all_panes().any(|pane| {
+            pane.id == *id
+                && pane.attached > 0
+                && self.now.duration_since(pane.activity).abs() < ATTENDED
         })
     }
 }

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::Pid;
 use uuid::Uuid;
 
 use super::server::Panes;
-use super::snapshot::{Reading, Run, Trigger};
+use super::snapshot::{Reading, Run, Trigger, UNSEEN};
 use super::{Pool, Session, unavailable};
 use crate::agent::claude::Transcript;
 use crate::durable;
@@ -15,7 +16,7 @@ use crate::error::Failure;
 use crate::event::{Event, EventKind};
 use crate::marker::{self, Cooldown};
 use crate::money::Cost;
-use crate::next_step::{AgentReport, AttemptFailure, Found, Phase, Step, next_step};
+use crate::next_step::{AgentReport, AttemptFailure, Found, Phase, Snapshot, Step, next_step};
 use crate::process;
 use crate::queue::Claim;
 use crate::task::{Ending, Outcome, Provider};
@@ -82,7 +83,10 @@ impl Pool<'_> {
             bail!("it is not at work in {} any more", session.name);
         };
         let step = match snapshot.found {
-            Found::NoClaim | Found::NoTask { .. } | Found::Noted(_) => next_step(&snapshot),
+            // A person who cancels it does not want to go on looking at it.
+            Found::NoClaim | Found::NoTask { .. } | Found::Noted(_) => {
+                next_step(&Snapshot { attended: false, ..snapshot })
+            }
             Found::Claimed | Found::Unstarted | Found::Started { .. } => Step::EndAttempt {
                 failure: AttemptFailure::of_task(reason),
                 outcome: Outcome::Failed,
@@ -116,13 +120,16 @@ impl Pool<'_> {
                 claim.advance(Phase::Working, self.now)?;
                 return Ok(events);
             }
-            Step::Clear | Step::RemoveClaim => {
+            Step::Clear | Step::RemoveClaim { .. } => {
                 self.log.info(format_args!(
                     "{}: {} has left the inbox; the session is free again",
                     run.session.name,
                     claim.name()
                 ));
-                self.end_agent(run)?;
+                match step {
+                    Step::RemoveClaim { taken_back: true } => self.end_agent_and_its_tools(run)?,
+                    _ => self.end_agent(run)?,
+                }
                 claim.remove()?;
                 None
             }
@@ -236,8 +243,7 @@ impl Pool<'_> {
     /// Ends the agent of this run, wherever it is. One that has not started cannot start any more.
     pub(super) fn end_agent(&self, run: &Run) -> Result<()> {
         durable::remove(&run.session.files().ticket)?;
-        let pane = run.pane.as_ref().map(|pane| pane.pid);
-        process::terminate(run.id(), pane, GRACE)?;
+        process::terminate(run.id(), leader(run)?, GRACE)?;
         Ok(())
     }
 
@@ -245,8 +251,7 @@ impl Pool<'_> {
     /// ended well it may: a server, say, that the task asked for.
     pub(super) fn end_agent_and_its_tools(&self, run: &Run) -> Result<()> {
         durable::remove(&run.session.files().ticket)?;
-        let pane = run.pane.as_ref().map(|pane| pane.pid);
-        Ok(process::terminate_all(run.id(), pane, GRACE)?)
+        Ok(process::terminate_all(run.id(), leader(run)?, GRACE)?)
     }
 
     pub(super) fn close_window(&self, run: &Run) -> Result<()> {
@@ -267,6 +272,14 @@ impl Pool<'_> {
     }
 }
 
+/// The process of the run's window, unless its number is another user's by now.
+fn leader(run: &Run) -> Result<Option<Pid>> {
+    let Some(pane) = &run.pane else { return Ok(None) };
+    let server = pane.server.as_ref().map(|server| server.pid);
+    let is_gone = process::is_another_users(pane.pid, server).context(UNSEEN)?;
+    Ok((!is_gone).then_some(pane.pid))
+}
+
 /// Where the step leaves the task.
 fn outcome_of(step: &Step) -> Outcome {
     match step {
@@ -279,7 +292,7 @@ fn outcome_of(step: &Step) -> Outcome {
 /// The same in words that follow the task's name.
 fn place_of(step: &Step) -> &'static str {
     match outcome_of(step) {
-        _ if matches!(step, Step::Clear | Step::RemoveClaim) => "has left the inbox",
+        _ if matches!(step, Step::Clear | Step::RemoveClaim { .. }) => "has left the inbox",
         Outcome::Done => "is done, and filed in done/",
         Outcome::Failed => "is filed in failed/",
         Outcome::Released => "waits in the inbox again",
@@ -301,7 +314,7 @@ fn events_of(step: &Step, claim: Option<&Claim>) -> Vec<Event> {
             .by(Provider::ClaudeCode, marker.agent.model.clone())
     };
     match step {
-        Step::Leave(_) | Step::MarkWorking | Step::Clear | Step::RemoveClaim => Vec::new(),
+        Step::Leave(_) | Step::MarkWorking | Step::Clear | Step::RemoveClaim { .. } => Vec::new(),
         Step::Release | Step::TakeTicket => {
             vec![of_task().because("the pass that had claimed it ended before it started anything")]
         }

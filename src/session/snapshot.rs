@@ -96,7 +96,10 @@ impl Pool<'_> {
         };
         let snapshot = Snapshot {
             found,
-            attended: self.is_attended(session) && self.has_pane(run.pane.as_ref()),
+            attended: run.pane.as_ref().is_some_and(|pane| {
+                self.has_pane(Some(pane))
+                    && (self.is_attended(session) || self.is_watched(&pane.id))
+            }),
             last_attempt: claim.as_ref().is_some_and(|claim| self.is_last_attempt(claim)),
         };
         Ok(Some(Reading { run, claim, snapshot }))
@@ -107,14 +110,17 @@ impl Pool<'_> {
     }
 
     /// The pane that was opened for the run. A launch that could not note it has left it to tmux: a killed one of another
-    /// pass, or one of this pass, which has looked before.
+    /// pass, or one of this pass, which has looked before. What is noted then is none, or the window of the try before,
+    /// which is closed.
     fn pane_of(&self, marker: &Dispatched) -> Result<Option<AgentPane>> {
-        if marker.pane.is_some() || matches!(self.panes, Panes::NotAsked) {
-            return Ok(marker.pane.clone());
+        let noted = marker.pane.clone();
+        if self.has_pane(noted.as_ref()) || matches!(self.panes, Panes::NotAsked) {
+            return Ok(noted);
         }
         let of_run = |pane: &&Pane| pane.run == Some(marker.run);
         let found = match self.all_panes().find(of_run) {
             Some(pane) => Some(pane.clone()),
+            None if noted.is_some() => return Ok(noted),
             None => match self.tmux.list_panes() {
                 Err(TmuxError::NoServer) => None,
                 panes => panes.map_err(|error| unavailable(&error))?.iter().find(of_run).cloned(),
@@ -214,7 +220,11 @@ impl Pool<'_> {
             claude::registered(claude_dir, id, |pid| process::is_of_run(pid, claim.run));
         let capture = match &run.pane {
             Some(pane) if lives && self.has_pane(Some(pane)) => {
-                self.tmux.capture(&pane.id).map_err(|error| unavailable(&error))?
+                match self.tmux.capture(&pane.id) {
+                    // A person has just closed it.
+                    Err(error) if error.is_no_pane() => String::new(),
+                    captured => captured.map_err(|error| unavailable(&error))?,
+                }
             }
             _ => String::new(),
         };

@@ -1,4 +1,4 @@
-use super::{NewPane, Pane, PaneId, is_session_name, path_argument, window_name};
+use super::{NewPane, Pane, PaneId, is_no_server, is_session_name, path_argument, window_name};
 
 const LINE: &str = "%12 4242 1 -ccl-run=11111111-1111-4111-8111-111111111111_ 3 1795443185 99 /tmp/a b:c/default:ccl auto|x  y";
 
@@ -80,4 +80,16 @@ fn names_that_tmux_would_read_otherwise_are_refused() {
     {
         assert!(!is_session_name(bad), "{bad}");
     }
+}
+
+#[test]
+fn a_server_that_ends_during_a_call_is_none() {
+    for words in [
+        "no server running on /tmp/tmux-0/default",
+        "error connecting to /tmp/x (No such file or directory)",
+        "server exited unexpectedly",
+    ] {
+        assert!(is_no_server(words), "{words}");
+    }
+    assert!(!is_no_server("error connecting to /tmp/x (Permission denied)"));
 }

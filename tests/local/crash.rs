@@ -341,3 +341,71 @@ fn what_cannot_be_understood_is_left_alone_and_told() {
     let pass = world.ccl(&["reap"]);
     assert_eq!(pass.short(), ["done a.md ccl-auto-1"]);
 }
+
+/// What the version before this one left: an agent that was typed into a shell of the session, which is the marker's pane.
+#[test]
+fn an_agent_that_an_older_version_typed_into_a_shell_is_judged_and_ended_and_the_shell_stays() {
+    let world = World::commands(3);
+    let lefts = [0, 1, 2].map(|index| Left::stage(&world, index, Phase::Working));
+    let pids = lefts.each_ref().map(|left| {
+        let Left { run, session, .. } = left;
+        let script = world.session_file(session, "run");
+        let exit = world.session_file(session, "exit");
+        let text = format!(
+            "if [ \"${{CCL_PID-}} ${{CCL_RUN-}}\" != \"$$ {run}\" ]; then CCL_RUN={run} CCL_PID=$$ exec sh {script}; fi\n\
+             echo $$ > {script}.pid\nsh -c 'while [ ! -e ~/go ]; do sleep 0.05; done'\necho \"{run} $?\" > {exit}\n",
+            script = script.display(),
+            exit = exit.display(),
+        );
+        fs::write(&script, text).unwrap();
+        let target = format!("={session}:");
+        world.tmux.type_line(&target, &format!("sh {}", script.display()));
+        let pid = world.tmux.wait_for("the agent starts", || {
+            fs::read_to_string(script.with_extension("run.pid")).ok()?.trim().parse::<i32>().ok()
+        });
+        let [id, shell, tty, server, socket] =
+            ["pane_id", "pane_pid", "pane_tty", "pid", "socket_path"]
+                .map(|field| world.tmux.format(&target, &format!("#{{{field}}}")));
+        let path = world.session_file(session, "dispatched");
+        let mut marker: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let number = |text: &str| text.parse::<i32>().unwrap();
+        marker["pane"] = json!({"id": id, "pid": number(&shell), "tty": tty,
+            "server": {"pid": number(&server), "socket": socket}});
+        fs::write(&path, marker.to_string()).unwrap();
+        pid
+    });
+    let shells = [0, 1, 2].map(|index| world.tmux.windows(&format!("ccl-auto-{index}")));
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    kill("-KILL", pids[0]);
+    world.tmux.wait_until("it is gone", || !lives(pids[0]));
+    assert_eq!(world.pass(&["reap"]), ["released a.md ccl-auto-0"]);
+    let task = lefts[1].inbox("a.md.dispatched");
+    assert_eq!(world.pass(&["cancel", task.to_str().unwrap()]), ["failed a.md ccl-auto-1"]);
+    assert!(!lives(pids[1]));
+    world.let_go();
+    world.wait_for_exit("ccl-auto-2");
+    assert_eq!(world.pass(&["reap"]), ["done a.md ccl-auto-2"]);
+    for (index, panes) in shells.iter().enumerate() {
+        let session = format!("ccl-auto-{index}");
+        assert_eq!(world.tmux.windows(&session), *panes);
+        world.tmux.type_line(&format!("={session}:"), "echo still he''re");
+        world.tmux.wait_for_text(&format!("={session}:"), "still here");
+    }
+}
+
+/// Claude Code did not know the conversation to resume, its window was closed, and the pass was killed before it noted
+/// the next one.
+#[test]
+fn the_second_window_of_a_run_is_closed_though_the_first_is_noted() {
+    let world = World::commands(1);
+    let left = Left::stage(&world, 0, Phase::Launching);
+    let first = left.start_agent(&world);
+    left.note(&world, &first);
+    world.tmux.run(&["kill-pane", "-t", first.id.as_str()]);
+    let second = left.start_agent(&world).pid.as_raw_pid();
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    fs::remove_file(left.inbox(".a.md.claim")).unwrap();
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    assert!(!lives(second));
+    world.assert_nothing_is_left("ccl-auto-0");
+}

@@ -226,6 +226,9 @@ fn assign_by_hand_ends_a_cooldown_and_a_hooks_does_not() {
     assert_eq!(world.pass(&of_a_hook), [""; 0]);
     assert_eq!(world.assign("ccl-auto-0"), ["dispatched a.md ccl-auto-0"]);
     assert!(!world.session_file("ccl-auto-0", "cooldown").exists());
+    let again = world.ccl(&["assign", "ccl-auto-0"]);
+    assert_eq!((again.code, again.short()), (0, vec![]), "{again:#?}");
+    assert!(again.stderr.contains("ccl-auto-0 works on a.md"), "{}", again.stderr);
 }
 
 #[test]

@@ -185,9 +185,10 @@ fn a_session_or_a_server_that_is_gone_gives_its_task_back() {
         })
         .collect();
     assert!(!left.is_empty());
+    let script = world.agent_pid("ccl-auto-1");
     world.tmux.run(&["kill-server"]);
     world.tmux.wait_until("the server is gone", || {
-        !world.tmux.try_run(&["list-sessions"]).status.success()
+        !world.tmux.try_run(&["list-sessions"]).status.success() && !lives(script)
     });
     let pass = world.ccl(&["reap"]);
     assert_eq!(pass.short(), ["released b.md ccl-auto-1"], "{pass:#?}");
@@ -282,4 +283,22 @@ fn work_in_the_background_keeps_it_working() {
     let told = fs::read_to_string(&stop).unwrap().replace("running", "completed");
     fs::write(&stop, told).unwrap();
     assert_eq!(world.pass(&["reap"]), ["done t.md ccl-auto-0"]);
+}
+
+#[test]
+fn what_the_agent_of_a_task_that_was_taken_back_has_started_does_not_go_on() {
+    let world = World::commands(1);
+    let project = world.project("web");
+    project.drop_task("a.md", format!("DO: setsid sleep 604 & echo $! > ~/tool\n{HOLDS}"));
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
+    let tool = world.sandbox.home().join("tool");
+    let tool: i32 =
+        world.tmux.wait_for("a tool runs", || fs::read_to_string(&tool).ok()?.trim().parse().ok());
+    let inbox = project.queue("inbox");
+    fs::rename(inbox.join("a.md.dispatched"), inbox.join("a.md")).unwrap();
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    assert!(!lives(tool));
+    world.assert_nothing_is_left("ccl-auto-0");
+    world.let_go();
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
 }

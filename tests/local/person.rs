@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 
 use serde_json::{Value, json};
 
-use super::world::{HOLDS, World, kill};
+use super::world::{HOLDS, World, kill, lives};
 
 /// A person's terminal, attached to a session.
 struct Person(Child);
@@ -57,7 +57,10 @@ fn a_session_that_a_person_uses_is_neither_given_a_task_nor_recycled() {
     let pass = world.ccl(&["scan"]);
     assert_eq!((pass.code, pass.short()), (0, vec![]));
     assert!(pass.stderr.contains("ccl-auto-0 is in use by a person"), "{}", pass.stderr);
-    assert_eq!(world.assign("ccl-auto-0"), [""; 0]);
+    let pass = world.ccl(&["assign", "ccl-auto-0"]);
+    assert_eq!((pass.code, pass.short()), (0, vec![]));
+    let reason = "ccl-auto-0 gets no task: it is in use by a person";
+    assert!(pass.stderr.contains(reason), "{}", pass.stderr);
     let screen = world.tmux.capture("=ccl-auto-0:");
     assert!(screen.trim_end().ends_with("half a li"), "{screen}");
     assert_eq!(project.inbox(), ["t.md"]);
@@ -83,6 +86,52 @@ fn a_session_that_a_person_uses_is_neither_given_a_task_nor_recycled() {
         !world.session_file("ccl-auto-0", "dispatched").exists()
     });
     world.assert_nothing_is_left("ccl-auto-0");
+}
+
+#[test]
+fn what_a_person_cancels_is_filed_while_they_look() {
+    let world = World::claude(1);
+    let project = world.project("web");
+    project.drop_task("t.md", "Do it.\n");
+    assert_eq!(world.scan(), ["dispatched t.md ccl-auto-0"]);
+    // A pass was killed before it filed it.
+    let marker = fs::read(world.session_file("ccl-auto-0", "dispatched")).unwrap();
+    let run = &serde_json::from_slice::<Value>(&marker).unwrap()["run"];
+    let line = json!({"run": run, "outcome": "failed", "attempt": 1, "reason": "noted"});
+    let task = project.queue("inbox").join("t.md.dispatched");
+    fs::write(&task, format!("Do it.\n\n<!-- ccl {line} -->\n")).unwrap();
+    let _person = Person::attach(&world, "ccl-auto-0");
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    assert_eq!(world.pass(&["cancel", task.to_str().unwrap()]), ["failed t.md ccl-auto-0"]);
+    assert_eq!(project.failed(), ["t.md"]);
+    world.assert_nothing_is_left("ccl-auto-0");
+}
+
+/// `tmux new -t ccl-auto-0` gives a person a view of their own.
+#[test]
+fn a_person_may_look_through_a_session_of_their_own() {
+    let world = World::claude(1);
+    let project = world.project("web");
+    project.drop_task("t.md", "Do it.\n");
+    assert_eq!(world.scan(), ["dispatched t.md ccl-auto-0"]);
+    world.wait_for_status("idle");
+    world.let_rest();
+    world.tmux.run(&["new-session", "-d", "-s", "mine", "-t", "=ccl-auto-0"]);
+    let grouped = Person::attach(&world, "mine");
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    drop(grouped);
+    world.tmux.run(&["kill-session", "-t", "=mine"]);
+    world.tmux.new_session("mine", &[]);
+    let window = world.tmux.windows("ccl-auto-0").pop().unwrap();
+    world.tmux.run(&["move-window", "-s", &window, "-t", "=mine:"]);
+    let moved = Person::attach(&world, "mine");
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    drop(moved);
+    world
+        .tmux
+        .wait_until("nobody looks", || world.tmux.format("=mine:", "#{session_attached}") == "0");
+    assert_eq!(world.pass(&["reap"]), ["done t.md ccl-auto-0"]);
+    assert_eq!(world.tmux.windows("mine").len(), 1);
 }
 
 /// tmux lets what stops in a window of its own go on (measured on 3.3a), so that no agent waits for an `fg` that never
@@ -189,6 +238,20 @@ impl Forbidden {
         world.sandbox.config("agent", json!({"shell": shell}));
     }
 
+    /// Runs the program as the only process of a window; returns it.
+    fn run_as_window(&self, world: &World) -> (String, i32) {
+        let line = shlex::try_join(self.unprivileged.iter().copied()).unwrap();
+        let line = format!("exec {line} {}", self.program);
+        let window = ["new-window", "-d", "-P", "-F", "#{pane_id}", "-t", "=ccl-auto-0:", &line];
+        let pane = world.tmux.run(&window).trim().to_owned();
+        let pid: i32 = world.tmux.format(&pane, "#{pane_pid}").parse().unwrap();
+        world.tmux.wait_until("the window's process is the program", || {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+            ["sudo", "su"].contains(&name.trim_end())
+        });
+        (pane, pid)
+    }
+
     /// Runs the program in a pane with a shell; returns its process.
     fn run_in(&self, world: &World, pane: &str) -> i32 {
         world.tmux.type_line(pane, &self.program);
@@ -227,10 +290,11 @@ fn what_may_not_be_looked_at_is_not_taken_for_the_agents_end() {
     project.drop_task("a.md", HOLDS);
     assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
     // As if the agent had become the program.
-    let hidden = forbidden.run_in(&world, &shell);
+    let hidden = forbidden.run_as_window(&world);
     let path = world.session_file("ccl-auto-0", "dispatched");
     let mut marker: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    let agent = std::mem::replace(&mut marker["pane"]["pid"], hidden.into());
+    let agents = marker["pane"].clone();
+    (marker["pane"]["id"], marker["pane"]["pid"]) = (hidden.0.into(), hidden.1.into());
     fs::write(&path, marker.to_string()).unwrap();
     for verb in ["reap", "scan"] {
         assert_eq!(world.pass(&[verb]), [""; 0]);
@@ -241,13 +305,20 @@ fn what_may_not_be_looked_at_is_not_taken_for_the_agents_end() {
     let reason = session["reason"].as_str().unwrap();
     assert!(reason.contains("belongs to another user"), "{reason}");
     assert_eq!(project.task_places("a.md"), ["inbox/a.md.dispatched"]);
-    marker["pane"]["pid"] = agent;
+    // Its window is gone, and its number has been given to another user's process: the tmux server did not start that.
+    world.tmux.run(&["kill-pane", "-t", agents["id"].as_str().unwrap()]);
+    let agent = agents["pid"].as_i64().unwrap().try_into().unwrap();
+    world.tmux.wait_until("the agent is gone", || !lives(agent));
+    marker["pane"] = agents;
+    marker["pane"]["pid"] = forbidden.run_in(&world, &shell).into();
     fs::write(&path, marker.to_string()).unwrap();
-    world.tmux.send_keys(&shell, &["C-c"]);
+    assert_eq!(world.pass(&["reap"]), ["released a.md ccl-auto-0"]);
+    world.tmux.run(&["kill-pane", "-t", &shell]);
     world.let_go();
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
     world.wait_for_exit("ccl-auto-0");
     assert_eq!(world.pass(&["reap"]), ["done a.md ccl-auto-0"]);
-    assert_eq!(world.order(), ["a.md"]);
+    assert_eq!(world.order(), ["a.md", "a.md"]);
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
+use super::launch::forever;
+use super::support::fake_script::Behaviour;
 use super::support::{FakeClaude, PATIENCE, Project, Sandbox, TmuxServer, wait_until};
 use super::world::{HOLDS, World, ending};
 
@@ -110,6 +112,9 @@ fn a_dry_run_changes_nothing_at_all() {
     let before = tree(world.sandbox.path());
     let rehearsed = world.pass(&["reap", "--dry-run"]);
     assert_eq!(rehearsed, ["done b1.md ccl-auto-0", "done g1.md ccl-auto-1"]);
+    // So does scan, which goes on with what waits.
+    let of_scan = world.pass(&["scan", "--dry-run"]);
+    assert_eq!(of_scan[..2], rehearsed);
     assert!(before == tree(world.sandbox.path()));
     assert_eq!(world.pass(&["reap"]), rehearsed);
 }
@@ -148,6 +153,8 @@ fn without_a_configuration_the_current_directory_is_the_project() {
     let fake = FakeClaude::install(&sandbox);
     let env = fake.env();
     let tmux: TmuxServer = sandbox.tmux_with(|builder| builder.envs(env).not_running());
+    // Its hooks would file the task while the inbox is looked at.
+    fake.script(&[Behaviour { turns: forever(), ..Behaviour::default() }]);
     fs::remove_file(sandbox.config_file()).unwrap();
     // The default command's server, in a directory of the test's own.
     sandbox.env("TMUX_TMPDIR", sandbox.path().join("tmp"));

@@ -180,6 +180,32 @@ fn a_marker_of_an_older_version_names_no_server() {
     assert_eq!(world.pass(&["reap"]), ["done a.md ccl-auto-0"]);
 }
 
+#[test]
+fn a_server_that_an_agent_has_started_is_no_part_of_its_run() {
+    let mut world = World::new(1, |builder| builder.not_running());
+    for variable in ["CCL_RUN", "CCL_PID"] {
+        world.sandbox.env(variable, "1");
+    }
+    let world = world.with("agent", json!({"kind": "command", "command": ["true"]}));
+    world.project("web").drop_task("a.md", "Do it.\n");
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
+    let environment = world.tmux.run(&["show-environment", "-g"]);
+    assert!(!environment.contains("CCL_RUN") && !environment.contains("CCL_PID"), "{environment}");
+}
+
+#[test]
+fn a_session_stays_where_unattached_ones_are_destroyed() {
+    let world = World::commands(1);
+    let project = world.project("web");
+    world.tmux.run(&["set-option", "-g", "destroy-unattached", "on"]);
+    project.drop_task("a.md", HOLDS);
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
+    world.let_go();
+    world.wait_for_exit("ccl-auto-0");
+    assert_eq!(world.pass(&["reap"]), ["done a.md ccl-auto-0"]);
+    assert_eq!(world.tmux.sessions(), ["ccl-auto-0"]);
+}
+
 /// Nobody starts a server where the sessions are a person's to make.
 #[test]
 fn without_a_server_and_where_none_may_be_made_a_waiting_task_is_a_temporary_failure() {

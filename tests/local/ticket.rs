@@ -13,17 +13,24 @@ use ccl::session::{Pool, Session};
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::launch::forever;
+use super::support::fake_script::Behaviour;
 use super::support::{PATIENCE, wait_until};
 use super::world::{HOLDS, World, ending};
 
 /// Puts a script between `ccl` and tmux that treats the calls that open a window in its own way.
 fn between(world: World, on_window: &str) -> World {
+    before(world, "new-window", on_window)
+}
+
+/// The same with the calls of any command of tmux.
+fn before(world: World, command: &str, instead: &str) -> World {
     let wrapper = world.sandbox.path().join("tmux-between");
     let tmux: Vec<_> = world.tmux.command();
     let tmux = shlex::try_join(tmux.iter().map(String::as_str)).unwrap();
     let text = format!(
         "#!/bin/sh\ntmux() {{ command {tmux} \"$@\"; }}\ncase \" $* \" in\n\
-         *' new-window '*) {on_window} ;;\n*) tmux \"$@\" ;;\nesac\n"
+         *' {command} '*) {instead} ;;\n*) tmux \"$@\" ;;\nesac\n"
     );
     fs::write(&wrapper, text).unwrap();
     fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
@@ -40,6 +47,57 @@ fn two_windows_of_one_run_start_one_agent() {
     world.wait_for_end("ccl-auto-0");
     assert_eq!(world.pass(&["reap"]), ["done a.md ccl-auto-0"]);
     assert_eq!(world.order(), ["a.md"]);
+}
+
+#[test]
+fn a_window_that_is_closed_while_it_is_looked_at_fails_no_pass() {
+    let world = World::claude(1);
+    let project = world.project("web");
+    world.script(&[Behaviour { turns: forever(), ..Behaviour::default() }]);
+    project.drop_task("a.md", "Do it.\n");
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
+    let close = "for pane; do :; done; tmux kill-pane -t \"$pane\"; tmux \"$@\"";
+    let world = before(world, "capture-pane", close);
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    world
+        .tmux
+        .wait_until("the task is back", || world.pass(&["reap"]) == ["released a.md ccl-auto-0"]);
+}
+
+#[test]
+fn a_window_that_is_closed_before_the_agent_starts_is_nobodys_fault() {
+    let world = World::commands(1);
+    let shell = world.sandbox.path().join("slow");
+    fs::write(&shell, "#!/bin/sh\nsleep 600\n").unwrap();
+    fs::set_permissions(&shell, fs::Permissions::from_mode(0o755)).unwrap();
+    let close = "out=$(tmux \"$@\"); echo \"$out\"; tmux kill-pane -t \"${out%% *}\"";
+    let world = between(world, close)
+        .with("agent", json!({"kind": "command", "command": ["true"], "shell": shell}));
+    let project = world.project("web");
+    project.drop_task("a.md", "Do it.\n");
+    world.tmux.new_session("ccl-auto-0", &[]);
+    let pass = world.ccl(&["scan"]);
+    assert_eq!(
+        (pass.code, pass.short().first().unwrap().as_str()),
+        (0, "released a.md ccl-auto-0")
+    );
+    assert_eq!(pass.reason("a.md"), "its window was closed before true had started");
+    assert_eq!(ending(&project, "inbox/a.md")["attempt"], 0);
+}
+
+#[test]
+fn a_hook_of_a_persons_tmux_keeps_no_last_words_from_being_read() {
+    for hook in ["split-window", "last-window"] {
+        let world = World::claude(1);
+        let words = "no licence".to_owned();
+        world.script(&[Behaviour { exit_at_once: Some((words, 1)), ..Behaviour::default() }]);
+        let shell = world.tmux.new_session("ccl-auto-0", &[]);
+        world.tmux.run(&["set-hook", "-g", "after-new-window", hook]);
+        world.project("web").drop_task("a.md", "Do it.\n");
+        let reason = world.ccl(&["scan"]).reason("a.md");
+        assert!(reason.ends_with("last line: no licence"), "{hook}: {reason}");
+        assert_eq!(world.tmux.format(&shell, "#{remain-on-exit}"), "off", "{hook}");
+    }
 }
 
 #[test]

@@ -131,7 +131,7 @@ fn next(snapshot: &Snapshot) -> (SessionState, Option<String>) {
                 "its agent is done: it is filed once nobody has used the session for a minute";
             (SessionState::Attended, Some(why.to_owned()))
         }
-        Step::Clear | Step::RemoveClaim => {
+        Step::Clear | Step::RemoveClaim { .. } => {
             busy("its task is not at work any more: the next pass frees it")
         }
         Step::Release | Step::TakeTicket => {
