@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Pid;
 use uuid::Uuid;
 
-use super::server::Panes;
-use super::snapshot::{Reading, Run, Trigger, UNSEEN};
+use super::server::{Panes, UNSEEN};
+use super::snapshot::{Reading, Run, Trigger};
 use super::{Pool, Session, unavailable};
 use crate::agent::claude::Transcript;
 use crate::durable;

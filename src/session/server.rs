@@ -4,12 +4,14 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 
-use super::snapshot::UNSEEN;
 use super::{Pool, marked};
 use crate::error::Failure;
 use crate::marker::{self, Server};
 use crate::process;
 use crate::tmux::Pane;
+
+/// What keeps an agent from being judged.
+pub(super) const UNSEEN: &str = "cannot see what runs in its session";
 
 /// What tmux said of its panes when the pass began.
 pub(super) enum Panes {

@@ -5,7 +5,7 @@ use std::io;
 use anyhow::{Context, Error, Result, bail};
 use uuid::Uuid;
 
-use super::server::Panes;
+use super::server::{Panes, UNSEEN};
 use super::{Pool, Session, unavailable};
 use crate::agent::claude::{self, Transcript};
 use crate::agent::command::Exit;
@@ -58,9 +58,6 @@ pub(crate) struct Reading {
     pub(crate) claim: Option<Claim>,
     pub(crate) snapshot: Snapshot,
 }
-
-/// What keeps an agent from being judged.
-pub(super) const UNSEEN: &str = "cannot see what runs in its session";
 
 impl Pool<'_> {
     /// Reads all there is to know about the run that a session has; none where it has no marker.
