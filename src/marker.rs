@@ -17,7 +17,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::config::AgentKind;
 use crate::durable::{self, Staged, open_nofollow, read_at_most};
 pub use crate::next_step::Phase;
 
@@ -57,6 +56,15 @@ pub struct ClaimMarker {
     pub attempt: u32,
     pub started_at: Timestamp,
     pub agent: StartedAgent,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AgentKind {
+    /// Claude Code: stays when its turn is over, and leaves a transcript.
+    Claude,
+    /// Any program that takes a prompt and exits.
+    Command,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,9 +13,10 @@ pub(crate) use key::KEY_VARIABLES;
 pub use key::{ApiKey, DelegationOff, KeySource, Secutools};
 pub use url::ServerUrl;
 
+pub use crate::marker::AgentKind;
 use crate::router::AutoRoutes;
 use crate::task::Priority;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -248,11 +249,3 @@ impl AgentConfig {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AgentKind {
-    /// Claude Code: stays when its turn is over, and leaves a transcript.
-    Claude,
-    /// Any program that takes a prompt and exits.
-    Command,
-}
