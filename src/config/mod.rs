@@ -248,4 +248,3 @@ impl AgentConfig {
         self.command.first().map_or("agent", String::as_str)
     }
 }
-

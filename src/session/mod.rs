@@ -138,7 +138,7 @@ impl<'a> Pool<'a> {
             return Ok(Availability::InUse);
         }
         for pane in panes {
-            if let Some(why) = what_runs_in(pane)? {
+            if let Some(why) = self.what_runs_in(pane)? {
                 return Ok(Availability::Busy(why));
             }
         }
@@ -164,6 +164,30 @@ impl<'a> Pool<'a> {
                 Err(error) => Some(Err(error)),
             })
             .collect()
+    }
+
+    /// What keeps a pane's session from being used; nothing where a shell waits in it, or its process has ended.
+    fn what_runs_in(&self, pane: &Pane) -> Result<Option<String>> {
+        let id = &pane.id;
+        let process = process::stat(pane.pid);
+        let process = process.with_context(|| format!("cannot see what runs in its pane {id}"))?;
+        let Some(process) = process.filter(|process| process.is_alive() && !pane.dead) else {
+            return Ok(None);
+        };
+        // Its marker is gone, or it would not be looked at here.
+        if let Some(run) = pane.run {
+            let words = self.config.tmux.iter().map(String::as_str);
+            let tmux = shlex::try_join(words).unwrap_or_else(|_| "tmux".to_owned());
+            return Ok(Some(format!(
+                "the agent of the unknown run {run} is in its window: close it with `{tmux} kill-pane -t {id}`"
+            )));
+        }
+        // A shell that waits for a command is in front itself; so is what was started in its place.
+        let in_front = process.foreground.filter(|front| *front != pane.pid);
+        Ok(in_front.map(|front| match process::name(front) {
+            Some(name) => format!("`{name}` runs in its pane {id}"),
+            None => format!("a program runs in its pane {id}"),
+        }))
     }
 
     fn can_be_used(&self, availability: &Availability) -> bool {
@@ -258,28 +282,6 @@ impl<'a> Pool<'a> {
                 && self.now.duration_since(pane.activity).abs() < ATTENDED
         })
     }
-}
-
-/// What keeps a pane's session from being used; nothing where a shell waits in it, or its process has ended.
-fn what_runs_in(pane: &Pane) -> Result<Option<String>> {
-    let id = &pane.id;
-    let process = process::stat(pane.pid);
-    let process = process.with_context(|| format!("cannot see what runs in its pane {id}"))?;
-    let Some(process) = process.filter(|process| process.is_alive() && !pane.dead) else {
-        return Ok(None);
-    };
-    // Its marker is gone, or it would not be looked at here.
-    if let Some(run) = pane.run {
-        return Ok(Some(format!(
-            "the agent of the unknown run {run} is in its window: close it with `tmux kill-pane -t {id}`"
-        )));
-    }
-    // A shell that waits for a command is in front itself; so is what was started in its place.
-    let in_front = process.foreground.filter(|front| *front != pane.pid);
-    Ok(in_front.map(|front| match process::name(front) {
-        Some(name) => format!("`{name}` runs in its pane {id}"),
-        None => format!("a program runs in its pane {id}"),
-    }))
 }
 
 /// What tmux cannot do now it may do in the next pass.
