@@ -201,7 +201,8 @@ fn the_window_of_an_unknown_run_makes_a_session_busy() {
     assert_eq!(sessions.free(), ["s-1"]);
     let why = sessions.why();
     assert!(why.contains(&format!("unknown run {run}")), "{why}");
-    let command = format!("`tmux kill-pane -t {}`", pane.id);
+    let tmux = sessions.tmux.command().join(" ");
+    let command = format!("`{tmux} kill-pane -t {}`", pane.id);
     assert!(why.contains(&command), "{why}");
     // Whoever does as it says has it free.
     tmux_of(&sessions.tmux).close_pane(&pane.id, run).unwrap();
