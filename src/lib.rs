@@ -18,9 +18,9 @@
 //!
 //! # Which room does what
 //!
-//! - [`command`]: one file per verb; each reads as the design does. [`cli`] is what can be asked for, [`config`] what is
-//!   set, [`report`] what standard output shows, [`log`] what standard error shows, [`error`] which exit status that is.
-//! - [`task`], [`router`], [`plan`], [`next_step`], [`event`], [`job`], [`money`], [`text`]: pure.
+//! - [`command`]: one file per verb; each reads as the design does. `cli` is what can be asked for, [`config`] what is
+//!   set, `report` what standard output shows, [`log`] what standard error shows, `error` which exit status that is.
+//! - [`task`], [`router`], [`plan`], [`next_step`], [`event`], [`job`], [`money`], `text`: pure.
 //! - [`durable`], [`lock`], [`marker`], [`owner`], [`queue`]: the disk. Every state is a name, every step one rename.
 //! - [`tmux`], [`process`], [`session`], [`agent`]: the terminal, what the kernel says of it, the pool, and what an agent
 //!   is doing.
@@ -30,13 +30,13 @@
 //! the pure rooms.
 
 pub mod agent;
-pub mod cli;
+mod cli;
 pub mod command;
 mod concurrent;
 pub mod config;
 pub mod durable;
 pub mod environment;
-pub mod error;
+mod error;
 pub mod event;
 mod job;
 pub mod lock;
@@ -50,10 +50,10 @@ pub mod process;
 mod progress;
 pub mod queue;
 pub mod remote;
-pub mod report;
+mod report;
 pub mod router;
 pub mod session;
 mod subprocess;
 pub mod task;
-pub mod text;
+mod text;
 pub mod tmux;
