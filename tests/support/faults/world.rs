@@ -298,7 +298,9 @@ fn is_over(claude: &FakeClaude, task: &str) -> bool {
         return false;
     };
     let id = prompt["session"].as_str().expect("a conversation");
-    let is_gone = !Path::new("/proc").join(prompt["pid"].to_string()).exists();
+    // tmux does not always notice the end of a window's process, which stays as a zombie then.
+    let stat = fs::read_to_string(format!("/proc/{}/stat", prompt["pid"])).unwrap_or_default();
+    let is_gone = stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'));
     let has_answered = claude.transcript(id).iter().any(|record| record["type"] == "assistant");
     // 2.1.100 says nothing of it.
     let may_be_idle = |entry: &Value| {
