@@ -1,4 +1,4 @@
-//! Every command and flag (section 8 of the design).
+//! Every command and flag.
 
 use crate::config::Overrides;
 use crate::log::Level;

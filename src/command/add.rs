@@ -129,7 +129,7 @@ fn check(given: &str, task: &Task, fields: &[(&'static str, String)]) -> Result<
         return Ok(());
     }
     bail!(
-        "the task's header is not one that the command line's fields can be set in: write them into it"
+        "the options cannot be set in this task's header: write them into it yourself"
     )
 }
 

@@ -1,4 +1,4 @@
-//! Carries out what `next_step` says about a session that has a marker (DESIGN section 6, "Finish" and "Crashes").
+//! Carries out what `next_step` says about a session that has a marker.
 
 use std::path::PathBuf;
 use std::time::Duration;

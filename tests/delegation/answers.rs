@@ -163,7 +163,7 @@ fn a_denial_in_between_is_forgotten_when_the_job_is_known_again() {
 }
 
 #[test]
-fn a_poll_that_goes_wrong_loses_nothing_and_is_told() {
+fn a_poll_that_goes_wrong_loses_nothing_and_is_reported() {
     let other = Answer::json(200, &json!({"id": "job-2", "status": "succeeded"}));
     let redirect = Answer::new(302, "").header("Location", "http://127.0.0.1:9/x");
     for (fault, word) in [

@@ -128,7 +128,7 @@ fn next(snapshot: &Snapshot) -> (SessionState, Option<String>) {
         Step::Leave(Leave::NeedsAttention(what)) => (SessionState::NeedsAttention, Some(what)),
         Step::Leave(Leave::Attended) => {
             let why =
-                "its agent is done: it is filed once nobody has used the session for a minute";
+                "its agent is done: the task is filed once nobody has used the session for a minute";
             (SessionState::Attended, Some(why.to_owned()))
         }
         Step::Clear | Step::RemoveClaim { .. } => {
