@@ -176,8 +176,7 @@ impl<'a> Pool<'a> {
         };
         // Its marker is gone, or it would not be looked at here.
         if let Some(run) = pane.run {
-            let words = self.config.tmux.iter().map(String::as_str);
-            let tmux = shlex::try_join(words).unwrap_or_else(|_| "tmux".to_owned());
+            let tmux = self.config.tmux_as_typed();
             return Ok(Some(format!(
                 "the agent of the unknown run {run} is in its window: close it with `{tmux} kill-pane -t {id}`"
             )));

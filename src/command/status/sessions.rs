@@ -71,7 +71,7 @@ fn why_missing(context: Context<'_>, pool: &Pool<'_>, session: &Session) -> Stri
     if !context.config.pool.create {
         return format!(
             "pool.autonomous.create is false: make it with `{} new-session -d -s {}`",
-            tmux(context),
+            context.config.tmux_as_typed(),
             session.name()
         );
     }
@@ -101,7 +101,8 @@ fn at_work(
     let (state, reason) = match state {
         SessionState::Working if pool.lacks(session) => (SessionState::Missing, reason),
         SessionState::NeedsAttention => {
-            let attach = format!("{} attach -t ={}", tmux(context), session.name());
+            let attach =
+                format!("{} attach -t ={}", context.config.tmux_as_typed(), session.name());
             (state, reason.map(|reason| format!("{reason} (`{attach}`)")))
         }
         _ => (state, reason),
@@ -127,8 +128,7 @@ fn next(snapshot: &Snapshot) -> (SessionState, Option<String>) {
         }
         Step::Leave(Leave::NeedsAttention(what)) => (SessionState::NeedsAttention, Some(what)),
         Step::Leave(Leave::Attended) => {
-            let why =
-                "its agent is done: the task is filed once nobody has used the session for a minute";
+            let why = "its agent is done: the task is filed once nobody has used the session for a minute";
             (SessionState::Attended, Some(why.to_owned()))
         }
         Step::Clear | Step::RemoveClaim { .. } => {
@@ -145,10 +145,4 @@ fn next(snapshot: &Snapshot) -> (SessionState, Option<String>) {
 
 fn blank(session: &Session, state: SessionState) -> SessionRow {
     SessionRow { name: session.name().to_owned(), state, ..SessionRow::default() }
-}
-
-/// The tmux command as a person types it.
-fn tmux(context: Context<'_>) -> String {
-    let words = context.config.tmux.iter().map(String::as_str);
-    shlex::try_join(words).unwrap_or_else(|_| "tmux".to_owned())
 }
