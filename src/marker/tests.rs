@@ -5,7 +5,7 @@ fn cooldown() -> Cooldown {
         stamp: Stamp::new("host", Timestamp::UNIX_EPOCH),
         until: Timestamp::UNIX_EPOCH,
         reason: "no evidence".to_owned(),
-        needs_person: false,
+        needs_attention: false,
         of_program: false,
     }
 }

@@ -194,7 +194,8 @@ impl Stage {
         for folder in ["inbox", "done", "failed"] {
             let directory = self.project().join(".agent-queue").join(folder);
             let names = if directory.exists() { names(&directory)? } else { Vec::new() };
-            println!("{:<8} {}", format!("{folder}/"), names.join("  "));
+            let names = if names.is_empty() { "(empty)".to_owned() } else { names.join("  ") };
+            println!("{:<8} {names}", format!("{folder}/"));
         }
         Ok(())
     }
@@ -242,6 +243,7 @@ fn names(directory: &Path) -> Result<Vec<String>> {
 
 /// Cargo builds an example without the program: build it, the same way.
 fn build_ccl() -> Result<PathBuf> {
+    eprintln!("Building ccl …");
     let profile = nested_cargo::build(&["--bin", "ccl"]).map_err(Error::msg)?;
     Ok(profile.join("ccl"))
 }

@@ -46,7 +46,7 @@ fn row(context: Context<'_>, pool: &Pool<'_>, session: &Session) -> Result<Sessi
         Availability::Free => (SessionState::Free, None),
         Availability::Missing => (SessionState::Missing, Some(why_missing(context, pool, session))),
         Availability::CoolingDown(cooldown) => {
-            let state = match cooldown.needs_person {
+            let state = match cooldown.needs_attention {
                 true => SessionState::NeedsAttention,
                 false => SessionState::Cooldown,
             };
@@ -58,8 +58,7 @@ fn row(context: Context<'_>, pool: &Pool<'_>, session: &Session) -> Result<Sessi
             });
         }
         Availability::InUse => {
-            let why =
-                "a person used it within the last minute: it is left alone until that is over";
+            let why = "a person used it within the last minute: it is left alone until nobody has for a minute";
             (SessionState::Attended, Some(why.to_owned()))
         }
         Availability::Busy(why) => (SessionState::Busy, Some(why)),
