@@ -48,7 +48,7 @@ pub(super) fn warn_delegation_disabled(context: Context<'_>, inboxes: &[Inbox]) 
     let begun: Vec<TaskRef> = inboxes.iter().flat_map(Inbox::delegated_tasks).collect();
     if let (Some(task), Err(off)) = (begun.first(), &context.config.secutools) {
         context.log.warn(format_args!(
-            "{} of the tasks are at secutools, such as {task}, and their results are not fetched: {off}",
+            "the results of {} task(s) at secutools, such as {task}, are not fetched: {off}",
             begun.len()
         ));
     }
