@@ -7,7 +7,7 @@ use std::io;
 /// Make one with `Failure::Config(…)` or `Failure::Temporary(…)`, or attach it to a cause with
 /// `.context(Failure::Temporary(…))`: both are found by [`exit_code`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The configuration is wrong; nothing will work until a person mends it. Exit status 78 (`EX_CONFIG`).
     #[error("{0}")]
     Config(String),
@@ -22,7 +22,7 @@ pub enum Failure {
 
 /// The exit status for an error that ended the program: 78 for the configuration, 75 for what
 /// may work later, otherwise 1. The outermost [`Failure`] decides; without one, an I/O error of a passing kind is 75.
-pub fn exit_code(error: &anyhow::Error) -> u8 {
+pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     // What was attached with `.context()` is only found from the outside, what was returned as it is only in the chain.
     let failure = error
         .downcast_ref::<Failure>()

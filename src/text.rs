@@ -120,7 +120,7 @@ pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
 
 /// Whether `ccl` gives a tmux session this name. tmux reads `:` and `.` as parts of a target, expands `#`, and takes what
 /// begins with `=`, `$`, `@`, `%` or `-` for something else.
-pub fn is_session_name(name: &str) -> bool {
+pub(crate) fn is_session_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('-')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))

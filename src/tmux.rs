@@ -242,10 +242,19 @@ impl Tmux {
         }
     }
 
-    /// What the pane shows, line by line, without colours and without trailing blanks. Two lines above it, too: where its
-    /// process has ended, tmux has written `Pane is dead` below and scrolled.
+    /// What the pane shows, line by line, without colours and without trailing blanks.
     pub fn capture(&self, pane: &PaneId) -> Result<String, TmuxError> {
-        let printed = self.call(&["capture-pane", "-p", "-S", "-2", "-t", pane.as_str()])?;
+        self.capture_from(pane, "0")
+    }
+
+    /// The same of a pane whose process has ended, and two lines above it: tmux has written `Pane is dead` below, and
+    /// scrolled. Of a living one these lines may be what it showed before.
+    pub fn capture_last(&self, pane: &PaneId) -> Result<String, TmuxError> {
+        self.capture_from(pane, "-2")
+    }
+
+    fn capture_from(&self, pane: &PaneId, line: &str) -> Result<String, TmuxError> {
+        let printed = self.call(&["capture-pane", "-p", "-S", line, "-t", pane.as_str()])?;
         Ok(String::from_utf8_lossy(&printed).into_owned())
     }
 

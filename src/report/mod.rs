@@ -27,7 +27,7 @@ use crate::task::{Priority, Provider};
 use crate::text::path_text;
 
 pub(crate) use prometheus::metrics;
-pub use rows::JobRow;
+pub(crate) use rows::JobRow;
 pub(crate) use rows::{DayRow, ProjectRow, SessionRow, SessionState, Status, TaskRow, TaskState};
 
 /// The result of one command.

@@ -278,7 +278,7 @@ impl Pool<'_> {
         if has_task || lives || !started_agent {
             return Ok(has_task.then_some(Evidence::HasTask));
         }
-        let screen = self.last_screen(attempt)?;
+        let screen = self.last_screen(attempt)?.unwrap_or_default();
         if let Some(Conversation { id, resume: true, .. }) = &attempt.conversation {
             let refusal = format!("No conversation found with session ID: {id}");
             // Narrow windows wrap the sentence.
@@ -295,16 +295,12 @@ impl Pool<'_> {
     /// The window's shell did not start the agent, which no task can cause.
     fn not_started(&self, attempt: &Attempt, lives: bool) -> Result<AttemptFailure> {
         let (shell, program) = (self.config.agent.shell().display(), self.config.agent.program());
-        if !lives && self.capture(attempt)?.is_none() {
-            return Ok(AttemptFailure {
-                counts: false,
-                ..AttemptFailure::of_task(format!(
-                    "its window was closed before {program} had started"
-                ))
-            });
-        }
         let seconds = self.config.dispatcher.prompt_timeout.as_secs();
-        let screen = if lives { self.screen(attempt)? } else { self.last_screen(attempt)? };
+        let screen = if lives { Some(self.screen(attempt)?) } else { self.last_screen(attempt)? };
+        let Some(screen) = screen else {
+            let reason = format!("its window was closed before {program} had started");
+            return Ok(AttemptFailure { counts: false, ..AttemptFailure::of_task(reason) });
+        };
         let last = last_line(&screen);
         Ok(AttemptFailure::of_machine(if lives {
             format!(
@@ -335,32 +331,31 @@ impl Pool<'_> {
 
     /// What the window shows; nothing where a person has closed it.
     fn screen(&self, attempt: &Attempt) -> Result<String> {
-        Ok(self.capture(attempt)?.unwrap_or_default())
+        let captured = attempt.run.pane.as_ref().map(|pane| self.tmux.capture(&pane.id));
+        Ok(unless_closed(captured)?.unwrap_or_default())
     }
 
-    /// The same; none where a person has closed it.
-    fn capture(&self, attempt: &Attempt) -> Result<Option<String>> {
-        let Some(pane) = &attempt.run.pane else {
-            return Ok(None);
-        };
-        match self.tmux.capture(&pane.id) {
-            Err(error) if error.is_no_pane() => Ok(None),
-            captured => captured.map(Some).map_err(|error| unavailable(&error)),
-        }
-    }
-
-    /// What the window shows once its process has ended: tmux may have read the last words of it by then, or not yet.
-    fn last_screen(&self, attempt: &Attempt) -> Result<String> {
+    /// What the window shows once its process has ended, none where a person has closed it. tmux may have read the last
+    /// words by then, or not yet.
+    fn last_screen(&self, attempt: &Attempt) -> Result<Option<String>> {
         let deadline = Instant::now() + LAST_WORDS;
         while let Some(pane) = &attempt.run.pane {
-            match self.tmux.has_read_all(&pane.id) {
-                Ok(false) if Instant::now() < deadline => thread::sleep(SHORTEST_POLL),
-                Ok(_) => break,
-                Err(error) if error.is_no_pane() => break,
-                Err(error) => return Err(unavailable(&error)),
+            let all_read = unless_closed(Some(self.tmux.has_read_all(&pane.id)))?;
+            if all_read != Some(false) || Instant::now() > deadline {
+                break;
             }
+            thread::sleep(SHORTEST_POLL);
         }
-        self.screen(attempt)
+        unless_closed(attempt.run.pane.as_ref().map(|pane| self.tmux.capture_last(&pane.id)))
+    }
+}
+
+/// What tmux says of a window's pane; none where there is none, or a person has closed it.
+fn unless_closed<T>(said: Option<Result<T, TmuxError>>) -> Result<Option<T>> {
+    match said {
+        None => Ok(None),
+        Some(Err(error)) if error.is_no_pane() => Ok(None),
+        Some(said) => said.map(Some).map_err(|error| unavailable(&error)),
     }
 }
 
