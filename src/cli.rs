@@ -1,4 +1,4 @@
-//! Every command and flag (section 8 of the design).
+//! Every command and flag.
 
 use crate::config::Overrides;
 use crate::log::Level;
@@ -30,8 +30,8 @@ Examples:
 
 /// Hands Markdown task files to coding agents: Claude Code in tmux sessions, or the secutools AI platform over HTTP.
 ///
-/// A task is a Markdown file in a project's .agent-queue/inbox. Every call makes one pass and exits; call `ccl scan` and
-/// `ccl reap` once a minute from a timer. Each task in an inbox is then worked on and filed in done/ or failed/.
+/// A task is a Markdown file in a project's .agent-queue/inbox. Every call makes one pass and exits; call `ccl reap` and
+/// `ccl scan` once a minute from a timer. Each task in an inbox is then worked on and filed in done/ or failed/.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "ccl", version, after_help = EXIT_STATUS, after_long_help = format!("{EXAMPLES}\n\n{EXIT_STATUS}"))]
 pub(crate) struct Cli {
@@ -125,7 +125,7 @@ Examples:
     },
     /// Put a new task into an inbox and print its path
     #[command(after_help = "\
-The task is named after its title, else after FILE, else after its first words; a number is added where the name is
+The task is named after its title, else after FILE, else after its first words; a number is added where the name is \
 taken. The options are written into the task's header and replace what it says.
 
 Examples:
@@ -234,7 +234,7 @@ pub(crate) enum StatusFormat {
 pub(crate) enum JobCommand {
     /// Submit a file as a job, and print the job
     #[command(after_help = "\
-The provider is the one of --provider, else the file's `preferred_ai`; one of them is needed. A file in an inbox is
+The provider is the one of --provider, else the file's `preferred_ai`; one of them is needed. A file in an inbox is \
 refused: `ccl scan` delegates it, and the task would run twice.
 
 Examples:

@@ -20,7 +20,7 @@ pub(crate) enum Failure {
     Usage(String),
 }
 
-/// The exit status for an error that ended the program (section 8 of the design): 78 for the configuration, 75 for what
+/// The exit status for an error that ended the program: 78 for the configuration, 75 for what
 /// may work later, otherwise 1. The outermost [`Failure`] decides; without one, an I/O error of a passing kind is 75.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     // What was attached with `.context()` is only found from the outside, what was returned as it is only in the chain.

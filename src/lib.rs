@@ -18,13 +18,16 @@
 //!
 //! # Which room does what
 //!
-//! - [`command`]: one file per verb; each reads as the design does. `cli` is what can be asked for, [`config`] what is
-//!   set, `report` what standard output shows, [`log`] what standard error shows, `error` which exit status that is.
-//! - [`task`], [`router`], [`plan`], [`next_step`], [`event`], [`job`], [`money`], `text`: pure.
+//! - [`command`]: one file per verb, a straight line: read, decide, act, report. `cli` is what can be asked for,
+//!   [`config`] what is set, `report` what standard output shows, [`log`] what standard error shows, `error` which exit
+//!   status that is.
+//! - [`task`], [`router`], [`plan`], [`next_step`], [`event`], `job`, [`money`], `text`: pure. [`environment`] is read
+//!   once, and handed down like the clock.
 //! - [`durable`], [`lock`], [`marker`], [`owner`], [`queue`]: the disk. Every state is a name, every step one rename.
 //! - [`tmux`], [`process`], [`session`], [`agent`]: the terminal, what the kernel says of it, the pool, and what an agent
-//!   is doing.
-//! - [`remote`]: the jobs' life, and the engine they run on.
+//!   is doing. `subprocess` is one call of another program.
+//! - [`remote`]: the jobs' life, and the engine they run on. `concurrent` is work on several threads, `progress` what
+//!   a terminal shows meanwhile.
 //!
 //! Arrows point one way: command → (session, remote, report) → (queue, agent, tmux) → (marker, lock, durable, process) →
 //! the pure rooms.

@@ -176,7 +176,8 @@ pub struct Cooldown {
     /// What happened, and what a person can do about it.
     pub reason: String,
     /// Whether it goes on only after a person has acted (login, billing).
-    pub needs_person: bool,
+    #[serde(rename = "needs_person")]
+    pub needs_attention: bool,
     /// Whether `ccl doctor` can see that it is mended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub of_program: bool,

@@ -1,4 +1,4 @@
-//! What a pass does about a session that has a marker: the tables "Finish" and "Crashes" of DESIGN section 6. Pure.
+//! What a pass does about a session that has a marker: its agent has ended or not, or a killed pass left it. Pure.
 //!
 //! The session, its claim, its task file, its window and its agent are read once, into a [`Snapshot`]; [`next_step`]
 //! names the step; `session::reconcile` carries it out, and a dry run reports it instead.
@@ -156,7 +156,7 @@ pub(crate) enum Leave {
     Attended,
 }
 
-/// The next step for what was found: one row of DESIGN's tables after the other.
+/// The next step for what was found: one row of a table after the other. The tests below are that table.
 pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
     let Snapshot { found, attended, last_attempt } = snapshot;
     let step = match found {
@@ -212,7 +212,7 @@ mod tests {
         AttemptFailure { counts: false, ..AttemptFailure::of_task("the account's limit") }
     }
 
-    /// DESIGN section 6, "Finish": what is found of an agent that has its task.
+    /// What is found of an agent that has its task.
     #[test]
     fn finish() {
         use AgentState::{Failed, Interrupted, NeedsAttention, Working};
@@ -256,7 +256,7 @@ mod tests {
         }
     }
 
-    /// DESIGN section 6, "Crashes": what a killed pass left.
+    /// What a killed pass left.
     #[test]
     fn crashes() {
         let launching = |agent| started(Phase::Launching, agent);

@@ -15,7 +15,7 @@ pub(crate) fn known(state_dir: &Path) -> Result<Option<Uuid>> {
     match std::fs::read_to_string(&path) {
         Ok(text) => Uuid::try_parse(text.trim()).map(Some).with_context(|| {
             format!(
-                "{} does not hold a UUID: put back the one that the claims of your tasks name, or remove it if none of them runs",
+                "{} does not hold a UUID: write into it the `owner` that the claims of your tasks (inbox/.T.md.claim) name, or remove it if no task is at work",
                 path.display()
             )
         }),

@@ -89,7 +89,7 @@ fn after_its_end(seen: &Observations<'_>, summary: &Summary) -> AgentState {
     let interrupted = |reason: &str| AgentState::Interrupted(reason.to_owned());
     match &summary.turn {
         Turn::Ended if !summary.background.is_empty() => {
-            interrupted("the agent ended while work of its ran in the background")
+            interrupted("the agent ended while its background work was still running")
         }
         Turn::Ended => AgentState::Finished(report(summary)),
         Turn::Error(error) => AgentState::Failed(limits::failure(error, seen.now)),

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn every_dialog_of_the_real_one_is_told_from_a_composer() {
+    fn no_dialog_of_the_real_one_is_taken_for_a_composer() {
         let cases = [
             ("trust", Dialog::Trust),
             ("bypass", Dialog::Bypass),

@@ -98,7 +98,7 @@ fn providers_are_those_that_take_jobs() {
 }
 
 #[test]
-fn the_long_help_tells_the_exit_status_of_a_temporary_failure() {
+fn the_long_help_names_the_exit_status_of_a_temporary_failure() {
     let help = Cli::command().render_long_help().to_string();
     assert!(help.contains("75  impossible right now"), "{help}");
     assert!(help.contains("ccl decide .agent-queue/inbox/*.md"), "{help}");

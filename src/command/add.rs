@@ -128,9 +128,7 @@ fn check(given: &str, task: &Task, fields: &[(&'static str, String)]) -> Result<
     if is_sound && fields.iter().all(|(key, _)| says(key)) {
         return Ok(());
     }
-    bail!(
-        "the task's header is not one that the command line's fields can be set in: write them into it"
-    )
+    bail!("the options cannot be set in this task's header: write them into it yourself")
 }
 
 /// `fix-the-login.md`: from the title, else from the file's name, else from the first words.

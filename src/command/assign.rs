@@ -64,7 +64,7 @@ fn reconcile<'a>(
     pass: &mut Pass,
 ) -> Result<Option<Pool<'a>>> {
     let run = run.or(session.dispatched()?.map(|marker| marker.run));
-    let _waiting = context.progress.wait_for(&format!("the end of what {} does", session.name()));
+    let _waiting = context.progress.wait_for(&format!("{} ends its turn", session.name()));
     let deadline = Instant::now() + PATIENCE;
     loop {
         // Read anew each time: a person may have come.

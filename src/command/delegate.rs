@@ -43,12 +43,12 @@ fn note_unauthorized(delegation: &Delegation<'_>, pass: &mut Pass) {
     }
 }
 
-/// Warns of jobs that were made while delegation was on: nobody asks for their results any more.
+/// Warns of jobs that were made while delegation was on: their results are not fetched any more.
 pub(super) fn warn_delegation_disabled(context: Context<'_>, inboxes: &[Inbox]) {
     let begun: Vec<TaskRef> = inboxes.iter().flat_map(Inbox::delegated_tasks).collect();
     if let (Some(task), Err(off)) = (begun.first(), &context.config.secutools) {
         context.log.warn(format_args!(
-            "secutools has {} of the tasks, such as {task}, and nobody asks for their results: {off}",
+            "the results of {} task(s) at secutools, such as {task}, are not fetched: {off}",
             begun.len()
         ));
     }

@@ -36,7 +36,7 @@ pub(super) fn list(context: Context<'_>, pass: &mut Pass) -> Result<Vec<Inbox>> 
     Ok(projects.iter().filter_map(|project| pass.ok(context, project.list())).collect())
 }
 
-/// The next tasks that can be launched, up to `wanted`, in the order of DESIGN section 5. Others are passed over, with the
+/// The next tasks that can be launched, up to `wanted`, in the order of [`plan::next`]. Others are passed over, with the
 /// reason.
 pub(super) fn choose(
     context: Context<'_>,

@@ -33,7 +33,7 @@ pub(super) fn run(context: Context<'_>, command: &JobCommand) -> Result<Finished
         .config
         .secutools
         .as_ref()
-        .map_err(|off| Failure::Config(format!("no job can be asked for: {off}")))?;
+        .map_err(|off| Failure::Config(format!("secutools cannot be asked: {off}")))?;
     let limits = Limits { longest_answer: LONGEST_ANSWER, ..Limits::default() };
     let client = remote::client(secutools, limits)?;
     match command {
@@ -76,7 +76,7 @@ fn submit(
     context.warn_about(file, &task);
     let provider = provider.or_else(|| provider_of(&task)).with_context(|| {
         format!(
-            "{} names no provider: add `preferred_ai: gpu`, `gemini` or `claude-api` to its header, or say --provider",
+            "{} names no provider: add `preferred_ai: gpu`, `gemini` or `claude-api` to its header, or give --provider",
             file.display()
         )
     })?;
@@ -158,7 +158,7 @@ fn result(context: Context<'_>, job: Job) -> Finished {
     let exit = match &job.status {
         JobStatus::Succeeded => 0,
         status if status.is_final() => {
-            let why = job.error.as_deref().unwrap_or("it does not say why");
+            let why = job.error.as_deref().unwrap_or("secutools gives no reason");
             context.log.error(format_args!(
                 "job {} has ended as {}: {}",
                 job.id,

@@ -15,7 +15,7 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
         .requeue(target.place.folder(), &target.name)
         .with_context(|| format!("cannot put {target} back"))?;
     let Some(file) = placed.as_deref().and_then(|path| path.file_name()) else {
-        bail!("{target} has just been moved away");
+        bail!("another process has just moved {target} away");
     };
     let event = Event::of_task(EventKind::Released, target.project.path(), file.to_string_lossy());
     Ok(Pass { events: vec![event], ..Pass::default() })

@@ -58,6 +58,12 @@ impl Config {
         (self.agent.kind == AgentKind::Claude).then(|| model.to_owned())
     }
 
+    /// The tmux command as a person types it.
+    pub(crate) fn tmux_as_typed(&self) -> String {
+        let words = self.tmux.iter().map(String::as_str);
+        shlex::try_join(words).unwrap_or_else(|_| "tmux".to_owned())
+    }
+
     /// `$CLAUDE_CONFIG_DIR`, where it is set: then Claude Code keeps its state file in there too.
     pub(crate) fn claude_config_dir(&self) -> Option<&Path> {
         Some(self.claude_dir.as_path()).filter(|dir| self.claude_json.starts_with(dir))

@@ -41,7 +41,7 @@ impl ServerUrl {
             Some("https") => {}
             Some("http") if is_loopback(&host) => {}
             Some("http") => return Err(
-                "would send the API key unencrypted; use https (http is for loopback addresses)"
+                "would send the API key unencrypted; use https (http is for loopback addresses only)"
                     .into(),
             ),
             _ => return Err(NO_URL.into()),

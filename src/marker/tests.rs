@@ -5,7 +5,7 @@ fn cooldown() -> Cooldown {
         stamp: Stamp::new("host", Timestamp::UNIX_EPOCH),
         until: Timestamp::UNIX_EPOCH,
         reason: "no evidence".to_owned(),
-        needs_person: false,
+        needs_attention: false,
         of_program: false,
     }
 }
@@ -42,7 +42,7 @@ fn nonsense_is_named_and_left_alone() {
 }
 
 #[test]
-fn what_is_wrong_with_a_marker_is_told_in_short() {
+fn what_is_wrong_with_a_marker_is_reported_in_short() {
     let phase = format!("\"{}\"", "é".repeat(5000));
     let error = serde_json::from_str::<Phase>(&phase).map_err(not_a_marker);
     let why = error.unwrap_err();

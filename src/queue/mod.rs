@@ -1,7 +1,7 @@
 //! A project's queue: its inbox, and the steps by which a task changes hands.
 //!
 //! Every state is a name on disk, and every step is one rename that does not
-//! overwrite (DESIGN section 2):
+//! overwrite:
 //!
 //! ```text
 //! inbox/T.md                    waiting

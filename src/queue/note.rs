@@ -36,7 +36,7 @@ pub(super) fn note(
             return Ok(true);
         }
     }
-    bail!("{} is changed all the time: its outcome is noted once it rests", path.display())
+    bail!("{} keeps changing: its outcome is noted once it stays as it is", path.display())
 }
 
 /// The text of a regular file of ours; `None` if it is something else.

@@ -204,7 +204,7 @@ impl Http {
                 _ => unreachable(error.to_string()),
             },
             Error::Protocol(error) => {
-                (ErrorKind::Garbled, format!("does not speak HTTP/1.1 rightly: {error}"))
+                (ErrorKind::Garbled, format!("sent an answer that is not HTTP/1.1: {error}"))
             }
             error @ (Error::LargeResponseHeader(..) | Error::BodyStalled) => {
                 (ErrorKind::Garbled, error.to_string())

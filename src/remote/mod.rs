@@ -1,4 +1,4 @@
-//! Delegation: a task goes to an engine as a job, and comes back exactly once (DESIGN section 7).
+//! Delegation: a task goes to an engine as a job, and comes back exactly once.
 //!
 //! ```text
 //! inbox/T.md                       waiting
@@ -179,7 +179,7 @@ impl<'a> Delegation<'a> {
         let mut stopped = locked(&self.stopped);
         if stopped.is_none() && self.now.1.elapsed() > TIME_BUDGET {
             self.log.warn(format_args!(
-                "this pass has talked with secutools for {} s; the rest waits for the next one",
+                "this pass has talked with secutools for {} s: what is left waits for the next pass",
                 TIME_BUDGET.as_secs()
             ));
             *stopped = Some(StopReason::TimeUp);

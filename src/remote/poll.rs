@@ -75,7 +75,7 @@ impl Delegation<'_> {
         let (id, word) = (&job.id, escape(job.status.as_str()));
         match job.status {
             JobStatus::Unknown(_) => self.log.warn(format_args!(
-                "{task}: secutools says `{word}` about job {id}, which this ccl does not know; it counts as not finished"
+                "{task}: job {id} has the status `{word}`, which this ccl does not know; it counts as not finished"
             )),
             _ => self.log.debug(format_args!("{task}: job {id} is {word}")),
         }

@@ -1,5 +1,13 @@
-//! The engine secutools: its requests, and how its answers are read (DESIGN section 7, "The HTTP
-//! contract").
+//! The engine secutools: its requests, and how its answers are read.
+//!
+//! ```text
+//! POST {url}/v1/jobs      Authorization: Bearer KEY     Idempotency-Key: "UUID"
+//!   {"provider","priority","input":{"prompt","title"},"metadata":{"task","project","host","tags"}}
+//!   -> 200, 201, 202 {"id","status"}
+//! GET  {url}/v1/jobs/ID
+//!   -> 200 {"id","status","provider","result":{"output","cost":{"amount","currency"},"usage"},"error":{"title","detail"}}
+//! POST {url}/v1/jobs/ID/cancel       without a body
+//! ```
 
 use std::fmt;
 use std::path::Path;

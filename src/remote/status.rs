@@ -23,7 +23,7 @@ pub fn job_row(task: &TaskRef) -> Result<Option<JobRow>> {
             "submitted",
             *submitted_at,
             unknown_since.map(|_| {
-                "secutools does not know the job, or answers at too great a length: if that stays so, the task is given up".to_owned()
+                "secutools does not know the job, or its answer is too long: if that stays so, the task is given up".to_owned()
             }),
         ),
     };

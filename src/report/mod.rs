@@ -1,4 +1,4 @@
-//! What a command found out: rows, as text for people or as one JSON object (section 8 of the design).
+//! What a command found out: rows, as text for people or as one JSON object.
 //!
 //! In JSON all keys are always there, `null` where something is not known. A path that is not UTF-8 is written with its
 //! odd bytes as `\xNN`, in JSON and in text; this looks like a name that contains these four characters.

@@ -197,7 +197,7 @@ impl View<'_> {
         let sessions = self.status.sessions.iter().filter(attention).count();
         let held = self.status.tasks.iter().filter(|row| row.state == TaskState::Held).count();
         let counts = [
-            (sessions, "session needs a person", "sessions need a person", Colour::BAD),
+            (sessions, "session needs attention", "sessions need attention", Colour::BAD),
             (self.status.stale, "task is stale", "tasks are stale", Colour::BAD),
             (held, "task is held", "tasks are held", Colour::WAITING),
         ];

@@ -168,7 +168,7 @@ impl Pool<'_> {
     /// What Claude Code's hooks run: it keeps what `Stop` is given, and has tmux call `ccl assign`, so that Claude Code
     /// is not held up.
     fn hook_script(&self, attempt: &Attempt, files: &Files) -> Result<String> {
-        let program = process::own_program().context("cannot tell where ccl itself lies")?;
+        let program = process::own_program().context("cannot find ccl's own program file")?;
         let config = self.config.file.as_deref().unwrap_or(Path::new("/dev/null"));
         let mut assign = Vec::new();
         if let Some(dir) = self.config.claude_config_dir() {

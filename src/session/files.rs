@@ -71,11 +71,11 @@ impl Session {
         durable::exists(&self.marker_path())
     }
 
-    /// Its rest, if it has not ended by `now`. One that begins in the future was
-    /// written while the clock was wrong, and nobody knows when it would end.
+    /// Its cooldown, if that has not ended by `now`. One that begins in the future was written while the clock was
+    /// wrong, and nobody knows when it would end.
     pub fn cooldown(&self, now: Timestamp) -> Result<Option<Cooldown>, marker::Unreadable> {
         let cooldown: Option<Cooldown> = marker::read(&self.cooldown_path())?;
-        Ok(cooldown.filter(|rest| rest.until > now && rest.stamp.at <= now + CLOCK_SKEW))
+        Ok(cooldown.filter(|it| it.until > now && it.stamp.at <= now + CLOCK_SKEW))
     }
 
     /// Ends its cooldown, if it has one: a person has mended what it was for.

@@ -1,5 +1,13 @@
-//! Giving a free session a task: steps 1 to 6 of DESIGN section 6. Whatever goes wrong, `reconcile` puts right what was
-//! begun.
+//! Giving a free session a task:
+//!
+//! 1. write the session's marker, with a fresh *run*;
+//! 2. claim the task, under its project's lock;
+//! 3. write the prompt, the script and the ticket;
+//! 4. open a window in which the user's shell runs the script;
+//! 5. wait for evidence that the agent has the task;
+//! 6. without it: end the agent, close the window, give the task back, let the session cool down.
+//!
+//! Whatever goes wrong, `reconcile` puts right what was begun.
 
 use anyhow::{Context, Error, Result, bail};
 use uuid::Uuid;
@@ -35,7 +43,7 @@ impl Pool<'_> {
         if !slot.exists && !self.make_session(session)? {
             let name = &session.name;
             events.push(task.at.event(EventKind::Held).because(format!(
-                "{name} was made by somebody else at this moment: a later pass uses it"
+                "somebody else has just made the session {name}: a later pass uses it"
             )));
             return Ok(());
         }

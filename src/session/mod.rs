@@ -1,8 +1,8 @@
 //! The pool: its sessions, which of them are free, and what each one's agent is doing.
 //!
-//! An agent runs in a window of its own (DESIGN section 6). [`launch`] gives a free session ([`Slot`]) a task;
-//! [`reconcile`] files what its agent did, and sets right what a killed pass left in it. Both act under the session's
-//! lock. The claim beside the task is what counts; the session's marker only points to it, and goes last.
+//! An agent runs in a window of its own. [`launch`] gives a free session ([`Slot`]) a task; [`reconcile`] files what its
+//! agent did, and sets right what a killed pass left in it. Both act under the session's lock. The claim beside the task
+//! is what counts; the session's marker only points to it, and goes last.
 
 mod attempt;
 mod files;
@@ -176,8 +176,7 @@ impl<'a> Pool<'a> {
         };
         // Its marker is gone, or it would not be looked at here.
         if let Some(run) = pane.run {
-            let words = self.config.tmux.iter().map(String::as_str);
-            let tmux = shlex::try_join(words).unwrap_or_else(|_| "tmux".to_owned());
+            let tmux = self.config.tmux_as_typed();
             return Ok(Some(format!(
                 "the agent of the unknown run {run} is in its window: close it with `{tmux} kill-pane -t {id}`"
             )));

@@ -1,4 +1,4 @@
-//! Carries out what `next_step` says about a session that has a marker (DESIGN section 6, "Finish" and "Crashes").
+//! Carries out what `next_step` says about a session that has a marker.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -204,7 +204,7 @@ impl Pool<'_> {
             stamp: self.stamp(),
             until,
             reason: failure.reason.clone(),
-            needs_person: failure.needs_attention,
+            needs_attention: failure.needs_attention,
             of_program: failure.of_program,
         };
         marker::write(&session.cooldown_path(), &cooldown)

@@ -58,7 +58,7 @@ impl Pool<'_> {
             ));
         }
         for session in marked(&self.config.state_dir)? {
-            // One that cannot be read is told where the session is looked at.
+            // A marker that cannot be read is reported where its session is looked at.
             if let Ok(Some(marker)) = session.dispatched()
                 && let Some(server) = living_server(marker.pane.as_ref())?
                 && !server.socket.exists()

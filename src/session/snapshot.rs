@@ -160,7 +160,7 @@ impl Pool<'_> {
         match owner::known(&self.config.state_dir)? {
             Some(owner) => project.find_claim(&name, marker.run, owner),
             None => bail!(
-                "{} is gone, which says whose the task {name} is: write the `owner` that {} names into it",
+                "{} is gone, so nothing shows that the task {name} is this pool's: write the `owner` that {} names into it",
                 self.config.state_dir.join("owner").display(),
                 project.claim_path(&name).display()
             ),

@@ -1,7 +1,7 @@
 //! The priority in a header, without YAML.
 //!
 //! Why this exists: a pass with a free session has to know the priority of every waiting task, and must not take much
-//! longer over 100,000 of them than it takes to open and read the files (DESIGN section 11). The YAML library would take
+//! longer over 100,000 of them than it takes to open and read the files (`cargo bench` holds it to that). The YAML library would take
 //! several times as long. Most headers are a few plain `key: value` lines: those are read here, and whatever is not
 //! plainly such a line is left to the library. A property test proves that both find the same priority.
 

@@ -1,4 +1,4 @@
-//! The budgets of DESIGN section 11, each beside its bare probe in the same run: `cargo bench`.
+//! The budgets of the README, each beside its bare probe in the same run: `cargo bench`.
 //!
 //! Prints a table. Times are the shortest of several, taken in turns with the probe's, for the rest
 //! is noise; what can be counted is counted. Ends with 1 if a budget does not hold. A word on the

@@ -24,7 +24,7 @@ fn a_job_that_goes_on_is_left_alone_whatever_its_word() {
     assert_eq!(world.reap_one(at(60)).0, "nothing");
     let log = world.log();
     assert!(
-        log.contains(r"`half\u{1b}[2Jdone` about job job-1, which this ccl does not know"),
+        log.contains(r"job job-1 has the status `half\u{1b}[2Jdone`, which this ccl does not know"),
         "{log}"
     );
     assert_eq!(world.files(), ["inbox/T.md", "inbox/T.md.delegated"]);
@@ -163,7 +163,7 @@ fn a_denial_in_between_is_forgotten_when_the_job_is_known_again() {
 }
 
 #[test]
-fn a_poll_that_goes_wrong_loses_nothing_and_is_told() {
+fn a_poll_that_goes_wrong_loses_nothing_and_is_reported() {
     let other = Answer::json(200, &json!({"id": "job-2", "status": "succeeded"}));
     let redirect = Answer::new(302, "").header("Location", "http://127.0.0.1:9/x");
     for (fault, word) in [

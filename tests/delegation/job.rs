@@ -232,7 +232,7 @@ fn without_a_key_or_an_address_every_call_says_so() {
 }
 
 #[test]
-fn a_scan_without_the_key_says_that_nobody_asks_for_the_jobs() {
+fn a_scan_without_the_key_says_that_results_are_not_fetched() {
     let world = Binary::new();
     world.project.drop_task("T.md", TASK);
     world.pass(&["scan"]);
@@ -240,7 +240,7 @@ fn a_scan_without_the_key_says_that_nobody_asks_for_the_jobs() {
     let output = scan.env_remove("SECUTOOLS_API_KEY").output().unwrap();
     let (code, _, stderr) = told(&output);
     assert_eq!(code, 0, "{stderr}");
-    let expected = "secutools has 1 of the tasks, such as T.md of ";
+    let expected = "the results of 1 task(s) at secutools, such as T.md of ";
     assert!(stderr.contains(expected), "{stderr}");
     assert!(stderr.contains("there is no API key"), "{stderr}");
     assert_eq!(world.project.inbox(), ["T.md", "T.md.delegated"]);

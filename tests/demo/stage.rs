@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, bail, ensure};
 use serde_json::json;
@@ -183,7 +183,15 @@ impl Stage {
     }
 
     pub fn show_session(&self, name: &str) -> Result<()> {
-        let screen = self.tmux(&["capture-pane", "-p", "-t", &format!("={name}:")])?;
+        // An agent that has just started may not have written anything yet.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let screen = loop {
+            let screen = self.tmux(&["capture-pane", "-p", "-t", &format!("={name}:")])?;
+            if !screen.trim().is_empty() || Instant::now() > deadline {
+                break screen;
+            }
+            self.wait_a_moment(Duration::from_millis(50));
+        };
         for line in screen.lines().filter(|line| !line.trim().is_empty()) {
             println!("  | {line}");
         }
@@ -194,7 +202,8 @@ impl Stage {
         for folder in ["inbox", "done", "failed"] {
             let directory = self.project().join(".agent-queue").join(folder);
             let names = if directory.exists() { names(&directory)? } else { Vec::new() };
-            println!("{:<8} {}", format!("{folder}/"), names.join("  "));
+            let names = if names.is_empty() { "(empty)".to_owned() } else { names.join("  ") };
+            println!("{:<8} {names}", format!("{folder}/"));
         }
         Ok(())
     }
@@ -242,6 +251,7 @@ fn names(directory: &Path) -> Result<Vec<String>> {
 
 /// Cargo builds an example without the program: build it, the same way.
 fn build_ccl() -> Result<PathBuf> {
+    eprintln!("Building ccl …");
     let profile = nested_cargo::build(&["--bin", "ccl"]).map_err(Error::msg)?;
     Ok(profile.join("ccl"))
 }

@@ -302,7 +302,7 @@ fn scan_and_assign_set_right_what_was_left_and_use_the_session_at_once() {
 }
 
 #[test]
-fn what_cannot_be_understood_is_left_alone_and_told() {
+fn what_cannot_be_understood_is_left_alone_and_reported() {
     let world = World::commands(3);
     let unreadable = Left::stage(&world, 0, Phase::Working);
     let agent = unreadable.start_agent(&world).pid.as_raw_pid();

@@ -69,7 +69,7 @@ fn a_quick_task_beside_a_slow_launch_goes_on_at_once() {
 }
 
 #[test]
-fn a_turn_that_failed_is_told_by_its_hook_and_the_session_rests() {
+fn a_turn_that_failed_is_reported_by_its_hook_and_the_session_cools_down() {
     let world = hooked(1);
     let project = world.project("web");
     project.drop_task("a.md", "Do it.\n");

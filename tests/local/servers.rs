@@ -126,7 +126,7 @@ fn without_an_answer_of_tmux_status_shows_what_is_at_work_as_it_is() {
 }
 
 #[test]
-fn a_missing_tmux_is_told_once() {
+fn a_missing_tmux_is_reported_once() {
     let world = World::commands(1);
     let project = world.project("web");
     project.drop_task("a.md", HOLDS);

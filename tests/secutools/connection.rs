@@ -63,7 +63,7 @@ fn a_tls_handshake_that_hangs_was_never_reached() {
 }
 
 #[test]
-fn a_refused_key_is_told_and_hidden() {
+fn a_refused_key_is_reported_and_hidden() {
     for status in [401, 403] {
         let server = SecutoolsServer::start();
         server.otherwise(Step::Echo(status));

@@ -81,7 +81,7 @@ fn a_finished_job_brings_its_result_untouched_and_its_cost_exactly() {
 }
 
 #[test]
-fn failures_and_unknown_words_are_told() {
+fn failures_and_unknown_words_are_reported() {
     let server = SecutoolsServer::start();
     let client = client(&server);
     client.submit(&body(), Uuid::new_v4()).unwrap();

@@ -138,7 +138,7 @@ fn every_lasting_fault_has_its_meaning() {
 }
 
 #[test]
-fn what_an_earlier_try_left_open_a_later_answer_does_not_settle() {
+fn what_an_earlier_try_left_open_a_later_answer_does_not_decide() {
     let server_error = || Step::status(503);
     let lost = || Step::DropRead { create: true };
     let no = || Step::status(422);

@@ -94,7 +94,7 @@ fn a_task_that_is_at_work_for_long_is_stale() {
 }
 
 #[test]
-fn an_unreadable_marker_is_told_and_hides_nothing() {
+fn an_unreadable_marker_is_reported_and_hides_nothing() {
     let (sandbox, _tmux) = world(2);
     let project = sandbox.project("web");
     project.drop_task("a.md", "Do it.\n");
@@ -197,7 +197,7 @@ fn sessions_that_rest_are_busy_or_have_lost_their_task() {
     let (text, ..) = status(&sandbox, &[]);
     assert!(text.contains("until 2999-01-01 09:00, in "), "in local time: {text}");
     assert!(text.contains(" days; the reason"), "{text}");
-    assert!(text.contains("1 session needs a person"), "{text}");
+    assert!(text.contains("1 session needs attention"), "{text}");
 
     tmux.run(&["kill-session", "-t", "=ccl-auto-0:"]);
     wait_until("the session is gone", support::PATIENCE, || {

@@ -124,7 +124,7 @@ pub(super) fn trust(trust: Option<Trust>, projects: &[Project]) -> Vec<Check> {
     });
     let checks: Vec<Check> = checks.collect();
     if checks.is_empty() {
-        let detail = format!("nothing is refused in {} project(s)", projects.len());
+        let detail = format!("Claude Code refuses none of the {} project(s)", projects.len());
         return vec![Check::good("trust", detail)];
     }
     checks

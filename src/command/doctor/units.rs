@@ -109,7 +109,7 @@ impl Units {
                 format!("the last was at {at}"),
                 "see `systemctl --user status ccl.timer ccl.service`",
             ),
-            ("success", "0") => Check::good("last pass", format!("well, at {at}")),
+            ("success", "0") => Check::good("last pass", format!("it ended well, at {at}")),
             (_, "243") => Check::bad(
                 "last pass",
                 "systemd could not load a credential",

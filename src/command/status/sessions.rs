@@ -46,7 +46,7 @@ fn row(context: Context<'_>, pool: &Pool<'_>, session: &Session) -> Result<Sessi
         Availability::Free => (SessionState::Free, None),
         Availability::Missing => (SessionState::Missing, Some(why_missing(context, pool, session))),
         Availability::CoolingDown(cooldown) => {
-            let state = match cooldown.needs_person {
+            let state = match cooldown.needs_attention {
                 true => SessionState::NeedsAttention,
                 false => SessionState::Cooldown,
             };
@@ -58,8 +58,7 @@ fn row(context: Context<'_>, pool: &Pool<'_>, session: &Session) -> Result<Sessi
             });
         }
         Availability::InUse => {
-            let why =
-                "a person used it within the last minute: it is left alone until that is over";
+            let why = "a person used it within the last minute: it is left alone until nobody has for a minute";
             (SessionState::Attended, Some(why.to_owned()))
         }
         Availability::Busy(why) => (SessionState::Busy, Some(why)),
@@ -71,7 +70,7 @@ fn why_missing(context: Context<'_>, pool: &Pool<'_>, session: &Session) -> Stri
     if !context.config.pool.create {
         return format!(
             "pool.autonomous.create is false: make it with `{} new-session -d -s {}`",
-            tmux(context),
+            context.config.tmux_as_typed(),
             session.name()
         );
     }
@@ -101,7 +100,8 @@ fn at_work(
     let (state, reason) = match state {
         SessionState::Working if pool.lacks(session) => (SessionState::Missing, reason),
         SessionState::NeedsAttention => {
-            let attach = format!("{} attach -t ={}", tmux(context), session.name());
+            let attach =
+                format!("{} attach -t ={}", context.config.tmux_as_typed(), session.name());
             (state, reason.map(|reason| format!("{reason} (`{attach}`)")))
         }
         _ => (state, reason),
@@ -127,8 +127,7 @@ fn next(snapshot: &Snapshot) -> (SessionState, Option<String>) {
         }
         Step::Leave(Leave::NeedsAttention(what)) => (SessionState::NeedsAttention, Some(what)),
         Step::Leave(Leave::Attended) => {
-            let why =
-                "its agent is done: it is filed once nobody has used the session for a minute";
+            let why = "its agent is done: the task is filed once nobody has used the session for a minute";
             (SessionState::Attended, Some(why.to_owned()))
         }
         Step::Clear | Step::RemoveClaim { .. } => {
@@ -145,10 +144,4 @@ fn next(snapshot: &Snapshot) -> (SessionState, Option<String>) {
 
 fn blank(session: &Session, state: SessionState) -> SessionRow {
     SessionRow { name: session.name().to_owned(), state, ..SessionRow::default() }
-}
-
-/// The tmux command as a person types it.
-fn tmux(context: Context<'_>) -> String {
-    let words = context.config.tmux.iter().map(String::as_str);
-    shlex::try_join(words).unwrap_or_else(|_| "tmux".to_owned())
 }

@@ -132,7 +132,7 @@ impl Collector<'_, '_> {
     /// `None` if it has left the inbox meanwhile.
     fn dispatched(&mut self, project: &Project, file: &OsStr) -> Result<Option<TaskRow>> {
         let Ok(name) = Name::new(file) else {
-            let reason = "its name is none that a task of ours has: nothing touches it";
+            let reason = "no task can have this name, so nothing touches it: rename or remove it";
             return Ok(Some(TaskRow {
                 reason: Some(reason.to_owned()),
                 ..row(project, file, TaskState::Dispatched)

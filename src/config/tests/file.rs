@@ -278,7 +278,7 @@ secutools: {url: s.example}
 → 1:18: secutools.url: is not an address such as https://secutools.example
 
 secutools: {url: 'http://s.example'}
-→ 1:18: secutools.url: would send the API key unencrypted; use https (http is for loopback addresses)
+→ 1:18: secutools.url: would send the API key unencrypted; use https (http is for loopback addresses only)
 
 secutools: {url: 'https://me:pw@s.example'}
 → 1:18: secutools.url: has a name or a password in it; take it out and use secutools.api_key_file
@@ -317,7 +317,7 @@ secutools: {url: 'https://:443'}
 → 1:18: secutools.url: is not an address such as https://secutools.example
 
 secutools: {url: 'http://localhost.s.example'}
-→ 1:18: secutools.url: would send the API key unencrypted; use https (http is for loopback addresses)
+→ 1:18: secutools.url: would send the API key unencrypted; use https (http is for loopback addresses only)
 "#;
 
 #[test]

@@ -51,7 +51,7 @@ fn only_loopback_addresses_may_be_http() {
     for url in ["http://10.0.0.1", "http://[::2]", "http://127.0.0.1.example", "http://0.0.0.0"] {
         assert_eq!(
             Home::new().set("SECUTOOLS_URL", url).complaint(),
-            "SECUTOOLS_URL: would send the API key unencrypted; use https (http is for loopback addresses)",
+            "SECUTOOLS_URL: would send the API key unencrypted; use https (http is for loopback addresses only)",
             "{url}"
         );
     }

@@ -177,7 +177,7 @@ fn the_status_as_text_fits_80_columns() {
     claude-code  1234  0       unknown
     gemini       3     1       0.0123 USD
 
-    1 session needs a person, 1 task is stale
+    1 session needs attention, 1 task is stale
     ");
     assert_eq!(text_of(&Report::Status(Status::default())), "no task waits, and none is at work\n");
 }

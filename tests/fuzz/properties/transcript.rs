@@ -152,7 +152,7 @@ fn only_evidence_counts(seen: &Observations<'_>) {
         AgentState::Failed(failure) => {
             let limit = seen.screen == Some(Screen::Dialog(Dialog::Limit));
             assert!(matches!(summary.turn, Turn::Error(_)) || (limit && seen.alive));
-            rests_for_a_while(&failure);
+            cools_down_for_a_while(&failure);
         }
         AgentState::Working | AgentState::NeedsAttention(_) => assert!(seen.alive),
         AgentState::Interrupted(_) => assert!(!seen.alive),
@@ -160,7 +160,7 @@ fn only_evidence_counts(seen: &Observations<'_>) {
 }
 
 /// A reset time that is believed lies ahead, and not further than a month.
-fn rests_for_a_while(failure: &AttemptFailure) {
+fn cools_down_for_a_while(failure: &AttemptFailure) {
     if let Some(until) = failure.until {
         let rest = until.duration_since(now());
         assert!(rest.is_positive() && rest < SignedDuration::from_hours(32 * 24));
