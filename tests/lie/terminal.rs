@@ -128,18 +128,11 @@ fn a_suspended_agent_is_not_replaced() {
 #[test]
 fn a_window_whose_shell_begins_late_is_waited_for() {
     let mut world = World::new();
+    let shell = world.sandbox.path().join("late-shell");
+    fs::write(&shell, "#!/bin/sh\nsleep 0.7\nexec /bin/bash \"$@\"\n").expect("a shell");
+    fs::set_permissions(&shell, fs::Permissions::from_mode(0o755)).expect("its permissions");
+    world.sandbox.config("agent", json!({"shell": shell}));
     world.sandbox.config("pool", json!({"autonomous": {"max": 2}}));
-    let server = world.tmux.format("=k-0:", "#{pid}");
-    let mut slow = std::process::Command::new("strace")
-        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=execve"])
-        .args(["-e", "inject=execve:delay_enter=700000:when=1", "-p", &server])
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .expect("strace");
-    wait_until("tmux is traced", PATIENCE, || {
-        let status = fs::read_to_string(format!("/proc/{server}/status")).expect("a status");
-        !status.contains("TracerPid:\t0\n")
-    });
     world.go(false);
     for task in ["a.md", "b.md"] {
         world.project.drop_task(task, "hold\n");
@@ -150,12 +143,6 @@ fn a_window_whose_shell_begins_late_is_waited_for() {
         wait_until("the agent runs", PATIENCE, || world.runs(task) == 1);
     }
     world.pass(&["reap"]);
-    rustix::process::kill_process(
-        rustix::process::Pid::from_child(&slow),
-        rustix::process::Signal::TERM,
-    )
-    .expect("strace ends");
-    slow.wait().expect("strace ends");
     world.go(true);
     serve(&world, &[&world.project], || world.project.done() == ["a.md", "b.md"]);
     assert_eq!(["a.md", "b.md"].map(|task| world.runs(task)), [1, 1]);
