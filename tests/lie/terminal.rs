@@ -124,7 +124,7 @@ fn a_suspended_agent_is_not_replaced() {
     let_go(&world, "t.md", "after it was suspended", 1);
 }
 
-/// tmux answers when it has forked: whoever looks before the window's shell has begun must not take it for dead.
+/// A shell that takes its time is no shell that has ended.
 #[test]
 fn a_window_whose_shell_begins_late_is_waited_for() {
     let mut world = World::new();
