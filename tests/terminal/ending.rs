@@ -52,7 +52,7 @@ fn an_agent_is_ended_only_for_its_own_run() {
     assert!([pane.pid, others.pid, persons].map(lives) == [false, true, true]);
     assert_eq!(terminate(run, Some(pane.pid), PATIENCE).unwrap(), Ended::NotThere);
     // Its window keeps the screen until it is closed.
-    let screen = tmux_of(&server).capture(&pane.id).unwrap();
+    let screen = tmux_of(&server).capture_last(&pane.id).unwrap();
     assert!(screen.contains("up\n"), "{screen}");
 
     // Its number may be another process's by now, or not be known at all: it is found wherever it is.

@@ -41,7 +41,7 @@ fn open(server: &TmuxServer, session: &str, shell: &str, run: Uuid, body: &str) 
 #[track_caller]
 fn agent(server: &TmuxServer, session: &str, run: Uuid, body: &str) -> NewPane {
     let pane = open(server, session, "bash", run, body);
-    let is_up = || tmux_of(server).capture(&pane.id).unwrap().contains("up\n");
+    let is_up = || tmux_of(server).capture_last(&pane.id).unwrap().contains("up\n");
     server.wait_until("it is up", is_up);
     pane
 }
