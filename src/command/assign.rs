@@ -65,11 +65,13 @@ fn reconcile<'a>(
 ) -> Result<Option<Pool<'a>>> {
     let run = run.or(session.dispatched()?.map(|marker| marker.run));
     let _waiting = context.progress.wait_for(&format!("{} ends its turn", session.name()));
-    let deadline = Instant::now() + PATIENCE;
+    let mut deadline = None;
     loop {
         // Read anew each time: a person may have come.
         let pool = context.pool()?;
         pass.take(context, pool.reconcile(session, Trigger::Idle(run)));
+        // From the first look on: the pass that launched the agent may have held the session until now.
+        let deadline = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
         let Some(marker) = session.dispatched()? else {
             return Ok(Some(pool));
         };
