@@ -325,7 +325,10 @@ fn what_may_not_be_looked_at_is_not_taken_for_the_agents_end() {
 fn what_an_agent_leaves_running_does_not_keep_its_task_open() {
     let world = World::commands(2);
     let project = world.project("web");
-    project.drop_task("a.md", "DO: sleep 600 & setsid sleep 601 &\n");
+    // It ends once the second has its own session: until then the end of its terminal would be its end, too.
+    let leaves = "sleep 600 & setsid sh -c '>~/apart; exec sleep 601' & \
+                  while [ ! -e ~/apart ]; do sleep 0.05; done";
+    project.drop_task("a.md", format!("DO: {leaves}\n"));
     // Killed once it has begun for certain.
     let killed = format!("{HOLDS}DO: sleep 602 & setsid sleep 603 & kill -KILL $PPID $$\n");
     project.drop_task("b.md", killed);
