@@ -56,6 +56,9 @@ pub struct Summary {
 struct Record {
     #[serde(rename = "type")]
     kind: String,
+    uuid: Option<String>,
+    /// The record that it follows in the conversation.
+    parent_uuid: Option<String>,
     message: Option<Message>,
     is_api_error_message: bool,
     error: Option<Value>,
@@ -94,15 +97,13 @@ pub fn summarise(lines: &str) -> Summary {
     let mut summary = Summary::default();
     // One answer is written as several records that repeat its usage.
     let mut usages: HashMap<String, Usage> = HashMap::new();
-    for record in lines
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Record>(line).ok())
-        .filter(|record| !record.is_sidechain)
-    {
+    let records =
+        lines.lines().filter_map(|line| serde_json::from_str::<Record>(line).ok()).collect();
+    for record in in_order(records).iter().filter(|record| !record.is_sidechain) {
         match (record.kind.as_str(), &record.message) {
-            ("user", Some(message)) => summary.user(&record, message),
+            ("user", Some(message)) => summary.user(record, message),
             ("assistant", Some(message)) => {
-                summary.assistant(&record, message);
+                summary.assistant(record, message);
                 if let (Some(id), Some(usage)) = (&message.id, message.usage) {
                     usages.insert(id.clone(), usage);
                 }
@@ -115,6 +116,31 @@ pub fn summarise(lines: &str) -> Summary {
     }
     summary.tokens = add_up(&usages);
     summary
+}
+
+/// The records, each behind the one that it follows. Claude Code writes them from several places: an API error that came
+/// at once has stood before its own prompt (2.1.200 on a busy machine), and the turn looked open for ever.
+fn in_order(records: Vec<Record>) -> Vec<Record> {
+    let mut left: Vec<Option<Record>> = records.into_iter().map(Some).collect();
+    let places: HashMap<String, usize> = left
+        .iter()
+        .enumerate()
+        .filter_map(|(place, record)| Some((record.as_ref()?.uuid.clone()?, place)))
+        .collect();
+    let mut ordered = Vec::with_capacity(left.len());
+    for place in 0..left.len() {
+        // A record is taken out before its parent is looked for, so a circle of parents ends.
+        let mut chain: Vec<Record> = left[place].take().into_iter().collect();
+        while let Some(parent) = chain
+            .last()
+            .and_then(|record| record.parent_uuid.as_ref())
+            .and_then(|parent| left[*places.get(parent)?].take())
+        {
+            chain.push(parent);
+        }
+        ordered.extend(chain.into_iter().rev());
+    }
+    ordered
 }
 
 impl Summary {
@@ -230,6 +256,8 @@ mod tests {
             ("2.1.100-rate-limit", Some("unknown")),
             ("2.1.100-usage-limit", Some("rate_limit")),
             ("2.1.100-server-error", Some("unknown")),
+            // The error was written before the prompt that it answers.
+            ("2.1.200-out-of-order", Some("rate_limit")),
         ];
         for (name, expected) in cases {
             match fixture(name).turn {
@@ -241,6 +269,23 @@ mod tests {
                 turn => panic!("{name}: {turn:?}"),
             }
         }
+    }
+
+    #[test]
+    fn each_record_counts_behind_the_one_that_it_follows() {
+        let line = |kind: &str, id: &str, parent: &str| {
+            format!(
+                r#"{{"type":"{kind}","uuid":"{id}","parentUuid":"{parent}","message":{{"stop_reason":"end_turn","content":"{id}"}}}}"#
+            )
+        };
+        let turn = |lines: &[String]| summarise(&lines.join("\n")).turn;
+        let (prompt, answer) = (line("user", "p", "before"), line("assistant", "a", "p"));
+        let next = line("user", "n", "a");
+        assert_eq!(turn(&[answer.clone(), prompt.clone()]), Turn::Ended);
+        assert_eq!(turn(&[next.clone(), answer.clone(), prompt.clone()]), Turn::Open);
+        assert_eq!(turn(&[answer, next, prompt]), Turn::Open);
+        let circle = [line("user", "x", "y"), line("assistant", "y", "x")];
+        assert_ne!(turn(&circle), Turn::None);
     }
 
     #[test]
