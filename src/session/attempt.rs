@@ -12,7 +12,7 @@ use super::snapshot::Run;
 use super::{Pool, Session, unavailable};
 use crate::agent::claude::{self, Transcript};
 use crate::agent::command::Exit;
-use crate::agent::screen::{self, Screen};
+use crate::agent::screen::{self, Dialog, Screen};
 use crate::agent::transcript::Turn;
 use crate::agent::{self, ClaudeOptions, Files, Launch};
 use crate::config::AgentKind;
@@ -237,9 +237,9 @@ impl Pool<'_> {
                 return Ok(evidence);
             }
             let now = Instant::now();
-            if started_agent && attempt.conversation.is_some() && now >= look_at_screen {
+            if started_agent && now >= look_at_screen {
                 look_at_screen = now + SCREEN_POLL;
-                if let Screen::Dialog(dialog) = screen::recognise(&self.screen(attempt)?) {
+                if let Some(dialog) = self.first_dialog(attempt)? {
                     return Ok(Evidence::Failed(dialog.failure()));
                 }
             }
@@ -320,6 +320,20 @@ impl Pool<'_> {
             "the agent showed no sign of having the task within {seconds} s; its screen's last line: {}",
             last_line(&self.screen(attempt)?)
         )))
+    }
+
+    /// The dialog that Claude Code shows instead of taking the prompt. It registers only behind those of its start: what
+    /// one that is registered asks, a limit's menu say, came of the prompt, which its transcript is about to show.
+    fn first_dialog(&self, attempt: &Attempt) -> Result<Option<Dialog>> {
+        let Some(Conversation { id, .. }) = &attempt.conversation else {
+            return Ok(None);
+        };
+        let Screen::Dialog(dialog) = screen::recognise(&self.screen(attempt)?) else {
+            return Ok(None);
+        };
+        let is_agents = |pid| process::is_of_run(pid, attempt.run.id());
+        let registered = claude::registered(&self.config.claude_dir, *id, is_agents);
+        Ok(registered.is_none().then_some(dialog))
     }
 
     fn has_prompt(&self, id: Uuid, claim: &marker::ClaimMarker) -> Result<bool> {

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::launch::typed;
-use super::support::fake_script::{Behaviour, Screen};
+use super::support::fake_script::{Behaviour, Ending, Screen, Turn};
 use super::world::{World, ending};
 
 const DIALOGS: [(Screen, &str); 8] = [
@@ -67,4 +67,16 @@ fn nothing_is_typed_into_a_dialog_and_every_task_is_back_with_its_sentence() {
     assert_eq!(exits.len(), DIALOGS.len());
     assert!(exits.iter().all(|exit| exit["code"] == 143), "{exits:?}");
     assert_eq!(world.scan(), [""; 0], "every session rests");
+}
+
+/// On a busy machine what came of the prompt is on the screen before the prompt is in the transcript.
+#[test]
+fn a_question_of_its_turn_is_no_dialog_of_its_start() {
+    let world = World::claude(1);
+    // Longer than two looks at the screen.
+    let prompt_late_ms = 1500;
+    let turn = Turn { end: Ending::Ask(Screen::Limit), prompt_late_ms, ..Turn::default() };
+    world.script(&[Behaviour { turns: vec![turn], ..Behaviour::default() }]);
+    world.project("web").drop_task("t.md", "Do it.\n");
+    assert_eq!(world.scan(), ["dispatched t.md ccl-auto-0"]);
 }

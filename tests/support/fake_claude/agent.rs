@@ -144,9 +144,9 @@ impl Agent {
     fn submit(&mut self, prompt: &str) {
         self.launch.log("prompt", json!({"text": prompt, "session": self.session.id}));
         self.said.push(format!("❯ {}", prompt.replace('\n', "\n  ")));
-        self.session.user(prompt);
-        self.session.status(Doing::Busy);
         let turn = self.behaviour.turns.first().cloned().unwrap_or_default();
+        self.session.user(prompt, Duration::from_millis(turn.prompt_late_ms));
+        self.session.status(Doing::Busy);
         let until = Instant::now() + Duration::from_millis(turn.ms);
         self.mode = Mode::Busy(turn, until);
     }

@@ -4,6 +4,8 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -111,12 +113,19 @@ impl Session {
         }
     }
 
-    /// The prompt.
-    pub fn user(&mut self, prompt: &str) {
+    /// The prompt, written after `delay`.
+    pub fn user(&mut self, prompt: &str, delay: Duration) {
         let mut record = self.record("user");
         record["message"] = json!({"role": "user", "content": prompt});
         record["promptSource"] = json!("typed");
-        self.append(&record);
+        if delay.is_zero() {
+            return self.append(&record);
+        }
+        let transcript = self.transcript();
+        thread::spawn(move || {
+            thread::sleep(delay);
+            append_line(&transcript, &record);
+        });
     }
 
     /// The model's answer, which ends the turn.

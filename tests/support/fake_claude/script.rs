@@ -48,6 +48,8 @@ pub struct Turn {
     /// The answer is written to the transcript, and the registry says `idle`, only this
     /// many milliseconds after the hooks were run.
     pub late_ms: u64,
+    /// The prompt stands in the transcript only this many milliseconds after it was taken.
+    pub prompt_late_ms: u64,
 }
 
 impl Default for Turn {
@@ -59,6 +61,7 @@ impl Default for Turn {
             says: "OK".to_owned(),
             background: Vec::new(),
             late_ms: 0,
+            prompt_late_ms: 0,
         }
     }
 }
