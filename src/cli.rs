@@ -299,6 +299,20 @@ impl Cli {
         self.global.json || matches!(self.command, Command::Status { format } if format == is_json)
     }
 
+    /// Whether the command may change anything: then it also sends what waits for people.
+    pub(crate) fn changes_something(&self) -> bool {
+        match &self.command {
+            Command::Scan { dry_run, .. } | Command::Reap { dry_run } => !dry_run,
+            Command::Assign { .. } | Command::Add(_) | Command::Retry { .. } | Command::Cancel { .. } => true,
+            Command::Decide { .. }
+            | Command::Status { .. }
+            | Command::Doctor
+            | Command::Job(_)
+            | Command::Completions { .. }
+            | Command::Man { .. } => false,
+        }
+    }
+
     pub(crate) fn overrides(&self) -> Overrides {
         let projects = match &self.command {
             Command::Scan { project, .. } | Command::Assign { project, .. } => project,

@@ -32,6 +32,7 @@
 //! Arrows point one way: command → (session, remote, report) → (queue, agent, tmux) → (marker, lock, durable, process) →
 //! the pure rooms.
 
+mod account;
 pub mod agent;
 mod cli;
 pub mod command;
@@ -42,11 +43,13 @@ pub mod environment;
 mod error;
 pub mod event;
 mod job;
+pub mod journal;
 pub mod lock;
 pub mod log;
 pub mod marker;
 pub mod money;
 pub mod next_step;
+mod notify;
 pub mod owner;
 pub mod plan;
 pub mod process;

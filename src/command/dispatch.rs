@@ -142,11 +142,12 @@ pub(super) fn pass_over(
         Skip::Unfit(seen, unfit) => {
             let why = unfit.to_string();
             let ending = Ending::unworked(context.now, why.clone());
-            let filed = dry_run
-                || pass
-                    .ok(context, at.project.reject(&at.name, &seen, &ending))
-                    .flatten()
-                    .is_some();
+            let reject = || {
+                let place = (at.project.path(), at.name.as_str());
+                let file = || at.project.reject(&at.name, &seen, &ending);
+                context.account.filing(place, &ending, || Ok(None), file)
+            };
+            let filed = dry_run || pass.ok(context, reject()).flatten().is_some();
             if filed {
                 pass.events.push(at.event(EventKind::Failed).because(why));
             }

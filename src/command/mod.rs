@@ -25,6 +25,7 @@ use anyhow::{Context as _, Result};
 use clap::{CommandFactory, Parser};
 use jiff::Timestamp;
 
+use crate::account::Account;
 use crate::agent::claude::Trust;
 use crate::cli::{Cli, Command};
 use crate::concurrent;
@@ -34,6 +35,7 @@ use crate::environment::Environment;
 use crate::error::{self, Failure};
 use crate::event::{Event, EventKind};
 use crate::log::{Log, Style};
+use crate::notify;
 use crate::progress::Progress;
 use crate::queue::Project;
 use crate::report::{self, Report, TerminalStyle};
@@ -47,6 +49,7 @@ use crate::text::escape;
 pub(crate) struct Context<'a> {
     config: &'a Config,
     log: &'a Log,
+    account: &'a Account<'a>,
     progress: &'a Progress,
     /// The clock is read once.
     now: Timestamp,
@@ -159,8 +162,20 @@ pub fn main(environment: &Environment) -> ExitCode {
         log = log.without_events();
     }
     let now = Timestamp::now();
+    let (config, account) = (OnceCell::new(), OnceCell::new());
+    // Only read where it is needed: `man` works with a broken configuration, too.
+    let context = || -> Result<Context<'_>> {
+        if config.get().is_none() {
+            let read = Config::load(&cli.overrides(), environment)?;
+            read.warnings.iter().for_each(|warning| log.warn(warning));
+            let _is_first = config.set(read);
+        }
+        let config = config.get().context("the configuration was not read")?;
+        let account = account.get_or_init(|| Account::new(config, &log));
+        Ok(Context { config, log: &log, account, progress: &progress, now })
+    };
     let finish = || -> Result<u8> {
-        let Finished { report, exit } = run(&cli, environment, &log, &progress, now)?;
+        let Finished { report, exit } = run(&cli, environment, &log, context)?;
         let text = match cli.json() {
             true => report.json()?,
             false => report.text(now, || TerminalStyle::of_stdout(environment)),
@@ -168,26 +183,23 @@ pub fn main(environment: &Environment) -> ExitCode {
         report::print(&text).context("cannot write to standard output")?;
         Ok(exit)
     };
-    ExitCode::from(finish().unwrap_or_else(|error| {
+    let exit = finish().unwrap_or_else(|error| {
         log.error(format_args!("{error:#}"));
         error::exit_code(&error)
-    }))
+    });
+    // Behind the result, which is not kept waiting for whoever does not answer.
+    if let (true, Some(account)) = (cli.changes_something(), account.get()) {
+        account.outbox().send(notify::BUDGET);
+    }
+    ExitCode::from(exit)
 }
 
-fn run(
+fn run<'a>(
     cli: &Cli,
     environment: &Environment,
     log: &Log,
-    progress: &Progress,
-    now: Timestamp,
+    context: impl Fn() -> Result<Context<'a>>,
 ) -> Result<Finished> {
-    // Only read where it is needed: `man` works with a broken configuration, too.
-    let config = OnceCell::new();
-    let context = || -> Result<Context<'_>> {
-        let read = Config::load(&cli.overrides(), environment)?;
-        read.warnings.iter().for_each(|warning| log.warn(warning));
-        Ok(Context { config: config.get_or_init(|| read), log, progress, now })
-    };
     Ok(match &cli.command {
         Command::Scan { dry_run: true, .. } => scan::run(context()?, true)?.into(),
         Command::Scan { .. } => scan::run(context()?, false)?.finish_with_summary(log, "scan"),

@@ -16,6 +16,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use crate::account::Account;
 use crate::config::Config;
 use crate::error::Failure;
 use crate::lock::Lock;
@@ -70,6 +71,7 @@ pub struct Pool<'a> {
     config: &'a Config,
     log: &'a Log,
     now: Timestamp,
+    account: Account<'a>,
     tmux: Tmux,
     panes: Panes,
     panes_now: PanesNow,
@@ -95,6 +97,7 @@ impl<'a> Pool<'a> {
             config,
             log,
             now,
+            account: Account::new(config, log),
             tmux: Tmux::new(config.tmux.clone()),
             panes: Panes::NotAsked,
             panes_now: PanesNow::new(),

@@ -11,12 +11,17 @@ use super::server::{Panes, UNSEEN};
 use super::snapshot::{Reading, Run, Trigger};
 use super::{Pool, Session, unavailable};
 use crate::agent::claude::Transcript;
+use crate::config::Occasion;
 use crate::durable;
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
+use crate::journal::Entry;
 use crate::marker::{self, Cooldown};
 use crate::money::Cost;
-use crate::next_step::{AgentReport, AttemptFailure, Found, Phase, Snapshot, Step, next_step};
+use crate::next_step::{
+    AgentReport, AttemptFailure, Found, Leave, Phase, Snapshot, Step, next_step,
+};
+use crate::notify::Notice;
 use crate::process;
 use crate::queue::Claim;
 use crate::task::{Ending, Outcome, Provider};
@@ -25,6 +30,9 @@ use crate::task::{Ending, Outcome, Provider};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long an agent may take to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
+const NOTHING_STARTED: &str = "the pass that had claimed it ended before it started anything";
+/// What people are told of an agent that no session can start until somebody acts.
+pub(super) const OF_AGENT: &str = "agent";
 
 impl Pool<'_> {
     /// Looks at what a session with a marker did, and files what has ended. No event: nothing has ended, or another
@@ -114,6 +122,7 @@ impl Pool<'_> {
         let placed = match step {
             Step::Leave(why) => {
                 self.log.debug(format_args!("{} is left: {why:?}", run.session.name));
+                self.tell_of_attention(&claim, why)?;
                 return Ok(events);
             }
             Step::MarkWorking => {
@@ -133,16 +142,20 @@ impl Pool<'_> {
                 claim.remove()?;
                 None
             }
-            Step::Release => claim.release()?,
+            Step::Release => self.release(&claim)?,
             Step::TakeTicket => {
                 // A shell that still reads its start-up files ignores SIGTERM, but not the end of its terminal.
                 self.close_window(run)?;
                 self.end_agent(run)?;
-                claim.release()?
+                self.release(&claim)?
             }
             Step::Place(outcome) => {
                 self.end_agent(run)?;
-                claim.place(*outcome)?
+                let ending = match claim.ending()? {
+                    Some(ending) => ending,
+                    None => self.ending(&claim, *outcome, None),
+                };
+                self.file(&claim, &ending, || claim.place(*outcome))?
             }
             Step::Finish(report) => self.finish(run, &claim, report)?,
             Step::EndAttempt { failure, outcome, cooldown } => {
@@ -155,7 +168,7 @@ impl Pool<'_> {
                     ending.attempt = ending.attempt.saturating_sub(1);
                 }
                 ending.cost = self.cost(&claim)?;
-                claim.finish(&ending, None, None)?
+                self.file(&claim, &ending, || claim.finish(&ending, None, None))?
             }
         };
         // Clearing may fail; no later pass reports what was filed, so the error does.
@@ -167,6 +180,45 @@ impl Pool<'_> {
             events.retain(|event| event.task.is_none());
         }
         Ok(events)
+    }
+
+    /// Files a task, and tells of it.
+    fn file(
+        &self,
+        claim: &Claim,
+        ending: &Ending,
+        file: impl FnOnce() -> Result<Option<PathBuf>>,
+    ) -> Result<Option<PathBuf>> {
+        let at = (claim.project().path(), claim.name().as_str());
+        self.account.filing(at, ending, || claim.text(), file)
+    }
+
+    /// Gives back a task on which nothing was started.
+    fn release(&self, claim: &Claim) -> Result<Option<PathBuf>> {
+        let placed = claim.release()?;
+        if placed.is_some() {
+            let (project, name) = (claim.project().path(), claim.name().as_str());
+            let entry = Entry::of_task(EventKind::Released, project, name);
+            self.account.note(&entry.because(NOTHING_STARTED));
+        }
+        Ok(placed)
+    }
+
+    /// Tells people once that an agent waits for them; again after it has gone on.
+    fn tell_of_attention(&self, claim: &Claim, why: &Leave) -> Result<()> {
+        let run = claim.marker().run;
+        match why {
+            Leave::NeedsAttention(reason) => {
+                let notice = Notice::of_run(Occasion::NeedsAttention, run, self.now)
+                    .about(claim.project().path(), claim.name().as_str())
+                    .because(reason.as_str());
+                self.account.outbox().queue_once(notice, || claim.text())
+            }
+            Leave::AtWork => {
+                self.account.outbox().forget(Occasion::NeedsAttention, &run.to_string())
+            }
+            Leave::Attended => Ok(()),
+        }
     }
 
     /// Logs how an attempt ended.
@@ -190,7 +242,9 @@ impl Pool<'_> {
         ending.model = report.model.clone().or(ending.model);
         ending.cost = self.cost(claim)?;
         let footer = footer(&ending, report);
-        let placed = claim.finish(&ending, report.answer.as_deref(), Some(&footer))?;
+        let placed = self.file(claim, &ending, || {
+            claim.finish(&ending, report.answer.as_deref(), Some(&footer))
+        })?;
         if report.only_while_it_lives {
             self.end_agent(run)?;
         }
@@ -207,7 +261,14 @@ impl Pool<'_> {
             needs_attention: failure.needs_attention,
             of_program: failure.of_program,
         };
-        marker::write(&session.cooldown_path(), &cooldown)
+        marker::write(&session.cooldown_path(), &cooldown)?;
+        if failure.needs_attention {
+            // One message for the agent, and not one for each session that meets the same.
+            let notice = Notice::new(Occasion::NeedsAttention, OF_AGENT, self.now);
+            let notice = notice.because(failure.reason.as_str());
+            self.account.outbox().queue_once(notice, || Ok(None))?;
+        }
+        Ok(())
     }
 
     fn ending(&self, claim: &Claim, outcome: Outcome, reason: Option<String>) -> Ending {
@@ -316,7 +377,7 @@ fn events_of(step: &Step, claim: Option<&Claim>) -> Vec<Event> {
     match step {
         Step::Leave(_) | Step::MarkWorking | Step::Clear | Step::RemoveClaim { .. } => Vec::new(),
         Step::Release | Step::TakeTicket => {
-            vec![of_task().because("the pass that had claimed it ended before it started anything")]
+            vec![of_task().because(NOTHING_STARTED)]
         }
         Step::Place(_) | Step::Finish(_) => vec![of_task()],
         Step::EndAttempt { failure, cooldown, .. } => {

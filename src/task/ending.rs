@@ -86,6 +86,13 @@ impl Ending {
         }
     }
 
+    /// What an agent of this machine is called that worked on it; `None` for a job, and where nobody did.
+    pub(crate) fn agent(&self) -> Option<&'static str> {
+        // Only Claude Code has a session of its own.
+        let name = if self.agent_session.is_some() { "claude" } else { "command" };
+        (self.provider == Some(Provider::ClaudeCode)).then_some(name)
+    }
+
     /// The line, without a newline. Whatever the texts contain, it is one line and one HTML comment:
     /// `<`, `>` and control characters are escaped inside the JSON.
     pub fn render(&self) -> String {
