@@ -33,7 +33,11 @@ pub struct Entry {
     /// When the line was written.
     pub time: Timestamp,
     pub event: EventKind,
-    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "text::optional_path")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "text::optional_path"
+    )]
     pub project: Option<PathBuf>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
@@ -74,11 +78,7 @@ impl Entry {
 
     /// The entry of a task.
     pub fn of_task(event: EventKind, project: &Path, task: &str) -> Self {
-        Self {
-            project: Some(project.to_owned()),
-            task: Some(task.to_owned()),
-            ..Self::new(event)
-        }
+        Self { project: Some(project.to_owned()), task: Some(task.to_owned()), ..Self::new(event) }
     }
 
     /// The same, with what an ending line says of the run.
@@ -194,7 +194,11 @@ fn read_file(path: &Path, since: Timestamp, take: &mut impl FnMut(Entry)) -> io:
     }
     let mut lines = BufReader::with_capacity(256 << 10, file);
     let mut line = Vec::new();
-    while { line.clear(); lines.read_until(b'\n', &mut line)? } > 0 {
+    while {
+        line.clear();
+        lines.read_until(b'\n', &mut line)?
+    } > 0
+    {
         if let Some(entry) = parse(&line).filter(|entry| entry.time >= since) {
             take(entry);
         }

@@ -42,7 +42,12 @@ impl Call {
     pub(crate) fn new(program: impl AsRef<OsStr>, limit: Duration) -> Self {
         let mut command = Command::new(&program);
         command.process_group(0);
-        Self { command, program: program.as_ref().to_string_lossy().into_owned(), limit, input: None }
+        Self {
+            command,
+            program: program.as_ref().to_string_lossy().into_owned(),
+            limit,
+            input: None,
+        }
     }
 
     /// A program in a session of its own, without a terminal: an interactive shell would stop itself, or take the
@@ -52,7 +57,12 @@ impl Call {
         // In its new session the program leads its group all the same.
         let mut command = Command::new("setsid");
         command.arg(&program);
-        Self { command, program: program.as_ref().to_string_lossy().into_owned(), limit, input: None }
+        Self {
+            command,
+            program: program.as_ref().to_string_lossy().into_owned(),
+            limit,
+            input: None,
+        }
     }
 
     /// The same, with the file as its standard input; without one it has none.

@@ -24,6 +24,8 @@ fn every_command_of_the_design_is_understood() {
         "ccl decide a.md b.md",
         "ccl status --config c.yaml",
         "ccl status --format prometheus",
+        "ccl report",
+        "ccl report --since yesterday --format markdown --project p",
         "ccl add",
         "ccl add - --priority high --title T --tag a --tag b --preferred-ai gpu --allow-delegation",
         "ccl add a.md --project p --provider auto --complexity low",

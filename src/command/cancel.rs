@@ -26,15 +26,8 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
     };
     let events = events.with_context(|| format!("cannot cancel {target}"))?;
     let Target { project, name, .. } = &target;
-    context.account.note(&Entry::of_task(
-        EventKind::Cancelled,
-        project.path(),
-        name.as_str(),
-    ));
-    Ok(Pass {
-        events,
-        ..Pass::default()
-    })
+    context.account.note(&Entry::of_task(EventKind::Cancelled, project.path(), name.as_str()));
+    Ok(Pass { events, ..Pass::default() })
 }
 
 fn withdraw(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {

@@ -10,6 +10,7 @@ mod doctor;
 mod job;
 mod projects;
 mod reap;
+mod report;
 mod retry;
 mod scan;
 mod status;
@@ -38,7 +39,7 @@ use crate::log::{Log, Style};
 use crate::notify;
 use crate::progress::Progress;
 use crate::queue::Project;
-use crate::report::{self, Report, TerminalStyle};
+use crate::report::{Report, TerminalStyle, print, warning};
 use crate::router;
 use crate::session::{Pool, Session, Trigger};
 use crate::task::{self, Provider, Routing, Task};
@@ -180,7 +181,7 @@ pub fn main(environment: &Environment) -> ExitCode {
             true => report.json()?,
             false => report.text(now, || TerminalStyle::of_stdout(environment)),
         };
-        report::print(&text).context("cannot write to standard output")?;
+        print(&text).context("cannot write to standard output")?;
         Ok(exit)
     };
     let exit = finish().unwrap_or_else(|error| {
@@ -214,6 +215,9 @@ fn run<'a>(
         Command::Retry { task, .. } => retry::run(context()?, task)?.into(),
         Command::Cancel { task, .. } => cancel::run(context()?, task)?.into(),
         Command::Status { format } => status::run(context()?, *format, cli.global.json)?,
+        Command::Report { since, format, .. } => {
+            report::run(context()?, since, *format, cli.global.json)?
+        }
         Command::Doctor => doctor::run(context()?, environment),
         Command::Job(command) => job::run(context()?, command)?,
         Command::Completions { shell } => Report::Text(completions(*shell)?).into(),
@@ -247,9 +251,9 @@ fn manual(words: &[String]) -> Result<String> {
 impl<'a> Context<'a> {
     /// Reports what is odd about a task file.
     fn warn_about(self, file: &Path, task: &Task) {
-        for warning in &task.warnings {
-            let place = Some((warning.line, warning.column));
-            self.log.warn(report::warning(file, place, &escape(&warning.message)));
+        for found in &task.warnings {
+            let place = Some((found.line, found.column));
+            self.log.warn(warning(file, place, &escape(&found.message)));
         }
     }
 

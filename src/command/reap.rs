@@ -17,13 +17,7 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
             Err(error) => pass.fail(context, &error),
         }
     }
-    match Delegation::open(
-        context.config,
-        context.log,
-        context.account,
-        context.now,
-        dry_run,
-    ) {
+    match Delegation::open(context.config, context.log, context.account, context.now, dry_run) {
         Ok(Some(delegation)) => {
             let inboxes = dispatch::list(context, &mut pass)?;
             let begun = inboxes.iter().flat_map(Inbox::delegated_tasks).collect();

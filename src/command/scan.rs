@@ -18,13 +18,7 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
     let pool = reconcile(context, dry_run, &mut pass)?;
     let mut inboxes = dispatch::list(context, &mut pass)?;
     report_held(&inboxes, &mut pass);
-    match Delegation::open(
-        context.config,
-        context.log,
-        context.account,
-        context.now,
-        dry_run,
-    ) {
+    match Delegation::open(context.config, context.log, context.account, context.now, dry_run) {
         Ok(Some(delegation)) => {
             let begun = inboxes.iter().flat_map(Inbox::delegated_tasks).collect();
             let remote = route(context, &mut inboxes, &mut pass);

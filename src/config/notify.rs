@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::file::{notify_address, optional_path, switch};
-use super::url::{ServerUrl, UrlError};
 use super::scalar;
+use super::url::{ServerUrl, UrlError};
 use crate::environment::Environment;
 
 /// What people can be told of.

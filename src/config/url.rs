@@ -21,9 +21,7 @@ pub(super) enum UrlError {
     Password,
     #[error("has a query or a fragment; give the address only")]
     Query,
-    #[error(
-        "would send the API key unencrypted; use https (http is for loopback addresses only)"
-    )]
+    #[error("would send the API key unencrypted; use https (http is for loopback addresses only)")]
     Unencrypted,
 }
 

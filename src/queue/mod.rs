@@ -31,7 +31,7 @@ use anyhow::{Context, Result, bail};
 
 pub use claim::{Claim, ClaimLookup};
 pub use inbox::Inbox;
-pub(crate) use look::Glance;
+pub(crate) use look::{EndedTask, Glance};
 pub use waiting::{Held, Read, Seen, Skip, WaitingTask};
 pub(crate) use waiting::{read_all, read_file};
 

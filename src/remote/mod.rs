@@ -40,8 +40,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 
-use crate::concurrent::{self, locked};
 use crate::account::Account;
+use crate::concurrent::{self, locked};
 use crate::config::{Config, Secutools};
 use crate::durable;
 use crate::error::Failure;

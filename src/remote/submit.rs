@@ -226,10 +226,7 @@ impl Delegation<'_> {
             account.note(&Entry {
                 run: Some(marker.key),
                 provider: Some(marker.provider),
-                waited: account::waited(
-                    &task.project.waiting_path(&task.name),
-                    marker.started_at,
-                ),
+                waited: account::waited(&task.project.waiting_path(&task.name), marker.started_at),
                 ..Entry::of_task(EventKind::Delegated, task.project.path(), task.name.as_str())
             });
         }

@@ -7,6 +7,7 @@ mod json;
 mod prometheus;
 mod rows;
 mod status_view;
+mod summary;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use crate::text::path_text;
 pub(crate) use prometheus::metrics;
 pub(crate) use rows::JobRow;
 pub(crate) use rows::{DayRow, ProjectRow, SessionRow, SessionState, Status, TaskRow, TaskState};
+pub(crate) use summary::{AttentionRow, DoneRow, FailedRow, ProjectSummary, Runs, Summary};
 
 /// The result of one command.
 #[derive(Serialize)]
@@ -45,6 +47,8 @@ pub(crate) enum Report {
     Text(String),
     /// Of `doctor`, in the order in which a pass would stumble over them.
     Checks { checks: Vec<Check> },
+    /// Of `report`.
+    Summary(Summary),
     /// Of `job submit` and `job get`.
     Job { job: Job },
     /// Of `job result`: the same in JSON; as text only what the job has made, as it is.
@@ -125,6 +129,7 @@ impl Report {
             Self::Pass { events, .. } => text::events(events),
             Self::Decisions { decisions } => text::decisions(decisions),
             Self::Status(status) => status_view::text(status, &style(), now),
+            Self::Summary(summary) => summary::markdown(summary, &style().zone),
             Self::Checks { checks } => text::checks(checks),
             Self::Job { job } => text::job(job),
             Self::Output { job } => text::output(job),

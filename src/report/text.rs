@@ -133,6 +133,20 @@ pub(super) fn word<T: Serialize>(value: &T) -> String {
     }
 }
 
+/// How long so many seconds are: `12s`, `5m`, `3h 20m`, `2d 4h`.
+pub(super) fn duration(seconds: u64) -> String {
+    let two = |large: u64, of: char, small: u64, and: char| match small {
+        0 => format!("{large}{of}"),
+        small => format!("{large}{of} {small}{and}"),
+    };
+    match seconds {
+        s @ 0..60 => format!("{s}s"),
+        s @ 60..3600 => format!("{}m", s / 60),
+        s @ 3600..86_400 => two(s / 3600, 'h', s % 3600 / 60, 'm'),
+        s => two(s / 86_400, 'd', s % 86_400 / 3600, 'h'),
+    }
+}
+
 /// How long it is from one moment to a later one: `12s`, `5m`, `3h`, `2d`.
 pub(super) fn distance(from: Timestamp, to: Timestamp) -> String {
     match to.duration_since(from).as_secs().max(0) {
