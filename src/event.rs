@@ -73,6 +73,11 @@ impl Event {
         Self { project: Some(project.to_owned()), task: Some(task.into()), ..Self::new(event) }
     }
 
+    /// The event of all tasks of a project.
+    pub(crate) fn of_project(event: EventKind, project: &Path) -> Self {
+        Self { project: Some(project.to_owned()), ..Self::new(event) }
+    }
+
     /// The event of a session.
     pub(crate) fn of_session(event: EventKind, session: &str) -> Self {
         Self::new(event).in_session(session)

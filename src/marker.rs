@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::durable::{self, Staged, open_nofollow, read_at_most};
 pub use crate::next_step::Phase;
+use crate::task::TaskRules;
 
 /// The version of every marker that this program writes, and the only one it reads.
 pub const VERSION: u32 = 1;
@@ -56,6 +57,9 @@ pub struct ClaimMarker {
     pub attempt: u32,
     pub started_at: Timestamp,
     pub agent: StartedAgent,
+    /// What holds for this run, whatever becomes of the files that said so.
+    #[serde(default)]
+    pub rules: TaskRules,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

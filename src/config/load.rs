@@ -53,6 +53,7 @@ impl Config {
             dispatcher: file.dispatcher,
             agent: file.agent,
             auto_routes: file.routing.auto,
+            defaults: file.defaults,
             secutools: Secutools::new(url, api_key, environment),
             tmux: file.tmux.command,
             notifiers,

@@ -4,6 +4,7 @@ mod file;
 mod key;
 mod load;
 mod notify;
+mod project;
 mod scalar;
 mod shell;
 #[cfg(test)]
@@ -15,6 +16,7 @@ pub use key::{ApiKey, DelegationOff, KeySource, Secutools};
 pub(crate) use notify::{NoticeFormat, Notifier, Occasion, Target};
 pub use url::ServerUrl;
 
+pub(crate) use self::project::ProjectKeys;
 pub use crate::marker::AgentKind;
 use crate::router::AutoRoutes;
 use crate::task::Priority;
@@ -35,6 +37,8 @@ pub struct Config {
     pub(crate) agent: AgentConfig,
     /// For `preferred_ai: auto`.
     pub(crate) auto_routes: AutoRoutes,
+    /// What holds for a project whose `project.yaml` does not say otherwise.
+    pub(crate) defaults: ProjectKeys,
     /// Or why nothing is delegated.
     pub(crate) secutools: Result<Secutools, DelegationOff>,
     /// The tmux command and its first arguments, such as `tmux -L ccl`.

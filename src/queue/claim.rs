@@ -36,12 +36,14 @@ pub enum ClaimLookup {
 }
 
 impl Project {
-    /// Claims a waiting task, if it is still the file that was `seen` and
-    /// nobody else has one of its name.
+    /// Claims a waiting task, if it is still the file that was `seen`, nobody
+    /// else has one of its name, and no more than `room` others of the project
+    /// are at work, of whichever pool.
     pub(crate) fn claim(
         &self,
         name: &Name,
         seen: &Seen,
+        room: Option<usize>,
         marker: marker::ClaimMarker,
         writers: &Writers,
     ) -> Result<Claim, Skip> {
@@ -55,6 +57,11 @@ impl Project {
         }
         if self.is_active(name.as_str(), &waiting)? {
             return Err(Held::NameActive.into());
+        }
+        if let Some(room) = room
+            && self.list()?.dispatched.len() > room
+        {
+            return Err(Skip::Full);
         }
         staged.put(&self.claim_path(name))?;
         // Not every file system keeps the order: a task without its claim would be nobody's.
@@ -230,6 +237,7 @@ mod tests {
     use super::*;
     use crate::config::AgentKind;
     use crate::marker::{Stamp, StartedAgent};
+    use crate::task::TaskRules;
 
     /// A project with the task `t.md`, and a claim on it by a run of its own.
     fn claimed(directory: &std::path::Path) -> Claim {
@@ -255,8 +263,9 @@ mod tests {
                 session: None,
                 transcript_from: 0,
             },
+            rules: TaskRules::default(),
         };
-        project.claim(&name, &seen, marker, &Writers::default()).unwrap()
+        project.claim(&name, &seen, None, marker, &Writers::default()).unwrap()
     }
 
     #[test]

@@ -142,6 +142,11 @@ impl Project {
         })
     }
 
+    /// `.agent-queue/project.yaml`.
+    pub(crate) fn rules_path(&self) -> PathBuf {
+        self.path.join(QUEUE).join("project.yaml")
+    }
+
     /// `inbox/T.md`.
     pub(crate) fn waiting_path(&self, name: &Name) -> PathBuf {
         self.folder(Folder::Inbox).join(name.as_str())

@@ -91,6 +91,8 @@ impl SessionState {
 pub(crate) struct ProjectRow {
     #[serde(serialize_with = "crate::text::path")]
     pub(crate) path: PathBuf,
+    /// How many local agents may be at work in it, 0 for any number; `None` where its `project.yaml` cannot be read.
+    pub(crate) parallel: Option<u32>,
     /// Those that are held count, too.
     pub(crate) waiting: usize,
     pub(crate) dispatched: usize,
@@ -117,6 +119,8 @@ pub(crate) struct TaskRow {
     pub(crate) since: Option<Timestamp>,
     /// Whether it has been worked on for longer than `stale_after`.
     pub(crate) stale: bool,
+    /// What it waits for, where that is not a free session.
+    pub(crate) waits: Option<String>,
     /// Why it is held, or what is wrong.
     pub(crate) reason: Option<String>,
 }

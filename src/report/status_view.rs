@@ -155,7 +155,11 @@ impl View<'_> {
                 self.since(row.since),
                 row.session.clone().or(provider).unwrap_or_default().into(),
             ],
-            note: join([row.stale.then(|| "stale".to_owned()), row.reason.clone()]),
+            note: join([
+                row.stale.then(|| "stale".to_owned()),
+                row.waits.as_ref().map(|what| format!("waits: {what}")),
+                row.reason.clone(),
+            ]),
         }
     }
 

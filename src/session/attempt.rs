@@ -21,7 +21,7 @@ use crate::marker::{self, AgentPane, Phase, Server, StartedAgent};
 use crate::next_step::AttemptFailure;
 use crate::process;
 use crate::queue::{Claim, WaitingTask};
-use crate::task::{Outcome, Task};
+use crate::task::{Outcome, Task, TaskRules};
 use crate::tmux::{NewWindow, TmuxError};
 
 /// How often evidence is looked for: often at first, for a script starts within milliseconds, less often later.
@@ -67,6 +67,7 @@ impl Pool<'_> {
         owner: Uuid,
         task: &WaitingTask,
         conversation: Option<&Conversation>,
+        rules: &TaskRules,
     ) -> Result<marker::ClaimMarker> {
         let models = &self.config.dispatcher.models;
         let transcript_from = match conversation {
@@ -89,6 +90,7 @@ impl Pool<'_> {
                 session: conversation.map(|conversation| conversation.id),
                 transcript_from,
             },
+            rules: rules.clone(),
         })
     }
 

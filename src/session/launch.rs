@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::attempt::{Attempt, Evidence};
 use super::reconcile::OF_AGENT;
 use super::snapshot::{Run, Trigger};
-use super::{Pool, Session, Slot, unavailable};
+use super::{Assignment, Pool, Session, Slot, unavailable};
 use crate::account;
 use crate::agent;
 use crate::config::Occasion;
@@ -25,7 +25,7 @@ use crate::journal::Entry;
 use crate::marker::{self, Dispatched};
 use crate::next_step::{AttemptFailure, Phase, end_attempt};
 use crate::owner;
-use crate::queue::{Skip, WaitingTask};
+use crate::queue::Skip;
 use crate::task::Provider;
 
 impl Pool<'_> {
@@ -34,15 +34,17 @@ impl Pool<'_> {
     ///
     /// The slot is given up as soon as that is known, and not when all launches of the pass are over: a hook of the
     /// agent may wait for it.
-    pub fn dispatch(&self, slot: Slot, task: &WaitingTask) -> (Vec<Event>, Result<()>) {
+    pub fn dispatch(&self, slot: Slot, assignment: &Assignment) -> (Vec<Event>, Result<()>) {
         let mut events = Vec::new();
-        let launched = self.launch(&mut events, &slot, task);
+        let launched = self.launch(&mut events, &slot, assignment);
         let outcome = launched.map_err(|error| self.undo(&mut events, &slot.session, error));
-        let what = || format!("cannot dispatch {} to {}", task.at.name, slot.session.name);
+        let name = &assignment.task.at.name;
+        let what = || format!("cannot dispatch {name} to {}", slot.session.name);
         (events, outcome.with_context(what))
     }
 
-    fn launch(&self, events: &mut Vec<Event>, slot: &Slot, task: &WaitingTask) -> Result<()> {
+    fn launch(&self, events: &mut Vec<Event>, slot: &Slot, assignment: &Assignment) -> Result<()> {
+        let Assignment { task, rules, room } = assignment;
         let session = &slot.session;
         if !slot.exists && !self.make_session(session)? {
             let name = &session.name;
@@ -62,10 +64,13 @@ impl Pool<'_> {
         marker::write(&session.marker_path(), &marker)?;
         let run = Run { session: session.clone(), marker, pane: None };
         let conversation = self.conversation(session, &task.task, run.id())?;
-        let claim = self.claim_marker(&run, owner, task, conversation.as_ref())?;
-        let claim = match task.at.project.claim(&task.at.name, &task.seen, claim, &self.writers) {
+        let marker = self.claim_marker(&run, owner, task, conversation.as_ref(), rules)?;
+        let (project, name) = (&task.at.project, &task.at.name);
+        let claim = match project.claim(name, &task.seen, *room, marker, &self.writers) {
             Ok(claim) => claim,
             Err(Skip::Failed(error)) => return Err(error),
+            // It is not held: it waits for its turn.
+            Err(Skip::Full) => return durable::remove(&session.marker_path()).map(drop),
             Err(skip) => {
                 durable::remove(&session.marker_path())?;
                 events.push(task.at.event(EventKind::Held).because(skip.to_string()));

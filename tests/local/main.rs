@@ -8,6 +8,7 @@ mod hooks;
 mod launch;
 mod life;
 mod person;
+mod rules;
 mod scan;
 mod servers;
 #[path = "../support/mod.rs"]

@@ -235,6 +235,13 @@ impl Pass {
             .collect()
     }
 
+    /// The reason of the first event `held`.
+    #[track_caller]
+    pub(super) fn reason_of_held(&self) -> String {
+        let held = self.events.iter().find(|event| event["event"] == "held");
+        held.unwrap_or_else(|| panic!("nothing is held: {self:#?}"))["reason"].to_string()
+    }
+
     /// The reason of the one event about `task`.
     #[track_caller]
     pub(super) fn reason(&self, task: &str) -> String {

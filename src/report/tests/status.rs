@@ -25,6 +25,7 @@ fn status() -> Report {
         attempt: Some(2),
         since: Some(at("2026-03-01T09:00:00Z")),
         stale: true,
+        waits: None,
         reason: None,
     };
     let delegated = TaskRow {
@@ -57,6 +58,7 @@ fn status() -> Report {
         ],
         projects: vec![ProjectRow {
             path: "/srv/app".into(),
+            parallel: Some(1),
             waiting: 12,
             dispatched: 1,
             delegated: 1,
@@ -103,13 +105,13 @@ fn the_status_as_json_has_every_key() {
     assert_eq!(json["sessions"][0]["project"], "/srv/app");
     assert_eq!(
         json["projects"],
-        json!([{"path": "/srv/app", "waiting": 12, "dispatched": 1, "delegated": 1, "done": 340, "failed": 2}])
+        json!([{"path": "/srv/app", "parallel": 1, "waiting": 12, "dispatched": 1, "delegated": 1, "done": 340, "failed": 2}])
     );
     assert_eq!(
         json["tasks"][0],
         json!({"project": "/srv/app", "name": "fix-login.md", "state": "dispatched", "priority": "critical",
                "title": "Fix the login redirect", "provider": "claude-code", "session": "ccl-auto-0", "job_id": null,
-               "attempt": 2, "since": "2026-03-01T09:00:00Z", "stale": true, "reason": null})
+               "attempt": 2, "since": "2026-03-01T09:00:00Z", "stale": true, "waits": null, "reason": null})
     );
     assert_eq!(
         json["delegated"],
