@@ -68,13 +68,11 @@ impl<'a> Account<'a> {
         Ok(filed)
     }
 
-    /// Tells that an agent, a project or a recurring task is held: to the journal and to people. `name` says which one it
-    /// is, and is the same for as long as the hold lasts; `since` tells one hold from the next.
-    pub(crate) fn hold(&self, entry: &Entry, name: &str, since: Timestamp) -> Result<()> {
+    /// Tells people once that an agent, a project or a recurring task is held; every pass that finds it held says so here.
+    /// `name` says which one it is; `since` tells one hold from the next.
+    pub(crate) fn tell_of_hold(&self, entry: &Entry, name: &str, since: Timestamp) -> Result<()> {
         let notice = Notice::new(Occasion::Hold, &format!("{name}-{since}"), since);
-        self.outbox.queue(notice.of_entry(entry), || Ok(None))?;
-        self.note(entry);
-        Ok(())
+        self.outbox.queue_once(notice.of_entry(entry), || Ok(None))
     }
 }
 

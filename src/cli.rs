@@ -123,6 +123,33 @@ Examples:
         #[arg(long, value_name = "FORM")]
         format: Option<StatusFormat>,
     },
+    /// Hand nothing out until `ccl resume`; what is at work goes on, and is filed
+    #[command(after_help = "\
+A file made by `touch` does the same: paused in the state directory, or in a project's .agent-queue.
+
+Examples:
+  ccl pause 'a release is under way'
+  ccl pause --project . 'the tests are being rewritten'")]
+    Pause {
+        /// Pause this project only; may be repeated
+        #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        project: Vec<PathBuf>,
+        /// Why, for those who wonder
+        reason: Vec<String>,
+    },
+    /// Hand out again, and end the holds that wait for a person
+    #[command(after_help = "\
+Ends the pause of everything, or of one project with --project. Recurring tasks that are held after three failures, and \
+agents that wait for a person, go on, too.
+
+Examples:
+  ccl resume
+  ccl resume --project .")]
+    Resume {
+        /// Resume this project only; may be repeated
+        #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        project: Vec<PathBuf>,
+    },
     /// Say what was done, what failed, what waits for you, and what it cost, as a page of Markdown
     #[command(after_help = "\
 Examples:
@@ -334,6 +361,8 @@ impl Cli {
         match &self.command {
             Command::Scan { dry_run, .. } | Command::Reap { dry_run } => !dry_run,
             Command::Assign { .. }
+            | Command::Pause { .. }
+            | Command::Resume { .. }
             | Command::Add(_)
             | Command::Retry { .. }
             | Command::Cancel { .. } => true,
@@ -351,6 +380,8 @@ impl Cli {
         let projects = match &self.command {
             Command::Scan { project, .. }
             | Command::Assign { project, .. }
+            | Command::Pause { project, .. }
+            | Command::Resume { project }
             | Command::Report { project, .. } => project,
             Command::Retry { project, .. } | Command::Cancel { project, .. } => project.as_slice(),
             Command::Add(new) => new.project.as_slice(),

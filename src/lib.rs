@@ -34,6 +34,7 @@
 
 mod account;
 pub mod agent;
+mod calendar;
 mod cli;
 pub mod command;
 mod concurrent;
@@ -51,6 +52,7 @@ pub mod money;
 pub mod next_step;
 mod notify;
 pub mod owner;
+mod pause;
 pub mod plan;
 pub mod process;
 mod progress;

@@ -30,6 +30,8 @@ use crate::money::Cost;
 use crate::task;
 use crate::text;
 
+/// No id has more characters, but for the occasion behind it.
+const MAX_ID: usize = 150;
 /// An event that nobody has taken for so long is given up.
 const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// A state that lasts is noted anew after this, so that its note outlives the sweep.
@@ -63,6 +65,8 @@ impl Notice {
         // It becomes a file's name.
         let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         let what: String = what.chars().map(|c| if plain(c) { c } else { '-' }).collect();
+        // The end of a path tells more than its beginning.
+        let what = &what[what.len().saturating_sub(MAX_ID)..];
         Self {
             version: VERSION,
             id: format!("{what}-{}", word(event)),

@@ -8,13 +8,16 @@ mod delegate;
 mod dispatch;
 mod doctor;
 mod job;
+mod pause;
 mod projects;
 mod reap;
 mod report;
+mod resume;
 mod retry;
 mod scan;
 mod status;
 mod target;
+mod waits;
 
 use std::cell::OnceCell;
 use std::fs::File;
@@ -215,6 +218,8 @@ fn run<'a>(
         Command::Retry { task, .. } => retry::run(context()?, task)?.into(),
         Command::Cancel { task, .. } => cancel::run(context()?, task)?.into(),
         Command::Status { format } => status::run(context()?, *format, cli.global.json)?,
+        Command::Pause { reason, .. } => pause::run(context()?, environment, reason)?.into(),
+        Command::Resume { .. } => resume::run(context()?)?.into(),
         Command::Report { since, format, .. } => {
             report::run(context()?, since, *format, cli.global.json)?
         }

@@ -19,7 +19,7 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
     }
     match Delegation::open(context.config, context.log, context.account, context.now, dry_run) {
         Ok(Some(delegation)) => {
-            let inboxes = dispatch::list(context, &mut pass)?;
+            let inboxes = dispatch::list(context, &context.projects()?, &mut pass);
             let begun = inboxes.iter().flat_map(Inbox::delegated_tasks).collect();
             delegate::reap(context, &delegation, begun, &mut pass);
         }
@@ -36,6 +36,7 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
     pass.ok(context, context.account.outbox().sweep(context.now));
     for project in context.projects()? {
         pass.ok(context, durable::sweep(&project.folder(Folder::Inbox), now));
+        pass.ok(context, project.sweep_recurring(now));
     }
     Ok(pass)
 }

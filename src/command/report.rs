@@ -97,7 +97,11 @@ fn attention(status: &Status, project: &Project) -> Vec<AttentionRow> {
         };
         reason.map(|reason| AttentionRow { task: Some(task.name.clone()), reason })
     };
-    tasks.filter_map(of_task).collect()
+    let recurring = status.recurring.iter().filter(|row| row.project == project.path());
+    let of_recurring = recurring.filter_map(|row| {
+        Some(AttentionRow { task: Some(row.name.clone()), reason: row.reason.clone()? })
+    });
+    tasks.filter_map(of_task).chain(of_recurring).collect()
 }
 
 fn waiting(status: &Status, project: &Project) -> usize {

@@ -17,9 +17,11 @@
 //! placed; every other claimed task is what its phase says.
 
 mod claim;
+mod depends;
 mod inbox;
 mod look;
 mod note;
+mod recurring;
 mod waiting;
 
 use std::fmt;
@@ -30,8 +32,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 pub use claim::{Claim, ClaimLookup};
+pub(crate) use depends::Dependencies;
 pub use inbox::Inbox;
 pub(crate) use look::{EndedTask, Glance};
+pub(crate) use recurring::{Clock, Outlook, Served};
 pub use waiting::{Held, Read, Seen, Skip, WaitingTask};
 pub(crate) use waiting::{read_all, read_file};
 
@@ -311,6 +315,11 @@ impl Project {
             }
         }
         Ok(false)
+    }
+
+    /// `.agent-queue/paused`
+    pub(crate) fn pause_path(&self) -> PathBuf {
+        self.path.join(QUEUE).join("paused")
     }
 
     fn make_folder(&self, folder: Folder) -> Result<PathBuf> {

@@ -30,6 +30,7 @@ use crate::text::path_text;
 pub(crate) use prometheus::metrics;
 pub(crate) use rows::JobRow;
 pub(crate) use rows::{DayRow, ProjectRow, SessionRow, SessionState, Status, TaskRow, TaskState};
+pub(crate) use rows::{RecurringRow, RecurringState};
 pub(crate) use summary::{AttentionRow, DoneRow, FailedRow, ProjectSummary, Runs, Summary};
 
 /// The result of one command.
@@ -75,6 +76,8 @@ pub(crate) struct DecisionRow {
     pub(crate) land: Option<Land>,
     /// The command that would judge it; `None` where nothing would.
     pub(crate) check: Option<String>,
+    /// For what time or tasks it waits.
+    pub(crate) waits: Option<String>,
     /// See [`warning`].
     pub(crate) warnings: Vec<String>,
 }

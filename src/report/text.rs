@@ -19,8 +19,9 @@ pub(super) fn events(events: &[Event]) -> String {
 /// The path of a task that was added; else
 /// `dispatched  fix-login.md  → ccl-auto-0 (opus)  /srv/app: reason`
 fn event(event: &Event) -> String {
-    if let (EventKind::Added, Some(project), Some(task)) =
-        (event.event, &event.project, &event.task)
+    // With a reason it was not added by hand.
+    if let (EventKind::Added, Some(project), Some(task), None) =
+        (event.event, &event.project, &event.task, &event.reason)
     {
         let inbox = Project::new(project.clone()).folder(Folder::Inbox);
         return escape(&path_text(&inbox.join(task))).into_owned() + "\n";
@@ -77,6 +78,7 @@ fn decision(decision: &DecisionRow) -> String {
         rows.push(("lands", "by rebase, once it is checked"));
     }
     rows.extend(decision.check.as_deref().map(|check| ("check", check)));
+    rows.extend(decision.waits.as_deref().map(|waits| ("waits", waits)));
     rows.extend(decision.warnings.iter().map(|warning| ("warning", warning.as_str())));
     let rows = rows.into_iter().map(|(key, value)| format!("  {key:<9} {}\n", escape(value)));
     format!("{}\n{}", escape(&path_text(&decision.task)), rows.collect::<String>())

@@ -30,6 +30,7 @@ use crate::text::local_time;
 use crate::tmux::{Pane, Tmux, TmuxError};
 use server::{Panes, PanesNow};
 
+pub(crate) use files::attention_cooldowns;
 pub use files::{Session, marked, sweep};
 pub(crate) use snapshot::Reading;
 pub use snapshot::Trigger;

@@ -5,9 +5,12 @@
 
 mod journal;
 mod notify;
+mod pause;
+mod recurring;
 mod report;
 #[path = "../support/mod.rs"]
 mod support;
+mod waits;
 
 use serde_json::{Value, json};
 use support::{Project, Sandbox};

@@ -12,6 +12,7 @@ use super::{Context, Finished, combine_exit};
 use crate::cli::StatusFormat;
 use crate::config::Projects;
 use crate::error::{self, Failure};
+use crate::pause;
 use crate::queue::Project;
 use crate::report::{self, Report, Status};
 use crate::session::{self, Pool};
@@ -66,6 +67,7 @@ pub(super) fn collect(context: Context<'_>) -> Result<(Status, u8)> {
     let mut status = Status {
         sessions: sessions::rows(context, &pool, &mut problems)
             .context("cannot look through the sessions' markers")?,
+        paused: pause::read(&pause::of_state(&context.config.state_dir)),
         ..Status::default()
     };
     tasks::add(context, &pool, &projects, &mut problems, &mut status);

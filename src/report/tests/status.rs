@@ -64,6 +64,7 @@ fn status() -> Report {
             delegated: 1,
             done: 340,
             failed: 2,
+            paused: None,
         }],
         delegated: Delegations {
             active: 1,
@@ -90,6 +91,8 @@ fn status() -> Report {
             },
         ],
         tasks: vec![task, delegated],
+        paused: None,
+        recurring: Vec::new(),
         stale: 1,
     })
 }
@@ -105,7 +108,7 @@ fn the_status_as_json_has_every_key() {
     assert_eq!(json["sessions"][0]["project"], "/srv/app");
     assert_eq!(
         json["projects"],
-        json!([{"path": "/srv/app", "parallel": 1, "waiting": 12, "dispatched": 1, "delegated": 1, "done": 340, "failed": 2}])
+        json!([{"path": "/srv/app", "parallel": 1, "waiting": 12, "dispatched": 1, "delegated": 1, "done": 340, "failed": 2, "paused": null}])
     );
     assert_eq!(
         json["tasks"][0],
@@ -129,6 +132,7 @@ fn the_status_as_json_has_every_key() {
     assert_eq!(
         json_of(&Report::Status(Status::default())),
         json!({"version": 1, "sessions": [], "projects": [], "tasks": [], "stale": 0, "last_24h": [],
+               "paused": null, "recurring": [],
                "delegated": {"active": 0, "jobs": [], "done_24h": 0, "failed_24h": 0, "cost_24h": []}})
     );
 }
