@@ -33,6 +33,8 @@ fn event(event: &Event) -> String {
         line.push_str(&escape(&part));
     }
     if let Some(reason) = &event.reason {
+        // Where nothing stands between the two.
+        line.truncate(line.trim_end().len());
         line.push_str(": ");
         line.push_str(&escape(reason));
     }
