@@ -18,6 +18,8 @@ pub enum Phase {
     Launching,
     /// The agent has the task.
     Working,
+    /// Its turn has ended well, whatever can be seen of it from now on: its branch is finished, and landed.
+    Landing,
 }
 
 /// What was found of one session that has a marker.
@@ -46,6 +48,8 @@ pub(crate) enum Found {
     Unstarted,
     /// The claim in phase `launching` or `working`, and the agent has started.
     Started { phase: Phase, agent: AgentState },
+    /// The claim in phase `landing`.
+    Landing(AgentReport),
 }
 
 /// What an agent that has a task is doing, as far as there is evidence. Unknown is never taken for idle or done.
@@ -138,7 +142,7 @@ pub(crate) enum Step {
     TakeTicket,
     /// Move the task where its noted outcome says.
     Place(Outcome),
-    /// File the task in `done/`.
+    /// File the task in `done/`, once its branch is finished where it has one.
     Finish(AgentReport),
     /// Note the failed attempt; back to the inbox, or to `failed/`. With a cooldown for the session where the agent
     /// failed; one that was interrupted is resumed at once.
@@ -168,6 +172,7 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
         // No agent was started, so there is nothing a person could be looking at.
         Found::Claimed => return Step::Release,
         Found::Unstarted => return Step::TakeTicket,
+        Found::Landing(report) => Step::Finish(report.clone()),
         Found::Started { phase, agent } => match agent {
             AgentState::Working | AgentState::NeedsAttention(_) if *phase == Phase::Launching => {
                 return Step::MarkWorking;
@@ -270,6 +275,7 @@ mod tests {
             ("launching, it asks something", launching(question), Step::MarkWorking),
             ("launching, it is done", launching(finished()), Step::Finish(AgentReport::default())),
             ("outcome noted", Found::Noted(Outcome::Failed), Step::Place(Outcome::Failed)),
+            ("landing", Found::Landing(AgentReport::default()), Step::Finish(AgentReport::default())),
             ("no task", gone(false, false), Step::RemoveClaim { taken_back: false }),
             ("no task, its agent works on", gone(false, true), Step::Leave(Leave::AtWork)),
             ("the task was taken back", gone(true, true), Step::RemoveClaim { taken_back: true }),

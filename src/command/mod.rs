@@ -111,11 +111,12 @@ impl Pass {
     /// would stand there every minute.
     fn summary(&self) -> Option<String> {
         const NAMED: usize = 5;
-        const KINDS: [(EventKind, &str); 6] = [
+        const KINDS: [(EventKind, &str); 7] = [
             (EventKind::Dispatched, "dispatched"),
             (EventKind::Delegated, "delegated"),
             (EventKind::Done, "done"),
             (EventKind::Failed, "failed"),
+            (EventKind::Landed, "landed"),
             (EventKind::Released, "released"),
             (EventKind::Cooldown, "on cooldown"),
         ];

@@ -111,15 +111,16 @@ impl Claim {
     }
 
     pub(crate) fn advance(&mut self, phase: Phase, now: Timestamp) -> Result<()> {
-        self.marker.phase = phase;
-        self.marker.stamp.at = now;
-        self.rewrite()
+        self.update(now, |marker| marker.phase = phase)
     }
 
-    /// Notes that the agent has a new conversation after all.
-    pub(crate) fn set_agent_session(&mut self, session: Uuid, now: Timestamp) -> Result<()> {
-        self.marker.agent.session = Some(session);
-        self.marker.agent.transcript_from = 0;
+    /// Notes what has changed of the run.
+    pub(crate) fn update(
+        &mut self,
+        now: Timestamp,
+        change: impl FnOnce(&mut marker::ClaimMarker),
+    ) -> Result<()> {
+        change(&mut self.marker);
         self.marker.stamp.at = now;
         self.rewrite()
     }
@@ -231,8 +232,7 @@ impl Claim {
 mod tests {
     use super::*;
     use crate::config::AgentKind;
-    use crate::marker::{Stamp, StartedAgent};
-    use crate::task::TaskRules;
+    use crate::marker::{Stamp, StartedAgent, Work};
 
     /// A project with the task `t.md`, and a claim on it by a run of its own.
     fn claimed(directory: &std::path::Path) -> Claim {
@@ -258,7 +258,7 @@ mod tests {
                 session: None,
                 transcript_from: 0,
             },
-            rules: TaskRules::default(),
+            work: Work::default(),
         };
         project.claim(&name, &seen, None, marker, &Writers::default()).unwrap()
     }

@@ -25,7 +25,9 @@ mod waiting;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -38,6 +40,7 @@ pub(crate) use waiting::{read_all, read_file};
 use crate::durable::{self, Staged};
 use crate::event::{Event, EventKind};
 use crate::lock::{self, Lock};
+use crate::marker::{self, ToLand};
 use crate::task::{self, Ending, Outcome};
 use crate::text::{escape, path_text};
 
@@ -147,6 +150,30 @@ impl Project {
         self.path.join(QUEUE).join("project.yaml")
     }
 
+    /// `.agent-queue/to-land/T`, of the branch `ccl/T`.
+    pub(crate) fn to_land_path(&self, branch: &str) -> PathBuf {
+        let name = branch.rsplit('/').next().unwrap_or(branch);
+        self.to_land_dir().join(name)
+    }
+
+    fn to_land_dir(&self) -> PathBuf {
+        self.path.join(QUEUE).join("to-land")
+    }
+
+    /// The branches that a person has to decide on, by name.
+    pub(crate) fn to_land(&self) -> Result<Vec<ToLand>> {
+        let mut found = Vec::new();
+        for entry in durable::list_dir(&self.to_land_dir())? {
+            let path = entry?.path();
+            let is_ours = path.file_name().is_some_and(|name| !name.as_bytes().starts_with(b"."));
+            if is_ours {
+                found.extend(marker::read::<ToLand>(&path)?);
+            }
+        }
+        found.sort_by(|one, other| one.branch.cmp(&other.branch));
+        Ok(found)
+    }
+
     /// `inbox/T.md`.
     pub(crate) fn waiting_path(&self, name: &Name) -> PathBuf {
         self.folder(Folder::Inbox).join(name.as_str())
@@ -174,6 +201,13 @@ impl Project {
     /// Takes the lock under which tasks change hands; held only for a moment.
     pub(crate) fn lock(&self) -> Result<Lock> {
         lock::exclusive(&self.path.join(QUEUE).join(".lock"))
+    }
+
+    /// Takes the lock under which git's branches and worktrees are changed: one landing after the other, of whichever
+    /// pool. It is a lock of its own, since a large checkout takes seconds, and claims must not wait for it. `None` if
+    /// another pass has it for so long.
+    pub(crate) fn lock_checkout(&self, limit: Duration) -> Result<Option<Lock>> {
+        lock::within(&self.path.join(QUEUE).join(".checkout.lock"), limit)
     }
 
     /// Files a waiting task that no agent can work on, with its reason: in its

@@ -17,7 +17,7 @@ use crate::agent::transcript::Turn;
 use crate::agent::{self, ClaudeOptions, Files, Launch};
 use crate::config::AgentKind;
 use crate::durable;
-use crate::marker::{self, AgentPane, Phase, Server, StartedAgent};
+use crate::marker::{self, AgentPane, Phase, Server, StartedAgent, Work};
 use crate::next_step::AttemptFailure;
 use crate::process;
 use crate::queue::{Claim, WaitingTask};
@@ -90,7 +90,7 @@ impl Pool<'_> {
                 session: conversation.map(|conversation| conversation.id),
                 transcript_from,
             },
-            rules: rules.clone(),
+            work: Work { rules: rules.clone(), ..Work::default() },
         })
     }
 
@@ -130,7 +130,10 @@ impl Pool<'_> {
         let request = attempt.conversation.take().and_then(|conversation| conversation.request);
         let id = Uuid::new_v4();
         attempt.conversation = Some(Conversation { id, resume: false, request });
-        attempt.claim.set_agent_session(id, self.now)
+        attempt.claim.update(self.now, |claim| {
+            claim.agent.session = Some(id);
+            claim.agent.transcript_from = 0;
+        })
     }
 
     /// Writes what the window runs; the ticket last.
