@@ -77,6 +77,39 @@ pub struct StartedAgent {
     pub transcript_from: u64,
 }
 
+/// The worktree that a task has for itself: what the claim says before git is called, and the ending line after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worktree {
+    /// `PROJECT/.agent-queue/worktrees/T`, absolute.
+    pub path: PathBuf,
+    /// `ccl/T`.
+    pub branch: String,
+    /// The commit that the branch started from, or that it was rebased onto since.
+    pub base: String,
+    /// The branch that it started from, which is the one to land in; none for a commit, a tag or another's branch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_branch: Option<String>,
+    /// Where the project lies in its repository; empty where it is the repository.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub subdirectory: PathBuf,
+}
+
+impl Worktree {
+    /// Where the agent works: what the project's directory is in the project's own checkout.
+    pub fn directory(&self) -> PathBuf {
+        // Joined with nothing, a path ends with a slash.
+        if is_empty(&self.subdirectory) {
+            self.path.clone()
+        } else {
+            self.path.join(&self.subdirectory)
+        }
+    }
+}
+
+fn is_empty(path: &Path) -> bool {
+    path.as_os_str().is_empty()
+}
+
 /// `STATE/sessions/NAME.dispatched`: which task and run the session has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dispatched {

@@ -297,7 +297,8 @@ fn each_shell_runs_the_script_with_what_its_startup_files_set() {
         startup_files(&server, shell, &bin);
         server.new_session_unready("s", &["sleep", "1000"]);
         let odd = "it's $(exit 3) `exit 4` \\ \"q\" ; & | é {a,b} *";
-        let body = "greet\npart\necho \"$$ is in $(ps -o tpgid= -p $$ | tr -d ' ')\"\nexec sleep 1000\n";
+        let body =
+            "greet\npart\necho \"$$ is in $(ps -o tpgid= -p $$ | tr -d ' ')\"\nexec sleep 1000\n";
         let script = script(&server, &format!("{odd}/x.run"), body);
         let path = format!("/usr/bin/{shell}");
         let window = NewWindow {
