@@ -150,6 +150,17 @@ fn is_empty(path: &Path) -> bool {
     path.as_os_str().is_empty()
 }
 
+/// `.agent-queue/.setup-failed`: no task of the project gets a worktree until what its set-up depends on has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetupHold {
+    #[serde(flatten)]
+    pub stamp: Stamp,
+    pub reason: String,
+    /// The commit that the worktree started from.
+    pub head: Option<String>,
+    pub rules: TaskRules,
+}
+
 /// `.agent-queue/to-land/T`: the branch `ccl/T` is done, and a person has to decide on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToLand {

@@ -7,7 +7,9 @@ mod decide;
 mod delegate;
 mod dispatch;
 mod doctor;
+mod ground;
 mod job;
+mod land;
 mod projects;
 mod reap;
 mod retry;
@@ -201,6 +203,7 @@ fn run(
         Command::Decide { files } => decide::run(context()?, files),
         Command::Add(new) => add::run(context()?, environment.current_dir.as_deref(), new)?.into(),
         Command::Retry { task, .. } => retry::run(context()?, task)?.into(),
+        Command::Land { task, .. } => land::run(context()?, task)?.into(),
         Command::Cancel { task, .. } => cancel::run(context()?, task)?.into(),
         Command::Status { format } => status::run(context()?, *format, cli.global.json)?,
         Command::Doctor => doctor::run(context()?, environment),

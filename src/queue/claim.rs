@@ -11,7 +11,7 @@ use super::note;
 use super::waiting::{self, Held, Seen, Skip};
 use super::{Folder, Name, Project};
 use crate::durable::{self, Staged};
-use crate::marker::{self, Phase};
+use crate::marker::{self, ClaimedCheckout, Phase};
 use crate::process::Writers;
 use crate::task::{self, Ending, Outcome};
 
@@ -108,6 +108,14 @@ impl Claim {
 
     pub(crate) fn name(&self) -> &Name {
         &self.name
+    }
+
+    /// Where its agent works.
+    pub(crate) fn directory(&self) -> PathBuf {
+        match &self.marker.work.checkout {
+            Some(ClaimedCheckout::Own { worktree, .. }) => worktree.directory(),
+            Some(ClaimedCheckout::Shared { .. }) | None => self.project.path().to_owned(),
+        }
     }
 
     pub(crate) fn advance(&mut self, phase: Phase, now: Timestamp) -> Result<()> {

@@ -23,7 +23,6 @@ mod note;
 mod waiting;
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -148,6 +147,11 @@ impl Project {
     /// `.agent-queue/project.yaml`.
     pub(crate) fn rules_path(&self) -> PathBuf {
         self.path.join(QUEUE).join("project.yaml")
+    }
+
+    /// `.agent-queue/.setup-failed`.
+    pub(crate) fn setup_hold_path(&self) -> PathBuf {
+        self.path.join(QUEUE).join(".setup-failed")
     }
 
     /// `.agent-queue/to-land/T`, of the branch `ccl/T`.
@@ -336,6 +340,18 @@ impl Project {
         Ok(Some(placed))
     }
 
+    /// How a filed task ended.
+    pub(crate) fn ending(&self, folder: Folder, name: &Name) -> Result<Option<Ending>> {
+        let text = note::read_text(&self.folder(folder).join(name.as_str()))?;
+        Ok(text.and_then(|text| task::split(&text).read_ending()))
+    }
+
+    /// Notes in a filed task what has become of it since.
+    pub(crate) fn renote(&self, folder: Folder, name: &Name, ending: &Ending) -> Result<()> {
+        let _lock = self.lock()?;
+        note::note(&self.folder(folder).join(name.as_str()), ending, None, None).map(drop)
+    }
+
     /// Whether a session or secutools has a task of this name, other than the one in `from`.
     fn is_active(&self, name: &str, from: &Path) -> Result<bool> {
         for suffix in ["dispatched", "delegated"] {
@@ -349,13 +365,7 @@ impl Project {
 
     fn make_folder(&self, folder: Folder) -> Result<PathBuf> {
         let directory = self.folder(folder);
-        match fs::create_dir(&directory) {
-            Ok(()) => durable::sync_dir(&self.path.join(QUEUE))?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot make {}", directory.display()));
-            }
-        }
+        durable::make_dir(&directory)?;
         Ok(directory)
     }
 }

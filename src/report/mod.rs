@@ -28,7 +28,10 @@ use crate::text::path_text;
 
 pub(crate) use prometheus::metrics;
 pub(crate) use rows::JobRow;
-pub(crate) use rows::{DayRow, ProjectRow, SessionRow, SessionState, Status, TaskRow, TaskState};
+pub(crate) use rows::{
+    DayRow, ProjectRow, SessionRow, SessionState, Status, TaskRow, TaskState, ToLandRow,
+    WorktreeRow,
+};
 
 /// The result of one command.
 #[derive(Serialize)]

@@ -99,6 +99,26 @@ pub(crate) struct ProjectRow {
     pub(crate) delegated: usize,
     pub(crate) done: usize,
     pub(crate) failed: usize,
+    /// The branches of finished tasks that a person has to decide on.
+    pub(crate) to_land: Vec<ToLandRow>,
+    pub(crate) worktrees: Vec<WorktreeRow>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct ToLandRow {
+    pub(crate) task: String,
+    pub(crate) branch: String,
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct WorktreeRow {
+    #[serde(serialize_with = "crate::text::path")]
+    pub(crate) path: PathBuf,
+    /// `None` where HEAD is detached.
+    pub(crate) branch: Option<String>,
+    /// The task whose agent works in it; `None` where it was left behind.
+    pub(crate) task: Option<String>,
 }
 
 /// One task that has not ended.

@@ -10,8 +10,8 @@ use super::{Pool, Session, unavailable};
 use crate::agent::claude::{self, Transcript};
 use crate::agent::command::Exit;
 use crate::agent::judge::{Observations, judge, report};
-use crate::agent::transcript::Summary;
 use crate::agent::screen;
+use crate::agent::transcript::Summary;
 use crate::durable;
 use crate::marker::{self, AgentPane, Dispatched, Server};
 use crate::next_step::{AgentReport, AgentState, Found, Phase, Snapshot};
@@ -169,6 +169,12 @@ impl Pool<'_> {
         }
     }
 
+    /// What a window shows of a failed set-up, which says itself what is wrong; nothing where tmux does not have it.
+    pub(super) fn words_of(&self, exit: Exit, pane: Option<&AgentPane>) -> String {
+        let pane = pane.filter(|_| exit == Exit::SetupFailed);
+        pane.and_then(|pane| self.tmux.capture_last(&pane.id).ok()).unwrap_or_default()
+    }
+
     /// What an agent left whose turn has ended well.
     fn report(&self, claim: &marker::ClaimMarker) -> Result<AgentReport> {
         let Some(id) = claim.agent.session else { return Ok(AgentReport::default()) };
@@ -195,9 +201,11 @@ impl Pool<'_> {
         if let Some(exit) = Exit::read(&run.session.files().exit, run.id())? {
             return Ok(match exit {
                 Exit::Code(0) => AgentState::Finished(AgentReport::default()),
-                exit => AgentState::Failed(
-                    exit.failure(self.config.agent.program(), claim.project().path()),
-                ),
+                exit => {
+                    let screen = self.words_of(exit, run.pane.as_ref());
+                    let program = self.config.agent.program();
+                    AgentState::Failed(exit.failure(program, &claim.directory(), &screen))
+                }
             });
         }
         match claim_marker.agent.session {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::Pool;
-use crate::checkout::{self, Landed, Leftovers, OpenError, Removal, Repository};
+use crate::checkout::{self, LandStep, Leftovers, OpenError, Removal, Repository};
 use crate::durable;
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
@@ -73,8 +73,7 @@ impl Pool<'_> {
             Err(OpenError::Failed(error)) => return Err(error),
         };
         claim.update(self.now, |claim| {
-            claim.work.checkout =
-                Some(ClaimedCheckout::Own { worktree: worktree.clone(), fresh });
+            claim.work.checkout = Some(ClaimedCheckout::Own { worktree: worktree.clone(), fresh });
         })?;
         repository.make(&worktree, claim.marker().run, fresh)?;
         Ok(None)
@@ -83,15 +82,24 @@ impl Pool<'_> {
     /// Takes away what was made for an agent that never started. Where that fails, the task goes back all the same: the
     /// next attempt takes another name.
     pub(super) fn unmake_worktree(&self, claim: &Claim) {
+        self.take_away(claim, Repository::unmake);
+    }
+
+    /// The same where its set-up has failed.
+    pub(super) fn discard_worktree(&self, claim: &Claim) {
+        self.take_away(claim, Repository::discard);
+    }
+
+    fn take_away(&self, claim: &Claim, how: fn(&Repository, &Worktree) -> Result<()>) {
         let Some(ClaimedCheckout::Own { worktree, fresh: true }) = &claim.marker().work.checkout
         else {
             return;
         };
-        let unmake = || -> Result<()> {
+        let take_away = || -> Result<()> {
             let _lock = self.lock_checkout(claim.project())?;
-            self.repository(claim)?.unmake(worktree)
+            how(&self.repository(claim)?, worktree)
         };
-        if let Err(error) = unmake() {
+        if let Err(error) = take_away() {
             let path = worktree.path.display();
             self.log.warn(format_args!("the worktree {path} stays: {error:#}"));
         }
@@ -113,20 +121,20 @@ impl Pool<'_> {
             if wants_to_land && repository.has_commits(&worktree)? {
                 let why_not = reason.clone().or_else(|| why_not_to_land(claim, &worktree));
                 let outcome = match why_not {
-                    Some(why) => Landed::Refused(why),
+                    Some(why) => LandStep::Refused(why),
                     None => self.land(&repository, &mut worktree, claim)?,
                 };
                 match outcome {
-                    Landed::Landed => landed = Some(true),
-                    Landed::Conflict(files) if claim.marker().work.rounds.conflicts == 0 => {
+                    LandStep::Landed => landed = Some(true),
+                    LandStep::Conflict(files) if claim.marker().work.rounds.conflicts == 0 => {
                         return Ok(Branch::Conflict(conflict_message(&worktree, &files)));
                     }
-                    Landed::Conflict(files) => {
+                    LandStep::Conflict(files) => {
                         let files = files.join(", ");
                         reason = Some(format!("its agent did not solve the conflict in {files}"));
                         landed = Some(false);
                     }
-                    Landed::Refused(why) => {
+                    LandStep::Refused(why) => {
                         reason = Some(why);
                         landed = Some(false);
                     }
@@ -156,6 +164,7 @@ impl Pool<'_> {
             let what = format!("{} is in {base}", worktree.branch);
             events.push(
                 Event::of_task(EventKind::Landed, claim.project().path(), claim.name().as_str())
+                    .in_session(&claim.marker().session)
                     .because(what),
             );
         }
@@ -222,7 +231,7 @@ impl Pool<'_> {
         repository: &Repository,
         worktree: &mut Worktree,
         claim: &mut Claim,
-    ) -> Result<Landed> {
+    ) -> Result<LandStep> {
         repository.land(worktree, |rebased| {
             claim.update(self.now, |claim| {
                 claim.work.checkout =

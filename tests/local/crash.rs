@@ -3,7 +3,9 @@
 use std::fs;
 
 use ccl::config::AgentKind;
-use ccl::marker::{self, AgentPane, ClaimMarker, Dispatched, Phase, Server, Stamp, StartedAgent, Work};
+use ccl::marker::{
+    self, AgentPane, ClaimMarker, Dispatched, Phase, Server, Stamp, StartedAgent, Work,
+};
 use ccl::owner;
 use ccl::tmux::{NewPane, NewWindow, Tmux};
 use jiff::Timestamp;

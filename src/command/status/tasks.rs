@@ -8,13 +8,14 @@ use uuid::Uuid;
 
 use super::{DAY, Problems};
 use crate::agent::claude::Trust;
-use crate::command::Context;
-use crate::marker;
+use crate::checkout::{self, Standing};
+use crate::command::{Context, ground};
+use crate::marker::{self, ClaimedCheckout, ToLand};
 use crate::money::Totals;
 use crate::process::OpenFiles;
 use crate::queue::{Folder, Held, Inbox, Name, Project, Skip, TaskRef};
 use crate::remote;
-use crate::report::{DayRow, ProjectRow, Status, TaskRow, TaskState};
+use crate::report::{DayRow, ProjectRow, Status, TaskRow, TaskState, ToLandRow, WorktreeRow};
 use crate::session::{Pool, Session};
 use crate::task::{Isolation, Outcome, ProjectRules, Provider};
 use crate::text::path_text;
@@ -82,7 +83,12 @@ impl Collector<'_, '_> {
         let mut inbox = project.list()?;
         let done = self.ended(project, Folder::Done)?;
         let failed = self.ended(project, Folder::Failed)?;
-        let rules = self.context.config.project_rules(&project.rules_path());
+        let rules = match inbox.waiting.is_empty() {
+            true => self.context.config.project_rules(&project.rules_path()),
+            false => ground::rules(self.context.config, project),
+        };
+        let (to_land, worktrees) =
+            (self.branches_to_land(project), self.worktrees(project, &inbox));
         self.status.projects.push(ProjectRow {
             path: project.path().to_owned(),
             parallel: rules.as_ref().ok().map(ProjectRules::limit),
@@ -91,6 +97,8 @@ impl Collector<'_, '_> {
             delegated: inbox.delegated.len(),
             done,
             failed,
+            to_land,
+            worktrees,
         });
         inbox.dispatched.sort();
         for name in &inbox.dispatched {
@@ -113,6 +121,41 @@ impl Collector<'_, '_> {
             self.status.tasks.push(row);
         }
         waiting
+    }
+
+    fn branches_to_land(&mut self, project: &Project) -> Vec<ToLandRow> {
+        let found = project.to_land().unwrap_or_else(|error| {
+            self.problems.note(&error);
+            Vec::new()
+        });
+        let row = |ToLand { task, branch, reason, .. }| ToLandRow { task, branch, reason };
+        found.into_iter().map(row).collect()
+    }
+
+    fn worktrees(&mut self, project: &Project, inbox: &Inbox) -> Vec<WorktreeRow> {
+        let found = checkout::standing(project.path()).unwrap_or_else(|error| {
+            self.problems.note(&error);
+            Vec::new()
+        });
+        if found.is_empty() {
+            return Vec::new();
+        }
+        let claims: Vec<(&OsString, marker::ClaimMarker)> = inbox
+            .dispatched
+            .iter()
+            // One that cannot be read is reported where its task is.
+            .filter_map(|name| Some((name, project.claimant(&Name::new(name).ok()?).ok()??)))
+            .collect();
+        let row = |Standing { path, branch, .. }| {
+            let has_it = |claim: &marker::ClaimMarker| match &claim.work.checkout {
+                Some(ClaimedCheckout::Own { worktree, .. }) => worktree.path == path,
+                _ => false,
+            };
+            let task = claims.iter().find(|(_, claim)| has_it(claim));
+            let task = task.map(|(name, _)| path_text(Path::new(name)));
+            WorktreeRow { task, path, branch }
+        };
+        found.into_iter().map(row).collect()
     }
 
     fn ended(&mut self, project: &Project, folder: Folder) -> Result<usize> {
