@@ -25,6 +25,8 @@ pub enum EventKind {
     Done,
     /// The task is filed as failed.
     Failed,
+    /// A finished task's branch is in its base.
+    Landed,
     /// A session takes no task for a while.
     Cooldown,
     /// An agent, a project or a recurring task is held until its time has come or a person says so.

@@ -25,16 +25,19 @@
 //!   once, and handed down like the clock.
 //! - [`durable`], [`lock`], [`marker`], [`owner`], [`queue`]: the disk. Every state is a name, every step one rename.
 //! - [`tmux`], [`process`], [`session`], [`agent`]: the terminal, what the kernel says of it, the pool, and what an agent
-//!   is doing. `subprocess` is one call of another program.
+//!   is doing. `checkout` is git: a task's worktree, what it left, and landing. `subprocess` is one call of another
+//!   program.
 //! - [`remote`]: the jobs' life, and the engine they run on. `concurrent` is work on several threads, `progress` what
 //!   a terminal shows meanwhile.
 //!
-//! Arrows point one way: command → (session, remote, report) → (queue, agent, tmux) → (marker, lock, durable, process) →
+//! Arrows point one way: command → (session, remote, report) → (queue, agent, checkout, tmux) → (marker, lock, durable, process) →
 //! the pure rooms.
 
 mod account;
 pub mod agent;
 mod calendar;
+#[allow(dead_code, unused_imports, reason = "its callers come with the rest of issue 12")]
+mod checkout;
 mod cli;
 pub mod command;
 mod concurrent;

@@ -244,6 +244,16 @@ pub fn leader_of(run: Uuid) -> io::Result<Option<Pid>> {
     Ok(lives.then_some(group))
 }
 
+/// A process that was started with `name=value` in its environment, and lives; its children have inherited it.
+pub(crate) fn started_with(name: &str, value: &str) -> io::Result<Option<Pid>> {
+    for process in processes_that(|_| true)? {
+        if visibly(environ_has(process.pid, name, value))? {
+            return Ok(Some(process.pid));
+        }
+    }
+    Ok(None)
+}
+
 fn members(group: Pid) -> io::Result<Vec<Stat>> {
     processes_that(|process| process.pgrp == Some(group))
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use super::waits::Waits;
-use super::{Context, Pass};
+use super::{Context, Pass, ground};
 use crate::agent::claude::Trust;
 use crate::concurrent;
 use crate::event::{Event, EventKind};
@@ -98,7 +98,7 @@ pub(super) fn choose(
                             chosen.push(*assignment);
                             continue;
                         }
-                        Take::Waits => {}
+                        Take::Passed => {}
                         Take::Closed => queues[index].close(),
                     },
                 },
@@ -123,15 +123,15 @@ struct ChosenFrom {
 
 enum Rules {
     Unread,
-    Read(ProjectRules),
-    /// They cannot be read, which was reported.
-    Bad,
+    Read(Box<ProjectRules>),
+    /// Nothing goes in this pass, which was reported once for all of its tasks.
+    Held,
 }
 
 enum Take {
     Chosen(Box<Assignment>),
-    /// The project has no room for it; for another task it may have.
-    Waits,
+    /// It has to wait, or is held; another task of the project may go.
+    Passed,
     /// Nothing more of the project goes in this pass.
     Closed,
 }
@@ -154,13 +154,12 @@ impl ChosenFrom {
     ) -> Take {
         let project = &task.at.project;
         if let Rules::Unread = self.rules[index] {
-            self.rules[index] = match context.config.project_rules(&project.rules_path()) {
-                Ok(rules) => Rules::Read(rules),
-                Err(error) => {
-                    // Once for all of its tasks.
+            self.rules[index] = match ground::rules(context.config, project) {
+                Ok(rules) => Rules::Read(Box::new(rules)),
+                Err(why) => {
                     let event = Event::of_project(EventKind::Held, project.path());
-                    pass.events.push(event.because(format!("{error:#}")));
-                    Rules::Bad
+                    pass.events.push(event.because(format!("{why:#}")));
+                    Rules::Held
                 }
             };
         }
@@ -174,8 +173,16 @@ impl ChosenFrom {
             // What waits behind it may want a worktree, but a project that is full as a whole is not read to its end.
             return match is_full(project_rules.room_beside(project_rules.task.isolation)) {
                 true => Take::Closed,
-                false => Take::Waits,
+                false => Take::Passed,
             };
+        }
+        // What its project says of all tasks was looked at above.
+        if rules.isolation != project_rules.task.isolation
+            && let Err(why) = ground::check(project, project_rules, &rules)
+        {
+            let event = task.at.event(EventKind::Held);
+            pass.events.push(event.because(format!("{why:#}")));
+            return Take::Passed;
         }
         self.at_work[index] += 1;
         Take::Chosen(Box::new(Assignment { task, rules, room }))

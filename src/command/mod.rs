@@ -7,7 +7,9 @@ mod decide;
 mod delegate;
 mod dispatch;
 mod doctor;
+mod ground;
 mod job;
+mod land;
 mod pause;
 mod projects;
 mod reap;
@@ -118,11 +120,12 @@ impl Pass {
     /// would stand there every minute.
     fn summary(&self) -> Option<String> {
         const NAMED: usize = 5;
-        const KINDS: [(EventKind, &str); 6] = [
+        const KINDS: [(EventKind, &str); 7] = [
             (EventKind::Dispatched, "dispatched"),
             (EventKind::Delegated, "delegated"),
             (EventKind::Done, "done"),
             (EventKind::Failed, "failed"),
+            (EventKind::Landed, "landed"),
             (EventKind::Released, "released"),
             (EventKind::Cooldown, "on cooldown"),
         ];
@@ -216,6 +219,7 @@ fn run<'a>(
         Command::Decide { files } => decide::run(context()?, files),
         Command::Add(new) => add::run(context()?, environment.current_dir.as_deref(), new)?.into(),
         Command::Retry { task, .. } => retry::run(context()?, task)?.into(),
+        Command::Land { task, .. } => land::run(context()?, task)?.into(),
         Command::Cancel { task, .. } => cancel::run(context()?, task)?.into(),
         Command::Status { format } => status::run(context()?, *format, cli.global.json)?,
         Command::Pause { reason, .. } => pause::run(context()?, environment, reason)?.into(),

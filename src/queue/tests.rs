@@ -29,7 +29,7 @@ fn name() -> Name {
 
 fn marker_of(run: Uuid) -> marker::ClaimMarker {
     marker::ClaimMarker {
-        rules: crate::task::TaskRules::default(),
+        work: marker::Work::default(),
         stamp: Stamp::new("host", Timestamp::UNIX_EPOCH),
         owner: OWNER,
         session: "s".to_owned(),

@@ -29,8 +29,10 @@ use crate::text::path_text;
 
 pub(crate) use prometheus::metrics;
 pub(crate) use rows::JobRow;
-pub(crate) use rows::{DayRow, ProjectRow, SessionRow, SessionState, Status, TaskRow, TaskState};
-pub(crate) use rows::{RecurringRow, RecurringState};
+pub(crate) use rows::{
+    DayRow, ProjectRow, RecurringRow, RecurringState, SessionRow, SessionState, Status, TaskRow,
+    TaskState, ToLandRow, WorktreeRow,
+};
 pub(crate) use summary::{AttentionRow, DoneRow, FailedRow, ProjectSummary, Runs, Summary};
 
 /// The result of one command.

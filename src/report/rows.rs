@@ -105,6 +105,9 @@ pub(crate) struct ProjectRow {
     pub(crate) failed: usize,
     /// `None`: its tasks are handed out.
     pub(crate) paused: Option<Pause>,
+    /// The branches of finished tasks that a person has to decide on.
+    pub(crate) to_land: Vec<ToLandRow>,
+    pub(crate) worktrees: Vec<WorktreeRow>,
 }
 
 /// One file of `recurring/`.
@@ -126,6 +129,23 @@ pub(crate) struct RecurringRow {
 pub(crate) enum RecurringState {
     Ready,
     Held,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct ToLandRow {
+    pub(crate) task: String,
+    pub(crate) branch: String,
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct WorktreeRow {
+    #[serde(serialize_with = "crate::text::path")]
+    pub(crate) path: PathBuf,
+    /// `None` where HEAD is detached.
+    pub(crate) branch: Option<String>,
+    /// The task whose agent works in it; `None` where it was left behind.
+    pub(crate) task: Option<String>,
 }
 
 /// One task that has not ended.

@@ -22,7 +22,7 @@ use crate::config::Occasion;
 use crate::durable;
 use crate::event::{Event, EventKind};
 use crate::journal::Entry;
-use crate::marker::{self, Dispatched};
+use crate::marker::{self, Dispatched, Work};
 use crate::next_step::{AttemptFailure, Phase, end_attempt};
 use crate::owner;
 use crate::queue::Skip;
@@ -64,9 +64,14 @@ impl Pool<'_> {
         marker::write(&session.marker_path(), &marker)?;
         let run = Run { session: session.clone(), marker, pane: None };
         let conversation = self.conversation(session, &task.task, run.id())?;
-        let marker = self.claim_marker(&run, owner, task, conversation.as_ref(), rules)?;
+        let work = Work {
+            rules: rules.clone(),
+            checkout: self.shared_checkout(&task.at.project, rules),
+            ..Work::default()
+        };
+        let marker = self.claim_marker(&run, owner, task, conversation.as_ref(), work)?;
         let (project, name) = (&task.at.project, &task.at.name);
-        let claim = match project.claim(name, &task.seen, *room, marker, &self.writers) {
+        let mut claim = match project.claim(name, &task.seen, *room, marker, &self.writers) {
             Ok(claim) => claim,
             Err(Skip::Failed(error)) => return Err(error),
             // It is not held: it waits for its turn.
@@ -77,6 +82,12 @@ impl Pool<'_> {
                 return Ok(());
             }
         };
+        if let Some(obstacle) = self.make_worktree(&mut claim, &task.task)? {
+            claim.release()?;
+            durable::remove(&session.marker_path())?;
+            events.push(task.at.event(EventKind::Held).because(obstacle));
+            return Ok(());
+        }
         let message = agent::message(
             &self.config.dispatcher,
             task.at.name.as_str(),

@@ -10,6 +10,7 @@ mod launch;
 mod reconcile;
 mod server;
 mod snapshot;
+mod worktree;
 
 use anyhow::{Context, Result};
 use jiff::tz::TimeZone;

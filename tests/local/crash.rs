@@ -3,9 +3,10 @@
 use std::fs;
 
 use ccl::config::AgentKind;
-use ccl::marker::{self, AgentPane, ClaimMarker, Dispatched, Phase, Server, Stamp, StartedAgent};
+use ccl::marker::{
+    self, AgentPane, ClaimMarker, Dispatched, Phase, Server, Stamp, StartedAgent, Work,
+};
 use ccl::owner;
-use ccl::task::TaskRules;
 use ccl::tmux::{NewPane, NewWindow, Tmux};
 use jiff::Timestamp;
 use serde_json::json;
@@ -57,7 +58,7 @@ impl Left {
                 session: None,
                 transcript_from: 0,
             },
-            rules: TaskRules::default(),
+            work: Work::default(),
         };
         let path = world.session_file(session, "dispatched");
         fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -14,4 +14,4 @@ mod servers;
 #[path = "../support/mod.rs"]
 mod support;
 mod ticket;
-mod world;
+use support::world;

@@ -8,15 +8,19 @@ use uuid::Uuid;
 
 use super::{DAY, Problems};
 use crate::agent::claude::Trust;
-use crate::command::Context;
+use crate::checkout::{self, Standing};
 use crate::command::waits::Waits;
-use crate::marker;
+use crate::command::{Context, ground};
+use crate::marker::{self, ClaimedCheckout, ToLand};
 use crate::money::Totals;
 use crate::pause;
 use crate::process::OpenFiles;
 use crate::queue::{Folder, Held, Inbox, Name, Outlook, Project, Skip, TaskRef};
 use crate::remote;
-use crate::report::{DayRow, ProjectRow, RecurringRow, RecurringState, Status, TaskRow, TaskState};
+use crate::report::{
+    DayRow, ProjectRow, RecurringRow, RecurringState, Status, TaskRow, TaskState, ToLandRow,
+    WorktreeRow,
+};
 use crate::session::{Pool, Session};
 use crate::task::{Isolation, Outcome, Priority, ProjectRules, Provider};
 use crate::text::path_text;
@@ -93,7 +97,12 @@ impl Collector<'_, '_> {
         let mut inbox = project.list()?;
         let done = self.ended(project, Folder::Done)?;
         let failed = self.ended(project, Folder::Failed)?;
-        let rules = self.context.config.project_rules(&project.rules_path());
+        let rules = match inbox.waiting.is_empty() {
+            true => self.context.config.project_rules(&project.rules_path()),
+            false => ground::rules(self.context.config, project),
+        };
+        let (to_land, worktrees) =
+            (self.branches_to_land(project), self.worktrees(project, &inbox));
         let paused = pause::read(&project.pause_path());
         let is_paused = paused.is_some() || self.status.paused.is_some();
         self.status.projects.push(ProjectRow {
@@ -104,7 +113,9 @@ impl Collector<'_, '_> {
             delegated: inbox.delegated.len(),
             done,
             failed,
-            paused: paused.clone(),
+            paused,
+            to_land,
+            worktrees,
         });
         self.add_recurring(project)?;
         inbox.dispatched.sort();
@@ -128,6 +139,41 @@ impl Collector<'_, '_> {
             self.status.tasks.push(row);
         }
         waiting
+    }
+
+    fn branches_to_land(&mut self, project: &Project) -> Vec<ToLandRow> {
+        let found = project.to_land().unwrap_or_else(|error| {
+            self.problems.note(&error);
+            Vec::new()
+        });
+        let row = |ToLand { task, branch, reason, .. }| ToLandRow { task, branch, reason };
+        found.into_iter().map(row).collect()
+    }
+
+    fn worktrees(&mut self, project: &Project, inbox: &Inbox) -> Vec<WorktreeRow> {
+        let found = checkout::standing(project.path()).unwrap_or_else(|error| {
+            self.problems.note(&error);
+            Vec::new()
+        });
+        if found.is_empty() {
+            return Vec::new();
+        }
+        let claims: Vec<(&OsString, marker::ClaimMarker)> = inbox
+            .dispatched
+            .iter()
+            // One that cannot be read is reported where its task is.
+            .filter_map(|name| Some((name, project.claimant(&Name::new(name).ok()?).ok()??)))
+            .collect();
+        let row = |Standing { path, branch, .. }| {
+            let has_it = |claim: &marker::ClaimMarker| match &claim.work.checkout {
+                Some(ClaimedCheckout::Own { worktree, .. }) => worktree.path == path,
+                _ => false,
+            };
+            let task = claims.iter().find(|(_, claim)| has_it(claim));
+            let task = task.map(|(name, _)| path_text(Path::new(name)));
+            WorktreeRow { task, path, branch }
+        };
+        found.into_iter().map(row).collect()
     }
 
     fn ended(&mut self, project: &Project, folder: Folder) -> Result<usize> {

@@ -65,6 +65,12 @@ fn status() -> Report {
             done: 340,
             failed: 2,
             paused: None,
+            to_land: vec![ToLandRow {
+                task: "add-tests.md".to_owned(),
+                branch: "ccl/add-tests".to_owned(),
+                reason: "nothing has checked it".to_owned(),
+            }],
+            worktrees: vec![],
         }],
         delegated: Delegations {
             active: 1,
@@ -108,7 +114,10 @@ fn the_status_as_json_has_every_key() {
     assert_eq!(json["sessions"][0]["project"], "/srv/app");
     assert_eq!(
         json["projects"],
-        json!([{"path": "/srv/app", "parallel": 1, "waiting": 12, "dispatched": 1, "delegated": 1, "done": 340, "failed": 2, "paused": null}])
+        json!([{"path": "/srv/app", "parallel": 1, "waiting": 12, "dispatched": 1, "delegated": 1, "done": 340, "failed": 2,
+                "paused": null,
+                "to_land": [{"task": "add-tests.md", "branch": "ccl/add-tests", "reason": "nothing has checked it"}],
+                "worktrees": []}])
     );
     assert_eq!(
         json["tasks"][0],
@@ -176,6 +185,10 @@ fn the_status_as_text_fits_80_columns() {
     PROJECT   WAITING  AT WORK  DELEGATED  DONE  FAILED
     /srv/app  12       1        1          340   2
 
+    TO LAND       PROJECT  BRANCH
+    add-tests.md  app      ccl/add-tests
+        nothing has checked it
+
     JOB    TASK                                  PROJECT  PROVIDER  PHASE      SINCE
     job_1  review-the-whole-of-the-authenticat…  app      gemini    submitted  42s
 
@@ -183,7 +196,7 @@ fn the_status_as_text_fits_80_columns() {
     claude-code  1234  0       unknown
     gemini       3     1       0.0123 USD
 
-    1 session needs attention, 1 task is stale
+    1 branch is to land, 1 session needs attention, 1 task is stale
     ");
     assert_eq!(text_of(&Report::Status(Status::default())), "no task waits, and none is at work\n");
 }

@@ -1,0 +1,287 @@
+//! One call of git: plain output, nobody is asked, no hook runs, and a lock in the way is waited for, then named.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::Output;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use crate::config::KEY_VARIABLES;
+use crate::process;
+use crate::subprocess::{Call, RunError};
+use crate::text::{escape, excerpt, path_text};
+
+/// How long a call that only looks may take.
+const READ_LIMIT: Duration = Duration::from_secs(120);
+/// How long one that checks files out or in may take. One that is killed leaves its locks behind.
+const WRITE_LIMIT: Duration = Duration::from_secs(900);
+/// How long a lock is waited for, and a git that an earlier pass started.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(50);
+
+/// In the environment of every git that changes a worktree, and of all that it starts: the worktree's path. A pass that
+/// was killed leaves its git running; the next one finds it by this.
+const MARK: &str = "CCL_CHECKOUT";
+
+/// What a caller's git, whose hook `ccl` may be called from, would make ours do: `git rev-parse --local-env-vars`
+/// of 2.47, and what else changes where it works, what paths mean, or what it prints.
+const INHERITED: [&str; 30] = [
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_CONFIG",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_CONFIG_COUNT",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_GRAFT_FILE",
+    "GIT_INDEX_FILE",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_PREFIX",
+    "GIT_SHALLOW_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_NAMESPACE",
+    "GIT_QUARANTINE_PATH",
+    "GIT_ATTR_SOURCE",
+    "GIT_REFLOG_ACTION",
+    // The moment of the commit that the hook belongs to.
+    "GIT_AUTHOR_DATE",
+    "GIT_COMMITTER_DATE",
+    "GIT_LITERAL_PATHSPECS",
+    "GIT_GLOB_PATHSPECS",
+    "GIT_NOGLOB_PATHSPECS",
+    "GIT_ICASE_PATHSPECS",
+    "GIT_EXTERNAL_DIFF",
+    "GIT_DIFF_OPTS",
+    "GIT_TRACE",
+    "GIT_ADVICE",
+];
+
+/// What holds for every call, whatever the user's configuration says. Unknown keys are nothing to an older git.
+const SETTINGS: [&str; 14] = [
+    // Hooks run for the agent's commits and for nobody else's.
+    "core.hooksPath=/dev/null",
+    // Empty: before 2.36 the value is a program.
+    "core.fsmonitor=",
+    "core.editor=true",
+    "core.safecrlf=false",
+    "color.ui=false",
+    "commit.gpgSign=false",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "submodule.recurse=false",
+    "rerere.enabled=false",
+    "merge.conflictStyle=merge",
+    "merge.autoStash=false",
+    "rebase.autoStash=false",
+    // So that `gitdir` says where a worktree is.
+    "worktree.useRelativePaths=false",
+];
+
+/// Why a call of git did not succeed.
+#[derive(Debug, Error)]
+pub(crate) enum GitError {
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error(
+        "`git {verb}` waited for the lock {lock} in {directory}: another git holds it, or one that was killed left it; \
+         remove it once no git runs there"
+    )]
+    Locked { verb: String, directory: String, lock: String },
+    #[error("`git {verb}` failed in {directory}: {words}")]
+    Failed {
+        verb: String,
+        directory: String,
+        code: Option<i32>,
+        /// The last lines of standard error, or of standard output where there are none; one line.
+        words: String,
+    },
+}
+
+impl GitError {
+    /// Whether git ended with this status.
+    pub(super) fn is(&self, status: i32) -> bool {
+        matches!(self, Self::Failed { code: Some(code), .. } if *code == status)
+    }
+
+    /// Whether git's own words have this in them.
+    pub(super) fn says(&self, text: &str) -> bool {
+        matches!(self, Self::Failed { words, .. } if words.contains(text))
+    }
+
+    /// Whether the repository is as it should be, and the machine is not: another pass may do better.
+    pub(super) fn is_of_the_machine(&self) -> bool {
+        matches!(self, Self::Run(_))
+            || ["No space left on device", "Disk quota exceeded", "Cannot allocate memory"]
+                .iter()
+                .any(|words| self.says(words))
+    }
+}
+
+/// A call that is to be made.
+pub(super) struct Git<'a> {
+    directory: &'a Path,
+    args: Vec<OsString>,
+    settings: Vec<&'static str>,
+    /// The worktree that it changes; none where it only looks.
+    changes: Option<&'a Path>,
+    patience: Duration,
+}
+
+impl<'a> Git<'a> {
+    /// A call that only looks; it takes no lock.
+    pub(super) fn look<A: AsRef<OsStr>>(
+        directory: &'a Path,
+        args: impl IntoIterator<Item = A>,
+    ) -> Self {
+        let args = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
+        Self { directory, args, settings: Vec::new(), changes: None, patience: PATIENCE }
+    }
+
+    /// A call that changes `worktree`, or what belongs to it.
+    pub(super) fn change<A: AsRef<OsStr>>(
+        directory: &'a Path,
+        worktree: &'a Path,
+        args: impl IntoIterator<Item = A>,
+    ) -> Self {
+        Self { changes: Some(worktree), ..Self::look(directory, args) }
+    }
+
+    /// For one that may not simply be made again: it fails at once where there is a lock.
+    pub(super) fn once(self) -> Self {
+        Self { patience: Duration::ZERO, ..self }
+    }
+
+    /// `key=value` for this call.
+    pub(super) fn with(mut self, settings: &[&'static str]) -> Self {
+        self.settings.extend(settings);
+        self
+    }
+
+    /// What git prints. A lock in its way is waited for.
+    pub(super) fn run(&self) -> Result<Vec<u8>, GitError> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            let output = self.call().run()?;
+            if output.status.success() {
+                return Ok(output.stdout);
+            }
+            match self.error(&output) {
+                GitError::Locked { .. } if Instant::now() < deadline => sleep(POLL),
+                error => return Err(error),
+            }
+        }
+    }
+
+    /// What git prints, without the newline at its end: an object's name, a ref's.
+    pub(super) fn word(&self) -> Result<String, GitError> {
+        Ok(String::from_utf8_lossy(&self.run()?).trim_end().to_owned())
+    }
+
+    /// The answer of a call that says no by status 1.
+    pub(super) fn is_yes(&self) -> Result<bool, GitError> {
+        match self.run() {
+            Ok(_) => Ok(true),
+            Err(error) if error.is(1) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn call(&self) -> Call {
+        let limit = if self.changes.is_some() { WRITE_LIMIT } else { READ_LIMIT };
+        let mut call = Call::new("git", limit);
+        for variable in INHERITED.into_iter().chain(KEY_VARIABLES) {
+            call.command.env_remove(variable);
+        }
+        call.command
+            .current_dir(self.directory)
+            .envs([("LC_ALL", "C"), ("GIT_TERMINAL_PROMPT", "0"), ("GIT_ASKPASS", "true")])
+            .envs([("GIT_EDITOR", "true"), ("GIT_SEQUENCE_EDITOR", "true"), ("GIT_PAGER", "cat")])
+            .arg("--no-pager");
+        match self.changes {
+            Some(worktree) => call.command.env(MARK, path_text(worktree)),
+            None => call.command.env("GIT_OPTIONAL_LOCKS", "0"),
+        };
+        // The machine's own configuration is nothing to a test.
+        #[cfg(test)]
+        call.command
+            .envs([("HOME", "/nonexistent"), ("GIT_CONFIG_GLOBAL", "/dev/null")])
+            .env("GIT_CONFIG_NOSYSTEM", "1");
+        for setting in SETTINGS.iter().chain(&self.settings) {
+            call.command.args(["-c", setting]);
+        }
+        call.command.args(&self.args);
+        call
+    }
+
+    fn error(&self, output: &Output) -> GitError {
+        let (verb, directory) = (self.verb(), shown(self.directory));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        if let Some(lock) = lock_in_the_way(&stderr) {
+            return GitError::Locked { verb, directory, lock: escape(lock).into_owned() };
+        }
+        let words = match last_lines(&stderr) {
+            words if words.is_empty() => last_lines(&String::from_utf8_lossy(&output.stdout)),
+            words => words,
+        };
+        let words = if words.is_empty() { output.status.to_string() } else { words };
+        GitError::Failed { verb, directory, code: output.status.code(), words }
+    }
+
+    /// The call in short: `worktree add`.
+    fn verb(&self) -> String {
+        let words = self.args.iter().map(|arg| arg.to_string_lossy());
+        let length = if self.args.first().is_some_and(|it| it == "worktree") { 2 } else { 1 };
+        words.take(length).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// A path in a message.
+pub(super) fn shown(path: &Path) -> String {
+    escape(&path_text(path)).into_owned()
+}
+
+/// The words of git 2.17 to 2.47 where it cannot make `NAME.lock`.
+fn lock_in_the_way(stderr: &str) -> Option<&str> {
+    let (_, rest) = stderr.split_once("Unable to create '")?;
+    let (lock, _) = rest.split_once("': File exists")?;
+    Some(lock)
+}
+
+/// The end of what git said, as one line, without what it advises.
+fn last_lines(text: &str) -> String {
+    const MOST_LINES: usize = 6;
+    const LONGEST: usize = 400;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let lines: Vec<&str> = lines.filter(|line| !line.starts_with("hint:")).collect();
+    let end = &lines[lines.len().saturating_sub(MOST_LINES)..];
+    excerpt(&end.join(" / "), LONGEST)
+}
+
+/// Waits until no git of an earlier pass is at work in the worktree any more; the process that still is.
+pub(super) fn wait_for_earlier_git(worktree: &Path) -> std::io::Result<Option<i32>> {
+    let (value, deadline) = (path_text(worktree), Instant::now() + PATIENCE);
+    loop {
+        match process::started_with(MARK, &value)? {
+            Some(pid) if Instant::now() > deadline => return Ok(Some(pid.as_raw_pid())),
+            Some(_) => sleep(POLL),
+            None => return Ok(None),
+        }
+    }
+}
+
+/// Waits until a lock file has gone; false where it stays.
+pub(super) fn wait_for_lock(lock: &Path) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    while lock.exists() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        sleep(POLL);
+    }
+    true
+}

@@ -1,0 +1,291 @@
+//! Bringing a task's branch into the branch that it started from: by rebase and fast-forward, nothing else.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use super::git::{Git, GitError, shown, wait_for_lock};
+use super::worktree::{admin_of, wait_for_idle};
+use super::{Repository, Status, read_line};
+use crate::durable;
+use crate::marker::Worktree;
+
+/// Where git notes a rebase that is under way; the second before 2.26, or as the user has `rebase.backend`.
+const REBASE_STATES: [&str; 2] = ["rebase-merge", "rebase-apply"];
+
+/// How a rebase ended. `onto` is the commit that the branch now starts from: the worktree's new base.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Rebase {
+    /// The branch has all of the base branch already.
+    UpToDate {
+        onto: String,
+    },
+    Rebased {
+        onto: String,
+    },
+    /// These files need somebody's decision. The rebase was aborted: the worktree is as it was before.
+    Conflict {
+        files: Vec<String>,
+    },
+    /// It cannot be rebased; the sentence says why, and what to do.
+    Stuck(String),
+}
+
+/// How a fast-forward ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Landing {
+    /// The base branch has all of the task's branch, since now or before.
+    Landed,
+    /// The base branch has commits that the task's branch has not: rebase first.
+    Moved,
+    /// The sentence says why, and what to do.
+    Refused(String),
+}
+
+/// How a branch came into its base.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LandStep {
+    Landed,
+    /// These files need somebody's decision.
+    Conflict(Vec<String>),
+    /// The sentence says why, and what to do.
+    Refused(String),
+}
+
+/// How often a branch is rebased whose base moves on meanwhile.
+const ROUNDS: usize = 3;
+
+impl Repository {
+    /// Brings the branch into the branch that it started from. `note` is called with the worktree's new base before
+    /// anything lands: what is counted as the branch's own afterwards starts there.
+    pub(crate) fn land(
+        &self,
+        worktree: &mut Worktree,
+        mut note: impl FnMut(&Worktree) -> Result<()>,
+    ) -> Result<LandStep> {
+        let Some(base_branch) = worktree.base_branch.clone() else {
+            return Ok(LandStep::Refused("it did not start from a branch".to_owned()));
+        };
+        for _ in 0..ROUNDS {
+            // Of a branch that has landed the base stays what it was before.
+            if self.has_landed(worktree, &base_branch)? {
+                return Ok(LandStep::Landed);
+            }
+            let onto = match self.rebase(worktree, &base_branch)? {
+                Rebase::UpToDate { onto } | Rebase::Rebased { onto } => onto,
+                Rebase::Conflict { files } => return Ok(LandStep::Conflict(files)),
+                Rebase::Stuck(why) => return Ok(LandStep::Refused(why)),
+            };
+            if onto != worktree.base {
+                worktree.base = onto;
+                note(worktree)?;
+            }
+            match self.fast_forward(worktree, &base_branch)? {
+                Landing::Landed => return Ok(LandStep::Landed),
+                Landing::Refused(why) => return Ok(LandStep::Refused(why)),
+                Landing::Moved => {}
+            }
+        }
+        Ok(LandStep::Refused(format!(
+            "`{base_branch}` moved on {ROUNDS} times meanwhile: land it once that rests"
+        )))
+    }
+
+    fn has_landed(&self, worktree: &Worktree, base_branch: &str) -> Result<bool> {
+        let (base, tip) = (self.tip(base_branch)?, self.tip(&worktree.branch)?);
+        Ok(self.is_ancestor(&tip, &base)?)
+    }
+
+    /// Whether the branch has a commit of its own.
+    pub(crate) fn has_commits(&self, worktree: &Worktree) -> Result<bool> {
+        let tip = self.tip(&worktree.branch)?;
+        Ok(!self.is_ancestor(&tip, &worktree.base)?)
+    }
+
+    /// Puts the branch's commits onto the end of `base_branch`, in the task's worktree. A rebase that was begun there
+    /// and not finished, by a pass that was killed or by the agent, is aborted first.
+    pub(crate) fn rebase(&self, worktree: &Worktree, base_branch: &str) -> Result<Rebase> {
+        wait_for_idle(worktree)?;
+        let Some(admin) = admin_of(&worktree.path)? else {
+            return Ok(Rebase::Stuck(format!(
+                "{} is not there any more: rebase `{}` by hand",
+                shown(&worktree.path),
+                worktree.branch
+            )));
+        };
+        for lock in ["index.lock", "HEAD.lock"].map(|name| admin.join(name)) {
+            if !wait_for_lock(&lock) {
+                return Ok(Rebase::Stuck(format!(
+                    "the lock {} was left behind: remove it once no git runs there",
+                    shown(&lock)
+                )));
+            }
+        }
+        self.abort(worktree, &admin)?;
+        let status = Status::of(&worktree.path)?;
+        if status.branch.as_deref() != Some(&worktree.branch) || status.changed > 0 {
+            return Ok(Rebase::Stuck(format!(
+                "{} must have `{}` checked out, and nothing uncommitted",
+                shown(&worktree.path),
+                worktree.branch
+            )));
+        }
+        let onto = self.tip(base_branch)?;
+        let branch = format!("refs/heads/{}", worktree.branch);
+        if self.is_ancestor(&onto, &branch)? {
+            return Ok(Rebase::UpToDate { onto });
+        }
+        let settings = [
+            "rebase.autoSquash=false",
+            "rebase.updateRefs=false",
+            "rebase.rebaseMerges=false",
+            "rebase.forkPoint=false",
+            "rebase.missingCommitsCheck=ignore",
+        ];
+        let mut args = vec!["rebase", "--no-verify", "--no-stat", "--onto", onto.as_str()];
+        // Where a person has rewritten the base branch, what it had before is not the agent's work.
+        let is_rewritten = !self.is_ancestor(&worktree.base, &onto)?;
+        args.push(if is_rewritten { &worktree.base } else { &onto });
+        let rebase = Git::change(&worktree.path, &worktree.path, args).once();
+        match rebase.with(&settings).with(self.identity(worktree)?).run() {
+            Ok(_) => Ok(Rebase::Rebased { onto }),
+            Err(error) => {
+                let files = self.conflicts(worktree)?;
+                self.abort(worktree, &admin)?;
+                match error {
+                    _ if !files.is_empty() => Ok(Rebase::Conflict { files }),
+                    error if error.is_of_the_machine() => Err(error.into()),
+                    error => Ok(Rebase::Stuck(error.to_string())),
+                }
+            }
+        }
+    }
+
+    /// The files that nobody but a person or an agent can merge.
+    fn conflicts(&self, worktree: &Worktree) -> Result<Vec<String>> {
+        Ok(Status::of(&worktree.path)?.unmerged)
+    }
+
+    /// Takes a rebase back that is under way.
+    fn abort(&self, worktree: &Worktree, admin: &Path) -> Result<()> {
+        for state in REBASE_STATES.map(|name| admin.join(name)) {
+            if !durable::exists(&state)? {
+                continue;
+            }
+            let call = |how| Git::change(&worktree.path, &worktree.path, ["rebase", how]).run();
+            match call("--abort") {
+                // Killed before it had noted where to go back to, it had not left yet.
+                Err(GitError::Failed { .. }) if !durable::exists(&state.join("head-name"))? => {
+                    call("--quit")?
+                }
+                other => other?,
+            };
+        }
+        Ok(())
+    }
+
+    /// Moves `base_branch` on to the task's branch, if it is an ancestor of it: in its checkout where it has one, where
+    /// git refuses what would touch a person's changes.
+    pub(crate) fn fast_forward(&self, worktree: &Worktree, base_branch: &str) -> Result<Landing> {
+        let (old, new) = (self.tip(base_branch)?, self.tip(&worktree.branch)?);
+        if self.is_ancestor(&new, &old)? {
+            return Ok(Landing::Landed);
+        }
+        if !self.is_ancestor(&old, &new)? {
+            return Ok(Landing::Moved);
+        }
+        if let Some(checkout) = self.rebased_in(base_branch)? {
+            return Ok(Landing::Refused(format!(
+                "`{base_branch}` is being rebased in {}: finish that first",
+                shown(&checkout)
+            )));
+        }
+        match self.checked_out(base_branch)? {
+            Some(checkout) => self.merge(worktree, base_branch, &checkout, &new),
+            None => self.update(worktree, base_branch, &old, &new),
+        }
+    }
+
+    fn merge(
+        &self,
+        worktree: &Worktree,
+        base_branch: &str,
+        checkout: &Path,
+        new: &str,
+    ) -> Result<Landing> {
+        let flags = ["--ff-only", "--no-squash", "--no-stat", "--no-verify-signatures", "--quiet"];
+        let args = ["merge"].into_iter().chain(flags).chain([new]);
+        match Git::change(checkout, &worktree.path, args).run() {
+            // A person may have checked another branch out meanwhile.
+            Ok(_) if self.tip(base_branch)? != new => Ok(Landing::Refused(format!(
+                "`{base_branch}` is not checked out in {} any more: land once more",
+                shown(checkout)
+            ))),
+            Ok(_) => Ok(Landing::Landed),
+            Err(error) if error.is_of_the_machine() => Err(error.into()),
+            Err(error) => Ok(Landing::Refused(error.to_string())),
+        }
+    }
+
+    fn update(&self, worktree: &Worktree, base: &str, old: &str, new: &str) -> Result<Landing> {
+        let reason = format!("ccl: {} landed", worktree.branch);
+        let name = format!("refs/heads/{base}");
+        let args = ["update-ref", "-m", &reason, &name, new, old];
+        match Git::change(&self.project, &worktree.path, args).run() {
+            Ok(_) => Ok(Landing::Landed),
+            Err(error) if error.says("but expected") => Ok(Landing::Moved),
+            Err(error) if error.is_of_the_machine() => Err(error.into()),
+            Err(error) => Ok(Landing::Refused(error.to_string())),
+        }
+    }
+
+    /// Deletes the task's branch once `base_branch` has all of it and its worktree is gone; true if it did.
+    pub(crate) fn delete_landed(&self, worktree: &Worktree, base_branch: &str) -> Result<bool> {
+        let Some(tip) = self.find_tip(&worktree.branch)? else { return Ok(false) };
+        Ok(self.is_ancestor(&tip, &format!("refs/heads/{base_branch}"))?
+            && self.delete_branch(worktree, &tip)?)
+    }
+
+    /// The checkout that has the branch checked out, the main one or a worktree.
+    pub(super) fn checked_out(&self, branch: &str) -> Result<Option<PathBuf>> {
+        let list = |flags: &[&str]| self.look(["worktree", "list"].iter().chain(flags)).run();
+        let (printed, end) = match list(&["--porcelain", "-z"]) {
+            Ok(printed) => (printed, 0),
+            // 129 stands for usage: before 2.36 there is no `-z`.
+            Err(error) if error.is(129) => (list(&["--porcelain"])?, b'\n'),
+            Err(error) => return Err(error.into()),
+        };
+        let wanted = format!("branch refs/heads/{branch}");
+        let mut path = None;
+        for line in printed.split(|byte| *byte == end) {
+            if let Some(at) = line.strip_prefix(b"worktree ") {
+                path = Some(at);
+            } else if line == wanted.as_bytes() {
+                let Some(path) = path else { bail!("git lists a worktree without a path") };
+                let path = PathBuf::from(OsStr::from_bytes(path));
+                // So git lists the main checkout where its git directory lies elsewhere, as a submodule's.
+                let is_ours = path == self.common && admin_of(&self.top)?.as_ref() == Some(&path);
+                return Ok(Some(if is_ours { self.top.clone() } else { path }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The git directory of a checkout in which the branch is being rebased: meanwhile it is checked out nowhere, and
+    /// comes back at the end.
+    fn rebased_in(&self, branch: &str) -> Result<Option<PathBuf>> {
+        let name = format!("refs/heads/{branch}");
+        let linked = self.registered()?.into_iter().map(|(admin, _)| admin);
+        for admin in std::iter::once(self.common.clone()).chain(linked) {
+            for state in REBASE_STATES {
+                let head = read_line(&admin.join(state).join("head-name"))?;
+                if head.as_deref() == Some(name.as_bytes()) {
+                    return Ok(Some(admin));
+                }
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,105 @@
+//! What an agent left uncommitted.
+
+use anyhow::Result;
+
+use super::git::{Git, GitError, shown};
+use super::worktree::{admin_of, wait_for_idle};
+use super::{Repository, Status};
+use crate::durable;
+use crate::marker::Worktree;
+use crate::text::excerpt;
+
+/// What became of what the agent left uncommitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Leftovers {
+    /// There was nothing, or nothing that git can commit.
+    None,
+    Committed,
+    /// It cannot be committed; the sentence says why, and what to do.
+    Stuck(String),
+}
+
+impl Repository {
+    /// Commits what the agent left, on the task's branch: all but what git ignores and the queue. No hook runs, and the
+    /// author is the user, or `ccl` where git knows none.
+    pub(crate) fn commit_leftovers(&self, worktree: &Worktree, task: &str) -> Result<Leftovers> {
+        wait_for_idle(worktree)?;
+        let path = shown(&worktree.path);
+        let stuck = |why: String| Ok(Leftovers::Stuck(why));
+        if let Some(what) = under_way(worktree)? {
+            return stuck(format!("{what} is under way in {path}: finish or abort it there"));
+        }
+        let status = Status::of(&worktree.path)?;
+        if status.branch.as_deref() != Some(&worktree.branch) {
+            let instead = status.branch.map_or("no branch".to_owned(), |name| format!("`{name}`"));
+            return stuck(format!(
+                "{instead} is checked out in {path}: bring what is to stay onto `{}` and check that out",
+                worktree.branch
+            ));
+        }
+        if !status.unmerged.is_empty() {
+            return stuck(format!(
+                "{} in {path} is not merged: solve the conflict and commit it",
+                excerpt(&status.unmerged.join(", "), 200)
+            ));
+        }
+        if status.changed == 0 {
+            return Ok(Leftovers::None);
+        }
+        match self.commit(worktree, task) {
+            Ok(()) => Ok(Leftovers::Committed),
+            // Files that differ without a change that could be committed, as inside a submodule.
+            Err(error) if error.is(1) && is_nothing(&error) => Ok(Leftovers::None),
+            Err(error) if error.is_of_the_machine() => Err(error.into()),
+            Err(error) => stuck(error.to_string()),
+        }
+    }
+
+    fn commit(&self, worktree: &Worktree, task: &str) -> Result<(), GitError> {
+        let call = |args: &[&str]| Git::change(&worktree.path, &worktree.path, args);
+        let not_queue = ":(exclude,top,glob)**/.agent-queue/**";
+        call(&["add", "--all", "--", ":(top)", not_queue]).run()?;
+        let message = format!("ccl: what {} left uncommitted", excerpt(task, 200));
+        let commit = ["commit", "--no-verify", "--cleanup=verbatim", "-m", message.as_str()];
+        call(&commit).with(self.identity(worktree)?).run().map(drop)
+    }
+
+    /// What git needs where the user has said nowhere who they are.
+    pub(super) fn identity(
+        &self,
+        worktree: &Worktree,
+    ) -> Result<&'static [&'static str], GitError> {
+        // Or it would make an address up, of the machine's name.
+        let ask = Git::look(&worktree.path, ["var", "GIT_COMMITTER_IDENT"]);
+        match ask.with(&["user.useConfigOnly=true"]).run() {
+            Ok(_) => Ok(&[]),
+            Err(GitError::Failed { .. }) => Ok(&["user.name=ccl", "user.email=ccl@localhost"]),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The words of git where a commit would be empty; they stand on standard output.
+fn is_nothing(error: &GitError) -> bool {
+    ["nothing to commit", "no changes added to commit", "nothing added to commit"]
+        .iter()
+        .any(|words| error.says(words))
+}
+
+/// What somebody has begun in the worktree, and not finished: gitrepository-layout(5).
+pub(super) fn under_way(worktree: &Worktree) -> Result<Option<&'static str>> {
+    let Some(admin) = admin_of(&worktree.path)? else { return Ok(None) };
+    for (file, what) in [
+        ("rebase-merge", "a rebase"),
+        ("rebase-apply", "a rebase or `git am`"),
+        ("MERGE_HEAD", "a merge"),
+        ("CHERRY_PICK_HEAD", "a cherry-pick"),
+        ("REVERT_HEAD", "a revert"),
+        ("sequencer", "a cherry-pick or revert"),
+    ] {
+        if durable::exists(&admin.join(file))? {
+            return Ok(Some(what));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,167 @@
+use super::*;
+
+fn refused(landing: Landing) -> String {
+    match landing {
+        Landing::Refused(why) => why,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_branch_is_landed_in_the_persons_checkout() {
+    let world = World::new();
+    let (worktree, repository) = (world.worktree("T.md"), world.open());
+    let head = commit_in(&worktree.path, "work", "done");
+    // Their own changes, untouched by what lands.
+    world.write("README", "mine");
+    world.write("notes", "mine too");
+    assert_eq!(repository.fast_forward(&worktree, "main").unwrap(), Landing::Landed);
+    assert_eq!(repository.fast_forward(&worktree, "main").unwrap(), Landing::Landed);
+    assert_eq!((world.tip("main"), world.tip("HEAD")), (head.clone(), head));
+    assert_eq!(world.git(["status", "--porcelain"]), " M README\n?? notes");
+    assert_eq!(fs::read_to_string(world.project.join("work")).unwrap(), "done");
+    assert!(!repository.delete_landed(&worktree, "main").unwrap(), "its worktree has it");
+    assert_eq!(repository.remove(&worktree).unwrap(), Removal::Removed);
+    assert!(repository.delete_landed(&worktree, "main").unwrap());
+    assert!(!repository.delete_landed(&worktree, "main").unwrap());
+    assert_eq!(world.git(["branch", "--list", "ccl/*"]), "");
+}
+
+#[test]
+fn what_would_touch_a_persons_changes_is_refused() {
+    let world = World::new();
+    let (worktree, repository) = (world.worktree("T.md"), world.open());
+    commit_in(&worktree.path, "README", "theirs");
+    commit_in(&worktree.path, "new", "theirs");
+    let (old, land) = (world.tip("main"), || repository.fast_forward(&worktree, "main").unwrap());
+    world.write("README", "mine");
+    let why = refused(land());
+    assert!(why.contains("would be overwritten by merge: / README"), "{why}");
+    world.git(["checkout", "--quiet", "README"]);
+    world.write("new", "mine");
+    let why = refused(land());
+    assert!(why.contains("untracked working tree files would be overwritten"), "{why}");
+    assert_eq!(fs::read_to_string(world.project.join("new")).unwrap(), "mine");
+    fs::remove_file(world.project.join("new")).unwrap();
+    fs::write(world.project.join(".git/index.lock"), "").unwrap();
+    let why = refused(land());
+    assert!(why.contains(".git/index.lock"), "{why}");
+    fs::remove_file(world.project.join(".git/index.lock")).unwrap();
+    assert_eq!(world.tip("main"), old);
+    assert_eq!(land(), Landing::Landed);
+}
+
+#[test]
+fn a_base_that_nobody_has_checked_out_is_moved_by_its_name() {
+    let world = World::new();
+    let (worktree, repository) = (world.worktree("T.md"), world.open());
+    let head = commit_in(&worktree.path, "work", "done");
+    world.git(["checkout", "--quiet", "-b", "mine"]);
+    assert_eq!(repository.fast_forward(&worktree, "main").unwrap(), Landing::Landed);
+    assert_eq!((world.tip("main"), world.tip("mine")), (head, worktree.base.clone()));
+    assert!(!world.project.join("work").exists());
+}
+
+#[test]
+fn a_base_in_another_worktree_is_merged_there() {
+    let world = World::new();
+    let (worktree, repository) = (world.worktree("T.md"), world.open());
+    let head = commit_in(&worktree.path, "work", "done");
+    world.git(["checkout", "--quiet", "-b", "mine"]);
+    let other = world.dir.path().join("other\nplace");
+    world.git([OsStr::new("worktree"), "add".as_ref(), other.as_ref(), "main".as_ref()]);
+    assert_eq!(repository.fast_forward(&worktree, "main").unwrap(), Landing::Landed);
+    assert_eq!(git_in(&other, ["rev-parse", "HEAD"]), head);
+    assert!(other.join("work").exists());
+}
+
+#[test]
+fn a_base_under_a_persons_rebase_is_left_alone() {
+    let world = World::new();
+    let (worktree, repository) = (world.worktree("T.md"), world.open());
+    commit_in(&worktree.path, "work", "done");
+    world.git(["checkout", "--quiet", "-b", "mine"]);
+    world.commit("README", "mine");
+    world.git(["checkout", "--quiet", "main"]);
+    let base = world.commit("README", "yours");
+    let worktree = Worktree { base, ..worktree };
+    assert!(matches!(repository.rebase(&worktree, "main").unwrap(), Rebase::Rebased { .. }));
+    assert!(!command_in(&world.project, ["rebase", "mine"]).output().unwrap().status.success());
+    let why = refused(repository.fast_forward(&worktree, "main").unwrap());
+    assert!(why.starts_with("`main` is being rebased in "), "{why}");
+    world.git(["rebase", "--abort"]);
+    assert_eq!(repository.fast_forward(&worktree, "main").unwrap(), Landing::Landed);
+}
+
+#[test]
+fn a_branch_is_rebased_where_its_base_has_moved() {
+    let world = World::new();
+    let (worktree, repository) = (world.worktree("T.md"), world.open());
+    let onto = world.tip("main");
+    assert_eq!(repository.rebase(&worktree, "main").unwrap(), Rebase::UpToDate { onto });
+    commit_in(&worktree.path, "work", "1");
+    commit_in(&worktree.path, "work", "2");
+    let onto = world.commit("theirs", "");
+    assert_eq!(repository.fast_forward(&worktree, "main").unwrap(), Landing::Moved);
+    let rebased = Rebase::Rebased { onto: onto.clone() };
+    assert_eq!(repository.rebase(&worktree, "main").unwrap(), rebased);
+    assert_eq!(
+        repository.rebase(&worktree, "main").unwrap(),
+        Rebase::UpToDate { onto: onto.clone() }
+    );
+    let summary = repository.summary(&Worktree { base: onto, ..worktree.clone() }).unwrap();
+    assert_eq!((summary.commits, summary.files), (2, 1));
+    assert_eq!(world.git(["log", "-1", "--format=%cn %an", "ccl/T"]), "Ada Ada");
+    assert_eq!(repository.fast_forward(&worktree, "main").unwrap(), Landing::Landed);
+    assert_eq!(world.git(["log", "--format=%s", "main"]), "work\nwork\ntheirs\nREADME");
+}
+
+#[test]
+fn a_conflict_is_named_and_taken_back() {
+    let world = World::at("a repo");
+    let (worktree, repository) = (world.worktree("T.md"), world.open());
+    let first = commit_in(&worktree.path, "a", "");
+    let head = commit_in(&worktree.path, "sp ace\né", "ours");
+    world.commit("sp ace\né", "theirs");
+    let conflict = Rebase::Conflict { files: vec!["sp ace\\né".to_owned()] };
+    for _ in 0..2 {
+        assert_eq!(repository.rebase(&worktree, "main").unwrap(), conflict);
+        assert_eq!(
+            git_in(&worktree.path, ["rev-parse", "ccl/T", "HEAD"]),
+            format!("{head}\n{head}")
+        );
+        assert_eq!(git_in(&worktree.path, ["status", "--porcelain"]), "");
+    }
+    // What a killed pass leaves in progress is taken back as well.
+    assert!(!command_in(&worktree.path, ["rebase", "main"]).output().unwrap().status.success());
+    assert_eq!(repository.rebase(&worktree, "main").unwrap(), conflict);
+    assert_eq!(world.tip("ccl/T^"), first);
+    // Killed before it had noted what it was about to do.
+    fs::create_dir(world.project.join(".git/worktrees/T/rebase-merge")).unwrap();
+    assert_eq!(repository.rebase(&worktree, "main").unwrap(), conflict);
+}
+
+#[test]
+fn only_the_agents_commits_are_taken_off_a_base_that_was_rewritten() {
+    let world = World::new();
+    world.commit("secret", "key");
+    let (worktree, repository) = (world.worktree("T.md"), world.open());
+    commit_in(&worktree.path, "work", "");
+    world.git(["reset", "--quiet", "--hard", "HEAD^"]);
+    let onto = world.commit("public", "");
+    assert_eq!(repository.rebase(&worktree, "main").unwrap(), Rebase::Rebased { onto });
+    assert_eq!(world.git(["log", "--format=%s", "ccl/T"]), "work\npublic\nREADME");
+}
+
+#[test]
+fn a_worktree_that_is_not_clean_is_not_rebased() {
+    let world = World::new();
+    let (worktree, repository) = (world.worktree("T.md"), world.open());
+    world.commit("theirs", "");
+    write_in(&worktree.path, "README", "unsaved");
+    match repository.rebase(&worktree, "main").unwrap() {
+        Rebase::Stuck(why) => assert!(why.contains("nothing uncommitted"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(fs::read_to_string(worktree.path.join("README")).unwrap(), "unsaved");
+}

@@ -1,0 +1,372 @@
+//! A worktree's life: made, found half made, taken away.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use uuid::Uuid;
+
+use super::git::{Git, GitError, shown, wait_for_earlier_git};
+use super::{Repository, Status, WORKTREES, leftovers, read_line};
+use crate::durable;
+use crate::marker::Worktree;
+
+/// What became of a worktree that was to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Removal {
+    Removed,
+    /// It stays; the sentence says why, and what to do.
+    Kept(String),
+    /// There was none.
+    Gone,
+}
+
+/// A worktree in a project's queue, as its files show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) path: PathBuf,
+    /// None where HEAD is detached, or kept in another form than a file (`reftable`).
+    pub(crate) branch: Option<String>,
+    /// `ccl RUN` where `ccl` made it.
+    pub(crate) locked: Option<String>,
+}
+
+/// The worktrees of a project, by name. Starts no process; what is no worktree is left out.
+pub(crate) fn standing(project: &Path) -> Result<Vec<Standing>> {
+    let mut found = Vec::new();
+    for entry in durable::list_dir(&project.join(WORKTREES))? {
+        let path = entry?.path();
+        let Some(admin) = admin_of(&path)? else { continue };
+        let text = |name: &str| -> Result<Option<String>> {
+            let line = read_line(&admin.join(name))?;
+            Ok(line.map(|line| String::from_utf8_lossy(&line).into_owned()))
+        };
+        let Some(head) = text("HEAD")? else { continue };
+        // What git writes there instead of a branch's name where refs are no files.
+        let branch = head.strip_prefix("ref: refs/heads/").filter(|name| *name != ".invalid");
+        let branch = branch.map(ToOwned::to_owned);
+        found.push(Standing { branch, locked: text("locked")?, path });
+    }
+    found.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(found)
+}
+
+/// The file that says that a worktree has what it needs. Among git's own notes of it, it goes with the worktree.
+pub(crate) fn setup_stamp(worktree: &Worktree) -> Result<PathBuf> {
+    let admin = admin_of(&worktree.path)?
+        .with_context(|| format!("{} is no worktree of git", shown(&worktree.path)))?;
+    Ok(admin.join("ccl-ready"))
+}
+
+/// Git's directory for the worktree at `path`, as the `.git` file in it names it.
+pub(super) fn admin_of(path: &Path) -> Result<Option<PathBuf>> {
+    let line = read_line(&path.join(".git"))?;
+    let admin = line.as_deref().and_then(|line| line.strip_prefix(b"gitdir: "));
+    let admin = admin.map(|admin| path.join(OsStr::from_bytes(admin)));
+    // It may be relative, see `worktree.useRelativePaths`.
+    Ok(admin.map(|admin| fs::canonicalize(&admin).unwrap_or(admin)))
+}
+
+/// How much there is of a worktree.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    /// A git that was killed began it, or a person removed the directory.
+    Half,
+    /// All files are checked out, or were.
+    Whole,
+}
+
+impl Repository {
+    /// Makes the worktree, or finishes what a killed pass began; nothing where it stands already. `fresh`: no agent was
+    /// ever started in it, so that a half-made one may be thrown away.
+    ///
+    /// `run` is the reason of git's lock.
+    pub(crate) fn make(&self, worktree: &Worktree, run: Uuid, fresh: bool) -> Result<()> {
+        self.exclude()?;
+        let mut found = self.find(worktree)?;
+        if found == Found::Half {
+            wait_for_idle(worktree)?;
+            // What seemed half made may have been finished meanwhile.
+            found = self.find(worktree)?;
+        }
+        match found {
+            Found::Whole => return Ok(()),
+            Found::Nothing => {}
+            Found::Half if fresh || !durable::exists(&worktree.path)? => {
+                self.throw_away(worktree)?;
+            }
+            Found::Half => bail!(
+                "{} is no worktree of git any more: look at what is in it, and move it away",
+                shown(&worktree.path)
+            ),
+        }
+        let Err(error) = self.add(worktree, run) else { return Ok(()) };
+        // The git of a killed pass may have been at it, too early to be seen above.
+        wait_for_idle(worktree)?;
+        match self.find(worktree)? {
+            Found::Whole => Ok(()),
+            _ => Err(error.into()),
+        }
+    }
+
+    fn add(&self, worktree: &Worktree, run: Uuid) -> Result<(), GitError> {
+        let reason = format!("ccl {run}");
+        let add = |with_reason: bool, new_branch: bool| {
+            let mut args: Vec<&OsStr> = ["worktree", "add", "--lock"].map(OsStr::new).to_vec();
+            if with_reason {
+                args.extend([OsStr::new("--reason"), reason.as_ref()]);
+            }
+            let (path, branch) = (worktree.path.as_os_str(), OsStr::new(&worktree.branch));
+            match new_branch {
+                true => args.extend([OsStr::new("-b"), branch, path, worktree.base.as_ref()]),
+                false => args.extend([path, branch]),
+            }
+            Git::change(&self.project, &worktree.path, args).run().map(drop)
+        };
+        let add = |with_reason| match add(with_reason, true) {
+            // An earlier attempt's, or made by a git that was killed right after.
+            Err(error) if error.says("already exists") && error.says("branch") => {
+                add(with_reason, false)
+            }
+            other => other,
+        };
+        match add(true) {
+            // 129 stands for usage: before 2.34 there is no `--reason`.
+            Err(error) if error.is(129) => add(false),
+            other => other,
+        }
+    }
+
+    /// Takes away what [`Self::make`] made for an agent that was never started: the worktree where it is clean, and the
+    /// branch where it has no commit of its own.
+    pub(crate) fn unmake(&self, worktree: &Worktree) -> Result<()> {
+        wait_for_idle(worktree)?;
+        match self.find(worktree)? {
+            Found::Half => self.throw_away(worktree)?,
+            Found::Nothing => {}
+            Found::Whole => {
+                self.remove(worktree)?;
+                return Ok(());
+            }
+        }
+        self.delete_branch(worktree, &worktree.base).map(drop)
+    }
+
+    /// Takes away a worktree in which no agent was ever started, with all that its set-up left there.
+    pub(crate) fn discard(&self, worktree: &Worktree) -> Result<()> {
+        wait_for_idle(worktree)?;
+        self.throw_away(worktree)?;
+        self.delete_branch(worktree, &worktree.base).map(drop)
+    }
+
+    /// Removes the worktree where nothing in it would be lost, and its branch where that has no commit of its own.
+    pub(crate) fn remove(&self, worktree: &Worktree) -> Result<Removal> {
+        let removal = match self.find(worktree)? {
+            Found::Whole => self.remove_whole(worktree)?,
+            // Its directory has gone, and git's notes of it are of no use.
+            Found::Half if !durable::exists(&worktree.path)? => {
+                wait_for_idle(worktree)?;
+                self.throw_away(worktree)?;
+                Removal::Removed
+            }
+            Found::Half => Removal::Kept(format!(
+                "{} is no worktree of git any more: look at what is in it, and remove it",
+                shown(&worktree.path)
+            )),
+            Found::Nothing => Removal::Gone,
+        };
+        if !matches!(removal, Removal::Kept(_)) {
+            self.delete_branch(worktree, &worktree.base)?;
+        }
+        Ok(removal)
+    }
+
+    fn remove_whole(&self, worktree: &Worktree) -> Result<Removal> {
+        if let Some(why) = self.why_kept(worktree)? {
+            return Ok(Removal::Kept(format!("{} stays: {why}", shown(&worktree.path))));
+        }
+        let call = |verb: &str| {
+            let args = [OsStr::new("worktree"), verb.as_ref(), worktree.path.as_os_str()];
+            Git::change(&self.project, &worktree.path, args).run()
+        };
+        match call("unlock") {
+            Err(error) if !error.says("is not locked") => return Err(error.into()),
+            _ => {}
+        }
+        match call("remove") {
+            Ok(_) => Ok(Removal::Removed),
+            Err(error) if error.is_of_the_machine() => Err(error.into()),
+            Err(error) => {
+                // So that no `git worktree prune` forgets it.
+                call("lock")?;
+                Ok(Removal::Kept(error.to_string()))
+            }
+        }
+    }
+
+    /// What would be lost with a worktree, beyond what git itself looks at.
+    fn why_kept(&self, worktree: &Worktree) -> Result<Option<String>> {
+        if let Some(what) = leftovers::under_way(worktree)? {
+            return Ok(Some(format!("{what} is under way in it; finish or abort it")));
+        }
+        let status = Status::of(&worktree.path)?;
+        if status.changed > 0 {
+            let count = status.changed;
+            return Ok(Some(format!(
+                "{count} files in it are not committed; commit or remove them"
+            )));
+        }
+        let loose = status.head.filter(|_| status.branch.is_none());
+        if let Some(head) = loose
+            && !self.is_ancestor(&head, &format!("refs/heads/{}", worktree.branch))?
+        {
+            return Ok(Some(format!(
+                "its HEAD is detached at {head}, which `{}` does not have; make a branch of it",
+                worktree.branch
+            )));
+        }
+        Ok(None)
+    }
+
+    /// Deletes the task's branch where `tip` is its last commit and nobody has it checked out.
+    pub(super) fn delete_branch(&self, worktree: &Worktree, tip: &str) -> Result<bool> {
+        if self.find_tip(&worktree.branch)?.as_deref() != Some(tip)
+            || self.checked_out(&worktree.branch)?.is_some()
+        {
+            return Ok(false);
+        }
+        let name = format!("refs/heads/{}", worktree.branch);
+        let args = ["update-ref", "-d", name.as_str(), tip];
+        match Git::change(&self.project, &worktree.path, args).run() {
+            Ok(_) => Ok(true),
+            // It has moved since.
+            Err(error) if error.says("but expected") => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn find(&self, worktree: &Worktree) -> Result<Found> {
+        let path = &worktree.path;
+        if !durable::exists(path)? {
+            let is_known = self.registered()?.iter().any(|(_, at)| at == path);
+            return Ok(if is_known { Found::Half } else { Found::Nothing });
+        }
+        let Some(admin) = admin_of(path)? else { return Ok(Found::Half) };
+        if admin.parent() != Some(&self.common.join("worktrees")) {
+            bail!(
+                "{} is a worktree of another repository, {}: move it away",
+                shown(path),
+                shown(&admin)
+            );
+        }
+        // Git writes the index last, when all files are there.
+        let is_whole = durable::exists(&admin.join("index"))?;
+        Ok(if is_whole { Found::Whole } else { Found::Half })
+    }
+
+    /// Git's directories for worktrees, each with the path that it is for: `.git/worktrees/ID/gitdir`.
+    pub(super) fn registered(&self) -> Result<Vec<(PathBuf, PathBuf)>> {
+        let mut found = Vec::new();
+        for entry in durable::list_dir(&self.common.join("worktrees"))? {
+            let admin = entry?.path();
+            let path = match read_line(&admin.join("gitdir"))? {
+                Some(line) => admin.join(OsStr::from_bytes(&line)).parent().map(Path::to_owned),
+                // A git that was killed had come no further than to its lock, with our reason.
+                None => read_line(&admin.join("locked"))?
+                    .filter(|reason| reason.starts_with(b"ccl "))
+                    .and_then(|_| Some(self.worktrees.join(admin.file_name()?))),
+            };
+            found.extend(path.map(|path| (admin, path)));
+        }
+        Ok(found)
+    }
+
+    /// Removes a worktree that nobody has worked in. By hand, as git does it: git refuses where a part is missing.
+    fn throw_away(&self, worktree: &Worktree) -> Result<()> {
+        // The directory first: git's notes, found by its path, are what shows that it was begun.
+        let known = self.registered()?.into_iter().filter(|(_, at)| *at == worktree.path);
+        let admins = known.map(|(admin, _)| admin).collect::<Vec<_>>();
+        for directory in [worktree.path.clone()].into_iter().chain(admins) {
+            match fs::remove_dir_all(&directory) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error)
+                        .with_context(|| format!("cannot remove {}", directory.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees to it that worktrees do not show in the project's own checkout.
+    fn exclude(&self) -> Result<()> {
+        let path = self.common.join("info/exclude");
+        // It may be a link of the user's, which is to stay one.
+        let path = fs::canonicalize(&path).unwrap_or(path);
+        let old = match fs::read(&path) {
+            Ok(bytes) => Some(bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
+        };
+        let line = exclude_line(&self.subdirectory);
+        let is_line = |found: &[u8]| found.strip_suffix(b"\r").unwrap_or(found) == line;
+        let mut new = old.clone().unwrap_or_default();
+        if new.split(|byte| *byte == b'\n').any(is_line) {
+            return Ok(());
+        }
+        if !new.is_empty() && !new.ends_with(b"\n") {
+            new.push(b'\n');
+        }
+        new.extend([&line[..], b"\n"].concat());
+        match &old {
+            // Another project of this repository may write its own line; the next task's worktree makes up for that.
+            Some(old) => {
+                durable::rewrite(&path, &new, |path| fs::read(path).is_ok_and(|now| now == *old))
+                    .map(drop)
+            }
+            None => {
+                let directory = self.common.join("info");
+                fs::create_dir_all(&directory)
+                    .with_context(|| format!("cannot create {}", directory.display()))?;
+                durable::create(&path, &new, durable::SHARED).map(drop)
+            }
+        }
+    }
+}
+
+/// The line of gitignore(5) for the worktrees of a project that lies there in its repository.
+fn exclude_line(subdirectory: &Path) -> Vec<u8> {
+    let mut line = vec![b'/'];
+    for part in subdirectory {
+        for byte in part.as_bytes() {
+            match byte {
+                b'\\' | b'*' | b'?' | b'[' => line.extend([b'\\', *byte]),
+                // A line has no newline; this is any one character.
+                b'\n' => line.push(b'?'),
+                _ => line.push(*byte),
+            }
+        }
+        line.push(b'/');
+    }
+    line.extend(format!("{WORKTREES}/").bytes());
+    line
+}
+
+/// Waits for a git that a killed pass left at work in the worktree.
+pub(super) fn wait_for_idle(worktree: &Worktree) -> Result<()> {
+    let still = wait_for_earlier_git(&worktree.path)
+        .with_context(|| format!("cannot see whether git works in {}", worktree.path.display()))?;
+    if let Some(pid) = still {
+        bail!(
+            "git, process {pid}, is still at work in {}: the next pass looks again",
+            shown(&worktree.path)
+        );
+    }
+    Ok(())
+}
