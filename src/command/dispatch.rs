@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use super::waits::Waits;
+use super::waits::{self, Waits};
 use super::{Context, Pass, ground};
 use crate::agent::claude::Trust;
 use crate::concurrent;
@@ -13,7 +13,7 @@ use crate::event::{Event, EventKind};
 use crate::plan::{self, Queue};
 use crate::queue::{self, Folder, Inbox, Project, Read, Skip, TaskRef, WaitingTask};
 use crate::session::{Assignment, Pool, Slot};
-use crate::task::{Ending, Order, ProjectRules, Turn};
+use crate::task::{self, Ending, Isolation, Order, ProjectRules, StartFrom, Turn};
 
 /// How many tasks are read before one look for those still being written: a look costs some milliseconds, a task up to a
 /// megabyte of memory.
@@ -167,7 +167,7 @@ impl ChosenFrom {
             return Take::Closed;
         };
         let is_full = |room: Option<usize>| room.is_some_and(|room| self.at_work[index] > room);
-        let rules = project_rules.for_task(&task.task.header.rules);
+        let mut rules = project_rules.for_task(&task.task.header.rules);
         let room = project_rules.room_beside(rules.isolation);
         if is_full(room) {
             // What waits behind it may want a worktree, but a project that is full as a whole is not read to its end.
@@ -183,6 +183,15 @@ impl ChosenFrom {
             let event = task.at.event(EventKind::Held);
             pass.events.push(event.because(format!("{why:#}")));
             return Take::Passed;
+        }
+        if rules.isolation == Isolation::Worktree && !task.task.header.order.depends_on.is_empty() {
+            let branches = waits::branches(project, &task.task.header.order);
+            let Some(branches) = pass.ok(context, branches) else { return Take::Passed };
+            match task::start_from(&waits::borrowed(&branches)) {
+                StartFrom::Base => {}
+                StartFrom::Branch(branch) => rules.base = Some(branch.to_owned()),
+                StartFrom::WaitsFor(_) => return Take::Passed,
+            }
         }
         self.at_work[index] += 1;
         Take::Chosen(Box::new(Assignment { task, rules, room }))

@@ -11,6 +11,7 @@ use crate::checkout::{LandStep, OpenError, Removal, Repository};
 use crate::durable;
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
+use crate::journal::Entry;
 use crate::task::{BranchEnding, Ending, GitEnding};
 
 /// How long another pass that changes the project's branches is waited for.
@@ -67,7 +68,9 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
     let ending = Ending { git: Some(GitEnding::Branch(landed)), ..ending.clone() };
     project.renote(target.place.folder(), name, &ending)?;
     durable::remove(&project.to_land_path(&worktree.branch))?;
-    let event = Event::of_task(EventKind::Landed, project.path(), name.as_str())
-        .because(format!("{} is in {base}", worktree.branch));
+    let what = format!("{} is in {base}", worktree.branch);
+    let entry = Entry::of_task(EventKind::Landed, project.path(), name.as_str());
+    context.account.note(&entry.because(what.as_str()));
+    let event = Event::of_task(EventKind::Landed, project.path(), name.as_str()).because(what);
     Ok(Pass { events: vec![event], ..Pass::default() })
 }

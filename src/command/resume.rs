@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::pause::{self, Place};
 use super::{Context, Pass};
 use crate::config::Projects;
+use crate::durable;
 use crate::event::{Event, EventKind};
 use crate::journal::Entry;
 use crate::queue::Project;
@@ -20,6 +21,12 @@ pub(super) fn run(context: Context<'_>) -> Result<Pass> {
         }
     }
     for project in projects(context)? {
+        if pass.ok(context, durable::remove(&project.setup_hold_path())).unwrap_or_default() {
+            let (path, reason) = (project.path(), "its setup is tried again");
+            let entry = Entry { project: Some(path.to_owned()), ..Entry::new(EventKind::Resumed) };
+            context.account.note(&entry.because(reason));
+            pass.events.push(Event::of_project(EventKind::Resumed, path).because(reason));
+        }
         let lifted = project.lift_recurring_holds();
         for task in pass.ok(context, lifted).unwrap_or_default() {
             let (path, reason) = (project.path(), "its slots are served again");

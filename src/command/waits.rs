@@ -6,8 +6,9 @@ use anyhow::Result;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::queue::{Dependencies, Project, TaskRef};
-use crate::task::Order;
+use crate::checkout::Repository;
+use crate::queue::{self, Dependencies, Folder, Project, TaskRef};
+use crate::task::{self, Order, StartFrom};
 use crate::text::local_time;
 
 /// What has been looked up for one pass.
@@ -61,4 +62,44 @@ impl Waits {
             })
             .or(why))
     }
+}
+
+/// The tasks of its own project that a task depends on, each with the branch that it has left and that has not landed. Other
+/// projects have other repositories.
+pub(super) fn branches(project: &Project, order: &Order) -> Result<Vec<(String, Option<String>)>> {
+    let mut found = Vec::new();
+    for written in &order.depends_on {
+        let task = queue::resolve(project, written).filter(|task| task.project == *project);
+        if let Some(task) = task {
+            found.push((task.name.to_string(), open_branch(&task)?));
+        }
+    }
+    Ok(found)
+}
+
+/// The branch of a finished task that has not landed, and that nobody has deleted.
+fn open_branch(task: &TaskRef) -> Result<Option<String>> {
+    let Some(ending) = task.project.ending(Folder::Done, &task.name)? else { return Ok(None) };
+    let Some(branch) = ending.branch().filter(|branch| branch.landed != Some(true)) else {
+        return Ok(None);
+    };
+    // Where git cannot be asked, no worktree can be made either, and the sentence for that is said then.
+    let Ok(repository) = Repository::open(task.project.path()) else { return Ok(None) };
+    let Some(worktree) = repository.worktree_of(branch) else { return Ok(None) };
+    let is_there = repository.has_branch(&worktree)?;
+    Ok(is_there.then(|| branch.summary.branch.clone()))
+}
+
+/// For which branches a task waits that is to have a worktree: `a.md and b.md to land`.
+pub(super) fn why_to_land(project: &Project, order: &Order) -> Result<Option<String>> {
+    let branches = branches(project, order)?;
+    Ok(match task::start_from(&borrowed(&branches)) {
+        StartFrom::WaitsFor(tasks) => Some(format!("{} to land", tasks.join(" and "))),
+        StartFrom::Base | StartFrom::Branch(_) => None,
+    })
+}
+
+/// The same as [`task::start_from`] takes them.
+pub(super) fn borrowed(branches: &[(String, Option<String>)]) -> Vec<(&str, Option<&str>)> {
+    branches.iter().map(|(task, branch)| (task.as_str(), branch.as_deref())).collect()
 }

@@ -93,7 +93,7 @@ fn key_of(task: &TaskRef) -> (PathBuf, String) {
 }
 
 /// The task that is meant: `T.md` or `T` of the same project, or `PATH:T.md` of another, by the path from this one to it.
-fn resolve(project: &Project, written: &str) -> Option<TaskRef> {
+pub(crate) fn resolve(project: &Project, written: &str) -> Option<TaskRef> {
     let (other, name) = match written.rsplit_once(':') {
         Some((path, name)) => (Some(path), name),
         None => (None, written),

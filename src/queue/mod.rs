@@ -33,7 +33,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 pub use claim::{Claim, ClaimLookup};
-pub(crate) use depends::Dependencies;
+pub(crate) use depends::{Dependencies, resolve};
 pub use inbox::Inbox;
 pub(crate) use look::{EndedTask, Glance};
 pub(crate) use recurring::{Clock, Outlook, Served};

@@ -28,6 +28,7 @@ use crate::notify::Notice;
 use crate::process;
 use crate::queue::{self, Claim};
 use crate::task::{BranchEnding, Ending, Outcome, Provider, Summary};
+use crate::text::path_text;
 
 /// How long a hook or a person waits for a pass that is at work on the session.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -346,7 +347,15 @@ impl Pool<'_> {
             head,
             rules: claim.marker().work.rules.clone(),
         };
-        marker::write(&claim.project().setup_hold_path(), &hold)
+        let project = claim.project();
+        let entry =
+            Entry { project: Some(project.path().to_owned()), ..Entry::new(EventKind::Hold) };
+        let entry = entry.because(failure.reason.as_str());
+        // Before the marker: a pass that is killed in between holds it, and tells of it, once more.
+        self.account.tell_of_hold(&entry, &path_text(project.path()), self.now)?;
+        marker::write(&project.setup_hold_path(), &hold)?;
+        self.account.note(&entry);
+        Ok(())
     }
 
     /// Writes the session's cooldown.

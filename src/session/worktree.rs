@@ -9,11 +9,14 @@ use anyhow::{Context, Result};
 
 use super::Pool;
 use crate::checkout::{self, LandStep, Leftovers, OpenError, Removal, Repository};
+use crate::config::Occasion;
 use crate::durable;
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
+use crate::journal::Entry;
 use crate::lock::Lock;
 use crate::marker::{self, ClaimedCheckout, ToLand, Worktree};
+use crate::notify::Notice;
 use crate::queue::{Claim, Project};
 use crate::task::{
     BranchEnding, Check, CheckoutEnding, Ending, GitEnding, Isolation, Land, Outcome, Task,
@@ -162,6 +165,9 @@ impl Pool<'_> {
         if let (true, Some(base)) = (has_landed, &worktree.base_branch) {
             repository.delete_landed(&worktree, base)?;
             let what = format!("{} is in {base}", worktree.branch);
+            let (project, name) = (claim.project().path(), claim.name().as_str());
+            let entry = Entry::of_task(EventKind::Landed, project, name);
+            self.account.note(&entry.because(what.as_str()));
             events.push(
                 Event::of_task(EventKind::Landed, claim.project().path(), claim.name().as_str())
                     .in_session(&claim.marker().session)
@@ -249,7 +255,11 @@ impl Pool<'_> {
         };
         let path = claim.project().to_land_path(&marker.branch);
         durable::make_dir(path.parent().unwrap_or(&path))?;
-        marker::write(&path, &marker)
+        marker::write(&path, &marker)?;
+        let notice = Notice::of_run(Occasion::ToLand, claim.marker().run, self.now)
+            .about(claim.project().path(), claim.name().as_str())
+            .because(format!("{}: {}", marker.branch, marker.reason));
+        self.account.outbox().queue_once(notice, || claim.text())
     }
 
     fn lock_checkout(&self, project: &Project) -> Result<Lock> {

@@ -19,6 +19,7 @@ pub use compose::{as_written, with_ending, with_fields};
 pub use ending::{BranchEnding, CheckoutEnding, Ending, GitEnding, Outcome, Summary};
 pub use header::{Field, Header, HeaderState, Routing, Warning};
 pub use order::{Moment, Order, Turn};
+pub(crate) use order::{StartFrom, start_from};
 use parts::{Opening, without_ending};
 pub use parts::{Parts, split};
 pub(crate) use recurrence::{RECURRING_FIELDS, Recurrence, Schedule, recurrence};

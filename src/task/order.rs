@@ -54,7 +54,6 @@ impl Moment {
 
 /// What a task starts from whose project gives each task a worktree.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(not(test), allow(dead_code, reason = "wired with the worktrees of issue 12"))]
 pub(crate) enum StartFrom<'a> {
     /// What any task starts from.
     Base,
@@ -65,7 +64,6 @@ pub(crate) enum StartFrom<'a> {
 }
 
 /// What a task starts from, by what it depends on: each one's name, and its branch where that has not landed.
-#[cfg_attr(not(test), allow(dead_code, reason = "wired with the worktrees of issue 12"))]
 pub(crate) fn start_from<'a>(dependencies: &[(&'a str, Option<&'a str>)]) -> StartFrom<'a> {
     let mut open = dependencies.iter().filter_map(|(task, branch)| Some((*task, (*branch)?)));
     match (open.next(), open.next()) {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{DAY, Problems};
 use crate::agent::claude::Trust;
 use crate::checkout::{self, Standing};
-use crate::command::waits::Waits;
+use crate::command::waits::{self, Waits};
 use crate::command::{Context, ground};
 use crate::marker::{self, ClaimedCheckout, ToLand};
 use crate::money::Totals;
@@ -311,10 +311,17 @@ impl Collector<'_, '_> {
                         self.describe_waiting(&mut row, &glance);
                         if let Ok(rules) = rules {
                             let rules_of_task = rules.for_task(&glance.head.rules);
-                            row.waits = waits(rules, rules_of_task.isolation, &inbox.dispatched);
+                            row.waits =
+                                waits_for_room(rules, rules_of_task.isolation, &inbox.dispatched);
                         }
                         if row.provider.is_some_and(Provider::is_remote) {
                             row.waits = None;
+                        }
+                        if let Ok(rules) = rules
+                            && rules.for_task(&glance.head.rules).isolation == Isolation::Worktree
+                            && let Some(why) = waits::why_to_land(project, &glance.head.order)?
+                        {
+                            row.waits = Some(why);
                         }
                         self.describe_order(&mut row, inbox, name, &glance)?;
                         if is_paused && row.state == TaskState::Waiting {
@@ -430,7 +437,11 @@ impl Collector<'_, '_> {
 }
 
 /// Whether a task of the project waits for another one's agent, and which.
-fn waits(rules: &ProjectRules, isolation: Isolation, at_work: &[OsString]) -> Option<String> {
+fn waits_for_room(
+    rules: &ProjectRules,
+    isolation: Isolation,
+    at_work: &[OsString],
+) -> Option<String> {
     let room = rules.room_beside(isolation)?;
     match at_work {
         _ if at_work.len() <= room => None,
