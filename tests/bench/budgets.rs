@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used)]
 
 mod delegations;
+mod order;
 #[path = "../support/mod.rs"]
 mod support;
 mod table;
@@ -32,6 +33,9 @@ fn main() -> ExitCode {
         ("waiting", many_waiting),
         ("finished", many_finished),
         ("dispatch", dispatch),
+        ("not_before", order::not_before),
+        ("depends_on", order::depends_on),
+        ("journal", order::journal),
         ("delegations", delegations::rows),
     ];
     table::print_head();
