@@ -184,7 +184,7 @@ fn a_check_has_a_time_limit_and_leaves_nothing_running() {
 #[test]
 fn any_output_is_shown_as_its_last_lines_of_plain_text() {
     let (world, project) = plain(
-        "check: head -c 3000000 /dev/urandom | tr -d '\\033\\200-\\237'; echo; seq 3000; printf 'the \\033]0;title\\007end ```\\n'; exit 1\ncheck_rounds: 0\n",
+        "check: head -c 3000000 /dev/urandom | tr -d '\\033\\200-\\237'; echo; seq 3000; printf 'the \\033]0;title\\007end\\n```\\n'; exit 1\ncheck_rounds: 0\n",
     );
     project.drop_task("a.md", "DO: true\n");
     world.scan();
@@ -192,7 +192,7 @@ fn any_output_is_shown_as_its_last_lines_of_plain_text() {
     let text = project.read("failed/a.md");
     let section = text.split("\n## Check\n").nth(1).unwrap();
     assert!(section.len() < 6000, "{}", section.len());
-    assert!(section.contains("\n2999\n3000\nthe end ```\n````\n"), "{section}");
+    assert!(section.contains("\n2999\n3000\nthe end\n```\n````\n"), "{section}");
     assert!(!section.contains('\u{1b}'));
 }
 
