@@ -90,7 +90,9 @@ fn attention(status: &Status, project: &Project) -> Vec<AttentionRow> {
         let reason = match task.state {
             TaskState::Held => task.reason.clone(),
             TaskState::Waiting => None,
-            TaskState::Dispatched | TaskState::DelegatedToSecutools => session
+            TaskState::Dispatched
+            | TaskState::Checking
+            | TaskState::DelegatedToSecutools => session
                 .and_then(|session| session.reason.clone())
                 .or_else(|| task.reason.clone())
                 .or_else(|| task.stale.then(|| stale.to_owned())),

@@ -16,7 +16,7 @@ mod yaml;
 
 pub(crate) use compose::without_fields;
 pub use compose::{as_written, with_ending, with_fields};
-pub use ending::{BranchEnding, CheckoutEnding, Ending, GitEnding, Outcome, Summary};
+pub use ending::{BranchEnding, CheckEnding, CheckoutEnding, Ending, GitEnding, Outcome, Summary};
 pub use header::{Field, Header, HeaderState, Routing, Warning};
 pub use order::{Moment, Order, Turn};
 pub(crate) use order::{StartFrom, start_from};
