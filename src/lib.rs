@@ -21,7 +21,8 @@
 //! - [`command`]: one file per verb, a straight line: read, decide, act, report. `cli` is what can be asked for,
 //!   [`config`] what is set, `report` what standard output shows, [`log`] what standard error shows, `error` which exit
 //!   status that is.
-//! - [`task`], [`router`], [`plan`], [`next_step`], [`event`], `job`, [`money`], `text`: pure. [`environment`] is read
+//! - `account` is what a pass tells of its work: [`journal`], a line for every change, and `notify`, words to people.
+//! - [`task`], [`router`], [`plan`], `calendar`, [`next_step`], [`event`], `job`, [`money`], `text`: pure. [`environment`] is read
 //!   once, and handed down like the clock.
 //! - [`durable`], [`lock`], [`marker`], [`owner`], [`queue`]: the disk. Every state is a name, every step one rename.
 //! - [`tmux`], [`process`], [`session`], [`agent`]: the terminal, what the kernel says of it, the pool, and what an agent

@@ -62,17 +62,15 @@ pub(super) fn run(
 }
 
 fn done(task: EndedTask) -> DoneRow {
-    let key = |key: &str| task.ending_keys.get(key).filter(|value| !value.is_null()).cloned();
-    let (git, check) = (key("git"), key("check"));
     let ending = task.ending;
     let times = ending.as_ref().and_then(|ending| ending.started_at.zip(ending.ended_at));
     DoneRow {
         task: task.name,
         title: task.title,
         seconds: times.map(|(start, end)| end.duration_since(start).as_secs()),
-        cost: ending.and_then(|ending| ending.cost),
-        git,
-        check,
+        cost: ending.as_ref().and_then(|ending| ending.cost.clone()),
+        git: ending.as_ref().and_then(|ending| ending.git.clone()),
+        check: ending.and_then(|ending| ending.check),
     }
 }
 
@@ -90,12 +88,12 @@ fn attention(status: &Status, project: &Project) -> Vec<AttentionRow> {
         let reason = match task.state {
             TaskState::Held => task.reason.clone(),
             TaskState::Waiting => None,
-            TaskState::Dispatched
-            | TaskState::Checking
-            | TaskState::DelegatedToSecutools => session
-                .and_then(|session| session.reason.clone())
-                .or_else(|| task.reason.clone())
-                .or_else(|| task.stale.then(|| stale.to_owned())),
+            TaskState::Dispatched | TaskState::Checking | TaskState::DelegatedToSecutools => {
+                session
+                    .and_then(|session| session.reason.clone())
+                    .or_else(|| task.reason.clone())
+                    .or_else(|| task.stale.then(|| stale.to_owned()))
+            }
         };
         reason.map(|reason| AttentionRow { task: Some(task.name.clone()), reason })
     };

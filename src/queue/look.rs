@@ -47,8 +47,6 @@ pub(crate) struct EndedTask {
     pub at: Timestamp,
     /// Of one that is no text, in the file beside it; `None` where nobody noted one.
     pub ending: Option<Ending>,
-    /// The same with all keys, also those that an [`Ending`] does not have; else null.
-    pub ending_keys: serde_json::Value,
 }
 
 /// What lies in `done/` or `failed/`.
@@ -206,7 +204,6 @@ fn ended_task(path: &Path) -> Result<EndedTask, Skip> {
             .unwrap_or_else(|| task::parse(&String::from_utf8_lossy(&first)).header)
             .title,
         at: ended_at.or(modified).unwrap_or_default(),
-        ending_keys: task::split(&last).ending_keys(),
         ending,
     })
 }

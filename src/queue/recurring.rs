@@ -32,6 +32,8 @@ use crate::task::{self, RECURRING_FIELDS, Recurrence, Schedule};
 
 /// A slot that no pass has served within this time was missed; or within half the interval, if that is less.
 const PUNCTUAL: SignedDuration = SignedDuration::from_mins(10);
+/// Clocks of machines that share a queue differ by less.
+const SKEW: SignedDuration = SignedDuration::from_hours(24);
 /// After so many failures in a row nothing more is made until a person says so.
 const FAILURES: usize = 3;
 
@@ -396,8 +398,17 @@ impl Recurring {
             return Ok(Some(Outlook { schedule, next: None, held: Some(reason) }));
         }
         let last: Option<LastSlot> = marker::read(&self.beside("last"))?;
-        let next = reading.next(last.map(|last| last.slot), now);
-        let held = next.is_none().then(|| "no slot of it ever comes: mend its `at`".to_owned());
+        let last = last.map(|last| last.slot);
+        let next = reading.next(last, now);
+        let held = match (next, last) {
+            (None, _) => Some("no slot of it ever comes: mend its `at`".to_owned()),
+            // Served while the clock was wrong: nothing comes before that, so that no slot comes twice.
+            (Some(_), Some(last)) if last.duration_since(now) > SKEW => Some(format!(
+                "its last slot, {last}, has not come yet: if the clock was wrong then, remove {}",
+                self.beside("last").display()
+            )),
+            _ => None,
+        };
         Ok(Some(Outlook { schedule, next, held }))
     }
 }

@@ -6,14 +6,13 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::text::{duration, short};
 use crate::event::EventKind;
 use crate::journal::Entry;
 use crate::money::{Cost, Totals};
-use crate::task::{Ending, Provider};
+use crate::task::{self, CheckEnding, Ending, GitEnding, Provider};
 use crate::text::{escape, path_text};
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -43,8 +42,8 @@ pub(crate) struct DoneRow {
     pub(crate) seconds: Option<i64>,
     pub(crate) cost: Option<Cost>,
     /// As the ending line has it.
-    pub(crate) git: Option<Value>,
-    pub(crate) check: Option<Value>,
+    pub(crate) git: Option<GitEnding>,
+    pub(crate) check: Option<CheckEnding>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -83,11 +82,19 @@ pub(crate) struct Waited {
     pub(crate) p90_s: Option<u64>,
 }
 
+/// One run that ended: who worked, and what it cost.
+#[derive(Debug, Clone)]
+struct EndedRun {
+    agent: Option<String>,
+    provider: Option<Provider>,
+    cost: Option<Cost>,
+}
+
 /// The runs that ended, each once, whoever tells of it: the journal has all those of this pool, the task files also those
 /// of others.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Runs {
-    ended: HashMap<Uuid, (Option<String>, Option<Provider>, Option<Cost>)>,
+    ended: HashMap<Uuid, EndedRun>,
     waited: Vec<u64>,
 }
 
@@ -96,7 +103,8 @@ impl Runs {
         let is_end =
             matches!(entry.event, EventKind::Done | EventKind::Failed | EventKind::Released);
         if let (true, Some(run)) = (is_end, entry.run) {
-            self.ended.insert(run, (entry.agent, entry.provider, entry.cost));
+            let Entry { agent, provider, cost, .. } = entry;
+            self.ended.insert(run, EndedRun { agent, provider, cost });
         }
         self.waited.extend(entry.waited);
     }
@@ -105,7 +113,8 @@ impl Runs {
     pub(crate) fn add_ending(&mut self, ending: &Ending) {
         if !ending.run.is_nil() {
             let agent = ending.agent().map(str::to_owned);
-            self.ended.insert(ending.run, (agent, ending.provider, ending.cost.clone()));
+            let (provider, cost) = (ending.provider, ending.cost.clone());
+            self.ended.insert(ending.run, EndedRun { agent, provider, cost });
         }
     }
 
@@ -118,7 +127,7 @@ impl Runs {
             unknown: usize,
         }
         let mut sums: BTreeMap<_, Sum> = BTreeMap::new();
-        for (agent, provider, cost) in self.ended.values() {
+        for EndedRun { agent, provider, cost } in self.ended.values() {
             let order = Provider::ALL.iter().position(|it| Some(*it) == *provider);
             let sum = sums.entry((order, agent.clone())).or_default();
             match cost {
@@ -303,19 +312,20 @@ fn done(row: &DoneRow) -> String {
 }
 
 /// `3 files +42 −7 on ccl/T`
-fn changes(git: &Value) -> Option<String> {
-    let number = |key: &str| git.get(key)?.as_u64();
-    let files = number("files")?;
-    let (more, less) = (number("insertions").unwrap_or(0), number("deletions").unwrap_or(0));
-    let s = if files == 1 { "" } else { "s" };
-    let branch = git.get("branch").and_then(Value::as_str);
-    let branch = branch.map(|branch| format!(" on {}", code(branch))).unwrap_or_default();
-    Some(format!("{files} file{s} +{more} −{less}{branch}"))
+fn changes(git: &GitEnding) -> Option<String> {
+    let GitEnding::Branch(branch) = git else { return None };
+    let task::Summary { files, insertions, deletions, branch: name, .. } = &branch.summary;
+    let s = if *files == 1 { "" } else { "s" };
+    let place = match (&branch.base_branch, branch.landed) {
+        (Some(base), Some(true)) => format!("landed in {}", code(base)),
+        _ => format!("on {}", code(name)),
+    };
+    Some(format!("{files} file{s} +{insertions} −{deletions} {place}"))
 }
 
-fn check(check: &Value) -> String {
-    match check.get("exit").and_then(Value::as_i64) {
-        Some(0) => "check passed".to_owned(),
+fn check(check: &CheckEnding) -> String {
+    match check.exit {
+        0 => "check passed".to_owned(),
         _ => "check not passed".to_owned(),
     }
 }
@@ -362,7 +372,7 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    use crate::task::Outcome;
+    use crate::task::{BranchEnding, Outcome};
     use proptest::prelude::*;
 
     fn ending(run: u128, provider: Provider, cost: Option<Cost>) -> Ending {
@@ -450,10 +460,28 @@ mod tests {
                     title: Some("Fix <the> *login*".into()),
                     seconds: Some(754),
                     cost: cost.clone(),
-                    git: Some(
-                        serde_json::json!({"files": 3, "insertions": 42, "deletions": 7, "branch": "ccl/fix"}),
-                    ),
-                    check: Some(serde_json::json!({"exit": 0})),
+                    git: Some(GitEnding::Branch(BranchEnding {
+                        summary: task::Summary {
+                            branch: "ccl/fix".into(),
+                            base: String::new(),
+                            head: String::new(),
+                            commits: 1,
+                            files: 3,
+                            insertions: 42,
+                            deletions: 7,
+                        },
+                        base_branch: None,
+                        landed: None,
+                        reason: None,
+                    })),
+                    check: Some(CheckEnding {
+                        command: "make test".into(),
+                        exit: 0,
+                        seconds: 1,
+                        rounds: 0,
+                        tree: None,
+                        red_before: None,
+                    }),
                 },
                 DoneRow { task: "b.md".into(), ..DoneRow::default() },
             ],

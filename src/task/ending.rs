@@ -203,11 +203,7 @@ impl Ending {
 
     /// Reads such a line; anything else is `None`.
     pub fn parse(line: &str) -> Option<Self> {
-        serde_json::from_str(Self::json_of(line)?).ok()
-    }
-
-    /// What stands in such a line.
-    pub(super) fn json_of(line: &str) -> Option<&str> {
-        line.trim_end().strip_prefix(OPEN)?.strip_suffix(CLOSE)
+        let json = line.trim_end().strip_prefix(OPEN)?.strip_suffix(CLOSE)?;
+        serde_json::from_str(json).ok()
     }
 }

@@ -18,13 +18,6 @@ impl Parts<'_> {
     pub fn read_ending(&self) -> Option<Ending> {
         Ending::parse(self.ending.trim())
     }
-
-    /// All keys of the ending line; null without one.
-    pub(crate) fn ending_keys(&self) -> serde_json::Value {
-        Ending::json_of(self.ending.trim())
-            .and_then(|json| serde_json::from_str(json).ok())
-            .unwrap_or_default()
-    }
 }
 
 /// Cuts a task file into header, body and ending line; any text will do.

@@ -12,6 +12,14 @@ fn line(run: u32, outcome: &str, more: Value) -> String {
     format!("<!-- ccl {line} -->\n")
 }
 
+fn git() -> Value {
+    json!({"branch": "ccl/a", "base": "b0", "head": "h1", "commits": 1, "files": 2, "insertions": 5, "deletions": 1})
+}
+
+fn check() -> Value {
+    json!({"command": "make test", "exit": 0, "seconds": 3, "rounds": 0})
+}
+
 fn report(sandbox: &Sandbox, args: &[&str]) -> Value {
     sandbox.ccl_json(&[&["report"], args].concat())
 }
@@ -30,7 +38,7 @@ fn the_report_is_made_of_task_files_and_the_journal() {
         .unwrap()
     };
     let ended = json!({"started_at": day(9), "ended_at": day(10), "cost": cost("0.25"),
-        "git": {"files": 2, "insertions": 5, "deletions": 1, "branch": "ccl/a"}, "check": {"exit": 0}});
+        "git": git(), "check": check()});
     task("done/a.md", format!("---\ntitle: A\n---\nx\n{}", line(1, "done", ended)));
     // Of another day; without an ending line, but changed today; a failed one.
     task(
@@ -84,8 +92,7 @@ fn the_report_is_made_of_task_files_and_the_journal() {
     let web = of(project.root());
     assert_eq!(
         web["done"],
-        json!([{"task": "a.md", "title": "A", "seconds": 3600, "cost": cost("0.25"), "check": {"exit": 0},
-                "git": {"files": 2, "insertions": 5, "deletions": 1, "branch": "ccl/a"}}])
+        json!([{"task": "a.md", "title": "A", "seconds": 3600, "cost": cost("0.25"), "check": check(), "git": git()}])
     );
     assert_eq!(web["failed"], json!([{"task": "f.md", "title": null, "reason": "red"}]));
     assert_eq!(web["attention"].as_array().unwrap().len(), 1, "{web}");
