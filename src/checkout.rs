@@ -128,8 +128,10 @@ pub(crate) fn state(project: &Path) -> Result<State> {
 struct Status {
     head: Option<String>,
     branch: Option<String>,
-    /// How many files differ, or are untracked.
+    /// How many files differ, or are untracked; without the queue's.
     changed: usize,
+    /// The same with the queue's, but without those that are only missing.
+    present: usize,
     /// Those whose merge a person or an agent has to finish.
     unmerged: Vec<String>,
 }
@@ -173,6 +175,10 @@ impl Status {
             }
             if path.components().all(|part| part.as_os_str() != QUEUE) {
                 status.changed += 1;
+            }
+            // In the index as in HEAD, and not there.
+            if !field.starts_with(b"1 .D ") {
+                status.present += 1;
             }
         }
         status

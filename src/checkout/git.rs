@@ -228,7 +228,11 @@ impl<'a> Git<'a> {
             words if words.is_empty() => last_lines(&String::from_utf8_lossy(&output.stdout)),
             words => words,
         };
-        let words = if words.is_empty() { output.status.to_string() } else { words };
+        // Killed, what it said last is not why.
+        let words = match output.status.code() {
+            Some(_) if !words.is_empty() => words,
+            _ => format!("it ended with {}", output.status),
+        };
         GitError::Failed { verb, directory, code: output.status.code(), words }
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use super::git::{Git, GitError, shown, wait_for_lock};
-use super::worktree::{admin_of, wait_for_idle};
+use super::worktree::{Found, admin_of, no_worktree, wait_for_idle};
 use super::{Repository, Status, read_line};
 use crate::durable;
 use crate::marker::Worktree;
@@ -18,7 +18,7 @@ const REBASE_STATES: [&str; 2] = ["rebase-merge", "rebase-apply"];
 /// How a rebase ended. `onto` is the commit that the branch now starts from: the worktree's new base.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Rebase {
-    /// The branch has all of the base branch already.
+    /// The branch has all of the base branch already, or nothing of its own.
     UpToDate {
         onto: String,
     },
@@ -49,12 +49,16 @@ impl Repository {
     /// and not finished, by a pass that was killed or by the agent, is aborted first.
     pub(crate) fn rebase(&self, worktree: &Worktree, base_branch: &str) -> Result<Rebase> {
         wait_for_idle(worktree)?;
-        let Some(admin) = admin_of(&worktree.path)? else {
-            return Ok(Rebase::Stuck(format!(
-                "{} is not there any more: rebase `{}` by hand",
-                shown(&worktree.path),
-                worktree.branch
-            )));
+        let admin = match (self.find(worktree)?, admin_of(&worktree.path)?) {
+            (Found::Whole, Some(admin)) => admin,
+            (Found::Nothing, _) => {
+                return Ok(Rebase::Stuck(format!(
+                    "{} is not there any more: rebase `{}` by hand",
+                    shown(&worktree.path),
+                    worktree.branch
+                )));
+            }
+            _ => return Ok(Rebase::Stuck(no_worktree(worktree))),
         };
         for lock in ["index.lock", "HEAD.lock"].map(|name| admin.join(name)) {
             if !wait_for_lock(&lock) {
@@ -75,7 +79,7 @@ impl Repository {
         }
         let onto = self.tip(base_branch)?;
         let branch = format!("refs/heads/{}", worktree.branch);
-        if self.is_ancestor(&onto, &branch)? {
+        if self.is_ancestor(&onto, &branch)? || self.is_ancestor(&branch, &onto)? {
             return Ok(Rebase::UpToDate { onto });
         }
         let settings = [

@@ -63,14 +63,20 @@ pub(super) fn admin_of(path: &Path) -> Result<Option<PathBuf>> {
     Ok(admin.map(|admin| fs::canonicalize(&admin).unwrap_or(admin)))
 }
 
+/// In git's directory for a worktree: it was clean, and its removal has begun. What is missing of it then is no work of
+/// the agent's.
+const LEAVING: &str = "ccl-removes-it";
+
 /// How much there is of a worktree.
 #[derive(Debug, PartialEq, Eq)]
-enum Found {
+pub(super) enum Found {
     Nothing,
     /// A git that was killed began it, or a person removed the directory.
     Half,
     /// All files are checked out, or were.
     Whole,
+    /// A git that was killed was removing it.
+    Leaving,
 }
 
 impl Repository {
@@ -81,7 +87,7 @@ impl Repository {
     pub(crate) fn make(&self, worktree: &Worktree, run: Uuid, fresh: bool) -> Result<()> {
         self.exclude()?;
         let mut found = self.find(worktree)?;
-        if found == Found::Half {
+        if found != Found::Whole && found != Found::Nothing {
             wait_for_idle(worktree)?;
             // What seemed half made may have been finished meanwhile.
             found = self.find(worktree)?;
@@ -89,13 +95,15 @@ impl Repository {
         match found {
             Found::Whole => return Ok(()),
             Found::Nothing => {}
+            Found::Leaving => {
+                if let Removal::Kept(why) = self.finish_removal(worktree)? {
+                    bail!(why);
+                }
+            }
             Found::Half if fresh || !durable::exists(&worktree.path)? => {
                 self.throw_away(worktree)?;
             }
-            Found::Half => bail!(
-                "{} is no worktree of git any more: look at what is in it, and move it away",
-                shown(&worktree.path)
-            ),
+            Found::Half => bail!(no_worktree(worktree)),
         }
         let Err(error) = self.add(worktree, run) else { return Ok(()) };
         // The git of a killed pass may have been at it, too early to be seen above.
@@ -136,33 +144,32 @@ impl Repository {
 
     /// Takes away what [`Self::make`] made for an agent that was never started: the worktree where it is clean, and the
     /// branch where it has no commit of its own.
-    pub(crate) fn unmake(&self, worktree: &Worktree) -> Result<()> {
+    pub(crate) fn unmake(&self, worktree: &Worktree) -> Result<Removal> {
         wait_for_idle(worktree)?;
-        match self.find(worktree)? {
-            Found::Half => self.throw_away(worktree)?,
-            Found::Nothing => {}
-            Found::Whole => {
-                self.remove(worktree)?;
-                return Ok(());
-            }
+        if self.find(worktree)? != Found::Half {
+            return self.remove(worktree);
         }
-        self.delete_branch(worktree, &worktree.base).map(drop)
+        self.throw_away(worktree)?;
+        self.delete_branch(worktree, &worktree.base)?;
+        Ok(Removal::Removed)
     }
 
     /// Removes the worktree where nothing in it would be lost, and its branch where that has no commit of its own.
     pub(crate) fn remove(&self, worktree: &Worktree) -> Result<Removal> {
-        let removal = match self.find(worktree)? {
+        let mut found = self.find(worktree)?;
+        if found != Found::Whole && found != Found::Nothing {
+            wait_for_idle(worktree)?;
+            found = self.find(worktree)?;
+        }
+        let removal = match found {
             Found::Whole => self.remove_whole(worktree)?,
+            Found::Leaving => self.finish_removal(worktree)?,
             // Its directory has gone, and git's notes of it are of no use.
             Found::Half if !durable::exists(&worktree.path)? => {
-                wait_for_idle(worktree)?;
                 self.throw_away(worktree)?;
                 Removal::Removed
             }
-            Found::Half => Removal::Kept(format!(
-                "{} is no worktree of git any more: look at what is in it, and remove it",
-                shown(&worktree.path)
-            )),
+            Found::Half => Removal::Kept(no_worktree(worktree)),
             Found::Nothing => Removal::Gone,
         };
         if !matches!(removal, Removal::Kept(_)) {
@@ -171,14 +178,24 @@ impl Repository {
         Ok(removal)
     }
 
+    /// Whether the worktree's removal has begun, or is over: nothing in it is to be committed or checked any more.
+    pub(crate) fn is_leaving(&self, worktree: &Worktree) -> Result<bool> {
+        Ok(matches!(self.find(worktree)?, Found::Leaving | Found::Nothing))
+    }
+
     fn remove_whole(&self, worktree: &Worktree) -> Result<Removal> {
+        let path = &worktree.path;
+        let Some(admin) = admin_of(path)? else { bail!("{} has gone", shown(path)) };
         if let Some(why) = self.why_kept(worktree)? {
-            return Ok(Removal::Kept(format!("{} stays: {why}", shown(&worktree.path))));
+            return Ok(Removal::Kept(format!("{} stays: {why}", shown(path))));
         }
         let call = |verb: &str| {
-            let args = [OsStr::new("worktree"), verb.as_ref(), worktree.path.as_os_str()];
-            Git::change(&self.project, &worktree.path, args).run()
+            let args = [OsStr::new("worktree"), verb.as_ref(), path.as_os_str()];
+            Git::change(&self.project, path, args).run()
         };
+        // Git removes file by file. Before the first, so that no later pass commits what is missing then.
+        let leaving = admin.join(LEAVING);
+        fs::write(&leaving, "").with_context(|| format!("cannot write {}", leaving.display()))?;
         match call("unlock") {
             Err(error) if !error.says("is not locked") => return Err(error.into()),
             _ => {}
@@ -187,11 +204,38 @@ impl Repository {
             Ok(_) => Ok(Removal::Removed),
             Err(error) if error.is_of_the_machine() => Err(error.into()),
             Err(error) => {
-                // So that no `git worktree prune` forgets it.
+                // It has removed nothing. Locked, so that no `git worktree prune` forgets it.
+                durable::remove(&leaving)?;
                 call("lock")?;
                 Ok(Removal::Kept(error.to_string()))
             }
         }
+    }
+
+    /// Removes what a git that was killed in [`Self::remove_whole`] has left. By hand: to git files are missing.
+    fn finish_removal(&self, worktree: &Worktree) -> Result<Removal> {
+        let path = &worktree.path;
+        if durable::exists(path)? {
+            let admins = self.registered()?;
+            let admin = admins.iter().find(|(_, at)| at == path).map(|(admin, _)| admin);
+            let file = path.join(".git");
+            // As `git worktree repair` does: git may have removed this one first.
+            if let Some(admin) = admin
+                && !durable::exists(&file)?
+            {
+                let line = [b"gitdir: ", admin.as_os_str().as_bytes(), b"\n"].concat();
+                durable::write_unsynced(&file, &line, durable::SHARED)?;
+            }
+            let present = Status::of(path)?.present;
+            if present > 0 {
+                return Ok(Removal::Kept(format!(
+                    "{} was to be removed, and has {present} new or changed files since: look at them, and remove it",
+                    shown(path)
+                )));
+            }
+        }
+        self.throw_away(worktree)?;
+        Ok(Removal::Removed)
     }
 
     /// What would be lost with a worktree, beyond what git itself looks at.
@@ -203,7 +247,7 @@ impl Repository {
         if status.changed > 0 {
             let count = status.changed;
             return Ok(Some(format!(
-                "{count} files in it are not committed; commit or remove them"
+                "`git status` there names {count} uncommitted; commit or remove them"
             )));
         }
         let loose = status.head.filter(|_| status.branch.is_none());
@@ -229,25 +273,35 @@ impl Repository {
         let args = ["update-ref", "-d", name.as_str(), tip];
         match Git::change(&self.project, &worktree.path, args).run() {
             Ok(_) => Ok(true),
-            // It has moved since.
-            Err(error) if error.says("but expected") => Ok(false),
-            Err(error) => Err(error.into()),
+            Err(error) if error.is_of_the_machine() => Err(error.into()),
+            // It has moved since, or a git that was killed left its lock: the branch stays, and is in nobody's way.
+            Err(_) => Ok(false),
         }
     }
 
-    fn find(&self, worktree: &Worktree) -> Result<Found> {
+    /// Asked before any call of git in the worktree: where `.git` is missing, git would take the person's checkout, which
+    /// lies above.
+    pub(super) fn find(&self, worktree: &Worktree) -> Result<Found> {
         let path = &worktree.path;
-        if !durable::exists(path)? {
-            let is_known = self.registered()?.iter().any(|(_, at)| at == path);
-            return Ok(if is_known { Found::Half } else { Found::Nothing });
-        }
-        let Some(admin) = admin_of(path)? else { return Ok(Found::Half) };
+        let exists = durable::exists(path)?;
+        let admin = admin_of(path)?;
+        let Some(admin) = admin else {
+            let known = self.registered()?.into_iter().find(|(_, at)| at == path);
+            return match known {
+                Some((admin, _)) if durable::exists(&admin.join(LEAVING))? => Ok(Found::Leaving),
+                None if !exists => Ok(Found::Nothing),
+                _ => Ok(Found::Half),
+            };
+        };
         if admin.parent() != Some(&self.common.join("worktrees")) {
             bail!(
                 "{} is a worktree of another repository, {}: move it away",
                 shown(path),
                 shown(&admin)
             );
+        }
+        if durable::exists(&admin.join(LEAVING))? {
+            return Ok(Found::Leaving);
         }
         // Git writes the index last, when all files are there.
         let is_whole = durable::exists(&admin.join("index"))?;
@@ -342,6 +396,14 @@ fn exclude_line(subdirectory: &Path) -> Vec<u8> {
     }
     line.extend(format!("{WORKTREES}/").bytes());
     line
+}
+
+/// What is said of a directory that git knows nothing of, or a part of which is missing.
+pub(super) fn no_worktree(worktree: &Worktree) -> String {
+    format!(
+        "{} is no worktree of git any more: look at what is in it, and move it away",
+        shown(&worktree.path)
+    )
 }
 
 /// Waits for a git that a killed pass left at work in the worktree.
