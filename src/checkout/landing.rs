@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use super::git::{Git, GitError, shown, wait_for_lock};
+use super::git::{Git, GitError, shown};
 use super::worktree::{Found, admin_of, no_worktree, wait_for_idle};
 use super::{Repository, Status, read_line};
 use crate::durable;
@@ -60,13 +60,11 @@ impl Repository {
             }
             _ => return Ok(Rebase::Stuck(no_worktree(worktree))),
         };
-        for lock in ["index.lock", "HEAD.lock"].map(|name| admin.join(name)) {
-            if !wait_for_lock(&lock) {
-                return Ok(Rebase::Stuck(format!(
-                    "the lock {} was left behind: remove it once no git runs there",
-                    shown(&lock)
-                )));
-            }
+        if let Some(lock) = self.wait_for_lock(worktree)? {
+            return Ok(Rebase::Stuck(format!(
+                "the lock {} was left behind: remove it once no git runs there",
+                shown(&lock)
+            )));
         }
         self.abort(worktree, &admin)?;
         let status = Status::of(&worktree.path)?;

@@ -5,11 +5,13 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use uuid::Uuid;
 
-use super::git::{Git, GitError, shown, wait_for_earlier_git};
+use super::git::{Git, GitError, PATIENCE, POLL, shown, wait_for_earlier_git};
 use super::{Repository, Status, WORKTREES, leftovers, read_line};
 use crate::durable;
 use crate::marker::Worktree;
@@ -86,11 +88,16 @@ impl Repository {
     /// `run` is the reason of git's lock.
     pub(crate) fn make(&self, worktree: &Worktree, run: Uuid, fresh: bool) -> Result<()> {
         self.exclude()?;
-        let mut found = self.find(worktree)?;
+        let find = || match self.find(worktree)? {
+            // All files are there, and the agent could not commit.
+            Found::Whole if fresh && self.lock(worktree)?.is_some() => Ok(Found::Half),
+            found => anyhow::Ok(found),
+        };
+        let mut found = find()?;
         if found != Found::Whole && found != Found::Nothing {
             wait_for_idle(worktree)?;
             // What seemed half made may have been finished meanwhile.
-            found = self.find(worktree)?;
+            found = find()?;
         }
         match found {
             Found::Whole => return Ok(()),
@@ -108,7 +115,7 @@ impl Repository {
         let Err(error) = self.add(worktree, run) else { return Ok(()) };
         // The git of a killed pass may have been at it, too early to be seen above.
         wait_for_idle(worktree)?;
-        match self.find(worktree)? {
+        match find()? {
             Found::Whole => Ok(()),
             _ => Err(error.into()),
         }
@@ -202,13 +209,14 @@ impl Repository {
         }
         match call("remove") {
             Ok(_) => Ok(Removal::Removed),
-            Err(error) if error.is_of_the_machine() => Err(error.into()),
-            Err(error) => {
-                // It has removed nothing. Locked, so that no `git worktree prune` forgets it.
+            // 128: it has refused, and removed nothing. Locked, so that no `git worktree prune` forgets it.
+            Err(error) if error.is(128) && !error.is_of_the_machine() => {
                 durable::remove(&leaving)?;
                 call("lock")?;
                 Ok(Removal::Kept(error.to_string()))
             }
+            // Killed, or come to a file that it may not remove: the mark stays, and the next call goes on.
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -234,8 +242,10 @@ impl Repository {
                 )));
             }
         }
-        self.throw_away(worktree)?;
-        Ok(Removal::Removed)
+        Ok(match self.throw_away(worktree) {
+            Ok(()) => Removal::Removed,
+            Err(error) => Removal::Kept(format!("{error:#}: remove it by hand")),
+        })
     }
 
     /// What would be lost with a worktree, beyond what git itself looks at.
@@ -279,6 +289,36 @@ impl Repository {
         }
     }
 
+    /// A lock by which a git keeps others from the worktree or its branch, or one that was killed still does.
+    fn lock(&self, worktree: &Worktree) -> Result<Option<PathBuf>> {
+        let Some(admin) = admin_of(&worktree.path)? else { return Ok(None) };
+        for entry in durable::list_dir(&admin)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|it| it == "lock") {
+                return Ok(Some(path));
+            }
+        }
+        let of_branch = self.common.join(format!("refs/heads/{}.lock", worktree.branch));
+        Ok(durable::exists(&of_branch)?.then_some(of_branch))
+    }
+
+    /// Waits until nothing is locked that a rebase needs; the lock that stays.
+    pub(super) fn wait_for_lock(&self, worktree: &Worktree) -> Result<Option<PathBuf>> {
+        // Without it git cannot delete what it has noted of a commit that it picks, and says nothing of that.
+        let packed = self.common.join("packed-refs.lock");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let lock = match self.lock(worktree)? {
+                None => durable::exists(&packed)?.then(|| packed.clone()),
+                lock => lock,
+            };
+            match lock {
+                Some(_) if Instant::now() < deadline => sleep(POLL),
+                found => return Ok(found),
+            }
+        }
+    }
+
     /// Asked before any call of git in the worktree: where `.git` is missing, git would take the person's checkout, which
     /// lies above.
     pub(super) fn find(&self, worktree: &Worktree) -> Result<Found> {
@@ -303,9 +343,14 @@ impl Repository {
         if durable::exists(&admin.join(LEAVING))? {
             return Ok(Found::Leaving);
         }
-        // Git writes the index last, when all files are there.
-        let is_whole = durable::exists(&admin.join("index"))?;
-        Ok(if is_whole { Found::Whole } else { Found::Half })
+        // Git writes the index last, when all files are there. The others are missing where it was taking back what it had
+        // failed to make.
+        for file in ["index", "HEAD", "commondir", "gitdir"] {
+            if !durable::exists(&admin.join(file))? {
+                return Ok(Found::Half);
+            }
+        }
+        Ok(Found::Whole)
     }
 
     /// Git's directories for worktrees, each with the path that it is for: `.git/worktrees/ID/gitdir`.
@@ -313,11 +358,12 @@ impl Repository {
         let mut found = Vec::new();
         for entry in durable::list_dir(&self.common.join("worktrees"))? {
             let admin = entry?.path();
-            let path = match read_line(&admin.join("gitdir"))? {
+            let path = match read_line(&admin.join("gitdir"))?.filter(|line| !line.is_empty()) {
                 Some(line) => admin.join(OsStr::from_bytes(&line)).parent().map(Path::to_owned),
-                // A git that was killed had come no further than to its lock, with our reason.
-                None => read_line(&admin.join("locked"))?
-                    .filter(|reason| reason.starts_with(b"ccl "))
+                // A git that was killed had come no further than to its lock, with our reason, and `git worktree prune`
+                // would remove it but for that.
+                None => Some(read_line(&admin.join("locked"))?.unwrap_or_default())
+                    .filter(|reason| reason.is_empty() || reason.starts_with(b"ccl "))
                     .and_then(|_| Some(self.worktrees.join(admin.file_name()?))),
             };
             found.extend(path.map(|path| (admin, path)));
