@@ -31,6 +31,9 @@ impl Repository {
             // What was to be committed was, or it would not be going.
             Found::Leaving | Found::Nothing => return Ok(Leftovers::None),
         }
+        if let Err(error) = self.abort_ours(worktree) {
+            return stuck(format!("{error:#}"));
+        }
         if let Some(what) = under_way(worktree)? {
             return stuck(format!("{what} is under way in {path}: finish or abort it there"));
         }

@@ -151,14 +151,13 @@ impl Repository {
 
     /// Takes away what [`Self::make`] made for an agent that was never started: the worktree where it is clean, and the
     /// branch where it has no commit of its own.
-    pub(crate) fn unmake(&self, worktree: &Worktree) -> Result<Removal> {
+    pub(crate) fn unmake(&self, worktree: &Worktree) -> Result<()> {
         wait_for_idle(worktree)?;
         if self.find(worktree)? != Found::Half {
-            return self.remove(worktree);
+            return self.remove(worktree).map(drop);
         }
         self.throw_away(worktree)?;
-        self.delete_branch(worktree, &worktree.base)?;
-        Ok(Removal::Removed)
+        self.delete_branch(worktree, &worktree.base).map(drop)
     }
 
     /// Removes the worktree where nothing in it would be lost, and its branch where that has no commit of its own.
