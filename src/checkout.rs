@@ -22,18 +22,20 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::durable;
 use crate::marker::Worktree;
 use crate::subprocess::RunError;
+use crate::task::{BranchEnding, Summary};
 use crate::text::escape;
 use git::{Git, GitError, shown};
 
-pub(crate) use landing::{Landing, Rebase};
+pub(crate) use landing::LandStep;
+#[cfg(test)]
+use landing::{Landing, Rebase};
 pub(crate) use leftovers::Leftovers;
-pub(crate) use worktree::{Removal, Standing, standing};
+pub(crate) use worktree::{Removal, Standing, setup_stamp, standing};
 
 /// What the queue's directory is called, in a repository and in its worktrees.
 const QUEUE: &str = ".agent-queue";
@@ -185,21 +187,6 @@ impl Status {
     }
 }
 
-/// What a branch brings, for the ending line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Summary {
-    pub(crate) branch: String,
-    pub(crate) base: String,
-    /// The branch's last commit.
-    pub(crate) head: String,
-    /// How many commits it has beyond the base.
-    pub(crate) commits: u64,
-    pub(crate) files: u64,
-    /// Lines; a binary file has none.
-    pub(crate) insertions: u64,
-    pub(crate) deletions: u64,
-}
-
 /// The repository of a project whose tasks have worktrees.
 #[derive(Debug)]
 pub(crate) struct Repository {
@@ -296,6 +283,27 @@ impl Repository {
         })
     }
 
+    /// The worktree that an earlier attempt had, by its ending; none where that names no branch of ours.
+    pub(crate) fn worktree_of(&self, ending: &BranchEnding) -> Option<Worktree> {
+        let name = ending.summary.branch.strip_prefix("ccl/")?;
+        // The line may have been written by anybody.
+        if name.is_empty() || name.starts_with('.') || name.contains('/') {
+            return None;
+        }
+        Some(Worktree {
+            path: self.worktrees.join(name),
+            branch: ending.summary.branch.clone(),
+            base: ending.summary.base.clone(),
+            base_branch: ending.base_branch.clone(),
+            subdirectory: self.subdirectory.clone(),
+        })
+    }
+
+    /// The commit that a new worktree would start from.
+    pub(crate) fn start_commit(&self, base: Option<&str>) -> Result<String, OpenError> {
+        self.start(base).map(|(commit, _)| commit)
+    }
+
     /// The commit that `base` names, and the branch where it is one.
     fn start(&self, base: Option<&str>) -> Result<(String, Option<String>), OpenError> {
         let Some(base) = base else {
@@ -383,6 +391,10 @@ impl Repository {
         self.find_tip(branch)?.ok_or_else(|| {
             anyhow!("there is no branch `{}` in {}", escape(branch), shown(&self.project))
         })
+    }
+
+    pub(crate) fn has_branch(&self, worktree: &Worktree) -> Result<bool> {
+        Ok(self.find_tip(&worktree.branch)?.is_some())
     }
 
     fn find_tip(&self, branch: &str) -> Result<Option<String>, GitError> {

@@ -148,6 +148,21 @@ Examples:
         #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         project: Option<PathBuf>,
     },
+    /// Bring a finished task's branch into the branch that it started from
+    #[command(after_help = "\
+Its commits are put onto the end of that branch, as `land: rebase` does it; nothing is forced.
+
+Examples:
+  ccl land fix-login
+  ccl land .agent-queue/done/fix-login.md")]
+    Land {
+        /// The task's path, or its name in done/
+        #[arg(value_hint = ValueHint::FilePath)]
+        task: OsString,
+        /// Look for it in this project only
+        #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        project: Option<PathBuf>,
+    },
     /// Cancel a task, waiting or at work, and file it in failed/
     #[command(after_help = "\
 Examples:
@@ -302,7 +317,9 @@ impl Cli {
     pub(crate) fn overrides(&self) -> Overrides {
         let projects = match &self.command {
             Command::Scan { project, .. } | Command::Assign { project, .. } => project,
-            Command::Retry { project, .. } | Command::Cancel { project, .. } => project.as_slice(),
+            Command::Retry { project, .. }
+            | Command::Land { project, .. }
+            | Command::Cancel { project, .. } => project.as_slice(),
             Command::Add(new) => new.project.as_slice(),
             _ => &[],
         };

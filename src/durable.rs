@@ -240,6 +240,15 @@ pub(crate) fn remove(path: &Path) -> Result<bool> {
     }
 }
 
+/// Makes a directory in one that is there.
+pub(crate) fn make_dir(directory: &Path) -> Result<()> {
+    match fs::create_dir(directory) {
+        Ok(()) => sync_dir(directory.parent().unwrap_or(directory)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot make {}", directory.display())),
+    }
+}
+
 /// Makes the names in `directory` durable.
 pub(crate) fn sync_dir(directory: &Path) -> Result<()> {
     File::open(directory)

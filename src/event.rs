@@ -25,6 +25,8 @@ pub enum EventKind {
     Done,
     /// The task is filed as failed.
     Failed,
+    /// A finished task's branch is in its base.
+    Landed,
     /// A session takes no task for a while.
     Cooldown,
 }
@@ -61,6 +63,11 @@ impl Event {
     /// The event of a task; the rest is added by the methods below.
     pub(crate) fn of_task(event: EventKind, project: &Path, task: impl Into<String>) -> Self {
         Self { project: Some(project.to_owned()), task: Some(task.into()), ..Self::new(event) }
+    }
+
+    /// The event of all tasks of a project.
+    pub(crate) fn of_project(event: EventKind, project: &Path) -> Self {
+        Self { project: Some(project.to_owned()), ..Self::new(event) }
     }
 
     /// The event of a session.

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::durable::{self, Staged, open_nofollow, read_at_most};
 pub use crate::next_step::Phase;
+use crate::task::{GitEnding, TaskRules};
 
 /// The version of every marker that this program writes, and the only one it reads.
 pub const VERSION: u32 = 1;
@@ -56,6 +57,45 @@ pub struct ClaimMarker {
     pub attempt: u32,
     pub started_at: Timestamp,
     pub agent: StartedAgent,
+    #[serde(flatten)]
+    pub work: Work,
+}
+
+/// How the task is worked on, and how far that has come.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Work {
+    /// What holds for this run, whatever becomes of the files that said so.
+    pub rules: TaskRules,
+    /// Where the agent works, where that is in a git repository; noted before git is called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkout: Option<ClaimedCheckout>,
+    pub rounds: Rounds,
+    /// What the run left in its repository, once that is known: from then on only the worktree has to go, and the task
+    /// to be filed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub git: Option<GitEnding>,
+}
+
+/// Where an agent works in a git repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClaimedCheckout {
+    /// In the project's own checkout, which was like this before.
+    Shared { head: Option<String>, dirty: u32 },
+    /// In a worktree of its own; `fresh` until the agent of some attempt was started in it.
+    Own { worktree: Worktree, fresh: bool },
+}
+
+/// What the agent of a run was given back after its turn, in the same conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rounds {
+    /// Conflicts with what its base had become.
+    pub conflicts: u32,
+    /// How many bytes of its conversation are older than the last of these; `None` where there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transcript_from: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +148,28 @@ impl Worktree {
 
 fn is_empty(path: &Path) -> bool {
     path.as_os_str().is_empty()
+}
+
+/// `.agent-queue/.setup-failed`: no task of the project gets a worktree until what its set-up depends on has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetupHold {
+    #[serde(flatten)]
+    pub stamp: Stamp,
+    pub reason: String,
+    /// The commit that the worktree started from.
+    pub head: Option<String>,
+    pub rules: TaskRules,
+}
+
+/// `.agent-queue/to-land/T`: the branch `ccl/T` is done, and a person has to decide on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToLand {
+    #[serde(flatten)]
+    pub stamp: Stamp,
+    pub task: String,
+    pub branch: String,
+    /// Why it did not land by itself.
+    pub reason: String,
 }
 
 /// `STATE/sessions/NAME.dispatched`: which task and run the session has.

@@ -18,6 +18,8 @@ pub enum Phase {
     Launching,
     /// The agent has the task.
     Working,
+    /// Its turn has ended well, whatever can be seen of it from now on: its branch is finished, and landed.
+    Landing,
 }
 
 /// What was found of one session that has a marker.
@@ -46,6 +48,8 @@ pub(crate) enum Found {
     Unstarted,
     /// The claim in phase `launching` or `working`, and the agent has started.
     Started { phase: Phase, agent: AgentState },
+    /// The claim in phase `landing`.
+    Landing(AgentReport),
 }
 
 /// What an agent that has a task is doing, as far as there is evidence. Unknown is never taken for idle or done.
@@ -90,6 +94,8 @@ pub struct AttemptFailure {
     pub needs_attention: bool,
     /// It is about the agent's program, so that `ccl doctor` can see when it is mended.
     pub of_program: bool,
+    /// It stands in the way of every task of the project, and of no other's.
+    pub of_project: bool,
 }
 
 impl AttemptFailure {
@@ -101,6 +107,7 @@ impl AttemptFailure {
             until: None,
             needs_attention: false,
             of_program: false,
+            of_project: false,
         }
     }
 
@@ -112,6 +119,11 @@ impl AttemptFailure {
     /// The same of the agent's program.
     pub(crate) fn of_program(reason: impl Into<String>) -> Self {
         Self { of_program: true, ..Self::of_machine(reason) }
+    }
+
+    /// A failure of the project's set-up.
+    pub(crate) fn of_project(reason: impl Into<String>) -> Self {
+        Self { counts: false, of_project: true, ..Self::of_task(reason) }
     }
 
     /// One of [`Self::of_machine`]: the pass has failed, too.
@@ -138,7 +150,7 @@ pub(crate) enum Step {
     TakeTicket,
     /// Move the task where its noted outcome says.
     Place(Outcome),
-    /// File the task in `done/`.
+    /// File the task in `done/`, once its branch is finished where it has one.
     Finish(AgentReport),
     /// Note the failed attempt; back to the inbox, or to `failed/`. With a cooldown for the session where the agent
     /// failed; one that was interrupted is resumed at once.
@@ -168,6 +180,7 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
         // No agent was started, so there is nothing a person could be looking at.
         Found::Claimed => return Step::Release,
         Found::Unstarted => return Step::TakeTicket,
+        Found::Landing(report) => Step::Finish(report.clone()),
         Found::Started { phase, agent } => match agent {
             AgentState::Working | AgentState::NeedsAttention(_) if *phase == Phase::Launching => {
                 return Step::MarkWorking;
@@ -188,6 +201,8 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
 
 /// The step that ends an attempt: the task goes back to the inbox, or is given up after the last one that counts.
 pub(crate) fn end_attempt(failure: AttemptFailure, last_attempt: bool, cooldown: bool) -> Step {
+    // What a project does wrong is not the session's fault.
+    let cooldown = cooldown && !failure.of_project;
     let outcome = if failure.counts && last_attempt { Outcome::Failed } else { Outcome::Released };
     Step::EndAttempt { failure, outcome, cooldown }
 }
@@ -238,6 +253,12 @@ mod tests {
             ),
             ("gone in mid-turn", interrupted(), false, ended(gone(), Outcome::Released, false)),
             ("the last one gone", interrupted(), true, ended(gone(), Outcome::Failed, false)),
+            (
+                "a project's set-up",
+                Failed(AttemptFailure::of_project("npm")),
+                true,
+                ended(AttemptFailure::of_project("npm"), Outcome::Released, false),
+            ),
             ("busy", Working, false, Step::Leave(Leave::AtWork)),
             (
                 "a question",
@@ -270,6 +291,11 @@ mod tests {
             ("launching, it asks something", launching(question), Step::MarkWorking),
             ("launching, it is done", launching(finished()), Step::Finish(AgentReport::default())),
             ("outcome noted", Found::Noted(Outcome::Failed), Step::Place(Outcome::Failed)),
+            (
+                "landing",
+                Found::Landing(AgentReport::default()),
+                Step::Finish(AgentReport::default()),
+            ),
             ("no task", gone(false, false), Step::RemoveClaim { taken_back: false }),
             ("no task, its agent works on", gone(false, true), Step::Leave(Leave::AtWork)),
             ("the task was taken back", gone(true, true), Step::RemoveClaim { taken_back: true }),

@@ -24,6 +24,12 @@ impl Queue {
         Self { running, waiting: waiting.into(), since: None }
     }
 
+    /// Nothing more of this project goes in this pass.
+    pub(crate) fn close(&mut self) {
+        self.waiting.clear();
+        self.since = None;
+    }
+
     /// A task that [`next`] picked does not run after all: it was gone, or it is held back.
     pub(crate) fn not_started(&mut self) {
         self.running = self.running.saturating_sub(1);

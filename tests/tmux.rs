@@ -353,9 +353,11 @@ fn what_scrolled_away_when_a_program_died_is_captured() {
         "printf '\\033[2J\\033[H'; for i in 1 2 3 4 5 6 7 8 9; do echo line $i; done; printf end";
     let script = script(&server, "x.run", body);
     let opened = open(&server, "s", Uuid::new_v4(), &script).unwrap();
-    server.wait_for_text(opened.id.as_str(), "Pane is dead");
-    // Of a living one what has scrolled away is no part of what it shows.
-    assert!(!tmux.capture(&opened.id).unwrap().contains("line 1\n"));
+    server.wait_until("tmux has read all of it", || tmux.has_read_all(&opened.id).unwrap());
+    // Of a living one what has scrolled away is no part of what it shows. Where tmux has missed the program's end, which
+    // 3.3a does now and then, it writes nothing below it.
+    let shown = tmux.capture(&opened.id).unwrap();
+    assert_ne!(shown.contains("line 1\n"), shown.contains("Pane is dead"), "{shown}");
     let screen = tmux.capture_last(&opened.id).unwrap();
     for line in ["line 1\n", "line 2\n", "line 9\n", "end\n"] {
         assert!(screen.contains(line), "{line}: {screen}");

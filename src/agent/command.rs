@@ -20,6 +20,8 @@ pub enum Exit {
     /// The session's shell sets `CLAUDE_CONFIG_DIR` and `ccl` does not, so that
     /// it would look for Claude Code's files elsewhere; nothing ran.
     OtherConfigDir,
+    /// What the new worktree needs could not be done; the agent was not started.
+    SetupFailed,
 }
 
 impl Exit {
@@ -27,6 +29,7 @@ impl Exit {
     pub(super) const NO_DIRECTORY: &str = "no-directory";
     pub(super) const NO_PROGRAM: &str = "no-program";
     pub(super) const OTHER_CONFIG_DIR: &str = "other-config-dir";
+    pub(super) const SETUP_FAILED: &str = "setup-failed";
 
     /// Reads `NAME.exit`, `RUN WORD`; `None` while the agent runs. What an earlier
     /// run's script wrote late is not this run's end.
@@ -37,6 +40,7 @@ impl Exit {
                     Self::NO_DIRECTORY => Some(Self::NoDirectory),
                     Self::NO_PROGRAM => Some(Self::NoProgram),
                     Self::OTHER_CONFIG_DIR => Some(Self::OtherConfigDir),
+                    Self::SETUP_FAILED => Some(Self::SetupFailed),
                     code => code.parse().ok().map(Self::Code),
                 }))
             }
@@ -46,23 +50,44 @@ impl Exit {
     }
 
     /// What it means for the task, and what a person can do; `program` is the
-    /// agent's first word. Every exit code counts, 127 too: an agent may end with
-    /// that of the last command that it ran for its task.
-    pub fn failure(self, program: &str, project: &Path) -> AttemptFailure {
+    /// agent's first word, `screen` what its window shows last. Every exit code
+    /// counts, 127 too: an agent may end with that of the last command that it
+    /// ran for its task.
+    pub fn failure(self, program: &str, directory: &Path, screen: &str) -> AttemptFailure {
         match self {
             Self::Code(code) => {
                 AttemptFailure::of_task(format!("{program} ended with exit code {code}"))
             }
             Self::NoDirectory => AttemptFailure::of_task(format!(
                 "the agent's shell cannot enter {}: check that it exists, and its permissions",
-                project.display()
+                directory.display()
             )),
             Self::NoProgram => AttemptFailure::of_program(format!(
                 "{program} is not on the PATH of your login shell: install it, or give its full path in agent.command"
+            )),
+            Self::SetupFailed => AttemptFailure::of_project(format!(
+                "`setup` of its project.yaml failed in {}: {}",
+                directory.display(),
+                last_lines(screen)
             )),
             Self::OtherConfigDir => AttemptFailure::of_machine(
                 "your login shell sets CLAUDE_CONFIG_DIR, and ccl was started without it: set it there too (with `systemctl --user edit ccl.service`, if the timer starts it)",
             ),
         }
+    }
+}
+
+/// The last lines that a window shows, as one.
+fn last_lines(screen: &str) -> String {
+    const LINES: usize = 5;
+    let lines: Vec<&str> = screen
+        .lines()
+        .map(str::trim)
+        // tmux writes this below them, once the program has ended.
+        .filter(|line| !line.is_empty() && !line.starts_with("Pane is dead"))
+        .collect();
+    match lines.get(lines.len().saturating_sub(LINES)..) {
+        Some([]) | None => "(it printed nothing)".to_owned(),
+        Some(last) => last.join(" / "),
     }
 }

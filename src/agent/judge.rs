@@ -122,7 +122,7 @@ fn is_idle(seen: &Observations<'_>) -> bool {
     shows_idle && (seen.idle_hint || seen.quiet >= SETTLED)
 }
 
-fn report(summary: &Summary) -> AgentReport {
+pub(crate) fn report(summary: &Summary) -> AgentReport {
     AgentReport {
         answer: summary.answer.as_deref().map(shortened),
         tokens: summary.tokens,

@@ -28,7 +28,7 @@ pub(crate) fn failure(error: &ApiError, now: Timestamp) -> AttemptFailure {
                 counts: false,
                 needs_attention: until.is_none() && is_of_money,
                 until,
-                of_program: false,
+                ..AttemptFailure::of_task("")
             }
         }
         Cause::Login => AttemptFailure::of_machine(format!(

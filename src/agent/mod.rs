@@ -34,12 +34,27 @@ pub struct Launch<'a> {
     pub kind: AgentKind,
     /// The run's UUID, `CCL_RUN` in the agent's environment.
     pub run: Uuid,
-    pub project: &'a Path,
+    /// Where the agent works.
+    pub directory: &'a Path,
+    pub setup: Option<Setup<'a>>,
     pub files: &'a Files,
     /// The message as a person would send it.
     pub message: &'a str,
     /// None for other agents.
     pub claude: Option<ClaudeOptions<'a>>,
+}
+
+/// What a new worktree needs before an agent works in it.
+#[derive(Debug)]
+pub struct Setup<'a> {
+    /// The project, from which files are copied.
+    pub from: &'a Path,
+    /// Paths below it.
+    pub copy: &'a [String],
+    /// Run by `sh -c`.
+    pub command: Option<&'a str>,
+    /// A file that is there once all this was done.
+    pub stamp: &'a Path,
 }
 
 #[derive(Debug)]
@@ -93,7 +108,7 @@ impl Launch<'_> {
         let files = self.files;
         let first = self.command.first().map_or("", String::as_str);
         let (ticket, exit) = (quote_path(&files.ticket)?, quote_path(&files.exit)?);
-        let (project, run_file) = (quote_path(self.project)?, quote_path(&files.run)?);
+        let (directory, run_file) = (quote_path(self.directory)?, quote_path(&files.run)?);
         let run = self.run;
         let start = match self.kind {
             AgentKind::Claude => format!("exec {}", self.words()?),
@@ -110,16 +125,37 @@ impl Launch<'_> {
              unset CLAUDECODE CLAUDE_CODE_ENTRYPOINT SECUTOOLS_API_KEY CREDENTIALS_DIRECTORY\n\
              finish() {{ until {{ echo \"{run} $1\" > {exit}.new && mv {exit}.new {exit}; }} 2>/dev/null; do\n\
              \t[ -e {run_file} ] || exit; sleep 1; done; exit; }}\n\
-             cd {project} || finish {no_directory}\n\
+             cd {directory} || finish {no_directory}\n\
              command -v {program} >/dev/null || finish {no_program}\n\
              {config_dir}\
              rm {ticket} 2>/dev/null || exit 0\n\
+             {setup}\
              {start}\n",
             no_directory = command::Exit::NO_DIRECTORY,
             no_program = command::Exit::NO_PROGRAM,
             program = quote(first)?,
             config_dir = self.config_dir()?,
+            setup = self.setup()?,
         ))
+    }
+
+    /// Begun once the ticket is gone, so that nothing is set up twice at once; it may take long.
+    fn setup(&self) -> Result<String> {
+        let Some(Setup { from, copy, command, stamp }) = &self.setup else {
+            return Ok(String::new());
+        };
+        let (stamp, failed) = (quote_path(stamp)?, command::Exit::SETUP_FAILED);
+        let mut steps = String::new();
+        for path in *copy {
+            let (source, copied) = (quote_path(&from.join(path))?, quote(&format!("./{path}"))?);
+            steps.push_str(&format!(
+                "[ ! -e {source} ] || [ -e {copied} ] || {{ mkdir -p \"$(dirname {copied})\" && cp -RPp {source} {copied}; }} || finish {failed}\n"
+            ));
+        }
+        if let Some(command) = command {
+            steps.push_str(&format!("sh -c {} </dev/null || finish {failed}\n", quote(command)?));
+        }
+        Ok(format!("if [ ! -e {stamp} ]; then\n{steps}: >{stamp} || finish {failed}\nfi\n"))
     }
 
     /// Claude Code has its files where `ccl` looks for them, or does not start.
@@ -258,12 +294,13 @@ mod tests {
             command: &command,
             kind: AgentKind::Command,
             run: Uuid::nil(),
-            project: &dir.join("pro ject"),
+            directory: &dir.join("pro ject"),
+            setup: None,
             files: &files,
             message,
             claude: None,
         };
-        std::fs::create_dir_all(launch.project).unwrap();
+        std::fs::create_dir_all(launch.directory).unwrap();
         std::fs::write(&files.run, launch.script().unwrap()).unwrap();
         std::fs::write(&files.prompt, message).unwrap();
         if ticket {

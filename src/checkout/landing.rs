@@ -48,7 +48,66 @@ pub(crate) enum Landing {
     Refused(String),
 }
 
+/// How a branch came into its base.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LandStep {
+    Landed,
+    /// These files need somebody's decision.
+    Conflict(Vec<String>),
+    /// The sentence says why, and what to do.
+    Refused(String),
+}
+
+/// How often a branch is rebased whose base moves on meanwhile.
+const ROUNDS: usize = 3;
+
 impl Repository {
+    /// Brings the branch into the branch that it started from. `note` is called with the worktree's new base before
+    /// anything lands: what is counted as the branch's own afterwards starts there.
+    pub(crate) fn land(
+        &self,
+        worktree: &mut Worktree,
+        mut note: impl FnMut(&Worktree) -> Result<()>,
+    ) -> Result<LandStep> {
+        let Some(base_branch) = worktree.base_branch.clone() else {
+            return Ok(LandStep::Refused("it did not start from a branch".to_owned()));
+        };
+        for _ in 0..ROUNDS {
+            // Of a branch that has landed the base stays what it was before.
+            if self.has_landed(worktree, &base_branch)? {
+                return Ok(LandStep::Landed);
+            }
+            let onto = match self.rebase(worktree, &base_branch)? {
+                Rebase::UpToDate { onto } | Rebase::Rebased { onto } => onto,
+                Rebase::Conflict { files } => return Ok(LandStep::Conflict(files)),
+                Rebase::Stuck(why) => return Ok(LandStep::Refused(why)),
+            };
+            if onto != worktree.base {
+                worktree.base = onto;
+                note(worktree)?;
+            }
+            match self.fast_forward(worktree, &base_branch)? {
+                Landing::Landed => return Ok(LandStep::Landed),
+                Landing::Refused(why) => return Ok(LandStep::Refused(why)),
+                Landing::Moved => {}
+            }
+        }
+        Ok(LandStep::Refused(format!(
+            "`{base_branch}` moved on {ROUNDS} times meanwhile: land it once that rests"
+        )))
+    }
+
+    fn has_landed(&self, worktree: &Worktree, base_branch: &str) -> Result<bool> {
+        let (base, tip) = (self.tip(base_branch)?, self.tip(&worktree.branch)?);
+        Ok(self.is_ancestor(&tip, &base)?)
+    }
+
+    /// Whether the branch has a commit of its own.
+    pub(crate) fn has_commits(&self, worktree: &Worktree) -> Result<bool> {
+        let tip = self.tip(&worktree.branch)?;
+        Ok(!self.is_ancestor(&tip, &worktree.base)?)
+    }
+
     /// Puts the branch's commits onto the end of `base_branch`, in the task's worktree. A rebase that was begun there
     /// and not finished, by a pass that was killed or by the agent, is aborted first.
     pub(crate) fn rebase(&self, worktree: &Worktree, base_branch: &str) -> Result<Rebase> {

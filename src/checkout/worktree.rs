@@ -56,6 +56,13 @@ pub(crate) fn standing(project: &Path) -> Result<Vec<Standing>> {
     Ok(found)
 }
 
+/// The file that says that a worktree has what it needs. Among git's own notes of it, it goes with the worktree.
+pub(crate) fn setup_stamp(worktree: &Worktree) -> Result<PathBuf> {
+    let admin = admin_of(&worktree.path)?
+        .with_context(|| format!("{} is no worktree of git", shown(&worktree.path)))?;
+    Ok(admin.join("ccl-ready"))
+}
+
 /// Git's directory for the worktree at `path`, as the `.git` file in it names it.
 pub(super) fn admin_of(path: &Path) -> Result<Option<PathBuf>> {
     let line = read_line(&path.join(".git"))?;
@@ -156,6 +163,13 @@ impl Repository {
         if self.find(worktree)? != Found::Half {
             return self.remove(worktree).map(drop);
         }
+        self.throw_away(worktree)?;
+        self.delete_branch(worktree, &worktree.base).map(drop)
+    }
+
+    /// Takes away a worktree in which no agent was ever started, with all that its set-up left there.
+    pub(crate) fn discard(&self, worktree: &Worktree) -> Result<()> {
+        wait_for_idle(worktree)?;
         self.throw_away(worktree)?;
         self.delete_branch(worktree, &worktree.base).map(drop)
     }

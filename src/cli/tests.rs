@@ -28,6 +28,7 @@ fn every_command_of_the_design_is_understood() {
         "ccl add - --priority high --title T --tag a --tag b --preferred-ai gpu --allow-delegation",
         "ccl add a.md --project p --provider auto --complexity low",
         "ccl retry a.md --project p",
+        "ccl land a.md --project p",
         "ccl cancel a",
         "ccl --config c.yaml -v status",
         "ccl doctor --json",

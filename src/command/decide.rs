@@ -2,22 +2,26 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 
 use super::{Context, Finished, combine_exit};
 use crate::error;
-use crate::queue::{self, Skip};
+use crate::queue::{self, Project, QUEUE, Skip};
 use crate::report::{self, DecisionRow, Report};
 use crate::router;
-use crate::task::Task;
+use crate::task::{ProjectRules, Task};
 
 /// Decides for each file that can be read, and reports errors for the others.
 pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Finished {
     let mut decisions = Vec::new();
     let mut exit = 0;
     for file in files {
-        match read(file) {
-            Ok(task) => decisions.push(decide(context, file, &task)),
+        let decision = read(file).and_then(|task| {
+            let rules = project_rules(context, file)?;
+            Ok(decide(context, file, &task, &rules))
+        });
+        match decision {
+            Ok(decision) => decisions.push(decision),
             Err(error) => {
                 context.log.error(format_args!("{error:#}"));
                 exit = combine_exit(exit, error::exit_code(&error));
@@ -33,15 +37,31 @@ fn read(path: &Path) -> Result<Task> {
         Skip::Gone => anyhow!("there is no file {}", path.display()),
         Skip::Held(held) => anyhow!("{} would be held: {held}", path.display()),
         Skip::Unfit(_, unfit) => anyhow!("{} would be filed as failed: {unfit}", path.display()),
-        Skip::Failed(error) => error,
+        Skip::Full | Skip::Failed(_) => skip.into(),
     })
 }
 
-fn decide(context: Context<'_>, path: &Path, task: &Task) -> DecisionRow {
+/// What holds in the project in whose queue the file lies; for a file elsewhere, what holds by default.
+fn project_rules(context: Context<'_>, file: &Path) -> Result<ProjectRules> {
+    let absolute =
+        std::path::absolute(file).with_context(|| format!("cannot find {}", file.display()))?;
+    let mut above = absolute.ancestors().skip(2);
+    match (above.next(), above.next()) {
+        (Some(queue), Some(project)) if queue.ends_with(QUEUE) => {
+            let path = Project::new(project.to_owned()).rules_path();
+            let what = || format!("{} would be held", file.display());
+            context.config.project_rules(&path).with_context(what)
+        }
+        _ => Ok(context.config.default_rules()),
+    }
+}
+
+fn decide(context: Context<'_>, path: &Path, task: &Task, rules: &ProjectRules) -> DecisionRow {
     let config = context.config;
     let decision = router::decide(&task.header.routing, &config.auto_routes);
     let is_on = config.secutools.is_ok();
     let delegated = decision.provider.is_remote() && is_on;
+    let rules = (!delegated).then(|| rules.for_task(&task.header.rules));
     let warnings = task.warnings.iter();
     let mut warnings: Vec<String> =
         warnings.map(|w| report::warning(path, Some((w.line, w.column)), &w.message)).collect();
@@ -57,6 +77,9 @@ fn decide(context: Context<'_>, path: &Path, task: &Task) -> DecisionRow {
         rule: decision.rule.to_string(),
         model: if delegated { None } else { config.model(task.header.priority) },
         priority: task.header.priority,
+        isolation: rules.as_ref().map(|rules| rules.isolation),
+        land: rules.as_ref().map(|rules| rules.land),
+        check: rules.and_then(|rules| rules.check.command().map(str::to_owned)),
         warnings,
     }
 }

@@ -7,14 +7,14 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{Context, Pass};
+use super::{Context, Pass, ground};
 use crate::agent::claude::Trust;
 use crate::concurrent;
-use crate::event::EventKind;
+use crate::event::{Event, EventKind};
 use crate::plan::{self, Queue};
 use crate::queue::{self, Folder, Inbox, Project, Read, Skip, TaskRef, WaitingTask};
-use crate::session::{Pool, Slot};
-use crate::task::Ending;
+use crate::session::{Assignment, Pool, Slot};
+use crate::task::{Ending, ProjectRules};
 
 /// How many tasks are read before one look for those still being written: a look costs some milliseconds, a task up to a
 /// megabyte of memory.
@@ -44,7 +44,7 @@ pub(super) fn choose(
     wanted: usize,
     mode: Mode,
     pass: &mut Pass,
-) -> Vec<WaitingTask> {
+) -> Vec<Assignment> {
     // The order would be read from every waiting file.
     if wanted == 0 {
         return Vec::new();
@@ -56,6 +56,7 @@ pub(super) fn choose(
             Queue::new(inbox.dispatched.len(), priorities.unwrap_or_default())
         })
         .collect();
+    let mut projects = ChosenFrom::new(inboxes);
     let trust = context.trust();
     let (mut chosen, mut passed_over) = (Vec::new(), 0);
     while chosen.len() < wanted {
@@ -76,10 +77,14 @@ pub(super) fn choose(
                         && context.destination(&task.task.header.routing).is_remote() => {}
                 Read::Task(task) => match obstacle(task.at.project.path(), trust.as_ref()) {
                     Some(why) => pass.events.push(task.at.event(EventKind::Held).because(why)),
-                    None => {
-                        chosen.push(*task);
-                        continue;
-                    }
+                    None => match projects.take(context, index, *task, pass) {
+                        Take::Chosen(assignment) => {
+                            chosen.push(*assignment);
+                            continue;
+                        }
+                        Take::Passed => {}
+                        Take::Closed => queues[index].close(),
+                    },
                 },
                 Read::Skipped(at, skip) => {
                     pass_over(context, &at, skip, mode == Mode::DryRun, pass);
@@ -91,6 +96,81 @@ pub(super) fn choose(
     }
     chosen.truncate(wanted);
     chosen
+}
+
+/// The projects that tasks are chosen from: what each says of its tasks, read at most once in a pass, and how many of
+/// its tasks are at work or chosen.
+struct ChosenFrom {
+    rules: Vec<Rules>,
+    at_work: Vec<usize>,
+}
+
+enum Rules {
+    Unread,
+    Read(Box<ProjectRules>),
+    /// Nothing goes in this pass, which was reported once for all of its tasks.
+    Held,
+}
+
+enum Take {
+    Chosen(Box<Assignment>),
+    /// It has to wait, or is held; another task of the project may go.
+    Passed,
+    /// Nothing more of the project goes in this pass.
+    Closed,
+}
+
+impl ChosenFrom {
+    fn new(inboxes: &[Inbox]) -> Self {
+        Self {
+            rules: inboxes.iter().map(|_| Rules::Unread).collect(),
+            at_work: inboxes.iter().map(|inbox| inbox.dispatched.len()).collect(),
+        }
+    }
+
+    /// Takes the task of the project at `index`, where the project has room for it.
+    fn take(
+        &mut self,
+        context: Context<'_>,
+        index: usize,
+        task: WaitingTask,
+        pass: &mut Pass,
+    ) -> Take {
+        let project = &task.at.project;
+        if let Rules::Unread = self.rules[index] {
+            self.rules[index] = match ground::rules(context.config, project) {
+                Ok(rules) => Rules::Read(Box::new(rules)),
+                Err(why) => {
+                    let event = Event::of_project(EventKind::Held, project.path());
+                    pass.events.push(event.because(format!("{why:#}")));
+                    Rules::Held
+                }
+            };
+        }
+        let Rules::Read(project_rules) = &self.rules[index] else {
+            return Take::Closed;
+        };
+        let is_full = |room: Option<usize>| room.is_some_and(|room| self.at_work[index] > room);
+        let rules = project_rules.for_task(&task.task.header.rules);
+        let room = project_rules.room_beside(rules.isolation);
+        if is_full(room) {
+            // What waits behind it may want a worktree, but a project that is full as a whole is not read to its end.
+            return match is_full(project_rules.room_beside(project_rules.task.isolation)) {
+                true => Take::Closed,
+                false => Take::Passed,
+            };
+        }
+        // What its project says of all tasks was looked at above.
+        if rules.isolation != project_rules.task.isolation
+            && let Err(why) = ground::check(project, project_rules, &rules)
+        {
+            let event = task.at.event(EventKind::Held);
+            pass.events.push(event.because(format!("{why:#}")));
+            return Take::Passed;
+        }
+        self.at_work[index] += 1;
+        Take::Chosen(Box::new(Assignment { task, rules, room }))
+    }
 }
 
 /// Those whose turn it is, up to `count`: the index of each one's project, and the task.
@@ -135,7 +215,7 @@ pub(super) fn pass_over(
     pass: &mut Pass,
 ) {
     match skip {
-        Skip::Gone => {}
+        Skip::Gone | Skip::Full => {}
         Skip::Held(held) => {
             pass.events.push(at.event(EventKind::Held).because(held.to_string()));
         }
@@ -160,16 +240,16 @@ pub(super) fn launch(
     context: Context<'_>,
     pool: &Pool<'_>,
     slots: Vec<Slot>,
-    tasks: Vec<WaitingTask>,
+    tasks: Vec<Assignment>,
     pass: &mut Pass,
 ) {
     let free = slots.len();
     // A slot that gets no task is unlocked before the others are waited for.
     let pairs = slots.into_iter().zip(tasks).collect();
-    let launched = concurrent::map(pairs, |(slot, task)| {
-        let what = format!("{} → {}", task.at.name, slot.name());
+    let launched = concurrent::map(pairs, |(slot, assignment): (Slot, Assignment)| {
+        let what = format!("{} → {}", assignment.task.at.name, slot.name());
         let _waiting = context.progress.wait_for(&what);
-        pool.dispatch(slot, &task)
+        pool.dispatch(slot, &assignment)
     });
     let used = launched
         .iter()

@@ -7,7 +7,9 @@ mod decide;
 mod delegate;
 mod dispatch;
 mod doctor;
+mod ground;
 mod job;
+mod land;
 mod projects;
 mod reap;
 mod retry;
@@ -111,11 +113,12 @@ impl Pass {
     /// would stand there every minute.
     fn summary(&self) -> Option<String> {
         const NAMED: usize = 5;
-        const KINDS: [(EventKind, &str); 6] = [
+        const KINDS: [(EventKind, &str); 7] = [
             (EventKind::Dispatched, "dispatched"),
             (EventKind::Delegated, "delegated"),
             (EventKind::Done, "done"),
             (EventKind::Failed, "failed"),
+            (EventKind::Landed, "landed"),
             (EventKind::Released, "released"),
             (EventKind::Cooldown, "on cooldown"),
         ];
@@ -200,6 +203,7 @@ fn run(
         Command::Decide { files } => decide::run(context()?, files),
         Command::Add(new) => add::run(context()?, environment.current_dir.as_deref(), new)?.into(),
         Command::Retry { task, .. } => retry::run(context()?, task)?.into(),
+        Command::Land { task, .. } => land::run(context()?, task)?.into(),
         Command::Cancel { task, .. } => cancel::run(context()?, task)?.into(),
         Command::Status { format } => status::run(context()?, *format, cli.global.json)?,
         Command::Doctor => doctor::run(context()?, environment),

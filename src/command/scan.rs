@@ -8,7 +8,7 @@ use crate::event::{Event, EventKind};
 use crate::queue::{Folder, Inbox, TaskRef};
 use crate::remote::Delegation;
 use crate::router;
-use crate::session::{self, Pool, Slot};
+use crate::session::{self, Assignment, Pool, Slot};
 use crate::task::Provider;
 use crate::text::path_text;
 
@@ -115,7 +115,7 @@ fn launch(
         let free: Vec<String> = free.filter_map(|name| pass.ok(context, name)).collect();
         let tasks = dispatch::choose(context, inboxes, free.len(), Mode::DryRun, pass);
         pass.free_sessions = Some(free.len().saturating_sub(tasks.len()));
-        for (session, task) in free.iter().zip(tasks) {
+        for (session, Assignment { task, .. }) in free.iter().zip(tasks) {
             let model = context.config.model(task.task.header.priority);
             let event = task.at.event(EventKind::Dispatched).in_session(session);
             pass.events.push(event.by(Provider::ClaudeCode, model));

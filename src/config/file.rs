@@ -5,7 +5,7 @@
 
 use super::scalar::{self, scalar};
 use super::url::ServerUrl;
-use super::{AgentConfig, AgentKind, Dedicated, Dispatcher, PoolConfig};
+use super::{AgentConfig, AgentKind, Dedicated, Dispatcher, PoolConfig, ProjectKeys};
 use crate::error::Failure;
 use crate::router::AutoRoutes;
 use crate::text::nearest;
@@ -29,6 +29,7 @@ pub(super) struct File {
     #[serde(deserialize_with = "agent_section")]
     pub(super) agent: AgentConfig,
     pub(super) routing: RoutingSection,
+    pub(super) defaults: ProjectKeys,
     pub(super) secutools: SecutoolsSection,
     pub(super) tmux: TmuxSection,
     #[serde(deserialize_with = "optional_path")]
@@ -79,7 +80,16 @@ impl Default for TmuxSection {
 
 /// A text without any YAML in it is all defaults. The error is `FILE:LINE:COLUMN: KEY: what is wrong`.
 pub(super) fn parse(text: &str, path: &Path) -> Result<File, Failure> {
-    let mut file: File = serde_yaml::from_str(text).map_err(|error| {
+    let mut file: File = from_yaml(text, path)?;
+    if file.agent.delivery {
+        file.warnings.push(delivery_warning(text, path));
+    }
+    Ok(file)
+}
+
+/// Reads YAML. The error is `FILE:LINE:COLUMN: KEY: what is wrong`.
+pub(super) fn from_yaml<'t, T: Deserialize<'t>>(text: &'t str, path: &Path) -> Result<T, Failure> {
+    serde_yaml::from_str(text).map_err(|error| {
         let message = error.to_string();
         let place = error
             .location()
@@ -87,11 +97,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<File, Failure> {
         // The YAML reader puts the place last.
         let sentence = explain(message.strip_suffix(&place).unwrap_or(&message));
         Failure::Config(format!("{}: {sentence}", place_of(path, &error)))
-    })?;
-    if file.agent.delivery {
-        file.warnings.push(delivery_warning(text, path));
-    }
-    Ok(file)
+    })
 }
 
 fn delivery_warning(text: &str, path: &Path) -> String {
@@ -225,8 +231,8 @@ macro_rules! values {
     )*};
 }
 
-const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 values! {
     prefix -> String = scalar::prefix;

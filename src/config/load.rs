@@ -51,6 +51,7 @@ impl Config {
             dispatcher: file.dispatcher,
             agent: file.agent,
             auto_routes: file.routing.auto,
+            defaults: file.defaults,
             secutools: Secutools::new(url, api_key, environment),
             tmux: file.tmux.command,
             host: file.host.unwrap_or_else(|| uname().nodename().to_string_lossy().into_owned()),

@@ -3,6 +3,7 @@
 mod file;
 mod key;
 mod load;
+mod project;
 mod scalar;
 mod shell;
 #[cfg(test)]
@@ -13,6 +14,7 @@ pub(crate) use key::KEY_VARIABLES;
 pub use key::{ApiKey, DelegationOff, KeySource, Secutools};
 pub use url::ServerUrl;
 
+pub(crate) use self::project::ProjectKeys;
 pub use crate::marker::AgentKind;
 use crate::router::AutoRoutes;
 use crate::task::Priority;
@@ -33,6 +35,8 @@ pub struct Config {
     pub(crate) agent: AgentConfig,
     /// For `preferred_ai: auto`.
     pub(crate) auto_routes: AutoRoutes,
+    /// What holds for a project whose `project.yaml` does not say otherwise.
+    pub(crate) defaults: ProjectKeys,
     /// Or why nothing is delegated.
     pub(crate) secutools: Result<Secutools, DelegationOff>,
     /// The tmux command and its first arguments, such as `tmux -L ccl`.

@@ -102,6 +102,23 @@ pub(super) fn program(text: &str) -> Result<PathBuf, String> {
     name(text).map(PathBuf::from)
 }
 
+/// What git is asked for as a commit: a branch, a tag, a commit's name.
+pub(super) fn revision(text: &str) -> Result<String, String> {
+    match text.starts_with('-') {
+        true => Err(format!("`{text}` is not a branch, a tag or a commit")),
+        false => name(text),
+    }
+}
+
+/// What `sh -c` runs; it may have several lines.
+pub(super) fn shell_command(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("is empty".to_owned()),
+        text if text.contains('\0') => Err("has a NUL character".to_owned()),
+        text => Ok(text.to_owned()),
+    }
+}
+
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| format!("`{text}` is neither true nor false"))
 }

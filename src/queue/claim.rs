@@ -11,7 +11,7 @@ use super::note;
 use super::waiting::{self, Held, Seen, Skip};
 use super::{Folder, Name, Project};
 use crate::durable::{self, Staged};
-use crate::marker::{self, Phase};
+use crate::marker::{self, ClaimedCheckout, Phase};
 use crate::process::Writers;
 use crate::task::{self, Ending, Outcome};
 
@@ -36,12 +36,14 @@ pub enum ClaimLookup {
 }
 
 impl Project {
-    /// Claims a waiting task, if it is still the file that was `seen` and
-    /// nobody else has one of its name.
+    /// Claims a waiting task, if it is still the file that was `seen`, nobody
+    /// else has one of its name, and no more than `room` others of the project
+    /// are at work, of whichever pool.
     pub(crate) fn claim(
         &self,
         name: &Name,
         seen: &Seen,
+        room: Option<usize>,
         marker: marker::ClaimMarker,
         writers: &Writers,
     ) -> Result<Claim, Skip> {
@@ -55,6 +57,11 @@ impl Project {
         }
         if self.is_active(name.as_str(), &waiting)? {
             return Err(Held::NameActive.into());
+        }
+        if let Some(room) = room
+            && self.list()?.dispatched.len() > room
+        {
+            return Err(Skip::Full);
         }
         staged.put(&self.claim_path(name))?;
         // Not every file system keeps the order: a task without its claim would be nobody's.
@@ -103,16 +110,25 @@ impl Claim {
         &self.name
     }
 
-    pub(crate) fn advance(&mut self, phase: Phase, now: Timestamp) -> Result<()> {
-        self.marker.phase = phase;
-        self.marker.stamp.at = now;
-        self.rewrite()
+    /// Where its agent works.
+    pub(crate) fn directory(&self) -> PathBuf {
+        match &self.marker.work.checkout {
+            Some(ClaimedCheckout::Own { worktree, .. }) => worktree.directory(),
+            Some(ClaimedCheckout::Shared { .. }) | None => self.project.path().to_owned(),
+        }
     }
 
-    /// Notes that the agent has a new conversation after all.
-    pub(crate) fn set_agent_session(&mut self, session: Uuid, now: Timestamp) -> Result<()> {
-        self.marker.agent.session = Some(session);
-        self.marker.agent.transcript_from = 0;
+    pub(crate) fn advance(&mut self, phase: Phase, now: Timestamp) -> Result<()> {
+        self.update(now, |marker| marker.phase = phase)
+    }
+
+    /// Notes what has changed of the run.
+    pub(crate) fn update(
+        &mut self,
+        now: Timestamp,
+        change: impl FnOnce(&mut marker::ClaimMarker),
+    ) -> Result<()> {
+        change(&mut self.marker);
         self.marker.stamp.at = now;
         self.rewrite()
     }
@@ -224,7 +240,7 @@ impl Claim {
 mod tests {
     use super::*;
     use crate::config::AgentKind;
-    use crate::marker::{Stamp, StartedAgent};
+    use crate::marker::{Stamp, StartedAgent, Work};
 
     /// A project with the task `t.md`, and a claim on it by a run of its own.
     fn claimed(directory: &std::path::Path) -> Claim {
@@ -250,8 +266,9 @@ mod tests {
                 session: None,
                 transcript_from: 0,
             },
+            work: Work::default(),
         };
-        project.claim(&name, &seen, marker, &Writers::default()).unwrap()
+        project.claim(&name, &seen, None, marker, &Writers::default()).unwrap()
     }
 
     #[test]

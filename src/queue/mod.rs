@@ -23,9 +23,10 @@ mod note;
 mod waiting;
 
 use std::fmt;
-use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -38,6 +39,7 @@ pub(crate) use waiting::{read_all, read_file};
 use crate::durable::{self, Staged};
 use crate::event::{Event, EventKind};
 use crate::lock::{self, Lock};
+use crate::marker::{self, ToLand};
 use crate::task::{self, Ending, Outcome};
 use crate::text::{escape, path_text};
 
@@ -142,6 +144,40 @@ impl Project {
         })
     }
 
+    /// `.agent-queue/project.yaml`.
+    pub(crate) fn rules_path(&self) -> PathBuf {
+        self.path.join(QUEUE).join("project.yaml")
+    }
+
+    /// `.agent-queue/.setup-failed`.
+    pub(crate) fn setup_hold_path(&self) -> PathBuf {
+        self.path.join(QUEUE).join(".setup-failed")
+    }
+
+    /// `.agent-queue/to-land/T`, of the branch `ccl/T`.
+    pub(crate) fn to_land_path(&self, branch: &str) -> PathBuf {
+        let name = branch.rsplit('/').next().unwrap_or(branch);
+        self.to_land_dir().join(name)
+    }
+
+    fn to_land_dir(&self) -> PathBuf {
+        self.path.join(QUEUE).join("to-land")
+    }
+
+    /// The branches that a person has to decide on, by name.
+    pub(crate) fn to_land(&self) -> Result<Vec<ToLand>> {
+        let mut found = Vec::new();
+        for entry in durable::list_dir(&self.to_land_dir())? {
+            let path = entry?.path();
+            let is_ours = path.file_name().is_some_and(|name| !name.as_bytes().starts_with(b"."));
+            if is_ours {
+                found.extend(marker::read::<ToLand>(&path)?);
+            }
+        }
+        found.sort_by(|one, other| one.branch.cmp(&other.branch));
+        Ok(found)
+    }
+
     /// `inbox/T.md`.
     pub(crate) fn waiting_path(&self, name: &Name) -> PathBuf {
         self.folder(Folder::Inbox).join(name.as_str())
@@ -169,6 +205,13 @@ impl Project {
     /// Takes the lock under which tasks change hands; held only for a moment.
     pub(crate) fn lock(&self) -> Result<Lock> {
         lock::exclusive(&self.path.join(QUEUE).join(".lock"))
+    }
+
+    /// Takes the lock under which git's branches and worktrees are changed: one landing after the other, of whichever
+    /// pool. It is a lock of its own, since a large checkout takes seconds, and claims must not wait for it. `None` if
+    /// another pass has it for so long.
+    pub(crate) fn lock_checkout(&self, limit: Duration) -> Result<Option<Lock>> {
+        lock::within(&self.path.join(QUEUE).join(".checkout.lock"), limit)
     }
 
     /// Files a waiting task that no agent can work on, with its reason: in its
@@ -297,6 +340,18 @@ impl Project {
         Ok(Some(placed))
     }
 
+    /// How a filed task ended.
+    pub(crate) fn ending(&self, folder: Folder, name: &Name) -> Result<Option<Ending>> {
+        let text = note::read_text(&self.folder(folder).join(name.as_str()))?;
+        Ok(text.and_then(|text| task::split(&text).read_ending()))
+    }
+
+    /// Notes in a filed task what has become of it since.
+    pub(crate) fn renote(&self, folder: Folder, name: &Name, ending: &Ending) -> Result<()> {
+        let _lock = self.lock()?;
+        note::note(&self.folder(folder).join(name.as_str()), ending, None, None).map(drop)
+    }
+
     /// Whether a session or secutools has a task of this name, other than the one in `from`.
     fn is_active(&self, name: &str, from: &Path) -> Result<bool> {
         for suffix in ["dispatched", "delegated"] {
@@ -310,13 +365,7 @@ impl Project {
 
     fn make_folder(&self, folder: Folder) -> Result<PathBuf> {
         let directory = self.folder(folder);
-        match fs::create_dir(&directory) {
-            Ok(()) => durable::sync_dir(&self.path.join(QUEUE))?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot make {}", directory.display()));
-            }
-        }
+        durable::make_dir(&directory)?;
         Ok(directory)
     }
 }

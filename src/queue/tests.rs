@@ -29,6 +29,7 @@ fn name() -> Name {
 
 fn marker_of(run: Uuid) -> marker::ClaimMarker {
     marker::ClaimMarker {
+        work: marker::Work::default(),
         stamp: Stamp::new("host", Timestamp::UNIX_EPOCH),
         owner: OWNER,
         session: "s".to_owned(),
@@ -57,7 +58,7 @@ fn drop_task(project: &Project, text: &str) -> PathBuf {
 
 fn claim(project: &Project) -> Result<Claim, Skip> {
     let seen = project.read(&name())?.seen;
-    project.claim(&name(), &seen, marker_of(RUN), &Writers::default())
+    project.claim(&name(), &seen, None, marker_of(RUN), &Writers::default())
 }
 
 /// All names in a folder that are not the lock's.
@@ -86,7 +87,7 @@ fn only_the_file_that_was_seen_is_claimed() {
     let (_dir, project) = project();
     let path = drop_task(&project, "one");
     let seen = project.read(&name()).unwrap().seen;
-    let claim = || project.claim(&name(), &seen, marker_of(RUN), &Writers::default());
+    let claim = || project.claim(&name(), &seen, None, marker_of(RUN), &Writers::default());
     fs::write(&path, "other").unwrap();
     assert!(matches!(claim(), Err(Skip::Gone)));
     fs::remove_file(&path).unwrap();
@@ -116,7 +117,7 @@ fn of_many_who_claim_one_wins() {
             .map(|run| {
                 scope.spawn(move || {
                     let marker = marker_of(Uuid::from_u128(run));
-                    project.claim(&name(), &seen, marker, &Writers::default())
+                    project.claim(&name(), &seen, None, marker, &Writers::default())
                 })
             })
             .collect();
@@ -136,7 +137,7 @@ fn what_somebody_still_writes_to_is_put_back() {
     let path = drop_task(&project, "half");
     let seen = project.read(&name()).unwrap().seen;
     let _writer = OpenOptions::new().append(true).open(&path).unwrap();
-    let claim = project.claim(&name(), &seen, marker_of(RUN), &Writers::default());
+    let claim = project.claim(&name(), &seen, None, marker_of(RUN), &Writers::default());
     assert!(matches!(claim, Err(Skip::Held(Held::BeingWritten))));
     assert_eq!(names(&project, Folder::Inbox), ["T.md"]);
 }

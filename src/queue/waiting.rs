@@ -44,6 +44,8 @@ pub enum Skip {
     /// It is not there any more, or is another file by now.
     Gone,
     Held(Held),
+    /// Its turn has not come: as many agents as there may be are at work in the project.
+    Full,
     /// It can never be a task, and is to be filed as failed.
     Unfit(Seen, Unfit),
     Failed(anyhow::Error),
@@ -54,6 +56,7 @@ impl fmt::Display for Skip {
         match self {
             Self::Gone => out.write_str("it has just left the inbox, or was replaced"),
             Self::Held(held) => held.fmt(out),
+            Self::Full => out.write_str("another agent has just begun to work in its project"),
             Self::Unfit(_, unfit) => unfit.fmt(out),
             Self::Failed(error) => error.fmt(out),
         }

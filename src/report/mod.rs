@@ -23,12 +23,15 @@ use crate::environment::Environment;
 use crate::event::Event;
 use crate::job::Job;
 use crate::log;
-use crate::task::{Priority, Provider};
+use crate::task::{Isolation, Land, Priority, Provider};
 use crate::text::path_text;
 
 pub(crate) use prometheus::metrics;
 pub(crate) use rows::JobRow;
-pub(crate) use rows::{DayRow, ProjectRow, SessionRow, SessionState, Status, TaskRow, TaskState};
+pub(crate) use rows::{
+    DayRow, ProjectRow, SessionRow, SessionState, Status, TaskRow, TaskState, ToLandRow,
+    WorktreeRow,
+};
 
 /// The result of one command.
 #[derive(Serialize)]
@@ -66,6 +69,11 @@ pub(crate) struct DecisionRow {
     /// `None` where the provider chooses.
     pub(crate) model: Option<String>,
     pub(crate) priority: Priority,
+    /// These three are `None` where it leaves this machine.
+    pub(crate) isolation: Option<Isolation>,
+    pub(crate) land: Option<Land>,
+    /// The command that would judge it; `None` where nothing would.
+    pub(crate) check: Option<String>,
     /// See [`warning`].
     pub(crate) warnings: Vec<String>,
 }

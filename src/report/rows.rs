@@ -91,12 +91,34 @@ impl SessionState {
 pub(crate) struct ProjectRow {
     #[serde(serialize_with = "crate::text::path")]
     pub(crate) path: PathBuf,
+    /// How many local agents may be at work in it, 0 for any number; `None` where its `project.yaml` cannot be read.
+    pub(crate) parallel: Option<u32>,
     /// Those that are held count, too.
     pub(crate) waiting: usize,
     pub(crate) dispatched: usize,
     pub(crate) delegated: usize,
     pub(crate) done: usize,
     pub(crate) failed: usize,
+    /// The branches of finished tasks that a person has to decide on.
+    pub(crate) to_land: Vec<ToLandRow>,
+    pub(crate) worktrees: Vec<WorktreeRow>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct ToLandRow {
+    pub(crate) task: String,
+    pub(crate) branch: String,
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct WorktreeRow {
+    #[serde(serialize_with = "crate::text::path")]
+    pub(crate) path: PathBuf,
+    /// `None` where HEAD is detached.
+    pub(crate) branch: Option<String>,
+    /// The task whose agent works in it; `None` where it was left behind.
+    pub(crate) task: Option<String>,
 }
 
 /// One task that has not ended.
@@ -117,6 +139,8 @@ pub(crate) struct TaskRow {
     pub(crate) since: Option<Timestamp>,
     /// Whether it has been worked on for longer than `stale_after`.
     pub(crate) stale: bool,
+    /// What it waits for, where that is not a free session.
+    pub(crate) waits: Option<String>,
     /// Why it is held, or what is wrong.
     pub(crate) reason: Option<String>,
 }

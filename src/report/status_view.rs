@@ -20,6 +20,8 @@ pub(super) fn text(status: &Status, style: &TerminalStyle, now: Timestamp) -> St
         view.sessions(),
         view.projects(),
         view.tasks(),
+        view.to_land(),
+        view.worktrees(),
         view.jobs(),
         view.day(),
         view.summary(),
@@ -155,8 +157,39 @@ impl View<'_> {
                 self.since(row.since),
                 row.session.clone().or(provider).unwrap_or_default().into(),
             ],
-            note: join([row.stale.then(|| "stale".to_owned()), row.reason.clone()]),
+            note: join([
+                row.stale.then(|| "stale".to_owned()),
+                row.waits.as_ref().map(|what| format!("waits: {what}")),
+                row.reason.clone(),
+            ]),
         }
+    }
+
+    fn to_land(&self) -> String {
+        let projects = self.status.projects.iter();
+        let rows = projects.flat_map(|project| {
+            project.to_land.iter().map(|row| Row {
+                cells: [
+                    row.task.as_str().into(),
+                    short(&project.path).into(),
+                    Cell::coloured(row.branch.clone(), Some(Colour::WAITING)),
+                ],
+                note: row.reason.clone(),
+            })
+        });
+        table(self.style, ["TO LAND", "PROJECT", "BRANCH"], rows)
+    }
+
+    /// Those in which no agent works any more.
+    fn worktrees(&self) -> String {
+        let projects = self.status.projects.iter();
+        let left = projects.flat_map(|project| {
+            project.worktrees.iter().filter(|row| row.task.is_none()).map(|row| Row {
+                cells: [path_text(&row.path).into(), row.branch.clone().unwrap_or_default().into()],
+                note: String::new(),
+            })
+        });
+        table(self.style, ["WORKTREE LEFT", "BRANCH"], left)
     }
 
     fn jobs(&self) -> String {
@@ -196,7 +229,9 @@ impl View<'_> {
         let attention = |row: &&SessionRow| row.state == SessionState::NeedsAttention;
         let sessions = self.status.sessions.iter().filter(attention).count();
         let held = self.status.tasks.iter().filter(|row| row.state == TaskState::Held).count();
+        let to_land: usize = self.status.projects.iter().map(|row| row.to_land.len()).sum();
         let counts = [
+            (to_land, "branch is to land", "branches are to land", Colour::WAITING),
             (sessions, "session needs attention", "sessions need attention", Colour::BAD),
             (self.status.stale, "task is stale", "tasks are stale", Colour::BAD),
             (held, "task is held", "tasks are held", Colour::WAITING),

@@ -9,7 +9,7 @@ use super::{Check, DecisionRow};
 use crate::event::{Event, EventKind};
 use crate::job::Job;
 use crate::queue::{Folder, Project};
-use crate::task::Provider;
+use crate::task::{Isolation, Land, Provider};
 use crate::text::{escape, path_text};
 
 pub(super) fn events(events: &[Event]) -> String {
@@ -70,6 +70,13 @@ fn decision(decision: &DecisionRow) -> String {
         ("model", decision.model.as_deref().unwrap_or("-")),
         ("priority", &priority),
     ];
+    if decision.isolation == Some(Isolation::Worktree) {
+        rows.push(("works in", "a worktree of its own"));
+    }
+    if decision.land == Some(Land::Rebase) {
+        rows.push(("lands", "by rebase, once it is checked"));
+    }
+    rows.extend(decision.check.as_deref().map(|check| ("check", check)));
     rows.extend(decision.warnings.iter().map(|warning| ("warning", warning.as_str())));
     let rows = rows.into_iter().map(|(key, value)| format!("  {key:<9} {}\n", escape(value)));
     format!("{}\n{}", escape(&path_text(&decision.task)), rows.collect::<String>())

@@ -14,10 +14,11 @@ use crate::agent::claude::{self, Transcript};
 use crate::agent::command::Exit;
 use crate::agent::screen::{self, Dialog, Screen};
 use crate::agent::transcript::Turn;
-use crate::agent::{self, ClaudeOptions, Files, Launch};
+use crate::agent::{self, ClaudeOptions, Files, Launch, Setup};
+use crate::checkout;
 use crate::config::AgentKind;
 use crate::durable;
-use crate::marker::{self, AgentPane, Phase, Server, StartedAgent};
+use crate::marker::{self, AgentPane, ClaimedCheckout, Phase, Server, StartedAgent, Work};
 use crate::next_step::AttemptFailure;
 use crate::process;
 use crate::queue::{Claim, WaitingTask};
@@ -67,6 +68,7 @@ impl Pool<'_> {
         owner: Uuid,
         task: &WaitingTask,
         conversation: Option<&Conversation>,
+        work: Work,
     ) -> Result<marker::ClaimMarker> {
         let models = &self.config.dispatcher.models;
         let transcript_from = match conversation {
@@ -89,6 +91,7 @@ impl Pool<'_> {
                 session: conversation.map(|conversation| conversation.id),
                 transcript_from,
             },
+            work,
         })
     }
 
@@ -128,7 +131,10 @@ impl Pool<'_> {
         let request = attempt.conversation.take().and_then(|conversation| conversation.request);
         let id = Uuid::new_v4();
         attempt.conversation = Some(Conversation { id, resume: false, request });
-        attempt.claim.set_agent_session(id, self.now)
+        attempt.claim.update(self.now, |claim| {
+            claim.agent.session = Some(id);
+            claim.agent.transcript_from = 0;
+        })
     }
 
     /// Writes what the window runs; the ticket last.
@@ -150,11 +156,24 @@ impl Pool<'_> {
             config_dir: self.config.claude_config_dir(),
             hooks,
         });
+        let work = &claim.work;
+        let stamp = match &work.checkout {
+            Some(ClaimedCheckout::Own { worktree, .. }) => Some(checkout::setup_stamp(worktree)?),
+            _ => None,
+        };
+        let setup = stamp.as_deref().map(|stamp| Setup {
+            from: attempt.claim.project().path(),
+            copy: &work.rules.copy,
+            command: work.rules.setup.as_deref(),
+            stamp,
+        });
+        let directory = attempt.claim.directory();
         let launch = Launch {
             command: &self.config.agent.command,
             kind: self.config.agent.kind,
             run: claim.run,
-            project: attempt.claim.project().path(),
+            directory: &directory,
+            setup,
             files: &files,
             message: &attempt.message,
             claude,
@@ -269,10 +288,13 @@ impl Pool<'_> {
             // What it has done is judged later, as of any other agent that has ended.
             (Some(Exit::Code(_)), None) => true,
             (Some(exit), _) => {
-                let failure = exit.failure(program, attempt.claim.project().path());
+                let screen = self.words_of(exit, attempt.run.pane.as_ref());
+                let failure = exit.failure(program, &attempt.claim.directory(), &screen);
                 return Ok(Some(Evidence::Failed(failure)));
             }
             (None, None) => started_agent && lives,
+            // Its set-up may take long; what comes of it is for a later pass to see.
+            (None, Some(_)) if claim.work.rules.setup.is_some() && started_agent && lives => true,
             (None, Some(id)) => started_agent && self.has_prompt(id, claim)?,
         };
         if has_task || lives || !started_agent {

@@ -14,14 +14,14 @@ use uuid::Uuid;
 
 use super::attempt::{Attempt, Evidence};
 use super::snapshot::{Run, Trigger};
-use super::{Pool, Session, Slot, unavailable};
+use super::{Assignment, Pool, Session, Slot, unavailable};
 use crate::agent;
 use crate::durable;
 use crate::event::{Event, EventKind};
-use crate::marker::{self, Dispatched};
+use crate::marker::{self, Dispatched, Work};
 use crate::next_step::{AttemptFailure, Phase, end_attempt};
 use crate::owner;
-use crate::queue::{Skip, WaitingTask};
+use crate::queue::Skip;
 use crate::task::Provider;
 
 impl Pool<'_> {
@@ -30,15 +30,17 @@ impl Pool<'_> {
     ///
     /// The slot is given up as soon as that is known, and not when all launches of the pass are over: a hook of the
     /// agent may wait for it.
-    pub fn dispatch(&self, slot: Slot, task: &WaitingTask) -> (Vec<Event>, Result<()>) {
+    pub fn dispatch(&self, slot: Slot, assignment: &Assignment) -> (Vec<Event>, Result<()>) {
         let mut events = Vec::new();
-        let launched = self.launch(&mut events, &slot, task);
+        let launched = self.launch(&mut events, &slot, assignment);
         let outcome = launched.map_err(|error| self.undo(&mut events, &slot.session, error));
-        let what = || format!("cannot dispatch {} to {}", task.at.name, slot.session.name);
+        let name = &assignment.task.at.name;
+        let what = || format!("cannot dispatch {name} to {}", slot.session.name);
         (events, outcome.with_context(what))
     }
 
-    fn launch(&self, events: &mut Vec<Event>, slot: &Slot, task: &WaitingTask) -> Result<()> {
+    fn launch(&self, events: &mut Vec<Event>, slot: &Slot, assignment: &Assignment) -> Result<()> {
+        let Assignment { task, rules, room } = assignment;
         let session = &slot.session;
         if !slot.exists && !self.make_session(session)? {
             let name = &session.name;
@@ -58,16 +60,30 @@ impl Pool<'_> {
         marker::write(&session.marker_path(), &marker)?;
         let run = Run { session: session.clone(), marker, pane: None };
         let conversation = self.conversation(session, &task.task, run.id())?;
-        let claim = self.claim_marker(&run, owner, task, conversation.as_ref())?;
-        let claim = match task.at.project.claim(&task.at.name, &task.seen, claim, &self.writers) {
+        let work = Work {
+            rules: rules.clone(),
+            checkout: self.shared_checkout(&task.at.project, rules),
+            ..Work::default()
+        };
+        let marker = self.claim_marker(&run, owner, task, conversation.as_ref(), work)?;
+        let (project, name) = (&task.at.project, &task.at.name);
+        let mut claim = match project.claim(name, &task.seen, *room, marker, &self.writers) {
             Ok(claim) => claim,
             Err(Skip::Failed(error)) => return Err(error),
+            // It is not held: it waits for its turn.
+            Err(Skip::Full) => return durable::remove(&session.marker_path()).map(drop),
             Err(skip) => {
                 durable::remove(&session.marker_path())?;
                 events.push(task.at.event(EventKind::Held).because(skip.to_string()));
                 return Ok(());
             }
         };
+        if let Some(obstacle) = self.make_worktree(&mut claim, &task.task)? {
+            claim.release()?;
+            durable::remove(&session.marker_path())?;
+            events.push(task.at.event(EventKind::Held).because(obstacle));
+            return Ok(());
+        }
         let message = agent::message(
             &self.config.dispatcher,
             task.at.name.as_str(),

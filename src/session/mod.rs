@@ -10,6 +10,7 @@ mod launch;
 mod reconcile;
 mod server;
 mod snapshot;
+mod worktree;
 
 use anyhow::{Context, Result};
 use jiff::tz::TimeZone;
@@ -23,6 +24,8 @@ use crate::log::Log;
 use crate::marker::{Cooldown, PaneId, Stamp};
 use crate::owner;
 use crate::process::{self, Writers};
+use crate::queue::WaitingTask;
+use crate::task::TaskRules;
 use crate::text::local_time;
 use crate::tmux::{Pane, Tmux, TmuxError};
 use server::{Panes, PanesNow};
@@ -57,6 +60,15 @@ pub struct Slot {
     /// tmux has it; else it is made when a task is launched.
     exists: bool,
     _lock: Lock,
+}
+
+/// A waiting task, and what holds for it.
+#[derive(Debug)]
+pub struct Assignment {
+    pub task: WaitingTask,
+    pub rules: TaskRules,
+    /// How many others of the project may be at work beside it; `None` for any number.
+    pub room: Option<usize>,
 }
 
 impl Slot {

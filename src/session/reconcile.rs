@@ -7,24 +7,35 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Pid;
 use uuid::Uuid;
 
+use super::attempt::{Attempt, Conversation};
 use super::server::{Panes, UNSEEN};
 use super::snapshot::{Reading, Run, Trigger};
+use super::worktree::Branch;
 use super::{Pool, Session, unavailable};
+use crate::agent;
 use crate::agent::claude::Transcript;
 use crate::durable;
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
-use crate::marker::{self, Cooldown};
+use crate::marker::{self, ClaimedCheckout, Cooldown, Rounds, SetupHold};
 use crate::money::Cost;
 use crate::next_step::{AgentReport, AttemptFailure, Found, Phase, Snapshot, Step, next_step};
 use crate::process;
-use crate::queue::Claim;
-use crate::task::{Ending, Outcome, Provider};
+use crate::queue::{self, Claim};
+use crate::task::{BranchEnding, Ending, Outcome, Provider, Summary};
 
 /// How long a hook or a person waits for a pass that is at work on the session.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long an agent may take to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// What came of a turn that ended well.
+enum Finished {
+    /// The task is filed, or has left the inbox, and what happened besides.
+    Filed(Box<Claim>, Option<PathBuf>, Vec<Event>),
+    /// Its agent has it again.
+    GoesOn,
+}
 
 impl Pool<'_> {
     /// Looks at what a session with a marker did, and files what has ended. No event: nothing has ended, or another
@@ -87,11 +98,13 @@ impl Pool<'_> {
             Found::NoClaim | Found::NoTask { .. } | Found::Noted(_) => {
                 next_step(&Snapshot { attended: false, ..snapshot })
             }
-            Found::Claimed | Found::Unstarted | Found::Started { .. } => Step::EndAttempt {
-                failure: AttemptFailure::of_task(reason),
-                outcome: Outcome::Failed,
-                cooldown: false,
-            },
+            Found::Claimed | Found::Unstarted | Found::Started { .. } | Found::Landing(_) => {
+                Step::EndAttempt {
+                    failure: AttemptFailure::of_task(reason),
+                    outcome: Outcome::Failed,
+                    cooldown: false,
+                }
+            }
         };
         self.carry_out(&run, claim, &step)
     }
@@ -133,28 +146,53 @@ impl Pool<'_> {
                 claim.remove()?;
                 None
             }
-            Step::Release => claim.release()?,
+            Step::Release => {
+                self.unmake_worktree(&claim);
+                claim.release()?
+            }
             Step::TakeTicket => {
                 // A shell that still reads its start-up files ignores SIGTERM, but not the end of its terminal.
                 self.close_window(run)?;
                 self.end_agent(run)?;
+                if claim.marker().work.rounds != Rounds::default() {
+                    // Its turn has ended; what it was to be given back is found out once more.
+                    claim.update(self.now, |claim| {
+                        claim.phase = Phase::Landing;
+                        claim.work.rounds = Rounds::default();
+                    })?;
+                    return Ok(Vec::new());
+                }
+                self.unmake_worktree(&claim);
                 claim.release()?
             }
             Step::Place(outcome) => {
                 self.end_agent(run)?;
                 claim.place(*outcome)?
             }
-            Step::Finish(report) => self.finish(run, &claim, report)?,
+            Step::Finish(report) => match self.finish(run, claim, report)? {
+                Finished::Filed(filed, placed, more) => {
+                    claim = *filed;
+                    events.extend(more);
+                    placed
+                }
+                Finished::GoesOn => return Ok(Vec::new()),
+            },
             Step::EndAttempt { failure, outcome, cooldown } => {
                 if *cooldown {
                     self.start_cooldown(&run.session, failure)?;
                 }
                 self.end_agent_and_its_tools(run)?;
+                if failure.of_project {
+                    self.hold_project(&claim, failure)?;
+                }
                 let mut ending = self.ending(&claim, *outcome, Some(failure.reason.clone()));
                 if !failure.counts {
                     ending.attempt = ending.attempt.saturating_sub(1);
                 }
                 ending.cost = self.cost(&claim)?;
+                if failure.of_project {
+                    self.discard_worktree(&claim);
+                }
                 claim.finish(&ending, None, None)?
             }
         };
@@ -179,22 +217,82 @@ impl Pool<'_> {
         self.log.warn(format_args!("{} in {session}: {which}: {}", claim.name(), failure.reason));
     }
 
-    fn finish(&self, run: &Run, claim: &Claim, report: &AgentReport) -> Result<Option<PathBuf>> {
+    fn finish(&self, run: &Run, mut claim: Claim, report: &AgentReport) -> Result<Finished> {
+        if matches!(claim.marker().work.checkout, Some(ClaimedCheckout::Own { .. })) {
+            // The turn is over, whatever can be seen of it later.
+            if claim.marker().phase != Phase::Landing {
+                claim.advance(Phase::Landing, self.now)?;
+            }
+            self.end_agent(run)?;
+        }
+        let events = match self.finish_branch(&mut claim)? {
+            Branch::Finished(events) => events,
+            Branch::Conflict(message) => {
+                self.give_back(run, claim, message)?;
+                return Ok(Finished::GoesOn);
+            }
+        };
         // What only a living agent shows is filed first: a pass that was killed after its end would leave a turn that
         // looks interrupted, and another agent would be given it again. Its cost, which Claude Code writes when it
         // ends, stays unknown then.
         if !report.only_while_it_lives {
             self.end_agent(run)?;
         }
-        let mut ending = self.ending(claim, Outcome::Done, None);
+        let mut ending = self.ending(&claim, Outcome::Done, None);
         ending.model = report.model.clone().or(ending.model);
-        ending.cost = self.cost(claim)?;
+        ending.cost = self.cost(&claim)?;
         let footer = footer(&ending, report);
         let placed = claim.finish(&ending, report.answer.as_deref(), Some(&footer))?;
         if report.only_while_it_lives {
             self.end_agent(run)?;
         }
-        Ok(placed)
+        Ok(Finished::Filed(Box::new(claim), placed, events))
+    }
+
+    /// Gives the agent what came of its turn, in the same conversation. It goes on in a window of its own; what it does
+    /// is for a later pass to see, or for its hook.
+    fn give_back(&self, run: &Run, claim: Claim, what: String) -> Result<()> {
+        self.close_window(run)?;
+        self.log.info(format_args!("{}: given back to its agent: {what}", claim.name()));
+        let (conversation, message) = match claim.marker().agent.session {
+            Some(id) => (Some(Conversation { id, resume: true, request: None }), what),
+            None => (None, format!("{}\n\n{what}", self.message_of(&claim)?)),
+        };
+        let from = match claim.marker().agent.session {
+            Some(id) => Transcript::find(&self.config.claude_dir, id)?.map(|it| it.length()),
+            None => None,
+        };
+        let run = Run { pane: None, ..run.clone() };
+        let mut attempt = Attempt { run, claim, conversation, message };
+        self.write_files(&attempt)?;
+        attempt.claim.update(self.now, |claim| {
+            claim.phase = Phase::Launching;
+            claim.work.rounds.conflicts += 1;
+            claim.work.rounds.transcript_from = Some(from.unwrap_or(0));
+        })?;
+        self.open_window(&mut attempt)
+    }
+
+    /// What the agent of a claimed task was asked to do.
+    fn message_of(&self, claim: &Claim) -> Result<String> {
+        let path = claim.project().dispatched_path(claim.name());
+        let task = queue::read_file(&path).map_err(anyhow::Error::from)?;
+        Ok(agent::message(&self.config.dispatcher, claim.name().as_str(), &task.body, &path))
+    }
+
+    /// Holds what waits in the project: what is wrong there is so for every task.
+    fn hold_project(&self, claim: &Claim, failure: &AttemptFailure) -> Result<()> {
+        let head = match &claim.marker().work.checkout {
+            Some(ClaimedCheckout::Own { worktree, .. }) => Some(worktree.base.clone()),
+            _ => None,
+        };
+        let hold = SetupHold {
+            stamp: self.stamp(),
+            reason: failure.reason.clone(),
+            head,
+            rules: claim.marker().work.rules.clone(),
+        };
+        marker::write(&claim.project().setup_hold_path(), &hold)
     }
 
     /// Writes the session's cooldown.
@@ -225,6 +323,7 @@ impl Pool<'_> {
             started_at: Some(marker.started_at),
             ended_at: Some(self.now),
             reason,
+            git: self.git_ending(claim),
         }
     }
 
@@ -346,6 +445,15 @@ fn footer(ending: &Ending, report: &AgentReport) -> String {
     }
     if let Some((read, written)) = report.tokens {
         parts.push(format!("{read} tokens in, {written} out"));
+    }
+    if let Some(BranchEnding { summary, base_branch, landed, .. }) = ending.branch() {
+        let Summary { branch, base, commits, files, insertions, deletions, .. } = summary;
+        let stat = format!("{commits} commits, {files} files, +{insertions} -{deletions}");
+        let short = base.get(..12).unwrap_or(base);
+        parts.push(match (landed, base_branch) {
+            (Some(true), Some(base)) => format!("landed in {base}: {stat}"),
+            _ => format!("{branch}: {stat}; look with `git diff {short}...{branch}`"),
+        });
     }
     if let Some(id) = &ending.agent_session {
         parts.push(format!("go on by hand with `claude --resume {id}`"));

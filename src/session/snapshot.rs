@@ -9,8 +9,9 @@ use super::server::{Panes, UNSEEN};
 use super::{Pool, Session, unavailable};
 use crate::agent::claude::{self, Transcript};
 use crate::agent::command::Exit;
-use crate::agent::judge::{Observations, judge};
+use crate::agent::judge::{Observations, judge, report};
 use crate::agent::screen;
+use crate::agent::transcript::Summary;
 use crate::durable;
 use crate::marker::{self, AgentPane, Dispatched, Server};
 use crate::next_step::{AgentReport, AgentState, Found, Phase, Snapshot};
@@ -78,6 +79,7 @@ impl Pool<'_> {
                     Phase::Launching if durable::exists(&session.files().ticket)? => {
                         Found::Unstarted
                     }
+                    Phase::Landing => Found::Landing(self.report(claim.marker())?),
                     phase => {
                         Found::Started { phase, agent: self.agent_state(&run, &claim, trigger)? }
                     }
@@ -167,6 +169,21 @@ impl Pool<'_> {
         }
     }
 
+    /// What a window shows of a failed set-up, which says itself what is wrong; nothing where tmux does not have it.
+    pub(super) fn words_of(&self, exit: Exit, pane: Option<&AgentPane>) -> String {
+        let pane = pane.filter(|_| exit == Exit::SetupFailed);
+        pane.and_then(|pane| self.tmux.capture_last(&pane.id).ok()).unwrap_or_default()
+    }
+
+    /// What an agent left whose turn has ended well.
+    fn report(&self, claim: &marker::ClaimMarker) -> Result<AgentReport> {
+        let Some(id) = claim.agent.session else { return Ok(AgentReport::default()) };
+        Ok(match Transcript::find(&self.config.claude_dir, id)? {
+            Some(transcript) => report(&summary_of(&transcript, claim)?),
+            None => AgentReport::default(),
+        })
+    }
+
     /// What the agent is doing, by all the evidence there is.
     fn agent_state(&self, run: &Run, claim: &Claim, trigger: Trigger) -> Result<AgentState> {
         // Looked at before the evidence: what an agent leaves at its end is there once it is gone.
@@ -184,9 +201,11 @@ impl Pool<'_> {
         if let Some(exit) = Exit::read(&run.session.files().exit, run.id())? {
             return Ok(match exit {
                 Exit::Code(0) => AgentState::Finished(AgentReport::default()),
-                exit => AgentState::Failed(
-                    exit.failure(self.config.agent.program(), claim.project().path()),
-                ),
+                exit => {
+                    let screen = self.words_of(exit, run.pane.as_ref());
+                    let program = self.config.agent.program();
+                    AgentState::Failed(exit.failure(program, &claim.directory(), &screen))
+                }
             });
         }
         match claim_marker.agent.session {
@@ -210,7 +229,7 @@ impl Pool<'_> {
         let claude_dir = &self.config.claude_dir;
         let transcript = Transcript::find(claude_dir, id)?;
         let summary = match &transcript {
-            Some(transcript) => Some(transcript.summary(claim.agent.transcript_from)?),
+            Some(transcript) => Some(summary_of(transcript, claim)?),
             None => None,
         };
         let registered =
@@ -237,6 +256,15 @@ impl Pool<'_> {
             now: self.now,
         }))
     }
+}
+
+/// What the transcript says of this run. Where the agent was given something back, only what came after it shows how its
+/// turn stands: what an earlier round started has ended with it.
+fn summary_of(transcript: &Transcript, claim: &marker::ClaimMarker) -> Result<Summary> {
+    let whole = transcript.summary(claim.agent.transcript_from)?;
+    let Some(from) = claim.work.rounds.transcript_from else { return Ok(whole) };
+    let round = transcript.summary(from)?;
+    Ok(Summary { turn: round.turn, background: round.background, ..whole })
 }
 
 /// Whether the agent of this run lives: the process of its window, or, where that is gone or not known, the one that

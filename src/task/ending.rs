@@ -47,6 +47,67 @@ pub struct Ending {
     pub ended_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub git: Option<GitEnding>,
+}
+
+/// What a run left in its git repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum GitEnding {
+    /// A branch of its own.
+    Branch(BranchEnding),
+    /// Something in the project's own checkout, where others may work, too.
+    Checkout(CheckoutEnding),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BranchEnding {
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// The branch that it started from, which is the one to land in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_branch: Option<String>,
+    /// Whether the base has it; `None` where nobody asked for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub landed: Option<bool>,
+    /// Why it has not landed, or why its worktree stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What a branch brings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    pub branch: String,
+    pub base: String,
+    /// The branch's last commit.
+    pub head: String,
+    /// How many commits it has beyond the base.
+    pub commits: u64,
+    pub files: u64,
+    /// Lines; a binary file has none.
+    pub insertions: u64,
+    pub deletions: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckoutEnding {
+    /// `None` before the first commit.
+    pub head_before: Option<String>,
+    pub head_after: Option<String>,
+    /// How many files were not committed, before and after.
+    pub dirty: [u32; 2],
+}
+
+impl Ending {
+    /// The branch of its own that the run had.
+    pub(crate) fn branch(&self) -> Option<&BranchEnding> {
+        match &self.git {
+            Some(GitEnding::Branch(branch)) => Some(branch),
+            Some(GitEnding::Checkout(_)) | None => None,
+        }
+    }
 }
 
 /// How a run ended.
@@ -74,6 +135,7 @@ impl Ending {
             started_at: None,
             ended_at: None,
             reason: None,
+            git: None,
         }
     }
 

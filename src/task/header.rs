@@ -6,11 +6,11 @@ use std::str::FromStr;
 
 use super::parts::Opening;
 use super::yaml::{self, KeyOrValue, KeyValue, Place, Value};
-use super::{Complexity, MAX_HEADER_BYTES, Preference, Priority, UnknownWord};
+use super::{Check, Complexity, HeaderRules, MAX_HEADER_BYTES, Preference, Priority, UnknownWord};
 use crate::text::nearest;
 
 /// The fields that `ccl` knows.
-const FIELDS: [&str; 7] = [
+const FIELDS: [&str; 11] = [
     "title",
     "priority",
     "tags",
@@ -18,12 +18,18 @@ const FIELDS: [&str; 7] = [
     "preferred_ai",
     "allow_delegation",
     "complexity_hint",
+    "isolation",
+    "land",
+    "check",
+    "protect",
 ];
 
 /// More warnings than these are only counted: the place of each costs another reading of the header.
 const MAX_WARNINGS: usize = 20;
 
 const STAYS: &str = "the task stays on this machine";
+
+const PROJECTS: &str = "what its project says holds";
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Header {
@@ -34,6 +40,7 @@ pub struct Header {
     /// Trimmed.
     pub tags: Vec<String>,
     pub routing: Routing,
+    pub rules: HeaderRules,
 }
 
 /// The fields that decide who works on a task. The default is that of a file without a header.
@@ -194,11 +201,16 @@ fn understand(entries: Vec<KeyValue>) -> (Header, Vec<Problem>) {
 
 /// Puts one known field where it belongs, and returns what is wrong with its value.
 fn take(header: &mut Header, key: &str, value: Value) -> Option<String> {
+    let rules = &mut header.rules;
     let routing = &mut header.routing;
     match key {
         "title" => return take_title(&mut header.title, value),
         "tags" => return take_tags(&mut header.tags, value),
         "priority" => return take_priority(&mut header.priority, &value),
+        "isolation" => return take_rule(&mut rules.isolation, key, &value),
+        "land" => return take_rule(&mut rules.land, key, &value),
+        "check" => return take_check(&mut rules.check, value),
+        "protect" => return take_protect(&mut rules.protect, value),
         "needs_claude_code" => take_flag(&mut routing.needs_claude_code, &value),
         "allow_delegation" => take_flag(&mut routing.allow_delegation, &value),
         "preferred_ai" => take_word(&mut routing.preferred_ai, &value),
@@ -249,6 +261,59 @@ fn take_priority(priority: &mut Priority, value: &Value) -> Option<String> {
         *priority = given;
     }
     complaint.map(|complaint| format!("`priority` {complaint}; it counts as default"))
+}
+
+fn take_rule<T>(rule: &mut Option<T>, key: &str, value: &Value) -> Option<String>
+where
+    T: FromStr<Err = UnknownWord>,
+{
+    if matches!(value, Value::Null) {
+        return None;
+    }
+    let mut field = Field::Absent;
+    let complaint = take_word(&mut field, value);
+    if let Field::Given(given) = field {
+        *rule = Some(given);
+    }
+    complaint.map(|complaint| format!("`{key}` {complaint}; {PROJECTS}"))
+}
+
+fn take_check(check: &mut Option<Check>, value: Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::Text(text) if !text.trim().is_empty() => {
+            *check = Some(Check::parse(&text));
+            None
+        }
+        other => Some(format!(
+            "`check` must be a command or `none`, not {}; put it in quotes; {PROJECTS}",
+            other.kind()
+        )),
+    }
+}
+
+fn take_protect(protect: &mut Option<Vec<String>>, value: Value) -> Option<String> {
+    let kind = value.kind();
+    let globs = match value {
+        Value::Null => return None,
+        Value::List(items) => items.into_iter().map(|item| match item {
+            Value::Text(glob) => Ok(glob.trim().to_owned()),
+            other => Err(other.kind()),
+        }),
+        _ => {
+            return Some(format!(
+                "`protect` must be a list like [tests/**], not {kind}; {PROJECTS}"
+            ));
+        }
+    };
+    // A list without one of them would leave open what its author meant to protect.
+    match globs.collect() {
+        Ok(globs) => {
+            *protect = Some(globs);
+            None
+        }
+        Err(kind) => Some(format!("`protect`: a glob must be text, not {kind}; {PROJECTS}")),
+    }
 }
 
 fn take_flag(field: &mut Field<bool>, value: &Value) -> Option<String> {

@@ -8,14 +8,16 @@ mod ending;
 mod fast_priority;
 mod header;
 mod parts;
+mod rules;
 mod words;
 mod yaml;
 
 pub use compose::{as_written, with_ending, with_fields};
-pub use ending::{Ending, Outcome};
+pub use ending::{BranchEnding, CheckoutEnding, Ending, GitEnding, Outcome, Summary};
 pub use header::{Field, Header, HeaderState, Routing, Warning};
 use parts::{Opening, without_ending};
 pub use parts::{Parts, split};
+pub use rules::{Check, HeaderRules, Isolation, Land, ProjectRules, TaskRules};
 pub use words::{Complexity, Preference, Priority, Provider, UnknownWord};
 
 /// A larger file, not counting its ending line, is no task.

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Isolation, Land};
+
 /// Who works on a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -97,6 +99,8 @@ macro_rules! words {
 words! {
     Provider { ClaudeCode = "claude-code", Gpu = "gpu", Gemini = "gemini", ClaudeApi = "claude-api" }
     Priority { Critical = "critical", High = "high", Default = "default", Low = "low" }
+    Isolation { None = "none", Worktree = "worktree" }
+    Land { None = "none", Rebase = "rebase" }
     Complexity { Low = "low", Medium = "medium", High = "high" }
 }
 

@@ -3,7 +3,9 @@
 use std::fs;
 
 use ccl::config::AgentKind;
-use ccl::marker::{self, AgentPane, ClaimMarker, Dispatched, Phase, Server, Stamp, StartedAgent};
+use ccl::marker::{
+    self, AgentPane, ClaimMarker, Dispatched, Phase, Server, Stamp, StartedAgent, Work,
+};
 use ccl::owner;
 use ccl::tmux::{NewPane, NewWindow, Tmux};
 use jiff::Timestamp;
@@ -56,6 +58,7 @@ impl Left {
                 session: None,
                 transcript_from: 0,
             },
+            work: Work::default(),
         };
         let path = world.session_file(session, "dispatched");
         fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -8,9 +8,10 @@ mod hooks;
 mod launch;
 mod life;
 mod person;
+mod rules;
 mod scan;
 mod servers;
 #[path = "../support/mod.rs"]
 mod support;
 mod ticket;
-mod world;
+use support::world;

@@ -9,7 +9,8 @@ use ccl::environment::Environment;
 use ccl::event::EventKind;
 use ccl::log::{Level, Log, Style};
 use ccl::queue;
-use ccl::session::{Pool, Session};
+use ccl::session::{Assignment, Pool, Session};
+use ccl::task::TaskRules;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -158,7 +159,8 @@ fn what_a_person_starts_between_the_look_and_the_launch_is_not_disturbed() {
     let slot = pool.try_slot(session).unwrap().unwrap();
     let project = queue::Project::new(root.root().to_owned());
     let name = queue::Name::new("a.md".as_ref()).unwrap();
-    let task = project.read(&name).unwrap();
+    let assignment =
+        Assignment { task: project.read(&name).unwrap(), rules: TaskRules::default(), room: None };
 
     // Something that shows every key.
     world.tmux.type_line(&pane, "cat -v");
@@ -166,7 +168,7 @@ fn what_a_person_starts_between_the_look_and_the_launch_is_not_disturbed() {
     world.tmux.wait_until("cat is in front", || {
         world.tmux.format(&pane, "#{pane_current_command}") == "cat"
     });
-    let (events, outcome) = pool.dispatch(slot, &task);
+    let (events, outcome) = pool.dispatch(slot, &assignment);
     outcome.unwrap();
     let kinds: Vec<_> = events.iter().map(|event| event.event).collect();
     assert_eq!(kinds, [EventKind::Dispatched]);

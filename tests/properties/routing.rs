@@ -4,7 +4,10 @@ use std::ffi::OsString;
 
 use ccl::money::Cost;
 use ccl::plan::{self, Queue};
-use ccl::task::{Ending, Outcome, Priority, Provider, head, parse, priority_of, text_of};
+use ccl::task::{
+    BranchEnding, CheckoutEnding, Ending, GitEnding, Outcome, Priority, Provider, Summary, head,
+    parse, priority_of, text_of,
+};
 use jiff::Timestamp;
 use proptest::collection::vec;
 use proptest::option;
@@ -199,8 +202,9 @@ fn ending() -> impl Strategy<Value = Ending> {
         ),
         (option::of(select(Provider::ALL.to_vec())), text(), text(), text(), text(), text()),
         (cost, moment(), moment()),
+        option::of(git_ending()),
     )
-        .prop_map(|((run, outcome, attempt), texts, (cost, started_at, ended_at))| {
+        .prop_map(|((run, outcome, attempt), texts, (cost, started_at, ended_at), git)| {
             let (provider, model, session, agent_session, job_id, reason) = texts;
             let run = Uuid::from_u128(run);
             Ending {
@@ -216,8 +220,25 @@ fn ending() -> impl Strategy<Value = Ending> {
                 started_at,
                 ended_at,
                 reason,
+                git,
             }
         })
+}
+
+fn git_ending() -> impl Strategy<Value = GitEnding> {
+    let text = || option::of(any::<String>());
+    let branch =
+        (any::<[String; 3]>(), any::<[u64; 4]>(), (text(), option::of(any::<bool>()), text()))
+            .prop_map(|([branch, base, head], [commits, files, insertions, deletions], rest)| {
+                let summary = Summary { branch, base, head, commits, files, insertions, deletions };
+                let (base_branch, landed, reason) = rest;
+                GitEnding::Branch(BranchEnding { summary, base_branch, landed, reason })
+            });
+    let checkout =
+        (text(), text(), any::<[u32; 2]>()).prop_map(|(head_before, head_after, dirty)| {
+            GitEnding::Checkout(CheckoutEnding { head_before, head_after, dirty })
+        });
+    prop_oneof![branch, checkout]
 }
 
 proptest! {

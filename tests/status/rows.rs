@@ -42,7 +42,7 @@ fn what_works_waits_and_is_held() {
         *task,
         json!({"project": project.root(), "name": "fix.md", "state": "dispatched", "priority": "critical",
                "title": "Fix the login", "provider": "claude-code", "session": "ccl-auto-0", "job_id": null,
-               "attempt": 1, "since": since, "stale": false, "reason": null})
+               "attempt": 1, "since": since, "stale": false, "waits": null, "reason": null})
     );
     assert_eq!(
         names(&json["tasks"], "waiting"),
@@ -61,7 +61,7 @@ fn what_works_waits_and_is_held() {
     }
     assert_eq!(
         json["projects"],
-        json!([{"path": project.root(), "waiting": 6, "dispatched": 1, "delegated": 0, "done": 0, "failed": 0}])
+        json!([{"path": project.root(), "parallel": 0, "waiting": 6, "dispatched": 1, "delegated": 0, "done": 0, "failed": 0, "to_land": [], "worktrees": []}])
     );
     let (text, stderr, exit) = status(&sandbox, &[]);
     assert_eq!((stderr.as_str(), exit), ("", 0));

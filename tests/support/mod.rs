@@ -16,6 +16,7 @@ pub mod fake;
 #[path = "fake_claude/script.rs"]
 pub mod fake_script;
 pub mod faults;
+pub mod git;
 pub mod journal;
 pub mod messages_api;
 mod messages_wire;
@@ -26,6 +27,7 @@ pub mod scenes;
 pub mod tmux_server;
 pub mod user_manager;
 pub mod wait;
+pub mod world;
 
 pub use claude_home::Consent;
 pub use fake::FakeClaude;

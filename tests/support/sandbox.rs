@@ -47,6 +47,8 @@ impl Sandbox {
         sandbox.config("dispatcher", json!({"projects_dir": projects}));
         sandbox.config("state_dir", json!(state));
         sandbox.config("host", json!("test-host"));
+        // Most tests are about many tasks at once, and not about what they do to each other's files.
+        sandbox.config("defaults", json!({"parallel": 0}));
         sandbox
     }
 
@@ -81,9 +83,12 @@ impl Sandbox {
     }
 
     /// Merges `part` into the top-level `key` of the configuration (objects key by key, deeply;
-    /// anything else is replaced) and writes the file.
+    /// anything else is replaced, and null takes the key away) and writes the file.
     pub fn config(&mut self, key: &str, part: Value) {
         merge(&mut self.config[key], part);
+        if let (true, Some(all)) = (self.config[key].is_null(), self.config.as_object_mut()) {
+            all.remove(key);
+        }
         // JSON is YAML.
         self.config_text(&format!("{:#}\n", self.config));
     }

@@ -170,10 +170,12 @@ fn a_shell_that_reads_its_startup_files_is_gone_once_its_window_is_closed() {
             tmux_of(&server).close_pane(&pane.id, run).unwrap();
             server
                 .wait_until(&format!("{shell}, {hangs}: the shell has gone"), || !lives(pane.pid));
-            // What it waited for, too.
             terminate(run, Some(pane.pid), GRACE).unwrap();
+            // What it waited for loses its terminal at the same moment, and ends a moment later.
             let is_of_run = |pid: &i32| process::is_of_run(*pid, run);
-            assert!(!server.processes().iter().any(is_of_run), "{shell}, {hangs}");
+            server.wait_until(&format!("{shell}, {hangs}: all of it has gone"), || {
+                !server.processes().iter().any(is_of_run)
+            });
             assert!(!server.home().join("ran").exists(), "{shell}, {hangs}");
         }
     }

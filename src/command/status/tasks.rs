@@ -1,6 +1,6 @@
 //! Every task that has not ended, what each project holds, and the last day.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use anyhow::{Error, Result};
@@ -8,15 +8,16 @@ use uuid::Uuid;
 
 use super::{DAY, Problems};
 use crate::agent::claude::Trust;
-use crate::command::Context;
-use crate::marker;
+use crate::checkout::{self, Standing};
+use crate::command::{Context, ground};
+use crate::marker::{self, ClaimedCheckout, ToLand};
 use crate::money::Totals;
 use crate::process::OpenFiles;
 use crate::queue::{Folder, Held, Inbox, Name, Project, Skip, TaskRef};
 use crate::remote;
-use crate::report::{DayRow, ProjectRow, Status, TaskRow, TaskState};
+use crate::report::{DayRow, ProjectRow, Status, TaskRow, TaskState, ToLandRow, WorktreeRow};
 use crate::session::{Pool, Session};
-use crate::task::{Outcome, Provider};
+use crate::task::{Isolation, Outcome, ProjectRules, Provider};
 use crate::text::path_text;
 
 /// Of each project's waiting tasks the next ones, this many, are shown with more than their priority.
@@ -82,13 +83,22 @@ impl Collector<'_, '_> {
         let mut inbox = project.list()?;
         let done = self.ended(project, Folder::Done)?;
         let failed = self.ended(project, Folder::Failed)?;
+        let rules = match inbox.waiting.is_empty() {
+            true => self.context.config.project_rules(&project.rules_path()),
+            false => ground::rules(self.context.config, project),
+        };
+        let (to_land, worktrees) =
+            (self.branches_to_land(project), self.worktrees(project, &inbox));
         self.status.projects.push(ProjectRow {
             path: project.path().to_owned(),
+            parallel: rules.as_ref().ok().map(ProjectRules::limit),
             waiting: inbox.waiting.len() + inbox.held.len(),
             dispatched: inbox.dispatched.len(),
             delegated: inbox.delegated.len(),
             done,
             failed,
+            to_land,
+            worktrees,
         });
         inbox.dispatched.sort();
         for name in &inbox.dispatched {
@@ -102,7 +112,8 @@ impl Collector<'_, '_> {
             let name = OsStr::new(task.name.as_str());
             self.push(project, name, TaskState::DelegatedToSecutools, found);
         }
-        let waiting = self.add_waiting(project, &inbox);
+        let rules = rules.map_err(|error| format!("{error:#}"));
+        let waiting = self.add_waiting(project, &inbox, &rules);
         inbox.held.sort_by(|one, other| one.0.cmp(&other.0));
         for (name, why) in inbox.held {
             let mut row = row(project, &name, TaskState::Held);
@@ -110,6 +121,41 @@ impl Collector<'_, '_> {
             self.status.tasks.push(row);
         }
         waiting
+    }
+
+    fn branches_to_land(&mut self, project: &Project) -> Vec<ToLandRow> {
+        let found = project.to_land().unwrap_or_else(|error| {
+            self.problems.note(&error);
+            Vec::new()
+        });
+        let row = |ToLand { task, branch, reason, .. }| ToLandRow { task, branch, reason };
+        found.into_iter().map(row).collect()
+    }
+
+    fn worktrees(&mut self, project: &Project, inbox: &Inbox) -> Vec<WorktreeRow> {
+        let found = checkout::standing(project.path()).unwrap_or_else(|error| {
+            self.problems.note(&error);
+            Vec::new()
+        });
+        if found.is_empty() {
+            return Vec::new();
+        }
+        let claims: Vec<(&OsString, marker::ClaimMarker)> = inbox
+            .dispatched
+            .iter()
+            // One that cannot be read is reported where its task is.
+            .filter_map(|name| Some((name, project.claimant(&Name::new(name).ok()?).ok()??)))
+            .collect();
+        let row = |Standing { path, branch, .. }| {
+            let has_it = |claim: &marker::ClaimMarker| match &claim.work.checkout {
+                Some(ClaimedCheckout::Own { worktree, .. }) => worktree.path == path,
+                _ => false,
+            };
+            let task = claims.iter().find(|(_, claim)| has_it(claim));
+            let task = task.map(|(name, _)| path_text(Path::new(name)));
+            WorktreeRow { task, path, branch }
+        };
+        found.into_iter().map(row).collect()
     }
 
     fn ended(&mut self, project: &Project, folder: Folder) -> Result<usize> {
@@ -224,7 +270,12 @@ impl Collector<'_, '_> {
     }
 
     /// The waiting tasks in the order of their turns.
-    fn add_waiting(&mut self, project: &Project, inbox: &Inbox) -> Result<()> {
+    fn add_waiting(
+        &mut self,
+        project: &Project,
+        inbox: &Inbox,
+        rules: &Result<ProjectRules, String>,
+    ) -> Result<()> {
         let mut order = project.priorities(&inbox.waiting)?;
         order.sort_unstable();
         let first = self.status.tasks.len();
@@ -237,6 +288,10 @@ impl Collector<'_, '_> {
                     Ok(glance) => {
                         files.push((self.status.tasks.len(), glance.file));
                         self.describe_waiting(&mut row, &glance);
+                        if let Ok(rules) = rules {
+                            let rules_of_task = rules.for_task(&glance.head.rules);
+                            row.waits = waits(rules, rules_of_task.isolation, &inbox.dispatched);
+                        }
                     }
                     // An agent or another pass has it by now.
                     Err(Skip::Gone) => continue,
@@ -256,12 +311,19 @@ impl Collector<'_, '_> {
                 }
             }
         }
-        if self.trust.as_ref().is_some_and(|trust| trust.refuses(project.path())) {
-            for row in &mut self.status.tasks[first..] {
-                let is_local = row.provider.is_none_or(|provider| !provider.is_remote());
-                if is_local && row.state == TaskState::Waiting {
-                    hold(row, Trust::advice(project.path()));
-                }
+        let is_refused = self.trust.as_ref().is_some_and(|trust| trust.refuses(project.path()));
+        let obstacle = match rules {
+            _ if is_refused => Some(Trust::advice(project.path())),
+            Err(error) => Some(error.clone()),
+            Ok(_) => None,
+        };
+        for row in &mut self.status.tasks[first..] {
+            let is_local = row.provider.is_none_or(|provider| !provider.is_remote());
+            if let (true, TaskState::Waiting, Some(why)) = (is_local, row.state, &obstacle) {
+                hold(row, why);
+            }
+            if !is_local || row.state == TaskState::Held {
+                row.waits = None;
             }
         }
         Ok(())
@@ -295,6 +357,18 @@ impl Collector<'_, '_> {
             Some(TaskRow { reason, ..row(project, name, state) })
         });
         self.status.tasks.extend(found);
+    }
+}
+
+/// Whether a task of the project waits for another one's agent, and which.
+fn waits(rules: &ProjectRules, isolation: Isolation, at_work: &[OsString]) -> Option<String> {
+    let room = rules.room_beside(isolation)?;
+    match at_work {
+        _ if at_work.len() <= room => None,
+        [only] => Some(format!("the checkout is in use by {}", path_text(Path::new(only)))),
+        more => {
+            Some(format!("{} agents are at work in the project, as many as may be", more.len()))
+        }
     }
 }
 

@@ -123,6 +123,9 @@ fn decisions() -> Report {
         rule: "auto".to_owned(),
         model: None,
         priority: Priority::High,
+        isolation: None,
+        land: None,
+        check: None,
         warnings: vec![],
     };
     let local = DecisionRow {
@@ -131,6 +134,9 @@ fn decisions() -> Report {
         delegated: false,
         rule: "invalid-frontmatter".to_owned(),
         model: Some("sonnet".to_owned()),
+        isolation: Some(Isolation::Worktree),
+        land: Some(Land::Rebase),
+        check: Some("make test".to_owned()),
         warnings: vec![
             warning(Path::new("b.md"), Some((2, 7)), "unknown key `x`"),
             warning(Path::new("b.md"), None, "odd"),
@@ -153,12 +159,13 @@ fn decisions_as_json_have_every_key() {
         json_of(&decisions()),
         json!({"version": 1, "decisions": [
             {"task": "in/a.md", "provider": "gpu", "delegated": true, "delegation_enabled": true, "rule": "auto",
-             "model": null, "priority": "high", "warnings": []},
+             "model": null, "priority": "high", "isolation": null, "land": null, "check": null, "warnings": []},
             {"task": "caf\\xe9.md", "provider": "claude-code", "delegated": false, "delegation_enabled": true,
              "rule": "invalid-frontmatter", "model": "sonnet", "priority": "high",
+             "isolation": "worktree", "land": "rebase", "check": "make test",
              "warnings": ["b.md:2:7: unknown key `x`", "b.md: odd"]},
             {"task": "in/a.md", "provider": "gpu", "delegated": false, "delegation_enabled": false, "rule": "auto",
-             "model": "opus", "priority": "critical", "warnings": []},
+             "model": "opus", "priority": "critical", "isolation": null, "land": null, "check": null, "warnings": []},
         ]})
     );
 }
@@ -177,6 +184,9 @@ fn decisions_as_text_are_a_block_for_each_file() {
       rule      invalid-frontmatter
       model     sonnet
       priority  high
+      works in  a worktree of its own
+      lands     by rebase, once it is checked
+      check     make test
       warning   b.md:2:7: unknown key `x`
       warning   b.md: odd
 

@@ -25,6 +25,7 @@ fn status() -> Report {
         attempt: Some(2),
         since: Some(at("2026-03-01T09:00:00Z")),
         stale: true,
+        waits: None,
         reason: None,
     };
     let delegated = TaskRow {
@@ -57,11 +58,18 @@ fn status() -> Report {
         ],
         projects: vec![ProjectRow {
             path: "/srv/app".into(),
+            parallel: Some(1),
             waiting: 12,
             dispatched: 1,
             delegated: 1,
             done: 340,
             failed: 2,
+            to_land: vec![ToLandRow {
+                task: "add-tests.md".to_owned(),
+                branch: "ccl/add-tests".to_owned(),
+                reason: "nothing has checked it".to_owned(),
+            }],
+            worktrees: vec![],
         }],
         delegated: Delegations {
             active: 1,
@@ -103,13 +111,15 @@ fn the_status_as_json_has_every_key() {
     assert_eq!(json["sessions"][0]["project"], "/srv/app");
     assert_eq!(
         json["projects"],
-        json!([{"path": "/srv/app", "waiting": 12, "dispatched": 1, "delegated": 1, "done": 340, "failed": 2}])
+        json!([{"path": "/srv/app", "parallel": 1, "waiting": 12, "dispatched": 1, "delegated": 1, "done": 340, "failed": 2,
+               "to_land": [{"task": "add-tests.md", "branch": "ccl/add-tests", "reason": "nothing has checked it"}],
+               "worktrees": []}])
     );
     assert_eq!(
         json["tasks"][0],
         json!({"project": "/srv/app", "name": "fix-login.md", "state": "dispatched", "priority": "critical",
                "title": "Fix the login redirect", "provider": "claude-code", "session": "ccl-auto-0", "job_id": null,
-               "attempt": 2, "since": "2026-03-01T09:00:00Z", "stale": true, "reason": null})
+               "attempt": 2, "since": "2026-03-01T09:00:00Z", "stale": true, "waits": null, "reason": null})
     );
     assert_eq!(
         json["delegated"],
@@ -170,6 +180,10 @@ fn the_status_as_text_fits_80_columns() {
     PROJECT   WAITING  AT WORK  DELEGATED  DONE  FAILED
     /srv/app  12       1        1          340   2
 
+    TO LAND       PROJECT  BRANCH
+    add-tests.md  app      ccl/add-tests
+        nothing has checked it
+
     JOB    TASK                                  PROJECT  PROVIDER  PHASE      SINCE
     job_1  review-the-whole-of-the-authenticat…  app      gemini    submitted  42s
 
@@ -177,7 +191,7 @@ fn the_status_as_text_fits_80_columns() {
     claude-code  1234  0       unknown
     gemini       3     1       0.0123 USD
 
-    1 session needs attention, 1 task is stale
+    1 branch is to land, 1 session needs attention, 1 task is stale
     ");
     assert_eq!(text_of(&Report::Status(Status::default())), "no task waits, and none is at work\n");
 }

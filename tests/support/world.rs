@@ -6,10 +6,10 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::support::fake_script::Behaviour;
-use super::support::sandbox::ending_line;
-use super::support::tmux_server::Builder;
-use super::support::{FakeClaude, Project, Sandbox, TmuxServer, claude_home};
+use super::fake_script::Behaviour;
+use super::sandbox::ending_line;
+use super::tmux_server::Builder;
+use super::{FakeClaude, Project, Sandbox, TmuxServer, claude_home};
 
 /// The agent of kind `command`: it notes what it was given and runs the lines of its task that begin with `DO: `.
 const AGENT: &str = r#"
@@ -21,26 +21,26 @@ eval "$(printf '%s\n' "$1" | sed -n 's/^\(\[[^]]*] \)\{0,1\}DO: //p')"
 "#;
 
 /// A task whose agent works until [`World::let_go`].
-pub(super) const HOLDS: &str = "DO: while [ ! -e ~/go ]; do sleep 0.05; done\n";
+pub const HOLDS: &str = "DO: while [ ! -e ~/go ]; do sleep 0.05; done\n";
 
-pub(super) struct World {
-    pub(super) tmux: TmuxServer,
-    pub(super) fake: FakeClaude,
-    pub(super) sandbox: Sandbox,
+pub struct World {
+    pub tmux: TmuxServer,
+    pub fake: FakeClaude,
+    pub sandbox: Sandbox,
 }
 
 /// What one run of `ccl` said and did.
 #[derive(Debug)]
-pub(super) struct Pass {
-    pub(super) code: i32,
-    pub(super) events: Vec<Value>,
-    pub(super) free: Value,
-    pub(super) stderr: String,
+pub struct Pass {
+    pub code: i32,
+    pub events: Vec<Value>,
+    pub free: Value,
+    pub stderr: String,
 }
 
 impl World {
     /// Agents of kind `command`, in a pool of `max` sessions.
-    pub(super) fn commands(max: usize) -> Self {
+    pub fn commands(max: usize) -> Self {
         let world = Self::new(max, |builder| builder);
         for sub in ["got", "env"] {
             fs::create_dir(world.sandbox.home().join(sub)).unwrap();
@@ -51,11 +51,11 @@ impl World {
     }
 
     /// The stand-in for Claude Code, in a pool of `max` sessions, without hooks.
-    pub(super) fn claude(max: usize) -> Self {
+    pub fn claude(max: usize) -> Self {
         Self::new(max, |builder| builder).with("agent", json!({"hooks": false}))
     }
 
-    pub(super) fn new(max: usize, choose: impl FnOnce(Builder) -> Builder) -> Self {
+    pub fn new(max: usize, choose: impl FnOnce(Builder) -> Builder) -> Self {
         let mut sandbox = Sandbox::new();
         let fake = FakeClaude::install(&sandbox);
         let env = fake.env();
@@ -65,23 +65,23 @@ impl World {
     }
 
     /// The same with a part of the configuration changed.
-    pub(super) fn with(mut self, key: &str, part: Value) -> Self {
+    pub fn with(mut self, key: &str, part: Value) -> Self {
         self.sandbox.config(key, part);
         self
     }
 
-    pub(super) fn script(&self, behaviours: &[Behaviour]) {
+    pub fn script(&self, behaviours: &[Behaviour]) {
         self.fake.script(behaviours);
     }
 
-    pub(super) fn project(&self, name: &str) -> Project {
+    pub fn project(&self, name: &str) -> Project {
         self.sandbox.project(name)
     }
 
     /// Runs `ccl --json ARGS…`, whatever comes of it. `command` agents that it started have
     /// noted what they were given; `ccl` itself only waits until they are there.
     #[track_caller]
-    pub(super) fn ccl(&self, args: &[&str]) -> Pass {
+    pub fn ccl(&self, args: &[&str]) -> Pass {
         let begun = self.order().len();
         let out = self.sandbox.ccl(args).arg("--json").output().unwrap();
         let report: Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
@@ -102,30 +102,30 @@ impl World {
 
     /// Runs a pass that has to end with 0, and tells its events in short.
     #[track_caller]
-    pub(super) fn pass(&self, args: &[&str]) -> Vec<String> {
+    pub fn pass(&self, args: &[&str]) -> Vec<String> {
         let pass = self.ccl(args);
         assert_eq!(pass.code, 0, "ccl {args:?}: {pass:#?}\n{}", self.tmux.screens());
         pass.short()
     }
 
-    pub(super) fn scan(&self) -> Vec<String> {
+    pub fn scan(&self) -> Vec<String> {
         self.pass(&["scan"])
     }
 
     /// What the watcher of a session calls when it sees it idle.
-    pub(super) fn assign(&self, session: &str) -> Vec<String> {
+    pub fn assign(&self, session: &str) -> Vec<String> {
         self.pass(&["assign", session])
     }
 
     /// Waits until the `command` agent in `session` has ended.
     #[track_caller]
-    pub(super) fn wait_for_exit(&self, session: &str) {
+    pub fn wait_for_exit(&self, session: &str) {
         let exit = self.sandbox.session_file(session, "exit");
         self.tmux.wait_until("the agent ends", || exit.exists());
     }
 
     /// The prompts that `command` agents received for a task, in no order.
-    pub(super) fn got(&self, task: &str) -> Vec<String> {
+    pub fn got(&self, task: &str) -> Vec<String> {
         let entries = fs::read_dir(self.sandbox.home().join("got")).unwrap();
         entries
             .map(|entry| entry.unwrap())
@@ -138,23 +138,23 @@ impl World {
     }
 
     /// The tasks in the order in which `command` agents began them.
-    pub(super) fn order(&self) -> Vec<String> {
+    pub fn order(&self) -> Vec<String> {
         let order = fs::read_to_string(self.sandbox.home().join("order")).unwrap_or_default();
         order.lines().map(str::to_owned).collect()
     }
 
     /// Lets agents go on that were told [`HOLDS`].
-    pub(super) fn let_go(&self) {
+    pub fn let_go(&self) {
         fs::write(self.sandbox.home().join("go"), "").unwrap();
     }
 
-    pub(super) fn session_file(&self, session: &str, kind: &str) -> PathBuf {
+    pub fn session_file(&self, session: &str, kind: &str) -> PathBuf {
         self.sandbox.session_file(session, kind)
     }
 
     /// Waits until the turns of so many agents have ended.
     #[track_caller]
-    pub(super) fn wait_for_idle(&self, agents: usize) {
+    pub fn wait_for_idle(&self, agents: usize) {
         self.tmux.wait_until("every turn has ended", || {
             let registry = self.fake.registry();
             let idle = registry.iter().filter(|entry| entry["status"] == "idle");
@@ -164,14 +164,14 @@ impl World {
 
     /// Waits until the stand-in's registry says so.
     #[track_caller]
-    pub(super) fn wait_for_status(&self, status: &str) {
+    pub fn wait_for_status(&self, status: &str) {
         self.tmux.wait_until(&format!("the registry says {status}"), || {
             self.fake.registry().iter().any(|entry| entry["status"] == status)
         });
     }
 
     /// Makes Claude Code's files as old as they are after two minutes of rest.
-    pub(super) fn let_rest(&self) {
+    pub fn let_rest(&self) {
         claude_home::let_rest(&self.sandbox.home());
     }
 
@@ -192,7 +192,7 @@ impl World {
 
     /// The process of the agent's window in a session.
     #[track_caller]
-    pub(super) fn agent_pid(&self, session: &str) -> i32 {
+    pub fn agent_pid(&self, session: &str) -> i32 {
         let windows = self.agent_windows(session);
         assert_eq!(windows.len(), 1, "{windows:?}\n{}", self.tmux.screens());
         windows[0].1
@@ -200,7 +200,7 @@ impl World {
 
     /// Waits until the process of each agent's window in a session has ended.
     #[track_caller]
-    pub(super) fn wait_for_end(&self, session: &str) {
+    pub fn wait_for_end(&self, session: &str) {
         self.tmux.wait_until("the agent is gone", || {
             self.agent_windows(session).iter().all(|(_, pid)| !lives(*pid))
         });
@@ -208,7 +208,7 @@ impl World {
 
     /// The session has no task and no agent's window.
     #[track_caller]
-    pub(super) fn assert_nothing_is_left(&self, session: &str) {
+    pub fn assert_nothing_is_left(&self, session: &str) {
         for kind in ["dispatched", "ticket", "run", "prompt", "exit", "hook", "stop"] {
             let file = self.session_file(session, kind);
             assert!(!file.exists(), "{} is left", file.display());
@@ -220,7 +220,7 @@ impl World {
 
 impl Pass {
     /// `dispatched a.md ccl-auto-0`, one for each event.
-    pub(super) fn short(&self) -> Vec<String> {
+    pub fn short(&self) -> Vec<String> {
         let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
         self.events
             .iter()
@@ -235,9 +235,16 @@ impl Pass {
             .collect()
     }
 
+    /// The reason of the first event `held`.
+    #[track_caller]
+    pub fn reason_of_held(&self) -> String {
+        let held = self.events.iter().find(|event| event["event"] == "held");
+        held.unwrap_or_else(|| panic!("nothing is held: {self:#?}"))["reason"].to_string()
+    }
+
     /// The reason of the one event about `task`.
     #[track_caller]
-    pub(super) fn reason(&self, task: &str) -> String {
+    pub fn reason(&self, task: &str) -> String {
         let mut about = self.events.iter().filter(|event| event["task"] == task);
         let event = about.next().unwrap_or_else(|| panic!("no event about {task}: {self:#?}"));
         event["reason"].as_str().unwrap_or_default().to_owned()
@@ -246,19 +253,19 @@ impl Pass {
 
 /// The outcome in a file's last line.
 #[track_caller]
-pub(super) fn ending(project: &Project, path: &str) -> Value {
+pub fn ending(project: &Project, path: &str) -> Value {
     let text = project.read(path);
     Value::Object(ending_line(&text).unwrap_or_else(|| panic!("no ending line in {text}")))
 }
 
 /// Sends a signal by name.
-pub(super) fn kill(signal: &str, pid: i32) {
+pub fn kill(signal: &str, pid: i32) {
     let status = Command::new("kill").args([signal, &pid.to_string()]).status();
     assert!(status.unwrap().success());
 }
 
 /// Whether a process lives: there, and no zombie.
-pub(super) fn lives(pid: i32) -> bool {
+pub fn lives(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.rsplit_once(") ").unwrap().1.starts_with(['Z', 'X']))
 }

@@ -1,0 +1,58 @@
+//! What a project is like for an agent: its rules, and whether git can give what they ask for.
+
+use anyhow::{Result, bail};
+
+use crate::checkout::{self, Repository};
+use crate::config::Config;
+use crate::marker::{self, SetupHold};
+use crate::queue::Project;
+use crate::task::{Isolation, ProjectRules, TaskRules};
+
+/// The rules of a project, or the sentence that says why none of its local tasks goes.
+pub(super) fn rules(config: &Config, project: &Project) -> Result<ProjectRules> {
+    let rules = config.project_rules(&project.rules_path())?;
+    check(project, &rules, &rules.task)?;
+    Ok(rules)
+}
+
+/// Whether a task with these rules can go; the sentence that mends it. Outside of git no process is started, and in it
+/// none for a task that neither has a worktree nor requires a clean checkout.
+pub(super) fn check(project: &Project, of_project: &ProjectRules, rules: &TaskRules) -> Result<()> {
+    match rules.isolation {
+        Isolation::Worktree => {
+            let start = Repository::open(project.path())?.start_commit(rules.base.as_deref())?;
+            if let Some(hold) = setup_hold(project, rules, &start)? {
+                bail!(
+                    "{}: mend it, then run `ccl resume`, or change project.yaml or HEAD",
+                    hold.reason
+                );
+            }
+        }
+        Isolation::None if of_project.require_clean => {
+            if !checkout::is_inside_git(project.path()) {
+                bail!(
+                    "project.yaml says require_clean, and {} is in no git repository: run `git init` there, or take that out",
+                    project.path().display()
+                );
+            }
+            let dirty = checkout::state(project.path())?.dirty;
+            if dirty > 0 {
+                bail!(
+                    "{dirty} files in {} are not committed, and project.yaml says require_clean: commit or stash them",
+                    project.path().display()
+                );
+            }
+        }
+        Isolation::None => {}
+    }
+    Ok(())
+}
+
+/// The hold of a project whose set-up has failed, as long as what that depends on has not changed.
+fn setup_hold(project: &Project, rules: &TaskRules, start: &str) -> Result<Option<SetupHold>> {
+    let hold = marker::read::<SetupHold>(&project.setup_hold_path())?;
+    Ok(hold.filter(|hold| {
+        (&hold.rules.setup, &hold.rules.copy) == (&rules.setup, &rules.copy)
+            && hold.head.as_deref() == Some(start)
+    }))
+}

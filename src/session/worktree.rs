@@ -1,0 +1,285 @@
+//! A run's branch: its worktree is made before the launch, and after the turn what is in it is finished and landed.
+//!
+//! The claim names path, branch and base before git is called, and what came of them before the worktree goes. So the next
+//! pass goes on where a killed one stood.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::Pool;
+use crate::checkout::{self, LandStep, Leftovers, OpenError, Removal, Repository};
+use crate::durable;
+use crate::error::Failure;
+use crate::event::{Event, EventKind};
+use crate::lock::Lock;
+use crate::marker::{self, ClaimedCheckout, ToLand, Worktree};
+use crate::queue::{Claim, Project};
+use crate::task::{
+    BranchEnding, Check, CheckoutEnding, Ending, GitEnding, Isolation, Land, Outcome, Task,
+    TaskRules,
+};
+
+/// How long a pass waits for another one that changes the project's branches.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How far a branch has come.
+pub(super) enum Branch {
+    /// All that can be done is done; what happened besides the task's end.
+    Finished(Vec<Event>),
+    /// Its agent has to solve a conflict; what it is to be asked.
+    Conflict(String),
+}
+
+impl Pool<'_> {
+    /// What the project's own checkout is like before an agent works in it; `None` outside of git, or where git does not
+    /// say: nothing depends on it but the report.
+    pub(super) fn shared_checkout(
+        &self,
+        project: &Project,
+        rules: &TaskRules,
+    ) -> Option<ClaimedCheckout> {
+        if rules.isolation == Isolation::Worktree || !checkout::is_inside_git(project.path()) {
+            return None;
+        }
+        match checkout::state(project.path()) {
+            Ok(state) => Some(ClaimedCheckout::Shared { head: state.head, dirty: state.dirty }),
+            Err(error) => {
+                self.log.debug(format_args!("{error:#}"));
+                None
+            }
+        }
+    }
+
+    /// Makes the worktree that the claim's rules ask for. The sentence that mends it, where there can be none.
+    pub(super) fn make_worktree(&self, claim: &mut Claim, task: &Task) -> Result<Option<String>> {
+        if claim.marker().work.rules.isolation == Isolation::None {
+            return Ok(None);
+        }
+        let _lock = self.lock_checkout(claim.project())?;
+        let planned = || -> Result<(Repository, Worktree, bool), OpenError> {
+            let repository = Repository::open(claim.project().path())?;
+            // An attempt that was interrupted, or has failed and is retried, goes on in its worktree.
+            let earlier = task.ending.as_ref().filter(|ending| ending.outcome != Outcome::Done);
+            let own = earlier.and_then(Ending::branch).and_then(|it| repository.worktree_of(it));
+            let base = claim.marker().work.rules.base.as_deref();
+            let worktree = repository.plan(claim.name().as_str(), base, own.as_ref())?;
+            let fresh = own.as_ref() != Some(&worktree);
+            Ok((repository, worktree, fresh))
+        };
+        let (repository, worktree, fresh) = match planned() {
+            Ok(planned) => planned,
+            Err(OpenError::Obstacle(obstacle)) => return Ok(Some(obstacle.to_string())),
+            Err(OpenError::Failed(error)) => return Err(error),
+        };
+        claim.update(self.now, |claim| {
+            claim.work.checkout = Some(ClaimedCheckout::Own { worktree: worktree.clone(), fresh });
+        })?;
+        repository.make(&worktree, claim.marker().run, fresh)?;
+        Ok(None)
+    }
+
+    /// Takes away what was made for an agent that never started. Where that fails, the task goes back all the same: the
+    /// next attempt takes another name.
+    pub(super) fn unmake_worktree(&self, claim: &Claim) {
+        self.take_away(claim, Repository::unmake);
+    }
+
+    /// The same where its set-up has failed.
+    pub(super) fn discard_worktree(&self, claim: &Claim) {
+        self.take_away(claim, Repository::discard);
+    }
+
+    fn take_away(&self, claim: &Claim, how: fn(&Repository, &Worktree) -> Result<()>) {
+        let Some(ClaimedCheckout::Own { worktree, fresh: true }) = &claim.marker().work.checkout
+        else {
+            return;
+        };
+        let take_away = || -> Result<()> {
+            let _lock = self.lock_checkout(claim.project())?;
+            how(&self.repository(claim)?, worktree)
+        };
+        if let Err(error) = take_away() {
+            let path = worktree.path.display();
+            self.log.warn(format_args!("the worktree {path} stays: {error:#}"));
+        }
+    }
+
+    /// Commits what the agent left, brings the branch into its base where that is wanted, notes what came of it, and
+    /// removes the worktree. The agent has ended.
+    pub(super) fn finish_branch(&self, claim: &mut Claim) -> Result<Branch> {
+        let Some(ClaimedCheckout::Own { worktree, .. }) = &claim.marker().work.checkout else {
+            return Ok(Branch::Finished(Vec::new()));
+        };
+        let mut worktree = worktree.clone();
+        let _lock = self.lock_checkout(claim.project())?;
+        let repository = self.repository(claim)?;
+        if claim.marker().work.git.is_none() {
+            let mut landed = None;
+            let mut reason = self.commit_leftovers(&repository, &worktree, claim)?;
+            let wants_to_land = claim.marker().work.rules.land == Land::Rebase;
+            if wants_to_land && repository.has_commits(&worktree)? {
+                let why_not = reason.clone().or_else(|| why_not_to_land(claim, &worktree));
+                let outcome = match why_not {
+                    Some(why) => LandStep::Refused(why),
+                    None => self.land(&repository, &mut worktree, claim)?,
+                };
+                match outcome {
+                    LandStep::Landed => landed = Some(true),
+                    LandStep::Conflict(files) if claim.marker().work.rounds.conflicts == 0 => {
+                        return Ok(Branch::Conflict(conflict_message(&worktree, &files)));
+                    }
+                    LandStep::Conflict(files) => {
+                        let files = files.join(", ");
+                        reason = Some(format!("its agent did not solve the conflict in {files}"));
+                        landed = Some(false);
+                    }
+                    LandStep::Refused(why) => {
+                        reason = Some(why);
+                        landed = Some(false);
+                    }
+                }
+            }
+            let ending = BranchEnding {
+                summary: repository.summary(&worktree)?,
+                base_branch: worktree.base_branch.clone(),
+                landed,
+                reason,
+            };
+            if ending.landed == Some(false) {
+                self.note_to_land(claim, &ending)?;
+            }
+            claim.update(self.now, |claim| claim.work.git = Some(GitEnding::Branch(ending)))?;
+        }
+        let Some(GitEnding::Branch(ending)) = &claim.marker().work.git else {
+            return Ok(Branch::Finished(Vec::new()));
+        };
+        let has_landed = ending.landed == Some(true);
+        if let Removal::Kept(why) = repository.remove(&worktree)? {
+            self.log.warn(format_args!("{}: its worktree {why}", claim.name()));
+        }
+        let mut events = Vec::new();
+        if let (true, Some(base)) = (has_landed, &worktree.base_branch) {
+            repository.delete_landed(&worktree, base)?;
+            let what = format!("{} is in {base}", worktree.branch);
+            events.push(
+                Event::of_task(EventKind::Landed, claim.project().path(), claim.name().as_str())
+                    .in_session(&claim.marker().session)
+                    .because(what),
+            );
+        }
+        Ok(Branch::Finished(events))
+    }
+
+    /// What the run left in git, for the ending of an attempt that was not finished, or of one in a shared checkout.
+    pub(super) fn git_ending(&self, claim: &Claim) -> Option<GitEnding> {
+        let work = &claim.marker().work;
+        let ending = match (&work.git, &work.checkout) {
+            (Some(git), _) => return Some(git.clone()),
+            (None, None) => return None,
+            (None, Some(ClaimedCheckout::Shared { head, dirty })) => {
+                checkout::state(claim.project().path()).map(|after| {
+                    GitEnding::Checkout(CheckoutEnding {
+                        head_before: head.clone(),
+                        head_after: after.head,
+                        dirty: [*dirty, after.dirty],
+                    })
+                })
+            }
+            (None, Some(ClaimedCheckout::Own { worktree, .. })) => {
+                let summary = self.repository(claim).and_then(|it| it.summary(worktree));
+                summary.map(|summary| {
+                    GitEnding::Branch(BranchEnding {
+                        summary,
+                        base_branch: worktree.base_branch.clone(),
+                        landed: None,
+                        reason: None,
+                    })
+                })
+            }
+        };
+        // The outcome is noted all the same.
+        ending.inspect_err(|error| self.log.warn(format_args!("{}: {error:#}", claim.name()))).ok()
+    }
+
+    fn repository(&self, claim: &Claim) -> Result<Repository> {
+        let project = claim.project().path();
+        Repository::open(project).map_err(|error| match error {
+            OpenError::Obstacle(obstacle) => anyhow::Error::msg(obstacle.to_string()),
+            OpenError::Failed(error) => error,
+        })
+    }
+
+    fn commit_leftovers(
+        &self,
+        repository: &Repository,
+        worktree: &Worktree,
+        claim: &Claim,
+    ) -> Result<Option<String>> {
+        // Its branch is there all the same.
+        if !durable::exists(&worktree.path)? {
+            return Ok(None);
+        }
+        Ok(match repository.commit_leftovers(worktree, claim.name().as_str())? {
+            Leftovers::None | Leftovers::Committed => None,
+            Leftovers::Stuck(why) => Some(why),
+        })
+    }
+
+    fn land(
+        &self,
+        repository: &Repository,
+        worktree: &mut Worktree,
+        claim: &mut Claim,
+    ) -> Result<LandStep> {
+        repository.land(worktree, |rebased| {
+            claim.update(self.now, |claim| {
+                claim.work.checkout =
+                    Some(ClaimedCheckout::Own { worktree: rebased.clone(), fresh: false });
+            })
+        })
+    }
+
+    fn note_to_land(&self, claim: &Claim, ending: &BranchEnding) -> Result<()> {
+        let marker = ToLand {
+            stamp: self.stamp(),
+            task: claim.name().as_str().to_owned(),
+            branch: ending.summary.branch.clone(),
+            reason: ending.reason.clone().unwrap_or_default(),
+        };
+        let path = claim.project().to_land_path(&marker.branch);
+        durable::make_dir(path.parent().unwrap_or(&path))?;
+        marker::write(&path, &marker)
+    }
+
+    fn lock_checkout(&self, project: &Project) -> Result<Lock> {
+        project.lock_checkout(PATIENCE)?.with_context(|| {
+            Failure::Temporary(format!(
+                "another pass changes branches in {}: a later pass goes on",
+                project.path().display()
+            ))
+        })
+    }
+}
+
+/// Why the branch does not land by itself.
+fn why_not_to_land(claim: &Claim, worktree: &Worktree) -> Option<String> {
+    let name = claim.name();
+    if worktree.base_branch.is_none() {
+        return Some("it did not start from a branch, so there is none to land in".to_owned());
+    }
+    match claim.marker().work.rules.check {
+        Check::Off => None,
+        Check::Unsaid | Check::Command(_) => Some(format!(
+            "nothing has checked it: look at it and run `ccl land {name}`, or say `check: none` in project.yaml"
+        )),
+    }
+}
+
+fn conflict_message(worktree: &Worktree, files: &[String]) -> String {
+    let base = worktree.base_branch.as_deref().unwrap_or(&worktree.base);
+    format!(
+        "While you worked, {base} has moved on. Rebase your branch onto {base}, with `git rebase {base}`, and solve the conflicts in {}. Commit all of it on your branch, and do not touch {base} itself.",
+        files.join(", ")
+    )
+}

@@ -1,0 +1,138 @@
+//! Landing: one after the other, by rebase and fast-forward, or by a person's decision.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::worktree::{commit, reap, say, worktrees, world};
+use super::world::ending;
+
+#[test]
+fn branches_land_one_after_the_other_and_their_worktrees_go() {
+    let (world, project) = world(4, "land: rebase\ncheck: none\n");
+    for name in ["a", "b", "c", "d"] {
+        project.drop_task(format!("{name}.md"), commit(&format!("{name}.txt"), name));
+    }
+    assert_eq!(world.scan().len(), 4);
+    let events = reap(&world, 4);
+    assert_eq!(events.iter().filter(|event| event.starts_with("done")).count(), 4, "{events:?}");
+    assert_eq!(events.iter().filter(|event| event.starts_with("landed")).count(), 4, "{events:?}");
+    let mut log: Vec<_> = project.git(["log", "--format=%s"]).lines().map(str::to_owned).collect();
+    log.sort();
+    assert_eq!(log, ["a.txt", "b.txt", "c.txt", "d.txt", "first"]);
+    assert_eq!(project.git(["rev-list", "--merges", "HEAD"]), "");
+    // The project's own checkout has them.
+    for name in ["a", "b", "c", "d"] {
+        assert!(project.root().join(format!("{name}.txt")).exists());
+        let git = &ending(&project, &format!("done/{name}.md"))["git"];
+        assert_eq!((&git["landed"], &git["commits"]), (&json!(true), &json!(1)), "{git}");
+    }
+    assert_eq!(project.git(["status", "--porcelain"]), "");
+    assert_eq!(project.git(["branch", "--list", "ccl/*"]), "");
+    assert_eq!(worktrees(&project), [""; 0]);
+}
+
+#[test]
+fn what_nothing_has_checked_waits_for_a_persons_decision() {
+    let (world, project) = world(1, "land: rebase\n");
+    project.drop_task("a.md", commit("a.txt", "one"));
+    world.scan();
+    assert_eq!(reap(&world, 1), ["done a.md ccl-auto-0"]);
+    let git = ending(&project, "done/a.md")["git"].clone();
+    assert_eq!(git["landed"], false);
+    assert!(git["reason"].as_str().unwrap().contains("nothing has checked it"));
+    let status = world.sandbox.ccl_json(&["status"]);
+    let row = &status["projects"][0]["to_land"][0];
+    assert_eq!((&row["task"], &row["branch"]), (&json!("a.md"), &json!("ccl/a")), "{status:#}");
+    let text = world.sandbox.ccl(["status"]).output().unwrap();
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(text.contains("TO LAND") && text.contains("1 branch is to land"), "{text}");
+
+    let pass = world.ccl(&["land", "a"]);
+    assert_eq!((pass.code, pass.short()), (0, vec!["landed a.md -".to_owned()]), "{pass:#?}");
+    assert!(project.root().join("a.txt").exists());
+    let end = ending(&project, "done/a.md");
+    assert_eq!((&end["git"]["landed"], &end["git"]["reason"]), (&json!(true), &json!(null)));
+    assert_eq!(end["outcome"], "done");
+    assert_eq!(world.sandbox.ccl_json(&["status"])["projects"][0]["to_land"], json!([]));
+    assert_eq!(project.git(["branch", "--list", "ccl/*"]), "");
+    assert_eq!(worktrees(&project), [""; 0]);
+    // A second time there is nothing to land.
+    let again = world.ccl(&["land", "a"]);
+    assert_eq!(again.code, 1);
+    assert!(again.stderr.contains("the branch ccl/a is gone"), "{}", again.stderr);
+}
+
+#[test]
+fn a_conflict_goes_to_the_agent_once_and_then_to_a_person() {
+    let (world, project) = world(1, "land: rebase\ncheck: none\n");
+    // In its second round the agent solves it, if the task says so.
+    let text = |solve: &str| {
+        format!(
+            "DO: case \"$1\" in *'has mov''ed on'*) {solve};; *) echo agent > README; git -c user.name=A -c user.email=a@b commit -qam agent;; esac\n"
+        )
+    };
+    let solves = "git -c user.name=A -c user.email=a@b rebase main || { echo both > README; git add README; GIT_EDITOR=true git -c user.name=A -c user.email=a@b rebase --continue; }";
+    for (name, solve, lands) in [("a.md", solves, true), ("b.md", "true", false)] {
+        project.drop_task(name, text(solve));
+        world.scan();
+        world.wait_for_exit("ccl-auto-0");
+        fs::write(project.root().join("README"), format!("{name}: a person's\n")).unwrap();
+        project.git(["commit", "-qam", "a person's"]);
+        // It is given back: a second window, and not an event.
+        assert_eq!(world.pass(&["reap"]), [""; 0], "{name}");
+        assert_eq!(project.task_places(name), [format!("inbox/{name}.dispatched")]);
+        let events = reap(&world, 1);
+        let prompts = world.got(name);
+        assert_eq!(prompts.len(), 1, "the same run: {prompts:?}");
+        assert!(prompts[0].contains("Rebase your branch onto main"), "{}", prompts[0]);
+        assert!(prompts[0].contains("conflicts in README"), "{}", prompts[0]);
+        assert!(events.contains(&format!("done {name} ccl-auto-0")), "{events:?}");
+        let end = ending(&project, &format!("done/{name}"));
+        assert_eq!(end["git"]["landed"], lands, "{end}");
+        assert_eq!(end["attempt"], 1);
+        if lands {
+            assert_eq!(fs::read_to_string(project.root().join("README")).unwrap(), "both\n");
+        } else {
+            assert!(end["git"]["reason"].as_str().unwrap().contains("conflict in README"), "{end}");
+            let out = world.ccl(&["land", "b"]);
+            assert_eq!(out.code, 1);
+            assert!(out.stderr.contains("ccl/b conflicts with main in README"), "{}", out.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_persons_changes_in_the_way_are_not_touched() {
+    let (world, project) = world(1, "land: rebase\ncheck: none\n");
+    project.drop_task("a.md", "DO: echo agent > README\n");
+    world.scan();
+    world.wait_for_exit("ccl-auto-0");
+    fs::write(project.root().join("README"), "a person's\n").unwrap();
+    assert_eq!(reap(&world, 1), ["done a.md ccl-auto-0"]);
+    assert_eq!(fs::read_to_string(project.root().join("README")).unwrap(), "a person's\n");
+    let git = ending(&project, "done/a.md")["git"].clone();
+    assert_eq!(git["landed"], false);
+    assert!(git["reason"].as_str().unwrap().contains("README"), "{git}");
+    project.git(["checkout", "-q", "README"]);
+    assert_eq!(world.pass(&["land", "a"]), ["landed a.md -"]);
+    assert_eq!(fs::read_to_string(project.root().join("README")).unwrap(), "agent\n");
+}
+
+#[test]
+fn a_base_that_is_checked_out_nowhere_is_moved_and_one_that_is_no_branch_is_not() {
+    let (world, project) = world(1, "land: rebase\ncheck: none\nbase: release\n");
+    project.git(["branch", "release"]);
+    project.drop_task("a.md", commit("a.txt", "one"));
+    world.scan();
+    assert!(reap(&world, 1).contains(&"landed a.md ccl-auto-0".to_owned()));
+    assert_eq!(project.git(["show", "release:a.txt"]), "one");
+    assert!(!project.root().join("a.txt").exists());
+    project.git(["tag", "v1"]);
+    say(&project, "isolation: worktree\nland: rebase\ncheck: none\nbase: v1\n");
+    project.drop_task("b.md", commit("b.txt", "two"));
+    world.scan();
+    assert_eq!(reap(&world, 1), ["done b.md ccl-auto-0"]);
+    let git = ending(&project, "done/b.md")["git"].clone();
+    assert!(git["reason"].as_str().unwrap().contains("did not start from a branch"), "{git}");
+}
