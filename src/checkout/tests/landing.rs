@@ -139,7 +139,9 @@ fn a_conflict_is_named_and_taken_back() {
     // By whom it was begun says whether what the agent left can be committed.
     assert!(!command_in(&worktree.path, ["rebase", "main"]).output().unwrap().status.success());
     let leftovers = || repository.commit_leftovers(&worktree, "T.md").unwrap();
-    assert!(matches!(leftovers(), Leftovers::Stuck(why) if why.starts_with("a rebase is under way")));
+    assert!(
+        matches!(leftovers(), Leftovers::Stuck(why) if why.starts_with("a rebase is under way"))
+    );
     fs::write(world.project.join(".git/worktrees/T/ccl-rebases"), "").unwrap();
     assert_eq!(leftovers(), Leftovers::None);
     assert_eq!(git_in(&worktree.path, ["rev-parse", "ccl/T", "HEAD"]), format!("{head}\n{head}"));
@@ -194,7 +196,10 @@ fn a_rebase_that_was_killed_is_taken_back_and_made_again() {
     }
     assert_eq!(repository.commit_leftovers(&worktree, "T.md").unwrap(), Leftovers::None);
     assert_eq!(world.tip("ccl/T"), head);
-    assert_eq!(repository.rebase(&worktree, "main").unwrap(), Rebase::Rebased { onto: onto.clone() });
+    assert_eq!(
+        repository.rebase(&worktree, "main").unwrap(),
+        Rebase::Rebased { onto: onto.clone() }
+    );
     assert_ne!(world.tip("ccl/T^"), first);
     assert_eq!(world.tip("ccl/T~2"), onto);
     assert_eq!(git_in(&worktree.path, ["status", "--porcelain"]), "");
