@@ -30,11 +30,10 @@
 //! - [`remote`]: the jobs' life, and the engine they run on. `concurrent` is work on several threads, `progress` what
 //!   a terminal shows meanwhile.
 //!
-//! Arrows point one way: command → (session, remote, report) → (queue, agent, checkout, tmux) → (marker, lock, durable, process) →
-//! the pure rooms.
+//! Arrows point one way: command → (session, remote, report) → (queue, agent, checkout, tmux) → (marker, lock, durable,
+//! process) → the pure rooms.
 
 pub mod agent;
-#[allow(dead_code, unused_imports, reason = "its callers come with the rest of issue 12")]
 mod checkout;
 mod cli;
 pub mod command;

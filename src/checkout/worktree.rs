@@ -198,11 +198,6 @@ impl Repository {
         Ok(removal)
     }
 
-    /// Whether the worktree's removal has begun, or is over: nothing in it is to be committed or checked any more.
-    pub(crate) fn is_leaving(&self, worktree: &Worktree) -> Result<bool> {
-        Ok(matches!(self.find(worktree)?, Found::Leaving | Found::Nothing))
-    }
-
     fn remove_whole(&self, worktree: &Worktree) -> Result<Removal> {
         let path = &worktree.path;
         let Some(admin) = admin_of(path)? else { bail!("{} has gone", shown(path)) };
