@@ -163,9 +163,11 @@ impl ChosenFrom {
             };
         }
         // What its project says of all tasks was looked at above.
-        let repository = match rules.isolation == project_rules.task.isolation {
-            true => Ok(repository.clone()),
-            false => ground::check(project, project_rules, &rules),
+        let is_other = (rules.isolation, &rules.protect)
+            != (project_rules.task.isolation, &project_rules.task.protect);
+        let repository = match is_other {
+            false => Ok(repository.clone()),
+            true => ground::check(project, project_rules, &rules),
         };
         let repository = match repository {
             Ok(repository) => repository,

@@ -19,13 +19,19 @@ pub(super) fn rules(
     Ok((rules, repository))
 }
 
-/// Where a task with these rules has its worktree, if it has one; the sentence that mends it, if it cannot go. Outside of git no process is started, and in it
-/// none for a task that neither has a worktree nor requires a clean checkout.
+/// Where a task with these rules has its worktree, if it has one; the sentence that mends it, if it cannot go. Outside of
+/// git no process is started, and in it none for a task that neither has a worktree nor requires a clean checkout.
 pub(super) fn check(
     project: &Project,
     of_project: &ProjectRules,
     rules: &TaskRules,
 ) -> Result<Option<Repository>> {
+    if rules.isolation == Isolation::None && !rules.protect.is_empty() {
+        bail!(
+            "`protect` needs a worktree for each task, and {} says isolation: none: say `isolation: worktree`, or `protect: []`",
+            project.rules_path().display()
+        );
+    }
     match rules.isolation {
         Isolation::Worktree => {
             let repository = Repository::open(project.path())?;
