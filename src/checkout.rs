@@ -104,7 +104,12 @@ impl From<GitError> for OpenError {
 
 /// Whether the project lies in a git checkout, by `.git` in it or above it. Starts no process.
 pub(crate) fn is_inside_git(project: &Path) -> bool {
-    project.ancestors().any(|directory| directory.join(".git").symlink_metadata().is_ok())
+    checkout_of(project).is_some()
+}
+
+/// The git checkout that the project lies in, found in the same way.
+pub(crate) fn checkout_of(project: &Path) -> Option<&Path> {
+    project.ancestors().find(|directory| directory.join(".git").symlink_metadata().is_ok())
 }
 
 /// A checkout at one moment, as [`state`] finds it.
