@@ -104,7 +104,12 @@ impl From<GitError> for OpenError {
 
 /// Whether the project lies in a git checkout, by `.git` in it or above it. Starts no process.
 pub(crate) fn is_inside_git(project: &Path) -> bool {
-    project.ancestors().any(|directory| directory.join(".git").symlink_metadata().is_ok())
+    checkout_of(project).is_some()
+}
+
+/// The git checkout that the project lies in, found in the same way.
+pub(crate) fn checkout_of(project: &Path) -> Option<&Path> {
+    project.ancestors().find(|directory| directory.join(".git").symlink_metadata().is_ok())
 }
 
 /// A checkout at one moment, as [`state`] finds it.
@@ -130,8 +135,10 @@ pub(crate) fn state(project: &Path) -> Result<State> {
 struct Status {
     head: Option<String>,
     branch: Option<String>,
-    /// How many files differ, or are untracked.
+    /// How many files differ, or are untracked; without the queue's.
     changed: usize,
+    /// The same with the queue's, but without those that are only missing.
+    present: usize,
     /// Those whose merge a person or an agent has to finish.
     unmerged: Vec<String>,
 }
@@ -176,13 +183,17 @@ impl Status {
             if path.components().all(|part| part.as_os_str() != QUEUE) {
                 status.changed += 1;
             }
+            // In the index as in HEAD, and not there.
+            if !field.starts_with(b"1 .D ") {
+                status.present += 1;
+            }
         }
         status
     }
 }
 
 /// The repository of a project whose tasks have worktrees.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Repository {
     /// Canonical, like all paths here: git names them so.
     project: PathBuf,
@@ -197,24 +208,28 @@ pub(crate) struct Repository {
 }
 
 impl Repository {
-    /// Two calls of git.
+    /// One call of git.
     pub(crate) fn open(project: &Path) -> Result<Self, OpenError> {
         let cannot_open = || format!("cannot look at {}", project.display());
         let project = fs::canonicalize(project).with_context(cannot_open)?;
-        let printed = Git::look(&project, ["version"]).word()?;
-        if parse_version(&printed).is_some_and(|found| found < OLDEST) {
-            let found = printed.trim_start_matches("git version ").to_owned();
-            return Err(Obstacle::TooOld { found: escape(&found).into_owned() }.into());
-        }
         // The one path comes last: it may have newlines in it.
-        let what =
-            ["--is-bare-repository", "--is-inside-work-tree", "--show-cdup", "--git-common-dir"];
+        let what = [
+            "--show-object-format",
+            "--is-bare-repository",
+            "--is-inside-work-tree",
+            "--show-cdup",
+            "--git-common-dir",
+        ];
         let printed = match Git::look(&project, ["rev-parse"].into_iter().chain(what)).run() {
             Ok(printed) => printed,
             Err(error) => return Err(not_opened(&project, error)),
         };
-        let mut lines = printed.splitn(4, |byte| *byte == b'\n');
+        let mut lines = printed.splitn(5, |byte| *byte == b'\n');
         let mut next = || lines.next().unwrap_or_default();
+        // What git does not know it prints as it is: before 2.28, which may be too old.
+        if next().starts_with(b"--") {
+            check_version(&project)?;
+        }
         if next() == b"true" {
             return Err(Obstacle::Bare { project: shown(&project) }.into());
         }
@@ -374,12 +389,6 @@ impl Repository {
         Ok(summary)
     }
 
-    /// The name of the branch's files as a whole: two branches with the same tree have the same files.
-    pub(crate) fn tree(&self, worktree: &Worktree) -> Result<String> {
-        let tree = format!("refs/heads/{}^{{tree}}", worktree.branch);
-        Ok(self.look(["rev-parse", "--verify", tree.as_str()]).word()?)
-    }
-
     /// The branch's last commit.
     fn tip(&self, branch: &str) -> Result<String> {
         self.find_tip(branch)?.ok_or_else(|| {
@@ -417,6 +426,21 @@ impl Repository {
     fn look<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Git<'_> {
         Git::look(&self.project, args)
     }
+}
+
+/// The version of the `git` that is called, in its own words.
+pub(crate) fn version_of_git(directory: &Path) -> Result<String, OpenError> {
+    Ok(Git::look(directory, ["version"]).word()?)
+}
+
+/// Whether that is new enough.
+fn check_version(directory: &Path) -> Result<(), OpenError> {
+    let printed = version_of_git(directory)?;
+    if parse_version(&printed).is_some_and(|found| found < OLDEST) {
+        let found = printed.trim_start_matches("git version ").to_owned();
+        return Err(Obstacle::TooOld { found: escape(&found).into_owned() }.into());
+    }
+    Ok(())
 }
 
 /// Why git did not open the repository.

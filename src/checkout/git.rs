@@ -19,7 +19,7 @@ const READ_LIMIT: Duration = Duration::from_secs(120);
 const WRITE_LIMIT: Duration = Duration::from_secs(900);
 /// How long a lock is waited for, and a git that an earlier pass started.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-const POLL: Duration = Duration::from_millis(50);
+pub(super) const POLL: Duration = Duration::from_millis(50);
 
 /// In the environment of every git that changes a worktree, and of all that it starts: the worktree's path. A pass that
 /// was killed leaves its git running; the next one finds it by this.
@@ -228,7 +228,11 @@ impl<'a> Git<'a> {
             words if words.is_empty() => last_lines(&String::from_utf8_lossy(&output.stdout)),
             words => words,
         };
-        let words = if words.is_empty() { output.status.to_string() } else { words };
+        // Killed, what it said last is not why.
+        let words = match output.status.code() {
+            Some(_) if !words.is_empty() => words,
+            _ => format!("it ended with {}", output.status),
+        };
         GitError::Failed { verb, directory, code: output.status.code(), words }
     }
 
@@ -272,16 +276,4 @@ pub(super) fn wait_for_earlier_git(worktree: &Path) -> std::io::Result<Option<i3
             None => return Ok(None),
         }
     }
-}
-
-/// Waits until a lock file has gone; false where it stays.
-pub(super) fn wait_for_lock(lock: &Path) -> bool {
-    let deadline = Instant::now() + PATIENCE;
-    while lock.exists() {
-        if Instant::now() > deadline {
-            return false;
-        }
-        sleep(POLL);
-    }
-    true
 }

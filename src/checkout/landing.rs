@@ -1,13 +1,14 @@
 //! Bringing a task's branch into the branch that it started from: by rebase and fast-forward, nothing else.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
-use super::git::{Git, GitError, shown, wait_for_lock};
-use super::worktree::{admin_of, wait_for_idle};
+use super::git::{Git, GitError, shown};
+use super::worktree::{Found, admin_of, no_worktree, wait_for_idle};
 use super::{Repository, Status, read_line};
 use crate::durable;
 use crate::marker::Worktree;
@@ -15,10 +16,13 @@ use crate::marker::Worktree;
 /// Where git notes a rebase that is under way; the second before 2.26, or as the user has `rebase.backend`.
 const REBASE_STATES: [&str; 2] = ["rebase-merge", "rebase-apply"];
 
+/// In git's directory for a worktree: a rebase of `ccl`'s is under way there, and nothing is uncommitted but by it.
+const REBASING: &str = "ccl-rebases";
+
 /// How a rebase ended. `onto` is the commit that the branch now starts from: the worktree's new base.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Rebase {
-    /// The branch has all of the base branch already.
+    /// The branch has all of the base branch already, or nothing of its own.
     UpToDate {
         onto: String,
     },
@@ -116,20 +120,22 @@ impl Repository {
     /// and not finished, by a pass that was killed or by the agent, is aborted first.
     pub(crate) fn rebase(&self, worktree: &Worktree, base_branch: &str) -> Result<Rebase> {
         wait_for_idle(worktree)?;
-        let Some(admin) = admin_of(&worktree.path)? else {
-            return Ok(Rebase::Stuck(format!(
-                "{} is not there any more: rebase `{}` by hand",
-                shown(&worktree.path),
-                worktree.branch
-            )));
-        };
-        for lock in ["index.lock", "HEAD.lock"].map(|name| admin.join(name)) {
-            if !wait_for_lock(&lock) {
+        let admin = match (self.find(worktree)?, admin_of(&worktree.path)?) {
+            (Found::Whole, Some(admin)) => admin,
+            (Found::Nothing, _) => {
                 return Ok(Rebase::Stuck(format!(
-                    "the lock {} was left behind: remove it once no git runs there",
-                    shown(&lock)
+                    "{} is not there any more: rebase `{}` by hand",
+                    shown(&worktree.path),
+                    worktree.branch
                 )));
             }
+            _ => return Ok(Rebase::Stuck(no_worktree(worktree))),
+        };
+        if let Some(lock) = self.wait_for_lock(worktree)? {
+            return Ok(Rebase::Stuck(format!(
+                "the lock {} was left behind: remove it once no git runs there",
+                shown(&lock)
+            )));
         }
         self.abort(worktree, &admin)?;
         let status = Status::of(&worktree.path)?;
@@ -142,7 +148,7 @@ impl Repository {
         }
         let onto = self.tip(base_branch)?;
         let branch = format!("refs/heads/{}", worktree.branch);
-        if self.is_ancestor(&onto, &branch)? {
+        if self.is_ancestor(&onto, &branch)? || self.is_ancestor(&branch, &onto)? {
             return Ok(Rebase::UpToDate { onto });
         }
         let settings = [
@@ -156,19 +162,35 @@ impl Repository {
         // Where a person has rewritten the base branch, what it had before is not the agent's work.
         let is_rewritten = !self.is_ancestor(&worktree.base, &onto)?;
         args.push(if is_rewritten { &worktree.base } else { &onto });
+        let (identity, mark) = (self.identity(worktree)?, admin.join(REBASING));
+        fs::write(&mark, "").with_context(|| format!("cannot write {}", mark.display()))?;
         let rebase = Git::change(&worktree.path, &worktree.path, args).once();
-        match rebase.with(&settings).with(self.identity(worktree)?).run() {
-            Ok(_) => Ok(Rebase::Rebased { onto }),
-            Err(error) => {
-                let files = self.conflicts(worktree)?;
-                self.abort(worktree, &admin)?;
-                match error {
-                    _ if !files.is_empty() => Ok(Rebase::Conflict { files }),
-                    error if error.is_of_the_machine() => Err(error.into()),
-                    error => Ok(Rebase::Stuck(error.to_string())),
-                }
-            }
+        let rebased = rebase.with(&settings).with(identity).run();
+        let files = match &rebased {
+            Ok(_) => Vec::new(),
+            Err(_) => self.conflicts(worktree)?,
+        };
+        self.abort(worktree, &admin)?;
+        durable::remove(&mark)?;
+        Ok(match rebased {
+            Ok(_) => Rebase::Rebased { onto },
+            Err(_) if !files.is_empty() => Rebase::Conflict { files },
+            Err(error) if error.is_of_the_machine() => return Err(error.into()),
+            Err(error) => Rebase::Stuck(error.to_string()),
+        })
+    }
+
+    /// Takes a rebase of ours back whose pass was killed: an agent's own is nobody else's. A lock that keeps git from it
+    /// is an error.
+    pub(super) fn abort_ours(&self, worktree: &Worktree) -> Result<()> {
+        let Some(admin) = admin_of(&worktree.path)? else { return Ok(()) };
+        let mark = admin.join(REBASING);
+        if durable::exists(&mark)? {
+            wait_for_idle(worktree)?;
+            self.abort(worktree, &admin)?;
+            durable::remove(&mark)?;
         }
+        Ok(())
     }
 
     /// The files that nobody but a person or an agent can merge.

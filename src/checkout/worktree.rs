@@ -5,11 +5,13 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use uuid::Uuid;
 
-use super::git::{Git, GitError, shown, wait_for_earlier_git};
+use super::git::{Git, GitError, PATIENCE, POLL, shown, wait_for_earlier_git};
 use super::{Repository, Status, WORKTREES, leftovers, read_line};
 use crate::durable;
 use crate::marker::Worktree;
@@ -72,14 +74,20 @@ pub(super) fn admin_of(path: &Path) -> Result<Option<PathBuf>> {
     Ok(admin.map(|admin| fs::canonicalize(&admin).unwrap_or(admin)))
 }
 
+/// In git's directory for a worktree: it was clean, and its removal has begun. What is missing of it then is no work of
+/// the agent's.
+const LEAVING: &str = "ccl-removes-it";
+
 /// How much there is of a worktree.
 #[derive(Debug, PartialEq, Eq)]
-enum Found {
+pub(super) enum Found {
     Nothing,
     /// A git that was killed began it, or a person removed the directory.
     Half,
     /// All files are checked out, or were.
     Whole,
+    /// A git that was killed was removing it.
+    Leaving,
 }
 
 impl Repository {
@@ -89,27 +97,34 @@ impl Repository {
     /// `run` is the reason of git's lock.
     pub(crate) fn make(&self, worktree: &Worktree, run: Uuid, fresh: bool) -> Result<()> {
         self.exclude()?;
-        let mut found = self.find(worktree)?;
-        if found == Found::Half {
+        let find = || match self.find(worktree)? {
+            // All files are there, and the agent could not commit.
+            Found::Whole if fresh && self.lock(worktree)?.is_some() => Ok(Found::Half),
+            found => anyhow::Ok(found),
+        };
+        let mut found = find()?;
+        if found != Found::Whole && found != Found::Nothing {
             wait_for_idle(worktree)?;
             // What seemed half made may have been finished meanwhile.
-            found = self.find(worktree)?;
+            found = find()?;
         }
         match found {
             Found::Whole => return Ok(()),
             Found::Nothing => {}
+            Found::Leaving => {
+                if let Removal::Kept(why) = self.finish_removal(worktree)? {
+                    bail!(why);
+                }
+            }
             Found::Half if fresh || !durable::exists(&worktree.path)? => {
                 self.throw_away(worktree)?;
             }
-            Found::Half => bail!(
-                "{} is no worktree of git any more: look at what is in it, and move it away",
-                shown(&worktree.path)
-            ),
+            Found::Half => bail!(no_worktree(worktree)),
         }
         let Err(error) = self.add(worktree, run) else { return Ok(()) };
         // The git of a killed pass may have been at it, too early to be seen above.
         wait_for_idle(worktree)?;
-        match self.find(worktree)? {
+        match find()? {
             Found::Whole => Ok(()),
             _ => Err(error.into()),
         }
@@ -147,14 +162,10 @@ impl Repository {
     /// branch where it has no commit of its own.
     pub(crate) fn unmake(&self, worktree: &Worktree) -> Result<()> {
         wait_for_idle(worktree)?;
-        match self.find(worktree)? {
-            Found::Half => self.throw_away(worktree)?,
-            Found::Nothing => {}
-            Found::Whole => {
-                self.remove(worktree)?;
-                return Ok(());
-            }
+        if self.find(worktree)? != Found::Half {
+            return self.remove(worktree).map(drop);
         }
+        self.throw_away(worktree)?;
         self.delete_branch(worktree, &worktree.base).map(drop)
     }
 
@@ -224,18 +235,20 @@ impl Repository {
 
     /// Removes the worktree where nothing in it would be lost, and its branch where that has no commit of its own.
     pub(crate) fn remove(&self, worktree: &Worktree) -> Result<Removal> {
-        let removal = match self.find(worktree)? {
+        let mut found = self.find(worktree)?;
+        if found != Found::Whole && found != Found::Nothing {
+            wait_for_idle(worktree)?;
+            found = self.find(worktree)?;
+        }
+        let removal = match found {
             Found::Whole => self.remove_whole(worktree)?,
+            Found::Leaving => self.finish_removal(worktree)?,
             // Its directory has gone, and git's notes of it are of no use.
             Found::Half if !durable::exists(&worktree.path)? => {
-                wait_for_idle(worktree)?;
                 self.throw_away(worktree)?;
                 Removal::Removed
             }
-            Found::Half => Removal::Kept(format!(
-                "{} is no worktree of git any more: look at what is in it, and remove it",
-                shown(&worktree.path)
-            )),
+            Found::Half => Removal::Kept(no_worktree(worktree)),
             Found::Nothing => Removal::Gone,
         };
         if !matches!(removal, Removal::Kept(_)) {
@@ -245,26 +258,61 @@ impl Repository {
     }
 
     fn remove_whole(&self, worktree: &Worktree) -> Result<Removal> {
+        let path = &worktree.path;
+        let Some(admin) = admin_of(path)? else { bail!("{} has gone", shown(path)) };
         if let Some(why) = self.why_kept(worktree)? {
-            return Ok(Removal::Kept(format!("{} stays: {why}", shown(&worktree.path))));
+            return Ok(Removal::Kept(format!("{} stays: {why}", shown(path))));
         }
         let call = |verb: &str| {
-            let args = [OsStr::new("worktree"), verb.as_ref(), worktree.path.as_os_str()];
-            Git::change(&self.project, &worktree.path, args).run()
+            let args = [OsStr::new("worktree"), verb.as_ref(), path.as_os_str()];
+            Git::change(&self.project, path, args).run()
         };
+        // Git removes file by file. Before the first, so that no later pass commits what is missing then.
+        let leaving = admin.join(LEAVING);
+        fs::write(&leaving, "").with_context(|| format!("cannot write {}", leaving.display()))?;
         match call("unlock") {
             Err(error) if !error.says("is not locked") => return Err(error.into()),
             _ => {}
         }
         match call("remove") {
             Ok(_) => Ok(Removal::Removed),
-            Err(error) if error.is_of_the_machine() => Err(error.into()),
-            Err(error) => {
-                // So that no `git worktree prune` forgets it.
+            // 128: it has refused, and removed nothing. Locked, so that no `git worktree prune` forgets it.
+            Err(error) if error.is(128) && !error.is_of_the_machine() => {
+                durable::remove(&leaving)?;
                 call("lock")?;
                 Ok(Removal::Kept(error.to_string()))
             }
+            // Killed, or come to a file that it may not remove: the mark stays, and the next call goes on.
+            Err(error) => Err(error.into()),
         }
+    }
+
+    /// Removes what a git that was killed in [`Self::remove_whole`] has left. By hand: to git files are missing.
+    fn finish_removal(&self, worktree: &Worktree) -> Result<Removal> {
+        let path = &worktree.path;
+        if durable::exists(path)? {
+            let admins = self.registered()?;
+            let admin = admins.iter().find(|(_, at)| at == path).map(|(admin, _)| admin);
+            let file = path.join(".git");
+            // As `git worktree repair` does: git may have removed this one first.
+            if let Some(admin) = admin
+                && !durable::exists(&file)?
+            {
+                let line = [b"gitdir: ", admin.as_os_str().as_bytes(), b"\n"].concat();
+                durable::write_unsynced(&file, &line, durable::SHARED)?;
+            }
+            let present = Status::of(path)?.present;
+            if present > 0 {
+                return Ok(Removal::Kept(format!(
+                    "{} was to be removed, and has {present} new or changed files since: look at them, and remove it",
+                    shown(path)
+                )));
+            }
+        }
+        Ok(match self.throw_away(worktree) {
+            Ok(()) => Removal::Removed,
+            Err(error) => Removal::Kept(format!("{error:#}: remove it by hand")),
+        })
     }
 
     /// What would be lost with a worktree, beyond what git itself looks at.
@@ -276,7 +324,7 @@ impl Repository {
         if status.changed > 0 {
             let count = status.changed;
             return Ok(Some(format!(
-                "{count} files in it are not committed; commit or remove them"
+                "`git status` there names {count} uncommitted; commit or remove them"
             )));
         }
         let loose = status.head.filter(|_| status.branch.is_none());
@@ -302,19 +350,56 @@ impl Repository {
         let args = ["update-ref", "-d", name.as_str(), tip];
         match Git::change(&self.project, &worktree.path, args).run() {
             Ok(_) => Ok(true),
-            // It has moved since.
-            Err(error) if error.says("but expected") => Ok(false),
-            Err(error) => Err(error.into()),
+            Err(error) if error.is_of_the_machine() => Err(error.into()),
+            // It has moved since, or a git that was killed left its lock: the branch stays, and is in nobody's way.
+            Err(_) => Ok(false),
         }
     }
 
-    fn find(&self, worktree: &Worktree) -> Result<Found> {
-        let path = &worktree.path;
-        if !durable::exists(path)? {
-            let is_known = self.registered()?.iter().any(|(_, at)| at == path);
-            return Ok(if is_known { Found::Half } else { Found::Nothing });
+    /// A lock by which a git keeps others from the worktree or its branch, or one that was killed still does.
+    fn lock(&self, worktree: &Worktree) -> Result<Option<PathBuf>> {
+        let Some(admin) = admin_of(&worktree.path)? else { return Ok(None) };
+        for entry in durable::list_dir(&admin)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|it| it == "lock") {
+                return Ok(Some(path));
+            }
         }
-        let Some(admin) = admin_of(path)? else { return Ok(Found::Half) };
+        let of_branch = self.common.join(format!("refs/heads/{}.lock", worktree.branch));
+        Ok(durable::exists(&of_branch)?.then_some(of_branch))
+    }
+
+    /// Waits until nothing is locked that a rebase needs; the lock that stays.
+    pub(super) fn wait_for_lock(&self, worktree: &Worktree) -> Result<Option<PathBuf>> {
+        // Without it git cannot delete what it has noted of a commit that it picks, and says nothing of that.
+        let packed = self.common.join("packed-refs.lock");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let lock = match self.lock(worktree)? {
+                None => durable::exists(&packed)?.then(|| packed.clone()),
+                lock => lock,
+            };
+            match lock {
+                Some(_) if Instant::now() < deadline => sleep(POLL),
+                found => return Ok(found),
+            }
+        }
+    }
+
+    /// Asked before any call of git in the worktree: where `.git` is missing, git would take the person's checkout, which
+    /// lies above.
+    pub(super) fn find(&self, worktree: &Worktree) -> Result<Found> {
+        let path = &worktree.path;
+        let exists = durable::exists(path)?;
+        let admin = admin_of(path)?;
+        let Some(admin) = admin else {
+            let known = self.registered()?.into_iter().find(|(_, at)| at == path);
+            return match known {
+                Some((admin, _)) if durable::exists(&admin.join(LEAVING))? => Ok(Found::Leaving),
+                None if !exists => Ok(Found::Nothing),
+                _ => Ok(Found::Half),
+            };
+        };
         if admin.parent() != Some(&self.common.join("worktrees")) {
             bail!(
                 "{} is a worktree of another repository, {}: move it away",
@@ -322,9 +407,17 @@ impl Repository {
                 shown(&admin)
             );
         }
-        // Git writes the index last, when all files are there.
-        let is_whole = durable::exists(&admin.join("index"))?;
-        Ok(if is_whole { Found::Whole } else { Found::Half })
+        if durable::exists(&admin.join(LEAVING))? {
+            return Ok(Found::Leaving);
+        }
+        // Git writes the index last, when all files are there. The others are missing where it was taking back what it had
+        // failed to make.
+        for file in ["index", "HEAD", "commondir", "gitdir"] {
+            if !durable::exists(&admin.join(file))? {
+                return Ok(Found::Half);
+            }
+        }
+        Ok(Found::Whole)
     }
 
     /// Git's directories for worktrees, each with the path that it is for: `.git/worktrees/ID/gitdir`.
@@ -332,11 +425,12 @@ impl Repository {
         let mut found = Vec::new();
         for entry in durable::list_dir(&self.common.join("worktrees"))? {
             let admin = entry?.path();
-            let path = match read_line(&admin.join("gitdir"))? {
+            let path = match read_line(&admin.join("gitdir"))?.filter(|line| !line.is_empty()) {
                 Some(line) => admin.join(OsStr::from_bytes(&line)).parent().map(Path::to_owned),
-                // A git that was killed had come no further than to its lock, with our reason.
-                None => read_line(&admin.join("locked"))?
-                    .filter(|reason| reason.starts_with(b"ccl "))
+                // A git that was killed had come no further than to its lock, with our reason, and `git worktree prune`
+                // would remove it but for that.
+                None => Some(read_line(&admin.join("locked"))?.unwrap_or_default())
+                    .filter(|reason| reason.is_empty() || reason.starts_with(b"ccl "))
                     .and_then(|_| Some(self.worktrees.join(admin.file_name()?))),
             };
             found.extend(path.map(|path| (admin, path)));
@@ -415,6 +509,14 @@ fn exclude_line(subdirectory: &Path) -> Vec<u8> {
     }
     line.extend(format!("{WORKTREES}/").bytes());
     line
+}
+
+/// What is said of a directory that git knows nothing of, or a part of which is missing.
+pub(super) fn no_worktree(worktree: &Worktree) -> String {
+    format!(
+        "{} is no worktree of git any more: look at what is in it, and move it away",
+        shown(&worktree.path)
+    )
 }
 
 /// Waits for a git that a killed pass left at work in the worktree.

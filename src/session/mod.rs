@@ -19,6 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use crate::account::Account;
+use crate::checkout::Repository;
 use crate::config::Config;
 use crate::error::Failure;
 use crate::lock::Lock;
@@ -72,6 +73,15 @@ pub struct Assignment {
     pub rules: TaskRules,
     /// How many others of the project may be at work beside it; `None` for any number.
     pub room: Option<usize>,
+    /// Where its worktree is made; none where it has none.
+    pub(crate) repository: Option<Repository>,
+}
+
+impl Assignment {
+    /// One whose agent works in the project's own checkout, beside any number of others.
+    pub fn shared(task: WaitingTask, rules: TaskRules) -> Self {
+        Self { task, rules, room: None, repository: None }
+    }
 }
 
 impl Slot {

@@ -6,6 +6,7 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used)]
 
+mod checkouts;
 mod delegations;
 mod order;
 #[path = "../support/mod.rs"]
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         ("not_before", order::not_before),
         ("depends_on", order::depends_on),
         ("journal", order::journal),
+        ("checkouts", checkouts::rows),
         ("delegations", delegations::rows),
     ];
     table::print_head();

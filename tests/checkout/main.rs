@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod check;
+mod demo;
 mod land;
 #[path = "../support/mod.rs"]
 mod support;

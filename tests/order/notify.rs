@@ -28,7 +28,7 @@ fn listener(sandbox: &Sandbox, name: &str, more: &str) -> PathBuf {
 
 fn heard(sandbox: &Sandbox, name: &str) -> Vec<Value> {
     let text = fs::read_to_string(sandbox.path().join(name)).unwrap_or_default();
-    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn queued(sandbox: &Sandbox) -> Vec<String> {

@@ -171,7 +171,7 @@ fn a_recurring_task_that_fails_is_held_and_people_are_told_once() {
     assert!(project.inbox().is_empty());
     assert_eq!(told(&sandbox), ["hold r.md"]);
     let heard = fs::read_to_string(heard).unwrap();
-    let notice: Value = serde_json::from_str(heard.trim()).expect("one message");
+    let notice: Value = serde_json::from_str(heard.trim()).unwrap();
     assert_eq!((&notice["event"], &notice["task"]), (&json!("hold"), &json!("r.md")));
     let out = sandbox.ccl(["resume", "--project"]).arg(project.root()).output().unwrap();
     let said = String::from_utf8(out.stdout).unwrap();

@@ -30,12 +30,8 @@ fn the_report_is_made_of_task_files_and_the_journal() {
     let quiet = sandbox.project("quiet");
     let day = |hour: u32| format!("2026-11-26T{hour:02}:00:00Z");
     let cost = |amount: &str| json!({"amount": amount, "currency": "USD"});
-    let task = |name: &str, text: String| {
-        fs::write(
-            project.queue(name.split('/').next().unwrap()).join(name.split('/').nth(1).unwrap()),
-            text,
-        )
-        .unwrap()
+    let task = |path: &str, text: String| {
+        fs::write(project.root().join(".agent-queue").join(path), text).unwrap();
     };
     let ended = json!({"started_at": day(9), "ended_at": day(10), "cost": cost("0.25"),
         "git": git(), "check": check()});
