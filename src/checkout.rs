@@ -15,7 +15,7 @@ mod name;
 mod worktree;
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -132,15 +132,31 @@ struct Status {
     branch: Option<String>,
     /// How many files differ, or are untracked.
     changed: usize,
+    /// How many of them are not there, and would be.
+    missing: usize,
     /// Those whose merge a person or an agent has to finish.
     unmerged: Vec<String>,
 }
 
 impl Status {
     fn of(directory: &Path) -> Result<Self, GitError> {
-        let args = ["status", "--porcelain=v2", "--branch", "-z", "--untracked-files=normal"];
-        // Without `--no-renames`, git compares all that is new with all that has gone.
-        Ok(Self::parse(&Git::look(directory, args.into_iter().chain(["--no-renames"])).run()?))
+        Self::ask(directory, Vec::new())
+    }
+
+    /// The same of a worktree whose own `.git` may be gone; `admin` is git's directory for it.
+    fn of_half(worktree: &Path, admin: &Path) -> Result<Self, GitError> {
+        let (mut git, mut tree) = (OsString::from("--git-dir="), OsString::from("--work-tree="));
+        git.push(admin);
+        tree.push(worktree);
+        Self::ask(worktree, vec![git, tree])
+    }
+
+    fn ask(directory: &Path, mut args: Vec<OsString>) -> Result<Self, GitError> {
+        let status = ["status", "--porcelain=v2", "--branch", "-z", "--untracked-files=normal"];
+        args.extend(status.map(OsString::from));
+        // Without it, git compares all that is new with all that has gone.
+        args.push("--no-renames".into());
+        Ok(Self::parse(&Git::look(directory, args).run()?))
     }
 
     /// git-status(1), "Porcelain Format Version 2". With `-z` paths stand as they are.
@@ -175,6 +191,7 @@ impl Status {
             }
             if path.components().all(|part| part.as_os_str() != QUEUE) {
                 status.changed += 1;
+                status.missing += usize::from(field.starts_with(b"1 .D "));
             }
         }
         status
@@ -383,7 +400,8 @@ impl Repository {
     /// The branch's last commit.
     fn tip(&self, branch: &str) -> Result<String> {
         self.find_tip(branch)?.ok_or_else(|| {
-            anyhow!("there is no branch `{}` in {}", escape(branch), shown(&self.project))
+            let (branch, project) = (escape(branch), shown(&self.project));
+            anyhow!("there is no branch `{branch}` in {project}: its agent or somebody else has deleted it; `git branch {branch} COMMIT` brings it back")
         })
     }
 

@@ -1,14 +1,17 @@
 //! One call of git: plain output, nobody is asked, no hook runs, and a lock in the way is waited for, then named.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Output;
+use std::process::{ExitStatus, Output};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use thiserror::Error;
 
 use crate::config::KEY_VARIABLES;
+use crate::error::Failure;
 use crate::process;
 use crate::subprocess::{Call, RunError};
 use crate::text::{escape, excerpt, path_text};
@@ -87,11 +90,11 @@ const SETTINGS: [&str; 14] = [
 pub(crate) enum GitError {
     #[error(transparent)]
     Run(#[from] RunError),
-    #[error(
-        "`git {verb}` waited for the lock {lock} in {directory}: another git holds it, or one that was killed left it; \
-         remove it once no git runs there"
-    )]
-    Locked { verb: String, directory: String, lock: String },
+    #[error("`git {verb}` stopped in {directory}")]
+    Locked { verb: String, directory: String, source: Failure },
+    /// The repository is as it should be, and the machine is not: the disk is full, or somebody killed git.
+    #[error("`git {verb}` failed in {directory}")]
+    OfMachine { verb: String, directory: String, source: Failure },
     #[error("`git {verb}` failed in {directory}: {words}")]
     Failed {
         verb: String,
@@ -113,13 +116,40 @@ impl GitError {
         matches!(self, Self::Failed { words, .. } if words.contains(text))
     }
 
-    /// Whether the repository is as it should be, and the machine is not: another pass may do better.
+    /// Whether another pass may do better, without anybody mending anything in the repository.
     pub(super) fn is_of_the_machine(&self) -> bool {
-        matches!(self, Self::Run(_))
-            || ["No space left on device", "Disk quota exceeded", "Cannot allocate memory"]
-                .iter()
-                .any(|words| self.says(words))
+        matches!(self, Self::Run(_) | Self::OfMachine { .. })
     }
+
+    /// All of it in one sentence.
+    pub(super) fn sentence(&self) -> String {
+        match self {
+            Self::Locked { source, .. } | Self::OfMachine { source, .. } => {
+                format!("{self}: {source}")
+            }
+            Self::Run(_) | Self::Failed { .. } => self.to_string(),
+        }
+    }
+}
+
+/// What git 2.17 to 2.47 says where a write has failed. Often it does not name the system's error.
+const FAILED_WRITES: [&str; 8] = [
+    "No space left on device",
+    "Out of diskspace",
+    "Disk quota exceeded",
+    "Cannot allocate memory",
+    "unable to write file",
+    "unable to write new",
+    "couldn't write '",
+    "couldn't close '",
+];
+
+/// What ends a program from outside: a person, a shutdown, the kernel where memory is short.
+const KILLS: [Signal; 4] = [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP];
+
+fn is_of_the_machine(status: ExitStatus, words: &str) -> bool {
+    let was_killed = status.signal().is_some_and(|it| KILLS.iter().any(|kill| kill.as_raw() == it));
+    was_killed || FAILED_WRITES.iter().any(|failed| words.contains(failed))
 }
 
 /// A call that is to be made.
@@ -222,13 +252,20 @@ impl<'a> Git<'a> {
         let (verb, directory) = (self.verb(), shown(self.directory));
         let stderr = String::from_utf8_lossy(&output.stderr);
         if let Some(lock) = lock_in_the_way(&stderr) {
-            return GitError::Locked { verb, directory, lock: escape(lock).into_owned() };
+            let lock = escape(lock);
+            let source = Failure::Temporary(format!(
+                "it waited for the lock {lock}: another git holds it, or one that was killed left it; remove it once no git runs there"
+            ));
+            return GitError::Locked { verb, directory, source };
         }
         let words = match last_lines(&stderr) {
             words if words.is_empty() => last_lines(&String::from_utf8_lossy(&output.stdout)),
             words => words,
         };
         let words = if words.is_empty() { output.status.to_string() } else { words };
+        if is_of_the_machine(output.status, &words) {
+            return GitError::OfMachine { verb, directory, source: Failure::Temporary(words) };
+        }
         GitError::Failed { verb, directory, code: output.status.code(), words }
     }
 

@@ -1,10 +1,11 @@
 //! Bringing a task's branch into the branch that it started from: by rebase and fast-forward, nothing else.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::git::{Git, GitError, shown, wait_for_lock};
 use super::worktree::{admin_of, wait_for_idle};
@@ -14,6 +15,9 @@ use crate::marker::Worktree;
 
 /// Where git notes a rebase that is under way; the second before 2.26, or as the user has `rebase.backend`.
 const REBASE_STATES: [&str; 2] = ["rebase-merge", "rebase-apply"];
+
+/// Beside them while the rebase is ours, and not the agent's.
+const OURS: &str = "ccl-rebase";
 
 /// How a rebase ended. `onto` is the commit that the branch now starts from: the worktree's new base.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,7 +109,7 @@ impl Repository {
     }
 
     /// Puts the branch's commits onto the end of `base_branch`, in the task's worktree. A rebase that was begun there
-    /// and not finished, by a pass that was killed or by the agent, is aborted first.
+    /// and not finished is aborted first.
     pub(crate) fn rebase(&self, worktree: &Worktree, base_branch: &str) -> Result<Rebase> {
         wait_for_idle(worktree)?;
         let Some(admin) = admin_of(&worktree.path)? else {
@@ -117,10 +121,7 @@ impl Repository {
         };
         for lock in ["index.lock", "HEAD.lock"].map(|name| admin.join(name)) {
             if !wait_for_lock(&lock) {
-                return Ok(Rebase::Stuck(format!(
-                    "the lock {} was left behind: remove it once no git runs there",
-                    shown(&lock)
-                )));
+                return Ok(Rebase::Stuck(left_behind(&lock)));
             }
         }
         self.abort(worktree, &admin)?;
@@ -149,15 +150,22 @@ impl Repository {
         let is_rewritten = !self.is_ancestor(&worktree.base, &onto)?;
         args.push(if is_rewritten { &worktree.base } else { &onto });
         let rebase = Git::change(&worktree.path, &worktree.path, args).once();
-        match rebase.with(&settings).with(self.identity(worktree)?).run() {
-            Ok(_) => Ok(Rebase::Rebased { onto }),
+        let rebase = rebase.with(&settings).with(self.identity(worktree)?);
+        let stamp = admin.join(OURS);
+        fs::write(&stamp, "").with_context(|| format!("cannot write {}", stamp.display()))?;
+        match rebase.run() {
+            Ok(_) => {
+                durable::remove(&stamp)?;
+                Ok(Rebase::Rebased { onto })
+            }
             Err(error) => {
                 let files = self.conflicts(worktree)?;
                 self.abort(worktree, &admin)?;
+                durable::remove(&stamp)?;
                 match error {
                     _ if !files.is_empty() => Ok(Rebase::Conflict { files }),
                     error if error.is_of_the_machine() => Err(error.into()),
-                    error => Ok(Rebase::Stuck(error.to_string())),
+                    error => Ok(Rebase::Stuck(error.sentence())),
                 }
             }
         }
@@ -166,6 +174,17 @@ impl Repository {
     /// The files that nobody but a person or an agent can merge.
     fn conflicts(&self, worktree: &Worktree) -> Result<Vec<String>> {
         Ok(Status::of(&worktree.path)?.unmerged)
+    }
+
+    /// Takes back what a pass had begun here that was killed together with its git. There was nothing uncommitted then.
+    pub(super) fn take_back_rebase(&self, worktree: &Worktree) -> Result<()> {
+        let Some(admin) = admin_of(&worktree.path)? else { return Ok(()) };
+        let stamp = admin.join(OURS);
+        if durable::exists(&stamp)? {
+            self.abort(worktree, &admin)?;
+            durable::remove(&stamp)?;
+        }
+        Ok(())
     }
 
     /// Takes a rebase back that is under way.
@@ -215,6 +234,14 @@ impl Repository {
         checkout: &Path,
         new: &str,
     ) -> Result<Landing> {
+        // Git changes the files before it moves the branch: where it could not do that, they would differ from it.
+        let admin = admin_of(checkout)?.unwrap_or_else(|| self.common.clone());
+        let branch = self.common.join("refs/heads").join(format!("{base_branch}.lock"));
+        for lock in [admin.join("index.lock"), admin.join("HEAD.lock"), branch] {
+            if !wait_for_lock(&lock) {
+                return Ok(Landing::Refused(left_behind(&lock)));
+            }
+        }
         let flags = ["--ff-only", "--no-squash", "--no-stat", "--no-verify-signatures", "--quiet"];
         let args = ["merge"].into_iter().chain(flags).chain([new]);
         match Git::change(checkout, &worktree.path, args).run() {
@@ -224,8 +251,10 @@ impl Repository {
                 shown(checkout)
             ))),
             Ok(_) => Ok(Landing::Landed),
+            // A person has just committed there, or another project of this repository has landed.
+            Err(error) if error.says("Not possible to fast-forward") => Ok(Landing::Moved),
             Err(error) if error.is_of_the_machine() => Err(error.into()),
-            Err(error) => Ok(Landing::Refused(error.to_string())),
+            Err(error) => Ok(Landing::Refused(error.sentence())),
         }
     }
 
@@ -237,7 +266,7 @@ impl Repository {
             Ok(_) => Ok(Landing::Landed),
             Err(error) if error.says("but expected") => Ok(Landing::Moved),
             Err(error) if error.is_of_the_machine() => Err(error.into()),
-            Err(error) => Ok(Landing::Refused(error.to_string())),
+            Err(error) => Ok(Landing::Refused(error.sentence())),
         }
     }
 
@@ -288,4 +317,11 @@ impl Repository {
         }
         Ok(None)
     }
+}
+
+fn left_behind(lock: &Path) -> String {
+    let lock = shown(lock);
+    format!(
+        "the lock {lock} is in the way: another git holds it, or one that was killed left it; remove it once no git runs there"
+    )
 }

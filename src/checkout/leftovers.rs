@@ -26,6 +26,7 @@ impl Repository {
         wait_for_idle(worktree)?;
         let path = shown(&worktree.path);
         let stuck = |why: String| Ok(Leftovers::Stuck(why));
+        self.take_back_rebase(worktree)?;
         if let Some(what) = under_way(worktree)? {
             return stuck(format!("{what} is under way in {path}: finish or abort it there"));
         }
@@ -51,7 +52,7 @@ impl Repository {
             // Files that differ without a change that could be committed, as inside a submodule.
             Err(error) if error.is(1) && is_nothing(&error) => Ok(Leftovers::None),
             Err(error) if error.is_of_the_machine() => Err(error.into()),
-            Err(error) => stuck(error.to_string()),
+            Err(error) => stuck(error.sentence()),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,11 @@ use uuid::Uuid;
 use super::git::{Git, GitError, shown, wait_for_earlier_git};
 use super::{Repository, Status, WORKTREES, leftovers, read_line};
 use crate::durable;
+use crate::error::Failure;
 use crate::marker::Worktree;
+
+/// Among git's notes of a worktree while it is removed: its path.
+const REMOVING: &str = "ccl-removing";
 
 /// What became of a worktree that was to go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,9 +60,12 @@ pub(crate) fn standing(project: &Path) -> Result<Vec<Standing>> {
 
 /// The file that says that a worktree has what it needs. Among git's own notes of it, it goes with the worktree.
 pub(crate) fn setup_stamp(worktree: &Worktree) -> Result<PathBuf> {
-    let admin = admin_of(&worktree.path)?
-        .with_context(|| format!("{} is no worktree of git", shown(&worktree.path)))?;
-    Ok(admin.join("ccl-ready"))
+    Ok(admin(worktree)?.join("ccl-ready"))
+}
+
+fn admin(worktree: &Worktree) -> Result<PathBuf> {
+    admin_of(&worktree.path)?
+        .with_context(|| format!("{} is no worktree of git", shown(&worktree.path)))
 }
 
 /// Git's directory for the worktree at `path`, as the `.git` file in it names it.
@@ -166,6 +173,10 @@ impl Repository {
     /// Removes the worktree where nothing in it would be lost, and its branch where that has no commit of its own.
     pub(crate) fn remove(&self, worktree: &Worktree) -> Result<Removal> {
         let removal = match self.find(worktree)? {
+            Found::Whole | Found::Half if self.was_being_removed(worktree)? => {
+                self.throw_away(worktree)?;
+                Removal::Removed
+            }
             Found::Whole => self.remove_whole(worktree)?,
             // Its directory has gone, and git's notes of it are of no use.
             Found::Half if !durable::exists(&worktree.path)? => {
@@ -197,15 +208,38 @@ impl Repository {
             Err(error) if !error.says("is not locked") => return Err(error.into()),
             _ => {}
         }
+        let stamp = admin(worktree)?.join(REMOVING);
+        fs::write(&stamp, worktree.path.as_os_str().as_bytes())
+            .with_context(|| format!("cannot write {}", stamp.display()))?;
         match call("remove") {
             Ok(_) => Ok(Removal::Removed),
             Err(error) if error.is_of_the_machine() => Err(error.into()),
             Err(error) => {
+                durable::remove(&stamp)?;
                 // So that no `git worktree prune` forgets it.
                 call("lock")?;
-                Ok(Removal::Kept(error.to_string()))
+                Ok(Removal::Kept(error.sentence()))
             }
         }
+    }
+
+    /// Whether a git that was killed has removed a part of it, and nothing would be lost with the rest: all that is
+    /// there is in the branch's last commit.
+    fn was_being_removed(&self, worktree: &Worktree) -> Result<bool> {
+        let known = self.registered()?;
+        let Some((admin, _)) = known.iter().find(|(_, at)| *at == worktree.path) else {
+            return Ok(false);
+        };
+        // Submodules have commits of their own there.
+        if !durable::exists(&admin.join(REMOVING))?
+            || !durable::exists(&worktree.path)?
+            || !durable::exists(&admin.join("index"))?
+            || durable::exists(&admin.join("modules"))?
+        {
+            return Ok(false);
+        }
+        let status = Status::of_half(&worktree.path, admin)?;
+        Ok(status.branch.as_deref() == Some(&worktree.branch) && status.changed == status.missing)
     }
 
     /// What would be lost with a worktree, beyond what git itself looks at.
@@ -220,16 +254,23 @@ impl Repository {
                 "{count} files in it are not committed; commit or remove them"
             )));
         }
-        let loose = status.head.filter(|_| status.branch.is_none());
-        if let Some(head) = loose
-            && !self.is_ancestor(&head, &format!("refs/heads/{}", worktree.branch))?
-        {
-            return Ok(Some(format!(
-                "its HEAD is detached at {head}, which `{}` does not have; make a branch of it",
-                worktree.branch
-            )));
+        if status.branch.as_deref() == Some(&worktree.branch) {
+            return Ok(None);
         }
-        Ok(None)
+        let own = &worktree.branch;
+        let is_in_own = match &status.head {
+            Some(head) => self.is_ancestor(head, &format!("refs/heads/{own}"))?,
+            None => true,
+        };
+        Ok(match (is_in_own, &status.branch, &status.head) {
+            (false, Some(other), _) => Some(format!(
+                "`{other}` is checked out in it, with commits that `{own}` does not have; `git merge` them into `{own}`"
+            )),
+            (false, None, Some(head)) => Some(format!(
+                "its HEAD is detached at {head}, which `{own}` does not have; make a branch of it"
+            )),
+            _ => None,
+        })
     }
 
     /// Deletes the task's branch where `tip` is its last commit and nobody has it checked out.
@@ -258,9 +299,10 @@ impl Repository {
         let Some(admin) = admin_of(path)? else { return Ok(Found::Half) };
         if admin.parent() != Some(&self.common.join("worktrees")) {
             bail!(
-                "{} is a worktree of another repository, {}: move it away",
+                "{} is a worktree of another repository, {}: run `git worktree repair {}` if the repository was moved, else move the worktree away",
                 shown(path),
-                shown(&admin)
+                shown(&admin),
+                shown(path)
             );
         }
         // Git writes the index last, when all files are there.
@@ -275,10 +317,13 @@ impl Repository {
             let admin = entry?.path();
             let path = match read_line(&admin.join("gitdir"))? {
                 Some(line) => admin.join(OsStr::from_bytes(&line)).parent().map(Path::to_owned),
-                // A git that was killed had come no further than to its lock, with our reason.
-                None => read_line(&admin.join("locked"))?
-                    .filter(|reason| reason.starts_with(b"ccl "))
-                    .and_then(|_| Some(self.worktrees.join(admin.file_name()?))),
+                // A git that was killed had come no further than to its lock, with our reason, or had almost removed it.
+                None => match read_line(&admin.join(REMOVING))? {
+                    Some(path) => Some(PathBuf::from(OsStr::from_bytes(&path))),
+                    None => read_line(&admin.join("locked"))?
+                        .filter(|reason| reason.starts_with(b"ccl "))
+                        .and_then(|_| Some(self.worktrees.join(admin.file_name()?))),
+                },
             };
             found.extend(path.map(|path| (admin, path)));
         }
@@ -304,39 +349,31 @@ impl Repository {
 
     /// Sees to it that worktrees do not show in the project's own checkout.
     fn exclude(&self) -> Result<()> {
-        let path = self.common.join("info/exclude");
-        // It may be a link of the user's, which is to stay one.
-        let path = fs::canonicalize(&path).unwrap_or(path);
+        let directory = self.common.join("info");
+        let path = directory.join("exclude");
         let old = match fs::read(&path) {
-            Ok(bytes) => Some(bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => {
                 return Err(error).with_context(|| format!("cannot read {}", path.display()));
             }
         };
         let line = exclude_line(&self.subdirectory);
         let is_line = |found: &[u8]| found.strip_suffix(b"\r").unwrap_or(found) == line;
-        let mut new = old.clone().unwrap_or_default();
-        if new.split(|byte| *byte == b'\n').any(is_line) {
+        if old.split(|byte| *byte == b'\n').any(is_line) {
             return Ok(());
         }
-        if !new.is_empty() && !new.ends_with(b"\n") {
-            new.push(b'\n');
-        }
-        new.extend([&line[..], b"\n"].concat());
-        match &old {
-            // Another project of this repository may write its own line; the next task's worktree makes up for that.
-            Some(old) => {
-                durable::rewrite(&path, &new, |path| fs::read(path).is_ok_and(|now| now == *old))
-                    .map(drop)
-            }
-            None => {
-                let directory = self.common.join("info");
-                fs::create_dir_all(&directory)
-                    .with_context(|| format!("cannot create {}", directory.display()))?;
-                durable::create(&path, &new, durable::SHARED).map(drop)
-            }
-        }
+        let before: &[u8] = if old.is_empty() || old.ends_with(b"\n") { b"" } else { b"\n" };
+        fs::create_dir_all(&directory)
+            .with_context(|| format!("cannot create {}", directory.display()))?;
+        // One write at its end: another project of this repository may add its own line at this moment, the file may be
+        // a link of the user's, and nobody would sweep a temporary file here.
+        fs::File::options()
+            .append(true)
+            .create(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(&[before, &line, b"\n"].concat()))
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
@@ -363,10 +400,10 @@ pub(super) fn wait_for_idle(worktree: &Worktree) -> Result<()> {
     let still = wait_for_earlier_git(&worktree.path)
         .with_context(|| format!("cannot see whether git works in {}", worktree.path.display()))?;
     if let Some(pid) = still {
-        bail!(
+        bail!(Failure::Temporary(format!(
             "git, process {pid}, is still at work in {}: the next pass looks again",
             shown(&worktree.path)
-        );
+        )));
     }
     Ok(())
 }

@@ -147,7 +147,7 @@ impl Pool<'_> {
                 None
             }
             Step::Release => {
-                self.unmake_worktree(&claim);
+                self.unmake_worktree(&claim)?;
                 claim.release()?
             }
             Step::TakeTicket => {
@@ -162,7 +162,7 @@ impl Pool<'_> {
                     })?;
                     return Ok(Vec::new());
                 }
-                self.unmake_worktree(&claim);
+                self.unmake_worktree(&claim)?;
                 claim.release()?
             }
             Step::Place(outcome) => {
@@ -191,7 +191,7 @@ impl Pool<'_> {
                 }
                 ending.cost = self.cost(&claim)?;
                 if failure.of_project {
-                    self.discard_worktree(&claim);
+                    self.discard_worktree(&claim)?;
                 }
                 claim.finish(&ending, None, None)?
             }

@@ -8,16 +8,16 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::Pool;
-use crate::checkout::{self, LandStep, Leftovers, OpenError, Removal, Repository};
+use crate::checkout::{self, LandStep, Leftovers, Obstacle, OpenError, Removal, Repository};
 use crate::durable;
-use crate::error::Failure;
+use crate::error::{Failure, TEMPORARY, exit_code};
 use crate::event::{Event, EventKind};
 use crate::lock::Lock;
 use crate::marker::{self, ClaimedCheckout, ToLand, Worktree};
 use crate::queue::{Claim, Project};
 use crate::task::{
-    BranchEnding, Check, CheckoutEnding, Ending, GitEnding, Isolation, Land, Outcome, Task,
-    TaskRules,
+    BranchEnding, Check, CheckoutEnding, Ending, GitEnding, Isolation, Land, Outcome, Summary,
+    Task, TaskRules,
 };
 
 /// How long a pass waits for another one that changes the project's branches.
@@ -79,29 +79,38 @@ impl Pool<'_> {
         Ok(None)
     }
 
-    /// Takes away what was made for an agent that never started. Where that fails, the task goes back all the same: the
-    /// next attempt takes another name.
-    pub(super) fn unmake_worktree(&self, claim: &Claim) {
-        self.take_away(claim, Repository::unmake);
+    /// Takes away what was made for an agent that never started. What cannot be taken away stays, and the next attempt
+    /// takes another name; an error says that a later pass can.
+    pub(super) fn unmake_worktree(&self, claim: &Claim) -> Result<()> {
+        self.take_away(claim, Repository::unmake)
     }
 
     /// The same where its set-up has failed.
-    pub(super) fn discard_worktree(&self, claim: &Claim) {
-        self.take_away(claim, Repository::discard);
+    pub(super) fn discard_worktree(&self, claim: &Claim) -> Result<()> {
+        self.take_away(claim, Repository::discard)
     }
 
-    fn take_away(&self, claim: &Claim, how: fn(&Repository, &Worktree) -> Result<()>) {
+    fn take_away(
+        &self,
+        claim: &Claim,
+        how: fn(&Repository, &Worktree) -> Result<()>,
+    ) -> Result<()> {
         let Some(ClaimedCheckout::Own { worktree, fresh: true }) = &claim.marker().work.checkout
         else {
-            return;
+            return Ok(());
         };
         let take_away = || -> Result<()> {
             let _lock = self.lock_checkout(claim.project())?;
             how(&self.repository(claim)?, worktree)
         };
-        if let Err(error) = take_away() {
-            let path = worktree.path.display();
-            self.log.warn(format_args!("the worktree {path} stays: {error:#}"));
+        match take_away() {
+            Err(error) if is_temporary(&error) => Err(error),
+            Err(error) => {
+                let path = worktree.path.display();
+                self.log.warn(format_args!("the worktree {path} stays: {error:#}"));
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 
@@ -113,21 +122,31 @@ impl Pool<'_> {
         };
         let mut worktree = worktree.clone();
         let _lock = self.lock_checkout(claim.project())?;
+        match self.finish_locked(claim, &mut worktree) {
+            // No later pass could do more, and the session is not to wait for a person.
+            Err(error) if !is_temporary(&error) => self.leave_branch(claim, &worktree, &error),
+            finished => finished,
+        }
+    }
+
+    /// The checkout's lock is held.
+    fn finish_locked(&self, claim: &mut Claim, worktree: &mut Worktree) -> Result<Branch> {
         let repository = self.repository(claim)?;
         if claim.marker().work.git.is_none() {
             let mut landed = None;
-            let mut reason = self.commit_leftovers(&repository, &worktree, claim)?;
-            let wants_to_land = claim.marker().work.rules.land == Land::Rebase;
-            if wants_to_land && repository.has_commits(&worktree)? {
-                let why_not = reason.clone().or_else(|| why_not_to_land(claim, &worktree));
+            let mut reason = self.commit_leftovers(&repository, worktree, claim)?;
+            // What its agent left elsewhere is to land, too.
+            let has_work = reason.is_some() || repository.has_commits(worktree)?;
+            if wants_to_land(claim) && has_work {
+                let why_not = reason.clone().or_else(|| why_not_to_land(claim, worktree));
                 let outcome = match why_not {
                     Some(why) => LandStep::Refused(why),
-                    None => self.land(&repository, &mut worktree, claim)?,
+                    None => self.land(&repository, worktree, claim)?,
                 };
                 match outcome {
                     LandStep::Landed => landed = Some(true),
                     LandStep::Conflict(files) if claim.marker().work.rounds.conflicts == 0 => {
-                        return Ok(Branch::Conflict(conflict_message(&worktree, &files)));
+                        return Ok(Branch::Conflict(conflict_message(worktree, &files)));
                     }
                     LandStep::Conflict(files) => {
                         let files = files.join(", ");
@@ -141,26 +160,23 @@ impl Pool<'_> {
                 }
             }
             let ending = BranchEnding {
-                summary: repository.summary(&worktree)?,
+                summary: repository.summary(worktree)?,
                 base_branch: worktree.base_branch.clone(),
                 landed,
                 reason,
             };
-            if ending.landed == Some(false) {
-                self.note_to_land(claim, &ending)?;
-            }
-            claim.update(self.now, |claim| claim.work.git = Some(GitEnding::Branch(ending)))?;
+            self.note_branch(claim, ending)?;
         }
         let Some(GitEnding::Branch(ending)) = &claim.marker().work.git else {
             return Ok(Branch::Finished(Vec::new()));
         };
         let has_landed = ending.landed == Some(true);
-        if let Removal::Kept(why) = repository.remove(&worktree)? {
+        if let Removal::Kept(why) = repository.remove(worktree)? {
             self.log.warn(format_args!("{}: its worktree {why}", claim.name()));
         }
         let mut events = Vec::new();
         if let (true, Some(base)) = (has_landed, &worktree.base_branch) {
-            repository.delete_landed(&worktree, base)?;
+            repository.delete_landed(worktree, base)?;
             let what = format!("{} is in {base}", worktree.branch);
             events.push(
                 Event::of_task(EventKind::Landed, claim.project().path(), claim.name().as_str())
@@ -169,6 +185,41 @@ impl Pool<'_> {
             );
         }
         Ok(Branch::Finished(events))
+    }
+
+    /// The end of a branch that nothing more can be done with: what there is stays where it is.
+    fn leave_branch(
+        &self,
+        claim: &mut Claim,
+        worktree: &Worktree,
+        error: &anyhow::Error,
+    ) -> Result<Branch> {
+        let why = format!("{error:#}");
+        let path = worktree.path.display();
+        self.log.warn(format_args!("{}: {path} stays as it is: {why}", claim.name()));
+        if claim.marker().work.git.is_none() {
+            let Worktree { branch, base, .. } = worktree;
+            let ending = BranchEnding {
+                summary: Summary::of_nothing(branch, base),
+                base_branch: worktree.base_branch.clone(),
+                landed: wants_to_land(claim).then_some(false),
+                reason: Some(why),
+            };
+            self.note_branch(claim, ending)?;
+        }
+        Ok(Branch::Finished(Vec::new()))
+    }
+
+    /// Notes what has become of the branch; from then on only its worktree has to go.
+    fn note_branch(&self, claim: &mut Claim, ending: BranchEnding) -> Result<()> {
+        match ending.landed {
+            Some(false) => self.note_to_land(claim, &ending)?,
+            // A pass that was killed may have noted it when something was still in the way.
+            _ => {
+                durable::remove(&claim.project().to_land_path(&ending.summary.branch)).map(drop)?
+            }
+        }
+        claim.update(self.now, |claim| claim.work.git = Some(GitEnding::Branch(ending)))
     }
 
     /// What the run left in git, for the ending of an attempt that was not finished, or of one in a shared checkout.
@@ -205,7 +256,11 @@ impl Pool<'_> {
     fn repository(&self, claim: &Claim) -> Result<Repository> {
         let project = claim.project().path();
         Repository::open(project).map_err(|error| match error {
-            OpenError::Obstacle(obstacle) => anyhow::Error::msg(obstacle.to_string()),
+            // That is not the project's fault.
+            OpenError::Obstacle(Obstacle::GitMissing) => {
+                Failure::Temporary(Obstacle::GitMissing.to_string()).into()
+            }
+            OpenError::Obstacle(obstacle) => obstacle.into(),
             OpenError::Failed(error) => error,
         })
     }
@@ -232,6 +287,8 @@ impl Pool<'_> {
         worktree: &mut Worktree,
         claim: &mut Claim,
     ) -> Result<LandStep> {
+        // The agent may have removed its worktree; git rebases in one.
+        repository.make(worktree, claim.marker().run, false)?;
         repository.land(worktree, |rebased| {
             claim.update(self.now, |claim| {
                 claim.work.checkout =
@@ -260,6 +317,15 @@ impl Pool<'_> {
             ))
         })
     }
+}
+
+/// Whether a later pass may do better, without anybody mending anything in the repository.
+fn is_temporary(error: &anyhow::Error) -> bool {
+    exit_code(error) == TEMPORARY
+}
+
+fn wants_to_land(claim: &Claim) -> bool {
+    claim.marker().work.rules.land == Land::Rebase
 }
 
 /// Why the branch does not land by itself.
