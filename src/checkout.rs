@@ -405,6 +405,16 @@ impl Repository {
         })
     }
 
+    /// The branch's last commit.
+    pub(crate) fn head_of(&self, worktree: &Worktree) -> Result<String> {
+        self.tip(&worktree.branch)
+    }
+
+    /// The tree object of what lies in a worktree's index.
+    pub(crate) fn tree_of(&self, worktree: &Worktree) -> Result<String> {
+        Ok(Git::change(&worktree.path, &worktree.path, ["write-tree"]).word()?)
+    }
+
     pub(crate) fn has_branch(&self, worktree: &Worktree) -> Result<bool> {
         Ok(self.find_tip(&worktree.branch)?.is_some())
     }

@@ -25,6 +25,8 @@ pub enum EventKind {
     Done,
     /// The task is filed as failed.
     Failed,
+    /// A check has judged what the agent of a task has made.
+    Checked,
     /// A finished task's branch is in its base.
     Landed,
     /// A session takes no task for a while.

@@ -25,7 +25,7 @@
 //!   once, and handed down like the clock.
 //! - [`durable`], [`lock`], [`marker`], [`owner`], [`queue`]: the disk. Every state is a name, every step one rename.
 //! - [`tmux`], [`process`], [`session`], [`agent`]: the terminal, what the kernel says of it, the pool, and what an agent
-//!   is doing. `checkout` is git: a task's worktree, what it left, and landing. `subprocess` is one call of another
+//!   is doing. `checkout` is git: a task's worktree, what it left, and landing; `check` what judges the work. `subprocess` is one call of another
 //!   program.
 //! - [`remote`]: the jobs' life, and the engine they run on. `concurrent` is work on several threads, `progress` what
 //!   a terminal shows meanwhile.
@@ -34,7 +34,7 @@
 //! the pure rooms.
 
 pub mod agent;
-#[allow(dead_code, unused_imports, reason = "its callers come with the rest of issue 12")]
+mod check;
 mod checkout;
 mod cli;
 pub mod command;

@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::durable::{self, Staged, open_nofollow, read_at_most};
-pub use crate::next_step::Phase;
-use crate::task::{GitEnding, TaskRules};
+pub use crate::next_step::{Judged, Phase};
+use crate::task::{CheckEnding, GitEnding, TaskRules};
 
 /// The version of every marker that this program writes, and the only one it reads.
 pub const VERSION: u32 = 1;
@@ -71,6 +71,15 @@ pub struct Work {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkout: Option<ClaimedCheckout>,
     pub rounds: Rounds,
+    /// The check that runs, or has run; noted before it starts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckRun>,
+    /// What the last red check of the work said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub red: Option<RedCheck>,
+    /// What the last check of the work said, red or green.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checked: Option<CheckEnding>,
     /// What the run left in its repository, once that is known: from then on only the worktree has to go, and the task
     /// to be filed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,12 +96,77 @@ pub enum ClaimedCheckout {
     Own { worktree: Worktree, fresh: bool },
 }
 
+impl Rounds {
+    /// The agent is given something back; its conversation is this long by now.
+    pub(crate) fn begin(&mut self, round: Round, transcript_from: u64) {
+        *self.count(round) += 1;
+        self.last = Some(round);
+        self.transcript_from = Some(transcript_from);
+    }
+
+    /// It never was.
+    pub(crate) fn take_back(&mut self, round: Round) {
+        let count = self.count(round);
+        *count = count.saturating_sub(1);
+        self.last = None;
+    }
+
+    fn count(&mut self, round: Round) -> &mut u32 {
+        match round {
+            Round::Red => &mut self.red,
+            Round::Conflict => &mut self.conflicts,
+        }
+    }
+}
+
+/// Why an agent was given something back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Round {
+    Red,
+    Conflict,
+}
+
+/// One run of the check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckRun {
+    /// Of this very run of it, so that what another one wrote late is not taken for its end.
+    pub id: Uuid,
+    pub of: Judged,
+    pub started_at: Timestamp,
+    /// How often it was started since something could last be judged.
+    pub tries: u32,
+    /// The tree object that it judges, in a worktree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RedCheck {
+    /// Which run of the check.
+    pub id: Uuid,
+    pub exit: i32,
+    pub seconds: u64,
+    /// The last of its output, as plain text.
+    pub tail: String,
+}
+
 /// What the agent of a run was given back after its turn, in the same conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Rounds {
     /// Conflicts with what its base had become.
     pub conflicts: u32,
+    /// Red checks.
+    pub red: u32,
+    /// How often its branch was rebased onto what its base had become; not a round, but a reason to check again.
+    pub rebased: u32,
+    /// The last of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<Round>,
+    /// Whether the base was red, too; `None` where nobody has looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub red_before: Option<bool>,
     /// How many bytes of its conversation are older than the last of these; `None` where there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transcript_from: Option<u64>,

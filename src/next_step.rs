@@ -18,8 +18,20 @@ pub enum Phase {
     Launching,
     /// The agent has the task.
     Working,
-    /// Its turn has ended well, whatever can be seen of it from now on: its branch is finished, and landed.
+    /// Its turn has ended well, whatever can be seen of it from now on, and a check judges what it has made.
+    Checking,
+    /// The same, and nothing has to judge it any more: its branch is finished, and landed.
     Landing,
+}
+
+/// What a check judges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Judged {
+    /// What the agent has made.
+    Work,
+    /// What it started from, to see whether that was red before.
+    Base,
 }
 
 /// What was found of one session that has a marker.
@@ -48,8 +60,33 @@ pub(crate) enum Found {
     Unstarted,
     /// The claim in phase `launching` or `working`, and the agent has started.
     Started { phase: Phase, agent: AgentState },
+    /// The claim in phase `checking`.
+    Checking { check: CheckState, may_try_again: bool, red: AfterRed },
     /// The claim in phase `landing`.
     Landing(AgentReport),
+}
+
+/// How the check stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CheckState {
+    /// None was started since the turn ended.
+    Unstarted,
+    Running,
+    /// It judged: green with 0.
+    Ended(i32),
+    /// It was started on what the agent started from, and judged that.
+    BaseEnded(i32),
+    /// It did not judge this, for this reason.
+    NotRun(Judged, String),
+}
+
+/// What follows a red check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AfterRed {
+    /// See first whether it was red before.
+    CheckBase,
+    GiveBack,
+    GiveUp,
 }
 
 /// What an agent that has a task is doing, as far as there is evidence. Unknown is never taken for idle or done.
@@ -152,6 +189,14 @@ pub(crate) enum Step {
     Place(Outcome),
     /// File the task in `done/`, once its branch is finished where it has one.
     Finish(AgentReport),
+    /// Start the check on this, in a window of its own.
+    Check(Judged),
+    /// The check is green: note that, and go on to finish.
+    Accept,
+    /// Give the red check back to the agent. `red_before`: the base was looked at, and was red.
+    GiveBack { red_before: Option<bool> },
+    /// File the task as failed: the check is still red.
+    GiveUp { red_before: Option<bool> },
     /// Note the failed attempt; back to the inbox, or to `failed/`. With a cooldown for the session where the agent
     /// failed; one that was interrupted is resumed at once.
     EndAttempt { failure: AttemptFailure, outcome: Outcome, cooldown: bool },
@@ -162,6 +207,8 @@ pub(crate) enum Step {
 pub(crate) enum Leave {
     /// The agent is at work.
     AtWork,
+    /// The check runs.
+    Checking,
     /// The agent waits for a person, for this reason.
     NeedsAttention(String),
     /// It is over, but a person is looking at it.
@@ -181,6 +228,22 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
         Found::Claimed => return Step::Release,
         Found::Unstarted => return Step::TakeTicket,
         Found::Landing(report) => Step::Finish(report.clone()),
+        Found::Checking { check, may_try_again, red } => match (check, red) {
+            (CheckState::Running, _) => return Step::Leave(Leave::Checking),
+            (CheckState::Unstarted, _) => Step::Check(Judged::Work),
+            (CheckState::Ended(0), _) => Step::Accept,
+            (CheckState::Ended(_), AfterRed::CheckBase) => Step::Check(Judged::Base),
+            (CheckState::Ended(_), AfterRed::GiveBack) => Step::GiveBack { red_before: None },
+            (CheckState::Ended(_), AfterRed::GiveUp) => Step::GiveUp { red_before: None },
+            (CheckState::BaseEnded(base), AfterRed::GiveUp) => {
+                Step::GiveUp { red_before: Some(*base != 0) }
+            }
+            (CheckState::BaseEnded(base), _) => Step::GiveBack { red_before: Some(*base != 0) },
+            (CheckState::NotRun(what, _), _) if *may_try_again => Step::Check(*what),
+            (CheckState::NotRun(_, why), _) => {
+                return Step::Leave(Leave::NeedsAttention(why.clone()));
+            }
+        },
         Found::Started { phase, agent } => match agent {
             AgentState::Working | AgentState::NeedsAttention(_) if *phase == Phase::Launching => {
                 return Step::MarkWorking;
@@ -301,6 +364,39 @@ mod tests {
             ("the task was taken back", gone(true, true), Step::RemoveClaim { taken_back: true }),
         ] {
             assert_eq!(step(found, false, false), expected, "{row}");
+        }
+    }
+
+    /// What is found of a check.
+    #[test]
+    fn checks() {
+        use AfterRed::{CheckBase, GiveBack, GiveUp};
+        use CheckState::{BaseEnded, Ended, NotRun, Running, Unstarted};
+        let missing = |what| NotRun(what, "no such program".to_owned());
+        let attention = Step::Leave(Leave::NeedsAttention("no such program".to_owned()));
+        let (work, base) = (Judged::Work, Judged::Base);
+        for (row, check, may_try_again, red, expected) in [
+            ("not started", Unstarted, true, CheckBase, Step::Check(work)),
+            ("it runs", Running, true, CheckBase, Step::Leave(Leave::Checking)),
+            ("green", Ended(0), true, CheckBase, Step::Accept),
+            ("green at last", Ended(0), true, GiveUp, Step::Accept),
+            ("the first red", Ended(1), true, CheckBase, Step::Check(base)),
+            ("no worktree", Ended(1), true, GiveBack, Step::GiveBack { red_before: None }),
+            ("red for the last time", Ended(1), true, GiveUp, Step::GiveUp { red_before: None }),
+            ("new", BaseEnded(0), true, GiveBack, Step::GiveBack { red_before: Some(false) }),
+            ("red before", BaseEnded(2), true, GiveBack, Step::GiveBack { red_before: Some(true) }),
+            ("no rounds", BaseEnded(2), true, GiveUp, Step::GiveUp { red_before: Some(true) }),
+            ("it could not run", missing(work), true, GiveBack, Step::Check(work)),
+            ("nor on the base", missing(base), true, GiveBack, Step::Check(base)),
+            ("it still could not run", missing(work), false, GiveBack, attention),
+        ] {
+            let found = Found::Checking { check, may_try_again, red };
+            assert_eq!(step(found.clone(), false, false), expected, "{row}");
+            let while_attended = match &expected {
+                Step::Leave(_) => expected.clone(),
+                _ => Step::Leave(Leave::Attended),
+            };
+            assert_eq!(step(found, true, true), while_attended, "attended: {row}");
         }
     }
 

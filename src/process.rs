@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 use uuid::Uuid;
 
-pub use ending::{Ended, EndingError, terminate, terminate_all};
+pub use ending::{Ended, EndingError, terminate, terminate_all, terminate_marked};
 pub use service::{in_service, unit_of_cgroup};
 pub(crate) use writers::{OpenFiles, Writers};
 

@@ -253,6 +253,14 @@ impl Tmux {
         self.capture_from(pane, "-2")
     }
 
+    /// The same, and that many lines above it, as far as tmux has kept them; what it has wrapped is one line again.
+    pub fn capture_history(&self, pane: &PaneId, lines: u32) -> Result<String, TmuxError> {
+        let start = format!("-{lines}");
+        let printed =
+            self.call(&["capture-pane", "-p", "-J", "-S", &start, "-t", pane.as_str()])?;
+        Ok(String::from_utf8_lossy(&printed).into_owned())
+    }
+
     fn capture_from(&self, pane: &PaneId, line: &str) -> Result<String, TmuxError> {
         let printed = self.call(&["capture-pane", "-p", "-S", line, "-t", pane.as_str()])?;
         Ok(String::from_utf8_lossy(&printed).into_owned())

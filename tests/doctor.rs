@@ -6,11 +6,11 @@ mod secutools_server;
 mod support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use secutools_server::SecutoolsServer;
 use serde_json::{Value, json};
 use support::claude_home::{Consent, prepare_home};
+use support::write_program;
 use support::{Project, Sandbox, TmuxServer};
 
 /// A sandbox in which all is well: one trusted project, an agent in `HOME/tools`, which only an interactive login shell
@@ -29,8 +29,7 @@ impl Patient {
         let tools = sandbox.home().join("tools");
         fs::create_dir(&tools).unwrap();
         let agent = tools.join("my-claude");
-        fs::write(&agent, "#!/bin/sh\n").unwrap();
-        fs::set_permissions(&agent, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&agent, "#!/bin/sh\n");
         let start_up = "echo Welcome.\nexport IS_SANDBOX=1\n\
                         case $- in *i*) PATH=$HOME/tools:$PATH ;; esac\n";
         fs::write(sandbox.home().join(".bash_profile"), start_up).unwrap();
@@ -175,8 +174,7 @@ fn the_server_is_asked_whether_it_takes_the_key() {
 fn a_tmux_that_is_too_old_or_missing_is_named() {
     let mut patient = Patient::new();
     let old = patient.sandbox.path().join("old-tmux");
-    fs::write(&old, "#!/bin/sh\necho tmux 3.1c\n").unwrap();
-    fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&old, "#!/bin/sh\necho tmux 3.1c\n");
     patient.sandbox.config("tmux", json!({"command": [old]}));
     let (checks, well) = patient.examine();
     assert!(!well);

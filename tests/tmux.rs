@@ -12,6 +12,7 @@ use ccl::process::{environ_has, stat};
 use ccl::tmux::{NewPane, NewWindow, Pane, Tmux, TmuxError};
 use jiff::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
+use support::write_program;
 use support::{PATIENCE, TmuxServer, wait_until};
 use uuid::Uuid;
 
@@ -38,8 +39,7 @@ fn listed(tmux: &Tmux, opened: &NewPane) -> Option<Pane> {
 /// An executable that stands in for tmux.
 fn stand_in(dir: &Path, script: &str) -> Tmux {
     let path = dir.join("tmux");
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&path, &format!("#!/bin/sh\n{script}\n"));
     Tmux::new(vec![path.to_str().unwrap().to_owned()])
 }
 
@@ -291,8 +291,7 @@ fn each_shell_runs_the_script_with_what_its_startup_files_set() {
         fs::create_dir_all(bin.join("inner")).unwrap();
         for (program, says) in [("greet", "hello"), ("inner/part", "good bye")] {
             let program = bin.join(program);
-            fs::write(&program, format!("#!/bin/sh\necho '{says}'\n")).unwrap();
-            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+            write_program(&program, &format!("#!/bin/sh\necho '{says}'\n"));
         }
         startup_files(&server, shell, &bin);
         server.new_session_unready("s", &["sleep", "1000"]);

@@ -57,6 +57,26 @@ pub struct Setup<'a> {
     pub stamp: &'a Path,
 }
 
+impl Setup<'_> {
+    /// The part of a script that does it, in the worktree. It stands behind the ticket, so that nothing is set up twice at
+    /// once; it may take long.
+    pub(crate) fn script(&self) -> Result<String> {
+        let Self { from, copy, command, stamp } = self;
+        let (stamp, failed) = (quote_path(stamp)?, command::Exit::SETUP_FAILED);
+        let mut steps = String::new();
+        for path in *copy {
+            let (source, copied) = (quote_path(&from.join(path))?, quote(&format!("./{path}"))?);
+            steps.push_str(&format!(
+                "[ ! -e {source} ] || [ -e {copied} ] || {{ mkdir -p \"$(dirname {copied})\" && cp -RPp {source} {copied}; }} || finish {failed}\n"
+            ));
+        }
+        if let Some(command) = command {
+            steps.push_str(&format!("sh -c {} </dev/null || finish {failed}\n", quote(command)?));
+        }
+        Ok(format!("if [ ! -e {stamp} ]; then\n{steps}: >{stamp} || finish {failed}\nfi\n"))
+    }
+}
+
 #[derive(Debug)]
 pub struct ClaudeOptions<'a> {
     pub model: &'a str,
@@ -79,6 +99,16 @@ pub struct Files {
     pub hook: PathBuf,
     /// `NAME.stop`, the input of the last `Stop` hook.
     pub stop: PathBuf,
+    /// What judges its work.
+    pub check: CheckFiles,
+}
+
+/// `NAME.check`, `NAME.check-ticket` and `NAME.check-exit`.
+#[derive(Debug, Clone)]
+pub struct CheckFiles {
+    pub script: PathBuf,
+    pub ticket: PathBuf,
+    pub exit: PathBuf,
 }
 
 /// What the agent is asked to do: a sentence stands in place of an empty body, and control characters
@@ -96,7 +126,10 @@ pub fn message(dispatcher: &Dispatcher, task: &str, body: &str, task_path: &Path
 
 impl Files {
     pub(crate) fn remove(&self) -> Result<()> {
-        for file in [&self.ticket, &self.run, &self.prompt, &self.exit, &self.hook, &self.stop] {
+        let CheckFiles { script, ticket, exit } = &self.check;
+        let check = [ticket, script, exit];
+        let agent = [&self.ticket, &self.run, &self.prompt, &self.exit, &self.hook, &self.stop];
+        for file in agent.into_iter().chain(check) {
             durable::remove(file)?;
         }
         Ok(())
@@ -135,27 +168,8 @@ impl Launch<'_> {
             no_program = command::Exit::NO_PROGRAM,
             program = quote(first)?,
             config_dir = self.config_dir()?,
-            setup = self.setup()?,
+            setup = self.setup.as_ref().map_or(Ok(String::new()), Setup::script)?,
         ))
-    }
-
-    /// Begun once the ticket is gone, so that nothing is set up twice at once; it may take long.
-    fn setup(&self) -> Result<String> {
-        let Some(Setup { from, copy, command, stamp }) = &self.setup else {
-            return Ok(String::new());
-        };
-        let (stamp, failed) = (quote_path(stamp)?, command::Exit::SETUP_FAILED);
-        let mut steps = String::new();
-        for path in *copy {
-            let (source, copied) = (quote_path(&from.join(path))?, quote(&format!("./{path}"))?);
-            steps.push_str(&format!(
-                "[ ! -e {source} ] || [ -e {copied} ] || {{ mkdir -p \"$(dirname {copied})\" && cp -RPp {source} {copied}; }} || finish {failed}\n"
-            ));
-        }
-        if let Some(command) = command {
-            steps.push_str(&format!("sh -c {} </dev/null || finish {failed}\n", quote(command)?));
-        }
-        Ok(format!("if [ ! -e {stamp} ]; then\n{steps}: >{stamp} || finish {failed}\nfi\n"))
     }
 
     /// Claude Code has its files where `ccl` looks for them, or does not start.
@@ -260,7 +274,7 @@ pub fn quote_path(path: &Path) -> Result<String> {
     quote(text)
 }
 
-fn quote(text: &str) -> Result<String> {
+pub(crate) fn quote(text: &str) -> Result<String> {
     shlex::try_quote(text)
         .map(Cow::into_owned)
         .with_context(|| format!("a NUL cannot be passed to a program: {text:?}"))
@@ -288,6 +302,11 @@ mod tests {
             exit: dir.join("a \"b\".exit"),
             hook: dir.join("a.hook"),
             stop: dir.join("a.stop"),
+            check: CheckFiles {
+                script: dir.join("a.check"),
+                ticket: dir.join("a.check-ticket"),
+                exit: dir.join("a.check-exit"),
+            },
         };
         let command: Vec<String> = command.iter().map(ToString::to_string).collect();
         let launch = Launch {

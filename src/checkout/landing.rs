@@ -52,6 +52,8 @@ pub(crate) enum Landing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LandStep {
     Landed,
+    /// Its commits are others than before, and have to be checked before they land.
+    Rebased,
     /// These files need somebody's decision.
     Conflict(Vec<String>),
     /// The sentence says why, and what to do.
@@ -63,10 +65,12 @@ const ROUNDS: usize = 3;
 
 impl Repository {
     /// Brings the branch into the branch that it started from. `note` is called with the worktree's new base before
-    /// anything lands: what is counted as the branch's own afterwards starts there.
+    /// anything lands: what is counted as the branch's own afterwards starts there. What is `checked` does not land once
+    /// it was rebased.
     pub(crate) fn land(
         &self,
         worktree: &mut Worktree,
+        checked: bool,
         mut note: impl FnMut(&Worktree) -> Result<()>,
     ) -> Result<LandStep> {
         let Some(base_branch) = worktree.base_branch.clone() else {
@@ -77,14 +81,18 @@ impl Repository {
             if self.has_landed(worktree, &base_branch)? {
                 return Ok(LandStep::Landed);
             }
-            let onto = match self.rebase(worktree, &base_branch)? {
-                Rebase::UpToDate { onto } | Rebase::Rebased { onto } => onto,
+            let (onto, is_rebased) = match self.rebase(worktree, &base_branch)? {
+                Rebase::UpToDate { onto } => (onto, false),
+                Rebase::Rebased { onto } => (onto, true),
                 Rebase::Conflict { files } => return Ok(LandStep::Conflict(files)),
                 Rebase::Stuck(why) => return Ok(LandStep::Refused(why)),
             };
             if onto != worktree.base {
                 worktree.base = onto;
                 note(worktree)?;
+            }
+            if is_rebased && checked {
+                return Ok(LandStep::Rebased);
             }
             match self.fast_forward(worktree, &base_branch)? {
                 Landing::Landed => return Ok(LandStep::Landed),

@@ -43,7 +43,9 @@ pub(crate) fn standing(project: &Path) -> Result<Vec<Standing>> {
     let mut found = Vec::new();
     for entry in durable::list_dir(&project.join(WORKTREES))? {
         let path = entry?.path();
-        let Some(admin) = admin_of(&path)? else { continue };
+        // Those of checks come and go.
+        let is_hidden = path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"."));
+        let Some(admin) = admin_of(&path)?.filter(|_| !is_hidden) else { continue };
         let text = |name: &str| -> Result<Option<String>> {
             let line = read_line(&admin.join(name))?;
             Ok(line.map(|line| String::from_utf8_lossy(&line).into_owned()))
@@ -168,6 +170,63 @@ impl Repository {
         wait_for_idle(worktree)?;
         self.throw_away(worktree)?;
         self.delete_branch(worktree, &worktree.base).map(drop)
+    }
+
+    /// A worktree, made anew, in which a check judges `commit`: detached, with what the globs in `protect` name as it is in
+    /// the task's base.
+    pub(crate) fn judge(
+        &self,
+        worktree: &Worktree,
+        commit: &str,
+        protect: &[String],
+    ) -> Result<Worktree> {
+        let judged = Self::judging(worktree);
+        self.unjudge(worktree)?;
+        self.exclude()?;
+        let args = [OsStr::new("worktree"), "add".as_ref(), "--detach".as_ref()];
+        let args = args.into_iter().chain([judged.path.as_os_str(), OsStr::new(commit)]);
+        Git::change(&self.project, &judged.path, args).run()?;
+        if !protect.is_empty() {
+            self.restore(&judged, commit, protect)?;
+        }
+        Ok(judged)
+    }
+
+    /// Removes the worktree of a check, whatever that has left there.
+    pub(crate) fn unjudge(&self, worktree: &Worktree) -> Result<()> {
+        let judged = Self::judging(worktree);
+        wait_for_idle(&judged)?;
+        self.throw_away(&judged)
+    }
+
+    fn judging(worktree: &Worktree) -> Worktree {
+        let name = worktree.path.file_name().unwrap_or_default().to_string_lossy();
+        Worktree {
+            path: worktree.path.with_file_name(format!(".{name}.check")),
+            ..worktree.clone()
+        }
+    }
+
+    /// Puts the protected paths back to the base's; what was added there goes.
+    fn restore(&self, judged: &Worktree, commit: &str, protect: &[String]) -> Result<()> {
+        let globs: Vec<String> = protect.iter().map(|glob| format!(":(top,glob){glob}")).collect();
+        let globs = || globs.iter().map(String::as_str);
+        let call = |args: Vec<&str>| Git::change(&judged.path, &judged.path, args).run();
+        let listed = |tree: &str, filter: &str| -> Result<Vec<u8>> {
+            let args =
+                ["diff", "--name-only", "-z", "--no-renames", filter, &judged.base, tree, "--"];
+            Ok(Git::look(&judged.path, args.into_iter().chain(globs())).run()?)
+        };
+        // Paths may be any bytes, so they stay with git where that can tell them from the globs itself.
+        let added = listed(commit, "--diff-filter=A")?;
+        for path in added.split(|byte| *byte == 0).filter(|path| !path.is_empty()) {
+            let path = judged.path.join(OsStr::from_bytes(path));
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+        if !listed(commit, "--diff-filter=MDT")?.is_empty() {
+            call(["checkout", &judged.base, "--"].into_iter().chain(globs()).collect())?;
+        }
+        call(vec!["add", "--all", "--", ":(top)"]).map(drop).map_err(Into::into)
     }
 
     /// Removes the worktree where nothing in it would be lost, and its branch where that has no commit of its own.

@@ -63,13 +63,17 @@ fn reconcile<'a>(
     run: Option<Uuid>,
     pass: &mut Pass,
 ) -> Result<Option<Pool<'a>>> {
+    let asked = run.is_none();
     let run = run.or(session.dispatched()?.map(|marker| marker.run));
+    // A person asks once; what follows is watched.
+    let mut trigger = if asked { Trigger::Asked(run) } else { Trigger::Idle(run) };
     let _waiting = context.progress.wait_for(&format!("{} ends its turn", session.name()));
     let mut deadline = None;
     loop {
         // Read anew each time: a person may have come.
         let pool = context.pool()?;
-        pass.take(context, pool.reconcile(session, Trigger::Idle(run)));
+        pass.take(context, pool.reconcile(session, trigger));
+        trigger = Trigger::Idle(run);
         // From the first look on: the pass that launched the agent may have held the session until now.
         let deadline = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
         let Some(marker) = session.dispatched()? else {

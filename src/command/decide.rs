@@ -56,17 +56,29 @@ fn project_rules(context: Context<'_>, file: &Path) -> Result<ProjectRules> {
     }
 }
 
-fn decide(context: Context<'_>, path: &Path, task: &Task, rules: &ProjectRules) -> DecisionRow {
+fn decide(
+    context: Context<'_>,
+    path: &Path,
+    task: &Task,
+    rules_of_project: &ProjectRules,
+) -> DecisionRow {
     let config = context.config;
     let decision = router::decide(&task.header.routing, &config.auto_routes);
     let is_on = config.secutools.is_ok();
     let delegated = decision.provider.is_remote() && is_on;
-    let rules = (!delegated).then(|| rules.for_task(&task.header.rules));
+    let rules = (!delegated).then(|| rules_of_project.for_task(&task.header.rules));
     let warnings = task.warnings.iter();
     let mut warnings: Vec<String> =
         warnings.map(|w| report::warning(path, Some((w.line, w.column)), &w.message)).collect();
     if let (true, Err(off)) = (decision.provider.is_remote(), &config.secutools) {
         let sentence = format!("it runs locally whatever the rule says: {off}");
+        warnings.push(report::warning(path, None, &sentence));
+    }
+    let of_project = rules_of_project.for_task(&task.header.rules);
+    if let (true, Some(command)) = (delegated, of_project.check.command()) {
+        let sentence = format!(
+            "the check `{command}` does not judge it there: it is done when the provider says so"
+        );
         warnings.push(report::warning(path, None, &sentence));
     }
     DecisionRow {

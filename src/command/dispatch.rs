@@ -161,9 +161,9 @@ impl ChosenFrom {
             };
         }
         // What its project says of all tasks was looked at above.
-        if rules.isolation != project_rules.task.isolation
-            && let Err(why) = ground::check(project, project_rules, &rules)
-        {
+        let is_other = (rules.isolation, &rules.protect)
+            != (project_rules.task.isolation, &project_rules.task.protect);
+        if is_other && let Err(why) = ground::check(project, project_rules, &rules) {
             let event = task.at.event(EventKind::Held);
             pass.events.push(event.because(format!("{why:#}")));
             return Take::Passed;

@@ -18,6 +18,12 @@ pub(super) fn rules(config: &Config, project: &Project) -> Result<ProjectRules> 
 /// Whether a task with these rules can go; the sentence that mends it. Outside of git no process is started, and in it
 /// none for a task that neither has a worktree nor requires a clean checkout.
 pub(super) fn check(project: &Project, of_project: &ProjectRules, rules: &TaskRules) -> Result<()> {
+    if rules.isolation == Isolation::None && !rules.protect.is_empty() {
+        bail!(
+            "`protect` needs a worktree for each task, and {} says isolation: none: say `isolation: worktree`, or `protect: []`",
+            project.rules_path().display()
+        );
+    }
     match rules.isolation {
         Isolation::Worktree => {
             let start = Repository::open(project.path())?.start_commit(rules.base.as_deref())?;

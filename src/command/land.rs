@@ -47,8 +47,9 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
     }
     // The worktree of a finished task is gone; git rebases in one.
     repository.make(&worktree, ending.run, false)?;
-    match repository.land(&mut worktree, |_| Ok(()))? {
-        LandStep::Landed => {}
+    match repository.land(&mut worktree, false, |_| Ok(()))? {
+        // By hand nothing is checked: a person has decided.
+        LandStep::Landed | LandStep::Rebased => {}
         LandStep::Conflict(files) => bail!(
             "{} conflicts with {base} in {}: in {}, run `git rebase {base}`, solve it, and run `ccl land {name}` again",
             worktree.branch,

@@ -113,12 +113,13 @@ impl Pass {
     /// would stand there every minute.
     fn summary(&self) -> Option<String> {
         const NAMED: usize = 5;
-        const KINDS: [(EventKind, &str); 7] = [
+        const KINDS: [(EventKind, &str); 8] = [
             (EventKind::Dispatched, "dispatched"),
             (EventKind::Delegated, "delegated"),
             (EventKind::Done, "done"),
             (EventKind::Failed, "failed"),
             (EventKind::Landed, "landed"),
+            (EventKind::Checked, "checked"),
             (EventKind::Released, "released"),
             (EventKind::Cooldown, "on cooldown"),
         ];

@@ -12,7 +12,7 @@ use rustix::process::{
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::{carries_run, group_of, members, process_carries, processes_that, visibly};
+use super::{RUN_VARIABLE, carries_run, environ_has, group_of, members, processes_that, visibly};
 
 /// How long to wait for what SIGKILL ends.
 const AFTER_KILL: Duration = Duration::from_secs(5);
@@ -70,9 +70,14 @@ pub fn terminate(run: Uuid, leader: Option<Pid>, grace: Duration) -> Result<Ende
 /// the next one. Measured: a tool of Claude Code 2.1.200 outlives Claude Code's own end by SIGTERM.
 pub fn terminate_all(run: Uuid, leader: Option<Pid>, grace: Duration) -> Result<(), EndingError> {
     terminate(run, leader, grace)?;
+    terminate_marked(RUN_VARIABLE, &run.to_string(), grace)
+}
+
+/// Ends every process that was started with `name=value` in its environment, but for this one.
+pub fn terminate_marked(name: &str, value: &str, grace: Duration) -> Result<(), EndingError> {
     for (signal, limit) in [(Signal::TERM, grace), (Signal::KILL, AFTER_KILL)] {
         let deadline = Instant::now() + limit;
-        for (process, handle) in &carriers(run)? {
+        for (process, handle) in &carriers(name, value)? {
             match pidfd_send_signal(handle, signal) {
                 Ok(()) | Err(Errno::SRCH) => {}
                 Err(error) => {
@@ -80,7 +85,7 @@ pub fn terminate_all(run: Uuid, leader: Option<Pid>, grace: Duration) -> Result<
                 }
             }
         }
-        while let Some((_, handle)) = carriers(run)?.first() {
+        while let Some((_, handle)) = carriers(name, value)?.first() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -88,19 +93,19 @@ pub fn terminate_all(run: Uuid, leader: Option<Pid>, grace: Duration) -> Result<
             wait_for(handle, left);
         }
     }
-    match carriers(run)?.first() {
+    match carriers(name, value)?.first() {
         None => Ok(()),
         Some((process, _)) => Err(EndingError::StillThere { process: process.as_raw_pid() }),
     }
 }
 
-/// The processes that carry the run, but for this one: an agent may have called `ccl`. Each with a handle that was opened
+/// The processes that carry it, but for this one: an agent may have called `ccl`. Each with a handle that was opened
 /// before it was looked at, so that no later process of its number is signalled.
-fn carriers(run: Uuid) -> io::Result<Vec<(Pid, OwnedFd)>> {
+fn carriers(name: &str, value: &str) -> io::Result<Vec<(Pid, OwnedFd)>> {
     let mut found = Vec::new();
     for process in processes_that(|process| process.pid != getpid())? {
         let Ok(handle) = pidfd_open(process.pid, PidfdFlags::empty()) else { continue };
-        if visibly(process_carries(process.pid, run))? {
+        if visibly(environ_has(process.pid, name, value))? {
             found.push((process.pid, handle));
         }
     }

@@ -330,7 +330,13 @@ impl Project {
             }
             (_, None) => self.place(&filed, Folder::Inbox, name)?,
             (_, Some(written)) => {
-                let placed = self.put(Folder::Inbox, name, written)?;
+                // Its branch goes on where it is.
+                let ending = task::split(text).read_ending();
+                let ending = ending.filter(|ending| ending.branch().is_some());
+                let again = ending.map(|ending| {
+                    task::with_ending(written, &Ending { check: None, ..ending }, None, None)
+                });
+                let placed = self.put(Folder::Inbox, name, again.as_deref().unwrap_or(written))?;
                 durable::remove(&filed)?;
                 placed
             }

@@ -30,7 +30,9 @@ impl Status {
             let priority = match task.state {
                 TaskState::Waiting => Some(task.priority.unwrap_or_default()),
                 TaskState::Held => None,
-                TaskState::Dispatched | TaskState::DelegatedToSecutools => continue,
+                TaskState::Dispatched | TaskState::Checking | TaskState::DelegatedToSecutools => {
+                    continue;
+                }
             };
             *counts.entry((task.project.as_path(), priority)).or_default() += 1;
         }
@@ -61,6 +63,8 @@ pub(crate) enum SessionState {
     /// Its agent is starting.
     Launching,
     Working,
+    /// Its agent's turn is over, and a check judges the work.
+    Checking,
     /// Its agent waits for a person.
     NeedsAttention,
     /// A person is using it.
@@ -74,11 +78,12 @@ pub(crate) enum SessionState {
 }
 
 impl SessionState {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Free,
         Self::Claiming,
         Self::Launching,
         Self::Working,
+        Self::Checking,
         Self::NeedsAttention,
         Self::Attended,
         Self::Cooldown,
@@ -154,6 +159,8 @@ pub(crate) enum TaskState {
     /// In the inbox, but not taken; the reason says why.
     Held,
     Dispatched,
+    /// Its agent's turn is over, and a check judges the work.
+    Checking,
     DelegatedToSecutools,
 }
 

@@ -107,10 +107,10 @@ impl View<'_> {
         let mut rows: Vec<Row<6>> = Vec::new();
         for task in &self.status.tasks {
             match task.state {
-                TaskState::Dispatched if self.is_in_a_session(task) => {}
+                TaskState::Dispatched | TaskState::Checking if self.is_in_a_session(task) => {}
                 // It is among the jobs, unless its marker cannot be read.
                 TaskState::DelegatedToSecutools if task.provider.is_some() => {}
-                TaskState::Dispatched | TaskState::DelegatedToSecutools => {
+                TaskState::Dispatched | TaskState::Checking | TaskState::DelegatedToSecutools => {
                     rows.push(self.task(task));
                 }
                 TaskState::Waiting | TaskState::Held => {
@@ -262,7 +262,7 @@ impl View<'_> {
 fn colour_of(state: SessionState) -> Option<Colour> {
     use SessionState as S;
     match state {
-        S::Working | S::Launching | S::Claiming => Some(Colour::GOOD),
+        S::Working | S::Checking | S::Launching | S::Claiming => Some(Colour::GOOD),
         S::NeedsAttention => Some(Colour::BAD),
         S::Cooldown | S::Busy | S::Attended => Some(Colour::WAITING),
         S::Missing => Some(Colour::FAINT),

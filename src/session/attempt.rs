@@ -146,8 +146,7 @@ impl Pool<'_> {
         }
         let hooks = attempt.conversation.is_some() && self.config.agent.hooks;
         if hooks {
-            let script = self.hook_script(attempt, &files)?;
-            durable::write_unsynced(&files.hook, script.as_bytes(), durable::PRIVATE)?;
+            self.write_hook(&attempt.run, &attempt.claim, &files)?;
         }
         let claude = attempt.conversation.as_ref().map(|conversation| ClaudeOptions {
             model: claim.agent.model.as_deref().unwrap_or_default(),
@@ -184,9 +183,9 @@ impl Pool<'_> {
         durable::write(&files.ticket, b"", durable::PRIVATE)
     }
 
-    /// What Claude Code's hooks run: it keeps what `Stop` is given, and has tmux call `ccl assign`, so that Claude Code
-    /// is not held up.
-    fn hook_script(&self, attempt: &Attempt, files: &Files) -> Result<String> {
+    /// Writes what Claude Code's hooks run, and the end of a check: it keeps what `Stop` is given, and has tmux call
+    /// `ccl assign`, so that Claude Code is not held up.
+    pub(super) fn write_hook(&self, run: &Run, claim: &Claim, files: &Files) -> Result<()> {
         let program = process::own_program().context("cannot find ccl's own program file")?;
         let config = self.config.file.as_deref().unwrap_or(Path::new("/dev/null"));
         let mut assign = Vec::new();
@@ -201,24 +200,24 @@ impl Pool<'_> {
             "--state-dir".to_owned(),
             agent::quote_path(&self.config.state_dir)?,
             "assign".to_owned(),
-            format!("--run={}", attempt.run.id()),
+            format!("--run={}", run.id()),
         ]);
         if self.config.file.is_none() {
             assign.push("--project".to_owned());
-            assign.push(agent::quote_path(attempt.claim.project().path())?);
+            assign.push(agent::quote_path(claim.project().path())?);
         }
-        assign.push(attempt.run.session.name.clone());
-        agent::hook_script(&self.config.tmux, &assign, &files.stop)
+        assign.push(run.session.name.clone());
+        let script = agent::hook_script(&self.config.tmux, &assign, &files.stop)?;
+        durable::write_unsynced(&files.hook, script.as_bytes(), durable::PRIVATE)
     }
 
-    /// Opens the window in which the script starts the agent, and notes its pane.
-    pub(super) fn open_window(&self, attempt: &mut Attempt) -> Result<()> {
-        let run = &mut attempt.run;
+    /// Opens the window in which the script runs, and notes its pane.
+    pub(super) fn open_window(&self, run: &mut Run, script: &Path) -> Result<()> {
         let window = NewWindow {
             session: &run.session.name,
             name: &run.marker.task,
             run: run.marker.run,
-            script: &run.session.files().run,
+            script,
             shell: self.config.agent.shell(),
             cwd: &self.config.home,
         };
@@ -242,6 +241,16 @@ impl Pool<'_> {
         marker::write_unsynced(&run.session.marker_path(), &run.marker)
     }
 
+    /// Waits until the script in the window has taken its ticket, up to `prompt_timeout`: who finds the ticket later may
+    /// take it away.
+    pub(super) fn await_start(&self, run: &Run, ticket: &Path) -> Result<()> {
+        let deadline = Instant::now() + self.config.dispatcher.prompt_timeout;
+        while durable::exists(ticket)? && has_process(run)? && Instant::now() < deadline {
+            thread::sleep(SHORTEST_POLL);
+        }
+        Ok(())
+    }
+
     /// Waits for evidence, up to `prompt_timeout`.
     pub(super) fn await_evidence(&self, attempt: &Attempt) -> Result<Evidence> {
         let started = Instant::now();
@@ -250,7 +259,7 @@ impl Pool<'_> {
         let mut look_at_screen = started + SCREEN_POLL;
         loop {
             // Before the evidence: what an agent leaves at its end is there once it is gone.
-            let lives = has_process(attempt)?;
+            let lives = has_process(&attempt.run)?;
             let started_agent = !durable::exists(&ticket)?;
             if let Some(evidence) = self.evidence(attempt, started_agent, lives)? {
                 return Ok(evidence);
@@ -396,8 +405,8 @@ fn unless_closed<T>(said: Option<Result<T, TmuxError>>) -> Result<Option<T>> {
 }
 
 /// Whether the process that tmux started in the window is there: a child of its server, whatever program it is by now.
-fn has_process(attempt: &Attempt) -> Result<bool> {
-    let Some(AgentPane { pid, server: Some(server), .. }) = &attempt.run.pane else {
+fn has_process(run: &Run) -> Result<bool> {
+    let Some(AgentPane { pid, server: Some(server), .. }) = &run.pane else {
         return Ok(false);
     };
     let process = process::stat(*pid).context("cannot see what runs in its window")?;

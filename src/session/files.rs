@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::agent::Files;
+use crate::agent::{CheckFiles, Files};
 use crate::durable;
 use crate::lock::{self, Lock};
 use crate::marker::{self, Cooldown, Dispatched};
@@ -58,6 +58,11 @@ impl Session {
             exit: self.file("exit"),
             hook: self.file("hook"),
             stop: self.file("stop"),
+            check: CheckFiles {
+                script: self.file("check"),
+                ticket: self.file("check-ticket"),
+                exit: self.file("check-exit"),
+            },
         }
     }
 

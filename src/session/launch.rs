@@ -114,7 +114,8 @@ impl Pool<'_> {
         loop {
             self.write_files(&attempt)?;
             attempt.claim.advance(Phase::Launching, self.now)?;
-            self.open_window(&mut attempt)?;
+            let files = attempt.run.session.files();
+            self.open_window(&mut attempt.run, &files.run)?;
             let failure = match self.await_evidence(&attempt)? {
                 Evidence::HasTask => return self.note_dispatched(events, attempt),
                 Evidence::ResumeRefused => {

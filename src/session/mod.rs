@@ -5,6 +5,7 @@
 //! is what counts; the session's marker only points to it, and goes last.
 
 mod attempt;
+mod checking;
 mod files;
 mod launch;
 mod reconcile;

@@ -17,7 +17,7 @@ use crate::agent::claude::Transcript;
 use crate::durable;
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
-use crate::marker::{self, ClaimedCheckout, Cooldown, Rounds, SetupHold};
+use crate::marker::{self, ClaimedCheckout, Cooldown, Judged, Round, SetupHold};
 use crate::money::Cost;
 use crate::next_step::{AgentReport, AttemptFailure, Found, Phase, Snapshot, Step, next_step};
 use crate::process;
@@ -44,7 +44,7 @@ impl Pool<'_> {
         let lock = match trigger {
             Trigger::Poll => session.try_lock()?,
             // The other process may have looked before the agent became idle.
-            Trigger::Idle(_) => session.lock_within(PATIENCE)?,
+            Trigger::Idle(_) | Trigger::Asked(_) => session.lock_within(PATIENCE)?,
         };
         let Some(_lock) = lock else {
             return Ok(Vec::new());
@@ -98,13 +98,15 @@ impl Pool<'_> {
             Found::NoClaim | Found::NoTask { .. } | Found::Noted(_) => {
                 next_step(&Snapshot { attended: false, ..snapshot })
             }
-            Found::Claimed | Found::Unstarted | Found::Started { .. } | Found::Landing(_) => {
-                Step::EndAttempt {
-                    failure: AttemptFailure::of_task(reason),
-                    outcome: Outcome::Failed,
-                    cooldown: false,
-                }
-            }
+            Found::Claimed
+            | Found::Unstarted
+            | Found::Started { .. }
+            | Found::Checking { .. }
+            | Found::Landing(_) => Step::EndAttempt {
+                failure: AttemptFailure::of_task(reason),
+                outcome: Outcome::Failed,
+                cooldown: false,
+            },
         };
         self.carry_out(&run, claim, &step)
     }
@@ -154,12 +156,7 @@ impl Pool<'_> {
                 // A shell that still reads its start-up files ignores SIGTERM, but not the end of its terminal.
                 self.close_window(run)?;
                 self.end_agent(run)?;
-                if claim.marker().work.rounds != Rounds::default() {
-                    // Its turn has ended; what it was to be given back is found out once more.
-                    claim.update(self.now, |claim| {
-                        claim.phase = Phase::Landing;
-                        claim.work.rounds = Rounds::default();
-                    })?;
+                if self.take_back_round(&mut claim)? {
                     return Ok(Vec::new());
                 }
                 self.unmake_worktree(&claim)?;
@@ -177,11 +174,34 @@ impl Pool<'_> {
                 }
                 Finished::GoesOn => return Ok(Vec::new()),
             },
+            Step::Check(of) => {
+                self.note_red(run, &mut claim)?;
+                self.start_check(run, claim, *of)?;
+                return Ok(events);
+            }
+            Step::Accept => {
+                self.accept(run, &mut claim)?;
+                let finish = Step::Finish(self.report(claim.marker())?);
+                events.extend(self.carry_out(run, Some(claim), &finish)?);
+                return Ok(events);
+            }
+            Step::GiveBack { red_before } => {
+                self.note_red(run, &mut claim)?;
+                self.give_back_red(run, claim, *red_before)?;
+                return Ok(events);
+            }
+            Step::GiveUp { red_before } => {
+                self.note_red(run, &mut claim)?;
+                self.end_agent_and_its_tools(run)?;
+                self.clear_check(&claim)?;
+                self.give_up(&claim, *red_before)?
+            }
             Step::EndAttempt { failure, outcome, cooldown } => {
                 if *cooldown {
                     self.start_cooldown(&run.session, failure)?;
                 }
                 self.end_agent_and_its_tools(run)?;
+                self.clear_check(&claim)?;
                 if failure.of_project {
                     self.hold_project(&claim, failure)?;
                 }
@@ -218,17 +238,29 @@ impl Pool<'_> {
     }
 
     fn finish(&self, run: &Run, mut claim: Claim, report: &AgentReport) -> Result<Finished> {
-        if matches!(claim.marker().work.checkout, Some(ClaimedCheckout::Own { .. })) {
+        let work = &claim.marker().work;
+        let is_checked = work.rules.check.command().is_some();
+        let is_in_worktree = matches!(work.checkout, Some(ClaimedCheckout::Own { .. }));
+        if claim.marker().phase != Phase::Landing && (is_checked || is_in_worktree) {
             // The turn is over, whatever can be seen of it later.
-            if claim.marker().phase != Phase::Landing {
-                claim.advance(Phase::Landing, self.now)?;
-            }
+            claim.update(self.now, |claim| {
+                claim.phase = if is_checked { Phase::Checking } else { Phase::Landing };
+                claim.work.check = None;
+            })?;
             self.end_agent(run)?;
+            if is_checked {
+                self.start_check(run, claim, Judged::Work)?;
+                return Ok(Finished::GoesOn);
+            }
         }
         let events = match self.finish_branch(&mut claim)? {
             Branch::Finished(events) => events,
             Branch::Conflict(message) => {
-                self.give_back(run, claim, message)?;
+                self.give_back(run, claim, message, Round::Conflict)?;
+                return Ok(Finished::GoesOn);
+            }
+            Branch::Rebased => {
+                self.start_check(run, claim, Judged::Work)?;
                 return Ok(Finished::GoesOn);
             }
         };
@@ -251,7 +283,13 @@ impl Pool<'_> {
 
     /// Gives the agent what came of its turn, in the same conversation. It goes on in a window of its own; what it does
     /// is for a later pass to see, or for its hook.
-    fn give_back(&self, run: &Run, claim: Claim, what: String) -> Result<()> {
+    pub(super) fn give_back(
+        &self,
+        run: &Run,
+        claim: Claim,
+        what: String,
+        round: Round,
+    ) -> Result<()> {
         self.close_window(run)?;
         self.log.info(format_args!("{}: given back to its agent: {what}", claim.name()));
         let (conversation, message) = match claim.marker().agent.session {
@@ -267,10 +305,25 @@ impl Pool<'_> {
         self.write_files(&attempt)?;
         attempt.claim.update(self.now, |claim| {
             claim.phase = Phase::Launching;
-            claim.work.rounds.conflicts += 1;
-            claim.work.rounds.transcript_from = Some(from.unwrap_or(0));
+            claim.work.rounds.begin(round, from.unwrap_or(0));
         })?;
-        self.open_window(&mut attempt)
+        let files = attempt.run.session.files();
+        self.open_window(&mut attempt.run, &files.run)?;
+        self.await_start(&attempt.run, &files.ticket)
+    }
+
+    /// Where the agent was to be given something back and never started on it: what that was is found out once more.
+    fn take_back_round(&self, claim: &mut Claim) -> Result<bool> {
+        let Some(round) = claim.marker().work.rounds.last else { return Ok(false) };
+        claim.update(self.now, |claim| {
+            claim.phase = match round {
+                Round::Red => Phase::Checking,
+                Round::Conflict => Phase::Landing,
+            };
+            claim.work.check = None;
+            claim.work.rounds.take_back(round);
+        })?;
+        Ok(true)
     }
 
     /// What the agent of a claimed task was asked to do.
@@ -308,7 +361,7 @@ impl Pool<'_> {
         marker::write(&session.cooldown_path(), &cooldown)
     }
 
-    fn ending(&self, claim: &Claim, outcome: Outcome, reason: Option<String>) -> Ending {
+    pub(super) fn ending(&self, claim: &Claim, outcome: Outcome, reason: Option<String>) -> Ending {
         let marker = claim.marker();
         Ending {
             run: marker.run,
@@ -324,11 +377,12 @@ impl Pool<'_> {
             ended_at: Some(self.now),
             reason,
             git: self.git_ending(claim),
+            check: marker.work.checked.clone(),
         }
     }
 
     /// What this run has cost, as far as Claude Code wrote it down.
-    fn cost(&self, claim: &Claim) -> Result<Option<Cost>> {
+    pub(super) fn cost(&self, claim: &Claim) -> Result<Option<Cost>> {
         let agent = &claim.marker().agent;
         let Some(id) = agent.session else {
             return Ok(None);
@@ -384,6 +438,7 @@ fn outcome_of(step: &Step) -> Outcome {
     match step {
         Step::Finish(_) => Outcome::Done,
         Step::Place(outcome) | Step::EndAttempt { outcome, .. } => *outcome,
+        Step::GiveUp { .. } => Outcome::Failed,
         _ => Outcome::Released,
     }
 }
@@ -412,8 +467,26 @@ fn events_of(step: &Step, claim: Option<&Claim>) -> Vec<Event> {
             .in_session(&marker.session)
             .by(Provider::ClaudeCode, marker.agent.model.clone())
     };
+    let of_check = |how: String| {
+        Event::of_task(EventKind::Checked, claim.project().path(), claim.name().as_str())
+            .in_session(&marker.session)
+            .because(how)
+    };
     match step {
-        Step::Leave(_) | Step::MarkWorking | Step::Clear | Step::RemoveClaim { .. } => Vec::new(),
+        Step::Leave(_)
+        | Step::MarkWorking
+        | Step::Clear
+        | Step::RemoveClaim { .. }
+        | Step::Check(_) => Vec::new(),
+        Step::Accept => vec![of_check("green".to_owned())],
+        Step::GiveBack { .. } => {
+            let round = marker.work.rounds.red + 1;
+            let rounds = marker.work.rules.check_rounds;
+            vec![of_check(format!("red: given back to its agent, {round} of {rounds}"))]
+        }
+        Step::GiveUp { .. } => {
+            vec![of_check("red: given up".to_owned()), of_task().because("its check is still red")]
+        }
         Step::Release | Step::TakeTicket => {
             vec![of_task().because("the pass that had claimed it ended before it started anything")]
         }
@@ -439,6 +512,9 @@ fn footer(ending: &Ending, report: &AgentReport) -> String {
     if let (Some(start), Some(end)) = (ending.started_at, ending.ended_at) {
         let seconds = end.duration_since(start).as_secs().max(0);
         parts.push(format!("{:#}", jiff::SignedDuration::from_secs(seconds)));
+    }
+    if let Some(check) = &ending.check {
+        parts.push(format!("check passed, {} s", check.seconds));
     }
     if let Some(cost) = &ending.cost {
         parts.push(cost.to_string());

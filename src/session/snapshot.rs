@@ -25,14 +25,16 @@ use crate::tmux::{Pane, TmuxError};
 pub enum Trigger {
     /// An ordinary pass looks at all of them.
     Poll,
-    /// Somebody who watches it says that it is idle: its agent's hook, about this run, or a person.
+    /// Somebody who watches it says that it is idle: its agent's hook, about this run.
     Idle(Option<Uuid>),
+    /// A person says so, and may have mended what was in the way.
+    Asked(Option<Uuid>),
 }
 
 impl Trigger {
     /// A hook about another run says nothing of `run`.
     fn is_idle(self, run: Uuid) -> bool {
-        matches!(self, Self::Idle(of) if of.is_none_or(|of| of == run))
+        matches!(self, Self::Idle(of) | Self::Asked(of) if of.is_none_or(|of| of == run))
     }
 }
 
@@ -78,6 +80,10 @@ impl Pool<'_> {
                     Phase::Claimed => Found::Claimed,
                     Phase::Launching if durable::exists(&session.files().ticket)? => {
                         Found::Unstarted
+                    }
+                    Phase::Checking => {
+                        let asked = matches!(trigger, Trigger::Asked(_));
+                        self.find_check(&run, claim.marker(), asked)?
                     }
                     Phase::Landing => Found::Landing(self.report(claim.marker())?),
                     phase => {
@@ -176,7 +182,7 @@ impl Pool<'_> {
     }
 
     /// What an agent left whose turn has ended well.
-    fn report(&self, claim: &marker::ClaimMarker) -> Result<AgentReport> {
+    pub(super) fn report(&self, claim: &marker::ClaimMarker) -> Result<AgentReport> {
         let Some(id) = claim.agent.session else { return Ok(AgentReport::default()) };
         Ok(match Transcript::find(&self.config.claude_dir, id)? {
             Some(transcript) => report(&summary_of(&transcript, claim)?),
@@ -269,7 +275,7 @@ fn summary_of(transcript: &Transcript, claim: &marker::ClaimMarker) -> Result<Su
 
 /// Whether the agent of this run lives: the process of its window, or, where that is gone or not known, the one that
 /// was started for the run, wherever it is.
-fn agent_lives(pane: Option<&AgentPane>, run: Uuid) -> Result<bool> {
+pub(super) fn agent_lives(pane: Option<&AgentPane>, run: Uuid) -> Result<bool> {
     let in_window = pane.map_or(Ok(false), |pane| {
         process::window_lives(pane.pid, pane.server.as_ref().map(|server| server.pid), run)
     });

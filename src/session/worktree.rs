@@ -13,7 +13,7 @@ use crate::durable;
 use crate::error::{Failure, TEMPORARY, exit_code};
 use crate::event::{Event, EventKind};
 use crate::lock::Lock;
-use crate::marker::{self, ClaimedCheckout, ToLand, Worktree};
+use crate::marker::{self, ClaimedCheckout, Phase, ToLand, Worktree};
 use crate::queue::{Claim, Project};
 use crate::task::{
     BranchEnding, Check, CheckoutEnding, Ending, GitEnding, Isolation, Land, Outcome, Summary,
@@ -23,12 +23,17 @@ use crate::task::{
 /// How long a pass waits for another one that changes the project's branches.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How often a branch is checked again whose base has moved on meanwhile.
+const ROUNDS: u32 = 3;
+
 /// How far a branch has come.
 pub(super) enum Branch {
     /// All that can be done is done; what happened besides the task's end.
     Finished(Vec<Event>),
     /// Its agent has to solve a conflict; what it is to be asked.
     Conflict(String),
+    /// It was rebased since it was checked: the claim is in phase `checking` again.
+    Rebased,
 }
 
 impl Pool<'_> {
@@ -145,6 +150,21 @@ impl Pool<'_> {
                 };
                 match outcome {
                     LandStep::Landed => landed = Some(true),
+                    LandStep::Rebased if claim.marker().work.rounds.rebased < ROUNDS => {
+                        claim.update(self.now, |claim| {
+                            claim.phase = Phase::Checking;
+                            claim.work.check = None;
+                            claim.work.checked = None;
+                            claim.work.rounds.rebased += 1;
+                        })?;
+                        return Ok(Branch::Rebased);
+                    }
+                    LandStep::Rebased => {
+                        reason = Some(format!(
+                            "its base moved on {ROUNDS} times while it was checked: land it once that rests"
+                        ));
+                        landed = Some(false);
+                    }
                     LandStep::Conflict(files) if claim.marker().work.rounds.conflicts == 0 => {
                         return Ok(Branch::Conflict(conflict_message(worktree, &files)));
                     }
@@ -253,7 +273,7 @@ impl Pool<'_> {
         ending.inspect_err(|error| self.log.warn(format_args!("{}: {error:#}", claim.name()))).ok()
     }
 
-    fn repository(&self, claim: &Claim) -> Result<Repository> {
+    pub(super) fn repository(&self, claim: &Claim) -> Result<Repository> {
         let project = claim.project().path();
         Repository::open(project).map_err(|error| match error {
             // That is not the project's fault.
@@ -265,7 +285,7 @@ impl Pool<'_> {
         })
     }
 
-    fn commit_leftovers(
+    pub(super) fn commit_leftovers(
         &self,
         repository: &Repository,
         worktree: &Worktree,
@@ -287,9 +307,10 @@ impl Pool<'_> {
         worktree: &mut Worktree,
         claim: &mut Claim,
     ) -> Result<LandStep> {
+        let is_checked = claim.marker().work.rules.check.command().is_some();
         // The agent may have removed its worktree; git rebases in one.
         repository.make(worktree, claim.marker().run, false)?;
-        repository.land(worktree, |rebased| {
+        repository.land(worktree, is_checked, |rebased| {
             claim.update(self.now, |claim| {
                 claim.work.checkout =
                     Some(ClaimedCheckout::Own { worktree: rebased.clone(), fresh: false });
@@ -309,7 +330,7 @@ impl Pool<'_> {
         marker::write(&path, &marker)
     }
 
-    fn lock_checkout(&self, project: &Project) -> Result<Lock> {
+    pub(super) fn lock_checkout(&self, project: &Project) -> Result<Lock> {
         project.lock_checkout(PATIENCE)?.with_context(|| {
             Failure::Temporary(format!(
                 "another pass changes branches in {}: a later pass goes on",
@@ -336,6 +357,11 @@ fn why_not_to_land(claim: &Claim, worktree: &Worktree) -> Option<String> {
     }
     match claim.marker().work.rules.check {
         Check::Off => None,
+        Check::Command(_)
+            if claim.marker().work.checked.as_ref().is_some_and(|it| it.exit == 0) =>
+        {
+            None
+        }
         Check::Unsaid | Check::Command(_) => Some(format!(
             "nothing has checked it: look at it and run `ccl land {name}`, or say `check: none` in project.yaml"
         )),

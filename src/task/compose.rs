@@ -5,6 +5,7 @@ use super::{Ending, Outcome};
 
 const FENCE: &str = "---\n";
 const RESULT: &str = "\n## Result\n";
+const CHECK: &str = "\n## Check\n";
 
 /// The text with these fields in its header instead of any older ones; a header is made where there is none. The values
 /// are YAML on one line.
@@ -50,6 +51,9 @@ pub fn as_written(text: &str) -> Option<&str> {
     let has_footer =
         ending.outcome == Outcome::Done || ending.provider.is_some_and(|it| it.is_remote());
     let written = without_ending(text).trim_end();
+    if ending.outcome == Outcome::Failed && ending.check.is_some() {
+        return written.rfind(CHECK).map(|section| written[..section].trim_end());
+    }
     let footer = written.rfind('\n').map_or(0, |newline| newline + 1);
     let line = &written[footer..];
     if !(has_footer && line.len() > 1 && line.starts_with('*') && line.ends_with('*')) {
@@ -63,10 +67,18 @@ pub fn as_written(text: &str) -> Option<&str> {
     Some(above[..end].trim_end())
 }
 
+/// Above what was added: the agent's answer, or the last of what a check has printed that stayed red.
+fn heading(ending: &Ending) -> &'static str {
+    match (ending.outcome, &ending.check) {
+        (Outcome::Failed, Some(_)) => "## Check",
+        _ => "## Result",
+    }
+}
+
 /// The file with this ending instead of any older one.
 ///
 /// Without a result and a footer nothing else changes: header and body stay as they are through any number of
-/// releases. With them, a section `## Result` and a line for people to read stand above the ending line.
+/// releases. With them, a section and a line for people to read stand above the ending line.
 pub fn with_ending(
     text: &str,
     ending: &Ending,
@@ -75,7 +87,7 @@ pub fn with_ending(
 ) -> String {
     let mut file = without_ending(text).to_owned();
     if let Some(result) = result {
-        add_paragraph(&mut file, "## Result");
+        add_paragraph(&mut file, heading(ending));
         add_paragraph(&mut file, result.trim_end());
     }
     if let Some(footer) = footer {

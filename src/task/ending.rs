@@ -49,6 +49,25 @@ pub struct Ending {
     pub reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub git: Option<GitEnding>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckEnding>,
+}
+
+/// What judged the work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckEnding {
+    pub command: String,
+    /// What it ended with at last; 0 is green.
+    pub exit: i32,
+    pub seconds: u64,
+    /// How often its agent got a red one back.
+    pub rounds: u32,
+    /// The tree object that was judged; `None` where the agent had no worktree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<String>,
+    /// Whether the base was red, too; `None` where nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub red_before: Option<bool>,
 }
 
 /// What a run left in its git repository.
@@ -151,6 +170,7 @@ impl Ending {
             ended_at: None,
             reason: None,
             git: None,
+            check: None,
         }
     }
 

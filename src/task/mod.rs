@@ -13,7 +13,7 @@ mod words;
 mod yaml;
 
 pub use compose::{as_written, with_ending, with_fields};
-pub use ending::{BranchEnding, CheckoutEnding, Ending, GitEnding, Outcome, Summary};
+pub use ending::{BranchEnding, CheckEnding, CheckoutEnding, Ending, GitEnding, Outcome, Summary};
 pub use header::{Field, Header, HeaderState, Routing, Warning};
 use parts::{Opening, without_ending};
 pub use parts::{Parts, split};

@@ -1,6 +1,7 @@
 //! Agents in worktrees of their own, with the real git and the real tmux: what each leaves, and how it lands.
 #![allow(clippy::unwrap_used)]
 
+mod check;
 mod kill;
 mod land;
 #[path = "../support/mod.rs"]

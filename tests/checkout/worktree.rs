@@ -14,7 +14,8 @@ pub(super) fn say(project: &Project, rules: &str) {
 
 /// A pool of command agents, and a repository whose tasks have worktrees.
 pub(super) fn world(max: usize, rules: &str) -> (World, Project) {
-    let world = World::commands(max).with("defaults", Value::Null);
+    let world =
+        World::commands(max).with("defaults", Value::Null).with("agent", json!({"hooks": false}));
     let project = world.project("web");
     project.init_git();
     say(&project, &format!("isolation: worktree\n{rules}"));

@@ -7,6 +7,7 @@ use std::process::Output;
 
 use serde_json::json;
 
+use super::support::write_program;
 use crate::pool::Binary;
 use crate::secutools_server::Step;
 use crate::world::{KEY, TASK};
@@ -42,8 +43,7 @@ fn the_key_is_in_no_file_no_output_and_no_childs_hands() {
     let tmux = world.sandbox.path().join("tmux.sh");
     let noted = world.sandbox.path().join("noted");
     let script = format!("#!/bin/sh\n{{ echo \"$@\"; env; }} >> {}\nexit 1\n", noted.display());
-    fs::write(&tmux, script).unwrap();
-    fs::set_permissions(&tmux, fs::Permissions::from_mode(0o700)).unwrap();
+    write_program(&tmux, &script);
     world.sandbox.config("tmux", json!({"command": [tmux]}));
     world.project.drop_task("local.md", "Stay here.\n");
     for step in [Step::Behave, Step::Echo(422), Step::Echo(500), Step::Echo(202), Step::Echo(401)] {

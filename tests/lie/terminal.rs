@@ -1,11 +1,11 @@
 //! A tmux that lies, sessions that are not ours, and what stands in those that are.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
 use super::support::faults::{World, said};
+use super::support::write_program;
 use super::support::{PATIENCE, wait_until};
 use super::{assert_no_canary, at_work, let_go, serve};
 
@@ -21,8 +21,7 @@ fn a_tmux_that_hangs_or_talks_nonsense_costs_one_pass() {
     ] {
         let mut world = World::new();
         let stand_in = world.sandbox.path().join("tmux.sh");
-        fs::write(&stand_in, format!("#!/bin/sh\n{script}\n")).expect("a stand-in");
-        fs::set_permissions(&stand_in, fs::Permissions::from_mode(0o755)).expect("a mode");
+        write_program(&stand_in, &format!("#!/bin/sh\n{script}\n"));
         let real = world.tmux.command();
         world.project.drop_task("t.md", "go\n");
         world.sandbox.config("tmux", json!({"command": [stand_in]}));
@@ -129,8 +128,7 @@ fn a_suspended_agent_is_not_replaced() {
 fn a_window_whose_shell_begins_late_is_waited_for() {
     let mut world = World::new();
     let shell = world.sandbox.path().join("late-shell");
-    fs::write(&shell, "#!/bin/sh\nsleep 0.7\nexec /bin/bash \"$@\"\n").expect("a shell");
-    fs::set_permissions(&shell, fs::Permissions::from_mode(0o755)).expect("its permissions");
+    write_program(&shell, "#!/bin/sh\nsleep 0.7\nexec /bin/bash \"$@\"\n");
     world.sandbox.config("agent", json!({"shell": shell}));
     world.sandbox.config("pool", json!({"autonomous": {"max": 2}}));
     world.go(false);

@@ -1,7 +1,6 @@
 //! `ccl assign`, called by hooks, by a watcher and by hand.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use ccl::lock;
@@ -9,6 +8,7 @@ use serde_json::json;
 
 use super::launch::forever;
 use super::support::fake_script::{Behaviour, Ending, Turn};
+use super::support::write_program;
 use super::support::{PATIENCE, wait_until};
 use super::world::{World, ending};
 
@@ -214,8 +214,7 @@ fn an_upgrade_in_the_middle_of_a_pass_does_not_mislead_the_hooks() {
         "#!/bin/sh\ncd {} && cp ccl new && mv new ccl\nexec {tmux} \"$@\"\n",
         bin.display()
     );
-    fs::write(&wrapper, upgrade).unwrap();
-    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&wrapper, &upgrade);
     let world = world.with("tmux", json!({"command": [wrapper]}));
     let ccl = world.sandbox.std_ccl();
     let variables = ccl.get_envs().filter_map(|(name, value)| Some((name, value?)));

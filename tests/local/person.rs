@@ -7,6 +7,7 @@ use std::process::{Child, Stdio};
 
 use serde_json::{Value, json};
 
+use super::support::write_program;
 use super::world::{HOLDS, World, kill, lives};
 
 /// A person's terminal, attached to a session.
@@ -159,8 +160,10 @@ fn a_window_that_a_person_closes_is_an_agent_that_was_interrupted() {
     let project = world.project("web");
     project.drop_task("a.md", HOLDS);
     assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
+    let agent = world.agent_pid("ccl-auto-0");
     // The agent's window is the session's current one.
     world.tmux.run(&["kill-window", "-t", "=ccl-auto-0:"]);
+    world.tmux.wait_until("its agent has ended with it", || !lives(agent));
     let pass = world.ccl(&["reap"]);
     assert_eq!(pass.short(), ["released a.md ccl-auto-0"], "{pass:#?}");
     assert!(pass.reason("a.md").contains("its window was closed"), "{pass:#?}");
@@ -233,8 +236,7 @@ impl Forbidden {
         // Nor may the agent have privileges that `ccl` lacks.
         let shell = world.sandbox.path().join("shell");
         let line = shlex::try_join(self.unprivileged.iter().copied()).unwrap();
-        fs::write(&shell, format!("#!/bin/sh\nexec {line} /bin/bash \"$@\"\n")).unwrap();
-        fs::set_permissions(&shell, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&shell, &format!("#!/bin/sh\nexec {line} /bin/bash \"$@\"\n"));
         world.sandbox.config("agent", json!({"shell": shell}));
     }
 

@@ -1,12 +1,12 @@
 //! Two tmux servers: a pass that reaches the one judges nothing in the other.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
 use super::launch::forever;
 use super::support::fake_script::Behaviour;
+use super::support::write_program;
 use super::support::{PATIENCE, TmuxServer, wait_until};
 use super::world::{HOLDS, World, kill, lives};
 
@@ -101,8 +101,7 @@ fn a_session_that_appears_at_this_moment_is_left_to_whoever_made_it() {
     let text = format!(
         "#!/bin/sh\ncase \"$*\" in *new-session*) {real} new-session -d -s ccl-auto-0;; esac\nexec {real} \"$@\"\n"
     );
-    fs::write(&script, text).unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&script, &text);
     let world = world.with("tmux", json!({"command": [script]}));
     assert_eq!(world.pass(&["scan"]), ["held a.md -"]);
     assert_eq!(project.inbox(), ["a.md"]);

@@ -1,7 +1,6 @@
 //! The window that starts the agent: refused, doubled, slow, or never ready; the agent starts once.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 
 use ccl::config::{Config, Overrides};
@@ -16,6 +15,7 @@ use serde_json::json;
 
 use super::launch::forever;
 use super::support::fake_script::Behaviour;
+use super::support::write_program;
 use super::support::{PATIENCE, wait_until};
 use super::world::{HOLDS, World, ending};
 
@@ -33,8 +33,7 @@ fn before(world: World, command: &str, instead: &str) -> World {
         "#!/bin/sh\ntmux() {{ command {tmux} \"$@\"; }}\ncase \" $* \" in\n\
          *' {command} '*) {instead} ;;\n*) tmux \"$@\" ;;\nesac\n"
     );
-    fs::write(&wrapper, text).unwrap();
-    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&wrapper, &text);
     world.with("tmux", json!({"command": [wrapper]}))
 }
 
@@ -69,8 +68,7 @@ fn a_window_that_is_closed_while_it_is_looked_at_fails_no_pass() {
 fn a_window_that_is_closed_before_the_agent_starts_is_nobodys_fault() {
     let world = World::commands(1);
     let shell = world.sandbox.path().join("slow");
-    fs::write(&shell, "#!/bin/sh\nsleep 600\n").unwrap();
-    fs::set_permissions(&shell, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&shell, "#!/bin/sh\nsleep 600\n");
     let close = "out=$(tmux \"$@\"); echo \"$out\"; tmux kill-pane -t \"${out%% *}\"";
     let world = between(world, close)
         .with("agent", json!({"kind": "command", "command": ["true"], "shell": shell}));

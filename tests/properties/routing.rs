@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use ccl::money::Cost;
 use ccl::plan::{self, Queue};
 use ccl::task::{
-    BranchEnding, CheckoutEnding, Ending, GitEnding, Outcome, Priority, Provider, Summary, head,
-    parse, priority_of, text_of,
+    BranchEnding, CheckEnding, CheckoutEnding, Ending, GitEnding, Outcome, Priority, Provider,
+    Summary, head, parse, priority_of, text_of,
 };
 use jiff::Timestamp;
 use proptest::collection::vec;
@@ -202,27 +202,44 @@ fn ending() -> impl Strategy<Value = Ending> {
         ),
         (option::of(select(Provider::ALL.to_vec())), text(), text(), text(), text(), text()),
         (cost, moment(), moment()),
-        option::of(git_ending()),
+        (option::of(git_ending()), option::of(check_ending())),
     )
-        .prop_map(|((run, outcome, attempt), texts, (cost, started_at, ended_at), git)| {
-            let (provider, model, session, agent_session, job_id, reason) = texts;
-            let run = Uuid::from_u128(run);
-            Ending {
-                run,
-                outcome,
-                attempt,
-                provider,
-                model,
-                session,
-                agent_session,
-                job_id,
-                cost,
-                started_at,
-                ended_at,
-                reason,
-                git,
-            }
-        })
+        .prop_map(
+            |((run, outcome, attempt), texts, (cost, started_at, ended_at), (git, check))| {
+                let (provider, model, session, agent_session, job_id, reason) = texts;
+                let run = Uuid::from_u128(run);
+                Ending {
+                    run,
+                    outcome,
+                    attempt,
+                    provider,
+                    model,
+                    session,
+                    agent_session,
+                    job_id,
+                    cost,
+                    started_at,
+                    ended_at,
+                    reason,
+                    git,
+                    check,
+                }
+            },
+        )
+}
+
+fn check_ending() -> impl Strategy<Value = CheckEnding> {
+    let text = || option::of(any::<String>());
+    (any::<(String, i32, u64, u32)>(), text(), option::of(any::<bool>())).prop_map(
+        |((command, exit, seconds, rounds), tree, red_before)| CheckEnding {
+            command,
+            exit,
+            seconds,
+            rounds,
+            tree,
+            red_before,
+        },
+    )
 }
 
 fn git_ending() -> impl Strategy<Value = GitEnding> {

@@ -209,7 +209,18 @@ impl World {
     /// The session has no task and no agent's window.
     #[track_caller]
     pub fn assert_nothing_is_left(&self, session: &str) {
-        for kind in ["dispatched", "ticket", "run", "prompt", "exit", "hook", "stop"] {
+        for kind in [
+            "dispatched",
+            "ticket",
+            "run",
+            "prompt",
+            "exit",
+            "hook",
+            "stop",
+            "check",
+            "check-ticket",
+            "check-exit",
+        ] {
             let file = self.session_file(session, kind);
             assert!(!file.exists(), "{} is left", file.display());
         }

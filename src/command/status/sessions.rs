@@ -87,7 +87,10 @@ fn at_work(
     session: &Session,
     Reading { run, claim, snapshot }: Reading,
 ) -> Result<SessionRow> {
-    let since = claim.map_or(run.marker.stamp.at, |claim| claim.marker().started_at);
+    let since = claim.map_or(run.marker.stamp.at, |claim| match &claim.marker().work.check {
+        Some(check) if claim.marker().phase == Phase::Checking => check.started_at,
+        _ => claim.marker().started_at,
+    });
     let is_locked = session.is_locked()?;
     let (state, reason) = match &snapshot.found {
         Found::Claimed => (SessionState::Claiming, None),
@@ -124,6 +127,11 @@ fn next(snapshot: &Snapshot) -> (SessionState, Option<String>) {
         Step::Leave(Leave::AtWork) | Step::MarkWorking => {
             let looked_at = snapshot.attended.then(|| "a person is looking at it".to_owned());
             (SessionState::Working, looked_at)
+        }
+        Step::Leave(Leave::Checking) => (SessionState::Checking, None),
+        Step::Check(_) | Step::Accept | Step::GiveBack { .. } | Step::GiveUp { .. } => {
+            let why = "the check stands still: the next pass goes on with it";
+            (SessionState::Checking, Some(why.to_owned()))
         }
         Step::Leave(Leave::NeedsAttention(what)) => (SessionState::NeedsAttention, Some(what)),
         Step::Leave(Leave::Attended) => {

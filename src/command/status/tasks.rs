@@ -10,7 +10,7 @@ use super::{DAY, Problems};
 use crate::agent::claude::Trust;
 use crate::checkout::{self, Standing};
 use crate::command::{Context, ground};
-use crate::marker::{self, ClaimedCheckout, ToLand};
+use crate::marker::{self, ClaimedCheckout, Phase, ToLand};
 use crate::money::Totals;
 use crate::process::OpenFiles;
 use crate::queue::{Folder, Held, Inbox, Name, Project, Skip, TaskRef};
@@ -214,6 +214,9 @@ impl Collector<'_, '_> {
                 Some(format!("nobody has claimed it: rename it to {name} to have it worked on"));
             return Ok(Some(row));
         };
+        if claim.phase == Phase::Checking {
+            row.state = TaskState::Checking;
+        }
         let age = self.context.now.duration_since(claim.started_at);
         row.stale = age.unsigned_abs() > self.context.config.dispatcher.stale_after;
         row.since = Some(claim.started_at);

@@ -1,0 +1,232 @@
+//! The acceptance check: the script that runs it in a window of its own, what that noted, and what is said of it. No part
+//! of this touches the disk but [`Exit::read`].
+//!
+//! One run of a check is three files in `STATE/sessions/`: `NAME.check` (the script), `NAME.check-ticket` (the right to
+//! start) and `NAME.check-exit` (how it ended, `ID STATUS`). Its output is what the window shows.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use jiff::SignedDuration;
+use uuid::Uuid;
+
+use crate::agent::{CheckFiles, Setup, quote, quote_path};
+use crate::text::is_unprintable;
+
+/// In the environment of the check and of all that it starts: which run of it that is.
+pub(crate) const VARIABLE: &str = "CCL_CHECK";
+
+/// Neither `ccl`'s key nor a provider's is the check's business.
+const KEYS: &str = "SECUTOOLS_API_KEY CREDENTIALS_DIRECTORY ANTHROPIC_API_KEY ANTHROPIC_AUTH_TOKEN CLAUDE_CODE_OAUTH_TOKEN \
+    OPENAI_API_KEY CODEX_API_KEY GEMINI_API_KEY GOOGLE_API_KEY OPENROUTER_API_KEY";
+
+/// What `timeout` ends with where the time ran out, and where what it ran did not end before it was killed.
+const TIMED_OUT: i32 = 124;
+const KILLED: i32 = 128 + 9;
+
+/// The most of its output that is kept, in bytes.
+const TAIL: usize = 4 << 10;
+
+/// How often a check is run again that could not be run.
+pub(crate) const TRIES: u32 = 3;
+
+/// One run of a check.
+#[derive(Debug)]
+pub(crate) struct Script<'a> {
+    pub(crate) id: Uuid,
+    pub(crate) run: Uuid,
+    pub(crate) task: &'a str,
+    pub(crate) command: &'a str,
+    pub(crate) timeout: SignedDuration,
+    pub(crate) directory: &'a Path,
+    /// The commit that the work started from.
+    pub(crate) base: Option<&'a str>,
+    pub(crate) setup: Option<Setup<'a>>,
+    pub(crate) files: &'a CheckFiles,
+    /// Run at the end, to have the verdict looked at.
+    pub(crate) hook: Option<&'a Path>,
+}
+
+impl Script<'_> {
+    pub(crate) fn text(&self) -> Result<String> {
+        let Self { id, run, timeout, files, .. } = self;
+        let (script, ticket) = (quote_path(&files.script)?, quote_path(&files.ticket)?);
+        let (exit, directory) = (quote_path(&files.exit)?, quote_path(self.directory)?);
+        let hook = match self.hook {
+            Some(hook) => format!("sh {} Check; ", quote_path(hook)?),
+            None => String::new(),
+        };
+        let setup = self.setup.as_ref().map_or(Ok(String::new()), Setup::script)?;
+        let base = self
+            .base
+            .map_or_else(|| "unset CCL_BASE".to_owned(), |base| format!("export CCL_BASE={base}"));
+        Ok(format!(
+            "# Check {id} of run {run} of ccl. It starts once: whoever removes the ticket starts it.\n\
+             [ \"${{CCL_RUN-}}\" = {run} ] || exit 0\n\
+             [ \"${{CCL_PID-}}\" = $$ ] || CCL_PID=$$ exec sh {script}\n\
+             unset CLAUDECODE CLAUDE_CODE_ENTRYPOINT {KEYS}\n\
+             finish() {{ until {{ echo \"{id} $1\" > {exit}.new && mv {exit}.new {exit}; }} 2>/dev/null; do\n\
+             \t[ -e {script} ] || exit; sleep 1; done; {hook}exit; }}\n\
+             cd {directory} || finish not-run\n\
+             rm {ticket} 2>/dev/null || exit 0\n\
+             {setup}\
+             export CCL_TASK={task} {VARIABLE}={id}\n\
+             {base}\n\
+             timeout --foreground -k 10 {seconds} sh -c {command} </dev/null\n\
+             finish $?\n",
+            task = quote(self.task)?,
+            seconds = timeout.as_secs(),
+            command = quote(self.command)?,
+        ))
+    }
+}
+
+/// How a run of the check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Status(i32),
+    /// Its directory could not be entered, or its set-up failed.
+    NotRun,
+}
+
+impl Exit {
+    /// Reads `NAME.check-exit`; `None` while the check runs. What an earlier run wrote late is not this one's.
+    pub(crate) fn read(path: &Path, id: Uuid) -> Result<Option<Self>> {
+        match fs::read_to_string(path) {
+            Ok(text) => Ok(text
+                .strip_prefix(&format!("{id} "))
+                .map(|word| word.trim().parse().map_or(Self::NotRun, Self::Status))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    /// The status, unless that says that nothing ran: the shell found no such program, or may not run it.
+    pub(crate) fn status(self) -> Option<i32> {
+        match self {
+            Self::NotRun | Self::Status(126 | 127) => None,
+            Self::Status(status) => Some(status),
+        }
+    }
+}
+
+/// What a red check said, in words that follow its name.
+pub(crate) fn how(status: i32, seconds: u64, timeout: SignedDuration) -> String {
+    let is_over = seconds >= timeout.as_secs().unsigned_abs();
+    match status {
+        TIMED_OUT | KILLED if is_over => format!("ran out of time after {timeout:#}"),
+        status => format!("ended with {status}"),
+    }
+}
+
+/// What the agent is told of a red check.
+pub(crate) fn message(command: &str, how: &str, tail: &str, before: Option<&str>) -> String {
+    let output = match tail {
+        "" => "It printed nothing.".to_owned(),
+        tail => format!("The last of its output:\n\n{}", fenced(tail)),
+    };
+    let before = match before {
+        Some(base) => format!(
+            "\n\nIt was red before you began, too: on {base}, which you started from, it is red as well."
+        ),
+        None => String::new(),
+    };
+    format!(
+        "The check `{command}` {how}. {output}{before}\n\nMake it pass. It is run again when you are done."
+    )
+}
+
+/// A text between fences that are longer than any in it.
+pub(crate) fn fenced(text: &str) -> String {
+    let longest =
+        text.lines().map(|line| line.trim_start().bytes().take_while(|byte| *byte == b'`').count());
+    let fence = "`".repeat(longest.max().unwrap_or(0).max(2) + 1);
+    format!("{fence}\n{text}\n{fence}")
+}
+
+/// The last 4 KiB of what a window shows, from the beginning of a line, as plain text.
+pub(crate) fn tail(screen: &str) -> String {
+    let mut text = String::new();
+    for line in screen.lines() {
+        text.extend(line.chars().filter(|c| *c == '\t' || !is_unprintable(*c)));
+        text.push('\n');
+    }
+    // tmux writes this below, once the program has ended.
+    let end = text.rfind("\nPane is dead").map_or(text.len(), |at| at + 1);
+    let text = text[..end].trim_matches('\n').trim_end();
+    let start = text.len().saturating_sub(TAIL);
+    if start == 0 {
+        return text.to_owned();
+    }
+    let start = text.ceil_char_boundary(start);
+    // One long line has no beginning in it.
+    let line = text[start..].find('\n').map_or(start, |newline| start + newline + 1);
+    text[line..].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_begins_with_a_line_and_is_plain_text() {
+        assert_eq!(tail(""), "");
+        assert_eq!(tail("\none\u{1b}[31m\u{85}\n\ttwo\u{202e}  \n\n"), "one[31m\n\ttwo");
+        assert_eq!(tail("red\n\nPane is dead (status 1, now)\n"), "red");
+        let long: String = (0..2000).map(|line| format!("line {line} é\n")).collect();
+        let last = tail(&long);
+        assert!(last.len() <= TAIL && last.len() > TAIL - 20, "{}", last.len());
+        assert!(last.starts_with("line ") && last.ends_with("line 1999 é"));
+        assert_eq!(tail(&"é".repeat(5000)).len(), TAIL);
+    }
+
+    #[test]
+    fn a_status_that_says_that_nothing_ran_is_no_verdict() {
+        for (exit, status) in [
+            (Exit::Status(0), Some(0)),
+            (Exit::Status(1), Some(1)),
+            (Exit::Status(124), Some(124)),
+            (Exit::Status(126), None),
+            (Exit::Status(127), None),
+            (Exit::NotRun, None),
+        ] {
+            assert_eq!(exit.status(), status, "{exit:?}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        let id = Uuid::new_v4();
+        assert_eq!(Exit::read(&path, id).unwrap(), None);
+        for (text, exit) in [
+            (format!("{id} 3\n"), Some(Exit::Status(3))),
+            (format!("{id} not-run\n"), Some(Exit::NotRun)),
+            (format!("{} 0\n", Uuid::new_v4()), None),
+            (String::new(), None),
+        ] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(Exit::read(&path, id).unwrap(), exit);
+        }
+    }
+
+    #[test]
+    fn no_output_ends_its_own_fence() {
+        assert_eq!(fenced("a\n````\nb"), "`````\na\n````\nb\n`````");
+        let told = message("make", "ended with 2", "no rule", Some("abc"));
+        assert!(told.starts_with(
+            "The check `make` ended with 2. The last of its output:\n\n```\nno rule\n```"
+        ));
+        assert!(told.contains("red before you began"));
+        assert!(message("make", "ended with 2", "", None).contains("It printed nothing."));
+        let limit = SignedDuration::from_mins(10);
+        for (status, seconds, words) in [
+            (124, 600, "ran out of time after 10m"),
+            (137, 610, "ran out of time after 10m"),
+            // The kernel was out of memory, say.
+            (137, 5, "ended with 137"),
+            (1, 700, "ended with 1"),
+        ] {
+            assert_eq!(how(status, seconds, limit), words);
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! The check of a run: started in a window of the session once the agent's turn has ended well, and what follows from its
+//! verdict. No pass waits for it.
+//!
+//! The claim names each run of the check before its ticket can be taken, and a verdict before anything is done about it. A
+//! pass that was killed in between has the check judge again, never the agent work on nothing, and never a task filed as
+//! done without a green exit status of the very run.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::Pool;
+use super::snapshot::{Run, agent_lives};
+use crate::agent::{CheckFiles, Setup};
+use crate::check::{self, Exit, Script, TRIES};
+use crate::checkout;
+use crate::durable;
+use crate::marker::{
+    CheckRun, ClaimMarker, ClaimedCheckout, Judged, Phase, RedCheck, Round, Work, Worktree,
+};
+use crate::next_step::{AfterRed, CheckState, Found};
+use crate::process;
+use crate::queue::Claim;
+use crate::task::{Check, CheckEnding, Ending, Outcome};
+
+/// How long what the check has left behind may take to end by itself.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long tmux may take to read what the check has printed.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How many lines of its window are looked at for the last 4 KiB.
+const LINES: u32 = 2000;
+
+impl Pool<'_> {
+    /// How the check of a claim in phase `checking` stands. A person who asks may have mended what kept it from running.
+    pub(super) fn find_check(&self, run: &Run, claim: &ClaimMarker, asked: bool) -> Result<Found> {
+        let work = &claim.work;
+        let red = match &work.check {
+            Some(CheckRun { of: Judged::Work, .. })
+                if is_in_worktree(claim)
+                    && work.rounds.red == 0
+                    && work.rounds.red_before.is_none() =>
+            {
+                AfterRed::CheckBase
+            }
+            _ if work.rounds.red < work.rules.check_rounds => AfterRed::GiveBack,
+            _ => AfterRed::GiveUp,
+        };
+        let may_try_again = asked || work.check.as_ref().is_none_or(|check| check.tries < TRIES);
+        let check = match &work.check {
+            Some(check) => self.check_state(run, claim, check)?,
+            None => CheckState::Unstarted,
+        };
+        Ok(Found::Checking { check, may_try_again, red })
+    }
+
+    fn check_state(&self, run: &Run, claim: &ClaimMarker, check: &CheckRun) -> Result<CheckState> {
+        let files = run.session.files().check;
+        // Before its exit: what it leaves at its end is there once it is gone.
+        let lives = agent_lives(run.pane.as_ref(), run.id())?;
+        if durable::exists(&files.ticket)? {
+            // The pass that was to start it waits for that, so it was killed, or its shell hangs.
+            return Ok(match check.of {
+                Judged::Work => CheckState::Unstarted,
+                Judged::Base => CheckState::NotRun(Judged::Base, not_started()),
+            });
+        }
+        let command = work_command(claim);
+        Ok(match (Exit::read(&files.exit, check.id)?, check.of) {
+            (None, _) if lives => CheckState::Running,
+            (None, of) => CheckState::NotRun(
+                of,
+                format!(
+                    "the check `{command}` ended without a status: its window was closed, or the machine went down; run `ccl assign {}` to have it run again",
+                    run.session.name
+                ),
+            ),
+            (Some(exit), of) => match (exit.status(), of) {
+                (Some(status), Judged::Work) => CheckState::Ended(status),
+                (Some(status), Judged::Base) => CheckState::BaseEnded(status),
+                // On what the agent started from it need not be there.
+                (None, Judged::Base) => CheckState::BaseEnded(127),
+                (None, Judged::Work) => CheckState::NotRun(
+                    of,
+                    format!(
+                        "the check `{command}` could not be run ({}): mend it, then run `ccl assign {}`",
+                        words(exit),
+                        run.session.name
+                    ),
+                ),
+            },
+        })
+    }
+
+    /// Starts the check on what the agent has made, or on what it started from.
+    pub(super) fn start_check(&self, run: &Run, mut claim: Claim, of: Judged) -> Result<()> {
+        self.close_window(run)?;
+        self.clear_check(&claim)?;
+        let (directory, worktree, tree) = self.prepare_check(&mut claim, of)?;
+        let marker = claim.marker();
+        let earlier = marker.work.check.as_ref().filter(|check| check.of == of);
+        let check = CheckRun {
+            id: Uuid::new_v4(),
+            of,
+            started_at: Timestamp::now(),
+            tries: earlier.map_or(0, |check| check.tries).saturating_add(1),
+            tree,
+        };
+        let files = run.session.files();
+        let stamp = match &worktree {
+            Some(worktree) => Some(checkout::setup_stamp(worktree)?),
+            None => None,
+        };
+        let setup = stamp.as_deref().map(|stamp| Setup {
+            from: claim.project().path(),
+            copy: &marker.work.rules.copy,
+            command: marker.work.rules.setup.as_deref(),
+            stamp,
+        });
+        let base = match &marker.work.checkout {
+            Some(ClaimedCheckout::Own { worktree, .. }) => Some(worktree.base.as_str()),
+            Some(ClaimedCheckout::Shared { head, .. }) => head.as_deref(),
+            None => None,
+        };
+        let script = Script {
+            id: check.id,
+            run: run.id(),
+            task: claim.name().as_str(),
+            command: work_command(marker),
+            timeout: marker.work.rules.check_timeout,
+            directory: &directory,
+            base,
+            setup,
+            files: &files.check,
+            hook: self.config.agent.hooks.then_some(files.hook.as_path()),
+        }
+        .text()?;
+        if self.config.agent.hooks {
+            self.write_hook(run, &claim, &files)?;
+        }
+        let CheckFiles { script: path, ticket, exit } = &files.check;
+        for stale in [ticket, exit] {
+            durable::remove(stale)?;
+        }
+        durable::write_unsynced(path, script.as_bytes(), durable::PRIVATE)?;
+        claim.update(self.now, |claim| claim.work.check = Some(check))?;
+        durable::write(ticket, b"", durable::PRIVATE)?;
+        let mut run = Run { pane: None, ..run.clone() };
+        self.open_window(&mut run, path)?;
+        self.await_start(&run, ticket)
+    }
+
+    /// Where the check runs, and the tree that it judges there.
+    fn prepare_check(
+        &self,
+        claim: &mut Claim,
+        of: Judged,
+    ) -> Result<(PathBuf, Option<Worktree>, Option<String>)> {
+        let Some(ClaimedCheckout::Own { worktree, .. }) = &claim.marker().work.checkout else {
+            return Ok((claim.project().path().to_owned(), None, None));
+        };
+        let worktree = worktree.clone();
+        let _lock = self.lock_checkout(claim.project())?;
+        let repository = self.repository(claim)?;
+        if of == Judged::Base {
+            let judged = repository.judge(&worktree, &worktree.base, &[])?;
+            let tree = repository.tree_of(&judged)?;
+            return Ok((judged.directory(), Some(judged), Some(tree)));
+        }
+        self.commit_leftovers(&repository, &worktree, claim)?;
+        let protect = &claim.marker().work.rules.protect;
+        let judged = match protect.is_empty() {
+            true => worktree,
+            false => {
+                let head = repository.head_of(&worktree)?;
+                repository.judge(&worktree, &head, protect)?
+            }
+        };
+        let tree = repository.tree_of(&judged)?;
+        Ok((judged.directory(), Some(judged), Some(tree)))
+    }
+
+    /// Ends what the check has left running, and takes away the worktree that was made for it.
+    pub(super) fn clear_check(&self, claim: &Claim) -> Result<()> {
+        let work = &claim.marker().work;
+        if let Some(check) = &work.check {
+            process::terminate_marked(check::VARIABLE, &check.id.to_string(), GRACE)?;
+        }
+        if let (Some(ClaimedCheckout::Own { worktree, .. }), Check::Command(_)) =
+            (&work.checkout, &work.rules.check)
+        {
+            let _lock = self.lock_checkout(claim.project())?;
+            self.repository(claim)?.unjudge(worktree)?;
+        }
+        Ok(())
+    }
+
+    /// Notes what a red check of the work has said, before anything is done about it.
+    pub(super) fn note_red(&self, run: &Run, claim: &mut Claim) -> Result<()> {
+        let Some(check) = claim.marker().work.check.clone().filter(|it| it.of == Judged::Work)
+        else {
+            return Ok(());
+        };
+        let exit = Exit::read(&run.session.files().check.exit, check.id)?.and_then(Exit::status);
+        let Some(exit) = exit.filter(|exit| *exit != 0) else { return Ok(()) };
+        let red = RedCheck {
+            id: check.id,
+            exit,
+            seconds: self.seconds(run, &check),
+            tail: check::tail(&self.screen_of_check(run)),
+        };
+        claim.update(self.now, |claim| claim.work.red = Some(red))
+    }
+
+    /// What the check's window shows, and what has scrolled out of it; nothing where it was closed.
+    fn screen_of_check(&self, run: &Run) -> String {
+        let Some(pane) = &run.pane else { return String::new() };
+        let deadline = Instant::now() + LAST_WORDS;
+        while !self.tmux.has_read_all(&pane.id).unwrap_or(true) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.tmux.capture_history(&pane.id, LINES).unwrap_or_default()
+    }
+
+    /// How long the check took.
+    fn seconds(&self, run: &Run, check: &CheckRun) -> u64 {
+        let ended = fs::metadata(run.session.files().check.exit).and_then(|it| it.modified());
+        let ended = ended.ok().and_then(|time| Timestamp::try_from(time).ok()).unwrap_or(self.now);
+        u64::try_from(ended.duration_since(check.started_at).as_secs()).unwrap_or_default()
+    }
+
+    /// Notes the green check: from now on nothing has to judge the work any more.
+    pub(super) fn accept(&self, run: &Run, claim: &mut Claim) -> Result<()> {
+        let Some(check) = claim.marker().work.check.clone() else {
+            bail!("{} has no check that could be green", claim.name());
+        };
+        let seconds = self.seconds(run, &check);
+        self.clear_check(claim)?;
+        claim.update(self.now, |claim| {
+            claim.phase = Phase::Landing;
+            claim.work.checked = Some(ending(&claim.work, 0, seconds, check.tree));
+        })
+    }
+
+    /// Gives the red check back to the agent.
+    pub(super) fn give_back_red(
+        &self,
+        run: &Run,
+        mut claim: Claim,
+        red_before: Option<bool>,
+    ) -> Result<()> {
+        self.clear_check(&claim)?;
+        if red_before.is_some() {
+            claim.update(self.now, |claim| claim.work.rounds.red_before = red_before)?;
+        }
+        let work = &claim.marker().work;
+        let red = work.red.as_ref().with_context(|| no_verdict(&claim))?;
+        let base = match &work.checkout {
+            Some(ClaimedCheckout::Own { worktree, .. }) if red_before == Some(true) => {
+                Some(worktree.base.as_str())
+            }
+            _ => None,
+        };
+        let how = check::how(red.exit, red.seconds, work.rules.check_timeout);
+        let message = check::message(work_command(claim.marker()), &how, &red.tail, base);
+        self.give_back(run, claim, message, Round::Red)
+    }
+
+    /// Files the task as failed, with the last of what its check has printed.
+    pub(super) fn give_up(
+        &self,
+        claim: &Claim,
+        red_before: Option<bool>,
+    ) -> Result<Option<PathBuf>> {
+        let work = &claim.marker().work;
+        let red = work.red.as_ref().with_context(|| no_verdict(claim))?;
+        let how = check::how(red.exit, red.seconds, work.rules.check_timeout);
+        let reason = format!("the check `{}` {how}", work_command(claim.marker()));
+        let tree = work.check.as_ref().and_then(|check| check.tree.clone());
+        let check = ending(work, red.exit, red.seconds, tree);
+        let ending = Ending {
+            check: Some(CheckEnding { red_before: red_before.or(check.red_before), ..check }),
+            cost: self.cost(claim)?,
+            ..self.ending(claim, Outcome::Failed, Some(reason))
+        };
+        claim.finish(&ending, Some(&check::fenced(&red.tail)), None)
+    }
+}
+
+/// What a check has said, for the ending line.
+fn ending(work: &Work, exit: i32, seconds: u64, tree: Option<String>) -> CheckEnding {
+    CheckEnding {
+        command: work.rules.check.command().unwrap_or_default().to_owned(),
+        exit,
+        seconds,
+        rounds: work.rounds.red,
+        tree,
+        red_before: work.rounds.red_before,
+    }
+}
+
+fn no_verdict(claim: &Claim) -> String {
+    format!("what the check of {} has said is not in its claim", claim.name())
+}
+
+fn is_in_worktree(claim: &ClaimMarker) -> bool {
+    matches!(claim.work.checkout, Some(ClaimedCheckout::Own { .. }))
+}
+
+fn work_command(claim: &ClaimMarker) -> &str {
+    claim.work.rules.check.command().unwrap_or_default()
+}
+
+fn not_started() -> String {
+    "the check on what its agent started from was not started".to_owned()
+}
+
+fn words(exit: Exit) -> String {
+    match exit {
+        Exit::NotRun => "its directory or its set-up".to_owned(),
+        Exit::Status(status) => format!("status {status}"),
+    }
+}

@@ -1,0 +1,330 @@
+//! Done means checked: a command outside of the agent judges, a red one goes back to the agent, and what stays red is not
+//! done.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::support::Project;
+use super::worktree::{commit, say, worktrees, world};
+use super::world::{HOLDS, World, ending};
+
+/// A pool of command agents and a project without worktrees that says this.
+fn plain(rules: &str) -> (World, Project) {
+    let world = World::commands(1).with("agent", json!({"hooks": false}));
+    let project = world.project("web");
+    say(&project, rules);
+    (world, project)
+}
+
+/// Makes passes until the task is where it is to be; their events.
+#[track_caller]
+fn until(world: &World, project: &Project, place: &str) -> Vec<String> {
+    let mut events = Vec::new();
+    let name = place.rsplit('/').next().unwrap();
+    world.tmux.wait_until(place, || {
+        events.extend(world.pass(&["reap"]));
+        project.task_places(name) == [place]
+    });
+    events
+}
+
+/// The lines that the checks of this world have noted.
+fn noted(world: &World) -> Vec<String> {
+    let text = fs::read_to_string(world.sandbox.home().join("noted")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn green_is_done_and_the_ending_says_what_judged() {
+    let (world, project) = plain(
+        "check: pwd >> ~/noted; env | grep ^CCL_ | sort >> ~/noted; cat; grep -q yes answer\n",
+    );
+    project.drop_task("a.md", "DO: echo yes > answer\n");
+    world.scan();
+    let claim = project.marker("inbox/.a.md.claim");
+    assert_eq!(
+        until(&world, &project, "done/a.md"),
+        ["checked a.md ccl-auto-0", "done a.md ccl-auto-0"]
+    );
+    let check = ending(&project, "done/a.md")["check"].clone();
+    let command = "pwd >> ~/noted; env | grep ^CCL_ | sort >> ~/noted; cat; grep -q yes answer";
+    assert_eq!(
+        (&check["command"], &check["exit"], &check["rounds"]),
+        (&json!(command), &json!(0), &json!(0))
+    );
+    assert!(check["seconds"].as_u64().unwrap() < 60, "{check}");
+    assert!(project.read("done/a.md").contains("check passed, "), "{}", project.read("done/a.md"));
+    let noted = noted(&world);
+    assert_eq!(Path::new(&noted[0]), project.root().canonicalize().unwrap());
+    assert!(noted.contains(&"CCL_TASK=a.md".to_owned()), "{noted:?}");
+    assert!(noted.contains(&format!("CCL_RUN={}", claim["run"].as_str().unwrap())), "{noted:?}");
+    world.assert_nothing_is_left("ccl-auto-0");
+}
+
+#[test]
+fn red_goes_back_to_the_agent_with_its_output_and_green_ends_it() {
+    let (world, project) = world(
+        1,
+        "check: |\n  echo \"checking $CCL_TASK\"; [ -e good ] || { printf 'no \\033[31mgood\\033[0m here\\n'; exit 3; }\n",
+    );
+    let text = "DO: case \"$1\" in *'no ''good here'*) touch good;; *) echo x > work;; esac\n";
+    project.drop_task("a.md", text);
+    world.scan();
+    let events = until(&world, &project, "done/a.md");
+    assert_eq!(
+        events,
+        ["checked a.md ccl-auto-0", "checked a.md ccl-auto-0", "done a.md ccl-auto-0"]
+    );
+    let prompts = world.got("a.md");
+    assert_eq!(prompts.len(), 1, "one run: {prompts:?}");
+    let prompt = &prompts[0];
+    assert!(prompt.contains(text.trim_end()), "the prompt again: {prompt}");
+    assert!(
+        prompt.contains(
+            "ended with 3. The last of its output:\n\n```\nchecking a.md\nno good here\n```\n"
+        ),
+        "{prompt}"
+    );
+    // What the base says is found out once.
+    assert!(prompt.contains("It was red before you began, too"), "{prompt}");
+    let end = ending(&project, "done/a.md");
+    let check = &end["check"];
+    assert_eq!(
+        (&check["exit"], &check["rounds"], &check["red_before"]),
+        (&json!(0), &json!(1), &json!(true))
+    );
+    assert_eq!(end["attempt"], 1);
+    let tree = project.git(["rev-parse", "ccl/a^{tree}"]);
+    assert_eq!(check["tree"], tree);
+    assert_eq!(worktrees(&project), [""; 0]);
+}
+
+#[test]
+fn what_stays_red_is_given_up_after_its_rounds_and_not_done() {
+    let (world, project) = plain("check: echo still red; exit 1\ncheck_rounds: 1\n");
+    project.drop_task("a.md", "DO: echo x >> work\n");
+    world.scan();
+    let events = until(&world, &project, "failed/a.md");
+    assert_eq!(
+        events,
+        ["checked a.md ccl-auto-0", "checked a.md ccl-auto-0", "failed a.md ccl-auto-0"]
+    );
+    let text = project.read("failed/a.md");
+    assert!(text.contains("\n## Check\n\n```\nstill red\n```\n"), "{text}");
+    let end = ending(&project, "failed/a.md");
+    assert_eq!(end["reason"], "the check `echo still red; exit 1` ended with 1");
+    assert_eq!((&end["check"]["exit"], &end["check"]["rounds"]), (&json!(1), &json!(1)));
+    assert_eq!(fs::read_to_string(project.root().join("work")).unwrap(), "x\nx\n");
+    world.assert_nothing_is_left("ccl-auto-0");
+    // A person who retries it does not give the agent the old output as a part of the task.
+    world.ccl(&["retry", "a"]);
+    assert!(!project.read("inbox/a.md").contains("still red"), "{}", project.read("inbox/a.md"));
+}
+
+#[test]
+fn a_check_that_could_not_run_is_nobodys_fault_and_a_person_has_it_run_again() {
+    let (world, project) = plain("check: echo run >> ~/noted; ~/the-check\n");
+    project.drop_task("a.md", "DO: true\n");
+    world.scan();
+    world.tmux.wait_until("a person is needed", || {
+        world.pass(&["reap"]);
+        let status = world.sandbox.ccl_json(&["status"]);
+        status["sessions"][0]["state"] == "needs-attention"
+    });
+    assert_eq!(noted(&world), ["run", "run", "run"]);
+    let status = world.sandbox.ccl_json(&["status"]);
+    let reason = status["sessions"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("could not be run (status 127)"), "{reason}");
+    assert_eq!(status["tasks"][0]["state"], "checking");
+    super::support::write_program(&world.sandbox.home().join("the-check"), "#!/bin/sh\nexit 0\n");
+    world.ccl(&["assign", "ccl-auto-0"]);
+    until(&world, &project, "done/a.md");
+    assert_eq!(ending(&project, "done/a.md")["attempt"], 1);
+}
+
+#[test]
+fn a_window_that_a_person_closes_has_the_check_run_again() {
+    let (world, project) =
+        plain("check: echo run >> ~/noted; until [ -e ~/go ]; do sleep 0.05; done\n");
+    project.drop_task("a.md", "DO: true\n");
+    world.scan();
+    world.wait_for_exit("ccl-auto-0");
+    world.pass(&["reap"]);
+    world.tmux.wait_until("it runs", || noted(&world).len() == 1);
+    let status = world.sandbox.ccl_json(&["status"]);
+    assert_eq!(status["sessions"][0]["state"], "checking", "{status:#}");
+    // It holds the checkout: nobody works beside it.
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    let pid = world.agent_pid("ccl-auto-0");
+    world.tmux.run(&["kill-window", "-t", "=ccl-auto-0:"]);
+    world.tmux.wait_until("it has gone", || !super::world::lives(pid));
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    world.tmux.wait_until("it runs again", || noted(&world).len() == 2);
+    world.let_go();
+    until(&world, &project, "done/a.md");
+}
+
+#[test]
+fn a_check_has_a_time_limit_and_leaves_nothing_running() {
+    let (world, project) = plain(
+        "check: trap '' TERM; sleep 600 & echo $! > ~/noted; echo begun; wait\ncheck_timeout: 1s\ncheck_rounds: 0\n",
+    );
+    project.drop_task("a.md", "DO: true\n");
+    world.scan();
+    until(&world, &project, "failed/a.md");
+    let reason = ending(&project, "failed/a.md")["reason"].clone();
+    assert!(reason.as_str().unwrap().ends_with("ran out of time after 1s"), "{reason}");
+    assert!(project.read("failed/a.md").contains("begun"));
+    let left = noted(&world)[0].parse().unwrap();
+    world.tmux.wait_until("what it started has ended", || !super::world::lives(left));
+}
+
+#[test]
+fn any_output_is_shown_as_its_last_lines_of_plain_text() {
+    let (world, project) = plain(
+        "check: head -c 3000000 /dev/urandom | tr -d '\\033\\200-\\237'; echo; seq 3000; printf 'the \\033]0;title\\007end\\n```\\n'; exit 1\ncheck_rounds: 0\n",
+    );
+    project.drop_task("a.md", "DO: true\n");
+    world.scan();
+    until(&world, &project, "failed/a.md");
+    let text = project.read("failed/a.md");
+    let section = text.split("\n## Check\n").nth(1).unwrap();
+    assert!(section.len() < 6000, "{}", section.len());
+    assert!(section.contains("\n2999\n3000\nthe end\n```\n````\n"), "{section}");
+    assert!(!section.contains('\u{1b}'));
+}
+
+#[test]
+fn an_agent_that_weakens_a_protected_test_does_not_get_a_green_light() {
+    let (world, project) =
+        world(1, "check: sh tests/run.sh\nprotect: ['tests/**']\ncheck_rounds: 1\n");
+    let tests = project.root().join("tests");
+    fs::create_dir(&tests).unwrap();
+    fs::write(tests.join("run.sh"), "[ ! -e tests/skip ] && grep -q real code\n").unwrap();
+    project.git(["add", "tests"]);
+    project.git(["commit", "-qm", "tests"]);
+    let cheats = "echo 'exit 0' > tests/run.sh; touch tests/skip; echo fake > code";
+    let text =
+        format!("DO: case \"$1\" in *'Make it ''pass'*) echo real > code;; *) {cheats};; esac\n");
+    project.drop_task("a.md", text);
+    world.scan();
+    until(&world, &project, "done/a.md");
+    let end = ending(&project, "done/a.md");
+    assert_eq!((&end["check"]["rounds"], &end["check"]["exit"]), (&json!(1), &json!(0)));
+    // What it has made stays as it is; what was judged is another tree.
+    assert_eq!(project.git(["show", "ccl/a:tests/run.sh"]), "exit 0");
+    assert_ne!(end["check"]["tree"], project.git(["rev-parse", "ccl/a^{tree}"]));
+    assert_eq!(worktrees(&project), [""; 0]);
+    // A task whose job the tests are says so.
+    project.drop_task("b.md", format!("---\nprotect: []\n---\nDO: {cheats}\n"));
+    world.scan();
+    until(&world, &project, "done/b.md");
+    assert_eq!(ending(&project, "done/b.md")["check"]["rounds"], 0);
+}
+
+/// From the agent's end to the check nobody is needed but a pass; from there on the check calls for its verdict itself.
+#[test]
+fn with_hooks_the_chain_needs_no_timer() {
+    let (world, project) = plain("check: '[ -e good ]'\n");
+    let world = world.with("agent", json!({"hooks": true}));
+    project
+        .drop_task("a.md", "DO: case \"$1\" in *'Make it ''pass'*) touch good;; *) true;; esac\n");
+    world.scan();
+    world.wait_for_exit("ccl-auto-0");
+    // The check's end gives it back; the agent of kind `command` has no hook of its own.
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    world.tmux.wait_until("it was given back", || {
+        world.got("a.md").iter().any(|prompt| prompt.contains("Make it pass"))
+    });
+    world.wait_for_exit("ccl-auto-0");
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    world.tmux.wait_until("its end files it", || project.done() == ["a.md"]);
+}
+
+#[test]
+fn protected_paths_need_a_worktree() {
+    let (world, project) = plain("check: true\nprotect: [tests]\n");
+    project.drop_task("a.md", "DO: true\n");
+    let pass = world.ccl(&["scan"]);
+    assert_eq!(pass.short(), ["held - -"]);
+    assert!(pass.reason_of_held().contains("`protect` needs a worktree"), "{pass:#?}");
+}
+
+#[test]
+fn only_what_is_green_lands_and_what_was_rebased_is_checked_again() {
+    let (world, project) = world(
+        2,
+        "land: rebase\ncheck: ls *.txt >> ~/noted; echo . >> ~/noted; [ ! -e bad.txt ]\ncheck_rounds: 0\n",
+    );
+    project.drop_task("a.md", commit("a.txt", "one"));
+    project.drop_task("b.md", commit("b.txt", "two"));
+    world.scan();
+    world.tmux.wait_until("both have landed", || {
+        world.pass(&["reap"]);
+        project.done().len() == 2
+    });
+    let mut log: Vec<_> = project.git(["log", "--format=%s"]).lines().map(str::to_owned).collect();
+    log.sort();
+    assert_eq!(log, ["a.txt", "b.txt", "first"]);
+    // The second was judged together with the first.
+    let both = noted(&world).join(" ");
+    assert!(both.contains("a.txt b.txt ."), "{both}");
+    project.drop_task("c.md", commit("bad.txt", "three"));
+    world.scan();
+    until(&world, &project, "failed/c.md");
+    assert_eq!(project.git(["log", "--format=%s", "-1", "--", "bad.txt"]), "");
+    assert_eq!(project.git(["show", "ccl/c:bad.txt"]), "three");
+}
+
+#[test]
+fn a_task_may_say_that_nothing_judges_it() {
+    let (world, project) = plain("check: false\n");
+    project.drop_task("a.md", "---\ncheck: none\n---\nDO: true\n");
+    world.scan();
+    assert_eq!(until(&world, &project, "done/a.md"), ["done a.md ccl-auto-0"]);
+    assert_eq!(ending(&project, "done/a.md").get("check"), None);
+    // What holds for a run is frozen when it is claimed.
+    project.drop_task("b.md", HOLDS);
+    world.scan();
+    say(&project, "check: none\n");
+    world.let_go();
+    until(&world, &project, "failed/b.md");
+}
+
+#[test]
+fn a_task_that_is_cancelled_while_it_is_checked_leaves_nothing() {
+    let (world, project) = world(1, "check: echo $$ > ~/noted; sleep 600\nprotect: [README]\n");
+    project.drop_task("a.md", commit("a.txt", "one"));
+    world.scan();
+    world.wait_for_exit("ccl-auto-0");
+    world.pass(&["reap"]);
+    world.tmux.wait_until("it runs", || noted(&world).len() == 1);
+    assert_eq!(worktrees(&project), [".a.check", "a"]);
+    assert_eq!(world.pass(&["cancel", "a"]), ["failed a.md ccl-auto-0"]);
+    assert_eq!(worktrees(&project), ["a"]);
+    assert!(!super::world::lives(noted(&world)[0].parse().unwrap()));
+    world.assert_nothing_is_left("ccl-auto-0");
+}
+
+#[test]
+fn decide_says_what_would_judge_and_where_nothing_would() {
+    let world = World::commands(1);
+    let project = world.project("web");
+    say(&project, "check: make test\n");
+    let task =
+        project.drop_task("a.md", "---\npreferred_ai: gpu\nallow_delegation: true\n---\nDo it.\n");
+    let decide = |world: &World| {
+        world.sandbox.ccl_json(&["decide", task.to_str().unwrap()])["decisions"][0].clone()
+    };
+    assert_eq!(decide(&world)["check"], "make test");
+    let key = world.sandbox.path().join("key");
+    fs::write(&key, "a-made-up-key-of-the-tests\n").unwrap();
+    fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let world = world.with("secutools", json!({"url": "http://127.0.0.1:9", "api_key_file": key}));
+    let row = decide(&world);
+    assert_eq!((&row["delegated"], &row["check"]), (&json!(true), &Value::Null));
+    let warnings = row["warnings"].to_string();
+    assert!(warnings.contains("the check `make test` does not judge it there"), "{warnings}");
+}
