@@ -133,23 +133,39 @@ impl GitError {
 }
 
 /// What git 2.17 to 2.47 says where a write has failed. Often it does not name the system's error.
-const FAILED_WRITES: [&str; 8] = [
+const FAILED_WRITES: [&str; 14] = [
     "No space left on device",
     "Out of diskspace",
     "Disk quota exceeded",
     "Cannot allocate memory",
-    "unable to write file",
-    "unable to write new",
-    "couldn't write '",
-    "couldn't close '",
+    "unable to write",
+    "unable to append",
+    "could not write",
+    "couldn't write",
+    "couldn't close",
+    "couldn't set '",
+    "failed to write",
+    "failed to finalize",
+    "failed to refresh the index",
+    "write failure",
 ];
+
+/// With less than this many bytes on its disk no git is blamed for a failure.
+const FULL: u64 = 64 << 10;
 
 /// What ends a program from outside: a person, a shutdown, the kernel where memory is short.
 const KILLS: [Signal; 4] = [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP];
 
-fn is_of_the_machine(status: ExitStatus, words: &str) -> bool {
-    let was_killed = status.signal().is_some_and(|it| KILLS.iter().any(|kill| kill.as_raw() == it));
-    was_killed || FAILED_WRITES.iter().any(|failed| words.contains(failed))
+fn is_of_the_machine(status: ExitStatus, said: &str, directory: &Path) -> bool {
+    status.signal().is_some_and(|it| KILLS.iter().any(|kill| kill.as_raw() == it))
+        || FAILED_WRITES.iter().any(|failed| said.contains(failed))
+        || room(directory).is_ok_and(|room| room < FULL)
+}
+
+/// How many bytes the disk of a directory has free.
+pub(super) fn room(directory: &Path) -> std::io::Result<u64> {
+    let disk = rustix::fs::statvfs(directory)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// A call that is to be made.
@@ -263,7 +279,7 @@ impl<'a> Git<'a> {
             words => words,
         };
         let words = if words.is_empty() { output.status.to_string() } else { words };
-        if is_of_the_machine(output.status, &words) {
+        if is_of_the_machine(output.status, &stderr, self.directory) {
             return GitError::OfMachine { verb, directory, source: Failure::Temporary(words) };
         }
         GitError::Failed { verb, directory, code: output.status.code(), words }

@@ -7,14 +7,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::git::{Git, GitError, shown, wait_for_lock};
+use super::git::{Git, GitError, room, shown, wait_for_lock};
 use super::worktree::{admin_of, wait_for_idle};
 use super::{Repository, Status, read_line};
 use crate::durable;
+use crate::error::Failure;
 use crate::marker::Worktree;
 
 /// Where git notes a rebase that is under way; the second before 2.26, or as the user has `rebase.backend`.
 const REBASE_STATES: [&str; 2] = ["rebase-merge", "rebase-apply"];
+
+/// Bytes that git needs beside the files: its index, objects, logs.
+const SPARE: u64 = 1 << 20;
 
 /// Beside them while the rebase is ours, and not the agent's.
 const OURS: &str = "ccl-rebase";
@@ -203,8 +207,10 @@ impl Repository {
             }
             let call = |how| Git::change(&worktree.path, &worktree.path, ["rebase", how]).run();
             match call("--abort") {
-                // Killed before it had noted where to go back to, it had not left yet.
-                Err(GitError::Failed { .. }) if !durable::exists(&state.join("head-name"))? => {
+                // It notes last where to go back to, and leaves after that.
+                Err(GitError::Failed { .. } | GitError::OfMachine { .. })
+                    if read_line(&state.join("orig-head"))?.is_none_or(|it| it.is_empty()) =>
+                {
                     call("--quit")?
                 }
                 other => other?,
@@ -250,6 +256,7 @@ impl Repository {
                 return Ok(Landing::Refused(left_behind(&lock)));
             }
         }
+        self.check_room(worktree, checkout, new)?;
         let flags = ["--ff-only", "--no-squash", "--no-stat", "--no-verify-signatures", "--quiet"];
         let args = ["merge"].into_iter().chain(flags).chain([new]);
         match Git::change(checkout, &worktree.path, args).run() {
@@ -264,6 +271,27 @@ impl Repository {
             Err(error) if error.is_of_the_machine() => Err(error.into()),
             Err(error) => Ok(Landing::Refused(error.sentence())),
         }
+    }
+
+    /// Fails where the disk of the checkout has no room for the files that are to land: a git that finds out in the middle
+    /// leaves half of them there.
+    fn check_room(&self, worktree: &Worktree, checkout: &Path, new: &str) -> Result<()> {
+        let diff = ["diff", "--name-only", "-z", "--no-renames", "--diff-filter=d", "HEAD", new];
+        let names = Git::look(checkout, diff.into_iter().chain(["--"])).run()?;
+        let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+        // They lie in the worktree as they are to lie there.
+        let size = |name| fs::symlink_metadata(worktree.path.join(OsStr::from_bytes(name)));
+        let needed: u64 = names.filter_map(|name| size(name).ok()).map(|it| it.len()).sum();
+        let free =
+            room(checkout).with_context(|| format!("cannot look at {}", checkout.display()))?;
+        if free < needed.saturating_add(SPARE) {
+            bail!(Failure::Temporary(format!(
+                "the disk of {} has no room for the {} KiB that are to land there",
+                shown(checkout),
+                needed >> 10
+            )));
+        }
+        Ok(())
     }
 
     fn update(&self, worktree: &Worktree, base: &str, old: &str, new: &str) -> Result<Landing> {
@@ -283,6 +311,12 @@ impl Repository {
         let Some(tip) = self.find_tip(&worktree.branch)? else { return Ok(false) };
         Ok(self.is_ancestor(&tip, &format!("refs/heads/{base_branch}"))?
             && self.delete_branch(worktree, &tip)?)
+    }
+
+    /// The checkout other than its worktree that has the task's branch checked out.
+    pub(crate) fn checked_out_elsewhere(&self, worktree: &Worktree) -> Result<Option<PathBuf>> {
+        let checkout = self.checked_out(&worktree.branch)?;
+        Ok(checkout.filter(|path| *path != worktree.path && durable::exists(path).unwrap_or(true)))
     }
 
     /// The checkout that has the branch checked out, the main one or a worktree.

@@ -14,6 +14,7 @@ use super::{Repository, Status, WORKTREES, leftovers, read_line};
 use crate::durable;
 use crate::error::Failure;
 use crate::marker::Worktree;
+use crate::text::escape;
 
 /// Among git's notes of a worktree while it is removed: its path.
 const REMOVING: &str = "ccl-removing";
@@ -305,6 +306,14 @@ impl Repository {
     fn why_kept(&self, worktree: &Worktree) -> Result<Option<String>> {
         if let Some(what) = leftovers::under_way(worktree)? {
             return Ok(Some(format!("{what} is under way in it; finish or abort it")));
+        }
+        let lock = read_line(&admin(worktree)?.join("locked"))?;
+        if let Some(reason) = lock.filter(|it| !it.is_empty() && !it.starts_with(b"ccl ")) {
+            let reason = String::from_utf8_lossy(&reason);
+            return Ok(Some(format!(
+                "somebody has locked it ({}); `git worktree unlock` it",
+                escape(&reason)
+            )));
         }
         let status = Status::of(&worktree.path)?;
         if status.changed > 0 {

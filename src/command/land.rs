@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::target::{self, Place};
 use super::{Context, Pass};
-use crate::checkout::{LandStep, Removal, Repository};
+use crate::checkout::{LandStep, Leftovers, Removal, Repository};
 use crate::durable;
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
@@ -45,8 +45,18 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
         durable::remove(&project.to_land_path(name))?;
         bail!("the branch {name} is gone: {target} has landed, or somebody has deleted it");
     }
+    if let Some(elsewhere) = repository.checked_out_elsewhere(&worktree)? {
+        bail!(
+            "`{}` is checked out in {}: check another branch out there, then run it again",
+            worktree.branch,
+            elsewhere.display()
+        );
+    }
     // The worktree of a finished task is gone; git rebases in one.
     repository.make(&worktree, ending.run, false)?;
+    if let Leftovers::Stuck(why) = repository.commit_leftovers(&worktree, name.as_str())? {
+        bail!("{} stays to land: {why}", worktree.branch);
+    }
     match repository.land(&mut worktree, false, |_| Ok(()))? {
         // By hand nothing is checked: a person has decided.
         LandStep::Landed | LandStep::Rebased => {}

@@ -79,6 +79,7 @@ impl Pool<'_> {
             }
         };
         if let Some(obstacle) = self.make_worktree(&mut claim, &task.task)? {
+            self.unmake_worktree(&claim)?;
             claim.release()?;
             durable::remove(&session.marker_path())?;
             events.push(task.at.event(EventKind::Held).because(obstacle));

@@ -145,6 +145,7 @@ impl Pool<'_> {
                     Step::RemoveClaim { taken_back: true } => self.end_agent_and_its_tools(run)?,
                     _ => self.end_agent(run)?,
                 }
+                self.leave_worktree(&claim)?;
                 claim.remove()?;
                 None
             }

@@ -80,8 +80,10 @@ impl Pool<'_> {
         claim.update(self.now, |claim| {
             claim.work.checkout = Some(ClaimedCheckout::Own { worktree: worktree.clone(), fresh });
         })?;
-        repository.make(&worktree, claim.marker().run, fresh)?;
-        Ok(None)
+        match repository.make(&worktree, claim.marker().run, fresh) {
+            Err(error) if !is_temporary(&error) => Ok(Some(format!("{error:#}"))),
+            made => made.map(|()| None),
+        }
     }
 
     /// Takes away what was made for an agent that never started. What cannot be taken away stays, and the next attempt
@@ -93,6 +95,27 @@ impl Pool<'_> {
     /// The same where its set-up has failed.
     pub(super) fn discard_worktree(&self, claim: &Claim) -> Result<()> {
         self.take_away(claim, Repository::discard)
+    }
+
+    /// What becomes of the worktree of a task that its agent, or a person, has moved: it goes where nothing in it would
+    /// be lost. The branch stays, if it has a commit of its own.
+    pub(super) fn leave_worktree(&self, claim: &Claim) -> Result<()> {
+        let Some(ClaimedCheckout::Own { worktree, .. }) = &claim.marker().work.checkout else {
+            return Ok(());
+        };
+        let _lock = self.lock_checkout(claim.project())?;
+        match self.repository(claim).and_then(|it| it.remove(worktree)) {
+            Err(error) if is_temporary(&error) => return Err(error),
+            Err(error) => {
+                let path = worktree.path.display();
+                self.log.warn(format_args!("{}: {path} stays as it is: {error:#}", claim.name()));
+            }
+            Ok(Removal::Kept(why)) => {
+                self.log.warn(format_args!("{}: its worktree {why}", claim.name()));
+            }
+            Ok(Removal::Removed | Removal::Gone) => {}
+        }
+        Ok(())
     }
 
     fn take_away(
@@ -341,7 +364,7 @@ impl Pool<'_> {
 }
 
 /// Whether a later pass may do better, without anybody mending anything in the repository.
-fn is_temporary(error: &anyhow::Error) -> bool {
+pub(super) fn is_temporary(error: &anyhow::Error) -> bool {
     exit_code(error) == TEMPORARY
 }
 

@@ -12,7 +12,7 @@ use super::support::git::git;
 use super::support::sandbox::names;
 use super::support::scenes::{Scene, kill};
 
-const LAUNCHES: Scene = Scene {
+pub(super) const LAUNCHES: Scene = Scene {
     name: "scan launches into a worktree",
     worker: Worker::Branch,
     body: "commit leave hold\n",
@@ -22,7 +22,7 @@ const LAUNCHES: Scene = Scene {
     prepare: |_, _| {},
 };
 
-const LANDS: Scene = Scene {
+pub(super) const LANDS: Scene = Scene {
     name: "reap lands a branch whose base has moved",
     worker: Worker::Branch,
     body: "commit leave\n",
@@ -62,7 +62,8 @@ pub(super) fn assert_landed(world: &World, task: &str, body: &str, when: &str) {
     let log = project.git(["log", "--format=%s", "main"]);
     let count = |message: &str| log.lines().filter(|line| *line == message).count();
     let commits = usize::from(body.contains("commit"));
-    assert_eq!(count(task), commits, "{when}:\n{log}");
+    let filed = || project.read(&format!("done/{task}"));
+    assert_eq!(count(task), commits, "{when}: {}", filed());
     let left = format!("ccl: what {task} left uncommitted");
     assert_eq!(count(&left), usize::from(body.contains("leave")), "{when}:\n{log}");
     assert_eq!(project.git(["rev-list", "--merges", "main"]), "", "{when}");
@@ -110,7 +111,7 @@ fn find(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-fn go_on(world: &World, scene: &Scene, task: &str, when: &str) {
+pub(super) fn go_on(world: &World, scene: &Scene, task: &str, when: &str) {
     world.assert_once(task, when);
     // An agent that is alive is recognised, and not started again.
     world.pass(&["scan"]);
@@ -218,8 +219,7 @@ fn a_git_that_is_killed_while_reap_lands() {
 fn kill_land_at(world: &mut World, syscall: &str, nth: u32) -> bool {
     let (task, body) = (format!("land-{syscall}-{nth}.md"), "commit leave\n");
     let when = format!("ccl land, killed at {syscall} {nth}");
-    let rules = world.project.root().join(".agent-queue/project.yaml");
-    fs::write(&rules, "isolation: worktree\n").unwrap();
+    world.say("isolation: worktree\n");
     world.begin(&task, body);
     world.pass(&["scan"]);
     world.wait_for_the_end(&task);

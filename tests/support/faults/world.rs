@@ -2,7 +2,7 @@
 //! task, and how often did an agent get it?
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Instant;
@@ -10,6 +10,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::super::fake_script::{Behaviour, Ending, Turn};
+use super::super::git::instead_of_git;
 use super::super::{
     FakeClaude, PATIENCE, Project, Sandbox, TmuxServer, claude_home, sandbox, wait_until,
 };
@@ -122,6 +123,12 @@ impl World {
         if registry.is_empty() || registry.iter().any(is_idle) {
             claude_home::let_rest(claude.home());
         }
+    }
+
+    /// Writes the project's rules.
+    pub fn say(&self, rules: &str) {
+        let path = self.project.root().join(".agent-queue/project.yaml");
+        fs::write(path, rules).expect("project.yaml");
     }
 
     /// What happens to one of the next calls of git that `ccl` makes: to the nth, or the first with that word in it.
@@ -276,13 +283,14 @@ fn with_repository(sandbox: &mut Sandbox, project: &Project) {
         "isolation: worktree\nland: rebase\ncheck: none\n",
     )
     .expect("project.yaml");
-    let bin = sandbox.path().join("bin");
-    fs::create_dir(&bin).expect("a directory");
-    let path = std::env::var("PATH").expect("PATH is set");
-    let git = std::env::split_paths(&path).map(|at| at.join("git")).find(|it| it.exists());
-    let git = git.expect("git");
-    let (git, world, wrapper) = (git.display(), sandbox.path().display(), bin.join("git"));
-    let script = format!(
+    let world = sandbox.path().to_owned();
+    let path = instead_of_git(&world, |git| disturbed_git(&world, git));
+    sandbox.env("PATH", path);
+}
+
+fn disturbed_git(world: &Path, git: &str) -> String {
+    let world = world.display();
+    format!(
         "#!/bin/sh\n\
          if [ -e {world}/git-fault ]; then\n\
              echo >> {world}/git-calls\n\
@@ -298,11 +306,7 @@ fn with_repository(sandbox: &mut Sandbox, project: &Project) {
              esac\n\
          fi\n\
          exec {git} \"$@\"\n"
-    );
-    fs::write(&wrapper, script).expect("the program");
-    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).expect("its mode");
-    let path = std::env::join_paths(std::iter::once(bin).chain(std::env::split_paths(&path)));
-    sandbox.env("PATH", path.expect("a search path"));
+    )
 }
 
 fn with_script(sandbox: &mut Sandbox) -> TmuxServer {
