@@ -102,6 +102,11 @@ impl From<GitError> for OpenError {
     }
 }
 
+/// Whether the error is about a lock of git's that somebody has left behind.
+pub(crate) fn is_lock(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(GitError::Locked { .. })))
+}
+
 /// Whether the project lies in a git checkout, by `.git` in it or above it. Starts no process.
 pub(crate) fn is_inside_git(project: &Path) -> bool {
     project.ancestors().any(|directory| directory.join(".git").symlink_metadata().is_ok())

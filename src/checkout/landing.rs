@@ -167,13 +167,13 @@ impl Repository {
         fs::write(&stamp, "").with_context(|| format!("cannot write {}", stamp.display()))?;
         match rebase.run() {
             Ok(_) => {
-                durable::remove(&stamp)?;
+                end_ours(&admin)?;
                 Ok(Rebase::Rebased { onto })
             }
             Err(error) => {
                 let files = self.conflicts(worktree)?;
                 self.abort(worktree, &admin)?;
-                durable::remove(&stamp)?;
+                end_ours(&admin)?;
                 match error {
                     _ if !files.is_empty() => Ok(Rebase::Conflict { files }),
                     error if error.is_of_the_machine() => Err(error.into()),
@@ -194,7 +194,7 @@ impl Repository {
         let stamp = admin.join(OURS);
         if durable::exists(&stamp)? {
             self.abort(worktree, &admin)?;
-            durable::remove(&stamp)?;
+            end_ours(&admin)?;
         }
         Ok(())
     }
@@ -212,6 +212,15 @@ impl Repository {
                     if read_line(&state.join("orig-head"))?.is_none_or(|it| it.is_empty()) =>
                 {
                     call("--quit")?
+                }
+                // A file that it could write only in part. There was nothing uncommitted when ours began.
+                Err(error)
+                    if error.says("untracked working tree files")
+                        && durable::exists(&admin.join(OURS))? =>
+                {
+                    let clean = ["clean", "--quiet", "--force", "-d", "--exclude=.agent-queue"];
+                    Git::change(&worktree.path, &worktree.path, clean).run()?;
+                    call("--abort")?
                 }
                 other => other?,
             };
@@ -359,6 +368,12 @@ impl Repository {
         }
         Ok(None)
     }
+}
+
+/// Notes that a rebase of ours is over. Where a lock lies beside it, git leaves the commit that it was at.
+fn end_ours(admin: &Path) -> Result<()> {
+    durable::remove(&admin.join("CHERRY_PICK_HEAD"))?;
+    durable::remove(&admin.join(OURS)).map(drop)
 }
 
 fn left_behind(lock: &Path) -> String {

@@ -373,9 +373,13 @@ impl Repository {
                 shown(path)
             );
         }
-        // Git writes the index last, when all files are there.
-        let is_whole = durable::exists(&admin.join("index"))?;
-        Ok(if is_whole { Found::Whole } else { Found::Half })
+        // Git writes the index last, when all files are there. It takes its notes away in any order.
+        for file in ["index", "HEAD", "commondir", "gitdir"] {
+            if !durable::exists(&admin.join(file))? {
+                return Ok(Found::Half);
+            }
+        }
+        Ok(Found::Whole)
     }
 
     /// Git's directories for worktrees, each with the path that it is for: `.git/worktrees/ID/gitdir`.
@@ -402,7 +406,13 @@ impl Repository {
     fn throw_away(&self, worktree: &Worktree) -> Result<()> {
         // The directory first: git's notes, found by its path, are what shows that it was begun.
         let known = self.registered()?.into_iter().filter(|(_, at)| *at == worktree.path);
-        let admins = known.map(|(admin, _)| admin).collect::<Vec<_>>();
+        let mut admins = known.map(|(admin, _)| admin).collect::<Vec<_>>();
+        if let Some(admin) = admin_of(&worktree.path)?
+            && admin.parent() == Some(&self.common.join("worktrees"))
+            && !durable::exists(&admin.join("gitdir"))?
+        {
+            admins.push(admin);
+        }
         for directory in [worktree.path.clone()].into_iter().chain(admins) {
             match fs::remove_dir_all(&directory) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

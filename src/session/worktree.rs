@@ -210,24 +210,14 @@ impl Pool<'_> {
             };
             self.note_branch(claim, ending)?;
         }
-        let Some(GitEnding::Branch(ending)) = &claim.marker().work.git else {
-            return Ok(Branch::Finished(Vec::new()));
-        };
-        let has_landed = ending.landed == Some(true);
         if let Removal::Kept(why) = repository.remove(worktree)? {
             self.log.warn(format_args!("{}: its worktree {why}", claim.name()));
         }
-        let mut events = Vec::new();
-        if let (true, Some(base)) = (has_landed, &worktree.base_branch) {
+        let landed = landed_event(claim, worktree);
+        if let (Some(_), Some(base)) = (&landed, &worktree.base_branch) {
             repository.delete_landed(worktree, base)?;
-            let what = format!("{} is in {base}", worktree.branch);
-            events.push(
-                Event::of_task(EventKind::Landed, claim.project().path(), claim.name().as_str())
-                    .in_session(&claim.marker().session)
-                    .because(what),
-            );
         }
-        Ok(Branch::Finished(events))
+        Ok(Branch::Finished(landed.into_iter().collect()))
     }
 
     /// The end of a branch that nothing more can be done with: what there is stays where it is.
@@ -250,7 +240,7 @@ impl Pool<'_> {
             };
             self.note_branch(claim, ending)?;
         }
-        Ok(Branch::Finished(Vec::new()))
+        Ok(Branch::Finished(landed_event(claim, worktree).into_iter().collect()))
     }
 
     /// Notes what has become of the branch; from then on only its worktree has to go.
@@ -363,9 +353,22 @@ impl Pool<'_> {
     }
 }
 
-/// Whether a later pass may do better, without anybody mending anything in the repository.
+/// Whether a later pass may do better, without anybody mending anything in the repository. A lock of git's that was waited
+/// for in vain was left behind: no session is to wait for whoever removes it.
 pub(super) fn is_temporary(error: &anyhow::Error) -> bool {
-    exit_code(error) == TEMPORARY
+    exit_code(error) == TEMPORARY && !checkout::is_lock(error)
+}
+
+/// The event of a branch that has landed.
+fn landed_event(claim: &Claim, worktree: &Worktree) -> Option<Event> {
+    let Some(GitEnding::Branch(BranchEnding { landed: Some(true), .. })) = &claim.marker().work.git
+    else {
+        return None;
+    };
+    let base = worktree.base_branch.as_deref()?;
+    let event = Event::of_task(EventKind::Landed, claim.project().path(), claim.name().as_str());
+    let event = event.in_session(&claim.marker().session);
+    Some(event.because(format!("{} is in {base}", worktree.branch)))
 }
 
 fn wants_to_land(claim: &Claim) -> bool {

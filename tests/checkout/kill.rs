@@ -79,9 +79,9 @@ pub(super) fn assert_landed(world: &World, task: &str, body: &str, when: &str) {
 /// No worktree, no branch, no lock, no note of what is to be done, and a clean checkout.
 pub(super) fn assert_nothing_is_left(world: &World, when: &str) {
     let project = &world.project;
-    assert_eq!(project.git(["branch", "--format=%(refname:short)"]), "main", "{when}");
     let listed = project.git(["worktree", "list"]);
     assert_eq!(listed.lines().count(), 1, "{when}:\n{listed}");
+    assert_eq!(project.git(["branch", "--format=%(refname:short)"]), "main", "{when}");
     assert_eq!(project.git(["status", "--porcelain"]), "", "{when}");
     let queue = project.root().join(".agent-queue");
     for directory in [queue.join("worktrees"), queue.join("to-land")] {
@@ -248,6 +248,91 @@ fn a_person_s_land_that_is_killed() {
     );
     let at_least = if is_long() { 60 } else { 15 };
     assert!(kills >= at_least, "only {kills} kills");
+}
+
+/// One call of git that is killed in its middle, and `ccl` with it: locks may be left, and half of a file.
+#[derive(Clone, Copy)]
+struct Cut {
+    scene: &'static Scene,
+    call: &'static str,
+    syscall: &'static str,
+}
+
+/// As after a power cut; false if git makes fewer such calls.
+fn cut_at(world: &mut World, cut: Cut, nth: u32) -> bool {
+    let Cut { scene, call, syscall } = cut;
+    let task = format!("{call}-{syscall}-{nth}.md");
+    let when = format!("git {call} and ccl are killed at {syscall} {nth}");
+    world.begin(&task, scene.body);
+    (scene.prepare)(world, &task);
+    world.git_fault(call, &format!("cut {syscall} {nth}"));
+    let output = world.sandbox.ccl(scene.pass).output().unwrap();
+    assert!(world.was_git_disturbed(), "{when}: git was not called");
+    world.assert_once(&task, &when);
+    world.go(true);
+    let mut heard = said(&world.pass(&["scan"]));
+    mend(world, &heard);
+    world.converge(&task, &when);
+    assert_eq!(world.runs(&task), scene.runs, "{when}");
+    for _ in 0..4 {
+        let status = world.sandbox.ccl_json(&["status"]);
+        let Some(row) = status["projects"][0]["to_land"].get(0) else { break };
+        heard += row["reason"].as_str().unwrap();
+        mend(world, &heard);
+        heard += &said(&world.sandbox.ccl(["land", &task]).output().unwrap());
+    }
+    // Those that were in nobody's way; and the branch that could not be deleted for one, as was said.
+    locks(world).iter().for_each(|path| fs::remove_file(path).unwrap());
+    if heard.contains(NAMED) {
+        let branches =
+            world.project.git(["branch", "--list", "--format=%(refname:short)", "ccl/*"]);
+        for branch in branches.lines() {
+            assert!(heard.contains("stays"), "{when}: {heard}");
+            world.project.git(["branch", "-D", branch]);
+        }
+    }
+    assert_landed(world, &task, scene.body, &format!("{when}: {heard}"));
+    was_killed(output.status)
+}
+
+/// How a lock of git's that is in the way is named.
+const NAMED: &str = "remove it once no git runs there";
+
+fn locks(world: &World) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    find(&world.project.root().join(".git"), &mut files);
+    files.retain(|path| path.extension().is_some_and(|it| it == "lock"));
+    files
+}
+
+/// What a person does as the sentence says: git's locks are named, and what git has left in the checkout.
+fn mend(world: &World, said: &str) {
+    if said.contains(NAMED) {
+        locks(world).iter().for_each(|path| fs::remove_file(path).unwrap());
+    }
+    if said.contains("would be overwritten by merge") {
+        world.project.git(["checkout", "-q", "."]);
+        world.project.git(["clean", "-qfd"]);
+    }
+}
+
+#[test]
+fn a_power_cut_in_the_middle_of_git() {
+    let mut jobs = Vec::new();
+    for (scene, call) in [
+        (&LAUNCHES, "worktree"),
+        (&LANDS, "commit"),
+        (&LANDS, "rebase"),
+        (&LANDS, "merge"),
+        (&LANDS, "remove"),
+    ] {
+        for syscall in ["write", "rename", "unlink"] {
+            jobs.push(Cut { scene, call, syscall });
+        }
+    }
+    let next = |_, nth| if is_long() { nth + 1 } else { nth * 4 };
+    let cuts = disturb_each(Worker::Branch, jobs, next, cut_at);
+    assert!(cuts >= if is_long() { 80 } else { 15 }, "only {cuts} cuts");
 }
 
 /// Files that take git a while to check out.

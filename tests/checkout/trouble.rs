@@ -85,10 +85,13 @@ fn a_lock_of_git_s_in_the_way_of_a_worktree_is_named_and_the_task_waits() {
     fs::create_dir_all(lock.parent().unwrap()).unwrap();
     fs::write(&lock, "").unwrap();
     world.begin("a.md", LAUNCHES.body);
-    let output = world.sandbox.ccl(["scan"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(75), "{}", said(&output));
-    let said = said(&output);
-    assert!(said.contains("refs/heads/ccl/a.lock") && said.contains("remove it once"), "{said}");
+    let said = said(&world.pass(&["scan"]));
+    assert!(
+        said.contains("held")
+            && said.contains("refs/heads/ccl/a.lock")
+            && said.contains("remove it once"),
+        "{said}"
+    );
     assert_eq!(world.project.inbox(), ["a.md"]);
     fs::remove_file(lock).unwrap();
     assert_nothing_is_left(&world, "after a lock");

@@ -133,7 +133,7 @@ impl World {
 
     /// What happens to one of the next calls of git that `ccl` makes: to the nth, or the first with that word in it.
     /// It is killed `before` it begins, `after` its end, `within` its work with all that it has started; or the disk is `full WRITE 3`, at the third
-    /// such system call.
+    /// such system call; or the power is `cut WRITE 3`: git is killed there, and `ccl` with it.
     pub fn git_fault(&self, which: &str, how: &str) {
         let _ = fs::remove_file(self.sandbox.path().join("git-calls"));
         fs::write(self.sandbox.path().join("git-fault"), format!("{which} {how}\n"))
@@ -302,6 +302,9 @@ fn disturbed_git(world: &Path, git: &str) -> String {
              within) {git} \"$@\" > /dev/null 2>&1 & git=$!\n\
                  until [ -e {world}/projects/web/.agent-queue/worktrees/*/big-1 ] || ! kill -0 $git; do :; done\n\
                  kill -KILL 0;;\n\
+             cut) strace -f -qq -o {world}/git-trace -e inject=$syscall:signal=SIGKILL:when=$nth {git} \"$@\"; code=$?\n\
+                 ! grep -q 'killed by SIGKILL' {world}/git-trace || kill -KILL $PPID $$\n\
+                 exit $code;;\n\
              full) exec strace -f -qq -o {world}/git-trace -e inject=$syscall:error=ENOSPC:when=$nth {git} \"$@\";;\n\
              esac\n\
          fi\n\
