@@ -15,7 +15,7 @@ mod name;
 mod worktree;
 
 use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -109,7 +109,12 @@ pub(crate) fn is_lock(error: &anyhow::Error) -> bool {
 
 /// Whether the project lies in a git checkout, by `.git` in it or above it. Starts no process.
 pub(crate) fn is_inside_git(project: &Path) -> bool {
-    project.ancestors().any(|directory| directory.join(".git").symlink_metadata().is_ok())
+    checkout_of(project).is_some()
+}
+
+/// The git checkout that the project lies in, found in the same way.
+pub(crate) fn checkout_of(project: &Path) -> Option<&Path> {
+    project.ancestors().find(|directory| directory.join(".git").symlink_metadata().is_ok())
 }
 
 /// A checkout at one moment, as [`state`] finds it.
@@ -135,33 +140,19 @@ pub(crate) fn state(project: &Path) -> Result<State> {
 struct Status {
     head: Option<String>,
     branch: Option<String>,
-    /// How many files differ, or are untracked.
+    /// How many files differ, or are untracked; without the queue's.
     changed: usize,
-    /// How many of them are not there, and would be.
-    missing: usize,
+    /// The same with the queue's, but without those that are only missing.
+    present: usize,
     /// Those whose merge a person or an agent has to finish.
     unmerged: Vec<String>,
 }
 
 impl Status {
     fn of(directory: &Path) -> Result<Self, GitError> {
-        Self::ask(directory, Vec::new())
-    }
-
-    /// The same of a worktree whose own `.git` may be gone; `admin` is git's directory for it.
-    fn of_half(worktree: &Path, admin: &Path) -> Result<Self, GitError> {
-        let (mut git, mut tree) = (OsString::from("--git-dir="), OsString::from("--work-tree="));
-        git.push(admin);
-        tree.push(worktree);
-        Self::ask(worktree, vec![git, tree])
-    }
-
-    fn ask(directory: &Path, mut args: Vec<OsString>) -> Result<Self, GitError> {
-        let status = ["status", "--porcelain=v2", "--branch", "-z", "--untracked-files=normal"];
-        args.extend(status.map(OsString::from));
-        // Without it, git compares all that is new with all that has gone.
-        args.push("--no-renames".into());
-        Ok(Self::parse(&Git::look(directory, args).run()?))
+        let args = ["status", "--porcelain=v2", "--branch", "-z", "--untracked-files=normal"];
+        // Without `--no-renames`, git compares all that is new with all that has gone.
+        Ok(Self::parse(&Git::look(directory, args.into_iter().chain(["--no-renames"])).run()?))
     }
 
     /// git-status(1), "Porcelain Format Version 2". With `-z` paths stand as they are.
@@ -196,7 +187,10 @@ impl Status {
             }
             if path.components().all(|part| part.as_os_str() != QUEUE) {
                 status.changed += 1;
-                status.missing += usize::from(field.starts_with(b"1 .D "));
+            }
+            // In the index as in HEAD, and not there.
+            if !field.starts_with(b"1 .D ") {
+                status.present += 1;
             }
         }
         status
@@ -204,7 +198,7 @@ impl Status {
 }
 
 /// The repository of a project whose tasks have worktrees.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Repository {
     /// Canonical, like all paths here: git names them so.
     project: PathBuf,
@@ -219,24 +213,28 @@ pub(crate) struct Repository {
 }
 
 impl Repository {
-    /// Two calls of git.
+    /// One call of git.
     pub(crate) fn open(project: &Path) -> Result<Self, OpenError> {
         let cannot_open = || format!("cannot look at {}", project.display());
         let project = fs::canonicalize(project).with_context(cannot_open)?;
-        let printed = Git::look(&project, ["version"]).word()?;
-        if parse_version(&printed).is_some_and(|found| found < OLDEST) {
-            let found = printed.trim_start_matches("git version ").to_owned();
-            return Err(Obstacle::TooOld { found: escape(&found).into_owned() }.into());
-        }
         // The one path comes last: it may have newlines in it.
-        let what =
-            ["--is-bare-repository", "--is-inside-work-tree", "--show-cdup", "--git-common-dir"];
+        let what = [
+            "--show-object-format",
+            "--is-bare-repository",
+            "--is-inside-work-tree",
+            "--show-cdup",
+            "--git-common-dir",
+        ];
         let printed = match Git::look(&project, ["rev-parse"].into_iter().chain(what)).run() {
             Ok(printed) => printed,
             Err(error) => return Err(not_opened(&project, error)),
         };
-        let mut lines = printed.splitn(4, |byte| *byte == b'\n');
+        let mut lines = printed.splitn(5, |byte| *byte == b'\n');
         let mut next = || lines.next().unwrap_or_default();
+        // What git does not know it prints as it is: before 2.28, which may be too old.
+        if next().starts_with(b"--") {
+            check_version(&project)?;
+        }
         if next() == b"true" {
             return Err(Obstacle::Bare { project: shown(&project) }.into());
         }
@@ -396,12 +394,6 @@ impl Repository {
         Ok(summary)
     }
 
-    /// The name of the branch's files as a whole: two branches with the same tree have the same files.
-    pub(crate) fn tree(&self, worktree: &Worktree) -> Result<String> {
-        let tree = format!("refs/heads/{}^{{tree}}", worktree.branch);
-        Ok(self.look(["rev-parse", "--verify", tree.as_str()]).word()?)
-    }
-
     /// The branch's last commit.
     fn tip(&self, branch: &str) -> Result<String> {
         self.find_tip(branch)?.ok_or_else(|| {
@@ -440,6 +432,21 @@ impl Repository {
     fn look<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Git<'_> {
         Git::look(&self.project, args)
     }
+}
+
+/// The version of the `git` that is called, in its own words.
+pub(crate) fn version_of_git(directory: &Path) -> Result<String, OpenError> {
+    Ok(Git::look(directory, ["version"]).word()?)
+}
+
+/// Whether that is new enough.
+fn check_version(directory: &Path) -> Result<(), OpenError> {
+    let printed = version_of_git(directory)?;
+    if parse_version(&printed).is_some_and(|found| found < OLDEST) {
+        let found = printed.trim_start_matches("git version ").to_owned();
+        return Err(Obstacle::TooOld { found: escape(&found).into_owned() }.into());
+    }
+    Ok(())
 }
 
 /// Why git did not open the repository.

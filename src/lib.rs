@@ -30,8 +30,8 @@
 //! - [`remote`]: the jobs' life, and the engine they run on. `concurrent` is work on several threads, `progress` what
 //!   a terminal shows meanwhile.
 //!
-//! Arrows point one way: command → (session, remote, report) → (queue, agent, checkout, tmux) → (marker, lock, durable, process) →
-//! the pure rooms.
+//! Arrows point one way: command → (session, remote, report) → (queue, agent, checkout, tmux) → (marker, lock, durable,
+//! process) → the pure rooms.
 
 pub mod agent;
 mod check;

@@ -143,6 +143,24 @@ fn a_project_that_claude_code_does_not_trust_is_named() {
 }
 
 #[test]
+fn a_repository_below_what_is_trusted_is_named_and_is_no_fault() {
+    let patient = Patient::new();
+    prepare_home(&patient.sandbox.home(), &[&patient.sandbox.projects_dir()], Consent::default());
+    let notes = || {
+        let (checks, well) = patient.examine();
+        assert!(well, "{checks:#?}");
+        let notes = checks.into_iter().filter(|(check, ok, _)| check == "trust" && ok.is_none());
+        notes.map(|(.., words)| words).collect::<Vec<_>>()
+    };
+    assert_eq!(notes(), [""; 0]);
+    patient.project.init_git();
+    let root = patient.project.root().canonicalize().unwrap();
+    let [note] = &notes()[..] else { panic!("one") };
+    let remedy = format!(" → run `claude` once in {} and accept", root.display());
+    assert!(note.ends_with(&remedy), "{note}");
+}
+
+#[test]
 fn the_server_is_asked_whether_it_takes_the_key() {
     let mut patient = Patient::new();
     let server = SecutoolsServer::start();
@@ -185,6 +203,57 @@ fn a_tmux_that_is_too_old_or_missing_is_named() {
     patient.sandbox.config("tmux", json!({"command": ["no-such-tmux"]}));
     let (checks, _) = patient.examine();
     assert!(checks[0].2.starts_with("there is no program `no-such-tmux`"));
+}
+
+#[test]
+fn git_is_looked_at_where_tasks_have_worktrees() {
+    let mut patient = Patient::new();
+    let of_git = |patient: &Patient| {
+        let (checks, _) = patient.examine();
+        let of_git = checks.into_iter().filter(|(check, ..)| check == "git");
+        of_git.map(|(_, ok, words)| (ok, words)).collect::<Vec<_>>()
+    };
+    assert_eq!(of_git(&patient), []);
+    let rules = patient.project.root().join(".agent-queue/project.yaml");
+    fs::write(&rules, "isolation: worktree\n").unwrap();
+    let root = patient.project.root().canonicalize().unwrap();
+    let fault = patient.fault();
+    let (what, remedy) = fault.split_once(" → ").unwrap();
+    assert_eq!(what, format!("git: no task in {} can have a worktree", root.display()));
+    assert!(remedy.contains("is not in a git repository: run `git init`"), "{remedy}");
+    patient.project.git(["init", "-q", "-b", "main"]);
+    assert!(patient.fault().contains("has no commit yet"), "{}", patient.fault());
+    patient.project.init_git();
+    let well = of_git(&patient);
+    let [(Some(true), words)] = &well[..] else { panic!("{well:?}") };
+    assert!(words.starts_with("git version 2."), "{words}");
+    assert!(words.contains(", for worktrees in 1 project(s)"), "{words}");
+    fs::write(&rules, "isolation: worktree\nbase: v9\n").unwrap();
+    assert!(patient.fault().contains("`v9` names no commit in"), "{}", patient.fault());
+
+    fs::write(&rules, "isolation: worktre\n").unwrap();
+    let fault = patient.fault();
+    assert!(fault.starts_with("project: ") && fault.contains("project.yaml:1:12"), "{fault}");
+
+    // What `defaults:` says holds for every project.
+    fs::remove_file(&rules).unwrap();
+    patient.sandbox.config("defaults", json!({"isolation": "worktree"}));
+    assert!(of_git(&patient)[0].1.contains("1 project(s)"));
+    // As on a machine without git.
+    let tools = patient.sandbox.path().join("no-git");
+    fs::create_dir(&tools).unwrap();
+    for program in ["tmux", "sh", "setsid"] {
+        let found = std::env::split_paths(&std::env::var_os("PATH").unwrap())
+            .map(|dir| dir.join(program))
+            .find(|file| file.exists());
+        std::os::unix::fs::symlink(found.unwrap(), tools.join(program)).unwrap();
+    }
+    patient.sandbox.env("PATH", tools);
+    let fault = patient.fault();
+    assert!(
+        fault.starts_with("git: no task can have a worktree → there is no program `git`"),
+        "{fault}"
+    );
 }
 
 /// Whoever has mended the agent does not have to wait for the end of the cooldown that it was the cause of.

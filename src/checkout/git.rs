@@ -22,7 +22,7 @@ const READ_LIMIT: Duration = Duration::from_secs(120);
 const WRITE_LIMIT: Duration = Duration::from_secs(900);
 /// How long a lock is waited for, and a git that an earlier pass started.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-const POLL: Duration = Duration::from_millis(50);
+pub(super) const POLL: Duration = Duration::from_millis(50);
 
 /// In the environment of every git that changes a worktree, and of all that it starts: the worktree's path. A pass that
 /// was killed leaves its git running; the next one finds it by this.
@@ -90,11 +90,14 @@ const SETTINGS: [&str; 14] = [
 pub(crate) enum GitError {
     #[error(transparent)]
     Run(#[from] RunError),
-    #[error("`git {verb}` stopped in {directory}")]
-    Locked { verb: String, directory: String, source: Failure },
-    /// The repository is as it should be, and the machine is not: the disk is full, or somebody killed git.
-    #[error("`git {verb}` failed in {directory}")]
-    OfMachine { verb: String, directory: String, source: Failure },
+    #[error(
+        "`git {verb}` waited for the lock {lock} in {directory}: another git holds it, or one that was killed left it; \
+         remove it once no git runs there"
+    )]
+    Locked { verb: String, directory: String, lock: String },
+    /// The repository is as it should be, and the machine is not: the disk is full, or somebody has killed git.
+    #[error("`git {verb}` failed in {directory}: {words}")]
+    OfMachine { verb: String, directory: String, words: String, source: Failure },
     #[error("`git {verb}` failed in {directory}: {words}")]
     Failed {
         verb: String,
@@ -119,16 +122,6 @@ impl GitError {
     /// Whether another pass may do better, without anybody mending anything in the repository.
     pub(super) fn is_of_the_machine(&self) -> bool {
         matches!(self, Self::Run(_) | Self::OfMachine { .. })
-    }
-
-    /// All of it in one sentence.
-    pub(super) fn sentence(&self) -> String {
-        match self {
-            Self::Locked { source, .. } | Self::OfMachine { source, .. } => {
-                format!("{self}: {source}")
-            }
-            Self::Run(_) | Self::Failed { .. } => self.to_string(),
-        }
     }
 }
 
@@ -268,19 +261,20 @@ impl<'a> Git<'a> {
         let (verb, directory) = (self.verb(), shown(self.directory));
         let stderr = String::from_utf8_lossy(&output.stderr);
         if let Some(lock) = lock_in_the_way(&stderr) {
-            let lock = escape(lock);
-            let source = Failure::Temporary(format!(
-                "it waited for the lock {lock}: another git holds it, or one that was killed left it; remove it once no git runs there"
-            ));
-            return GitError::Locked { verb, directory, source };
+            return GitError::Locked { verb, directory, lock: escape(lock).into_owned() };
         }
         let words = match last_lines(&stderr) {
             words if words.is_empty() => last_lines(&String::from_utf8_lossy(&output.stdout)),
             words => words,
         };
-        let words = if words.is_empty() { output.status.to_string() } else { words };
+        // Killed, what it said last is not why.
+        let words = match output.status.code() {
+            Some(_) if !words.is_empty() => words,
+            _ => format!("it ended with {}", output.status),
+        };
         if is_of_the_machine(output.status, &stderr, self.directory) {
-            return GitError::OfMachine { verb, directory, source: Failure::Temporary(words) };
+            let source = Failure::Temporary("a later pass tries it again".to_owned());
+            return GitError::OfMachine { verb, directory, words, source };
         }
         GitError::Failed { verb, directory, code: output.status.code(), words }
     }
@@ -325,16 +319,4 @@ pub(super) fn wait_for_earlier_git(worktree: &Path) -> std::io::Result<Option<i3
             None => return Ok(None),
         }
     }
-}
-
-/// Waits until a lock file has gone; false where it stays.
-pub(super) fn wait_for_lock(lock: &Path) -> bool {
-    let deadline = Instant::now() + PATIENCE;
-    while lock.exists() {
-        if Instant::now() > deadline {
-            return false;
-        }
-        sleep(POLL);
-    }
-    true
 }

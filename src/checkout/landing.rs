@@ -4,11 +4,13 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use super::git::{Git, GitError, room, shown, wait_for_lock};
-use super::worktree::{admin_of, wait_for_idle};
+use super::git::{Git, GitError, PATIENCE, POLL, room, shown};
+use super::worktree::{Found, admin_of, no_worktree, wait_for_idle};
 use super::{Repository, Status, read_line};
 use crate::durable;
 use crate::error::Failure;
@@ -17,16 +19,16 @@ use crate::marker::Worktree;
 /// Where git notes a rebase that is under way; the second before 2.26, or as the user has `rebase.backend`.
 const REBASE_STATES: [&str; 2] = ["rebase-merge", "rebase-apply"];
 
+/// In git's directory for a worktree: a rebase of `ccl`'s is under way there, and nothing is uncommitted but by it.
+const REBASING: &str = "ccl-rebases";
+
 /// Bytes that git needs beside the files: its index, objects, logs.
 const SPARE: u64 = 1 << 20;
-
-/// Beside them while the rebase is ours, and not the agent's.
-const OURS: &str = "ccl-rebase";
 
 /// How a rebase ended. `onto` is the commit that the branch now starts from: the worktree's new base.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Rebase {
-    /// The branch has all of the base branch already.
+    /// The branch has all of the base branch already, or nothing of its own.
     UpToDate {
         onto: String,
     },
@@ -121,20 +123,22 @@ impl Repository {
     }
 
     /// Puts the branch's commits onto the end of `base_branch`, in the task's worktree. A rebase that was begun there
-    /// and not finished is aborted first.
+    /// and not finished, by a pass that was killed or by the agent, is aborted first.
     pub(crate) fn rebase(&self, worktree: &Worktree, base_branch: &str) -> Result<Rebase> {
         wait_for_idle(worktree)?;
-        let Some(admin) = admin_of(&worktree.path)? else {
-            return Ok(Rebase::Stuck(format!(
-                "{} is not there any more: rebase `{}` by hand",
-                shown(&worktree.path),
-                worktree.branch
-            )));
-        };
-        for lock in ["index.lock", "HEAD.lock"].map(|name| admin.join(name)) {
-            if !wait_for_lock(&lock) {
-                return Ok(Rebase::Stuck(left_behind(&lock)));
+        let admin = match (self.find(worktree)?, admin_of(&worktree.path)?) {
+            (Found::Whole, Some(admin)) => admin,
+            (Found::Nothing, _) => {
+                return Ok(Rebase::Stuck(format!(
+                    "{} is not there any more: rebase `{}` by hand",
+                    shown(&worktree.path),
+                    worktree.branch
+                )));
             }
+            _ => return Ok(Rebase::Stuck(no_worktree(worktree))),
+        };
+        if let Some(lock) = self.wait_for_lock(worktree)? {
+            return Ok(Rebase::Stuck(left_behind(&lock)));
         }
         self.abort(worktree, &admin)?;
         let status = Status::of(&worktree.path)?;
@@ -147,7 +151,7 @@ impl Repository {
         }
         let onto = self.tip(base_branch)?;
         let branch = format!("refs/heads/{}", worktree.branch);
-        if self.is_ancestor(&onto, &branch)? {
+        if self.is_ancestor(&onto, &branch)? || self.is_ancestor(&branch, &onto)? {
             return Ok(Rebase::UpToDate { onto });
         }
         let settings = [
@@ -161,42 +165,40 @@ impl Repository {
         // Where a person has rewritten the base branch, what it had before is not the agent's work.
         let is_rewritten = !self.is_ancestor(&worktree.base, &onto)?;
         args.push(if is_rewritten { &worktree.base } else { &onto });
+        let (identity, mark) = (self.identity(worktree)?, admin.join(REBASING));
+        fs::write(&mark, "").with_context(|| format!("cannot write {}", mark.display()))?;
         let rebase = Git::change(&worktree.path, &worktree.path, args).once();
-        let rebase = rebase.with(&settings).with(self.identity(worktree)?);
-        let stamp = admin.join(OURS);
-        fs::write(&stamp, "").with_context(|| format!("cannot write {}", stamp.display()))?;
-        match rebase.run() {
-            Ok(_) => {
-                end_ours(&admin)?;
-                Ok(Rebase::Rebased { onto })
-            }
-            Err(error) => {
-                let files = self.conflicts(worktree)?;
-                self.abort(worktree, &admin)?;
-                end_ours(&admin)?;
-                match error {
-                    _ if !files.is_empty() => Ok(Rebase::Conflict { files }),
-                    error if error.is_of_the_machine() => Err(error.into()),
-                    error => Ok(Rebase::Stuck(error.sentence())),
-                }
-            }
+        let rebased = rebase.with(&settings).with(identity).run();
+        let files = match &rebased {
+            Ok(_) => Vec::new(),
+            Err(_) => self.conflicts(worktree)?,
+        };
+        self.abort(worktree, &admin)?;
+        durable::remove(&mark)?;
+        Ok(match rebased {
+            Ok(_) => Rebase::Rebased { onto },
+            Err(_) if !files.is_empty() => Rebase::Conflict { files },
+            Err(error) if error.is_of_the_machine() => return Err(error.into()),
+            Err(error) => Rebase::Stuck(error.to_string()),
+        })
+    }
+
+    /// Takes a rebase of ours back whose pass was killed: an agent's own is nobody else's. A lock that keeps git from it
+    /// is an error.
+    pub(super) fn abort_ours(&self, worktree: &Worktree) -> Result<()> {
+        let Some(admin) = admin_of(&worktree.path)? else { return Ok(()) };
+        let mark = admin.join(REBASING);
+        if durable::exists(&mark)? {
+            wait_for_idle(worktree)?;
+            self.abort(worktree, &admin)?;
+            durable::remove(&mark)?;
         }
+        Ok(())
     }
 
     /// The files that nobody but a person or an agent can merge.
     fn conflicts(&self, worktree: &Worktree) -> Result<Vec<String>> {
         Ok(Status::of(&worktree.path)?.unmerged)
-    }
-
-    /// Takes back what a pass had begun here that was killed together with its git. There was nothing uncommitted then.
-    pub(super) fn take_back_rebase(&self, worktree: &Worktree) -> Result<()> {
-        let Some(admin) = admin_of(&worktree.path)? else { return Ok(()) };
-        let stamp = admin.join(OURS);
-        if durable::exists(&stamp)? {
-            self.abort(worktree, &admin)?;
-            end_ours(&admin)?;
-        }
-        Ok(())
     }
 
     /// Takes a rebase back that is under way.
@@ -216,7 +218,7 @@ impl Repository {
                 // A file that it could write only in part. There was nothing uncommitted when ours began.
                 Err(error)
                     if error.says("untracked working tree files")
-                        && durable::exists(&admin.join(OURS))? =>
+                        && durable::exists(&admin.join(REBASING))? =>
                 {
                     let clean = ["clean", "--quiet", "--force", "-d", "--exclude=.agent-queue"];
                     Git::change(&worktree.path, &worktree.path, clean).run()?;
@@ -261,7 +263,7 @@ impl Repository {
         let admin = admin_of(checkout)?.unwrap_or_else(|| self.common.clone());
         let branch = self.common.join("refs/heads").join(format!("{base_branch}.lock"));
         for lock in [admin.join("index.lock"), admin.join("HEAD.lock"), branch] {
-            if !wait_for_lock(&lock) {
+            if !is_gone(&lock)? {
                 return Ok(Landing::Refused(left_behind(&lock)));
             }
         }
@@ -278,7 +280,7 @@ impl Repository {
             // A person has just committed there, or another project of this repository has landed.
             Err(error) if error.says("Not possible to fast-forward") => Ok(Landing::Moved),
             Err(error) if error.is_of_the_machine() => Err(error.into()),
-            Err(error) => Ok(Landing::Refused(error.sentence())),
+            Err(error) => Ok(Landing::Refused(error.to_string())),
         }
     }
 
@@ -311,7 +313,7 @@ impl Repository {
             Ok(_) => Ok(Landing::Landed),
             Err(error) if error.says("but expected") => Ok(Landing::Moved),
             Err(error) if error.is_of_the_machine() => Err(error.into()),
-            Err(error) => Ok(Landing::Refused(error.sentence())),
+            Err(error) => Ok(Landing::Refused(error.to_string())),
         }
     }
 
@@ -370,15 +372,21 @@ impl Repository {
     }
 }
 
-/// Notes that a rebase of ours is over. Where a lock lies beside it, git leaves the commit that it was at.
-fn end_ours(admin: &Path) -> Result<()> {
-    durable::remove(&admin.join("CHERRY_PICK_HEAD"))?;
-    durable::remove(&admin.join(OURS)).map(drop)
-}
-
 fn left_behind(lock: &Path) -> String {
     let lock = shown(lock);
     format!(
         "the lock {lock} is in the way: another git holds it, or one that was killed left it; remove it once no git runs there"
     )
+}
+
+/// Waits until a lock of git's has gone; false where it stays.
+fn is_gone(lock: &Path) -> Result<bool> {
+    let deadline = Instant::now() + PATIENCE;
+    while durable::exists(lock)? {
+        if Instant::now() > deadline {
+            return Ok(false);
+        }
+        sleep(POLL);
+    }
+    Ok(true)
 }

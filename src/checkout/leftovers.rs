@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::git::{Git, GitError, shown};
-use super::worktree::{admin_of, wait_for_idle};
+use super::worktree::{Found, admin_of, no_worktree, wait_for_idle};
 use super::{Repository, Status};
 use crate::durable;
 use crate::marker::Worktree;
@@ -23,10 +23,17 @@ impl Repository {
     /// Commits what the agent left, on the task's branch: all but what git ignores and the queue. No hook runs, and the
     /// author is the user, or `ccl` where git knows none.
     pub(crate) fn commit_leftovers(&self, worktree: &Worktree, task: &str) -> Result<Leftovers> {
-        wait_for_idle(worktree)?;
         let path = shown(&worktree.path);
         let stuck = |why: String| Ok(Leftovers::Stuck(why));
-        self.take_back_rebase(worktree)?;
+        match self.find(worktree)? {
+            Found::Whole => {}
+            Found::Half => return stuck(no_worktree(worktree)),
+            // What was to be committed was, or it would not be going.
+            Found::Leaving | Found::Nothing => return Ok(Leftovers::None),
+        }
+        if let Err(error) = self.abort_ours(worktree) {
+            return stuck(format!("{error:#}"));
+        }
         if let Some(what) = under_way(worktree)? {
             return stuck(format!("{what} is under way in {path}: finish or abort it there"));
         }
@@ -47,12 +54,14 @@ impl Repository {
         if status.changed == 0 {
             return Ok(Leftovers::None);
         }
+        // An earlier pass's may be about to commit this very change.
+        wait_for_idle(worktree)?;
         match self.commit(worktree, task) {
             Ok(()) => Ok(Leftovers::Committed),
             // Files that differ without a change that could be committed, as inside a submodule.
             Err(error) if error.is(1) && is_nothing(&error) => Ok(Leftovers::None),
             Err(error) if error.is_of_the_machine() => Err(error.into()),
-            Err(error) => stuck(error.sentence()),
+            Err(error) => stuck(error.to_string()),
         }
     }
 

@@ -230,13 +230,13 @@ fn a_summary_counts_commits_files_and_lines() {
     let repository = world.open();
     let empty = repository.summary(&worktree).unwrap();
     assert_eq!((empty.commits, empty.files, &empty.head), (0, 0, &worktree.base));
-    let tree = repository.tree(&worktree).unwrap();
+    let tree = repository.tree_of(&worktree).unwrap();
     assert_eq!(tree, world.tip("main^{tree}"));
     commit_in(&worktree.path, "new\n\tname", "1\n2\n");
     commit_in(&worktree.path, "binary", "\0\0");
     commit_in(&worktree.path, "README", "one\n");
     world.commit("a person's", "");
-    assert_ne!(repository.tree(&worktree).unwrap(), tree);
+    assert_ne!(repository.tree_of(&worktree).unwrap(), tree);
     let head = world.tip("ccl/T");
     let expected = Summary {
         branch: "ccl/T".to_owned(),

@@ -5,19 +5,18 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use uuid::Uuid;
 
-use super::git::{Git, GitError, shown, wait_for_earlier_git};
+use super::git::{Git, GitError, PATIENCE, POLL, shown, wait_for_earlier_git};
 use super::{Repository, Status, WORKTREES, leftovers, read_line};
 use crate::durable;
 use crate::error::Failure;
 use crate::marker::Worktree;
 use crate::text::escape;
-
-/// Among git's notes of a worktree while it is removed: its path.
-const REMOVING: &str = "ccl-removing";
 
 /// What became of a worktree that was to go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,12 +62,9 @@ pub(crate) fn standing(project: &Path) -> Result<Vec<Standing>> {
 
 /// The file that says that a worktree has what it needs. Among git's own notes of it, it goes with the worktree.
 pub(crate) fn setup_stamp(worktree: &Worktree) -> Result<PathBuf> {
-    Ok(admin(worktree)?.join("ccl-ready"))
-}
-
-fn admin(worktree: &Worktree) -> Result<PathBuf> {
-    admin_of(&worktree.path)?
-        .with_context(|| format!("{} is no worktree of git", shown(&worktree.path)))
+    let admin = admin_of(&worktree.path)?
+        .with_context(|| format!("{} is no worktree of git", shown(&worktree.path)))?;
+    Ok(admin.join("ccl-ready"))
 }
 
 /// Git's directory for the worktree at `path`, as the `.git` file in it names it.
@@ -80,14 +76,20 @@ pub(super) fn admin_of(path: &Path) -> Result<Option<PathBuf>> {
     Ok(admin.map(|admin| fs::canonicalize(&admin).unwrap_or(admin)))
 }
 
+/// In git's directory for a worktree: it was clean, and its removal has begun. What is missing of it then is no work of
+/// the agent's.
+const LEAVING: &str = "ccl-removes-it";
+
 /// How much there is of a worktree.
 #[derive(Debug, PartialEq, Eq)]
-enum Found {
+pub(super) enum Found {
     Nothing,
     /// A git that was killed began it, or a person removed the directory.
     Half,
     /// All files are checked out, or were.
     Whole,
+    /// A git that was killed was removing it.
+    Leaving,
 }
 
 impl Repository {
@@ -97,27 +99,34 @@ impl Repository {
     /// `run` is the reason of git's lock.
     pub(crate) fn make(&self, worktree: &Worktree, run: Uuid, fresh: bool) -> Result<()> {
         self.exclude()?;
-        let mut found = self.find(worktree)?;
-        if found == Found::Half {
+        let find = || match self.find(worktree)? {
+            // All files are there, and the agent could not commit.
+            Found::Whole if fresh && self.lock(worktree)?.is_some() => Ok(Found::Half),
+            found => anyhow::Ok(found),
+        };
+        let mut found = find()?;
+        if found != Found::Whole && found != Found::Nothing {
             wait_for_idle(worktree)?;
             // What seemed half made may have been finished meanwhile.
-            found = self.find(worktree)?;
+            found = find()?;
         }
         match found {
             Found::Whole => return Ok(()),
             Found::Nothing => {}
+            Found::Leaving => {
+                if let Removal::Kept(why) = self.finish_removal(worktree)? {
+                    bail!(why);
+                }
+            }
             Found::Half if fresh || !durable::exists(&worktree.path)? => {
                 self.throw_away(worktree)?;
             }
-            Found::Half => bail!(
-                "{} is no worktree of git any more: look at what is in it, and move it away",
-                shown(&worktree.path)
-            ),
+            Found::Half => bail!(no_worktree(worktree)),
         }
         let Err(error) = self.add(worktree, run) else { return Ok(()) };
         // The git of a killed pass may have been at it, too early to be seen above.
         wait_for_idle(worktree)?;
-        match self.find(worktree)? {
+        match find()? {
             Found::Whole => Ok(()),
             _ => Err(error.into()),
         }
@@ -155,14 +164,10 @@ impl Repository {
     /// branch where it has no commit of its own.
     pub(crate) fn unmake(&self, worktree: &Worktree) -> Result<()> {
         wait_for_idle(worktree)?;
-        match self.find(worktree)? {
-            Found::Half => self.throw_away(worktree)?,
-            Found::Nothing => {}
-            Found::Whole => {
-                self.remove(worktree)?;
-                return Ok(());
-            }
+        if self.find(worktree)? != Found::Half {
+            return self.remove(worktree).map(drop);
         }
+        self.throw_away(worktree)?;
         self.delete_branch(worktree, &worktree.base).map(drop)
     }
 
@@ -232,22 +237,20 @@ impl Repository {
 
     /// Removes the worktree where nothing in it would be lost, and its branch where that has no commit of its own.
     pub(crate) fn remove(&self, worktree: &Worktree) -> Result<Removal> {
-        let removal = match self.find(worktree)? {
-            Found::Whole | Found::Half if self.was_being_removed(worktree)? => {
-                self.throw_away(worktree)?;
-                Removal::Removed
-            }
+        let mut found = self.find(worktree)?;
+        if found != Found::Whole && found != Found::Nothing {
+            wait_for_idle(worktree)?;
+            found = self.find(worktree)?;
+        }
+        let removal = match found {
             Found::Whole => self.remove_whole(worktree)?,
+            Found::Leaving => self.finish_removal(worktree)?,
             // Its directory has gone, and git's notes of it are of no use.
             Found::Half if !durable::exists(&worktree.path)? => {
-                wait_for_idle(worktree)?;
                 self.throw_away(worktree)?;
                 Removal::Removed
             }
-            Found::Half => Removal::Kept(format!(
-                "{} is no worktree of git any more: look at what is in it, and remove it",
-                shown(&worktree.path)
-            )),
+            Found::Half => Removal::Kept(no_worktree(worktree)),
             Found::Nothing => Removal::Gone,
         };
         if !matches!(removal, Removal::Kept(_)) {
@@ -257,49 +260,61 @@ impl Repository {
     }
 
     fn remove_whole(&self, worktree: &Worktree) -> Result<Removal> {
+        let path = &worktree.path;
+        let Some(admin) = admin_of(path)? else { bail!("{} has gone", shown(path)) };
         if let Some(why) = self.why_kept(worktree)? {
-            return Ok(Removal::Kept(format!("{} stays: {why}", shown(&worktree.path))));
+            return Ok(Removal::Kept(format!("{} stays: {why}", shown(path))));
         }
         let call = |verb: &str| {
-            let args = [OsStr::new("worktree"), verb.as_ref(), worktree.path.as_os_str()];
-            Git::change(&self.project, &worktree.path, args).run()
+            let args = [OsStr::new("worktree"), verb.as_ref(), path.as_os_str()];
+            Git::change(&self.project, path, args).run()
         };
+        // Git removes file by file. Before the first, so that no later pass commits what is missing then.
+        let leaving = admin.join(LEAVING);
+        fs::write(&leaving, "").with_context(|| format!("cannot write {}", leaving.display()))?;
         match call("unlock") {
             Err(error) if !error.says("is not locked") => return Err(error.into()),
             _ => {}
         }
-        let stamp = admin(worktree)?.join(REMOVING);
-        fs::write(&stamp, worktree.path.as_os_str().as_bytes())
-            .with_context(|| format!("cannot write {}", stamp.display()))?;
         match call("remove") {
             Ok(_) => Ok(Removal::Removed),
-            Err(error) if error.is_of_the_machine() => Err(error.into()),
-            Err(error) => {
-                durable::remove(&stamp)?;
-                // So that no `git worktree prune` forgets it.
+            // 128: it has refused, and removed nothing. Locked, so that no `git worktree prune` forgets it.
+            Err(error) if error.is(128) && !error.is_of_the_machine() => {
+                durable::remove(&leaving)?;
                 call("lock")?;
-                Ok(Removal::Kept(error.sentence()))
+                Ok(Removal::Kept(error.to_string()))
             }
+            // Killed, or come to a file that it may not remove: the mark stays, and the next call goes on.
+            Err(error) => Err(error.into()),
         }
     }
 
-    /// Whether a git that was killed has removed a part of it, and nothing would be lost with the rest: all that is
-    /// there is in the branch's last commit.
-    fn was_being_removed(&self, worktree: &Worktree) -> Result<bool> {
-        let known = self.registered()?;
-        let Some((admin, _)) = known.iter().find(|(_, at)| *at == worktree.path) else {
-            return Ok(false);
-        };
-        // Submodules have commits of their own there.
-        if !durable::exists(&admin.join(REMOVING))?
-            || !durable::exists(&worktree.path)?
-            || !durable::exists(&admin.join("index"))?
-            || durable::exists(&admin.join("modules"))?
-        {
-            return Ok(false);
+    /// Removes what a git that was killed in [`Self::remove_whole`] has left. By hand: to git files are missing.
+    fn finish_removal(&self, worktree: &Worktree) -> Result<Removal> {
+        let path = &worktree.path;
+        if durable::exists(path)? {
+            let admins = self.registered()?;
+            let admin = admins.iter().find(|(_, at)| at == path).map(|(admin, _)| admin);
+            let file = path.join(".git");
+            // As `git worktree repair` does: git may have removed this one first.
+            if let Some(admin) = admin
+                && !durable::exists(&file)?
+            {
+                let line = [b"gitdir: ", admin.as_os_str().as_bytes(), b"\n"].concat();
+                durable::write_unsynced(&file, &line, durable::SHARED)?;
+            }
+            let present = Status::of(path)?.present;
+            if present > 0 {
+                return Ok(Removal::Kept(format!(
+                    "{} was to be removed, and has {present} new or changed files since: look at them, and remove it",
+                    shown(path)
+                )));
+            }
         }
-        let status = Status::of_half(&worktree.path, admin)?;
-        Ok(status.branch.as_deref() == Some(&worktree.branch) && status.changed == status.missing)
+        Ok(match self.throw_away(worktree) {
+            Ok(()) => Removal::Removed,
+            Err(error) => Removal::Kept(format!("{error:#}: remove it by hand")),
+        })
     }
 
     /// What would be lost with a worktree, beyond what git itself looks at.
@@ -307,7 +322,8 @@ impl Repository {
         if let Some(what) = leftovers::under_way(worktree)? {
             return Ok(Some(format!("{what} is under way in it; finish or abort it")));
         }
-        let lock = read_line(&admin(worktree)?.join("locked"))?;
+        let lock = admin_of(&worktree.path)?.map(|admin| read_line(&admin.join("locked")));
+        let lock = lock.transpose()?.flatten();
         if let Some(reason) = lock.filter(|it| !it.is_empty() && !it.starts_with(b"ccl ")) {
             let reason = String::from_utf8_lossy(&reason);
             return Ok(Some(format!(
@@ -319,7 +335,7 @@ impl Repository {
         if status.changed > 0 {
             let count = status.changed;
             return Ok(Some(format!(
-                "{count} files in it are not committed; commit or remove them"
+                "`git status` there names {count} uncommitted; commit or remove them"
             )));
         }
         if status.branch.as_deref() == Some(&worktree.branch) {
@@ -352,19 +368,56 @@ impl Repository {
         let args = ["update-ref", "-d", name.as_str(), tip];
         match Git::change(&self.project, &worktree.path, args).run() {
             Ok(_) => Ok(true),
-            // It has moved since.
-            Err(error) if error.says("but expected") => Ok(false),
-            Err(error) => Err(error.into()),
+            Err(error) if error.is_of_the_machine() => Err(error.into()),
+            // It has moved since, or a git that was killed left its lock: the branch stays, and is in nobody's way.
+            Err(_) => Ok(false),
         }
     }
 
-    fn find(&self, worktree: &Worktree) -> Result<Found> {
-        let path = &worktree.path;
-        if !durable::exists(path)? {
-            let is_known = self.registered()?.iter().any(|(_, at)| at == path);
-            return Ok(if is_known { Found::Half } else { Found::Nothing });
+    /// A lock by which a git keeps others from the worktree or its branch, or one that was killed still does.
+    fn lock(&self, worktree: &Worktree) -> Result<Option<PathBuf>> {
+        let Some(admin) = admin_of(&worktree.path)? else { return Ok(None) };
+        for entry in durable::list_dir(&admin)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|it| it == "lock") {
+                return Ok(Some(path));
+            }
         }
-        let Some(admin) = admin_of(path)? else { return Ok(Found::Half) };
+        let of_branch = self.common.join(format!("refs/heads/{}.lock", worktree.branch));
+        Ok(durable::exists(&of_branch)?.then_some(of_branch))
+    }
+
+    /// Waits until nothing is locked that a rebase needs; the lock that stays.
+    pub(super) fn wait_for_lock(&self, worktree: &Worktree) -> Result<Option<PathBuf>> {
+        // Without it git cannot delete what it has noted of a commit that it picks, and says nothing of that.
+        let packed = self.common.join("packed-refs.lock");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let lock = match self.lock(worktree)? {
+                None => durable::exists(&packed)?.then(|| packed.clone()),
+                lock => lock,
+            };
+            match lock {
+                Some(_) if Instant::now() < deadline => sleep(POLL),
+                found => return Ok(found),
+            }
+        }
+    }
+
+    /// Asked before any call of git in the worktree: where `.git` is missing, git would take the person's checkout, which
+    /// lies above.
+    pub(super) fn find(&self, worktree: &Worktree) -> Result<Found> {
+        let path = &worktree.path;
+        let exists = durable::exists(path)?;
+        let admin = admin_of(path)?;
+        let Some(admin) = admin else {
+            let known = self.registered()?.into_iter().find(|(_, at)| at == path);
+            return match known {
+                Some((admin, _)) if durable::exists(&admin.join(LEAVING))? => Ok(Found::Leaving),
+                None if !exists => Ok(Found::Nothing),
+                _ => Ok(Found::Half),
+            };
+        };
         if admin.parent() != Some(&self.common.join("worktrees")) {
             bail!(
                 "{} is a worktree of another repository, {}: run `git worktree repair {}` if the repository was moved, else move the worktree away",
@@ -373,7 +426,11 @@ impl Repository {
                 shown(path)
             );
         }
-        // Git writes the index last, when all files are there. It takes its notes away in any order.
+        if durable::exists(&admin.join(LEAVING))? {
+            return Ok(Found::Leaving);
+        }
+        // Git writes the index last, when all files are there. The others are missing where it was taking back what it had
+        // failed to make.
         for file in ["index", "HEAD", "commondir", "gitdir"] {
             if !durable::exists(&admin.join(file))? {
                 return Ok(Found::Half);
@@ -387,15 +444,13 @@ impl Repository {
         let mut found = Vec::new();
         for entry in durable::list_dir(&self.common.join("worktrees"))? {
             let admin = entry?.path();
-            let path = match read_line(&admin.join("gitdir"))? {
+            let path = match read_line(&admin.join("gitdir"))?.filter(|line| !line.is_empty()) {
                 Some(line) => admin.join(OsStr::from_bytes(&line)).parent().map(Path::to_owned),
-                // A git that was killed had come no further than to its lock, with our reason, or had almost removed it.
-                None => match read_line(&admin.join(REMOVING))? {
-                    Some(path) => Some(PathBuf::from(OsStr::from_bytes(&path))),
-                    None => read_line(&admin.join("locked"))?
-                        .filter(|reason| reason.starts_with(b"ccl "))
-                        .and_then(|_| Some(self.worktrees.join(admin.file_name()?))),
-                },
+                // A git that was killed had come no further than to its lock, with our reason, and `git worktree prune`
+                // would remove it but for that.
+                None => Some(read_line(&admin.join("locked"))?.unwrap_or_default())
+                    .filter(|reason| reason.is_empty() || reason.starts_with(b"ccl "))
+                    .and_then(|_| Some(self.worktrees.join(admin.file_name()?))),
             };
             found.extend(path.map(|path| (admin, path)));
         }
@@ -406,13 +461,7 @@ impl Repository {
     fn throw_away(&self, worktree: &Worktree) -> Result<()> {
         // The directory first: git's notes, found by its path, are what shows that it was begun.
         let known = self.registered()?.into_iter().filter(|(_, at)| *at == worktree.path);
-        let mut admins = known.map(|(admin, _)| admin).collect::<Vec<_>>();
-        if let Some(admin) = admin_of(&worktree.path)?
-            && admin.parent() == Some(&self.common.join("worktrees"))
-            && !durable::exists(&admin.join("gitdir"))?
-        {
-            admins.push(admin);
-        }
+        let admins = known.map(|(admin, _)| admin).collect::<Vec<_>>();
         for directory in [worktree.path.clone()].into_iter().chain(admins) {
             match fs::remove_dir_all(&directory) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -471,6 +520,14 @@ fn exclude_line(subdirectory: &Path) -> Vec<u8> {
     }
     line.extend(format!("{WORKTREES}/").bytes());
     line
+}
+
+/// What is said of a directory that git knows nothing of, or a part of which is missing.
+pub(super) fn no_worktree(worktree: &Worktree) -> String {
+    format!(
+        "{} is no worktree of git any more: look at what is in it, and move it away",
+        shown(&worktree.path)
+    )
 }
 
 /// Waits for a git that a killed pass left at work in the worktree.

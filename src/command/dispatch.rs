@@ -9,6 +9,7 @@ use anyhow::Result;
 
 use super::{Context, Pass, ground};
 use crate::agent::claude::Trust;
+use crate::checkout::Repository;
 use crate::concurrent;
 use crate::event::{Event, EventKind};
 use crate::plan::{self, Queue};
@@ -107,7 +108,8 @@ struct ChosenFrom {
 
 enum Rules {
     Unread,
-    Read(Box<ProjectRules>),
+    /// With the repository, where its tasks have worktrees.
+    Read(Box<ProjectRules>, Option<Repository>),
     /// Nothing goes in this pass, which was reported once for all of its tasks.
     Held,
 }
@@ -139,7 +141,7 @@ impl ChosenFrom {
         let project = &task.at.project;
         if let Rules::Unread = self.rules[index] {
             self.rules[index] = match ground::rules(context.config, project) {
-                Ok(rules) => Rules::Read(Box::new(rules)),
+                Ok((rules, repository)) => Rules::Read(Box::new(rules), repository),
                 Err(why) => {
                     let event = Event::of_project(EventKind::Held, project.path());
                     pass.events.push(event.because(format!("{why:#}")));
@@ -147,7 +149,7 @@ impl ChosenFrom {
                 }
             };
         }
-        let Rules::Read(project_rules) = &self.rules[index] else {
+        let Rules::Read(project_rules, repository) = &self.rules[index] else {
             return Take::Closed;
         };
         let is_full = |room: Option<usize>| room.is_some_and(|room| self.at_work[index] > room);
@@ -163,13 +165,20 @@ impl ChosenFrom {
         // What its project says of all tasks was looked at above.
         let is_other = (rules.isolation, &rules.protect)
             != (project_rules.task.isolation, &project_rules.task.protect);
-        if is_other && let Err(why) = ground::check(project, project_rules, &rules) {
-            let event = task.at.event(EventKind::Held);
-            pass.events.push(event.because(format!("{why:#}")));
-            return Take::Passed;
-        }
+        let repository = match is_other {
+            false => Ok(repository.clone()),
+            true => ground::check(project, project_rules, &rules),
+        };
+        let repository = match repository {
+            Ok(repository) => repository,
+            Err(why) => {
+                let event = task.at.event(EventKind::Held);
+                pass.events.push(event.because(format!("{why:#}")));
+                return Take::Passed;
+            }
+        };
         self.at_work[index] += 1;
-        Take::Chosen(Box::new(Assignment { task, rules, room }))
+        Take::Chosen(Box::new(Assignment { task, rules, room, repository }))
     }
 }
 

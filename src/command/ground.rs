@@ -8,16 +8,24 @@ use crate::marker::{self, SetupHold};
 use crate::queue::Project;
 use crate::task::{Isolation, ProjectRules, TaskRules};
 
-/// The rules of a project, or the sentence that says why none of its local tasks goes.
-pub(super) fn rules(config: &Config, project: &Project) -> Result<ProjectRules> {
+/// The rules of a project, and the repository where its tasks have worktrees; or the sentence that says why none of its
+/// local tasks goes.
+pub(super) fn rules(
+    config: &Config,
+    project: &Project,
+) -> Result<(ProjectRules, Option<Repository>)> {
     let rules = config.project_rules(&project.rules_path())?;
-    check(project, &rules, &rules.task)?;
-    Ok(rules)
+    let repository = check(project, &rules, &rules.task)?;
+    Ok((rules, repository))
 }
 
-/// Whether a task with these rules can go; the sentence that mends it. Outside of git no process is started, and in it
-/// none for a task that neither has a worktree nor requires a clean checkout.
-pub(super) fn check(project: &Project, of_project: &ProjectRules, rules: &TaskRules) -> Result<()> {
+/// Where a task with these rules has its worktree, if it has one; the sentence that mends it, if it cannot go. Outside of
+/// git no process is started, and in it none for a task that neither has a worktree nor requires a clean checkout.
+pub(super) fn check(
+    project: &Project,
+    of_project: &ProjectRules,
+    rules: &TaskRules,
+) -> Result<Option<Repository>> {
     if rules.isolation == Isolation::None && !rules.protect.is_empty() {
         bail!(
             "`protect` needs a worktree for each task, and {} says isolation: none: say `isolation: worktree`, or `protect: []`",
@@ -26,13 +34,15 @@ pub(super) fn check(project: &Project, of_project: &ProjectRules, rules: &TaskRu
     }
     match rules.isolation {
         Isolation::Worktree => {
-            let start = Repository::open(project.path())?.start_commit(rules.base.as_deref())?;
+            let repository = Repository::open(project.path())?;
+            let start = repository.start_commit(rules.base.as_deref())?;
             if let Some(hold) = setup_hold(project, rules, &start)? {
                 bail!(
                     "{}: mend it, then run `ccl resume`, or change project.yaml or HEAD",
                     hold.reason
                 );
             }
+            return Ok(Some(repository));
         }
         Isolation::None if of_project.require_clean => {
             if !checkout::is_inside_git(project.path()) {
@@ -51,7 +61,7 @@ pub(super) fn check(project: &Project, of_project: &ProjectRules, rules: &TaskRu
         }
         Isolation::None => {}
     }
-    Ok(())
+    Ok(None)
 }
 
 /// The hold of a project whose set-up has failed, as long as what that depends on has not changed.

@@ -40,7 +40,7 @@ impl Pool<'_> {
     }
 
     fn launch(&self, events: &mut Vec<Event>, slot: &Slot, assignment: &Assignment) -> Result<()> {
-        let Assignment { task, rules, room } = assignment;
+        let Assignment { task, rules, room, repository } = assignment;
         let session = &slot.session;
         if !slot.exists && !self.make_session(session)? {
             let name = &session.name;
@@ -78,7 +78,9 @@ impl Pool<'_> {
                 return Ok(());
             }
         };
-        if let Some(obstacle) = self.make_worktree(&mut claim, &task.task)? {
+        if let Some(repository) = repository
+            && let Some(obstacle) = self.make_worktree(repository, &mut claim, &task.task)?
+        {
             self.unmake_worktree(&claim)?;
             claim.release()?;
             durable::remove(&session.marker_path())?;

@@ -18,6 +18,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use crate::checkout::Repository;
 use crate::config::Config;
 use crate::error::Failure;
 use crate::lock::Lock;
@@ -70,6 +71,15 @@ pub struct Assignment {
     pub rules: TaskRules,
     /// How many others of the project may be at work beside it; `None` for any number.
     pub room: Option<usize>,
+    /// Where its worktree is made; none where it has none.
+    pub(crate) repository: Option<Repository>,
+}
+
+impl Assignment {
+    /// One whose agent works in the project's own checkout, beside any number of others.
+    pub fn shared(task: WaitingTask, rules: TaskRules) -> Self {
+        Self { task, rules, room: None, repository: None }
+    }
 }
 
 impl Slot {

@@ -57,26 +57,23 @@ impl Pool<'_> {
     }
 
     /// Makes the worktree that the claim's rules ask for. The sentence that mends it, where there can be none.
-    pub(super) fn make_worktree(&self, claim: &mut Claim, task: &Task) -> Result<Option<String>> {
-        if claim.marker().work.rules.isolation == Isolation::None {
-            return Ok(None);
-        }
+    pub(super) fn make_worktree(
+        &self,
+        repository: &Repository,
+        claim: &mut Claim,
+        task: &Task,
+    ) -> Result<Option<String>> {
         let _lock = self.lock_checkout(claim.project())?;
-        let planned = || -> Result<(Repository, Worktree, bool), OpenError> {
-            let repository = Repository::open(claim.project().path())?;
-            // An attempt that was interrupted, or has failed and is retried, goes on in its worktree.
-            let earlier = task.ending.as_ref().filter(|ending| ending.outcome != Outcome::Done);
-            let own = earlier.and_then(Ending::branch).and_then(|it| repository.worktree_of(it));
-            let base = claim.marker().work.rules.base.as_deref();
-            let worktree = repository.plan(claim.name().as_str(), base, own.as_ref())?;
-            let fresh = own.as_ref() != Some(&worktree);
-            Ok((repository, worktree, fresh))
-        };
-        let (repository, worktree, fresh) = match planned() {
-            Ok(planned) => planned,
+        // An attempt that was interrupted, or has failed and is retried, goes on in its worktree.
+        let earlier = task.ending.as_ref().filter(|ending| ending.outcome != Outcome::Done);
+        let own = earlier.and_then(Ending::branch).and_then(|it| repository.worktree_of(it));
+        let base = claim.marker().work.rules.base.as_deref();
+        let worktree = match repository.plan(claim.name().as_str(), base, own.as_ref()) {
+            Ok(worktree) => worktree,
             Err(OpenError::Obstacle(obstacle)) => return Ok(Some(obstacle.to_string())),
             Err(OpenError::Failed(error)) => return Err(error),
         };
+        let fresh = own.as_ref() != Some(&worktree);
         claim.update(self.now, |claim| {
             claim.work.checkout = Some(ClaimedCheckout::Own { worktree: worktree.clone(), fresh });
         })?;

@@ -6,6 +6,7 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used)]
 
+mod checkouts;
 mod delegations;
 #[path = "../support/mod.rs"]
 mod support;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         ("waiting", many_waiting),
         ("finished", many_finished),
         ("dispatch", dispatch),
+        ("checkouts", checkouts::rows),
         ("delegations", delegations::rows),
     ];
     table::print_head();

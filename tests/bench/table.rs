@@ -40,6 +40,21 @@ impl Row {
         }
     }
 
+    /// Milliseconds, and those of a probe, which it may exceed by `more`.
+    pub(super) fn above(
+        work: &'static str,
+        probe: &'static str,
+        times: [f64; 2],
+        more: f64,
+    ) -> Self {
+        let [measured, bare] = times;
+        Self {
+            probe: Some((probe, bare)),
+            budget: format!("+ {more} ms"),
+            ..Self::at_most(work, measured, " ms", bare + more)
+        }
+    }
+
     pub(super) fn holds(&self) -> bool {
         self.measured <= self.limit
     }

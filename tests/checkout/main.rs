@@ -3,6 +3,7 @@
 
 mod agents;
 mod check;
+mod demo;
 mod kill;
 mod land;
 #[path = "../support/mod.rs"]

@@ -14,4 +14,5 @@ mod failures;
 mod life;
 mod older;
 mod refused;
+mod worktree;
 mod world;

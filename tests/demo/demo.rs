@@ -43,8 +43,14 @@ const TASKS: &[(&str, &str)] = &[
     ),
 ];
 
+/// Those of the second scene, which change files of a git repository.
+const CHANGES: &[(&str, &str)] = &[
+    ("greet.md", "Write the word hello into a new file, greeting.txt, and commit it.\n"),
+    ("part.md", "Write the word goodbye into a new file, farewell.txt, and commit it.\n"),
+];
+
 fn main() -> Result<()> {
-    let stage = Stage::set(AgentChoice::from_arguments()?)?;
+    let mut stage = Stage::set(AgentChoice::from_arguments()?)?;
     for (name, text) in TASKS {
         stage.drop_task(name, text)?;
     }
@@ -63,6 +69,34 @@ fn main() -> Result<()> {
     stage.show_session("demo-0")?;
 
     stage.say("A timer would now run these two every minute. Until the inbox is empty:");
+    work_off(&stage, &["reap", "scan"])?;
+
+    stage.say("What ended up where:");
+    stage.show_queue()?;
+    stage.say("One of the finished tasks, with its result and its ending line:");
+    stage.show("done/40-summarise.md")?;
+    stage.show_received()?;
+    // From 2.1.332 on it asks in each repository whether it may trust it, whatever it trusts above.
+    if stage.agent() == AgentChoice::Claude {
+        return Ok(());
+    }
+
+    stage.go_to_a_repository()?;
+    for (name, text) in CHANGES {
+        stage.drop_task(name, text)?;
+    }
+    stage.say("Two tasks in one git repository. What its .agent-queue/project.yaml says:");
+    stage.show("project.yaml")?;
+    stage.say("Each agent gets a worktree and a branch of its own:");
+    stage.ccl(&["scan"])?;
+    stage.git(&["worktree", "list"])?;
+    stage.say("What they commit lands in main, one after the other:");
+    work_off(&stage, &["reap"])?;
+    stage.git(&["log", "--oneline", "main"])
+}
+
+/// Has passes made until all tasks are filed.
+fn work_off(stage: &Stage, passes: &[&str]) -> Result<()> {
     let deadline = Instant::now() + stage.patience();
     while stage.unfinished()? > 0 {
         if let Some(trouble) = stage.trouble()? {
@@ -72,14 +106,9 @@ fn main() -> Result<()> {
             bail!("the demo's tasks are not finished; have a look at why: `ccl doctor`");
         }
         stage.wait_a_moment(Duration::from_millis(500));
-        stage.ccl(&["reap"])?;
-        stage.ccl(&["scan"])?;
+        for pass in passes {
+            stage.ccl(&[pass])?;
+        }
     }
-
-    stage.say("What ended up where:");
-    stage.show_queue()?;
-    stage.say("One of the finished tasks, with its result and its ending line:");
-    stage.show("done/40-summarise.md")?;
-    stage.show_received()?;
     Ok(())
 }

@@ -15,9 +15,21 @@ use super::clear::{self, clear};
 use super::nested_cargo;
 use super::secutools_server::SecutoolsServer;
 
-/// Shows what it was given, and takes a moment over it.
-const AGENT: &str =
-    r#"printf '%s\n\n' "$1" | tee -a "$0/received.txt"; sleep 1; echo 'I have done it.'"#;
+/// Shows what it was given, and takes a moment over it; in the second scene it does it, too.
+const AGENT: &str = r#"printf '%s\n\n' "$2" | tee -a "$1/received.txt"; sleep 1
+for file in greeting.txt farewell.txt; do
+    case "$2" in *"$file"*)
+        echo "$file" > "$file" && git add "$file" &&
+        git -c user.name=Agent -c user.email=agent@localhost commit --quiet -m "Add $file" || exit
+    esac
+done
+echo 'I have done it.'
+"#;
+
+/// What holds in the repository of the second scene.
+const RULES: &str = "isolation: worktree   # each task has one, on the branch ccl/TASK\n\
+                     land: rebase          # what is done is brought into the branch it started from\n\
+                     check: none           # nothing has to judge it first\n";
 
 /// Who works on the demo's tasks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,6 +54,8 @@ impl AgentChoice {
 
 pub struct Stage {
     directory: PathBuf,
+    /// The project of the scene.
+    project: PathBuf,
     agent: AgentChoice,
     ccl: PathBuf,
     secutools: SecutoolsServer,
@@ -63,27 +77,60 @@ impl Stage {
         );
         let ccl = build_ccl()?;
         // From here on `clear` removes it, once nothing writes into it any more.
-        let stage = Self { ccl, directory: directory.keep(), agent, secutools };
-        fs::create_dir_all(stage.project().join(".agent-queue/inbox"))?;
+        let directory = directory.keep();
+        let project = directory.join("shop");
+        let stage = Self { ccl, directory, project, agent, secutools };
+        fs::create_dir_all(stage.project.join(".agent-queue/inbox"))?;
+        // Its tasks do not get into each other's way: any number may be at work at once.
+        fs::write(stage.project.join(".agent-queue/project.yaml"), "parallel: 0\n")?;
         fs::create_dir_all(stage.path("home"))?;
+        fs::write(stage.path("agent.sh"), AGENT)?;
         fs::write(stage.path("config.yaml"), stage.configuration())?;
         ensure!(stage.tmux(&["-V"]).is_ok(), "the demo needs tmux: sudo apt-get install -y tmux");
         Ok(stage)
+    }
+
+    pub fn agent(&self) -> AgentChoice {
+        self.agent
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 
-    fn project(&self) -> PathBuf {
-        self.path("shop")
+    /// Goes on in a project that is a git repository with one commit.
+    pub fn go_to_a_repository(&mut self) -> Result<()> {
+        self.project = self.path("app");
+        let queue = self.project.join(".agent-queue");
+        fs::create_dir_all(queue.join("inbox"))?;
+        fs::write(queue.join("project.yaml"), RULES)?;
+        let you = ["-c", "user.name=You", "-c", "user.email=you@localhost"];
+        let first = ["-c", "commit.gpgSign=false", "commit", "--quiet", "--allow-empty"];
+        let first = [&you[..], &first, &["-m", "Begin"]].concat();
+        for arguments in [&["init", "--quiet", "--initial-branch=main"], &first[..]] {
+            let status = self.surroundings(Command::new("git").args(arguments)).status();
+            let status = status.context("the demo needs git: sudo apt-get install -y git")?;
+            ensure!(status.success(), "git {arguments:?} ended with {status}");
+        }
+        Ok(())
+    }
+
+    /// Shows what git says in the project.
+    pub fn git(&self, arguments: &[&str]) -> Result<()> {
+        println!("$ git {}", arguments.join(" "));
+        let mut git = Command::new("git");
+        git.arg("--no-pager").args(arguments);
+        let status = self.surroundings(&mut git).status().context("cannot run git")?;
+        ensure!(status.success(), "git {arguments:?} ended with {status}");
+        Ok(())
     }
 
     fn configuration(&self) -> String {
         let root = self.directory.display();
         let agent = match self.agent {
             AgentChoice::Shell => {
-                json!({"kind": "command", "command": ["sh", "-c", AGENT, root.to_string()]})
+                let command = ["sh".into(), self.path("agent.sh"), self.directory.clone()];
+                json!({"kind": "command", "command": command})
             }
             AgentChoice::Claude => json!({"kind": "claude"}),
         };
@@ -116,7 +163,7 @@ impl Stage {
     /// Nothing of the user's own but what the agent needs.
     fn surroundings<'c>(&self, command: &'c mut Command) -> &'c mut Command {
         command
-            .current_dir(self.project())
+            .current_dir(&self.project)
             .env_remove("TMUX")
             .env_remove("TMUX_PANE")
             .env(clear::MARK, &self.directory)
@@ -131,7 +178,7 @@ impl Stage {
     pub fn drop_task(&self, name: &str, text: &str) -> Result<()> {
         let aside = self.path(name);
         fs::write(&aside, text)?;
-        fs::rename(aside, self.project().join(".agent-queue/inbox").join(name))?;
+        fs::rename(aside, self.project.join(".agent-queue/inbox").join(name))?;
         Ok(())
     }
 
@@ -162,7 +209,7 @@ impl Stage {
 
     /// How many tasks are not filed yet.
     pub fn unfinished(&self) -> Result<usize> {
-        let names = names(&self.project().join(".agent-queue/inbox"))?;
+        let names = names(&self.project.join(".agent-queue/inbox"))?;
         Ok(names
             .iter()
             .filter(|name| name.ends_with(".md") || name.ends_with(".dispatched"))
@@ -200,7 +247,7 @@ impl Stage {
 
     pub fn show_queue(&self) -> Result<()> {
         for folder in ["inbox", "done", "failed"] {
-            let directory = self.project().join(".agent-queue").join(folder);
+            let directory = self.project.join(".agent-queue").join(folder);
             let names = if directory.exists() { names(&directory)? } else { Vec::new() };
             let names = if names.is_empty() { "(empty)".to_owned() } else { names.join("  ") };
             println!("{:<8} {names}", format!("{folder}/"));
@@ -209,7 +256,7 @@ impl Stage {
     }
 
     pub fn show(&self, file: &str) -> Result<()> {
-        let path = self.project().join(".agent-queue").join(file);
+        let path = self.project.join(".agent-queue").join(file);
         let text =
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         for line in text.lines() {

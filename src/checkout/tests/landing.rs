@@ -136,6 +136,15 @@ fn a_conflict_is_named_and_taken_back() {
     assert!(!command_in(&worktree.path, ["rebase", "main"]).output().unwrap().status.success());
     assert_eq!(repository.rebase(&worktree, "main").unwrap(), conflict);
     assert_eq!(world.tip("ccl/T^"), first);
+    // By whom it was begun says whether what the agent left can be committed.
+    assert!(!command_in(&worktree.path, ["rebase", "main"]).output().unwrap().status.success());
+    let leftovers = || repository.commit_leftovers(&worktree, "T.md").unwrap();
+    assert!(
+        matches!(leftovers(), Leftovers::Stuck(why) if why.starts_with("a rebase is under way"))
+    );
+    fs::write(world.project.join(".git/worktrees/T/ccl-rebases"), "").unwrap();
+    assert_eq!(leftovers(), Leftovers::None);
+    assert_eq!(git_in(&worktree.path, ["rev-parse", "ccl/T", "HEAD"]), format!("{head}\n{head}"));
     // Killed before it had noted what it was about to do.
     fs::create_dir(world.project.join(".git/worktrees/T/rebase-merge")).unwrap();
     assert_eq!(repository.rebase(&worktree, "main").unwrap(), conflict);
@@ -164,4 +173,34 @@ fn a_worktree_that_is_not_clean_is_not_rebased() {
         other => panic!("{other:?}"),
     }
     assert_eq!(fs::read_to_string(worktree.path.join("README")).unwrap(), "unsaved");
+}
+
+/// `kill -9` of a pass and its git in the middle of a rebase.
+#[test]
+fn a_rebase_that_was_killed_is_taken_back_and_made_again() {
+    let world = World::new();
+    world.commit(".gitattributes", "killer filter=killer\n");
+    let (worktree, repository) = (world.worktree("T.md"), world.open());
+    let first = commit_in(&worktree.path, "a", "");
+    let head = commit_in(&worktree.path, "killer", "");
+    let onto = world.commit("theirs", "");
+    // Of the second commit's file.
+    let once = format!("mkdir '{}' && kill -9 0; cat", world.dir.path().join("killed").display());
+    world.git(["config", "filter.killer.smudge", &once]);
+    assert!(matches!(repository.rebase(&worktree, "main"), Ok(Rebase::Stuck(_)) | Err(_)));
+    assert!(world.dir.path().join("killed").exists());
+    let admin = world.project.join(".git/worktrees/T");
+    for lock in ["index.lock", "HEAD.lock"] {
+        // A person's part.
+        let _none = fs::remove_file(admin.join(lock));
+    }
+    assert_eq!(repository.commit_leftovers(&worktree, "T.md").unwrap(), Leftovers::None);
+    assert_eq!(world.tip("ccl/T"), head);
+    assert_eq!(
+        repository.rebase(&worktree, "main").unwrap(),
+        Rebase::Rebased { onto: onto.clone() }
+    );
+    assert_ne!(world.tip("ccl/T^"), first);
+    assert_eq!(world.tip("ccl/T~2"), onto);
+    assert_eq!(git_in(&worktree.path, ["status", "--porcelain"]), "");
 }

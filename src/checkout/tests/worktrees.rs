@@ -31,7 +31,7 @@ fn a_worktree_is_made_once_and_removed_with_its_empty_branch() {
     assert!(exclude.starts_with("# git ls-files"), "{exclude}");
 
     let why = sentence(world.open().remove(&worktree).unwrap());
-    assert!(why.contains("/worktrees/T stays: 1 files in it are not committed"), "{why}");
+    assert!(why.contains("/worktrees/T stays: `git status` there names 1 uncommitted"), "{why}");
     fs::remove_file(worktree.path.join("work")).unwrap();
     assert_eq!(world.open().remove(&worktree).unwrap(), Removal::Removed);
     assert_eq!(world.open().remove(&worktree).unwrap(), Removal::Gone);
@@ -256,4 +256,122 @@ fn a_lock_is_waited_for_and_then_named() {
         other => panic!("{other:?}"),
     }
     assert!(lock.exists());
+}
+
+/// As `kill -9` of ccl and its git leaves it: the git's process group ends where it checks a file out or in.
+fn kill_at(world: &World, filter: &str) {
+    world.commit(".gitattributes", "killer filter=killer\n");
+    world.commit("killer", "");
+    world.git(["config", &format!("filter.killer.{filter}"), "kill -9 0"]);
+}
+
+fn spare(world: &World) {
+    world.git(["config", "--remove-section", "filter.killer"]);
+}
+
+#[test]
+fn a_git_killed_among_the_files_is_in_nobodys_way() {
+    let world = World::new();
+    kill_at(&world, "smudge");
+    let repository = world.open();
+    let plan = repository.plan("T.md", None, None).unwrap();
+    let error = repository.make(&plan, RUN, true).unwrap_err().to_string();
+    assert!(error.contains("signal: 9"), "{error}");
+    assert!(world.project.join(".git/worktrees/T/index.lock").exists());
+    repository.unmake(&plan).unwrap();
+    repository.make(&plan, RUN, true).unwrap_err();
+    spare(&world);
+    repository.make(&plan, RUN, true).unwrap();
+    assert_eq!(git_in(&plan.path, ["status", "--porcelain"]), "");
+}
+
+#[test]
+fn a_removal_that_was_killed_is_finished_and_never_committed() {
+    let world = World::new();
+    world.commit("sub/file", "");
+    let repository = world.open();
+    let worktree = world.worktree("T.md");
+    let head = commit_in(&worktree.path, "work", "");
+    let half_remove = |gone: &[&str]| {
+        repository.make(&worktree, RUN, false).unwrap();
+        let admin = world.project.join(".git/worktrees/T");
+        fs::write(admin.join("ccl-removes-it"), "").unwrap();
+        fs::remove_file(admin.join("locked")).unwrap();
+        for name in gone {
+            fs::remove_file(worktree.path.join(name)).unwrap();
+        }
+        let left = repository.commit_leftovers(&worktree, "T.md").unwrap();
+        assert_eq!(left, Leftovers::None);
+    };
+    for gone in [&[][..], &["README"], &[".git"], &[".git", "README", "sub/file", "work"]] {
+        half_remove(gone);
+        assert_eq!(repository.remove(&worktree).unwrap(), Removal::Removed);
+        assert!(!worktree.path.exists() && standing(&world.project).unwrap().is_empty());
+        // A further attempt gets all of it back.
+        half_remove(gone);
+        repository.make(&worktree, RUN, false).unwrap();
+        assert_eq!(git_in(&worktree.path, ["status", "--porcelain"]), "");
+        assert!(worktree.path.join("work").exists());
+        assert_eq!(world.tip("ccl/T"), head);
+    }
+    half_remove(&["README"]);
+    write_in(&worktree.path, "new", "");
+    let why = sentence(repository.remove(&worktree).unwrap());
+    assert!(why.contains("has 1 new or changed files since"), "{why}");
+    assert!(worktree.path.join("new").exists());
+}
+
+#[test]
+fn a_worktree_without_its_git_file_is_not_taken_for_the_persons_checkout() {
+    let world = World::new();
+    let (worktree, repository) = (world.worktree("T.md"), world.open());
+    git_in(&worktree.path, ["checkout", "--quiet", "--detach"]);
+    world.git(["checkout", "--quiet", "ccl/T"]);
+    world.write("README", "mine");
+    fs::remove_file(worktree.path.join(".git")).unwrap();
+    for why in [
+        match repository.commit_leftovers(&worktree, "T.md").unwrap() {
+            Leftovers::Stuck(why) => why,
+            other => panic!("{other:?}"),
+        },
+        match repository.rebase(&worktree, "main").unwrap() {
+            Rebase::Stuck(why) => why,
+            other => panic!("{other:?}"),
+        },
+        sentence(repository.remove(&worktree).unwrap()),
+    ] {
+        assert!(why.contains("is no worktree of git any more"), "{why}");
+    }
+    assert_eq!(world.git(["status", "--porcelain"]), " M README");
+}
+
+/// The git of a pass that was killed works on: the next pass waits for it.
+#[test]
+fn a_git_that_still_works_is_waited_for() {
+    let world = World::new();
+    world.commit(".gitattributes", "slow filter=slow\n");
+    world.commit("slow", "slow\n");
+    let go = world.dir.path().join("go");
+    let smudge = format!("while [ ! -e '{}' ]; do sleep 0.02; done; cat", go.display());
+    world.git(["config", "filter.slow.smudge", &smudge]);
+    let repository = world.open();
+    let plan = repository.plan("T.md", None, None).unwrap();
+    let add = ["worktree", "add", "--quiet", "-b", "ccl/T"].map(OsStr::new);
+    let add = add.into_iter().chain([plan.path.as_os_str()]);
+    let mut earlier = command_in(&world.project, add);
+    let mut earlier = earlier.env("CCL_CHECKOUT", &plan.path).spawn().unwrap();
+    let lock = world.project.join(".git/worktrees/T/index.lock");
+    while !lock.exists() {
+        assert!(earlier.try_wait().unwrap().is_none());
+        std::thread::yield_now();
+    }
+    std::thread::scope(|scope| {
+        let made = scope.spawn(|| repository.make(&plan, RUN, true));
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        assert!(!made.is_finished());
+        fs::write(&go, "").unwrap();
+        made.join().unwrap().unwrap();
+    });
+    assert!(earlier.wait().unwrap().success());
+    assert_eq!(fs::read_to_string(plan.path.join("slow")).unwrap(), "slow\n");
 }

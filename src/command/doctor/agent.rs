@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::agent::claude::Trust;
+use crate::checkout::checkout_of;
 use crate::config::{AgentKind, Config};
 use crate::environment::Environment;
 use crate::queue::Project;
@@ -112,22 +113,32 @@ fn in_shell(config: &Config, tmux: &Tmux, environment: &Environment, script: &st
     call
 }
 
-/// Does Claude Code trust the projects? One finding where it does, else one for each that it refuses.
+/// Does Claude Code trust the projects? One finding where it does, else one for each that it refuses. One more, and no
+/// fault, for each repository that only newer versions refuse.
 pub(super) fn trust(trust: Option<Trust>, projects: &[Project]) -> Vec<Check> {
     let Some(trust) = trust else {
         return vec![Check::skipped("trust", "only Claude Code asks for it")];
     };
-    let refused = projects.iter().map(Project::path).filter(|path| trust.refuses(path));
-    let checks = refused.map(Path::display).map(|path| {
-        let remedy = format!("run `claude` once in {path} and accept");
-        Check::bad("trust", format!("Claude Code does not trust {path}"), remedy)
-    });
-    let checks: Vec<Check> = checks.collect();
-    if checks.is_empty() {
-        let detail = format!("Claude Code refuses none of the {} project(s)", projects.len());
-        return vec![Check::good("trust", detail)];
+    let remedy = |path: &Path| format!("run `claude` once in {} and accept", path.display());
+    let (mut refused, mut asked) = (Vec::new(), Vec::new());
+    for path in projects.iter().map(Project::path) {
+        let shown = path.display();
+        if trust.refuses(path) {
+            let detail = format!("Claude Code does not trust {shown}");
+            refused.push(Check::bad("trust", detail, remedy(path)));
+        } else if checkout_of(path).is_some_and(|top| trust.refuses_in_repository(path, top)) {
+            let detail = format!(
+                "{shown} is in a git repository below what Claude Code trusts: 2.1.332, and perhaps others, asks there"
+            );
+            let note = Check::skipped("trust", detail);
+            asked.push(Check { remedy: Some(remedy(path)), ..note });
+        }
     }
-    checks
+    if refused.is_empty() {
+        let detail = format!("Claude Code refuses none of the {} project(s)", projects.len());
+        refused.push(Check::good("trust", detail));
+    }
+    refused.into_iter().chain(asked).collect()
 }
 
 #[cfg(test)]

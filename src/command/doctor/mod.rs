@@ -5,6 +5,7 @@
 
 mod agent;
 mod disk;
+mod git;
 mod server;
 mod units;
 
@@ -41,6 +42,7 @@ pub(super) fn run(context: Context<'_>, environment: &Environment) -> Finished {
     match context.projects() {
         Ok(projects) => {
             checks.extend(disk::queues(&projects));
+            checks.extend(git::checks(config, &projects));
             checks.extend(agent::trust(context.trust(), &projects));
         }
         Err(error) => checks.push(Check::bad(

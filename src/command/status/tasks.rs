@@ -85,7 +85,7 @@ impl Collector<'_, '_> {
         let failed = self.ended(project, Folder::Failed)?;
         let rules = match inbox.waiting.is_empty() {
             true => self.context.config.project_rules(&project.rules_path()),
-            false => ground::rules(self.context.config, project),
+            false => ground::rules(self.context.config, project).map(|(rules, _)| rules),
         };
         let (to_land, worktrees) =
             (self.branches_to_land(project), self.worktrees(project, &inbox));

@@ -148,7 +148,7 @@ fn states_have_their_words() {
     };
     assert_eq!(
         words(&SessionState::ALL.map(|state| json!(state))).join("|"),
-        "free|claiming|launching|working|needs-attention|attended|cooldown|busy|missing"
+        "free|claiming|launching|working|checking|needs-attention|attended|cooldown|busy|missing"
     );
     let states = [
         TaskState::Waiting,
