@@ -3,6 +3,7 @@
 
 mod check;
 mod demo;
+mod depends;
 mod land;
 #[path = "../support/mod.rs"]
 mod support;
