@@ -22,7 +22,10 @@ fn a_dependent_starts_from_the_one_branch_that_has_not_landed() {
 
     let status = world.sandbox.ccl_json(&["status"]);
     let row = status["tasks"].as_array().unwrap().iter().find(|row| row["name"] == "d.md").unwrap();
-    assert_eq!((&row["state"], &row["waits"]), (&json!("waiting"), &json!("a.md and b.md to land")));
+    assert_eq!(
+        (&row["state"], &row["waits"]),
+        (&json!("waiting"), &json!("a.md and b.md to land"))
+    );
     world.pass(&["land", "a"]);
     assert_eq!(world.scan(), ["dispatched d.md ccl-auto-0"]);
     reap(&world, 1);
