@@ -85,6 +85,7 @@ impl Pool<'_> {
         if let Some(repository) = repository
             && let Some(obstacle) = self.make_worktree(repository, &mut claim, &task.task)?
         {
+            self.unmake_worktree(&claim)?;
             claim.release()?;
             durable::remove(&session.marker_path())?;
             events.push(task.at.event(EventKind::Held).because(obstacle));

@@ -155,11 +155,12 @@ impl Pool<'_> {
                     Step::RemoveClaim { taken_back: true } => self.end_agent_and_its_tools(run)?,
                     _ => self.end_agent(run)?,
                 }
+                self.leave_worktree(&claim)?;
                 claim.remove()?;
                 None
             }
             Step::Release => {
-                self.unmake_worktree(&claim);
+                self.unmake_worktree(&claim)?;
                 self.release(&claim)?
             }
             Step::TakeTicket => {
@@ -169,7 +170,7 @@ impl Pool<'_> {
                 if self.take_back_round(&mut claim)? {
                     return Ok(Vec::new());
                 }
-                self.unmake_worktree(&claim);
+                self.unmake_worktree(&claim)?;
                 self.release(&claim)?
             }
             Step::Place(outcome) => {
@@ -228,7 +229,7 @@ impl Pool<'_> {
                 }
                 ending.cost = self.cost(&claim)?;
                 if failure.of_project {
-                    self.discard_worktree(&claim);
+                    self.discard_worktree(&claim)?;
                 }
                 self.file(&claim, &ending, || claim.finish(&ending, None, None))?
             }

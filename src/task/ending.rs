@@ -110,6 +110,21 @@ pub struct Summary {
     pub deletions: u64,
 }
 
+impl Summary {
+    /// Of a branch of which no more is known than where it began.
+    pub(crate) fn of_nothing(branch: &str, base: &str) -> Self {
+        Self {
+            branch: branch.to_owned(),
+            base: base.to_owned(),
+            head: base.to_owned(),
+            commits: 0,
+            files: 0,
+            insertions: 0,
+            deletions: 0,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckoutEnding {
     /// `None` before the first commit.
