@@ -30,8 +30,8 @@ use crate::task::{Check, CheckEnding, Ending, Outcome};
 
 /// How long what the check has left behind may take to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long tmux may take to read what the check has printed.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long tmux may take to read what the check has printed; of megabytes it has read less than was written.
+const LAST_WORDS: Duration = Duration::from_secs(20);
 /// How many lines of its window are looked at for the last 4 KiB.
 const LINES: u32 = 2000;
 
