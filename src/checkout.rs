@@ -102,6 +102,11 @@ impl From<GitError> for OpenError {
     }
 }
 
+/// Whether the error is about a lock of git's that somebody has left behind.
+pub(crate) fn is_lock(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(GitError::Locked { .. })))
+}
+
 /// Whether the project lies in a git checkout, by `.git` in it or above it. Starts no process.
 pub(crate) fn is_inside_git(project: &Path) -> bool {
     checkout_of(project).is_some()
@@ -404,7 +409,8 @@ impl Repository {
     /// The branch's last commit.
     fn tip(&self, branch: &str) -> Result<String> {
         self.find_tip(branch)?.ok_or_else(|| {
-            anyhow!("there is no branch `{}` in {}", escape(branch), shown(&self.project))
+            let (branch, project) = (escape(branch), shown(&self.project));
+            anyhow!("there is no branch `{branch}` in {project}: its agent or somebody else has deleted it; `git branch {branch} COMMIT` brings it back")
         })
     }
 
