@@ -25,10 +25,10 @@ const MAX_TRANSCRIPT: u64 = 64 << 20;
 
 /// The directories that Claude Code may trust, by a person's word.
 #[derive(Debug)]
-pub(crate) struct Trust(Option<HashMap<String, Entry>>);
+pub(crate) struct Trust(Option<HashMap<String, TrustEntry>>);
 
 #[derive(Debug, Deserialize, Default)]
-struct Entry {
+struct TrustEntry {
     #[serde(default, rename = "hasTrustDialogAccepted")]
     accepted: bool,
 }
@@ -39,7 +39,7 @@ impl Trust {
     pub(crate) fn read(claude_json: &Path) -> Self {
         #[derive(Deserialize)]
         struct Settings {
-            projects: Option<HashMap<String, Entry>>,
+            projects: Option<HashMap<String, TrustEntry>>,
         }
         Self(
             fs::read(claude_json)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow};
 
 use super::waits::Waits;
-use super::{Context, Finished, combine_exit};
+use super::{Answer, Context, combine_exit};
 use crate::error;
 use crate::queue::{self, Name, Project, QUEUE, Skip, TaskRef};
 use crate::report::{self, DecisionRow, Report};
@@ -13,7 +13,7 @@ use crate::router;
 use crate::task::{Order, ProjectRules, Task};
 
 /// Decides for each file that can be read, and reports errors for the others.
-pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Finished {
+pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Answer {
     let mut decisions = Vec::new();
     let mut exit = 0;
     for file in files {
@@ -30,7 +30,7 @@ pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Finished {
             }
         }
     }
-    Finished { report: Report::Decisions { decisions }, exit }
+    Answer { report: Report::Decisions { decisions }, exit }
 }
 
 /// For a file that `scan` would not take the error is the reason that `scan` would give.

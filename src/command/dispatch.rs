@@ -14,7 +14,7 @@ use crate::event::{Event, EventKind};
 use crate::plan::{self, Queue};
 use crate::queue::{self, Folder, Inbox, Project, Read, Skip, TaskRef, WaitingTask};
 use crate::session::{Assignment, Pool, Slot};
-use crate::task::{self, Ending, Isolation, Order, ProjectRules, StartFrom, Turn};
+use crate::task::{self, Ending, Isolation, Order, ProjectRules, StartFrom, TaskTurn};
 
 /// How many tasks are read before one look for those still being written: a look costs some milliseconds, a task up to a
 /// megabyte of memory.
@@ -55,7 +55,7 @@ pub(super) fn choose(
     for inbox in inboxes {
         let turns = pass.ok(context, inbox.project.turns(&inbox.waiting)).unwrap_or_default();
         let (mut waiting, mut depend) = (Vec::with_capacity(turns.len()), HashMap::new());
-        for (Turn { priority, order }, name) in turns {
+        for (TaskTurn { priority, order }, name) in turns {
             if waits.is_early(&order) {
                 continue;
             }

@@ -70,18 +70,18 @@ pub(crate) struct Pass {
 }
 
 /// What a verb prints, and its exit status.
-pub(crate) struct Finished {
+pub(crate) struct Answer {
     report: Report,
     exit: u8,
 }
 
-impl From<Report> for Finished {
+impl From<Report> for Answer {
     fn from(report: Report) -> Self {
         Self { report, exit: 0 }
     }
 }
 
-impl From<Pass> for Finished {
+impl From<Pass> for Answer {
     fn from(pass: Pass) -> Self {
         Self {
             exit: pass.exit,
@@ -109,7 +109,7 @@ impl Pass {
     }
 
     /// The end of a pass that changed something, with one line for the journal, `scan: 2 dispatched`.
-    fn finish_with_summary(self, log: &Log, verb: &str) -> Finished {
+    fn finish_with_summary(self, log: &Log, verb: &str) -> Answer {
         if let Some(summary) = self.summary() {
             log.summary(format_args!("{verb}: {summary}"));
         }
@@ -183,7 +183,7 @@ pub fn main(environment: &Environment) -> ExitCode {
         Ok(Context { config, log: &log, account, progress: &progress, now })
     };
     let finish = || -> Result<u8> {
-        let Finished { report, exit } = run(&cli, environment, &log, context)?;
+        let Answer { report, exit } = run(&cli, environment, &log, context)?;
         let text = match cli.json() {
             true => report.json()?,
             false => report.text(now, || TerminalStyle::of_stdout(environment)),
@@ -207,7 +207,7 @@ fn run<'a>(
     environment: &Environment,
     log: &Log,
     context: impl Fn() -> Result<Context<'a>>,
-) -> Result<Finished> {
+) -> Result<Answer> {
     Ok(match &cli.command {
         Command::Scan { dry_run: true, .. } => scan::run(context()?, true)?.into(),
         Command::Scan { .. } => scan::run(context()?, false)?.finish_with_summary(log, "scan"),

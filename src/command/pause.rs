@@ -41,18 +41,21 @@ pub(super) fn run(
 }
 
 /// What is paused by one file.
-pub(super) struct Place {
+pub(super) struct PauseScope {
     pub(super) file: std::path::PathBuf,
     pub(super) project: Option<std::path::PathBuf>,
 }
 
 /// The project that `--project` names, else all.
-pub(super) fn places(context: Context<'_>) -> Result<Vec<Place>> {
+pub(super) fn places(context: Context<'_>) -> Result<Vec<PauseScope>> {
     let Projects::Given(_) = &context.config.projects else {
-        return Ok(vec![Place { file: pause::of_state(&context.config.state_dir), project: None }]);
+        return Ok(vec![PauseScope {
+            file: pause::of_state(&context.config.state_dir),
+            project: None,
+        }]);
     };
     let projects = context.projects()?.into_iter();
-    let place = |project: Project| Place {
+    let place = |project: Project| PauseScope {
         file: project.pause_path(),
         project: Some(project.path().to_owned()),
     };

@@ -6,7 +6,7 @@ use jiff::fmt::friendly::SpanParser;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
 
-use super::{Context, Finished, status};
+use super::{Answer, Context, status};
 use crate::cli::ReportFormat;
 use crate::error::Failure;
 use crate::journal::Journal;
@@ -21,7 +21,7 @@ pub(super) fn run(
     since: &str,
     format: Option<ReportFormat>,
     json: bool,
-) -> Result<Finished> {
+) -> Result<Answer> {
     if json && format == Some(ReportFormat::Markdown) {
         let sentence = "--json and --format name two different forms: leave one out";
         bail!(Failure::Usage(sentence.to_owned()));
@@ -58,7 +58,7 @@ pub(super) fn run(
     }
     let (spent, waited) = (runs.spent(), runs.waited());
     let report = Report::Summary(Summary { since, until, projects, spent, waited });
-    Ok(Finished { report, exit })
+    Ok(Answer { report, exit })
 }
 
 fn done(task: EndedTask) -> DoneRow {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::pause::{self, Place};
+use super::pause::{self, PauseScope};
 use super::{Context, Pass};
 use crate::config::Projects;
 use crate::durable;
@@ -13,7 +13,7 @@ use crate::session;
 
 pub(super) fn run(context: Context<'_>) -> Result<Pass> {
     let mut pass = Pass::default();
-    for Place { file, project } in pause::places(context)? {
+    for PauseScope { file, project } in pause::places(context)? {
         if crate::pause::end(&file)? {
             let event = Event { project: project.clone(), ..Event::new(EventKind::Resumed) };
             context.account.note(&Entry { project, ..Entry::new(EventKind::Resumed) });

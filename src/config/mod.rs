@@ -13,7 +13,7 @@ mod url;
 
 pub(crate) use key::KEY_VARIABLES;
 pub use key::{ApiKey, DelegationOff, KeySource, Secutools};
-pub(crate) use notify::{NoticeFormat, Notifier, Occasion, Target};
+pub(crate) use notify::{NoticeFormat, Notifier, Occasion, Receiver};
 pub use url::ServerUrl;
 
 pub(crate) use self::project::ProjectKeys;

@@ -37,13 +37,13 @@ pub(crate) enum NoticeFormat {
 #[derive(Debug, Clone)]
 pub(crate) struct Notifier {
     pub(crate) on: Vec<Occasion>,
-    pub(crate) target: Target,
+    pub(crate) target: Receiver,
     /// Whether the task's text is sent, too.
     pub(crate) body: bool,
 }
 
 #[derive(Clone)]
-pub(crate) enum Target {
+pub(crate) enum Receiver {
     /// A program and its arguments; it is given JSON on its standard input.
     Command(Vec<String>),
     Address {
@@ -57,13 +57,13 @@ pub(crate) enum Target {
 }
 
 /// Shows neither the address, which may be a secret (a chat's webhook is one), nor the proxy.
-impl std::fmt::Debug for Target {
+impl std::fmt::Debug for Receiver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.name())
     }
 }
 
-impl Target {
+impl Receiver {
     /// What messages call it: the program, or the address's host.
     pub(crate) fn name(&self) -> String {
         match self {
@@ -151,7 +151,7 @@ impl NotifierSection {
     ) -> Notifier {
         let Self { on, command, url, header_file, format, body } = self;
         let target = match url {
-            Some(address) => Target::Address {
+            Some(address) => Receiver::Address {
                 proxy: address
                     .server
                     .proxy(|name| environment.var(name)?.to_str().map(str::to_owned)),
@@ -159,7 +159,7 @@ impl NotifierSection {
                 format: format.unwrap_or_default(),
                 header_file: header_file.map(resolve),
             },
-            None => Target::Command(command.unwrap_or_default()),
+            None => Receiver::Command(command.unwrap_or_default()),
         };
         Notifier { on, target, body }
     }

@@ -12,7 +12,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 
 use super::{LIFE, Notice, Outbox, read};
 use crate::concurrent;
-use crate::config::{KEY_VARIABLES, NoticeFormat, Notifier, Target};
+use crate::config::{KEY_VARIABLES, NoticeFormat, Notifier, Receiver};
 use crate::durable;
 use crate::lock;
 use crate::subprocess::Call;
@@ -113,8 +113,8 @@ fn deliver(notifier: &Notifier, notice: &Notice, deadline: Instant) -> Result<()
     // What was queued under another configuration may hold more than may be sent.
     let notice = Notice { body: notice.body.clone().filter(|_| notifier.body), ..notice.clone() };
     match &notifier.target {
-        Target::Command(words) => run(words, &notice, left(deadline)),
-        Target::Address { address, format, header_file, proxy } => {
+        Receiver::Command(words) => run(words, &notice, left(deadline)),
+        Receiver::Address { address, format, header_file, proxy } => {
             let (content_type, body) = match format {
                 NoticeFormat::Text => ("text/plain; charset=utf-8", text(&notice)),
                 NoticeFormat::Json => ("application/json", serde_json::to_string(&notice)?),

@@ -13,7 +13,7 @@ use rustix::fs::Mode;
 use super::{Folder, Held, Name, Project, TaskRef};
 use crate::concurrent;
 use crate::durable;
-use crate::task::{self, Order, Routing, Task, Turn};
+use crate::task::{self, Order, Routing, Task, TaskTurn};
 
 /// The first bytes that are read of a task for its priority; nearly every header fits.
 const HEAD: usize = 4 << 10;
@@ -71,7 +71,7 @@ impl Project {
     /// When each task that waits may go, from the first bytes of its file;
     /// one that cannot be read counts as ordinary: when its turn comes, that is
     /// reported. The error is of an inbox that cannot be opened.
-    pub(crate) fn turns(&self, names: &[OsString]) -> Result<Vec<(Turn, OsString)>> {
+    pub(crate) fn turns(&self, names: &[OsString]) -> Result<Vec<(TaskTurn, OsString)>> {
         self.heads(names, task::turn_of, |whole| whole.header.into())
     }
 

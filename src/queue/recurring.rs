@@ -89,7 +89,7 @@ pub(crate) struct Outlook {
 }
 
 /// What there is to know of a file, read without a lock.
-struct Reading {
+struct RecurringFile {
     text: String,
     recurrence: Recurrence,
     zone: TimeZone,
@@ -159,7 +159,7 @@ impl Recurring {
         read_slot(rest.split('.').next()?)
     }
 
-    fn read(&self) -> Result<Reading, Skip> {
+    fn read(&self) -> Result<RecurringFile, Skip> {
         let path = self.project.recurring_folder().join(self.name.as_str());
         let contents = waiting::read_regular(&path)?;
         let changed_at = contents.changed_at();
@@ -184,11 +184,11 @@ impl Recurring {
                 "its name is too long for the slots behind it: shorten it".to_owned(),
             ));
         }
-        Ok(Reading { text: text.to_owned(), recurrence, zone, changed_at })
+        Ok(RecurringFile { text: text.to_owned(), recurrence, zone, changed_at })
     }
 
     /// The same, or why nothing is made of it; `None` where it is gone.
-    fn read_or_why(&self) -> Result<Option<Result<Reading, String>>> {
+    fn read_or_why(&self) -> Result<Option<Result<RecurringFile, String>>> {
         match self.read() {
             Ok(reading) => Ok(Some(Ok(reading))),
             Err(Skip::Gone) => Ok(None),
@@ -228,7 +228,7 @@ impl Recurring {
     }
 
     /// The same under the project's lock, and from what is found then.
-    fn serve_locked(&self, reading: &Reading, clock: &Clock<'_>) -> Result<Option<Served>> {
+    fn serve_locked(&self, reading: &RecurringFile, clock: &Clock<'_>) -> Result<Option<Served>> {
         let Clock { now, host } = *clock;
         let _lock = self.project.lock()?;
         if marker::read::<HoldMarker>(&self.beside("hold"))?.is_some() {
@@ -426,7 +426,7 @@ struct Due {
     punctual: bool,
 }
 
-impl Reading {
+impl RecurringFile {
     /// Where slots begin to count for a file that nobody has seen before: with its last change, if that was just now.
     fn first_sight(&self, now: Timestamp) -> Timestamp {
         let earliest = now.checked_sub(PUNCTUAL).unwrap_or(now);

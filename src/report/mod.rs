@@ -49,7 +49,7 @@ pub(crate) enum Report {
     #[serde(skip)]
     Text(String),
     /// Of `doctor`, in the order in which a pass would stumble over them.
-    Checks { checks: Vec<Check> },
+    Checks { checks: Vec<DoctorRow> },
     /// Of `report`.
     Summary(Summary),
     /// Of `job submit` and `job get`.
@@ -86,7 +86,7 @@ pub(crate) struct DecisionRow {
 
 /// One thing that a pass needs, and what `doctor` found of it.
 #[derive(Serialize)]
-pub(crate) struct Check {
+pub(crate) struct DoctorRow {
     /// `tmux`, `agent`, `trust` …
     pub(crate) check: &'static str,
     /// `None` where it does not apply, or cannot be known.

@@ -5,7 +5,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Check, DecisionRow};
+use super::{DecisionRow, DoctorRow};
 use crate::event::{Event, EventKind};
 use crate::job::Job;
 use crate::queue::{Folder, Project};
@@ -87,7 +87,7 @@ fn decision(decision: &DecisionRow) -> String {
 }
 
 /// A line for each check, one more for its remedy, and how many failed.
-pub(super) fn checks(checks: &[Check]) -> String {
+pub(super) fn checks(checks: &[DoctorRow]) -> String {
     let mut text = String::new();
     for check in checks {
         let word = match check.ok {

@@ -5,10 +5,10 @@
 //! several times as long. Most headers are a few plain `key: value` lines: those are read here, and whatever is not
 //! plainly such a line is left to the library. A property test proves that both find the same.
 
-use super::{Moment, Turn};
+use super::{Moment, TaskTurn};
 
 /// What a header's YAML says of the task's turn; `None` where the header is not plain enough, and has to be parsed.
-pub(super) fn read(yaml: &[u8]) -> Option<Turn> {
+pub(super) fn read(yaml: &[u8]) -> Option<TaskTurn> {
     let (mut priority, mut not_before) = (None, None);
     let mut list = List::No;
     for line in yaml.split(|&b| b == b'\n').skip(1) {
@@ -43,7 +43,7 @@ pub(super) fn read(yaml: &[u8]) -> Option<Turn> {
             _ => {}
         }
     }
-    let mut turn = Turn { priority: priority.unwrap_or_default(), ..Turn::default() };
+    let mut turn = TaskTurn { priority: priority.unwrap_or_default(), ..TaskTurn::default() };
     turn.order.not_before = not_before;
     Some(turn)
 }

@@ -8,8 +8,8 @@ use super::parts::Opening;
 use super::recurrence::RECURRING_FIELDS;
 use super::yaml::{self, KeyOrValue, KeyValue, Place, Value};
 use super::{
-    Check, Complexity, HeaderRules, MAX_HEADER_BYTES, Moment, Order, Preference, Priority, Turn,
-    UnknownWord,
+    Check, Complexity, HeaderRules, MAX_HEADER_BYTES, Moment, Order, Preference, Priority,
+    TaskTurn, UnknownWord,
 };
 use crate::text::nearest;
 
@@ -50,7 +50,7 @@ pub struct Header {
     pub order: Order,
 }
 
-impl From<Header> for Turn {
+impl From<Header> for TaskTurn {
     fn from(header: Header) -> Self {
         Self { priority: header.priority, order: header.order }
     }

@@ -18,7 +18,7 @@ pub(crate) use compose::without_fields;
 pub use compose::{as_written, with_ending, with_fields};
 pub use ending::{BranchEnding, CheckEnding, CheckoutEnding, Ending, GitEnding, Outcome, Summary};
 pub use header::{Field, Header, HeaderState, Routing, Warning};
-pub use order::{Moment, Order, Turn};
+pub use order::{Moment, Order, TaskTurn};
 pub(crate) use order::{StartFrom, start_from};
 use parts::{Opening, without_ending};
 pub use parts::{Parts, split};
@@ -135,12 +135,12 @@ pub fn head(bytes: &[u8]) -> Option<Header> {
 }
 
 /// When a task goes as [`parse`] would find it, from the first bytes of a file. `None` as with [`head`], but much faster.
-pub fn turn_of(bytes: &[u8]) -> Option<Turn> {
+pub fn turn_of(bytes: &[u8]) -> Option<TaskTurn> {
     match parts::open(bytes, false) {
         Opening::NeedMoreInput => None,
-        Opening::Absent | Opening::Unclosed => Some(Turn::default()),
+        Opening::Absent | Opening::Unclosed => Some(TaskTurn::default()),
         Opening::Closed { start, close, .. } => {
-            fast_turn::read(&bytes[start..close]).or_else(|| head(bytes).map(Turn::from))
+            fast_turn::read(&bytes[start..close]).or_else(|| head(bytes).map(TaskTurn::from))
         }
     }
 }

@@ -8,7 +8,7 @@ use super::Priority;
 
 /// What decides when a task goes, from its header.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Turn {
+pub struct TaskTurn {
     pub priority: Priority,
     pub order: Order,
 }

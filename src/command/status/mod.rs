@@ -8,7 +8,7 @@ mod tasks;
 use anyhow::{Context as _, Error, Result, bail};
 use jiff::SignedDuration;
 
-use super::{Context, Finished, combine_exit};
+use super::{Answer, Context, combine_exit};
 use crate::cli::StatusFormat;
 use crate::config::Projects;
 use crate::error::{self, Failure};
@@ -43,7 +43,7 @@ pub(super) fn run(
     context: Context<'_>,
     format: Option<StatusFormat>,
     json: bool,
-) -> Result<Finished> {
+) -> Result<Answer> {
     if json && matches!(format, Some(StatusFormat::Text | StatusFormat::Prometheus)) {
         let sentence = "--json and --format name two different forms: leave one out";
         bail!(Failure::Usage(sentence.to_owned()));
@@ -53,7 +53,7 @@ pub(super) fn run(
         Some(StatusFormat::Prometheus) => Report::Text(report::metrics(&status, exit)),
         Some(StatusFormat::Text | StatusFormat::Json) | None => Report::Status(status),
     };
-    Ok(Finished { report, exit })
+    Ok(Answer { report, exit })
 }
 
 /// All there is to know, and the exit status of what could not be read.

@@ -21,8 +21,8 @@ fn only_files_with_text_are_fit() {
     assert!(Unfit::TooLarge.to_string().contains("1 MiB"));
 }
 
-fn turn(priority: Priority) -> Turn {
-    Turn { priority, ..Turn::default() }
+fn turn(priority: Priority) -> TaskTurn {
+    TaskTurn { priority, ..TaskTurn::default() }
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn the_first_bytes_suffice_or_say_so() {
         );
     }
     for no_header in ["Do it", "----", "--x", "-- ", "---x", "\u{feff}#"] {
-        assert_eq!(turn_of(no_header.as_bytes()), Some(Turn::default()), "{no_header}");
+        assert_eq!(turn_of(no_header.as_bytes()), Some(TaskTurn::default()), "{no_header}");
         assert_eq!(head(no_header.as_bytes()), Some(Header::default()), "{no_header}");
     }
     for undecided in [
@@ -59,14 +59,14 @@ fn the_first_bytes_suffice_or_say_so() {
         assert_eq!(head(undecided.as_bytes()), None, "{undecided:?}");
     }
     let endless = format!("---\npriority: high\n{}", "a: b\n".repeat(4000));
-    assert_eq!(turn_of(endless.as_bytes()), Some(Turn::default()));
+    assert_eq!(turn_of(endless.as_bytes()), Some(TaskTurn::default()));
     assert_eq!(
         head(endless.as_bytes()).map(|head| head.routing.state),
         Some(HeaderState::Unreadable)
     );
     let not_text = b"---\npriority: high\nx: \xff\n---\n";
     assert_eq!(head(not_text), Some(Header::default()));
-    assert_eq!(turn_of(not_text), Some(Turn::default()));
+    assert_eq!(turn_of(not_text), Some(TaskTurn::default()));
 }
 
 #[test]
@@ -122,12 +122,12 @@ fn the_quick_look_reads_what_is_plain_and_leaves_the_rest() {
     ] {
         assert_eq!(quick(odd), None, "{odd}");
     }
-    assert_eq!(quick("title: T"), Some(Turn::default()));
+    assert_eq!(quick("title: T"), Some(TaskTurn::default()));
     for time in ["2026-11-27 02:00", "'2026-11-27'  # soon", "2026-11-27T02:00:00+01:00"] {
         let fields = format!("not_before: {time}\npriority: low\nnot_before: soon");
         let found = quick(&fields).unwrap();
         let whole = with_header(&fields).header;
         assert!(found.order.not_before.is_some(), "{time}");
-        assert_eq!(found, Turn::from(whole), "{time}");
+        assert_eq!(found, TaskTurn::from(whole), "{time}");
     }
 }

@@ -3,7 +3,7 @@
 use ccl::router::{AutoRoutes, Decision, Rule, decide};
 use ccl::task::{
     Ending, Field, HeaderState, MAX_HEADER_BYTES, Outcome, Preference, Priority, Provider, Task,
-    Turn, as_written, head, parse, split, text_of, turn_of, with_ending, with_fields,
+    TaskTurn, as_written, head, parse, split, text_of, turn_of, with_ending, with_fields,
 };
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -80,7 +80,7 @@ pub fn first_bytes_agree(text: &str, cut: usize) {
     let whole = parse(text);
     for bytes in [text.as_bytes(), &text.as_bytes()[..cut]] {
         if let Some(turn) = turn_of(bytes) {
-            assert_eq!(turn, Turn::from(whole.header.clone()));
+            assert_eq!(turn, TaskTurn::from(whole.header.clone()));
         }
         assert_eq!(turn_of(bytes).is_some(), head(bytes).is_some());
         if let Some(head) = head(bytes) {
