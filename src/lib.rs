@@ -34,7 +34,7 @@
 //! process) → the pure rooms.
 
 pub mod agent;
-mod check;
+pub mod check;
 mod checkout;
 mod cli;
 pub mod command;
