@@ -145,6 +145,7 @@ impl Pool<'_> {
                     Step::RemoveClaim { taken_back: true } => self.end_agent_and_its_tools(run)?,
                     _ => self.end_agent(run)?,
                 }
+                self.clear_check(&claim)?;
                 claim.remove()?;
                 None
             }
@@ -259,7 +260,7 @@ impl Pool<'_> {
                 self.give_back(run, claim, message, Round::Conflict)?;
                 return Ok(Finished::GoesOn);
             }
-            Branch::Rebased => {
+            Branch::Unchecked => {
                 self.start_check(run, claim, Judged::Work)?;
                 return Ok(Finished::GoesOn);
             }
