@@ -102,9 +102,19 @@ impl From<GitError> for OpenError {
     }
 }
 
+/// Whether the error is about a lock of git's that somebody has left behind.
+pub(crate) fn is_lock(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(GitError::Locked { .. })))
+}
+
 /// Whether the project lies in a git checkout, by `.git` in it or above it. Starts no process.
 pub(crate) fn is_inside_git(project: &Path) -> bool {
-    project.ancestors().any(|directory| directory.join(".git").symlink_metadata().is_ok())
+    checkout_of(project).is_some()
+}
+
+/// The git checkout that the project lies in, found in the same way.
+pub(crate) fn checkout_of(project: &Path) -> Option<&Path> {
+    project.ancestors().find(|directory| directory.join(".git").symlink_metadata().is_ok())
 }
 
 /// A checkout at one moment, as [`state`] finds it.
@@ -387,7 +397,8 @@ impl Repository {
     /// The branch's last commit.
     fn tip(&self, branch: &str) -> Result<String> {
         self.find_tip(branch)?.ok_or_else(|| {
-            anyhow!("there is no branch `{}` in {}", escape(branch), shown(&self.project))
+            let (branch, project) = (escape(branch), shown(&self.project));
+            anyhow!("there is no branch `{branch}` in {project}: its agent or somebody else has deleted it; `git branch {branch} COMMIT` brings it back")
         })
     }
 

@@ -123,6 +123,51 @@ Examples:
         #[arg(long, value_name = "FORM")]
         format: Option<StatusFormat>,
     },
+    /// Hand nothing out until `ccl resume`; what is at work goes on, and is filed
+    #[command(after_help = "\
+A file made by `touch` does the same: paused in the state directory, or in a project's .agent-queue.
+
+Examples:
+  ccl pause 'a release is under way'
+  ccl pause --project . 'the tests are being rewritten'")]
+    Pause {
+        /// Pause this project only; may be repeated
+        #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        project: Vec<PathBuf>,
+        /// Why, for those who wonder
+        reason: Vec<String>,
+    },
+    /// Hand out again, and end the holds that wait for a person
+    #[command(after_help = "\
+Ends the pause of everything, or of one project with --project. Recurring tasks that are held after three failures, and \
+agents that wait for a person, go on, too.
+
+Examples:
+  ccl resume
+  ccl resume --project .")]
+    Resume {
+        /// Resume this project only; may be repeated
+        #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        project: Vec<PathBuf>,
+    },
+    /// Say what was done, what failed, what waits for you, and what it cost, as a page of Markdown
+    #[command(after_help = "\
+Examples:
+  ccl report                               the last 24 hours
+  ccl report --since yesterday             yesterday, from midnight to midnight
+  ccl report --since 2026-11-26 --json     that day, as JSON
+  ccl report --since 7d > week.md")]
+    Report {
+        /// A duration until now (24h, 7d), `today`, `yesterday`, or a day (2026-11-26)
+        #[arg(long, value_name = "WHEN", default_value = "24h")]
+        since: String,
+        /// The form of the result; `json` is the same as --json
+        #[arg(long, value_name = "FORM")]
+        format: Option<ReportFormat>,
+        /// Report on this project only; may be repeated
+        #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        project: Vec<PathBuf>,
+    },
     /// Put a new task into an inbox and print its path
     #[command(after_help = "\
 The task is named after its title, else after FILE, else after its first words; a number is added where the name is \
@@ -245,6 +290,14 @@ pub(crate) enum StatusFormat {
     Prometheus,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    /// A page for people
+    Markdown,
+    /// One JSON object
+    Json,
+}
+
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum JobCommand {
     /// Submit a file as a job, and print the job
@@ -310,13 +363,42 @@ impl Cli {
     }
 
     pub(crate) fn json(&self) -> bool {
-        let is_json = Some(StatusFormat::Json);
-        self.global.json || matches!(self.command, Command::Status { format } if format == is_json)
+        self.global.json
+            || match self.command {
+                Command::Status { format } => format == Some(StatusFormat::Json),
+                Command::Report { format, .. } => format == Some(ReportFormat::Json),
+                _ => false,
+            }
+    }
+
+    /// Whether the command may change anything: then it also sends what waits for people.
+    pub(crate) fn changes_something(&self) -> bool {
+        match &self.command {
+            Command::Scan { dry_run, .. } | Command::Reap { dry_run } => !dry_run,
+            Command::Assign { .. }
+            | Command::Pause { .. }
+            | Command::Resume { .. }
+            | Command::Add(_)
+            | Command::Retry { .. }
+            | Command::Land { .. }
+            | Command::Cancel { .. } => true,
+            Command::Decide { .. }
+            | Command::Status { .. }
+            | Command::Report { .. }
+            | Command::Doctor
+            | Command::Job(_)
+            | Command::Completions { .. }
+            | Command::Man { .. } => false,
+        }
     }
 
     pub(crate) fn overrides(&self) -> Overrides {
         let projects = match &self.command {
-            Command::Scan { project, .. } | Command::Assign { project, .. } => project,
+            Command::Scan { project, .. }
+            | Command::Assign { project, .. }
+            | Command::Pause { project, .. }
+            | Command::Resume { project }
+            | Command::Report { project, .. } => project,
             Command::Retry { project, .. }
             | Command::Land { project, .. }
             | Command::Cancel { project, .. } => project.as_slice(),

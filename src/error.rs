@@ -20,6 +20,9 @@ pub(crate) enum Failure {
     Usage(String),
 }
 
+/// `EX_TEMPFAIL`: the same call may work later.
+pub(crate) const TEMPORARY: u8 = 75;
+
 /// The exit status for an error that ended the program: 78 for the configuration, 75 for what
 /// may work later, otherwise 1. The outermost [`Failure`] decides; without one, an I/O error of a passing kind is 75.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
@@ -29,9 +32,11 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
         .or_else(|| error.chain().find_map(|cause| cause.downcast_ref()));
     match failure {
         Some(Failure::Config(_)) => 78,
-        Some(Failure::Temporary(_)) => 75,
+        Some(Failure::Temporary(_)) => TEMPORARY,
         Some(Failure::Usage(_)) => 2,
-        None if error.chain().filter_map(|cause| cause.downcast_ref()).any(is_temporary) => 75,
+        None if error.chain().filter_map(|cause| cause.downcast_ref()).any(is_temporary) => {
+            TEMPORARY
+        }
         None => 1,
     }
 }

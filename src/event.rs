@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::task::Provider;
 use crate::text;
 
 /// What happened to a task or a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventKind {
     /// A new task is in the inbox.
@@ -31,6 +31,16 @@ pub enum EventKind {
     Landed,
     /// A session takes no task for a while.
     Cooldown,
+    /// An agent, a project or a recurring task is held until its time has come or a person says so.
+    Hold,
+    /// Nothing is handed out until a person says so.
+    Paused,
+    /// Tasks are handed out again, or a hold has ended.
+    Resumed,
+    /// A person has put the task back into the inbox.
+    Retried,
+    /// A person has cancelled the task.
+    Cancelled,
 }
 
 /// One thing that happened in a pass.

@@ -21,7 +21,8 @@
 //! - [`command`]: one file per verb, a straight line: read, decide, act, report. `cli` is what can be asked for,
 //!   [`config`] what is set, `report` what standard output shows, [`log`] what standard error shows, `error` which exit
 //!   status that is.
-//! - [`task`], [`router`], [`plan`], [`next_step`], [`event`], `job`, [`money`], `text`: pure. [`environment`] is read
+//! - `account` is what a pass tells of its work: [`journal`], a line for every change, and `notify`, words to people.
+//! - [`task`], [`router`], [`plan`], `calendar`, [`next_step`], [`event`], `job`, [`money`], `text`: pure. [`environment`] is read
 //!   once, and handed down like the clock.
 //! - [`durable`], [`lock`], [`marker`], [`owner`], [`queue`]: the disk. Every state is a name, every step one rename.
 //! - [`tmux`], [`process`], [`session`], [`agent`]: the terminal, what the kernel says of it, the pool, and what an agent
@@ -33,7 +34,9 @@
 //! Arrows point one way: command → (session, remote, report) → (queue, agent, checkout, tmux) → (marker, lock, durable,
 //! process) → the pure rooms.
 
+mod account;
 pub mod agent;
+mod calendar;
 pub mod check;
 mod checkout;
 mod cli;
@@ -45,12 +48,15 @@ pub mod environment;
 mod error;
 pub mod event;
 mod job;
+pub mod journal;
 pub mod lock;
 pub mod log;
 pub mod marker;
 pub mod money;
 pub mod next_step;
+mod notify;
 pub mod owner;
+mod pause;
 pub mod plan;
 pub mod process;
 mod progress;

@@ -184,6 +184,15 @@ pub enum AgentKind {
     Command,
 }
 
+impl AgentKind {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Claude => "claude",
+            Self::Command => "command",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartedAgent {
     pub kind: AgentKind,

@@ -1,6 +1,7 @@
-//! One call of another program: started without a shell or input, read and ended within a time limit.
+//! One call of another program: started without a shell, read and ended within a time limit.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
@@ -22,6 +23,7 @@ pub(crate) struct Call {
     /// What messages call it.
     program: String,
     limit: Duration,
+    input: Option<File>,
 }
 
 /// Why a program has no exit status.
@@ -40,7 +42,12 @@ impl Call {
     pub(crate) fn new(program: impl AsRef<OsStr>, limit: Duration) -> Self {
         let mut command = Command::new(&program);
         command.process_group(0);
-        Self { command, program: program.as_ref().to_string_lossy().into_owned(), limit }
+        Self {
+            command,
+            program: program.as_ref().to_string_lossy().into_owned(),
+            limit,
+            input: None,
+        }
     }
 
     /// A program in a session of its own, without a terminal: an interactive shell would stop itself, or take the
@@ -50,12 +57,23 @@ impl Call {
         // In its new session the program leads its group all the same.
         let mut command = Command::new("setsid");
         command.arg(&program);
-        Self { command, program: program.as_ref().to_string_lossy().into_owned(), limit }
+        Self {
+            command,
+            program: program.as_ref().to_string_lossy().into_owned(),
+            limit,
+            input: None,
+        }
+    }
+
+    /// The same, with the file as its standard input; without one it has none.
+    pub(crate) fn with_input(self, input: File) -> Self {
+        Self { input: Some(input), ..self }
     }
 
     /// Runs the program to its end. What it leaves running, with its pipes open, is not waited for.
     pub(crate) fn run(mut self) -> Result<Output, RunError> {
-        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let input = self.input.take().map_or_else(Stdio::null, Stdio::from);
+        self.command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().map_err(|error| self.error(error))?;
         collect(&mut child, Instant::now() + self.limit).map_err(|error| {
             kill(&mut child);

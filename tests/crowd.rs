@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use support::faults::said;
+use support::git::instead_of_git;
 use support::wait::poll;
 use support::{Project, Sandbox, TmuxServer, wait_until};
 
@@ -71,6 +72,10 @@ impl Queues {
         let here = self.sandbox.path().display();
         let script = format!(
             "echo \"${{1%% *}}\" >> {here}/runs\n\
+             case $1 in *commit*)\n\
+                 echo x > \"${{1%% *}}.txt\" && git add . &&\n\
+                 git -c user.name=A -c user.email=a@b commit -qm \"${{1%% *}}\";;\n\
+             esac\n\
              case $1 in *hold*) until [ -e {here}/go ]; do sleep 0.02; done;; esac\n"
         );
         let agent = sandbox.path().join("agent.sh");
@@ -162,9 +167,10 @@ impl Queues {
 /// Whether a pass did what it could. With so many at work on so few processors one may not get a lock
 /// in time; it says so, and another does its work.
 fn is_served(output: &Output) -> bool {
-    let waited_in_vain = "has been locked by another process";
+    let waited_in_vain = ["has been locked by another process", "another pass changes branches in"];
     output.status.success()
-        || output.status.code() == Some(75) && said(output).contains(waited_in_vain)
+        || output.status.code() == Some(75)
+            && waited_in_vain.iter().any(|words| said(output).contains(words))
 }
 
 #[test]
@@ -199,6 +205,58 @@ fn two_pools_of_two_hosts_share_one_queue() {
 #[test]
 fn two_pools_of_one_host_share_one_queue() {
     two_pools_share_one_queue(["one", "one"]);
+}
+
+/// A git that notes where two of them change main, or a branch that is to land, at the same moment.
+fn watched_git(here: &Path, git: &str) -> String {
+    let here = here.display();
+    format!(
+        "#!/bin/sh\n\
+         case \" $* \" in *' rebase '*|*' merge '*)\n\
+             mkdir {here}/landing || echo \"$*\" >> {here}/together\n\
+             {git} \"$@\"; code=$?; rmdir {here}/landing; exit $code;;\n\
+         esac\n\
+         exec {git} \"$@\"\n"
+    )
+}
+
+#[test]
+fn two_pools_land_in_one_repository_one_after_the_other() {
+    const TASKS: usize = 20;
+    let size = size();
+    let queues = Queues::new(1);
+    let project = &queues.projects[0];
+    project.init_git();
+    let rules = "isolation: worktree\nland: rebase\ncheck: none\n";
+    fs::write(project.root().join(".agent-queue/project.yaml"), rules).expect("its rules");
+    let here = queues.sandbox.path();
+    let path = instead_of_git(here, |git| watched_git(here, git));
+    let mut pools = ["one", "two"].map(|host| queues.pool(3, host));
+    for pool in &mut pools {
+        pool.sandbox.env("PATH", path.clone());
+    }
+    let names = queues.drop_tasks(TASKS, "commit\n");
+    queues.serve(&[&pools[0], &pools[1]], 10, names.clone(), size.limit);
+    // Each commit once, in a line, and its files in the project's own checkout.
+    let mut log: Vec<_> =
+        project.git(["log", "--format=%s", "main"]).lines().map(str::to_owned).collect();
+    log.sort();
+    let mut expected = names.clone();
+    expected.push("first".to_owned());
+    expected.sort();
+    assert_eq!(log, expected);
+    assert_eq!(project.git(["rev-list", "--merges", "main"]), "");
+    assert!(names.iter().all(|name| project.root().join(format!("{name}.txt")).exists()));
+    // Main has moved once for each, and nothing is left over.
+    assert_eq!(project.git(["reflog", "show", "main"]).lines().count(), TASKS + 1);
+    assert_eq!(project.git(["status", "--porcelain"]), "");
+    assert_eq!(project.git(["branch", "--format=%(refname:short)"]), "main");
+    assert_eq!(project.git(["worktree", "list"]).lines().count(), 1);
+    let queue = project.root().join(".agent-queue");
+    assert_eq!(support::sandbox::names(&queue.join("worktrees")), [""; 0]);
+    assert!(!queue.join("to-land").exists());
+    let together = fs::read_to_string(queues.sandbox.path().join("together"));
+    assert!(together.is_err(), "two at once: {together:?}");
 }
 
 /// Every name in the inbox with its contents and times.

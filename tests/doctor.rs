@@ -143,6 +143,24 @@ fn a_project_that_claude_code_does_not_trust_is_named() {
 }
 
 #[test]
+fn a_repository_below_what_is_trusted_is_named_and_is_no_fault() {
+    let patient = Patient::new();
+    prepare_home(&patient.sandbox.home(), &[&patient.sandbox.projects_dir()], Consent::default());
+    let notes = || {
+        let (checks, well) = patient.examine();
+        assert!(well, "{checks:#?}");
+        let notes = checks.into_iter().filter(|(check, ok, _)| check == "trust" && ok.is_none());
+        notes.map(|(.., words)| words).collect::<Vec<_>>()
+    };
+    assert_eq!(notes(), [""; 0]);
+    patient.project.init_git();
+    let root = patient.project.root().canonicalize().unwrap();
+    let [note] = &notes()[..] else { panic!("one") };
+    let remedy = format!(" → run `claude` once in {} and accept", root.display());
+    assert!(note.ends_with(&remedy), "{note}");
+}
+
+#[test]
 fn the_server_is_asked_whether_it_takes_the_key() {
     let mut patient = Patient::new();
     let server = SecutoolsServer::start();

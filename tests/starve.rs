@@ -5,7 +5,7 @@
 
 mod support;
 
-use support::faults::{CHANGING, Fault, World, disturb_each, is_long, said};
+use support::faults::{CHANGING, Fault, World, disturb_each, is_long, said, with_own_mounts};
 use support::scenes::{Scene, scene};
 use support::{PATIENCE, wait_until};
 
@@ -222,28 +222,13 @@ fn play_claude(name: &str) {
     play(&format!("Claude: {name}"), jobs, false);
 }
 
-/// Runs `script` with file systems of its own; `$1` is a directory to mount on, the rest is ccl's
-/// command line.
-fn with_own_mounts(world: &World, script: &str, at: &std::path::Path) -> std::process::Output {
-    let ccl = world.sandbox.std_ccl();
-    let mut command = std::process::Command::new("unshare");
-    let mapped = !rustix::process::geteuid().is_root();
-    command.args(mapped.then_some("--map-root-user"));
-    command.args(["--mount", "sh", "-ec", script, "sh"]).arg(at);
-    command.arg(ccl.get_program()).arg("--config");
-    command.arg(world.sandbox.config_file());
-    command.env_clear();
-    command.envs(ccl.get_envs().filter_map(|(key, value)| Some((key, value?))));
-    command.output().expect("unshare runs")
-}
-
 #[test]
 fn a_full_disk_stops_its_own_project_and_no_other() {
     let world = World::new();
     let full = world.sandbox.project("a-full-one");
     world.project.drop_task("served.md", "go\n");
     let output = with_own_mounts(
-        &world,
+        &world.sandbox,
         "at=$1; shift; mount -t tmpfs -o size=64k tmpfs $at; mkdir $at/inbox; echo Do it. > $at/inbox/kept.md
          dd if=/dev/zero of=$at/filling bs=1k 2>/dev/null || true
          code=0; \"$@\" scan || code=$?; \"$@\" scan || code=$?
@@ -266,7 +251,7 @@ fn a_read_only_queue_stops_its_own_project_and_no_other() {
     fixed.drop_task("kept.md", "go\n");
     world.project.drop_task("served.md", "go\n");
     let output = with_own_mounts(
-        &world,
+        &world.sandbox,
         "at=$1; shift; mount --bind $at $at; mount -o remount,bind,ro $at
          code=0; \"$@\" scan || code=$?; \"$@\" scan || code=$?; exit $code",
         fixed.root().join(".agent-queue").as_path(),

@@ -25,10 +25,10 @@ const MAX_TRANSCRIPT: u64 = 64 << 20;
 
 /// The directories that Claude Code may trust, by a person's word.
 #[derive(Debug)]
-pub(crate) struct Trust(Option<HashMap<String, Entry>>);
+pub(crate) struct Trust(Option<HashMap<String, TrustEntry>>);
 
 #[derive(Debug, Deserialize, Default)]
-struct Entry {
+struct TrustEntry {
     #[serde(default, rename = "hasTrustDialogAccepted")]
     accepted: bool,
 }
@@ -39,7 +39,7 @@ impl Trust {
     pub(crate) fn read(claude_json: &Path) -> Self {
         #[derive(Deserialize)]
         struct Settings {
-            projects: Option<HashMap<String, Entry>>,
+            projects: Option<HashMap<String, TrustEntry>>,
         }
         Self(
             fs::read(claude_json)
@@ -52,12 +52,25 @@ impl Trust {
     /// Whether the file says that neither `project` nor a directory above it is
     /// trusted. Entries are keyed by real paths.
     pub(crate) fn refuses(&self, project: &Path) -> bool {
+        self.refuses_below(project, Path::new("/"))
+    }
+
+    /// The same of a project in the git repository at `top`, as newer versions
+    /// see it: what is trusted above a repository is nothing to it. Measured:
+    /// 2.1.332 asks there, 2.1.200 does not.
+    pub(crate) fn refuses_in_repository(&self, project: &Path, top: &Path) -> bool {
+        let top = top.canonicalize().unwrap_or_else(|_| top.to_owned());
+        self.refuses_below(project, &top)
+    }
+
+    fn refuses_below(&self, project: &Path, top: &Path) -> bool {
         let Some(entries) = &self.0 else {
             return false;
         };
         let real = project.canonicalize().unwrap_or_else(|_| project.to_owned());
         !real
             .ancestors()
+            .take_while(|directory| directory.starts_with(top))
             .filter_map(Path::to_str)
             .any(|directory| entries.get(directory).is_some_and(|entry| entry.accepted))
     }
@@ -268,6 +281,11 @@ mod tests {
         assert!(refuses(r#"{"projects":{}}"#.to_owned()));
         assert!(!refuses("{}".to_owned()));
         assert!(!refuses("nonsense".to_owned()));
+        // In a repository of its own.
+        fs::write(&file, entry(&root, true)).unwrap();
+        let trust = Trust::read(&file);
+        assert!(trust.refuses_in_repository(&project, &project));
+        assert!(!trust.refuses_in_repository(&project, &root));
         assert!(!Trust::read(&root.join("missing")).refuses(&project));
     }
 

@@ -1,14 +1,17 @@
 //! One call of git: plain output, nobody is asked, no hook runs, and a lock in the way is waited for, then named.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Output;
+use std::process::{ExitStatus, Output};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use thiserror::Error;
 
 use crate::config::KEY_VARIABLES;
+use crate::error::Failure;
 use crate::process;
 use crate::subprocess::{Call, RunError};
 use crate::text::{escape, excerpt, path_text};
@@ -92,6 +95,9 @@ pub(crate) enum GitError {
          remove it once no git runs there"
     )]
     Locked { verb: String, directory: String, lock: String },
+    /// The repository is as it should be, and the machine is not: the disk is full, or somebody has killed git.
+    #[error("`git {verb}` failed in {directory}: {words}")]
+    OfMachine { verb: String, directory: String, words: String, source: Failure },
     #[error("`git {verb}` failed in {directory}: {words}")]
     Failed {
         verb: String,
@@ -113,13 +119,46 @@ impl GitError {
         matches!(self, Self::Failed { words, .. } if words.contains(text))
     }
 
-    /// Whether the repository is as it should be, and the machine is not: another pass may do better.
+    /// Whether another pass may do better, without anybody mending anything in the repository.
     pub(super) fn is_of_the_machine(&self) -> bool {
-        matches!(self, Self::Run(_))
-            || ["No space left on device", "Disk quota exceeded", "Cannot allocate memory"]
-                .iter()
-                .any(|words| self.says(words))
+        matches!(self, Self::Run(_) | Self::OfMachine { .. })
     }
+}
+
+/// What git 2.17 to 2.47 says where a write has failed. Often it does not name the system's error.
+const FAILED_WRITES: [&str; 14] = [
+    "No space left on device",
+    "Out of diskspace",
+    "Disk quota exceeded",
+    "Cannot allocate memory",
+    "unable to write",
+    "unable to append",
+    "could not write",
+    "couldn't write",
+    "couldn't close",
+    "couldn't set '",
+    "failed to write",
+    "failed to finalize",
+    "failed to refresh the index",
+    "write failure",
+];
+
+/// With less than this many bytes on its disk no git is blamed for a failure.
+const FULL: u64 = 64 << 10;
+
+/// What ends a program from outside: a person, a shutdown, the kernel where memory is short.
+const KILLS: [Signal; 4] = [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP];
+
+fn is_of_the_machine(status: ExitStatus, said: &str, directory: &Path) -> bool {
+    status.signal().is_some_and(|it| KILLS.iter().any(|kill| kill.as_raw() == it))
+        || FAILED_WRITES.iter().any(|failed| said.contains(failed))
+        || room(directory).is_ok_and(|room| room < FULL)
+}
+
+/// How many bytes the disk of a directory has free.
+pub(super) fn room(directory: &Path) -> std::io::Result<u64> {
+    let disk = rustix::fs::statvfs(directory)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// A call that is to be made.
@@ -233,6 +272,10 @@ impl<'a> Git<'a> {
             Some(_) if !words.is_empty() => words,
             _ => format!("it ended with {}", output.status),
         };
+        if is_of_the_machine(output.status, &stderr, self.directory) {
+            let source = Failure::Temporary("a later pass tries it again".to_owned());
+            return GitError::OfMachine { verb, directory, words, source };
+        }
         GitError::Failed { verb, directory, code: output.status.code(), words }
     }
 

@@ -4,13 +4,16 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use super::git::{Git, GitError, shown};
+use super::git::{Git, GitError, PATIENCE, POLL, room, shown};
 use super::worktree::{Found, admin_of, no_worktree, wait_for_idle};
 use super::{Repository, Status, read_line};
 use crate::durable;
+use crate::error::Failure;
 use crate::marker::Worktree;
 
 /// Where git notes a rebase that is under way; the second before 2.26, or as the user has `rebase.backend`.
@@ -18,6 +21,9 @@ const REBASE_STATES: [&str; 2] = ["rebase-merge", "rebase-apply"];
 
 /// In git's directory for a worktree: a rebase of `ccl`'s is under way there, and nothing is uncommitted but by it.
 const REBASING: &str = "ccl-rebases";
+
+/// Bytes that git needs beside the files: its index, objects, logs.
+const SPARE: u64 = 1 << 20;
 
 /// How a rebase ended. `onto` is the commit that the branch now starts from: the worktree's new base.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,10 +138,7 @@ impl Repository {
             _ => return Ok(Rebase::Stuck(no_worktree(worktree))),
         };
         if let Some(lock) = self.wait_for_lock(worktree)? {
-            return Ok(Rebase::Stuck(format!(
-                "the lock {} was left behind: remove it once no git runs there",
-                shown(&lock)
-            )));
+            return Ok(Rebase::Stuck(left_behind(&lock)));
         }
         self.abort(worktree, &admin)?;
         let status = Status::of(&worktree.path)?;
@@ -206,9 +209,20 @@ impl Repository {
             }
             let call = |how| Git::change(&worktree.path, &worktree.path, ["rebase", how]).run();
             match call("--abort") {
-                // Killed before it had noted where to go back to, it had not left yet.
-                Err(GitError::Failed { .. }) if !durable::exists(&state.join("head-name"))? => {
+                // It notes last where to go back to, and leaves after that.
+                Err(GitError::Failed { .. } | GitError::OfMachine { .. })
+                    if read_line(&state.join("orig-head"))?.is_none_or(|it| it.is_empty()) =>
+                {
                     call("--quit")?
+                }
+                // A file that it could write only in part. There was nothing uncommitted when ours began.
+                Err(error)
+                    if error.says("untracked working tree files")
+                        && durable::exists(&admin.join(REBASING))? =>
+                {
+                    let clean = ["clean", "--quiet", "--force", "-d", "--exclude=.agent-queue"];
+                    Git::change(&worktree.path, &worktree.path, clean).run()?;
+                    call("--abort")?
                 }
                 other => other?,
             };
@@ -245,6 +259,15 @@ impl Repository {
         checkout: &Path,
         new: &str,
     ) -> Result<Landing> {
+        // Git changes the files before it moves the branch: where it could not do that, they would differ from it.
+        let admin = admin_of(checkout)?.unwrap_or_else(|| self.common.clone());
+        let branch = self.common.join("refs/heads").join(format!("{base_branch}.lock"));
+        for lock in [admin.join("index.lock"), admin.join("HEAD.lock"), branch] {
+            if !is_gone(&lock)? {
+                return Ok(Landing::Refused(left_behind(&lock)));
+            }
+        }
+        self.check_room(worktree, checkout, new)?;
         let flags = ["--ff-only", "--no-squash", "--no-stat", "--no-verify-signatures", "--quiet"];
         let args = ["merge"].into_iter().chain(flags).chain([new]);
         match Git::change(checkout, &worktree.path, args).run() {
@@ -254,9 +277,32 @@ impl Repository {
                 shown(checkout)
             ))),
             Ok(_) => Ok(Landing::Landed),
+            // A person has just committed there, or another project of this repository has landed.
+            Err(error) if error.says("Not possible to fast-forward") => Ok(Landing::Moved),
             Err(error) if error.is_of_the_machine() => Err(error.into()),
             Err(error) => Ok(Landing::Refused(error.to_string())),
         }
+    }
+
+    /// Fails where the disk of the checkout has no room for the files that are to land: a git that finds out in the middle
+    /// leaves half of them there.
+    fn check_room(&self, worktree: &Worktree, checkout: &Path, new: &str) -> Result<()> {
+        let diff = ["diff", "--name-only", "-z", "--no-renames", "--diff-filter=d", "HEAD", new];
+        let names = Git::look(checkout, diff.into_iter().chain(["--"])).run()?;
+        let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+        // They lie in the worktree as they are to lie there.
+        let size = |name| fs::symlink_metadata(worktree.path.join(OsStr::from_bytes(name)));
+        let needed: u64 = names.filter_map(|name| size(name).ok()).map(|it| it.len()).sum();
+        let free =
+            room(checkout).with_context(|| format!("cannot look at {}", checkout.display()))?;
+        if free < needed.saturating_add(SPARE) {
+            bail!(Failure::Temporary(format!(
+                "the disk of {} has no room for the {} KiB that are to land there",
+                shown(checkout),
+                needed >> 10
+            )));
+        }
+        Ok(())
     }
 
     fn update(&self, worktree: &Worktree, base: &str, old: &str, new: &str) -> Result<Landing> {
@@ -276,6 +322,12 @@ impl Repository {
         let Some(tip) = self.find_tip(&worktree.branch)? else { return Ok(false) };
         Ok(self.is_ancestor(&tip, &format!("refs/heads/{base_branch}"))?
             && self.delete_branch(worktree, &tip)?)
+    }
+
+    /// The checkout other than its worktree that has the task's branch checked out.
+    pub(crate) fn checked_out_elsewhere(&self, worktree: &Worktree) -> Result<Option<PathBuf>> {
+        let checkout = self.checked_out(&worktree.branch)?;
+        Ok(checkout.filter(|path| *path != worktree.path && durable::exists(path).unwrap_or(true)))
     }
 
     /// The checkout that has the branch checked out, the main one or a worktree.
@@ -318,4 +370,23 @@ impl Repository {
         }
         Ok(None)
     }
+}
+
+fn left_behind(lock: &Path) -> String {
+    let lock = shown(lock);
+    format!(
+        "the lock {lock} is in the way: another git holds it, or one that was killed left it; remove it once no git runs there"
+    )
+}
+
+/// Waits until a lock of git's has gone; false where it stays.
+fn is_gone(lock: &Path) -> Result<bool> {
+    let deadline = Instant::now() + PATIENCE;
+    while durable::exists(lock)? {
+        if Instant::now() > deadline {
+            return Ok(false);
+        }
+        sleep(POLL);
+    }
+    Ok(true)
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -14,7 +14,9 @@ use uuid::Uuid;
 use super::git::{Git, GitError, PATIENCE, POLL, shown, wait_for_earlier_git};
 use super::{Repository, Status, WORKTREES, leftovers, read_line};
 use crate::durable;
+use crate::error::Failure;
 use crate::marker::Worktree;
+use crate::text::escape;
 
 /// What became of a worktree that was to go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -320,6 +322,15 @@ impl Repository {
         if let Some(what) = leftovers::under_way(worktree)? {
             return Ok(Some(format!("{what} is under way in it; finish or abort it")));
         }
+        let lock = admin_of(&worktree.path)?.map(|admin| read_line(&admin.join("locked")));
+        let lock = lock.transpose()?.flatten();
+        if let Some(reason) = lock.filter(|it| !it.is_empty() && !it.starts_with(b"ccl ")) {
+            let reason = String::from_utf8_lossy(&reason);
+            return Ok(Some(format!(
+                "somebody has locked it ({}); `git worktree unlock` it",
+                escape(&reason)
+            )));
+        }
         let status = Status::of(&worktree.path)?;
         if status.changed > 0 {
             let count = status.changed;
@@ -327,16 +338,23 @@ impl Repository {
                 "`git status` there names {count} uncommitted; commit or remove them"
             )));
         }
-        let loose = status.head.filter(|_| status.branch.is_none());
-        if let Some(head) = loose
-            && !self.is_ancestor(&head, &format!("refs/heads/{}", worktree.branch))?
-        {
-            return Ok(Some(format!(
-                "its HEAD is detached at {head}, which `{}` does not have; make a branch of it",
-                worktree.branch
-            )));
+        if status.branch.as_deref() == Some(&worktree.branch) {
+            return Ok(None);
         }
-        Ok(None)
+        let own = &worktree.branch;
+        let is_in_own = match &status.head {
+            Some(head) => self.is_ancestor(head, &format!("refs/heads/{own}"))?,
+            None => true,
+        };
+        Ok(match (is_in_own, &status.branch, &status.head) {
+            (false, Some(other), _) => Some(format!(
+                "`{other}` is checked out in it, with commits that `{own}` does not have; `git merge` them into `{own}`"
+            )),
+            (false, None, Some(head)) => Some(format!(
+                "its HEAD is detached at {head}, which `{own}` does not have; make a branch of it"
+            )),
+            _ => None,
+        })
     }
 
     /// Deletes the task's branch where `tip` is its last commit and nobody has it checked out.
@@ -402,9 +420,10 @@ impl Repository {
         };
         if admin.parent() != Some(&self.common.join("worktrees")) {
             bail!(
-                "{} is a worktree of another repository, {}: move it away",
+                "{} is a worktree of another repository, {}: run `git worktree repair {}` if the repository was moved, else move the worktree away",
                 shown(path),
-                shown(&admin)
+                shown(&admin),
+                shown(path)
             );
         }
         if durable::exists(&admin.join(LEAVING))? {
@@ -457,39 +476,31 @@ impl Repository {
 
     /// Sees to it that worktrees do not show in the project's own checkout.
     fn exclude(&self) -> Result<()> {
-        let path = self.common.join("info/exclude");
-        // It may be a link of the user's, which is to stay one.
-        let path = fs::canonicalize(&path).unwrap_or(path);
+        let directory = self.common.join("info");
+        let path = directory.join("exclude");
         let old = match fs::read(&path) {
-            Ok(bytes) => Some(bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => {
                 return Err(error).with_context(|| format!("cannot read {}", path.display()));
             }
         };
         let line = exclude_line(&self.subdirectory);
         let is_line = |found: &[u8]| found.strip_suffix(b"\r").unwrap_or(found) == line;
-        let mut new = old.clone().unwrap_or_default();
-        if new.split(|byte| *byte == b'\n').any(is_line) {
+        if old.split(|byte| *byte == b'\n').any(is_line) {
             return Ok(());
         }
-        if !new.is_empty() && !new.ends_with(b"\n") {
-            new.push(b'\n');
-        }
-        new.extend([&line[..], b"\n"].concat());
-        match &old {
-            // Another project of this repository may write its own line; the next task's worktree makes up for that.
-            Some(old) => {
-                durable::rewrite(&path, &new, |path| fs::read(path).is_ok_and(|now| now == *old))
-                    .map(drop)
-            }
-            None => {
-                let directory = self.common.join("info");
-                fs::create_dir_all(&directory)
-                    .with_context(|| format!("cannot create {}", directory.display()))?;
-                durable::create(&path, &new, durable::SHARED).map(drop)
-            }
-        }
+        let before: &[u8] = if old.is_empty() || old.ends_with(b"\n") { b"" } else { b"\n" };
+        fs::create_dir_all(&directory)
+            .with_context(|| format!("cannot create {}", directory.display()))?;
+        // One write at its end: another project of this repository may add its own line at this moment, the file may be
+        // a link of the user's, and nobody would sweep a temporary file here.
+        fs::File::options()
+            .append(true)
+            .create(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(&[before, &line, b"\n"].concat()))
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
@@ -524,10 +535,10 @@ pub(super) fn wait_for_idle(worktree: &Worktree) -> Result<()> {
     let still = wait_for_earlier_git(&worktree.path)
         .with_context(|| format!("cannot see whether git works in {}", worktree.path.display()))?;
     if let Some(pid) = still {
-        bail!(
+        bail!(Failure::Temporary(format!(
             "git, process {pid}, is still at work in {}: the next pass looks again",
             shown(&worktree.path)
-        );
+        )));
     }
     Ok(())
 }

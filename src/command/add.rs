@@ -11,6 +11,7 @@ use crate::cli::NewTask;
 use crate::durable::read_at_most;
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
+use crate::journal::Entry;
 use crate::queue::{Folder, Name, Project};
 use crate::task::{self, HeaderState, Task};
 use crate::text::path_text;
@@ -42,6 +43,7 @@ pub(super) fn run(context: Context<'_>, start: Option<&Path>, new: &NewTask) -> 
         );
     }
     let file = placed.file_name().unwrap_or_default().to_string_lossy();
+    context.account.note(&Entry::of_task(EventKind::Added, project.path(), &file));
     let event = Event::of_task(EventKind::Added, project.path(), file);
     Ok(Pass { events: vec![event], ..Pass::default() })
 }

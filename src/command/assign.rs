@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use uuid::Uuid;
 
 use super::dispatch::{self, Mode};
-use super::{Context, Pass};
+use super::{Context, Pass, pause};
 use crate::error::Failure;
 use crate::session::{Pool, Session, Trigger};
 
@@ -44,7 +44,8 @@ pub(super) fn run(context: Context<'_>, name: Option<&str>, run: Option<Uuid>) -
         notice(&format!("gets no task: it {}", pool.why_not_free(&session)));
         return Ok(pass);
     };
-    let inboxes = dispatch::list(context, &mut pass)?;
+    let mut inboxes = dispatch::list(context, &context.projects()?, &mut pass);
+    pause::take_out_paused(context, &mut inboxes, &mut pass);
     let tasks = dispatch::choose(context, &inboxes, 1, Mode::Assign, &mut pass);
     if tasks.is_empty() {
         notice("gets no task: none waits for a session");

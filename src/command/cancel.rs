@@ -9,6 +9,7 @@ use super::{Context, Pass};
 use crate::durable;
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
+use crate::journal::Entry;
 use crate::queue::{Skip, TaskRef};
 use crate::remote::{Delegation, Limits};
 use crate::session::{Pool, Session};
@@ -23,10 +24,10 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
         Place::Dispatched => end(context, &target),
         _ => withdraw(context, &target),
     };
-    Ok(Pass {
-        events: events.with_context(|| format!("cannot cancel {target}"))?,
-        ..Pass::default()
-    })
+    let events = events.with_context(|| format!("cannot cancel {target}"))?;
+    let Target { project, name, .. } = &target;
+    context.account.note(&Entry::of_task(EventKind::Cancelled, project.path(), name.as_str()));
+    Ok(Pass { events, ..Pass::default() })
 }
 
 fn withdraw(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {
@@ -39,18 +40,21 @@ fn withdraw(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {
         })?;
         let limits = Limits::default();
         let delegation = Delegation::new(secutools, &config.host, log, now, limits, false)?;
+        let delegation = delegation.telling(context.account);
         if let Some(event) = delegation.cancel(&task, REASON)? {
             return Ok(vec![event]);
         }
     }
-    let seen = match project.read(name) {
-        Ok(task) => task.seen,
-        Err(Skip::Unfit(seen, _)) => seen,
+    let (seen, text) = match project.read(name) {
+        Ok(task) => (task.seen, Some(task.text)),
+        Err(Skip::Unfit(seen, _)) => (seen, None),
         Err(other) => return Err(other.into()),
     };
     let ending = Ending::unworked(context.now, REASON.to_owned());
-    let placed = project
-        .reject(name, &seen, &ending)?
+    let at = (project.path(), name.as_str());
+    let placed = context
+        .account
+        .filing(at, &ending, || Ok(text), || project.reject(name, &seen, &ending))?
         .context("another pass has just taken it, or it was changed: look with `ccl status`")?;
     let file = placed.file_name().unwrap_or_default().to_string_lossy();
     Ok(vec![Event::of_task(EventKind::Failed, project.path(), file).because(REASON)])

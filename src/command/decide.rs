@@ -4,21 +4,23 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
 
-use super::{Context, Finished, combine_exit};
+use super::waits::Waits;
+use super::{Answer, Context, combine_exit};
 use crate::error;
-use crate::queue::{self, Project, QUEUE, Skip};
+use crate::queue::{self, Name, Project, QUEUE, Skip, TaskRef};
 use crate::report::{self, DecisionRow, Report};
 use crate::router;
-use crate::task::{ProjectRules, Task};
+use crate::task::{Order, ProjectRules, Task};
 
 /// Decides for each file that can be read, and reports errors for the others.
-pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Finished {
+pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Answer {
     let mut decisions = Vec::new();
     let mut exit = 0;
     for file in files {
         let decision = read(file).and_then(|task| {
             let rules = project_rules(context, file)?;
-            Ok(decide(context, file, &task, &rules))
+            let waits = waits(context, file, &task)?;
+            Ok(DecisionRow { waits, ..decide(context, file, &task, &rules) })
         });
         match decision {
             Ok(decision) => decisions.push(decision),
@@ -28,7 +30,7 @@ pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Finished {
             }
         }
     }
-    Finished { report: Report::Decisions { decisions }, exit }
+    Answer { report: Report::Decisions { decisions }, exit }
 }
 
 /// For a file that `scan` would not take the error is the reason that `scan` would give.
@@ -41,18 +43,40 @@ fn read(path: &Path) -> Result<Task> {
     })
 }
 
-/// What holds in the project in whose queue the file lies; for a file elsewhere, what holds by default.
-fn project_rules(context: Context<'_>, file: &Path) -> Result<ProjectRules> {
+/// For what a task in an inbox waits.
+fn waits(context: Context<'_>, file: &Path, task: &Task) -> Result<Option<String>> {
+    let order = &task.header.order;
+    let mut waits = Waits::new(context.now);
+    let Some(project) = project_of(file)? else {
+        // Nobody knows yet beside which tasks it will lie.
+        let order = Order { depends_on: Vec::new(), ..order.clone() };
+        return waits.why(&Project::new(PathBuf::new()), &order);
+    };
+    let name = Name::new(file.file_name().unwrap_or_default()).map_err(anyhow::Error::from)?;
+    waits.why_in_full(&TaskRef { project, name }, order)
+}
+
+/// The project in whose queue the file lies.
+fn project_of(file: &Path) -> Result<Option<Project>> {
     let absolute =
         std::path::absolute(file).with_context(|| format!("cannot find {}", file.display()))?;
     let mut above = absolute.ancestors().skip(2);
-    match (above.next(), above.next()) {
+    Ok(match (above.next(), above.next()) {
         (Some(queue), Some(project)) if queue.ends_with(QUEUE) => {
-            let path = Project::new(project.to_owned()).rules_path();
-            let what = || format!("{} would be held", file.display());
-            context.config.project_rules(&path).with_context(what)
+            Some(Project::new(project.to_owned()))
         }
-        _ => Ok(context.config.default_rules()),
+        _ => None,
+    })
+}
+
+/// What holds in the project in whose queue the file lies; for a file elsewhere, what holds by default.
+fn project_rules(context: Context<'_>, file: &Path) -> Result<ProjectRules> {
+    match project_of(file)? {
+        Some(project) => {
+            let what = || format!("{} would be held", file.display());
+            context.config.project_rules(&project.rules_path()).with_context(what)
+        }
+        None => Ok(context.config.default_rules()),
     }
 }
 
@@ -92,6 +116,7 @@ fn decide(
         isolation: rules.as_ref().map(|rules| rules.isolation),
         land: rules.as_ref().map(|rules| rules.land),
         check: rules.and_then(|rules| rules.check.command().map(str::to_owned)),
+        waits: None,
         warnings,
     }
 }

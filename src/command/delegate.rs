@@ -1,6 +1,7 @@
 //! Tasks for secutools: the remote half of `scan`, and of `reap`.
 
 use super::dispatch::{self, READ_TOGETHER};
+use super::waits::Waits;
 use super::{Context, Pass, combine_exit};
 use crate::queue::{self, Inbox, Read, TaskRef};
 use crate::remote::{Delegation, RemoteOutcome, Submission};
@@ -61,14 +62,17 @@ fn read(
     dry_run: bool,
     pass: &mut Pass,
 ) -> Vec<Submission> {
-    let mut submissions = Vec::new();
+    let (mut submissions, mut waits) = (Vec::new(), Waits::new(context.now));
     for read in pass.ok(context, queue::read_all(tasks.to_vec())).unwrap_or_default() {
         match read {
             Read::Task(waiting) => {
                 let routing = &waiting.task.header.routing;
                 let decision = router::decide(routing, &context.config.auto_routes);
-                // One that was changed a moment ago may be local by now: the next pass has it.
-                if decision.provider.is_remote() {
+                let order = &waiting.task.header.order;
+                let why = pass.ok(context, waits.why(&waiting.at.project, order));
+                let may_go = order.wrong.is_none() && why.is_some_and(|why| why.is_none());
+                // One that was changed a moment ago may be local by now, or wait: the next pass has it.
+                if decision.provider.is_remote() && may_go {
                     submissions.push(Submission { waiting: *waiting, decision });
                 }
             }

@@ -1,12 +1,11 @@
 //! Waiting tasks for free sessions: the local half of `scan`, and of `assign`.
 
-use std::ffi::OsStr;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
-use anyhow::Result;
-
+use super::waits::{self, Waits};
 use super::{Context, Pass, ground};
 use crate::agent::claude::Trust;
 use crate::checkout::Repository;
@@ -15,7 +14,7 @@ use crate::event::{Event, EventKind};
 use crate::plan::{self, Queue};
 use crate::queue::{self, Folder, Inbox, Project, Read, Skip, TaskRef, WaitingTask};
 use crate::session::{Assignment, Pool, Slot};
-use crate::task::{Ending, ProjectRules};
+use crate::task::{self, Ending, Isolation, Order, ProjectRules, StartFrom, TaskTurn};
 
 /// How many tasks are read before one look for those still being written: a look costs some milliseconds, a task up to a
 /// megabyte of memory.
@@ -32,9 +31,8 @@ pub(super) enum Mode {
 }
 
 /// Lists the inboxes; a project that cannot be read does not stop the others.
-pub(super) fn list(context: Context<'_>, pass: &mut Pass) -> Result<Vec<Inbox>> {
-    let projects = context.projects()?;
-    Ok(projects.iter().filter_map(|project| pass.ok(context, project.list())).collect())
+pub(super) fn list(context: Context<'_>, projects: &[Project], pass: &mut Pass) -> Vec<Inbox> {
+    projects.iter().filter_map(|project| pass.ok(context, project.list())).collect()
 }
 
 /// The next tasks that can be launched, up to `wanted`, in the order of [`plan::next`]. Others are passed over, with the
@@ -50,13 +48,25 @@ pub(super) fn choose(
     if wanted == 0 {
         return Vec::new();
     }
-    let mut queues: Vec<Queue> = inboxes
-        .iter()
-        .map(|inbox| {
-            let priorities = pass.ok(context, inbox.project.priorities(&inbox.waiting));
-            Queue::new(inbox.dispatched.len(), priorities.unwrap_or_default())
-        })
-        .collect();
+    let mut waits = Waits::new(context.now);
+    let mut queues = Vec::new();
+    // Few depend on others: what those say is kept until their turn comes.
+    let mut dependents: Vec<HashMap<OsString, Order>> = Vec::new();
+    for inbox in inboxes {
+        let turns = pass.ok(context, inbox.project.turns(&inbox.waiting)).unwrap_or_default();
+        let (mut waiting, mut depend) = (Vec::with_capacity(turns.len()), HashMap::new());
+        for (TaskTurn { priority, order }, name) in turns {
+            if waits.is_early(&order) {
+                continue;
+            }
+            if !order.depends_on.is_empty() {
+                depend.insert(name.clone(), order);
+            }
+            waiting.push((priority, name));
+        }
+        queues.push(Queue::new(inbox.dispatched.len(), waiting));
+        dependents.push(depend);
+    }
     let mut projects = ChosenFrom::new(inboxes);
     let trust = context.trust();
     let (mut chosen, mut passed_over) = (Vec::new(), 0);
@@ -64,7 +74,11 @@ pub(super) fn choose(
         // As many as can be used are read together, and more where many had to be passed over: those that are not used go
         // on waiting.
         let count = (wanted - chosen.len()).max(passed_over).min(READ_TOGETHER);
-        let (indices, tasks) = pick(inboxes, &mut queues, count);
+        let (indices, tasks) = pick(inboxes, &mut queues, count, |index, name| {
+            let Some(order) = dependents[index].get(name) else { return false };
+            pass.ok(context, waits.why(&inboxes[index].project, order))
+                .is_none_or(|why| why.is_some())
+        });
         if tasks.is_empty() {
             break;
         }
@@ -76,8 +90,10 @@ pub(super) fn choose(
                 Read::Task(task)
                     if mode == Mode::Assign
                         && context.destination(&task.task.header.routing).is_remote() => {}
-                Read::Task(task) => match obstacle(task.at.project.path(), trust.as_ref()) {
+                Read::Task(task) => match obstacle(&task, trust.as_ref()) {
                     Some(why) => pass.events.push(task.at.event(EventKind::Held).because(why)),
+                    // It was changed since its head was read.
+                    None if waits_after_all(context, &mut waits, &task, pass) => {}
                     None => match projects.take(context, index, *task, pass) {
                         Take::Chosen(assignment) => {
                             chosen.push(*assignment);
@@ -153,7 +169,7 @@ impl ChosenFrom {
             return Take::Closed;
         };
         let is_full = |room: Option<usize>| room.is_some_and(|room| self.at_work[index] > room);
-        let rules = project_rules.for_task(&task.task.header.rules);
+        let mut rules = project_rules.for_task(&task.task.header.rules);
         let room = project_rules.room_beside(rules.isolation);
         if is_full(room) {
             // What waits behind it may want a worktree, but a project that is full as a whole is not read to its end.
@@ -177,20 +193,48 @@ impl ChosenFrom {
                 return Take::Passed;
             }
         };
+        if rules.isolation == Isolation::Worktree && !task.task.header.order.depends_on.is_empty() {
+            let branches = waits::branches(project, &task.task.header.order);
+            let Some(branches) = pass.ok(context, branches) else { return Take::Passed };
+            match task::start_from(&waits::borrowed(&branches)) {
+                StartFrom::Base => {}
+                StartFrom::Branch(branch) => rules.base = Some(branch.to_owned()),
+                StartFrom::WaitsFor(_) => return Take::Passed,
+            }
+        }
         self.at_work[index] += 1;
         Take::Chosen(Box::new(Assignment { task, rules, room, repository }))
     }
 }
 
-/// Those whose turn it is, up to `count`: the index of each one's project, and the task.
-fn pick(inboxes: &[Inbox], queues: &mut [Queue], count: usize) -> (Vec<usize>, Vec<TaskRef>) {
+/// Whether a task that was read waits for a time or for others; what cannot be looked up is reported, and waits.
+fn waits_after_all(
+    context: Context<'_>,
+    waits: &mut Waits,
+    task: &WaitingTask,
+    pass: &mut Pass,
+) -> bool {
+    let why = waits.why(&task.at.project, &task.task.header.order);
+    pass.ok(context, why).is_none_or(|why| why.is_some())
+}
+
+/// Those whose turn it is, up to `count`: the index of each one's project, and the task. What `waits` is passed over
+/// without a look into its file.
+fn pick(
+    inboxes: &[Inbox],
+    queues: &mut [Queue],
+    count: usize,
+    mut waits: impl FnMut(usize, &OsStr) -> bool,
+) -> (Vec<usize>, Vec<TaskRef>) {
     let (mut indices, mut tasks) = (Vec::new(), Vec::new());
     while tasks.len() < count {
         let since = |index: usize, name: &OsStr| modified(&inboxes[index].project, name);
         let Some((index, name)) = plan::next(queues, since) else {
             break;
         };
-        if let Some(task) = inboxes[index].task(&name) {
+        if waits(index, &name) {
+            queues[index].not_started();
+        } else if let Some(task) = inboxes[index].task(&name) {
             indices.push(index);
             tasks.push(task);
         }
@@ -206,8 +250,12 @@ fn modified(project: &Project, name: &OsStr) -> i64 {
     })
 }
 
-/// Why no agent can be started in this project.
-fn obstacle(project: &Path, trust: Option<&Trust>) -> Option<String> {
+/// Why no agent can be started for this task.
+fn obstacle(task: &WaitingTask, trust: Option<&Trust>) -> Option<String> {
+    if let Some(wrong) = &task.task.header.order.wrong {
+        return Some(format!("{wrong}: mend it"));
+    }
+    let project = task.at.project.path();
     if project.to_str().is_none() {
         // Neither a marker nor a shell script can name it.
         return Some("the path of its project is not UTF-8: rename the directory".to_owned());
@@ -231,11 +279,12 @@ pub(super) fn pass_over(
         Skip::Unfit(seen, unfit) => {
             let why = unfit.to_string();
             let ending = Ending::unworked(context.now, why.clone());
-            let filed = dry_run
-                || pass
-                    .ok(context, at.project.reject(&at.name, &seen, &ending))
-                    .flatten()
-                    .is_some();
+            let reject = || {
+                let place = (at.project.path(), at.name.as_str());
+                let file = || at.project.reject(&at.name, &seen, &ending);
+                context.account.filing(place, &ending, || Ok(None), file)
+            };
+            let filed = dry_run || pass.ok(context, reject()).flatten().is_some();
             if filed {
                 pass.events.push(at.event(EventKind::Failed).because(why));
             }

@@ -19,8 +19,8 @@ pub(super) fn rules(
     Ok((rules, repository))
 }
 
-/// Where a task with these rules has its worktree, if it has one; the sentence that mends it, if it cannot go. Outside of git no process is started, and in it
-/// none for a task that neither has a worktree nor requires a clean checkout.
+/// Where a task with these rules has its worktree, if it has one; the sentence that mends it, if it cannot go. Outside of
+/// git no process is started, and in it none for a task that neither has a worktree nor requires a clean checkout.
 pub(super) fn check(
     project: &Project,
     of_project: &ProjectRules,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use uuid::Uuid;
 
-use super::{Context, Finished, read_bytes};
+use super::{Answer, Context, read_bytes};
 use crate::cli::JobCommand;
 use crate::error::Failure;
 use crate::queue;
@@ -28,7 +28,7 @@ const MOST_FAILURES: u32 = 12;
 /// A person who asks for a job gets results that are too long for a pass, up to this many bytes.
 const LONGEST_ANSWER: u64 = 256 << 20;
 
-pub(super) fn run(context: Context<'_>, command: &JobCommand) -> Result<Finished> {
+pub(super) fn run(context: Context<'_>, command: &JobCommand) -> Result<Answer> {
     let secutools = context
         .config
         .secutools
@@ -57,7 +57,7 @@ fn submit(
     client: &Client,
     file: &Path,
     provider: Option<Provider>,
-) -> Result<Finished> {
+) -> Result<Answer> {
     let file_name = file
         .file_name()
         .with_context(|| format!("{} is no file", file.display()))?
@@ -154,7 +154,7 @@ fn wait_for(context: Context<'_>, client: &Client, id: &JobId) -> Result<Job> {
 }
 
 /// What the job has made; the exit status is how it ended.
-fn result(context: Context<'_>, job: Job) -> Finished {
+fn result(context: Context<'_>, job: Job) -> Answer {
     let exit = match &job.status {
         JobStatus::Succeeded => 0,
         status if status.is_final() => {
@@ -176,5 +176,5 @@ fn result(context: Context<'_>, job: Job) -> Finished {
             75
         }
     };
-    Finished { report: Report::Output { job }, exit }
+    Answer { report: Report::Output { job }, exit }
 }

@@ -10,10 +10,11 @@ use super::target::{self, Place};
 use super::{Context, Pass};
 use crate::agent::Setup;
 use crate::check::{self, Waited};
-use crate::checkout::{self, LandStep, Leftovers, OpenError, Removal, Repository};
+use crate::checkout::{self, LandStep, Leftovers, Removal, Repository};
 use crate::durable;
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
+use crate::journal::Entry;
 use crate::lock::Lock;
 use crate::marker::Worktree;
 use crate::queue::{self, Project};
@@ -39,19 +40,28 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
         );
     };
     let mut lock = lock_checkout(project)?;
-    let repository = Repository::open(project.path()).map_err(|error| match error {
-        OpenError::Obstacle(obstacle) => anyhow::Error::from(obstacle),
-        OpenError::Failed(error) => error,
-    })?;
+    let repository = Repository::open(project.path())?;
     let mut worktree = repository
         .worktree_of(branch)
         .with_context(|| format!("{} is not a branch that ccl makes", branch.summary.branch))?;
     if !repository.has_branch(&worktree)? {
         let name = &worktree.branch;
+        // There is nothing to decide any more.
+        durable::remove(&project.to_land_path(name))?;
         bail!("the branch {name} is gone: {target} has landed, or somebody has deleted it");
+    }
+    if let Some(elsewhere) = repository.checked_out_elsewhere(&worktree)? {
+        bail!(
+            "`{}` is checked out in {}: check another branch out there, then run it again",
+            worktree.branch,
+            elsewhere.display()
+        );
     }
     // The worktree of a finished task is gone; git rebases in one.
     repository.make(&worktree, ending.run, false)?;
+    if let Leftovers::Stuck(why) = repository.commit_leftovers(&worktree, name.as_str())? {
+        bail!("{} stays to land: {why}", worktree.branch);
+    }
     let mut check = ending.check.clone();
     let mut judged_head = None;
     let mut rounds = 0;
@@ -91,17 +101,20 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
             LandStep::Refused(why) => bail!("{} stays to land: {why}", worktree.branch),
         }
     }
+    // Noted before the branch goes: whoever runs it again after it was killed finds either, and goes on.
     let landed = BranchEnding { landed: Some(true), reason: None, ..branch.clone() };
+    let noted = Ending { git: Some(GitEnding::Branch(landed)), check, ..ending.clone() };
+    project.renote(target.place.folder(), name, &noted)?;
     if let Removal::Kept(why) = repository.remove(&worktree)? {
         context.log.warn(format_args!("the worktree stays: {why}"));
     }
     repository.delete_landed(&worktree, &base)?;
     drop(lock);
-    let ending = Ending { git: Some(GitEnding::Branch(landed)), check, ..ending.clone() };
-    project.renote(target.place.folder(), name, &ending)?;
     durable::remove(&project.to_land_path(&worktree.branch))?;
-    let event = Event::of_task(EventKind::Landed, project.path(), name.as_str())
-        .because(format!("{} is in {base}", worktree.branch));
+    let what = format!("{} is in {base}", worktree.branch);
+    let entry = Entry::of_task(EventKind::Landed, project.path(), name.as_str());
+    context.account.note(&entry.because(what.as_str()));
+    let event = Event::of_task(EventKind::Landed, project.path(), name.as_str()).because(what);
     Ok(Pass { events: vec![event], ..Pass::default() })
 }
 

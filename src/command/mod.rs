@@ -10,12 +10,16 @@ mod doctor;
 mod ground;
 mod job;
 mod land;
+mod pause;
 mod projects;
 mod reap;
+mod report;
+mod resume;
 mod retry;
 mod scan;
 mod status;
 mod target;
+mod waits;
 
 use std::cell::OnceCell;
 use std::fs::File;
@@ -27,6 +31,7 @@ use anyhow::{Context as _, Result};
 use clap::{CommandFactory, Parser};
 use jiff::Timestamp;
 
+use crate::account::Account;
 use crate::agent::claude::Trust;
 use crate::cli::{Cli, Command};
 use crate::concurrent;
@@ -36,9 +41,10 @@ use crate::environment::Environment;
 use crate::error::{self, Failure};
 use crate::event::{Event, EventKind};
 use crate::log::{Log, Style};
+use crate::notify;
 use crate::progress::Progress;
 use crate::queue::Project;
-use crate::report::{self, Report, TerminalStyle};
+use crate::report::{Report, TerminalStyle, print, warning};
 use crate::router;
 use crate::session::{Pool, Session, Trigger};
 use crate::task::{self, Provider, Routing, Task};
@@ -49,6 +55,7 @@ use crate::text::escape;
 pub(crate) struct Context<'a> {
     config: &'a Config,
     log: &'a Log,
+    account: &'a Account<'a>,
     progress: &'a Progress,
     /// The clock is read once.
     now: Timestamp,
@@ -63,18 +70,18 @@ pub(crate) struct Pass {
 }
 
 /// What a verb prints, and its exit status.
-pub(crate) struct Finished {
+pub(crate) struct Answer {
     report: Report,
     exit: u8,
 }
 
-impl From<Report> for Finished {
+impl From<Report> for Answer {
     fn from(report: Report) -> Self {
         Self { report, exit: 0 }
     }
 }
 
-impl From<Pass> for Finished {
+impl From<Pass> for Answer {
     fn from(pass: Pass) -> Self {
         Self {
             exit: pass.exit,
@@ -102,7 +109,7 @@ impl Pass {
     }
 
     /// The end of a pass that changed something, with one line for the journal, `scan: 2 dispatched`.
-    fn finish_with_summary(self, log: &Log, verb: &str) -> Finished {
+    fn finish_with_summary(self, log: &Log, verb: &str) -> Answer {
         if let Some(summary) = self.summary() {
             log.summary(format_args!("{verb}: {summary}"));
         }
@@ -163,35 +170,44 @@ pub fn main(environment: &Environment) -> ExitCode {
         log = log.without_events();
     }
     let now = Timestamp::now();
+    let (config, account) = (OnceCell::new(), OnceCell::new());
+    // Only read where it is needed: `man` works with a broken configuration, too.
+    let context = || -> Result<Context<'_>> {
+        if config.get().is_none() {
+            let read = Config::load(&cli.overrides(), environment)?;
+            read.warnings.iter().for_each(|warning| log.warn(warning));
+            let _is_first = config.set(read);
+        }
+        let config = config.get().context("the configuration was not read")?;
+        let account = account.get_or_init(|| Account::new(config, &log));
+        Ok(Context { config, log: &log, account, progress: &progress, now })
+    };
     let finish = || -> Result<u8> {
-        let Finished { report, exit } = run(&cli, environment, &log, &progress, now)?;
+        let Answer { report, exit } = run(&cli, environment, &log, context)?;
         let text = match cli.json() {
             true => report.json()?,
             false => report.text(now, || TerminalStyle::of_stdout(environment)),
         };
-        report::print(&text).context("cannot write to standard output")?;
+        print(&text).context("cannot write to standard output")?;
         Ok(exit)
     };
-    ExitCode::from(finish().unwrap_or_else(|error| {
+    let exit = finish().unwrap_or_else(|error| {
         log.error(format_args!("{error:#}"));
         error::exit_code(&error)
-    }))
+    });
+    // Behind the result, which is not kept waiting for whoever does not answer.
+    if let (true, Some(account)) = (cli.changes_something(), account.get()) {
+        account.outbox().send(notify::BUDGET);
+    }
+    ExitCode::from(exit)
 }
 
-fn run(
+fn run<'a>(
     cli: &Cli,
     environment: &Environment,
     log: &Log,
-    progress: &Progress,
-    now: Timestamp,
-) -> Result<Finished> {
-    // Only read where it is needed: `man` works with a broken configuration, too.
-    let config = OnceCell::new();
-    let context = || -> Result<Context<'_>> {
-        let read = Config::load(&cli.overrides(), environment)?;
-        read.warnings.iter().for_each(|warning| log.warn(warning));
-        Ok(Context { config: config.get_or_init(|| read), log, progress, now })
-    };
+    context: impl Fn() -> Result<Context<'a>>,
+) -> Result<Answer> {
     Ok(match &cli.command {
         Command::Scan { dry_run: true, .. } => scan::run(context()?, true)?.into(),
         Command::Scan { .. } => scan::run(context()?, false)?.finish_with_summary(log, "scan"),
@@ -207,6 +223,11 @@ fn run(
         Command::Land { task, .. } => land::run(context()?, task)?.into(),
         Command::Cancel { task, .. } => cancel::run(context()?, task)?.into(),
         Command::Status { format } => status::run(context()?, *format, cli.global.json)?,
+        Command::Pause { reason, .. } => pause::run(context()?, environment, reason)?.into(),
+        Command::Resume { .. } => resume::run(context()?)?.into(),
+        Command::Report { since, format, .. } => {
+            report::run(context()?, since, *format, cli.global.json)?
+        }
         Command::Doctor => doctor::run(context()?, environment),
         Command::Job(command) => job::run(context()?, command)?,
         Command::Completions { shell } => Report::Text(completions(*shell)?).into(),
@@ -240,9 +261,9 @@ fn manual(words: &[String]) -> Result<String> {
 impl<'a> Context<'a> {
     /// Reports what is odd about a task file.
     fn warn_about(self, file: &Path, task: &Task) {
-        for warning in &task.warnings {
-            let place = Some((warning.line, warning.column));
-            self.log.warn(report::warning(file, place, &escape(&warning.message)));
+        for found in &task.warnings {
+            let place = Some((found.line, found.column));
+            self.log.warn(warning(file, place, &escape(&found.message)));
         }
     }
 

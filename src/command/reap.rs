@@ -17,9 +17,9 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
             Err(error) => pass.fail(context, &error),
         }
     }
-    match Delegation::open(context.config, context.log, context.now, dry_run) {
+    match Delegation::open(context.config, context.log, context.account, context.now, dry_run) {
         Ok(Some(delegation)) => {
-            let inboxes = dispatch::list(context, &mut pass)?;
+            let inboxes = dispatch::list(context, &context.projects()?, &mut pass);
             let begun = inboxes.iter().flat_map(Inbox::delegated_tasks).collect();
             delegate::reap(context, &delegation, begun, &mut pass);
         }
@@ -33,8 +33,10 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
     // directories are not walked every minute.
     let now = std::time::SystemTime::try_from(context.now)?;
     pass.ok(context, session::sweep(&context.config.state_dir, context.now));
+    pass.ok(context, context.account.outbox().sweep(context.now));
     for project in context.projects()? {
         pass.ok(context, durable::sweep(&project.folder(Folder::Inbox), now));
+        pass.ok(context, project.sweep_recurring(now));
     }
     Ok(pass)
 }

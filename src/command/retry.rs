@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use super::target::{self, Place};
 use super::{Context, Pass};
 use crate::event::{Event, EventKind};
+use crate::journal::Entry;
 
 pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
     let target = target::find(context, task, &[&[Place::Failed], &[Place::Done]])?;
@@ -17,6 +18,8 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
     let Some(file) = placed.as_deref().and_then(|path| path.file_name()) else {
         bail!("another process has just moved {target} away");
     };
-    let event = Event::of_task(EventKind::Released, target.project.path(), file.to_string_lossy());
+    let name = file.to_string_lossy();
+    context.account.note(&Entry::of_task(EventKind::Retried, target.project.path(), &name));
+    let event = Event::of_task(EventKind::Released, target.project.path(), name);
     Ok(Pass { events: vec![event], ..Pass::default() })
 }

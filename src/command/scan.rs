@@ -1,24 +1,30 @@
 //! `ccl scan`: route every waiting task, to secutools or to a free session.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use jiff::tz::TimeZone;
 
 use super::dispatch::{self, Mode};
-use super::{Context, Pass, delegate};
+use super::waits::Waits;
+use super::{Context, Pass, delegate, pause};
 use crate::event::{Event, EventKind};
-use crate::queue::{Folder, Inbox, TaskRef};
+use crate::journal::Entry;
+use crate::queue::{Clock, Folder, Inbox, Project, Served, TaskRef};
 use crate::remote::Delegation;
 use crate::router;
 use crate::session::{self, Assignment, Pool, Slot};
 use crate::task::Provider;
-use crate::text::path_text;
+use crate::text::{local_time, path_text};
 
 /// One pass over all projects.
 pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
     let mut pass = Pass::default();
     let pool = reconcile(context, dry_run, &mut pass)?;
-    let mut inboxes = dispatch::list(context, &mut pass)?;
+    let projects = context.projects()?;
+    serve_recurring(context, &projects, dry_run, &mut pass);
+    let mut inboxes = dispatch::list(context, &projects, &mut pass);
     report_held(&inboxes, &mut pass);
-    match Delegation::open(context.config, context.log, context.now, dry_run) {
+    pause::take_out_paused(context, &mut inboxes, &mut pass);
+    match Delegation::open(context.config, context.log, context.account, context.now, dry_run) {
         Ok(Some(delegation)) => {
             let begun = inboxes.iter().flat_map(Inbox::delegated_tasks).collect();
             let remote = route(context, &mut inboxes, &mut pass);
@@ -68,6 +74,45 @@ fn reconcile<'a>(context: Context<'a>, dry_run: bool, pass: &mut Pass) -> Result
     }
 }
 
+/// Makes the tasks of the slots that have come.
+fn serve_recurring(context: Context<'_>, projects: &[Project], dry_run: bool, pass: &mut Pass) {
+    let clock = Clock { now: context.now, host: &context.config.host };
+    for project in projects {
+        for recurring in pass.ok(context, project.recurring()).into_iter().flatten() {
+            let served = recurring.serve(&clock, dry_run);
+            let served = served.with_context(|| format!("recurring task {}", recurring.name()));
+            let Some(served) = pass.ok(context, served).flatten() else { continue };
+            let event = |kind| Event::of_task(kind, project.path(), recurring.name());
+            match served {
+                Served::Made { task, slot } => {
+                    let when = local_time(slot, context.now, &TimeZone::system());
+                    let reason = format!("its slot has come: {when}");
+                    if !dry_run {
+                        let entry = Entry::of_task(EventKind::Added, project.path(), &task);
+                        context.account.note(&entry.because(reason.as_str()));
+                    }
+                    let event = Event::of_task(EventKind::Added, project.path(), task);
+                    pass.events.push(event.because(reason));
+                }
+                Served::Held(why) => pass.events.push(event(EventKind::Held).because(why)),
+                Served::OnHold { since, reason, is_new } => {
+                    let entry = Entry::of_task(EventKind::Hold, project.path(), recurring.name());
+                    let entry = entry.because(reason.as_str());
+                    let name = path_text(&project.path().join(recurring.name()));
+                    if !dry_run {
+                        pass.ok(context, context.account.tell_of_hold(&entry, &name, since));
+                    }
+                    if is_new {
+                        context.account.note(&entry);
+                    }
+                    let kind = if is_new { EventKind::Hold } else { EventKind::Held };
+                    pass.events.push(event(kind).because(reason));
+                }
+            }
+        }
+    }
+}
+
 fn report_held(inboxes: &[Inbox], pass: &mut Pass) {
     for Inbox { project, held, .. } in inboxes {
         pass.events.extend(held.iter().map(|(name, held)| {
@@ -81,14 +126,24 @@ fn report_held(inboxes: &[Inbox], pass: &mut Pass) {
 /// Takes the tasks that route to secutools out of those that wait for sessions. Of a project whose
 /// routes cannot be read, nothing waits in this pass.
 fn route(context: Context<'_>, inboxes: &mut [Inbox], pass: &mut Pass) -> Vec<TaskRef> {
-    let mut remote = Vec::new();
+    let (mut remote, mut waits) = (Vec::new(), Waits::new(context.now));
     for inbox in inboxes {
         let routings = inbox.project.routings(&std::mem::take(&mut inbox.waiting));
-        for (routing, name) in pass.ok(context, routings).unwrap_or_default() {
+        for ((routing, order), name) in pass.ok(context, routings).unwrap_or_default() {
             let decision = router::decide(&routing, &context.config.auto_routes);
-            match decision.provider.is_remote() {
-                true => remote.extend(inbox.task(&name)),
-                false => inbox.waiting.push(name),
+            if !decision.provider.is_remote() {
+                inbox.waiting.push(name);
+                continue;
+            }
+            let Some(task) = inbox.task(&name) else { continue };
+            if let Some(wrong) = &order.wrong {
+                let why = format!("{wrong}: mend it");
+                pass.events.push(task.event(EventKind::Held).because(why));
+            } else if pass
+                .ok(context, waits.why(&task.project, &order))
+                .is_some_and(|it| it.is_none())
+            {
+                remote.push(task);
             }
         }
     }

@@ -3,6 +3,7 @@
 //! The sections are deserialized straight into the types of [`super`]; each value is checked while it is read, because
 //! only then its line and column are known.
 
+use super::notify::{Address, NotifierSection};
 use super::scalar::{self, scalar};
 use super::url::ServerUrl;
 use super::{AgentConfig, AgentKind, Dedicated, Dispatcher, PoolConfig, ProjectKeys};
@@ -32,6 +33,7 @@ pub(super) struct File {
     pub(super) defaults: ProjectKeys,
     pub(super) secutools: SecutoolsSection,
     pub(super) tmux: TmuxSection,
+    pub(super) notify: Vec<CheckedNotifier>,
     #[serde(deserialize_with = "optional_path")]
     pub(super) state_dir: Option<PathBuf>,
     #[serde(deserialize_with = "optional_name")]
@@ -76,6 +78,19 @@ impl Default for TmuxSection {
     fn default() -> Self {
         Self { command: vec!["tmux".to_owned()] }
     }
+}
+
+/// An entry of `notify` whose values fit together.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub(super) struct CheckedNotifier(
+    #[serde(deserialize_with = "notifier_section")] pub(super) NotifierSection,
+);
+
+fn notifier_section<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<NotifierSection, D::Error> {
+    checked(deserializer, NotifierSection::check)
 }
 
 /// A text without any YAML in it is all defaults. The error is `FILE:LINE:COLUMN: KEY: what is wrong`.
@@ -250,5 +265,6 @@ values! {
     model -> String = scalar::model;
     message -> String = scalar::message;
     shell -> OnceLock<PathBuf> = |text| scalar::program(text).map(OnceLock::from);
+    notify_address -> Option<Address> = |text| Address::parse(text).map(Some);
     service_url -> Option<ServerUrl> = |text| ServerUrl::parse(text).map(Some);
 }

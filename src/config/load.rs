@@ -37,6 +37,8 @@ impl Config {
             Some(value) => Some(key::variable("SECUTOOLS_URL", value, ServerUrl::parse)?),
             None => file.secutools.url,
         };
+        let notifiers = std::mem::take(&mut file.notify).into_iter();
+        let notifiers = notifiers.map(|section| section.0.resolve(environment, resolve)).collect();
         let api_key = key::api_key(environment, file.secutools.api_key_file.map(resolve))?;
         let claude = environment
             .var("CLAUDE_CONFIG_DIR")
@@ -54,6 +56,7 @@ impl Config {
             defaults: file.defaults,
             secutools: Secutools::new(url, api_key, environment),
             tmux: file.tmux.command,
+            notifiers,
             host: file.host.unwrap_or_else(|| uname().nodename().to_string_lossy().into_owned()),
             claude_json: claude.as_ref().unwrap_or(&home).join(".claude.json"),
             claude_dir: claude.unwrap_or_else(|| home.join(".claude")),

@@ -3,6 +3,7 @@
 mod file;
 mod key;
 mod load;
+mod notify;
 mod project;
 mod scalar;
 mod shell;
@@ -12,6 +13,7 @@ mod url;
 
 pub(crate) use key::KEY_VARIABLES;
 pub use key::{ApiKey, DelegationOff, KeySource, Secutools};
+pub(crate) use notify::{NoticeFormat, Notifier, Occasion, Receiver};
 pub use url::ServerUrl;
 
 pub(crate) use self::project::ProjectKeys;
@@ -41,6 +43,8 @@ pub struct Config {
     pub(crate) secutools: Result<Secutools, DelegationOff>,
     /// The tmux command and its first arguments, such as `tmux -L ccl`.
     pub(crate) tmux: Vec<String>,
+    /// To whom words are sent.
+    pub(crate) notifiers: Vec<Notifier>,
     pub state_dir: PathBuf,
     /// This machine, as markers name it.
     pub(crate) host: String,

@@ -11,43 +11,59 @@ pub struct ServerUrl {
     host: String,
 }
 
+/// What is wrong with an address, as the end of a sentence. It never repeats the text: that may hold a password, or be the
+/// API key put into the wrong variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum UrlError {
+    #[error("is not an address such as https://secutools.example")]
+    NoUrl,
+    #[error("has a name or a password in it; take it out and use secutools.api_key_file")]
+    Password,
+    #[error("has a query or a fragment; give the address only")]
+    Query,
+    #[error("would send the API key unencrypted; use https (http is for loopback addresses only)")]
+    Unencrypted,
+}
+
 impl ServerUrl {
     /// Reads `https://HOST[:PORT][/PATH]`; a slash at the end does not matter.
     ///
-    /// The error is the end of a sentence that begins with where the text came from. It never
-    /// repeats the text: that may hold a password, or be the API key put into the wrong variable.
+    /// The error is the end of a sentence that begins with where the text came from.
     pub fn parse(text: &str) -> Result<ServerUrl, String> {
-        const NO_URL: &str = "is not an address such as https://secutools.example";
+        Self::read(text).map_err(|error| error.to_string())
+    }
+
+    /// The same, with an error that can be told apart.
+    pub(super) fn read(text: &str) -> Result<ServerUrl, UrlError> {
         let text = text.trim().trim_end_matches('/');
         if text.contains('@') {
-            return Err(
-                "has a name or a password in it; take it out and use secutools.api_key_file".into(),
-            );
+            return Err(UrlError::Password);
         }
         if text.contains(['?', '#']) {
-            return Err("has a query or a fragment; give the address only".into());
+            return Err(UrlError::Query);
         }
-        let uri: Uri = text.parse().map_err(|_| NO_URL)?;
-        let authority = uri.authority().ok_or(NO_URL)?;
+        let uri: Uri = text.parse().map_err(|_| UrlError::NoUrl)?;
+        let authority = uri.authority().ok_or(UrlError::NoUrl)?;
         let host = bare(authority.host());
         let port_is_sound = match authority.as_str().strip_prefix(authority.host()) {
             Some("") => true,
             _ => authority.port_u16().is_some_and(|port| port > 0),
         };
         if host.is_empty() || !port_is_sound {
-            return Err(NO_URL.into());
+            return Err(UrlError::NoUrl);
         }
         match uri.scheme_str() {
             Some("https") => {}
             Some("http") if is_loopback(&host) => {}
-            Some("http") => return Err(
-                "would send the API key unencrypted; use https (http is for loopback addresses only)"
-                    .into(),
-            ),
-            _ => return Err(NO_URL.into()),
+            Some("http") => return Err(UrlError::Unencrypted),
+            _ => return Err(UrlError::NoUrl),
         }
         let text = text.to_owned();
         Ok(ServerUrl { text, host })
+    }
+
+    pub(crate) fn host(&self) -> &str {
+        &self.host
     }
 
     /// The URL without a slash at its end.

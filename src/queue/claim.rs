@@ -211,9 +211,14 @@ impl Claim {
         Ok(placed)
     }
 
-    fn ending(&self) -> Result<Option<Ending>> {
-        let dispatched = self.project.dispatched_path(&self.name);
-        Ok(note::read_text(&dispatched)?.and_then(|text| task::split(&text).read_ending()))
+    /// The text of the task, as it is now; `None` where it is no text.
+    pub(crate) fn text(&self) -> Result<Option<String>> {
+        note::read_text(&self.project.dispatched_path(&self.name))
+    }
+
+    /// The ending line of the task, as it is now.
+    pub(crate) fn ending(&self) -> Result<Option<Ending>> {
+        Ok(self.text()?.and_then(|text| task::split(&text).read_ending()))
     }
 
     /// Writes what has changed, if the claim is still ours.

@@ -13,7 +13,7 @@ use rustix::fs::Mode;
 use super::{Folder, Held, Name, Project, TaskRef};
 use crate::concurrent;
 use crate::durable;
-use crate::task::{self, Priority, Routing, Task};
+use crate::task::{self, Order, Routing, Task, TaskTurn};
 
 /// The first bytes that are read of a task for its priority; nearly every header fits.
 const HEAD: usize = 4 << 10;
@@ -68,20 +68,20 @@ impl Project {
         Ok(inbox)
     }
 
-    /// The priority of each task that waits, from the first bytes of its file;
+    /// When each task that waits may go, from the first bytes of its file;
     /// one that cannot be read counts as ordinary: when its turn comes, that is
     /// reported. The error is of an inbox that cannot be opened.
-    pub(crate) fn priorities(&self, names: &[OsString]) -> Result<Vec<(Priority, OsString)>> {
-        self.heads(names, task::priority_of, |whole| whole.header.priority)
+    pub(crate) fn turns(&self, names: &[OsString]) -> Result<Vec<(TaskTurn, OsString)>> {
+        self.heads(names, task::turn_of, |whole| whole.header.into())
     }
 
-    /// What decides the route of each task that waits, read in the same way; one
+    /// What decides the route of each task that waits, and when it may go, read in the same way; one
     /// that cannot be read stays on this machine.
-    pub(crate) fn routings(&self, names: &[OsString]) -> Result<Vec<(Routing, OsString)>> {
+    pub(crate) fn routings(&self, names: &[OsString]) -> Result<Vec<((Routing, Order), OsString)>> {
         self.heads(
             names,
-            |bytes| task::head(bytes).map(|head| head.routing),
-            |whole| whole.header.routing,
+            |bytes| task::head(bytes).map(|head| (head.routing, head.order)),
+            |whole| (whole.header.routing, whole.header.order),
         )
     }
 

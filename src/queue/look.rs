@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use rustix::fs::{AtFlags, FileType, RawDir, Stat};
 use uuid::Uuid;
 
+use super::note;
 use super::waiting::{self, Skip};
 use super::{Folder, Name, Project};
 use crate::durable::{self, FileId};
@@ -35,6 +36,17 @@ pub(crate) struct Glance {
     pub file: FileId,
     /// Whether it has no second name.
     pub is_single: bool,
+}
+
+/// A task that has ended.
+#[derive(Debug)]
+pub(crate) struct EndedTask {
+    pub name: String,
+    pub title: Option<String>,
+    /// When its ending line says that it ended, else when the file was last changed.
+    pub at: Timestamp,
+    /// Of one that is no text, in the file beside it; `None` where nobody noted one.
+    pub ending: Option<Ending>,
 }
 
 /// What lies in `done/` or `failed/`.
@@ -66,18 +78,56 @@ impl Project {
         })
     }
 
+    /// What ended in `done/` or `failed/` in this time, in the order in which it ended. Only files changed since then are
+    /// opened, and only their first and last bytes are read.
+    pub(crate) fn ended_between(
+        &self,
+        folder: Folder,
+        since: Timestamp,
+        until: Timestamp,
+    ) -> Result<Vec<EndedTask>> {
+        let mut ended = Vec::new();
+        self.walk_ended(folder, since, |path| {
+            let task = ended_task(path)?;
+            if (since..until).contains(&task.at) {
+                ended.push(task);
+            }
+            Ok(())
+        })?;
+        ended.sort_by(|one, other| (one.at, &one.name).cmp(&(other.at, &other.name)));
+        Ok(ended)
+    }
+
     /// Counts the tasks in `done/` or `failed/`, and reads the last line of
     /// those that ended at `since` or later. Only files changed since then are
     /// opened, and only their last 64 KiB are read.
     pub(crate) fn ended(&self, folder: Folder, since: Timestamp) -> Result<EndedTasks> {
+        let mut lately = Vec::new();
+        let tasks = self.walk_ended(folder, since, |path| {
+            let ending = ending_at(path)?;
+            if ending.as_ref().and_then(|ending| ending.ended_at).is_none_or(|at| at >= since) {
+                lately.push(ending);
+            }
+            Ok(())
+        })?;
+        Ok(EndedTasks { tasks, lately })
+    }
+
+    /// Counts the tasks in `done/` or `failed/`, and shows each one whose file was changed at `since` or later.
+    fn walk_ended(
+        &self,
+        folder: Folder,
+        since: Timestamp,
+        mut show: impl FnMut(&Path) -> Result<(), Skip>,
+    ) -> Result<usize> {
         let directory = self.folder(folder);
         let failed = || format!("cannot read {}", directory.display());
         let handle = match durable::open_dir(&directory) {
             Ok(handle) => handle,
-            Err(error) if durable::is_no_directory(&error) => return Ok(EndedTasks::default()),
+            Err(error) if durable::is_no_directory(&error) => return Ok(0),
             Err(error) => return Err(error).with_context(failed),
         };
-        let mut ended = EndedTasks::default();
+        let mut tasks = 0;
         // Of a hundred thousand files each is one system call, and nothing is allocated for it.
         let mut buffer = vec![MaybeUninit::uninit(); LISTED];
         let mut entries = RawDir::new(&handle, &mut buffer);
@@ -91,21 +141,18 @@ impl Project {
             let Ok(found) = rustix::fs::statat(&handle, name, AtFlags::SYMLINK_NOFOLLOW) else {
                 continue;
             };
-            ended.tasks += 1;
+            tasks += 1;
             if !FileType::from_raw_mode(found.st_mode).is_file() || is_older(&found, since) {
                 continue;
             }
-            let ending = match ending_at(&directory.join(OsStr::from_bytes(name.to_bytes()))) {
-                Ok(ending) => ending,
-                Err(Skip::Failed(error)) => return Err(error),
-                Err(_) => continue,
-            };
-            let ended_at = ending.as_ref().and_then(|ending| ending.ended_at);
-            if ended_at.is_none_or(|at| at >= since) {
-                ended.lately.push(ending);
+            // What is no file of ours to read only counts.
+            if let Err(Skip::Failed(error)) =
+                show(&directory.join(OsStr::from_bytes(name.to_bytes())))
+            {
+                return Err(error);
             }
         }
-        Ok(ended)
+        Ok(tasks)
     }
 
     /// Whether `done/` or `failed/` holds a copy of the task that `run` has filed,
@@ -136,6 +183,31 @@ fn is_older(file: &Stat, since: Timestamp) -> bool {
     changed < (since.as_second(), i64::from(since.subsec_nanosecond()))
 }
 
+fn ended_task(path: &Path) -> Result<EndedTask, Skip> {
+    let failed = || format!("cannot read {}", path.display());
+    let (file, metadata) = waiting::open_regular(path)?;
+    let mut first = vec![0; FIRST];
+    let length = file.read_at(&mut first, 0).with_context(failed)?;
+    first.truncate(length);
+    let mut last = last_text(&file, metadata.len()).with_context(failed)?;
+    if task::split(&last).read_ending().is_none()
+        && let Ok((beside, found)) = waiting::open_regular(&note::reason_path(path))
+    {
+        last = last_text(&beside, found.len()).with_context(failed)?;
+    }
+    let ending = task::split(&last).read_ending();
+    let modified = metadata.modified().ok().and_then(|time| Timestamp::try_from(time).ok());
+    let ended_at = ending.as_ref().and_then(|ending| ending.ended_at);
+    Ok(EndedTask {
+        name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        title: task::head(&first)
+            .unwrap_or_else(|| task::parse(&String::from_utf8_lossy(&first)).header)
+            .title,
+        at: ended_at.or(modified).unwrap_or_default(),
+        ending,
+    })
+}
+
 fn ending_at(path: &Path) -> Result<Option<Ending>, Skip> {
     let (file, metadata) = waiting::open_regular(path)?;
     let ending = ending(&file, metadata.len());
@@ -144,12 +216,16 @@ fn ending_at(path: &Path) -> Result<Option<Ending>, Skip> {
 
 /// The ending line of a file of `length` bytes.
 fn ending(file: &File, length: u64) -> io::Result<Option<Ending>> {
+    Ok(task::split(&last_text(file, length)?).read_ending())
+}
+
+/// The last bytes of a file of `length` bytes, which hold every ending line.
+fn last_text(file: &File, length: u64) -> io::Result<String> {
     let last = length.min(MAX_ENDING_BYTES as u64);
     let mut text = vec![0; last as usize];
     let read = file.read_at(&mut text, length - last)?;
     // The cut may go through a character, which then belongs to no last line.
-    let text = String::from_utf8_lossy(&text[..read]);
-    Ok(task::split(&text).read_ending())
+    Ok(String::from_utf8_lossy(&text[..read]).into_owned())
 }
 
 #[cfg(test)]

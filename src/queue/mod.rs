@@ -17,9 +17,11 @@
 //! placed; every other claimed task is what its phase says.
 
 mod claim;
+mod depends;
 mod inbox;
 mod look;
 mod note;
+mod recurring;
 mod waiting;
 
 use std::fmt;
@@ -31,8 +33,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 pub use claim::{Claim, ClaimLookup};
+pub(crate) use depends::{Dependencies, resolve};
 pub use inbox::Inbox;
-pub(crate) use look::Glance;
+pub(crate) use look::{EndedTask, Glance};
+pub(crate) use recurring::{Clock, Outlook, Served};
 pub use waiting::{Held, Read, Seen, Skip, WaitingTask};
 pub(crate) use waiting::{read_all, read_file};
 
@@ -367,6 +371,11 @@ impl Project {
             }
         }
         Ok(false)
+    }
+
+    /// `.agent-queue/paused`
+    pub(crate) fn pause_path(&self) -> PathBuf {
+        self.path.join(QUEUE).join("paused")
     }
 
     fn make_folder(&self, folder: Folder) -> Result<PathBuf> {

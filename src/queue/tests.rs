@@ -262,12 +262,12 @@ fn a_rejected_file_keeps_its_bytes() {
 fn an_inbox_that_cannot_be_opened_is_no_empty_one() {
     let (_dir, project) = project();
     let names = ["t.md".into()];
-    assert_eq!(project.priorities(&names).unwrap().len(), 1);
+    assert_eq!(project.turns(&names).unwrap().len(), 1);
     fs::remove_dir(project.folder(Folder::Inbox)).unwrap();
-    for error in [project.priorities(&names).unwrap_err(), project.routings(&names).unwrap_err()] {
+    for error in [project.turns(&names).unwrap_err(), project.routings(&names).unwrap_err()] {
         assert!(format!("{error:#}").contains("inbox: No such file"), "{error:#}");
     }
-    assert_eq!(project.priorities(&[]).unwrap(), []);
+    assert_eq!(project.turns(&[]).unwrap(), []);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
+use jiff::Timestamp;
 use rustix::io::Errno;
 
 use super::{Name, Project, TaskRef};
@@ -172,6 +173,11 @@ pub(super) struct Contents {
 }
 
 impl Contents {
+    /// When it was last changed, given this name, or given to somebody: what no copy takes over from its original.
+    pub(super) fn changed_at(&self) -> Timestamp {
+        Timestamp::from_second(self.metadata.ctime()).unwrap_or_default()
+    }
+
     /// The task in the file, unless it may still be written.
     fn into_task(self, at: TaskRef, open: &OpenFiles) -> Result<WaitingTask, Skip> {
         let rested = has_rested(&self.metadata);

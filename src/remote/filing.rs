@@ -67,10 +67,9 @@ impl Filing {
         }
     }
 
-    /// The task with its result, footer and ending line.
-    fn text(&self, marker: &Delegated) -> String {
+    fn ending(&self, marker: &Delegated) -> Ending {
         let attempt = task::parse(&marker.text).attempts_made().saturating_add(1);
-        let ending = Ending {
+        Ending {
             provider: Some(marker.provider),
             job_id: marker.job_id().map(ToString::to_string),
             cost: self.cost.clone(),
@@ -78,9 +77,13 @@ impl Filing {
             ended_at: Some(self.at),
             reason: self.reason.clone(),
             ..Ending::new(marker.key, self.outcome, attempt)
-        };
+        }
+    }
+
+    /// The task with its result, footer and ending line.
+    fn text(&self, marker: &Delegated, ending: &Ending) -> String {
         let footer = self.footer(marker);
-        task::with_ending(&marker.text, &ending, self.result.as_deref(), Some(&footer))
+        task::with_ending(&marker.text, ending, self.result.as_deref(), Some(&footer))
     }
 
     /// The one line for people: what went wrong, who worked on it, for how long, at what cost.
@@ -110,8 +113,7 @@ impl Delegation<'_> {
         filing: &Filing,
     ) -> Result<RemoteOutcome> {
         let TaskRef { project, name } = task;
-        let (waiting, path) = (project.waiting_path(name), project.delegated_path(name));
-        if is_being_written(&waiting)? {
+        if is_being_written(&project.waiting_path(name))? {
             let reason = "its job has ended, but the file is open for writing: it is filed once it is closed";
             self.log.warn(format_args!("{task}: {reason}"));
             return Ok(RemoteOutcome::Event(marker.event(task, EventKind::Held).because(reason)));
@@ -125,24 +127,18 @@ impl Delegation<'_> {
         if self.dry_run {
             return Ok(RemoteOutcome::Event(event));
         }
-        let _local = locked(&self.local_lock);
-        let _lock = project.lock()?;
-        let current: Option<Delegated> = marker::read(&path)?;
-        if !current.is_some_and(|current| current.is_same_submission(marker)) {
+        let ending = filing.ending(marker);
+        let file = || self.place(task, marker, filing, &ending).map(|placed| placed.then_some(()));
+        let filed = match self.account {
+            Some(account) => {
+                let at = (project.path(), name.as_str());
+                account.filing(at, &ending, || Ok(Some(marker.text.clone())), file)?
+            }
+            None => file()?,
+        };
+        if filed.is_none() {
             return Ok(RemoteOutcome::Nothing);
         }
-        if !project.is_filed(name, marker.key)? {
-            let mode = fs::symlink_metadata(&path)
-                .with_context(|| format!("cannot look at {}", path.display()))?
-                .mode();
-            project.put_as(filing.outcome.into(), name, &filing.text(marker), mode)?;
-        }
-        if is_the_submitted_file(&waiting, marker)? {
-            durable::remove(&waiting)?;
-            // Should the machine crash, the marker must not be gone while the task is back.
-            durable::sync_dir(&project.folder(Folder::Inbox))?;
-        }
-        durable::remove(&path)?;
         self.log.event(format_args!(
             "{word} task={} provider={} job={}{}",
             escape(name.as_str()),
@@ -151,6 +147,36 @@ impl Delegation<'_> {
             reason.map(|reason| format!(": {reason}")).unwrap_or_default()
         ));
         Ok(RemoteOutcome::Event(event))
+    }
+
+    /// Moves the task; false if another pass has done so.
+    fn place(
+        &self,
+        task: &TaskRef,
+        marker: &Delegated,
+        filing: &Filing,
+        ending: &Ending,
+    ) -> Result<bool> {
+        let TaskRef { project, name } = task;
+        let (waiting, path) = (project.waiting_path(name), project.delegated_path(name));
+        let _local = locked(&self.local_lock);
+        let _lock = project.lock()?;
+        let current: Option<Delegated> = marker::read(&path)?;
+        if !current.is_some_and(|current| current.is_same_submission(marker)) {
+            return Ok(false);
+        }
+        if !project.is_filed(name, marker.key)? {
+            let mode = fs::symlink_metadata(&path)
+                .with_context(|| format!("cannot look at {}", path.display()))?
+                .mode();
+            project.put_as(filing.outcome.into(), name, &filing.text(marker, ending), mode)?;
+        }
+        if is_the_submitted_file(&waiting, marker)? {
+            durable::remove(&waiting)?;
+            // Should the machine crash, the marker must not be gone while the task is back.
+            durable::sync_dir(&project.folder(Folder::Inbox))?;
+        }
+        durable::remove(&path).map(|_| true)
     }
 }
 

@@ -40,6 +40,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 
+use crate::account::Account;
 use crate::concurrent::{self, locked};
 use crate::config::{Config, Secutools};
 use crate::durable;
@@ -64,6 +65,8 @@ const TIME_BUDGET: Duration = Duration::from_secs(60);
 pub struct Delegation<'a> {
     host: &'a str,
     log: &'a Log,
+    /// Where it is told; nowhere, where nobody wants to know.
+    account: Option<&'a Account<'a>>,
     client: Client,
     /// The pass's time, and when it was handed to us: the clock is read once.
     now: (Timestamp, Instant),
@@ -116,13 +119,15 @@ impl<'a> Delegation<'a> {
     pub(crate) fn open(
         config: &'a Config,
         log: &'a Log,
+        account: &'a Account<'a>,
         now: Timestamp,
         dry_run: bool,
     ) -> Result<Option<Self>> {
         let Ok(secutools) = &config.secutools else {
             return Ok(None);
         };
-        Self::new(secutools, &config.host, log, now, Limits::default(), dry_run).map(Some)
+        let new = Self::new(secutools, &config.host, log, now, Limits::default(), dry_run)?;
+        Ok(Some(new.telling(account)))
     }
 
     pub fn new(
@@ -136,6 +141,7 @@ impl<'a> Delegation<'a> {
         Ok(Self {
             host,
             log,
+            account: None,
             client: client(secutools, limits)?,
             now: (now, Instant::now()),
             dry_run,
@@ -143,6 +149,11 @@ impl<'a> Delegation<'a> {
             stopped: Mutex::new(None),
             local_lock: Mutex::new(()),
         })
+    }
+
+    /// The same, which tells of its work.
+    pub(crate) fn telling(self, account: &'a Account<'a>) -> Self {
+        Self { account: Some(account), ..self }
     }
 
     pub(crate) fn is_dry_run(&self) -> bool {

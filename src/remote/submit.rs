@@ -14,9 +14,11 @@ use super::marker::{self, Delegated, DelegationPhase, Next, between};
 use super::{
     Accepted, Certainty, Delegation, NotAccepted, RemoteOutcome, StopReason, Submission, secutools,
 };
+use crate::account;
 use crate::concurrent::locked;
 use crate::durable::{self, FileId};
 use crate::event::EventKind;
+use crate::journal::Entry;
 use crate::lock;
 use crate::marker::{self as markers, Stamp};
 use crate::queue::{TaskRef, WaitingTask};
@@ -220,6 +222,14 @@ impl Delegation<'_> {
             accepted.id,
             escape(&marker.rule)
         ));
+        if let Some(account) = self.account {
+            account.note(&Entry {
+                run: Some(marker.key),
+                provider: Some(marker.provider),
+                waited: account::waited(&task.project.waiting_path(&task.name), marker.started_at),
+                ..Entry::of_task(EventKind::Delegated, task.project.path(), task.name.as_str())
+            });
+        }
         Ok(RemoteOutcome::Event(marker.event(task, EventKind::Delegated)))
     }
 

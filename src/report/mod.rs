@@ -7,6 +7,7 @@ mod json;
 mod prometheus;
 mod rows;
 mod status_view;
+mod summary;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -29,9 +30,10 @@ use crate::text::path_text;
 pub(crate) use prometheus::metrics;
 pub(crate) use rows::JobRow;
 pub(crate) use rows::{
-    DayRow, ProjectRow, SessionRow, SessionState, Status, TaskRow, TaskState, ToLandRow,
-    WorktreeRow,
+    DayRow, ProjectRow, RecurringRow, RecurringState, SessionRow, SessionState, Status, TaskRow,
+    TaskState, ToLandRow, WorktreeRow,
 };
+pub(crate) use summary::{AttentionRow, DoneRow, FailedRow, ProjectSummary, Runs, Summary};
 
 /// The result of one command.
 #[derive(Serialize)]
@@ -47,7 +49,9 @@ pub(crate) enum Report {
     #[serde(skip)]
     Text(String),
     /// Of `doctor`, in the order in which a pass would stumble over them.
-    Checks { checks: Vec<Check> },
+    Checks { checks: Vec<DoctorRow> },
+    /// Of `report`.
+    Summary(Summary),
     /// Of `job submit` and `job get`.
     Job { job: Job },
     /// Of `job result`: the same in JSON; as text only what the job has made, as it is.
@@ -74,13 +78,15 @@ pub(crate) struct DecisionRow {
     pub(crate) land: Option<Land>,
     /// The command that would judge it; `None` where nothing would.
     pub(crate) check: Option<String>,
+    /// For what time or tasks it waits.
+    pub(crate) waits: Option<String>,
     /// See [`warning`].
     pub(crate) warnings: Vec<String>,
 }
 
 /// One thing that a pass needs, and what `doctor` found of it.
 #[derive(Serialize)]
-pub(crate) struct Check {
+pub(crate) struct DoctorRow {
     /// `tmux`, `agent`, `trust` …
     pub(crate) check: &'static str,
     /// `None` where it does not apply, or cannot be known.
@@ -133,6 +139,7 @@ impl Report {
             Self::Pass { events, .. } => text::events(events),
             Self::Decisions { decisions } => text::decisions(decisions),
             Self::Status(status) => status_view::text(status, &style(), now),
+            Self::Summary(summary) => summary::markdown(summary, &style().zone),
             Self::Checks { checks } => text::checks(checks),
             Self::Job { job } => text::job(job),
             Self::Output { job } => text::output(job),

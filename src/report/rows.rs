@@ -7,15 +7,19 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::money::Cost;
+use crate::pause::Pause;
 use crate::task::{Priority, Provider};
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(crate) struct Status {
     /// The pool's sessions, then others that have a marker.
     pub(crate) sessions: Vec<SessionRow>,
+    /// `None`: tasks are handed out.
+    pub(crate) paused: Option<Pause>,
     pub(crate) projects: Vec<ProjectRow>,
     /// The tasks that have not ended.
     pub(crate) tasks: Vec<TaskRow>,
+    pub(crate) recurring: Vec<RecurringRow>,
     pub(crate) delegated: Delegations,
     pub(crate) last_24h: Vec<DayRow>,
     /// How many tasks have been worked on for longer than `stale_after`.
@@ -104,9 +108,32 @@ pub(crate) struct ProjectRow {
     pub(crate) delegated: usize,
     pub(crate) done: usize,
     pub(crate) failed: usize,
+    /// `None`: its tasks are handed out.
+    pub(crate) paused: Option<Pause>,
     /// The branches of finished tasks that a person has to decide on.
     pub(crate) to_land: Vec<ToLandRow>,
     pub(crate) worktrees: Vec<WorktreeRow>,
+}
+
+/// One file of `recurring/`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct RecurringRow {
+    #[serde(serialize_with = "crate::text::path")]
+    pub(crate) project: PathBuf,
+    pub(crate) name: String,
+    pub(crate) state: RecurringState,
+    /// As it is written: `Mon..Fri 02:00`, `every 1d`.
+    pub(crate) schedule: Option<String>,
+    pub(crate) next: Option<Timestamp>,
+    /// Why it is held.
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RecurringState {
+    Ready,
+    Held,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 
 use super::table::{Cell, Colour, Row, table, wrap};
 use super::text::{distance, short, word};
-use super::{SessionRow, SessionState, Status, TaskRow, TaskState, TerminalStyle};
+use super::{RecurringState, SessionRow, SessionState, Status, TaskRow, TaskState, TerminalStyle};
+use crate::pause::Pause;
 use crate::task::{Priority, Provider};
 use crate::text::{escape, local_time, path_text};
 
@@ -17,9 +18,11 @@ const SHOWN: usize = 20;
 pub(super) fn text(status: &Status, style: &TerminalStyle, now: Timestamp) -> String {
     let view = View { status, style, now };
     let mut blocks = vec![
+        view.paused(),
         view.sessions(),
         view.projects(),
         view.tasks(),
+        view.recurring(),
         view.to_land(),
         view.worktrees(),
         view.jobs(),
@@ -37,6 +40,41 @@ struct View<'a> {
 }
 
 impl View<'_> {
+    /// What is paused, before anything else: it explains the rest.
+    fn paused(&self) -> String {
+        let everything = self.status.paused.iter().map(|pause| (pause, String::new()));
+        let projects = self.status.projects.iter().filter_map(|row| {
+            let place = format!(" in {}", short(&row.path));
+            row.paused.as_ref().map(|pause| (pause, place))
+        });
+        let line = |(pause, place): (&Pause, String)| {
+            let sentence = pause.sentence(self.now, &self.style.zone);
+            let line = format!("paused{place} {sentence}; `ccl resume` goes on");
+            Colour::WAITING.paint(self.style, &escape(&line)) + "\n"
+        };
+        everything.chain(projects).map(line).collect()
+    }
+
+    fn recurring(&self) -> String {
+        let rows = self.status.recurring.iter().map(|row| {
+            let next = row.next.map(|next| local_time(next, self.now, &self.style.zone));
+            let state = match row.state {
+                RecurringState::Ready => next.unwrap_or_default().into(),
+                RecurringState::Held => Cell::coloured("held".to_owned(), Some(Colour::BAD)),
+            };
+            Row {
+                cells: [
+                    row.name.clone().into(),
+                    short(&row.project).into(),
+                    row.schedule.clone().unwrap_or_default().into(),
+                    state,
+                ],
+                note: row.reason.clone().unwrap_or_default(),
+            }
+        });
+        table(self.style, ["RECURRING", "PROJECT", "WHEN", "NEXT"], rows)
+    }
+
     fn sessions(&self) -> String {
         let names = ["SESSION", "STATE", "SINCE", "TASK", "PROJECT"];
         table(self.style, names, self.status.sessions.iter().map(|row| self.session(row)))
@@ -159,7 +197,10 @@ impl View<'_> {
             ],
             note: join([
                 row.stale.then(|| "stale".to_owned()),
-                row.waits.as_ref().map(|what| format!("waits: {what}")),
+                row.waits.as_ref().map(|what| match what.starts_with("until ") {
+                    true => format!("waits {what}"),
+                    false => format!("waits: {what}"),
+                }),
                 row.reason.clone(),
             ]),
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Check, DecisionRow};
+use super::{DecisionRow, DoctorRow};
 use crate::event::{Event, EventKind};
 use crate::job::Job;
 use crate::queue::{Folder, Project};
@@ -19,8 +19,9 @@ pub(super) fn events(events: &[Event]) -> String {
 /// The path of a task that was added; else
 /// `dispatched  fix-login.md  → ccl-auto-0 (opus)  /srv/app: reason`
 fn event(event: &Event) -> String {
-    if let (EventKind::Added, Some(project), Some(task)) =
-        (event.event, &event.project, &event.task)
+    // With a reason it was not added by hand.
+    if let (EventKind::Added, Some(project), Some(task), None) =
+        (event.event, &event.project, &event.task, &event.reason)
     {
         let inbox = Project::new(project.clone()).folder(Folder::Inbox);
         return escape(&path_text(&inbox.join(task))).into_owned() + "\n";
@@ -32,6 +33,8 @@ fn event(event: &Event) -> String {
         line.push_str(&escape(&part));
     }
     if let Some(reason) = &event.reason {
+        // Where nothing stands between the two.
+        line.truncate(line.trim_end().len());
         line.push_str(": ");
         line.push_str(&escape(reason));
     }
@@ -77,13 +80,14 @@ fn decision(decision: &DecisionRow) -> String {
         rows.push(("lands", "by rebase, once it is checked"));
     }
     rows.extend(decision.check.as_deref().map(|check| ("check", check)));
+    rows.extend(decision.waits.as_deref().map(|waits| ("waits", waits)));
     rows.extend(decision.warnings.iter().map(|warning| ("warning", warning.as_str())));
     let rows = rows.into_iter().map(|(key, value)| format!("  {key:<9} {}\n", escape(value)));
     format!("{}\n{}", escape(&path_text(&decision.task)), rows.collect::<String>())
 }
 
 /// A line for each check, one more for its remedy, and how many failed.
-pub(super) fn checks(checks: &[Check]) -> String {
+pub(super) fn checks(checks: &[DoctorRow]) -> String {
     let mut text = String::new();
     for check in checks {
         let word = match check.ok {
@@ -137,6 +141,20 @@ pub(super) fn word<T: Serialize>(value: &T) -> String {
         Ok(serde_json::Value::String(word)) => word,
         // Only called with enums of plain words.
         _ => String::new(),
+    }
+}
+
+/// How long so many seconds are: `12s`, `5m`, `3h 20m`, `2d 4h`.
+pub(super) fn duration(seconds: u64) -> String {
+    let two = |large: u64, of: char, small: u64, and: char| match small {
+        0 => format!("{large}{of}"),
+        small => format!("{large}{of} {small}{and}"),
+    };
+    match seconds {
+        s @ 0..60 => format!("{s}s"),
+        s @ 60..3600 => format!("{}m", s / 60),
+        s @ 3600..86_400 => two(s / 3600, 'h', s % 3600 / 60, 'm'),
+        s => two(s / 86_400, 'd', s % 86_400 / 3600, 'h'),
     }
 }
 

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::Pool;
 use super::snapshot::{Run, agent_lives};
+use super::worktree::is_temporary;
 use crate::agent::{CheckFiles, Setup};
 use crate::check::{self, Exit, GRACE, Script, TRIES};
 use crate::checkout;
@@ -113,7 +114,17 @@ impl Pool<'_> {
     pub(super) fn start_check(&self, run: &Run, mut claim: Claim, of: Judged) -> Result<()> {
         self.close_window(run)?;
         self.clear_check(&claim)?;
-        let Prepared { directory, worktree, tree, head } = self.prepare_check(&claim, of)?;
+        let Prepared { directory, worktree, tree, head } = match self.prepare_check(&claim, of) {
+            // No later pass could check it. That it was not checked is found out at its end.
+            Err(error) if !is_temporary(&error) => {
+                self.log.warn(format_args!("{}: it cannot be checked: {error:#}", claim.name()));
+                return claim.update(self.now, |claim| {
+                    claim.phase = Phase::Landing;
+                    claim.work.check = None;
+                });
+            }
+            prepared => prepared?,
+        };
         let marker = claim.marker();
         let earlier = marker.work.check.as_ref().filter(|check| check.of == of);
         let check = CheckRun {
@@ -179,6 +190,8 @@ impl Pool<'_> {
         let (judged, head) = match of {
             Judged::Base => (repository.judge(worktree, &worktree.base, &[])?, None),
             Judged::Work => {
+                // The agent may have removed it.
+                repository.make(worktree, claim.marker().run, false)?;
                 let stuck = self.commit_leftovers(&repository, worktree, claim)?;
                 let head = repository.head_of(worktree)?;
                 let protect = &claim.marker().work.rules.protect;
@@ -203,7 +216,13 @@ impl Pool<'_> {
             (&work.checkout, &work.rules.check)
         {
             let _lock = self.lock_checkout(claim.project())?;
-            self.repository(claim)?.unjudge(worktree)?;
+            match self.repository(claim).and_then(|it| it.unjudge(worktree)) {
+                // Its agent has broken the repository: the task is filed all the same.
+                Err(error) if !is_temporary(&error) => {
+                    self.log.warn(format_args!("{}: {error:#}", claim.name()));
+                }
+                cleared => cleared?,
+            }
         }
         Ok(())
     }
@@ -296,7 +315,7 @@ impl Pool<'_> {
             cost: self.cost(claim)?,
             ..self.ending(claim, Outcome::Failed, Some(reason))
         };
-        claim.finish(&ending, Some(&check::fenced(&red.tail)), None)
+        self.file(claim, &ending, || claim.finish(&ending, Some(&check::fenced(&red.tail)), None))
     }
 }
 

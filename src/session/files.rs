@@ -127,6 +127,24 @@ pub fn marked(state_dir: &Path) -> Result<Vec<Session>> {
     Ok(sessions)
 }
 
+/// The sessions whose cooldown ends only once a person has acted. One that cannot be read is left alone.
+pub(crate) fn attention_cooldowns(state_dir: &Path) -> Result<Vec<Session>> {
+    let mut sessions = Vec::new();
+    for entry in durable::list_dir(&state_dir.join("sessions"))? {
+        let name = entry?.file_name();
+        let Some(name) = name.to_str().and_then(|name| name.strip_suffix(".cooldown")) else {
+            continue;
+        };
+        let session = Session::new(state_dir, name);
+        let cooldown: Option<Cooldown> = marker::read(&session.cooldown_path()).unwrap_or(None);
+        if cooldown.is_some_and(|cooldown| cooldown.needs_attention) {
+            sessions.push(session);
+        }
+    }
+    sessions.sort();
+    Ok(sessions)
+}
+
 /// Removes what killed processes left unfinished in `STATE`, a day later.
 pub fn sweep(state_dir: &Path, now: Timestamp) -> Result<()> {
     let now = SystemTime::try_from(now).context("the clock is out of range")?;

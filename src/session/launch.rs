@@ -13,11 +13,15 @@ use anyhow::{Context, Error, Result, bail};
 use uuid::Uuid;
 
 use super::attempt::{Attempt, Evidence};
+use super::reconcile::OF_AGENT;
 use super::snapshot::{Run, Trigger};
 use super::{Assignment, Pool, Session, Slot, unavailable};
+use crate::account;
 use crate::agent;
+use crate::config::Occasion;
 use crate::durable;
 use crate::event::{Event, EventKind};
+use crate::journal::Entry;
 use crate::marker::{self, Dispatched, Work};
 use crate::next_step::{AttemptFailure, Phase, end_attempt};
 use crate::owner;
@@ -81,6 +85,7 @@ impl Pool<'_> {
         if let Some(repository) = repository
             && let Some(obstacle) = self.make_worktree(repository, &mut claim, &task.task)?
         {
+            self.unmake_worktree(&claim)?;
             claim.release()?;
             durable::remove(&session.marker_path())?;
             events.push(task.at.event(EventKind::Held).because(obstacle));
@@ -167,6 +172,17 @@ impl Pool<'_> {
                 .in_session(session)
                 .by(Provider::ClaudeCode, model),
         );
+        let (project, name) = (claim.project(), claim.name());
+        let marker = claim.marker();
+        self.account.note(&Entry {
+            run: Some(marker.run),
+            agent: Some(marker.agent.kind.as_str().to_owned()),
+            provider: Some(Provider::ClaudeCode),
+            attempt: Some(marker.attempt),
+            waited: account::waited(&project.dispatched_path(name), self.now),
+            ..Entry::of_task(EventKind::Dispatched, project.path(), name.as_str())
+        });
+        self.account.outbox().forget(Occasion::NeedsAttention, OF_AGENT)?;
         match attempt.conversation.and_then(|conversation| conversation.request) {
             Some(request) => durable::remove(&request).map(drop),
             None => Ok(()),

@@ -18,6 +18,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use crate::account::Account;
 use crate::checkout::Repository;
 use crate::config::Config;
 use crate::error::Failure;
@@ -32,6 +33,7 @@ use crate::text::local_time;
 use crate::tmux::{Pane, Tmux, TmuxError};
 use server::{Panes, PanesNow};
 
+pub(crate) use files::attention_cooldowns;
 pub use files::{Session, marked, sweep};
 pub(crate) use snapshot::Reading;
 pub use snapshot::Trigger;
@@ -93,6 +95,7 @@ pub struct Pool<'a> {
     config: &'a Config,
     log: &'a Log,
     now: Timestamp,
+    account: Account<'a>,
     tmux: Tmux,
     panes: Panes,
     panes_now: PanesNow,
@@ -118,6 +121,7 @@ impl<'a> Pool<'a> {
             config,
             log,
             now,
+            account: Account::new(config, log),
             tmux: Tmux::new(config.tmux.clone()),
             panes: Panes::NotAsked,
             panes_now: PanesNow::new(),

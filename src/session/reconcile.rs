@@ -14,27 +14,38 @@ use super::worktree::Branch;
 use super::{Pool, Session, unavailable};
 use crate::agent;
 use crate::agent::claude::Transcript;
+use crate::config::Occasion;
 use crate::durable;
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
+use crate::journal::Entry;
 use crate::marker::{self, ClaimedCheckout, Cooldown, Judged, Round, SetupHold};
 use crate::money::Cost;
-use crate::next_step::{AgentReport, AttemptFailure, Found, Phase, Snapshot, Step, next_step};
+use crate::next_step::{
+    AgentReport, AttemptFailure, Found, Leave, Phase, Snapshot, Step, next_step,
+};
+use crate::notify::Notice;
 use crate::process;
 use crate::queue::{self, Claim};
-use crate::task::{BranchEnding, Ending, Outcome, Provider, Summary};
+use crate::task::{BranchEnding, Ending, GitEnding, Outcome, Provider, Summary};
+use crate::text::path_text;
 
 /// How long a hook or a person waits for a pass that is at work on the session.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long an agent may take to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
+const NOTHING_STARTED: &str = "the pass that had claimed it ended before it started anything";
+/// What people are told of an agent that no session can start until somebody acts.
+pub(super) const OF_AGENT: &str = "agent";
 
 /// What came of a turn that ended well.
 enum Finished {
     /// The task is filed, or has left the inbox, and what happened besides.
     Filed(Box<Claim>, Option<PathBuf>, Vec<Event>),
-    /// Its agent has it again.
+    /// Its agent has it again, or its check.
     GoesOn,
+    /// Its check cannot judge it, for this reason.
+    Unjudged(Box<Claim>, String),
 }
 
 impl Pool<'_> {
@@ -129,6 +140,7 @@ impl Pool<'_> {
         let placed = match step {
             Step::Leave(why) => {
                 self.log.debug(format_args!("{} is left: {why:?}", run.session.name));
+                self.tell_of_attention(&claim, why)?;
                 return Ok(events);
             }
             Step::MarkWorking => {
@@ -146,12 +158,13 @@ impl Pool<'_> {
                     _ => self.end_agent(run)?,
                 }
                 self.clear_check(&claim)?;
+                self.leave_worktree(&claim)?;
                 claim.remove()?;
                 None
             }
             Step::Release => {
-                self.unmake_worktree(&claim);
-                claim.release()?
+                self.unmake_worktree(&claim)?;
+                self.release(&claim)?
             }
             Step::TakeTicket => {
                 // A shell that still reads its start-up files ignores SIGTERM, but not the end of its terminal.
@@ -160,12 +173,16 @@ impl Pool<'_> {
                 if self.take_back_round(&mut claim)? {
                     return Ok(Vec::new());
                 }
-                self.unmake_worktree(&claim);
-                claim.release()?
+                self.unmake_worktree(&claim)?;
+                self.release(&claim)?
             }
             Step::Place(outcome) => {
                 self.end_agent(run)?;
-                claim.place(*outcome)?
+                let ending = match claim.ending()? {
+                    Some(ending) => ending,
+                    None => self.ending(&claim, *outcome, None),
+                };
+                self.file(&claim, &ending, || claim.place(*outcome))?
             }
             Step::Finish(report) => match self.finish(run, claim, report)? {
                 Finished::Filed(filed, placed, more) => {
@@ -174,6 +191,14 @@ impl Pool<'_> {
                     placed
                 }
                 Finished::GoesOn => return Ok(Vec::new()),
+                Finished::Unjudged(claim, why) => {
+                    let step = Step::EndAttempt {
+                        failure: AttemptFailure::of_task(why),
+                        outcome: Outcome::Failed,
+                        cooldown: false,
+                    };
+                    return self.carry_out(run, Some(*claim), &step);
+                }
             },
             Step::Check(of) => {
                 self.note_red(run, &mut claim)?;
@@ -182,12 +207,14 @@ impl Pool<'_> {
             }
             Step::Accept => {
                 self.accept(run, &mut claim)?;
+                self.note_checked(&claim, &events);
                 let finish = Step::Finish(self.report(claim.marker())?);
                 events.extend(self.carry_out(run, Some(claim), &finish)?);
                 return Ok(events);
             }
             Step::GiveBack { red_before } => {
                 self.note_red(run, &mut claim)?;
+                self.note_checked(&claim, &events);
                 self.give_back_red(run, claim, *red_before)?;
                 return Ok(events);
             }
@@ -195,6 +222,7 @@ impl Pool<'_> {
                 self.note_red(run, &mut claim)?;
                 self.end_agent_and_its_tools(run)?;
                 self.clear_check(&claim)?;
+                self.note_checked(&claim, &events);
                 self.give_up(&claim, *red_before)?
             }
             Step::EndAttempt { failure, outcome, cooldown } => {
@@ -212,9 +240,9 @@ impl Pool<'_> {
                 }
                 ending.cost = self.cost(&claim)?;
                 if failure.of_project {
-                    self.discard_worktree(&claim);
+                    self.discard_worktree(&claim)?;
                 }
-                claim.finish(&ending, None, None)?
+                self.file(&claim, &ending, || claim.finish(&ending, None, None))?
             }
         };
         // Clearing may fail; no later pass reports what was filed, so the error does.
@@ -226,6 +254,57 @@ impl Pool<'_> {
             events.retain(|event| event.task.is_none());
         }
         Ok(events)
+    }
+
+    /// Files a task, and tells of it.
+    pub(super) fn file(
+        &self,
+        claim: &Claim,
+        ending: &Ending,
+        file: impl FnOnce() -> Result<Option<PathBuf>>,
+    ) -> Result<Option<PathBuf>> {
+        let at = (claim.project().path(), claim.name().as_str());
+        self.account.filing(at, ending, || claim.text(), file)
+    }
+
+    /// Adds what a check has said to the journal.
+    fn note_checked(&self, claim: &Claim, events: &[Event]) {
+        for event in events.iter().filter(|event| event.event == EventKind::Checked) {
+            let (project, name) = (claim.project().path(), claim.name().as_str());
+            self.account.note(&Entry {
+                run: Some(claim.marker().run),
+                reason: event.reason.clone(),
+                ..Entry::of_task(EventKind::Checked, project, name)
+            });
+        }
+    }
+
+    /// Gives back a task on which nothing was started.
+    fn release(&self, claim: &Claim) -> Result<Option<PathBuf>> {
+        let placed = claim.release()?;
+        if placed.is_some() {
+            let (project, name) = (claim.project().path(), claim.name().as_str());
+            let entry = Entry::of_task(EventKind::Released, project, name);
+            self.account.note(&entry.because(NOTHING_STARTED));
+        }
+        Ok(placed)
+    }
+
+    /// Tells people once that an agent waits for them; again after it has gone on.
+    fn tell_of_attention(&self, claim: &Claim, why: &Leave) -> Result<()> {
+        let run = claim.marker().run;
+        match why {
+            Leave::NeedsAttention(reason) => {
+                let notice = Notice::of_run(Occasion::NeedsAttention, run, self.now)
+                    .about(claim.project().path(), claim.name().as_str())
+                    .because(reason.as_str());
+                self.account.outbox().queue_once(notice, || claim.text())
+            }
+            Leave::AtWork => {
+                self.account.outbox().forget(Occasion::NeedsAttention, &run.to_string())
+            }
+            Leave::Checking | Leave::Attended => Ok(()),
+        }
     }
 
     /// Logs how an attempt ended.
@@ -265,6 +344,16 @@ impl Pool<'_> {
                 return Ok(Finished::GoesOn);
             }
         };
+        if is_checked && claim.marker().work.checked.is_none() {
+            let ending = self.git_ending(&claim);
+            let why = match &ending {
+                Some(GitEnding::Branch(branch)) => branch.reason.as_deref(),
+                _ => None,
+            };
+            let why =
+                format!("its check cannot judge it: {}", why.unwrap_or("its worktree is broken"));
+            return Ok(Finished::Unjudged(Box::new(claim), why));
+        }
         // What only a living agent shows is filed first: a pass that was killed after its end would leave a turn that
         // looks interrupted, and another agent would be given it again. Its cost, which Claude Code writes when it
         // ends, stays unknown then.
@@ -275,7 +364,9 @@ impl Pool<'_> {
         ending.model = report.model.clone().or(ending.model);
         ending.cost = self.cost(&claim)?;
         let footer = footer(&ending, report);
-        let placed = claim.finish(&ending, report.answer.as_deref(), Some(&footer))?;
+        let placed = self.file(&claim, &ending, || {
+            claim.finish(&ending, report.answer.as_deref(), Some(&footer))
+        })?;
         if report.only_while_it_lives {
             self.end_agent(run)?;
         }
@@ -346,7 +437,15 @@ impl Pool<'_> {
             head,
             rules: claim.marker().work.rules.clone(),
         };
-        marker::write(&claim.project().setup_hold_path(), &hold)
+        let project = claim.project();
+        let entry =
+            Entry { project: Some(project.path().to_owned()), ..Entry::new(EventKind::Hold) };
+        let entry = entry.because(failure.reason.as_str());
+        // Before the marker: a pass that is killed in between holds it, and tells of it, once more.
+        self.account.tell_of_hold(&entry, &path_text(project.path()), self.now)?;
+        marker::write(&project.setup_hold_path(), &hold)?;
+        self.account.note(&entry);
+        Ok(())
     }
 
     /// Writes the session's cooldown.
@@ -359,7 +458,14 @@ impl Pool<'_> {
             needs_attention: failure.needs_attention,
             of_program: failure.of_program,
         };
-        marker::write(&session.cooldown_path(), &cooldown)
+        marker::write(&session.cooldown_path(), &cooldown)?;
+        if failure.needs_attention {
+            // One message for the agent, and not one for each session that meets the same.
+            let notice = Notice::new(Occasion::NeedsAttention, OF_AGENT, self.now);
+            let notice = notice.because(failure.reason.as_str());
+            self.account.outbox().queue_once(notice, || Ok(None))?;
+        }
+        Ok(())
     }
 
     pub(super) fn ending(&self, claim: &Claim, outcome: Outcome, reason: Option<String>) -> Ending {
@@ -489,7 +595,7 @@ fn events_of(step: &Step, claim: Option<&Claim>) -> Vec<Event> {
             vec![of_check("red: given up".to_owned()), of_task().because("its check is still red")]
         }
         Step::Release | Step::TakeTicket => {
-            vec![of_task().because("the pass that had claimed it ended before it started anything")]
+            vec![of_task().because(NOTHING_STARTED)]
         }
         Step::Place(_) | Step::Finish(_) => vec![of_task()],
         Step::EndAttempt { failure, cooldown, .. } => {

@@ -8,17 +8,20 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::Pool;
-use crate::checkout::{self, LandStep, Leftovers, OpenError, Removal, Repository};
+use crate::checkout::{self, LandStep, Leftovers, Obstacle, OpenError, Removal, Repository};
+use crate::config::Occasion;
 use crate::durable;
-use crate::error::Failure;
+use crate::error::{Failure, TEMPORARY, exit_code};
 use crate::event::{Event, EventKind};
+use crate::journal::Entry;
 use crate::lock::Lock;
 use crate::marker::{self, ClaimedCheckout, Phase, ToLand, Worktree};
+use crate::notify::Notice;
 use crate::process;
 use crate::queue::{Claim, Project};
 use crate::task::{
-    BranchEnding, Check, CheckoutEnding, Ending, GitEnding, Isolation, Land, Outcome, Task,
-    TaskRules,
+    BranchEnding, Check, CheckoutEnding, Ending, GitEnding, Isolation, Land, Outcome, Summary,
+    Task, TaskRules,
 };
 
 /// How long a pass waits for another one that changes the project's branches.
@@ -81,33 +84,65 @@ impl Pool<'_> {
         claim.update(self.now, |claim| {
             claim.work.checkout = Some(ClaimedCheckout::Own { worktree: worktree.clone(), fresh });
         })?;
-        repository.make(&worktree, claim.marker().run, fresh)?;
-        Ok(None)
+        match repository.make(&worktree, claim.marker().run, fresh) {
+            Err(error) if !is_temporary(&error) => Ok(Some(format!("{error:#}"))),
+            made => made.map(|()| None),
+        }
     }
 
-    /// Takes away what was made for an agent that never started. Where that fails, the task goes back all the same: the
-    /// next attempt takes another name.
-    pub(super) fn unmake_worktree(&self, claim: &Claim) {
-        self.take_away(claim, Repository::unmake);
+    /// Takes away what was made for an agent that never started. What cannot be taken away stays, and the next attempt
+    /// takes another name; an error says that a later pass can.
+    pub(super) fn unmake_worktree(&self, claim: &Claim) -> Result<()> {
+        self.take_away(claim, Repository::unmake)
     }
 
     /// The same where its set-up has failed.
-    pub(super) fn discard_worktree(&self, claim: &Claim) {
-        self.take_away(claim, Repository::discard);
+    pub(super) fn discard_worktree(&self, claim: &Claim) -> Result<()> {
+        self.take_away(claim, Repository::discard)
     }
 
-    fn take_away(&self, claim: &Claim, how: fn(&Repository, &Worktree) -> Result<()>) {
+    /// What becomes of the worktree of a task that its agent, or a person, has moved: it goes where nothing in it would
+    /// be lost. The branch stays, if it has a commit of its own.
+    pub(super) fn leave_worktree(&self, claim: &Claim) -> Result<()> {
+        let Some(ClaimedCheckout::Own { worktree, .. }) = &claim.marker().work.checkout else {
+            return Ok(());
+        };
+        let _lock = self.lock_checkout(claim.project())?;
+        match self.repository(claim).and_then(|it| it.remove(worktree)) {
+            Err(error) if is_temporary(&error) => return Err(error),
+            Err(error) => {
+                let path = worktree.path.display();
+                self.log.warn(format_args!("{}: {path} stays as it is: {error:#}", claim.name()));
+            }
+            Ok(Removal::Kept(why)) => {
+                self.log.warn(format_args!("{}: its worktree {why}", claim.name()));
+            }
+            Ok(Removal::Removed | Removal::Gone) => {}
+        }
+        Ok(())
+    }
+
+    fn take_away(
+        &self,
+        claim: &Claim,
+        how: fn(&Repository, &Worktree) -> Result<()>,
+    ) -> Result<()> {
         let Some(ClaimedCheckout::Own { worktree, fresh: true }) = &claim.marker().work.checkout
         else {
-            return;
+            return Ok(());
         };
         let take_away = || -> Result<()> {
             let _lock = self.lock_checkout(claim.project())?;
             how(&self.repository(claim)?, worktree)
         };
-        if let Err(error) = take_away() {
-            let path = worktree.path.display();
-            self.log.warn(format_args!("the worktree {path} stays: {error:#}"));
+        match take_away() {
+            Err(error) if is_temporary(&error) => Err(error),
+            Err(error) => {
+                let path = worktree.path.display();
+                self.log.warn(format_args!("the worktree {path} stays: {error:#}"));
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 
@@ -119,9 +154,18 @@ impl Pool<'_> {
         };
         let mut worktree = worktree.clone();
         let _lock = self.lock_checkout(claim.project())?;
+        match self.finish_locked(claim, &mut worktree) {
+            // No later pass could do more, and the session is not to wait for a person.
+            Err(error) if !is_temporary(&error) => self.leave_branch(claim, &worktree, &error),
+            finished => finished,
+        }
+    }
+
+    /// The checkout's lock is held.
+    fn finish_locked(&self, claim: &mut Claim, worktree: &mut Worktree) -> Result<Branch> {
         let repository = self.repository(claim)?;
         if claim.marker().work.git.is_none() {
-            if self.has_changed_since_its_check(&repository, &worktree, claim)? {
+            if self.has_changed_since_its_check(&repository, worktree, claim)? {
                 claim.update(self.now, |claim| {
                     claim.phase = Phase::Checking;
                     claim.work.check = None;
@@ -130,13 +174,14 @@ impl Pool<'_> {
                 return Ok(Branch::Unchecked);
             }
             let mut landed = None;
-            let mut reason = self.commit_leftovers(&repository, &worktree, claim)?;
-            let wants_to_land = claim.marker().work.rules.land == Land::Rebase;
-            if wants_to_land && repository.has_commits(&worktree)? {
-                let why_not = reason.clone().or_else(|| why_not_to_land(claim, &worktree));
+            let mut reason = self.commit_leftovers(&repository, worktree, claim)?;
+            // What its agent left elsewhere is to land, too.
+            let has_work = reason.is_some() || repository.has_commits(worktree)?;
+            if wants_to_land(claim) && has_work {
+                let why_not = reason.clone().or_else(|| why_not_to_land(claim, worktree));
                 let outcome = match why_not {
                     Some(why) => LandStep::Refused(why),
-                    None => self.land(&repository, &mut worktree, claim)?,
+                    None => self.land(&repository, worktree, claim)?,
                 };
                 match outcome {
                     LandStep::Landed => landed = Some(true),
@@ -156,7 +201,7 @@ impl Pool<'_> {
                         landed = Some(false);
                     }
                     LandStep::Conflict(files) if claim.marker().work.rounds.conflicts == 0 => {
-                        return Ok(Branch::Conflict(conflict_message(&worktree, &files)));
+                        return Ok(Branch::Conflict(conflict_message(worktree, &files)));
                     }
                     LandStep::Conflict(files) => {
                         let files = files.join(", ");
@@ -170,34 +215,59 @@ impl Pool<'_> {
                 }
             }
             let ending = BranchEnding {
-                summary: repository.summary(&worktree)?,
+                summary: repository.summary(worktree)?,
                 base_branch: worktree.base_branch.clone(),
                 landed,
                 reason,
             };
-            if ending.landed == Some(false) {
-                self.note_to_land(claim, &ending)?;
-            }
-            claim.update(self.now, |claim| claim.work.git = Some(GitEnding::Branch(ending)))?;
+            self.note_branch(claim, ending)?;
         }
-        let Some(GitEnding::Branch(ending)) = &claim.marker().work.git else {
-            return Ok(Branch::Finished(Vec::new()));
-        };
-        let has_landed = ending.landed == Some(true);
-        if let Removal::Kept(why) = repository.remove(&worktree)? {
+        if let Removal::Kept(why) = repository.remove(worktree)? {
             self.log.warn(format_args!("{}: its worktree {why}", claim.name()));
         }
-        let mut events = Vec::new();
-        if let (true, Some(base)) = (has_landed, &worktree.base_branch) {
-            repository.delete_landed(&worktree, base)?;
-            let what = format!("{} is in {base}", worktree.branch);
-            events.push(
-                Event::of_task(EventKind::Landed, claim.project().path(), claim.name().as_str())
-                    .in_session(&claim.marker().session)
-                    .because(what),
-            );
+        let landed = landed_event(claim, worktree);
+        if let (Some(event), Some(base)) = (&landed, &worktree.base_branch) {
+            repository.delete_landed(worktree, base)?;
+            let (project, name) = (claim.project().path(), claim.name().as_str());
+            let entry = Entry::of_task(EventKind::Landed, project, name);
+            self.account.note(&entry.because(event.reason.as_deref().unwrap_or_default()));
         }
-        Ok(Branch::Finished(events))
+        Ok(Branch::Finished(landed.into_iter().collect()))
+    }
+
+    /// The end of a branch that nothing more can be done with: what there is stays where it is.
+    fn leave_branch(
+        &self,
+        claim: &mut Claim,
+        worktree: &Worktree,
+        error: &anyhow::Error,
+    ) -> Result<Branch> {
+        let why = format!("{error:#}");
+        let path = worktree.path.display();
+        self.log.warn(format_args!("{}: {path} stays as it is: {why}", claim.name()));
+        if claim.marker().work.git.is_none() {
+            let Worktree { branch, base, .. } = worktree;
+            let ending = BranchEnding {
+                summary: Summary::of_nothing(branch, base),
+                base_branch: worktree.base_branch.clone(),
+                landed: wants_to_land(claim).then_some(false),
+                reason: Some(why),
+            };
+            self.note_branch(claim, ending)?;
+        }
+        Ok(Branch::Finished(landed_event(claim, worktree).into_iter().collect()))
+    }
+
+    /// Notes what has become of the branch; from then on only its worktree has to go.
+    fn note_branch(&self, claim: &mut Claim, ending: BranchEnding) -> Result<()> {
+        match ending.landed {
+            Some(false) => self.note_to_land(claim, &ending)?,
+            // A pass that was killed may have noted it when something was still in the way.
+            _ => {
+                durable::remove(&claim.project().to_land_path(&ending.summary.branch)).map(drop)?
+            }
+        }
+        claim.update(self.now, |claim| claim.work.git = Some(GitEnding::Branch(ending)))
     }
 
     /// What the run left in git, for the ending of an attempt that was not finished, or of one in a shared checkout.
@@ -234,7 +304,11 @@ impl Pool<'_> {
     pub(super) fn repository(&self, claim: &Claim) -> Result<Repository> {
         let project = claim.project().path();
         Repository::open(project).map_err(|error| match error {
-            OpenError::Obstacle(obstacle) => anyhow::Error::msg(obstacle.to_string()),
+            // That is not the project's fault.
+            OpenError::Obstacle(Obstacle::GitMissing) => {
+                Failure::Temporary(Obstacle::GitMissing.to_string()).into()
+            }
+            OpenError::Obstacle(obstacle) => obstacle.into(),
             OpenError::Failed(error) => error,
         })
     }
@@ -299,6 +373,8 @@ impl Pool<'_> {
         claim: &mut Claim,
     ) -> Result<LandStep> {
         let is_checked = claim.marker().work.rules.check.command().is_some();
+        // The agent may have removed its worktree; git rebases in one.
+        repository.make(worktree, claim.marker().run, false)?;
         repository.land(worktree, is_checked, |rebased| {
             claim.update(self.now, |claim| {
                 claim.work.checkout =
@@ -316,7 +392,11 @@ impl Pool<'_> {
         };
         let path = claim.project().to_land_path(&marker.branch);
         durable::make_dir(path.parent().unwrap_or(&path))?;
-        marker::write(&path, &marker)
+        marker::write(&path, &marker)?;
+        let notice = Notice::of_run(Occasion::ToLand, claim.marker().run, self.now)
+            .about(claim.project().path(), claim.name().as_str())
+            .because(format!("{}: {}", marker.branch, marker.reason));
+        self.account.outbox().queue_once(notice, || claim.text())
     }
 
     pub(super) fn lock_checkout(&self, project: &Project) -> Result<Lock> {
@@ -327,6 +407,28 @@ impl Pool<'_> {
             ))
         })
     }
+}
+
+/// Whether a later pass may do better, without anybody mending anything in the repository. A lock of git's that was waited
+/// for in vain was left behind: no session is to wait for whoever removes it.
+pub(super) fn is_temporary(error: &anyhow::Error) -> bool {
+    exit_code(error) == TEMPORARY && !checkout::is_lock(error)
+}
+
+/// The event of a branch that has landed.
+fn landed_event(claim: &Claim, worktree: &Worktree) -> Option<Event> {
+    let Some(GitEnding::Branch(BranchEnding { landed: Some(true), .. })) = &claim.marker().work.git
+    else {
+        return None;
+    };
+    let base = worktree.base_branch.as_deref()?;
+    let event = Event::of_task(EventKind::Landed, claim.project().path(), claim.name().as_str());
+    let event = event.in_session(&claim.marker().session);
+    Some(event.because(format!("{} is in {base}", worktree.branch)))
+}
+
+fn wants_to_land(claim: &Claim) -> bool {
+    claim.marker().work.rules.land == Land::Rebase
 }
 
 /// Why the branch does not land by itself.

@@ -21,15 +21,30 @@ pub fn with_fields(text: &str, fields: &[(&str, String)]) -> String {
         let body = text.trim_start_matches('\u{feff}');
         return format!("{FENCE}{lines}{FENCE}\n{body}");
     }
+    let keys: Vec<&str> = fields.iter().map(|(key, _)| *key).collect();
+    replaced(header, &keys, &lines) + &text[header.len()..]
+}
+
+/// The text without these fields in its header.
+pub(crate) fn without_fields(text: &str, keys: &[&str]) -> String {
+    let Parts { header, .. } = split(text);
+    if header.is_empty() {
+        return text.to_owned();
+    }
+    replaced(header, keys, "") + &text[header.len()..]
+}
+
+/// The header without these keys, and with these lines at its end.
+fn replaced(header: &str, keys: &[&str], lines: &str) -> String {
     let mut kept = String::new();
     let mut in_older = false;
     let mut old = header.split_inclusive('\n').peekable();
     while let Some(line) = old.next() {
         if old.peek().is_none() {
-            kept.push_str(&lines);
+            kept.push_str(lines);
             in_older = false;
         } else if !line.starts_with([' ', '\t', '-', '\r', '\n']) {
-            in_older = fields.iter().any(|(key, _)| {
+            in_older = keys.iter().any(|key| {
                 line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':'))
             });
         }
@@ -37,7 +52,7 @@ pub fn with_fields(text: &str, fields: &[(&str, String)]) -> String {
             kept.push_str(line);
         }
     }
-    kept + &text[header.len()..]
+    kept
 }
 
 /// A filed task as it goes back to wait, without what was added when it was filed; `None` where that was the ending line
@@ -154,6 +169,9 @@ mod tests {
         let kept = with_fields("---\ntags: [a]\ntitled: x\n---\nb", &fields());
         assert_eq!(kept, "---\ntags: [a]\ntitled: x\npriority: high\ntitle: \"T: x\"\n---\nb");
         assert_eq!(with_fields("as it is", &[]), "as it is");
+        let text = "---\r\nat: daily\r\ntitle: t\r\nevery:\r\n  1d\r\n---\r\nat: night\r\n";
+        let bare = without_fields(text, &["at", "every"]);
+        assert_eq!(bare, "---\r\ntitle: t\r\n---\r\nat: night\r\n");
     }
 
     fn filed(outcome: Outcome, result: Option<&str>, footer: Option<&str>) -> String {

@@ -111,6 +111,21 @@ pub struct Summary {
     pub deletions: u64,
 }
 
+impl Summary {
+    /// Of a branch of which no more is known than where it began.
+    pub(crate) fn of_nothing(branch: &str, base: &str) -> Self {
+        Self {
+            branch: branch.to_owned(),
+            base: base.to_owned(),
+            head: base.to_owned(),
+            commits: 0,
+            files: 0,
+            insertions: 0,
+            deletions: 0,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckoutEnding {
     /// `None` before the first commit.
@@ -167,6 +182,13 @@ impl Ending {
             reason: Some(reason),
             ..Self::new(Uuid::nil(), Outcome::Failed, 0)
         }
+    }
+
+    /// What an agent of this machine is called that worked on it; `None` for a job, and where nobody did.
+    pub(crate) fn agent(&self) -> Option<&'static str> {
+        // Only Claude Code has a session of its own.
+        let name = if self.agent_session.is_some() { "claude" } else { "command" };
+        (self.provider == Some(Provider::ClaudeCode)).then_some(name)
     }
 
     /// The line, without a newline. Whatever the texts contain, it is one line and one HTML comment:

@@ -5,12 +5,16 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::parts::Opening;
+use super::recurrence::RECURRING_FIELDS;
 use super::yaml::{self, KeyOrValue, KeyValue, Place, Value};
-use super::{Check, Complexity, HeaderRules, MAX_HEADER_BYTES, Preference, Priority, UnknownWord};
+use super::{
+    Check, Complexity, HeaderRules, MAX_HEADER_BYTES, Moment, Order, Preference, Priority,
+    TaskTurn, UnknownWord,
+};
 use crate::text::nearest;
 
 /// The fields that `ccl` knows.
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 13] = [
     "title",
     "priority",
     "tags",
@@ -22,6 +26,8 @@ const FIELDS: [&str; 11] = [
     "land",
     "check",
     "protect",
+    "not_before",
+    "depends_on",
 ];
 
 /// More warnings than these are only counted: the place of each costs another reading of the header.
@@ -41,6 +47,13 @@ pub struct Header {
     pub tags: Vec<String>,
     pub routing: Routing,
     pub rules: HeaderRules,
+    pub order: Order,
+}
+
+impl From<Header> for TaskTurn {
+    fn from(header: Header) -> Self {
+        Self { priority: header.priority, order: header.order }
+    }
 }
 
 /// The fields that decide who works on a task. The default is that of a file without a header.
@@ -211,6 +224,8 @@ fn take(header: &mut Header, key: &str, value: Value) -> Option<String> {
         "land" => return take_rule(&mut rules.land, key, &value),
         "check" => return take_check(&mut rules.check, value),
         "protect" => return take_protect(&mut rules.protect, value),
+        "not_before" => return take_not_before(&mut header.order, value),
+        "depends_on" => return take_depends_on(&mut header.order, value),
         "needs_claude_code" => take_flag(&mut routing.needs_claude_code, &value),
         "allow_delegation" => take_flag(&mut routing.allow_delegation, &value),
         "preferred_ai" => take_word(&mut routing.preferred_ai, &value),
@@ -316,6 +331,56 @@ fn take_protect(protect: &mut Option<Vec<String>>, value: Value) -> Option<Strin
     }
 }
 
+fn take_not_before(order: &mut Order, value: Value) -> Option<String> {
+    let complaint = match value {
+        Value::Null => return None,
+        Value::Text(text) => match Moment::parse(&text) {
+            Some(moment) => {
+                order.not_before = Some(moment);
+                return None;
+            }
+            None => format!("is {}, not a time such as 2026-11-27 02:00", quoted(&text)),
+        },
+        other => format!("must be a time such as 2026-11-27 02:00, not {}", other.kind()),
+    };
+    Some(hold(order, format!("`not_before` {complaint}")))
+}
+
+fn take_depends_on(order: &mut Order, value: Value) -> Option<String> {
+    let kind = value.kind();
+    let tasks: Result<Vec<String>, &str> = match value {
+        Value::Null => return None,
+        Value::Text(task) => Ok(vec![task]),
+        Value::List(items) => items
+            .into_iter()
+            .map(|item| match item {
+                Value::Text(task) => Ok(task),
+                other => Err(other.kind()),
+            })
+            .collect(),
+        _ => Err(kind),
+    };
+    match tasks {
+        Ok(tasks) => {
+            order.depends_on = tasks.iter().map(|task| task.trim().to_owned()).collect();
+            None
+        }
+        Err(kind) => Some(hold(
+            order,
+            format!(
+                "`depends_on` must be a list of tasks like [schema.md, ../api:auth.md], not {kind}"
+            ),
+        )),
+    }
+}
+
+/// A task that might go too early does not go.
+fn hold(order: &mut Order, why: String) -> String {
+    let sentence = format!("{why}; the task is held until that is mended");
+    order.wrong.get_or_insert(why);
+    sentence
+}
+
 fn take_flag(field: &mut Field<bool>, value: &Value) -> Option<String> {
     if let Value::Bool(flag) = value {
         *field = Field::Given(*flag);
@@ -350,6 +415,9 @@ where
 }
 
 fn unknown_key(key: &str) -> String {
+    if RECURRING_FIELDS.contains(&key) {
+        return format!("`{key}` counts in .agent-queue/recurring/ only; here it is ignored");
+    }
     match nearest(key, &FIELDS) {
         Some(field) => format!("{} is not a known field; did you mean `{field}`?", quoted(key)),
         None => format!("{} is not a known field; it is ignored", quoted(key)),

@@ -1,22 +1,28 @@
 //! The task file: its header, its body, its ending line. Pure.
 //!
 //! [`text_of`] says whether the bytes of a file can be a task at all. [`parse`] reads every text, good or bad; what was
-//! wrong is in [`Task::warnings`]. [`priority_of`] and [`head`] need only the first bytes of a file, for passes over many.
+//! wrong is in [`Task::warnings`]. [`turn_of`] and [`head`] need only the first bytes of a file, for passes over many.
 
 mod compose;
 mod ending;
-mod fast_priority;
+mod fast_turn;
 mod header;
+mod order;
 mod parts;
+mod recurrence;
 mod rules;
 mod words;
 mod yaml;
 
+pub(crate) use compose::without_fields;
 pub use compose::{as_written, with_ending, with_fields};
 pub use ending::{BranchEnding, CheckEnding, CheckoutEnding, Ending, GitEnding, Outcome, Summary};
 pub use header::{Field, Header, HeaderState, Routing, Warning};
+pub use order::{Moment, Order, TaskTurn};
+pub(crate) use order::{StartFrom, start_from};
 use parts::{Opening, without_ending};
 pub use parts::{Parts, split};
+pub(crate) use recurrence::{RECURRING_FIELDS, Recurrence, Schedule, recurrence};
 pub use rules::{Check, HeaderRules, Isolation, Land, ProjectRules, TaskRules};
 pub use words::{Complexity, Preference, Priority, Provider, UnknownWord};
 
@@ -128,13 +134,14 @@ pub fn head(bytes: &[u8]) -> Option<Header> {
     }
 }
 
-/// The priority that [`parse`] would find, from the first bytes of a file. `None` as with [`head`], but much faster.
-pub fn priority_of(bytes: &[u8]) -> Option<Priority> {
+/// When a task goes as [`parse`] would find it, from the first bytes of a file. `None` as with [`head`], but much faster.
+pub fn turn_of(bytes: &[u8]) -> Option<TaskTurn> {
     match parts::open(bytes, false) {
         Opening::NeedMoreInput => None,
-        Opening::Absent | Opening::Unclosed => Some(Priority::Default),
-        Opening::Closed { start, close, .. } => fast_priority::read(&bytes[start..close])
-            .or_else(|| head(bytes).map(|head| head.priority)),
+        Opening::Absent | Opening::Unclosed => Some(TaskTurn::default()),
+        Opening::Closed { start, close, .. } => {
+            fast_turn::read(&bytes[start..close]).or_else(|| head(bytes).map(TaskTurn::from))
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod checkouts;
 mod delegations;
+mod order;
 #[path = "../support/mod.rs"]
 mod support;
 mod table;
@@ -33,6 +34,9 @@ fn main() -> ExitCode {
         ("waiting", many_waiting),
         ("finished", many_finished),
         ("dispatch", dispatch),
+        ("not_before", order::not_before),
+        ("depends_on", order::depends_on),
+        ("journal", order::journal),
         ("checkouts", checkouts::rows),
         ("delegations", delegations::rows),
     ];

@@ -6,7 +6,7 @@ use ccl::money::Cost;
 use ccl::plan::{self, Queue};
 use ccl::task::{
     BranchEnding, CheckEnding, CheckoutEnding, Ending, GitEnding, Outcome, Priority, Provider,
-    Summary, head, parse, priority_of, text_of,
+    Summary, head, parse, text_of, turn_of,
 };
 use jiff::Timestamp;
 use proptest::collection::vec;
@@ -27,6 +27,9 @@ fn header_line() -> impl Strategy<Value = String> {
         "preferred_ai",
         "allow_delegation",
         "complexity_hint",
+        "not_before",
+        "not_before",
+        "depends_on",
         "\"priority\"",
         "'allow_delegation'",
         "Priority",
@@ -58,6 +61,11 @@ fn header_line() -> impl Strategy<Value = String> {
         ":\n  - ",
     ]);
     let word = select(vec![
+        "2026-11-27 02:00",
+        "2026-11-27T02:00:00+01:00",
+        "'2026-11-27'",
+        "20261127",
+        "[a.md, ../b:c.md]",
         "true",
         "false",
         "TRUE",
@@ -263,7 +271,7 @@ proptest! {
 
     #[test]
     fn no_bytes_panic(bytes in vec(any::<u8>(), 0..300)) {
-        let _ = (text_of(&bytes), head(&bytes), priority_of(&bytes));
+        let _ = (text_of(&bytes), head(&bytes), turn_of(&bytes));
         let _ = parse(&String::from_utf8_lossy(&bytes));
     }
 

@@ -61,7 +61,7 @@ fn what_works_waits_and_is_held() {
     }
     assert_eq!(
         json["projects"],
-        json!([{"path": project.root(), "parallel": 0, "waiting": 6, "dispatched": 1, "delegated": 0, "done": 0, "failed": 0, "to_land": [], "worktrees": []}])
+        json!([{"path": project.root(), "parallel": 0, "waiting": 6, "dispatched": 1, "delegated": 0, "done": 0, "failed": 0, "paused": null, "to_land": [], "worktrees": []}])
     );
     let (text, stderr, exit) = status(&sandbox, &[]);
     assert_eq!((stderr.as_str(), exit), ("", 0));

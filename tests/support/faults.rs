@@ -6,7 +6,7 @@ use std::any::Any;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -157,6 +157,21 @@ pub fn said(output: &Output) -> String {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     )
+}
+
+/// Runs `script` with file systems of its own; `$1` is a directory to mount on, the rest is ccl's
+/// command line.
+pub fn with_own_mounts(sandbox: &Sandbox, script: &str, at: &Path) -> Output {
+    let ccl = sandbox.std_ccl();
+    let mut command = std::process::Command::new("unshare");
+    let mapped = !rustix::process::geteuid().is_root();
+    command.args(mapped.then_some("--map-root-user"));
+    command.args(["--mount", "sh", "-ec", script, "sh"]).arg(at);
+    command.arg(ccl.get_program()).arg("--config");
+    command.arg(sandbox.config_file());
+    command.env_clear();
+    command.envs(ccl.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    command.output().expect("unshare runs")
 }
 
 /// Whether SIGKILL ended it.

@@ -1,10 +1,22 @@
 //! A git repository of a test, with nothing of the machine's own configuration.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::{Command, Output};
 
-use super::Project;
+use super::{Project, write_program};
+
+/// A search path on which a script, `DIRECTORY/bin/git`, comes before git; `script` is given git's own path.
+pub fn instead_of_git(directory: &Path, script: impl FnOnce(&str) -> String) -> OsString {
+    let path = std::env::var_os("PATH").expect("PATH is set");
+    let git = std::env::split_paths(&path).map(|at| at.join("git")).find(|it| it.exists());
+    let git = git.expect("git");
+    let bin = directory.join("bin");
+    std::fs::create_dir(&bin).expect("a directory");
+    write_program(&bin.join("git"), &script(git.to_str().expect("UTF-8")));
+    let all = std::iter::once(bin).chain(std::env::split_paths(&path));
+    std::env::join_paths(all).expect("a search path")
+}
 
 /// `git ARGS…` in a directory, without the user's configuration.
 pub fn try_git<S: AsRef<OsStr>>(directory: &Path, args: impl IntoIterator<Item = S>) -> Output {

@@ -145,7 +145,10 @@ fn a_worktree_that_holds_something_of_its_own_stays() {
     assert!(kept().contains("contains modified or untracked files"), "{}", kept());
     assert!(standing(&world.project).unwrap()[0].locked.is_some());
     fs::remove_dir_all(worktree.path.join(QUEUE)).unwrap();
+    // A branch of the agent's own.
     git_in(&worktree.path, ["checkout", "--quiet", "saved"]);
+    assert!(kept().contains("`saved` is checked out in it"), "{}", kept());
+    git_in(&worktree.path, ["checkout", "--quiet", "ccl/T"]);
     assert_eq!(repository.remove(&worktree).unwrap(), Removal::Removed);
     assert_eq!(world.git(["branch", "--list", "ccl/*"]), "");
 }

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use crate::agent::claude::Trust;
+use crate::checkout::checkout_of;
 use crate::config::{AgentKind, Config};
 use crate::environment::Environment;
 use crate::queue::Project;
-use crate::report::Check;
+use crate::report::DoctorRow;
 use crate::subprocess::Call;
 use crate::tmux::Tmux;
 
@@ -20,18 +21,18 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// Is the agent on the PATH that the start-up files of the login shell make, and does it do what `ccl` needs? The shell is
 /// started as for an agent, but without a terminal.
-pub(super) fn program(config: &Config, tmux: &Tmux, environment: &Environment) -> Check {
+pub(super) fn program(config: &Config, tmux: &Tmux, environment: &Environment) -> DoctorRow {
     let program = config.agent.command.first().map_or("", String::as_str);
     let shell = config.agent.shell().display();
     if program.contains('/') && !program.starts_with('/') {
-        return Check::skipped("agent", format!("{program} is looked up in each project"));
+        return DoctorRow::skipped("agent", format!("{program} is looked up in each project"));
     }
     // sh does the looking up, as in the script that starts the agent; the marks keep what start-up files print apart.
     let question = r#"printf "\nccl:%s:%s:ccl\n" "$(command -v -- "$CCL_DOCTOR")" "$IS_SANDBOX""#;
     let answer = match ask(in_shell(config, tmux, environment, question)) {
         Ok(answer) => answer,
         Err(error) => {
-            return Check::bad(
+            return DoctorRow::bad(
                 "agent",
                 format!("cannot ask the login shell {shell}: {error:#}"),
                 format!("see why `{shell} -l -i -c true` does not end well"),
@@ -47,13 +48,13 @@ pub(super) fn program(config: &Config, tmux: &Tmux, environment: &Environment) -
         marked.rsplit_once(':')
     });
     match found {
-        None => Check::skipped("agent", format!("{shell} cannot be asked for {program}")),
-        Some(("", _)) => Check::bad(
+        None => DoctorRow::skipped("agent", format!("{shell} cannot be asked for {program}")),
+        Some(("", _)) => DoctorRow::bad(
             "agent",
             format!("{program} is not on the PATH of the login shell {shell}"),
             "install it, extend PATH in the shell's start-up file, or give its full path in agent.command",
         ),
-        Some((_, sandbox)) if skips_permissions_as_root && sandbox != "1" => Check::bad(
+        Some((_, sandbox)) if skips_permissions_as_root && sandbox != "1" => DoctorRow::bad(
             "agent",
             format!("{program} refuses to skip permissions as root"),
             "run ccl as another user, or set IS_SANDBOX=1 in the shell's start-up file",
@@ -62,17 +63,17 @@ pub(super) fn program(config: &Config, tmux: &Tmux, environment: &Environment) -
             place,
             ask(in_shell(config, tmux, environment, r#"exec "$CCL_DOCTOR" --version"#)),
         ),
-        Some((place, _)) => Check::good("agent", format!("{place}, by {shell}")),
+        Some((place, _)) => DoctorRow::good("agent", format!("{place}, by {shell}")),
     }
 }
 
 /// `claude --version` prints `2.1.332 (Claude Code)`. A program in front of Claude Code, such as `env`, prints something
 /// else, which is not judged.
-fn version(place: &str, printed: anyhow::Result<String>) -> Check {
+fn version(place: &str, printed: anyhow::Result<String>) -> DoctorRow {
     let printed = match printed {
         Ok(printed) => printed,
         Err(error) => {
-            return Check::bad(
+            return DoctorRow::bad(
                 "agent",
                 format!("{place} --version: {error:#}"),
                 format!("see what `{place} --version` says"),
@@ -81,13 +82,13 @@ fn version(place: &str, printed: anyhow::Result<String>) -> Check {
     };
     let version = printed.lines().find_map(|line| line.trim().strip_suffix(" (Claude Code)"));
     match version {
-        Some(version) if numbers(version).is_some_and(|it| it < OLDEST_CLAUDE) => Check::bad(
+        Some(version) if numbers(version).is_some_and(|it| it < OLDEST_CLAUDE) => DoctorRow::bad(
             "agent",
             format!("{place} is Claude Code {version}: older than 2.1.100 is not supported"),
             "run `claude update`, or install it anew",
         ),
-        Some(version) => Check::good("agent", format!("{place}, Claude Code {version}")),
-        None => Check::good("agent", place),
+        Some(version) => DoctorRow::good("agent", format!("{place}, Claude Code {version}")),
+        None => DoctorRow::good("agent", place),
     }
 }
 
@@ -112,22 +113,32 @@ fn in_shell(config: &Config, tmux: &Tmux, environment: &Environment, script: &st
     call
 }
 
-/// Does Claude Code trust the projects? One finding where it does, else one for each that it refuses.
-pub(super) fn trust(trust: Option<Trust>, projects: &[Project]) -> Vec<Check> {
+/// Does Claude Code trust the projects? One finding where it does, else one for each that it refuses. One more, and no
+/// fault, for each repository that only newer versions refuse.
+pub(super) fn trust(trust: Option<Trust>, projects: &[Project]) -> Vec<DoctorRow> {
     let Some(trust) = trust else {
-        return vec![Check::skipped("trust", "only Claude Code asks for it")];
+        return vec![DoctorRow::skipped("trust", "only Claude Code asks for it")];
     };
-    let refused = projects.iter().map(Project::path).filter(|path| trust.refuses(path));
-    let checks = refused.map(Path::display).map(|path| {
-        let remedy = format!("run `claude` once in {path} and accept");
-        Check::bad("trust", format!("Claude Code does not trust {path}"), remedy)
-    });
-    let checks: Vec<Check> = checks.collect();
-    if checks.is_empty() {
-        let detail = format!("Claude Code refuses none of the {} project(s)", projects.len());
-        return vec![Check::good("trust", detail)];
+    let remedy = |path: &Path| format!("run `claude` once in {} and accept", path.display());
+    let (mut refused, mut asked) = (Vec::new(), Vec::new());
+    for path in projects.iter().map(Project::path) {
+        let shown = path.display();
+        if trust.refuses(path) {
+            let detail = format!("Claude Code does not trust {shown}");
+            refused.push(DoctorRow::bad("trust", detail, remedy(path)));
+        } else if checkout_of(path).is_some_and(|top| trust.refuses_in_repository(path, top)) {
+            let detail = format!(
+                "{shown} is in a git repository below what Claude Code trusts: 2.1.332, and perhaps others, asks there"
+            );
+            let note = DoctorRow::skipped("trust", detail);
+            asked.push(DoctorRow { remedy: Some(remedy(path)), ..note });
+        }
     }
-    checks
+    if refused.is_empty() {
+        let detail = format!("Claude Code refuses none of the {} project(s)", projects.len());
+        refused.push(DoctorRow::good("trust", detail));
+    }
+    refused.into_iter().chain(asked).collect()
 }
 
 #[cfg(test)]

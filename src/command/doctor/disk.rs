@@ -11,16 +11,16 @@ use rustix::fs::Access;
 use crate::durable::{self, PRIVATE};
 use crate::lock;
 use crate::queue::{Folder, Project, QUEUE};
-use crate::report::Check;
+use crate::report::DoctorRow;
 
 /// The directory of `ccl`'s own state. Scripts in it are run in sessions, so nobody else may write there.
-pub(super) fn state(directory: &Path) -> Check {
+pub(super) fn state(directory: &Path) -> DoctorRow {
     let shown = directory.display();
     if !directory.exists() {
         let above = directory.ancestors().find(|above| above.exists());
         return match above.map_or(Ok(()), may_change) {
-            Ok(()) => Check::good("state", format!("{shown} will be made by the first pass")),
-            Err(error) => Check::bad(
+            Ok(()) => DoctorRow::good("state", format!("{shown} will be made by the first pass")),
+            Err(error) => DoctorRow::bad(
                 "state",
                 format!("{shown} cannot be made: {error:#}"),
                 "make it, or set state_dir to another directory",
@@ -28,8 +28,8 @@ pub(super) fn state(directory: &Path) -> Check {
         };
     }
     match is_ours(directory).and_then(|()| try_out(directory)) {
-        Ok(()) => Check::good("state", format!("{shown}: locks, renames and syncs work")),
-        Err(error) => Check::bad(
+        Ok(()) => DoctorRow::good("state", format!("{shown}: locks, renames and syncs work")),
+        Err(error) => DoctorRow::bad(
             "state",
             format!("{shown}: {error:#}"),
             format!(
@@ -40,23 +40,23 @@ pub(super) fn state(directory: &Path) -> Check {
 }
 
 /// The queues of all projects: one finding where all is well, else one for each that is not.
-pub(super) fn queues(projects: &[Project]) -> Vec<Check> {
-    let faults: Vec<Check> = projects.iter().filter_map(|it| queue(it).err()).collect();
+pub(super) fn queues(projects: &[Project]) -> Vec<DoctorRow> {
+    let faults: Vec<DoctorRow> = projects.iter().filter_map(|it| queue(it).err()).collect();
     if faults.is_empty() {
         let detail = format!("locks, renames and syncs work in {} project(s)", projects.len());
-        return vec![Check::good("queue", detail)];
+        return vec![DoctorRow::good("queue", detail)];
     }
     faults
 }
 
-fn queue(project: &Project) -> Result<(), Check> {
+fn queue(project: &Project) -> Result<(), DoctorRow> {
     let queue = project.path().join(QUEUE);
     let [inbox, done, failed] =
         [Folder::Inbox, Folder::Done, Folder::Failed].map(|folder| project.folder(folder));
     if !inbox.is_dir() {
         let inbox = inbox.display();
         let remedy = format!("run `mkdir {inbox}`");
-        return Err(Check::bad("queue", format!("{inbox} is no directory"), remedy));
+        return Err(DoctorRow::bad("queue", format!("{inbox} is no directory"), remedy));
     }
     let mut existing = [inbox, done, failed].into_iter().filter(|folder| folder.exists());
     existing
@@ -68,7 +68,7 @@ fn queue(project: &Project) -> Result<(), Check> {
             let remedy = format!(
                 "make {queue} writable for you, on a file system with flock(2) and rename(2)"
             );
-            Check::bad("queue", format!("{error:#}"), remedy)
+            DoctorRow::bad("queue", format!("{error:#}"), remedy)
         })
 }
 

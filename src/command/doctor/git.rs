@@ -3,11 +3,11 @@
 use crate::checkout::{Repository, version_of_git};
 use crate::config::Config;
 use crate::queue::Project;
-use crate::report::Check;
+use crate::report::DoctorRow;
 use crate::task::Isolation;
 
 /// What each `project.yaml` says, and whether git can give that: nothing is found where no task has a worktree.
-pub(super) fn checks(config: &Config, projects: &[Project]) -> Vec<Check> {
+pub(super) fn checks(config: &Config, projects: &[Project]) -> Vec<DoctorRow> {
     let mut checks = Vec::new();
     let mut with_worktrees = Vec::new();
     for project in projects {
@@ -16,7 +16,7 @@ pub(super) fn checks(config: &Config, projects: &[Project]) -> Vec<Check> {
                 with_worktrees.push((project, rules.task.base));
             }
             Ok(_) => {}
-            Err(error) => checks.push(Check::bad(
+            Err(error) => checks.push(DoctorRow::bad(
                 "project",
                 format!("{error:#}"),
                 "mend it: until then none of the project's tasks goes to a session",
@@ -27,7 +27,7 @@ pub(super) fn checks(config: &Config, projects: &[Project]) -> Vec<Check> {
     let version = match version_of_git(first.path()) {
         Ok(version) => version,
         Err(error) => {
-            checks.push(Check::bad("git", "no task can have a worktree", format!("{error:#}")));
+            checks.push(DoctorRow::bad("git", "no task can have a worktree", format!("{error:#}")));
             return checks;
         }
     };
@@ -36,11 +36,14 @@ pub(super) fn checks(config: &Config, projects: &[Project]) -> Vec<Check> {
         let start =
             Repository::open(project.path()).and_then(|it| it.start_commit(base.as_deref()));
         let detail = || format!("no task in {} can have a worktree", project.path().display());
-        start.err().map(|why| Check::bad("git", detail(), format!("{why:#}")))
+        start.err().map(|why| DoctorRow::bad("git", detail(), format!("{why:#}")))
     }));
     if checks.len() == before {
         let count = with_worktrees.len();
-        checks.push(Check::good("git", format!("{version}, for worktrees in {count} project(s)")));
+        checks.push(DoctorRow::good(
+            "git",
+            format!("{version}, for worktrees in {count} project(s)"),
+        ));
     }
     checks
 }

@@ -14,10 +14,10 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use self::units::Units;
-use super::{Context, Finished};
+use super::{Answer, Context};
 use crate::config::KEY_VARIABLES;
 use crate::environment::Environment;
-use crate::report::{Check, Report};
+use crate::report::{DoctorRow, Report};
 use crate::session::Session;
 use crate::subprocess::Call;
 use crate::tmux::{Tmux, TmuxError};
@@ -29,7 +29,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 const OLDEST_TMUX: [u32; 2] = [3, 2];
 
 /// A check that fails is no error: it only sets the exit status.
-pub(super) fn run(context: Context<'_>, environment: &Environment) -> Finished {
+pub(super) fn run(context: Context<'_>, environment: &Environment) -> Answer {
     let config = context.config;
     let tmux = Tmux::new(config.tmux.clone());
     let mut checks = vec![tmux_program(&tmux), tmux_server(&tmux)];
@@ -45,7 +45,7 @@ pub(super) fn run(context: Context<'_>, environment: &Environment) -> Finished {
             checks.extend(git::checks(config, &projects));
             checks.extend(agent::trust(context.trust(), &projects));
         }
-        Err(error) => checks.push(Check::bad(
+        Err(error) => checks.push(DoctorRow::bad(
             "queue",
             format!("{error:#}"),
             "name your projects in ~/.config/ccl/config.yaml, or call ccl in one",
@@ -57,15 +57,15 @@ pub(super) fn run(context: Context<'_>, environment: &Environment) -> Finished {
     checks.extend(match units {
         Ok(units) => units.checks(context.now, environment),
         Err(error) => {
-            vec![Check::skipped("units", format!("no systemd manager of yours: {error:#}"))]
+            vec![DoctorRow::skipped("units", format!("no systemd manager of yours: {error:#}"))]
         }
     });
     let exit = u8::from(checks.iter().any(|check| check.ok == Some(false)));
-    Finished { report: Report::Checks { checks }, exit }
+    Answer { report: Report::Checks { checks }, exit }
 }
 
 /// Ends the cooldowns whose cause was the agent's program, since that works now. One finding for all of them.
-fn end_cooldowns(context: Context<'_>) -> Option<Check> {
+fn end_cooldowns(context: Context<'_>) -> Option<DoctorRow> {
     let state_dir = &context.config.state_dir;
     let sessions = context.config.pool.session_names().map(|name| Session::new(state_dir, &name));
     let of_program = |session: &Session| {
@@ -79,10 +79,11 @@ fn end_cooldowns(context: Context<'_>) -> Option<Check> {
     }
     let names = mended.iter().map(Session::name).collect::<Vec<_>>().join(", ");
     Some(match mended.iter().try_for_each(Session::end_cooldown) {
-        Ok(()) => {
-            Check::good("cooldown", format!("the cooldown of {names} is over: its cause is mended"))
-        }
-        Err(error) => Check::bad(
+        Ok(()) => DoctorRow::good(
+            "cooldown",
+            format!("the cooldown of {names} is over: its cause is mended"),
+        ),
+        Err(error) => DoctorRow::bad(
             "cooldown",
             format!("the cooldown of {names} cannot be ended: {error:#}"),
             "see to the permissions of the state directory",
@@ -91,15 +92,15 @@ fn end_cooldowns(context: Context<'_>) -> Option<Check> {
 }
 
 /// Is there a tmux, and is it new enough?
-fn tmux_program(tmux: &Tmux) -> Check {
+fn tmux_program(tmux: &Tmux) -> DoctorRow {
     let install = "install tmux 3.2 or later, or set tmux.command";
     match tmux.version() {
-        Err(error) => Check::bad("tmux", error.to_string(), install),
+        Err(error) => DoctorRow::bad("tmux", error.to_string(), install),
         Ok(version) if numbers(&version).is_some_and(|it| it < OLDEST_TMUX) => {
-            Check::bad("tmux", format!("{version} is too old"), install)
+            DoctorRow::bad("tmux", format!("{version} is too old"), install)
         }
         // A build of tmux's own branch has no number.
-        Ok(version) => Check::good("tmux", version),
+        Ok(version) => DoctorRow::good("tmux", version),
     }
 }
 
@@ -112,14 +113,16 @@ fn numbers<const N: usize>(version: &str) -> Option<[u32; N]> {
 }
 
 /// Where no server runs, nothing is wrong: a pass by hand starts one.
-fn tmux_server(tmux: &Tmux) -> Check {
+fn tmux_server(tmux: &Tmux) -> DoctorRow {
     match tmux.list_panes() {
-        Ok(panes) => Check::good("server", format!("a tmux server runs, {} pane(s)", panes.len())),
-        Err(TmuxError::NoServer) => Check::skipped(
+        Ok(panes) => {
+            DoctorRow::good("server", format!("a tmux server runs, {} pane(s)", panes.len()))
+        }
+        Err(TmuxError::NoServer) => DoctorRow::skipped(
             "server",
             "no tmux server runs: a pass starts one, under systemd ccl-tmux.service does",
         ),
-        Err(error) => Check::bad("server", error.to_string(), "see what `tmux ls` says"),
+        Err(error) => DoctorRow::bad("server", error.to_string(), "see what `tmux ls` says"),
     }
 }
 
@@ -136,7 +139,7 @@ fn ask(mut call: Call) -> Result<String> {
     Ok(printed)
 }
 
-impl Check {
+impl DoctorRow {
     fn good(check: &'static str, detail: impl Into<String>) -> Self {
         Self { check, ok: Some(true), detail: detail.into(), remedy: None }
     }

@@ -2,7 +2,7 @@
 
 use crate::config::{DelegationOff, Secutools};
 use crate::remote::{self, ErrorKind, JobId, Limits};
-use crate::report::Check;
+use crate::report::DoctorRow;
 
 /// The key's source, and the server's answer to a question about a job that does not exist.
 ///
@@ -10,46 +10,50 @@ use crate::report::Check;
 pub(super) fn checks(
     secutools: &Result<Secutools, DelegationOff>,
     service_has_key: bool,
-) -> Vec<Check> {
+) -> Vec<DoctorRow> {
     let secutools = match secutools {
         Ok(secutools) => secutools,
         Err(off @ DelegationOff::NotConfigured) => {
-            return vec![Check::skipped("secutools", format!("{off}: every task runs here"))];
+            return vec![DoctorRow::skipped("secutools", format!("{off}: every task runs here"))];
         }
         Err(DelegationOff::NoKey) if service_has_key => {
-            return vec![Check {
+            return vec![DoctorRow {
                 remedy: Some(
                     "to ask the server: systemd-run --user --wait --pipe \
                      --property=LoadCredential=secutools_api_key:FILE ccl doctor"
                         .to_owned(),
                 ),
-                ..Check::skipped("key", "only ccl.service has it, as a systemd credential")
+                ..DoctorRow::skipped("key", "only ccl.service has it, as a systemd credential")
             }];
         }
         Err(off) => {
-            return vec![Check::bad("key", "nothing can be delegated", off.to_string())];
+            return vec![DoctorRow::bad("key", "nothing can be delegated", off.to_string())];
         }
     };
-    let key = Check::good("key", format!("from {}", secutools.key_source));
+    let key = DoctorRow::good("key", format!("from {}", secutools.key_source));
     vec![key, answer(secutools)]
 }
 
-fn answer(secutools: &Secutools) -> Check {
+fn answer(secutools: &Secutools) -> DoctorRow {
     let client = match remote::client(secutools, Limits::default()) {
         Ok(client) => client,
         Err(error) => {
-            return Check::bad("secutools", format!("{error:#}"), "check the proxy's variables");
+            return DoctorRow::bad(
+                "secutools",
+                format!("{error:#}"),
+                "check the proxy's variables",
+            );
         }
     };
     let error = client.get(&JobId::unused()).err();
     let (text, remedy) = match error.map(|error| (error.kind, error.text)) {
         None | Some((ErrorKind::UnknownJob, _)) => {
             let url = secutools.url.as_str();
-            return Check::good("secutools", format!("{url} answers and takes the key"));
+            return DoctorRow::good("secutools", format!("{url} answers and takes the key"));
         }
         Some((ErrorKind::Unauthorized, text)) => (text, "get a new API key, and put it there"),
         Some((ErrorKind::Busy | ErrorKind::Failing, text)) => (text, "try again in a while"),
         Some((_, text)) => (text, "check secutools.url, the network and the proxy"),
     };
-    Check::bad("secutools", text, remedy)
+    DoctorRow::bad("secutools", text, remedy)
 }

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{LIMIT, ask};
 use crate::environment::Environment;
-use crate::report::Check;
+use crate::report::DoctorRow;
 use crate::subprocess::Call;
 use crate::text::local_time;
 
@@ -56,9 +56,9 @@ impl Units {
         })
     }
 
-    pub(super) fn checks(&self, now: Timestamp, environment: &Environment) -> Vec<Check> {
+    pub(super) fn checks(&self, now: Timestamp, environment: &Environment) -> Vec<DoctorRow> {
         if self.get("ccl.timer", "LoadState") != "loaded" {
-            return vec![Check::skipped(
+            return vec![DoctorRow::skipped(
                 "units",
                 "ccl.timer is not installed: only cron, hooks or people call ccl",
             )];
@@ -67,55 +67,55 @@ impl Units {
         vec![self.timer(), self.server(), self.last_pass(now), linger(user)]
     }
 
-    fn timer(&self) -> Check {
+    fn timer(&self) -> DoctorRow {
         let enabled = self.get("ccl.timer", "UnitFileState");
         let active = self.get("ccl.timer", "ActiveState");
         if enabled == "enabled" && active == "active" {
-            return Check::good("units", "ccl.timer is enabled and active");
+            return DoctorRow::good("units", "ccl.timer is enabled and active");
         }
-        Check::bad(
+        DoctorRow::bad(
             "units",
             format!("ccl.timer is {enabled} and {active}"),
             "run `systemctl --user enable --now ccl.timer`",
         )
     }
 
-    fn server(&self) -> Check {
+    fn server(&self) -> DoctorRow {
         match self.get("ccl-tmux.service", "ActiveState") {
-            "failed" | "" => Check::bad(
+            "failed" | "" => DoctorRow::bad(
                 "units",
                 "ccl-tmux.service has failed, or is not installed",
                 "see `systemctl --user status ccl-tmux.service`",
             ),
             // A server of the user's own keeps it from starting.
-            state => Check::good("units", format!("ccl-tmux.service is {state}")),
+            state => DoctorRow::good("units", format!("ccl-tmux.service is {state}")),
         }
     }
 
-    fn last_pass(&self, now: Timestamp) -> Check {
+    fn last_pass(&self, now: Timestamp) -> DoctorRow {
         let get = |property| self.get("ccl.service", property);
         if get("ActiveState") == "activating" {
-            return Check::good("last pass", "one is being made");
+            return DoctorRow::good("last pass", "one is being made");
         }
         let ended = get("ExecMainExitTimestamp").strip_prefix('@');
         let ended = ended.and_then(|seconds| Timestamp::from_second(seconds.parse().ok()?).ok());
         let Some(ended) = ended else {
-            return Check::skipped("last pass", "none since the user's manager started");
+            return DoctorRow::skipped("last pass", "none since the user's manager started");
         };
         let at = local_time(ended, now, &TimeZone::system());
         match (get("Result"), get("ExecMainStatus")) {
-            ("success", "0") if now.duration_since(ended) > OVERDUE => Check::bad(
+            ("success", "0") if now.duration_since(ended) > OVERDUE => DoctorRow::bad(
                 "last pass",
                 format!("the last was at {at}"),
                 "see `systemctl --user status ccl.timer ccl.service`",
             ),
-            ("success", "0") => Check::good("last pass", format!("it ended well, at {at}")),
-            (_, "243") => Check::bad(
+            ("success", "0") => DoctorRow::good("last pass", format!("it ended well, at {at}")),
+            (_, "243") => DoctorRow::bad(
                 "last pass",
                 "systemd could not load a credential",
                 "check the file that LoadCredential= names: `systemctl --user cat ccl.service`",
             ),
-            (result, status) => Check::bad(
+            (result, status) => DoctorRow::bad(
                 "last pass",
                 format!("{result}, exit status {status}, at {at}"),
                 "see `journalctl --user -t ccl -n 20`",
@@ -125,15 +125,15 @@ impl Units {
 }
 
 /// Does the manager run while the user is logged out?
-fn linger(user: Option<&str>) -> Check {
+fn linger(user: Option<&str>) -> DoctorRow {
     let Some(user) = user else {
-        return Check::skipped("linger", "neither USER nor LOGNAME is set");
+        return DoctorRow::skipped("linger", "neither USER nor LOGNAME is set");
     };
     // What logind looks at itself.
     if Path::new("/var/lib/systemd/linger").join(user).exists() {
-        return Check::good("linger", format!("{user}'s units run without a login"));
+        return DoctorRow::good("linger", format!("{user}'s units run without a login"));
     }
-    Check::bad(
+    DoctorRow::bad(
         "linger",
         format!("{user}'s units, agents too, end at the last logout and do not start at boot"),
         format!("run `loginctl enable-linger {user}`"),

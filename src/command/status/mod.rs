@@ -8,10 +8,11 @@ mod tasks;
 use anyhow::{Context as _, Error, Result, bail};
 use jiff::SignedDuration;
 
-use super::{Context, Finished, combine_exit};
+use super::{Answer, Context, combine_exit};
 use crate::cli::StatusFormat;
 use crate::config::Projects;
 use crate::error::{self, Failure};
+use crate::pause;
 use crate::queue::Project;
 use crate::report::{self, Report, Status};
 use crate::session::{self, Pool};
@@ -42,11 +43,21 @@ pub(super) fn run(
     context: Context<'_>,
     format: Option<StatusFormat>,
     json: bool,
-) -> Result<Finished> {
+) -> Result<Answer> {
     if json && matches!(format, Some(StatusFormat::Text | StatusFormat::Prometheus)) {
         let sentence = "--json and --format name two different forms: leave one out";
         bail!(Failure::Usage(sentence.to_owned()));
     }
+    let (status, exit) = collect(context)?;
+    let report = match format {
+        Some(StatusFormat::Prometheus) => Report::Text(report::metrics(&status, exit)),
+        Some(StatusFormat::Text | StatusFormat::Json) | None => Report::Status(status),
+    };
+    Ok(Answer { report, exit })
+}
+
+/// All there is to know, and the exit status of what could not be read.
+pub(super) fn collect(context: Context<'_>) -> Result<(Status, u8)> {
     let mut problems = Problems { context, reported: Vec::new(), exit: 0 };
     let pool = context.pool().unwrap_or_else(|error| {
         problems.note(&error);
@@ -56,14 +67,11 @@ pub(super) fn run(
     let mut status = Status {
         sessions: sessions::rows(context, &pool, &mut problems)
             .context("cannot look through the sessions' markers")?,
+        paused: pause::read(&pause::of_state(&context.config.state_dir)),
         ..Status::default()
     };
     tasks::add(context, &pool, &projects, &mut problems, &mut status);
-    let report = match format {
-        Some(StatusFormat::Prometheus) => Report::Text(report::metrics(&status, problems.exit)),
-        Some(StatusFormat::Text | StatusFormat::Json) | None => Report::Status(status),
-    };
-    Ok(Finished { report, exit: problems.exit })
+    Ok((status, problems.exit))
 }
 
 /// The projects of the configuration, or of the current directory; where there are none, those that sessions work for.

@@ -9,15 +9,20 @@ use uuid::Uuid;
 use super::{DAY, Problems};
 use crate::agent::claude::Trust;
 use crate::checkout::{self, Standing};
+use crate::command::waits::{self, Waits};
 use crate::command::{Context, ground};
 use crate::marker::{self, ClaimedCheckout, Phase, ToLand};
 use crate::money::Totals;
+use crate::pause;
 use crate::process::OpenFiles;
-use crate::queue::{Folder, Held, Inbox, Name, Project, Skip, TaskRef};
+use crate::queue::{Folder, Held, Inbox, Name, Outlook, Project, Skip, TaskRef};
 use crate::remote;
-use crate::report::{DayRow, ProjectRow, Status, TaskRow, TaskState, ToLandRow, WorktreeRow};
+use crate::report::{
+    DayRow, ProjectRow, RecurringRow, RecurringState, Status, TaskRow, TaskState, ToLandRow,
+    WorktreeRow,
+};
 use crate::session::{Pool, Session};
-use crate::task::{Isolation, Outcome, ProjectRules, Provider};
+use crate::task::{Isolation, Outcome, Priority, ProjectRules, Provider};
 use crate::text::path_text;
 
 /// Of each project's waiting tasks the next ones, this many, are shown with more than their priority.
@@ -30,6 +35,7 @@ struct Collector<'a, 'p> {
     owner: Option<Uuid>,
     /// `None` where the agent is not Claude Code.
     trust: Option<Trust>,
+    waits: Waits,
     problems: &'p mut Problems<'a>,
     status: &'p mut Status,
     /// What ended, by who worked on it: the local agent first, what nobody worked on last.
@@ -53,7 +59,15 @@ pub(super) fn add<'a>(
         .map(|provider| (DayRow { provider, ..DayRow::default() }, Totals::default()))
         .collect();
     let trust = context.trust();
-    let mut collector = Collector { context, owner, trust, problems, status, last_day };
+    let mut collector = Collector {
+        context,
+        owner,
+        trust,
+        waits: Waits::new(context.now),
+        problems,
+        status,
+        last_day,
+    };
     for project in projects {
         if let Err(error) = collector.add(project) {
             collector.problems.note(&error);
@@ -89,6 +103,8 @@ impl Collector<'_, '_> {
         };
         let (to_land, worktrees) =
             (self.branches_to_land(project), self.worktrees(project, &inbox));
+        let paused = pause::read(&project.pause_path());
+        let is_paused = paused.is_some() || self.status.paused.is_some();
         self.status.projects.push(ProjectRow {
             path: project.path().to_owned(),
             parallel: rules.as_ref().ok().map(ProjectRules::limit),
@@ -97,9 +113,11 @@ impl Collector<'_, '_> {
             delegated: inbox.delegated.len(),
             done,
             failed,
+            paused,
             to_land,
             worktrees,
         });
+        self.add_recurring(project)?;
         inbox.dispatched.sort();
         for name in &inbox.dispatched {
             let found = self.dispatched(project, name);
@@ -113,7 +131,7 @@ impl Collector<'_, '_> {
             self.push(project, name, TaskState::DelegatedToSecutools, found);
         }
         let rules = rules.map_err(|error| format!("{error:#}"));
-        let waiting = self.add_waiting(project, &inbox, &rules);
+        let waiting = self.add_waiting(project, &inbox, &rules, is_paused);
         inbox.held.sort_by(|one, other| one.0.cmp(&other.0));
         for (name, why) in inbox.held {
             let mut row = row(project, &name, TaskState::Held);
@@ -278,8 +296,11 @@ impl Collector<'_, '_> {
         project: &Project,
         inbox: &Inbox,
         rules: &Result<ProjectRules, String>,
+        is_paused: bool,
     ) -> Result<()> {
-        let mut order = project.priorities(&inbox.waiting)?;
+        let turns = project.turns(&inbox.waiting)?.into_iter();
+        let mut order: Vec<(Priority, OsString)> =
+            turns.map(|(turn, name)| (turn.priority, name)).collect();
         order.sort_unstable();
         let first = self.status.tasks.len();
         let mut files = Vec::new();
@@ -293,7 +314,21 @@ impl Collector<'_, '_> {
                         self.describe_waiting(&mut row, &glance);
                         if let Ok(rules) = rules {
                             let rules_of_task = rules.for_task(&glance.head.rules);
-                            row.waits = waits(rules, rules_of_task.isolation, &inbox.dispatched);
+                            row.waits =
+                                waits_for_room(rules, rules_of_task.isolation, &inbox.dispatched);
+                        }
+                        if row.provider.is_some_and(Provider::is_remote) {
+                            row.waits = None;
+                        }
+                        if let Ok(rules) = rules
+                            && rules.for_task(&glance.head.rules).isolation == Isolation::Worktree
+                            && let Some(why) = waits::why_to_land(project, &glance.head.order)?
+                        {
+                            row.waits = Some(why);
+                        }
+                        self.describe_order(&mut row, inbox, name, &glance)?;
+                        if is_paused && row.state == TaskState::Waiting {
+                            row.waits = Some("it is paused, until `ccl resume`".to_owned());
                         }
                     }
                     // An agent or another pass has it by now.
@@ -325,9 +360,50 @@ impl Collector<'_, '_> {
             if let (true, TaskState::Waiting, Some(why)) = (is_local, row.state, &obstacle) {
                 hold(row, why);
             }
-            if !is_local || row.state == TaskState::Held {
+            if row.state == TaskState::Held {
                 row.waits = None;
             }
+        }
+        Ok(())
+    }
+
+    /// Says for what time or tasks it waits.
+    fn describe_order(
+        &mut self,
+        row: &mut TaskRow,
+        inbox: &Inbox,
+        name: &OsStr,
+        glance: &crate::queue::Glance,
+    ) -> Result<()> {
+        let order = &glance.head.order;
+        if let Some(wrong) = &order.wrong {
+            hold(row, format!("{wrong}: mend it"));
+        } else if let Some(task) = inbox.task(name)
+            && let Some(why) = self.waits.why_in_full(&task, order)?
+        {
+            row.waits = Some(why);
+        }
+        Ok(())
+    }
+
+    fn add_recurring(&mut self, project: &Project) -> Result<()> {
+        for recurring in project.recurring()? {
+            let outlook = recurring.outlook(self.context.now).unwrap_or_else(|error| {
+                let held = Some(self.problems.note(&error));
+                Some(Outlook { schedule: None, next: None, held })
+            });
+            let Some(Outlook { schedule, next, held }) = outlook else { continue };
+            self.status.recurring.push(RecurringRow {
+                project: project.path().to_owned(),
+                name: recurring.name().to_owned(),
+                state: match held {
+                    Some(_) => RecurringState::Held,
+                    None => RecurringState::Ready,
+                },
+                schedule,
+                next,
+                reason: held,
+            });
         }
         Ok(())
     }
@@ -364,7 +440,11 @@ impl Collector<'_, '_> {
 }
 
 /// Whether a task of the project waits for another one's agent, and which.
-fn waits(rules: &ProjectRules, isolation: Isolation, at_work: &[OsString]) -> Option<String> {
+fn waits_for_room(
+    rules: &ProjectRules,
+    isolation: Isolation,
+    at_work: &[OsString],
+) -> Option<String> {
     let room = rules.room_beside(isolation)?;
     match at_work {
         _ if at_work.len() <= room => None,

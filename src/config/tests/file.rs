@@ -113,7 +113,7 @@ pool: [
 → 1:7: pool: invalid type: sequence, expected keys and values
 
 a: b: c
-→ 1:1: unknown key `a`; there are: pool, dispatcher, agent, routing, defaults, secutools, tmux, state_dir, host
+→ 1:1: unknown key `a`; there are: pool, dispatcher, agent, routing, defaults, secutools, tmux, notify, state_dir, host
 
 host: a
 ---
@@ -294,6 +294,31 @@ secutools: {url: 'https://s.example/a b'}
 
 tmux: {command: [tmux, {a: b}]}
 → 1:24: tmux.command[1]: invalid type: map, expected a single value
+
+notify: {on: [done]}
+→ 1:9: notify: invalid type: map, expected a sequence
+
+notify: [{on: [dome], command: [a]}]
+→ 1:16: notify[0].on[0]: unknown word `dome`; did you mean `done`?
+
+notify:
+  - {on: [], command: [a]}
+→ 2:5: notify[0]: on: names no occasion; there are done, failed, needs-attention, hold and to-land
+
+notify: [{on: [done]}]
+→ 1:10: notify[0]: has neither a command nor a url
+
+notify: [{on: [done], command: [a], url: 'https://n.example'}]
+→ 1:10: notify[0]: has a command and a url: make two entries of it
+
+notify: [{on: [done], command: [a], format: json}]
+→ 1:10: notify[0]: header_file and format belong to a url: a command is given JSON on its standard input
+
+notify: [{on: [done], url: 'http://n.example/secret'}]
+→ 1:28: notify[0].url: is not encrypted; use https (http is for loopback addresses only)
+
+notify: [{on: [done], url: 'https://me:pw@n.example'}]
+→ 1:28: notify[0].url: has a name or a password in it; take it out, and write an `Authorization:` line into header_file
 
 state_dir: ''
 → 1:12: state_dir: is empty

@@ -126,6 +126,7 @@ fn decisions() -> Report {
         isolation: None,
         land: None,
         check: None,
+        waits: None,
         warnings: vec![],
     };
     let local = DecisionRow {
@@ -137,6 +138,7 @@ fn decisions() -> Report {
         isolation: Some(Isolation::Worktree),
         land: Some(Land::Rebase),
         check: Some("make test".to_owned()),
+        waits: Some("until 02:00, in 8 h".to_owned()),
         warnings: vec![
             warning(Path::new("b.md"), Some((2, 7)), "unknown key `x`"),
             warning(Path::new("b.md"), None, "odd"),
@@ -159,13 +161,13 @@ fn decisions_as_json_have_every_key() {
         json_of(&decisions()),
         json!({"version": 1, "decisions": [
             {"task": "in/a.md", "provider": "gpu", "delegated": true, "delegation_enabled": true, "rule": "auto",
-             "model": null, "priority": "high", "isolation": null, "land": null, "check": null, "warnings": []},
+             "model": null, "priority": "high", "isolation": null, "land": null, "check": null, "waits": null, "warnings": []},
             {"task": "caf\\xe9.md", "provider": "claude-code", "delegated": false, "delegation_enabled": true,
              "rule": "invalid-frontmatter", "model": "sonnet", "priority": "high",
-             "isolation": "worktree", "land": "rebase", "check": "make test",
+             "isolation": "worktree", "land": "rebase", "check": "make test", "waits": "until 02:00, in 8 h",
              "warnings": ["b.md:2:7: unknown key `x`", "b.md: odd"]},
             {"task": "in/a.md", "provider": "gpu", "delegated": false, "delegation_enabled": false, "rule": "auto",
-             "model": "opus", "priority": "critical", "isolation": null, "land": null, "check": null, "warnings": []},
+             "model": "opus", "priority": "critical", "isolation": null, "land": null, "check": null, "waits": null, "warnings": []},
         ]})
     );
 }
@@ -187,6 +189,7 @@ fn decisions_as_text_are_a_block_for_each_file() {
       works in  a worktree of its own
       lands     by rebase, once it is checked
       check     make test
+      waits     until 02:00, in 8 h
       warning   b.md:2:7: unknown key `x`
       warning   b.md: odd
 

@@ -64,6 +64,7 @@ fn status() -> Report {
             delegated: 1,
             done: 340,
             failed: 2,
+            paused: None,
             to_land: vec![ToLandRow {
                 task: "add-tests.md".to_owned(),
                 branch: "ccl/add-tests".to_owned(),
@@ -96,6 +97,8 @@ fn status() -> Report {
             },
         ],
         tasks: vec![task, delegated],
+        paused: None,
+        recurring: Vec::new(),
         stale: 1,
     })
 }
@@ -112,8 +115,9 @@ fn the_status_as_json_has_every_key() {
     assert_eq!(
         json["projects"],
         json!([{"path": "/srv/app", "parallel": 1, "waiting": 12, "dispatched": 1, "delegated": 1, "done": 340, "failed": 2,
-               "to_land": [{"task": "add-tests.md", "branch": "ccl/add-tests", "reason": "nothing has checked it"}],
-               "worktrees": []}])
+                "paused": null,
+                "to_land": [{"task": "add-tests.md", "branch": "ccl/add-tests", "reason": "nothing has checked it"}],
+                "worktrees": []}])
     );
     assert_eq!(
         json["tasks"][0],
@@ -137,6 +141,7 @@ fn the_status_as_json_has_every_key() {
     assert_eq!(
         json_of(&Report::Status(Status::default())),
         json!({"version": 1, "sessions": [], "projects": [], "tasks": [], "stale": 0, "last_24h": [],
+               "paused": null, "recurring": [],
                "delegated": {"active": 0, "jobs": [], "done_24h": 0, "failed_24h": 0, "cost_24h": []}})
     );
 }

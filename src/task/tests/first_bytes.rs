@@ -21,13 +21,17 @@ fn only_files_with_text_are_fit() {
     assert!(Unfit::TooLarge.to_string().contains("1 MiB"));
 }
 
+fn turn(priority: Priority) -> TaskTurn {
+    TaskTurn { priority, ..TaskTurn::default() }
+}
+
 #[test]
 fn the_first_bytes_suffice_or_say_so() {
     let text = "\u{feff}---\r\ntitle: T\r\npriority: high\r\n---  \r\nB: é\n";
     let enough = text.find("B:").unwrap();
     for cut in 0..=text.len() {
         let known = (cut >= enough).then_some(Priority::High);
-        assert_eq!(priority_of(&text.as_bytes()[..cut]), known, "{cut}");
+        assert_eq!(turn_of(&text.as_bytes()[..cut]), known.map(turn), "{cut}");
         let head = head(&text.as_bytes()[..cut]);
         assert_eq!(
             head.map(|head| (head.priority, head.title)),
@@ -36,7 +40,7 @@ fn the_first_bytes_suffice_or_say_so() {
         );
     }
     for no_header in ["Do it", "----", "--x", "-- ", "---x", "\u{feff}#"] {
-        assert_eq!(priority_of(no_header.as_bytes()), Some(Priority::Default), "{no_header}");
+        assert_eq!(turn_of(no_header.as_bytes()), Some(TaskTurn::default()), "{no_header}");
         assert_eq!(head(no_header.as_bytes()), Some(Header::default()), "{no_header}");
     }
     for undecided in [
@@ -51,23 +55,23 @@ fn the_first_bytes_suffice_or_say_so() {
         "---\n---",
         "---\n--- ",
     ] {
-        assert_eq!(priority_of(undecided.as_bytes()), None, "{undecided:?}");
+        assert_eq!(turn_of(undecided.as_bytes()), None, "{undecided:?}");
         assert_eq!(head(undecided.as_bytes()), None, "{undecided:?}");
     }
     let endless = format!("---\npriority: high\n{}", "a: b\n".repeat(4000));
-    assert_eq!(priority_of(endless.as_bytes()), Some(Priority::Default));
+    assert_eq!(turn_of(endless.as_bytes()), Some(TaskTurn::default()));
     assert_eq!(
         head(endless.as_bytes()).map(|head| head.routing.state),
         Some(HeaderState::Unreadable)
     );
     let not_text = b"---\npriority: high\nx: \xff\n---\n";
     assert_eq!(head(not_text), Some(Header::default()));
-    assert_eq!(priority_of(not_text), Some(Priority::Default));
+    assert_eq!(turn_of(not_text), Some(TaskTurn::default()));
 }
 
 #[test]
 fn the_quick_look_reads_what_is_plain_and_leaves_the_rest() {
-    let quick = |fields: &str| fast_priority::read(format!("---\n{fields}\n").as_bytes());
+    let quick = |fields: &str| fast_turn::read(format!("---\n{fields}\n").as_bytes());
     for plain in [
         "priority: high",
         "tags:\n- web\n\n  # note\n- auth\npriority: high\nown:   # note\n    - a b\n    - c",
@@ -75,7 +79,7 @@ fn the_quick_look_reads_what_is_plain_and_leaves_the_rest() {
         "title: \"Was: it's #1\"\r\npriority: 'HIGH '\r\nallow_delegation: true",
         "\n# comment\n  # another\ntitle: Déjà vu\npriority: high\npriority: low\nurl: http://x/y#z",
     ] {
-        assert_eq!(quick(plain), Some(Priority::High), "{plain}");
+        assert_eq!(quick(plain), Some(turn(Priority::High)), "{plain}");
         assert_eq!(with_header(plain).header.priority, Priority::High, "{plain}");
     }
     for odd in [
@@ -111,8 +115,19 @@ fn the_quick_look_reads_what_is_plain_and_leaves_the_rest() {
         "a: - b",
         "a: [b]c",
         "a: [-]",
+        "depends_on: [a.md]",
+        "not_before: soon",
+        "not_before: 20261127",
+        "not_before:",
     ] {
         assert_eq!(quick(odd), None, "{odd}");
     }
-    assert_eq!(quick("title: T"), Some(Priority::Default));
+    assert_eq!(quick("title: T"), Some(TaskTurn::default()));
+    for time in ["2026-11-27 02:00", "'2026-11-27'  # soon", "2026-11-27T02:00:00+01:00"] {
+        let fields = format!("not_before: {time}\npriority: low\nnot_before: soon");
+        let found = quick(&fields).unwrap();
+        let whole = with_header(&fields).header;
+        assert!(found.order.not_before.is_some(), "{time}");
+        assert_eq!(found, TaskTurn::from(whole), "{time}");
+    }
 }

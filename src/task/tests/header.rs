@@ -126,7 +126,7 @@ fn in_good_time(header: &str) -> Task {
     let text = format!("---\nallow_delegation: true\npreferred_ai: gpu\n{header}\n---\nB\n");
     let started = std::time::Instant::now();
     let task = parse(&text);
-    assert_eq!(priority_of(text.as_bytes()), Some(task.header.priority));
+    assert_eq!(turn_of(text.as_bytes()), Some(TaskTurn::from(task.header.clone())));
     assert!(started.elapsed().as_secs() < 5, "{:?}: {:?}", &header[..20], started.elapsed());
     task
 }

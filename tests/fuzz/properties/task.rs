@@ -3,14 +3,14 @@
 use ccl::router::{AutoRoutes, Decision, Rule, decide};
 use ccl::task::{
     Ending, Field, HeaderState, MAX_HEADER_BYTES, Outcome, Preference, Priority, Provider, Task,
-    as_written, head, parse, priority_of, split, text_of, with_ending, with_fields,
+    TaskTurn, as_written, head, parse, split, text_of, turn_of, with_ending, with_fields,
 };
 use jiff::Timestamp;
 use uuid::Uuid;
 
 /// All of it, for the bytes of a task file.
 pub fn check(bytes: &[u8]) {
-    let _ = (head(bytes), priority_of(bytes));
+    let _ = (head(bytes), turn_of(bytes));
     let text = match text_of(bytes) {
         Ok(text) => text,
         Err(_) => return parts_add_up(&String::from_utf8_lossy(bytes)),
@@ -79,10 +79,10 @@ pub fn parts_add_up(text: &str) {
 pub fn first_bytes_agree(text: &str, cut: usize) {
     let whole = parse(text);
     for bytes in [text.as_bytes(), &text.as_bytes()[..cut]] {
-        if let Some(priority) = priority_of(bytes) {
-            assert_eq!(priority, whole.header.priority);
+        if let Some(turn) = turn_of(bytes) {
+            assert_eq!(turn, TaskTurn::from(whole.header.clone()));
         }
-        assert_eq!(priority_of(bytes).is_some(), head(bytes).is_some());
+        assert_eq!(turn_of(bytes).is_some(), head(bytes).is_some());
         if let Some(head) = head(bytes) {
             assert_eq!((&head.title, head.priority), (&whole.header.title, whole.header.priority));
             assert_eq!((&head.tags, &head.routing), (&whole.header.tags, &whole.header.routing));

@@ -10,6 +10,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::super::fake_script::{Behaviour, Ending, Turn};
+use super::super::git::instead_of_git;
 use super::super::{
     FakeClaude, PATIENCE, Project, Sandbox, TmuxServer, claude_home, sandbox, wait_until,
 };
@@ -21,6 +22,9 @@ use super::{Fault, pass_with, said, was_injected};
 pub enum Worker {
     /// A shell script, of kind `command`.
     Script,
+    /// The same in a worktree of its own, which lands. Where the text says `commit`, it commits; where it says `leave`, it
+    /// leaves a file uncommitted.
+    Branch,
     /// The stand-in for Claude Code 2.1.332. Its failure is that somebody kills it.
     Claude,
     /// The stand-in for 2.1.100, which shows less of what it does.
@@ -51,6 +55,10 @@ impl World {
         let project = sandbox.project("web");
         let (tmux, claude) = match worker {
             Worker::Script => (with_script(&mut sandbox), None),
+            Worker::Branch => {
+                with_repository(&mut sandbox, &project);
+                (with_script(&mut sandbox), None)
+            }
             Worker::Claude => with_claude(&mut sandbox, false),
             Worker::OldClaude => with_claude(&mut sandbox, true),
         };
@@ -115,6 +123,26 @@ impl World {
         if registry.is_empty() || registry.iter().any(is_idle) {
             claude_home::let_rest(claude.home());
         }
+    }
+
+    /// Writes the project's rules.
+    pub fn say(&self, rules: &str) {
+        let path = self.project.root().join(".agent-queue/project.yaml");
+        fs::write(path, rules).expect("project.yaml");
+    }
+
+    /// What happens to one of the next calls of git that `ccl` makes: to the nth, or the first with that word in it.
+    /// It is killed `before` it begins, `after` its end, `within` its work with all that it has started; or the disk is `full WRITE 3`, at the third
+    /// such system call; or the power is `cut WRITE 3`: git is killed there, and `ccl` with it.
+    pub fn git_fault(&self, which: &str, how: &str) {
+        let _ = fs::remove_file(self.sandbox.path().join("git-calls"));
+        fs::write(self.sandbox.path().join("git-fault"), format!("{which} {how}\n"))
+            .expect("git-fault");
+    }
+
+    /// Whether that call was made; none is disturbed any more.
+    pub fn was_git_disturbed(&self) -> bool {
+        fs::remove_file(self.sandbox.path().join("git-fault")).is_err()
     }
 
     /// A pass that nothing disturbs.
@@ -247,6 +275,43 @@ impl World {
     }
 }
 
+/// A repository whose tasks land by themselves; `ccl` calls git by a program that [`World::git_fault`] disturbs.
+fn with_repository(sandbox: &mut Sandbox, project: &Project) {
+    project.init_git();
+    fs::write(
+        project.root().join(".agent-queue/project.yaml"),
+        "isolation: worktree\nland: rebase\ncheck: none\n",
+    )
+    .expect("project.yaml");
+    let world = sandbox.path().to_owned();
+    let path = instead_of_git(&world, |git| disturbed_git(&world, git));
+    sandbox.env("PATH", path);
+}
+
+fn disturbed_git(world: &Path, git: &str) -> String {
+    let world = world.display();
+    format!(
+        "#!/bin/sh\n\
+         if [ -e {world}/git-fault ]; then\n\
+             echo >> {world}/git-calls\n\
+             read which how syscall nth < {world}/git-fault\n\
+             case \" $(wc -l < {world}/git-calls) $* \" in *\" $which \"*) rm {world}/git-fault;; *) how=;; esac\n\
+             case $how in\n\
+             before) kill -KILL $$;;\n\
+             after) {git} \"$@\" > /dev/null 2>&1; kill -KILL $$;;\n\
+             within) {git} \"$@\" > /dev/null 2>&1 & git=$!\n\
+                 until [ -e {world}/projects/web/.agent-queue/worktrees/*/big-1 ] || ! kill -0 $git; do :; done\n\
+                 kill -KILL 0;;\n\
+             cut) strace -f -qq -o {world}/git-trace -e inject=$syscall:signal=SIGKILL:when=$nth {git} \"$@\"; code=$?\n\
+                 ! grep -q 'killed by SIGKILL' {world}/git-trace || kill -KILL $PPID $$\n\
+                 exit $code;;\n\
+             full) exec strace -f -qq -o {world}/git-trace -e inject=$syscall:error=ENOSPC:when=$nth {git} \"$@\";;\n\
+             esac\n\
+         fi\n\
+         exec {git} \"$@\"\n"
+    )
+}
+
 fn with_script(sandbox: &mut Sandbox) -> TmuxServer {
     let tmux = sandbox.tmux();
     let world = sandbox.path().display();
@@ -255,6 +320,11 @@ fn with_script(sandbox: &mut Sandbox) -> TmuxServer {
         "name=${{1%% *}}\n\
          case $1 in *'without its session'*) trap '' HUP;; esac\n\
          echo \"$name\" >> {world}/runs\n\
+         case $1 in *commit*)\n\
+             echo \"$name\" > \"$name.txt\" && git add \"$name.txt\" &&\n\
+             git -c user.name=A -c user.email=a@b commit -qm \"$name\";;\n\
+         esac\n\
+         case $1 in *leave*) echo \"$name\" > \"$name.left\";; esac\n\
          case $1 in *hold*) until [ -e {world}/go ]; do sleep 0.02; done;; esac\n\
          case $1 in *'fail once'*) ! rm {world}/fails 2>/dev/null;; esac\n"
     );

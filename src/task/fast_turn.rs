@@ -1,15 +1,15 @@
-//! The priority in a header, without YAML.
+//! When a task goes, from its header, without YAML.
 //!
-//! Why this exists: a pass with a free session has to know the priority of every waiting task, and must not take much
+//! Why this exists: a pass with a free session has to know the priority and the time of every waiting task, and must not take much
 //! longer over 100,000 of them than it takes to open and read the files (`cargo bench` holds it to that). The YAML library would take
 //! several times as long. Most headers are a few plain `key: value` lines: those are read here, and whatever is not
-//! plainly such a line is left to the library. A property test proves that both find the same priority.
+//! plainly such a line is left to the library. A property test proves that both find the same.
 
-use super::Priority;
+use super::{Moment, TaskTurn};
 
-/// The priority in a header's YAML; `None` where the header is not plain enough, and has to be parsed.
-pub(super) fn read(yaml: &[u8]) -> Option<Priority> {
-    let mut found = None;
+/// What a header's YAML says of the task's turn; `None` where the header is not plain enough, and has to be parsed.
+pub(super) fn read(yaml: &[u8]) -> Option<TaskTurn> {
+    let (mut priority, mut not_before) = (None, None);
     let mut list = List::No;
     for line in yaml.split(|&b| b == b'\n').skip(1) {
         let line = line.strip_suffix(b"\r").unwrap_or(line).trim_ascii_end();
@@ -31,11 +31,21 @@ pub(super) fn read(yaml: &[u8]) -> Option<Priority> {
         let value = value(rest)?;
         let open = matches!(rest.first(), None | Some(b'#'));
         list = if open { List::MayBegin } else { List::No };
-        if key == b"priority" && found.is_none() {
-            found = Some(std::str::from_utf8(value).ok()?.parse().unwrap_or_default());
+        match key {
+            b"priority" if priority.is_none() => {
+                priority = Some(std::str::from_utf8(value).ok()?.parse().unwrap_or_default());
+            }
+            // What is no time is a reason to hold the task, which the library's way finds.
+            b"not_before" if not_before.is_none() => {
+                not_before = Some(Moment::parse(std::str::from_utf8(value).ok()?)?);
+            }
+            b"depends_on" => return None,
+            _ => {}
         }
     }
-    Some(found.unwrap_or_default())
+    let mut turn = TaskTurn { priority: priority.unwrap_or_default(), ..TaskTurn::default() };
+    turn.order.not_before = not_before;
+    Some(turn)
 }
 
 /// Whether a line may be an item of a list: below a key without a value, all items as far to the right as the first.

@@ -1,0 +1,83 @@
+//! What a pass tells of its work: lines of the journal, and words to people.
+
+use std::path::Path;
+
+use anyhow::Result;
+use jiff::Timestamp;
+
+use crate::config::{Config, Occasion};
+use crate::event::EventKind;
+use crate::journal::{Entry, Journal};
+use crate::log::Log;
+use crate::notify::{Notice, Outbox};
+use crate::task::{Ending, Outcome};
+
+/// Where a pass tells of its work. Threads share it.
+pub(crate) struct Account<'a> {
+    journal: Journal,
+    outbox: Outbox<'a>,
+    log: &'a Log,
+}
+
+impl<'a> Account<'a> {
+    pub(crate) fn new(config: &'a Config, log: &'a Log) -> Self {
+        Self { journal: Journal::new(&config.state_dir), outbox: Outbox::new(config, log), log }
+    }
+
+    pub(crate) fn outbox(&self) -> &Outbox<'a> {
+        &self.outbox
+    }
+
+    /// Adds a line to the journal. One that cannot be written is reported, and stops nothing.
+    pub(crate) fn note(&self, entry: &Entry) {
+        if let Err(error) = self.journal.write(entry) {
+            self.log.warn(format_args!("{error:#}"));
+        }
+    }
+
+    /// Files a task: queues the words about it, has `file` file it, and adds it to the journal. `file` says whether it
+    /// did; where the task has left meanwhile, whoever took it has told.
+    pub(crate) fn filing<T>(
+        &self,
+        (project, task): (&Path, &str),
+        ending: &Ending,
+        text: impl FnOnce() -> Result<Option<String>>,
+        file: impl FnOnce() -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        let (occasion, kind) = match ending.outcome {
+            Outcome::Done => (Some(Occasion::Done), EventKind::Done),
+            Outcome::Failed => (Some(Occasion::Failed), EventKind::Failed),
+            Outcome::Released => (None, EventKind::Released),
+        };
+        let notice = occasion.map(|occasion| {
+            let time = ending.ended_at.unwrap_or_else(Timestamp::now);
+            let notice = Notice::of_run(occasion, ending.run, time).about(project, task);
+            let notice = notice.by(ending.agent(), ending.cost.clone());
+            match &ending.reason {
+                Some(reason) => notice.because(reason),
+                None => notice,
+            }
+        });
+        if let Some(notice) = notice {
+            self.outbox.queue(notice, text)?;
+        }
+        let filed = file()?;
+        if filed.is_some() {
+            self.note(&Entry::of_task(kind, project, task).of_run(ending));
+        }
+        Ok(filed)
+    }
+
+    /// Tells people once that an agent, a project or a recurring task is held; every pass that finds it held says so here.
+    /// `name` says which one it is; `since` tells one hold from the next.
+    pub(crate) fn tell_of_hold(&self, entry: &Entry, name: &str, since: Timestamp) -> Result<()> {
+        let notice = Notice::new(Occasion::Hold, &format!("{name}-{since}"), since);
+        self.outbox.queue_once(notice.of_entry(entry), || Ok(None))
+    }
+}
+
+/// How many seconds a task has waited by `now`: since its file was last changed, when it was dropped or given back.
+pub(crate) fn waited(file: &Path, now: Timestamp) -> Option<u64> {
+    let modified = Timestamp::try_from(file.symlink_metadata().ok()?.modified().ok()?).ok()?;
+    u64::try_from(now.duration_since(modified).as_secs()).ok()
+}

@@ -1,0 +1,162 @@
+//! `ccl report`: what was done, what failed, what waits for a person, and what it cost. Changes nothing.
+
+use anyhow::{Result, bail};
+use jiff::civil::Date;
+use jiff::fmt::friendly::SpanParser;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ZonedDateTime};
+
+use super::{Answer, Context, status};
+use crate::cli::ReportFormat;
+use crate::error::Failure;
+use crate::journal::Journal;
+use crate::queue::{EndedTask, Folder, Project};
+use crate::report::{
+    AttentionRow, DoneRow, FailedRow, ProjectSummary, Report, Runs, SessionState, Status, Summary,
+    TaskRow, TaskState,
+};
+
+pub(super) fn run(
+    context: Context<'_>,
+    since: &str,
+    format: Option<ReportFormat>,
+    json: bool,
+) -> Result<Answer> {
+    if json && format == Some(ReportFormat::Markdown) {
+        let sentence = "--json and --format name two different forms: leave one out";
+        bail!(Failure::Usage(sentence.to_owned()));
+    }
+    let now = context.now.to_zoned_datetime(TimeZone::system());
+    let (since, until) = window(since, &now).map_err(Failure::Usage)?;
+    let (status, exit) = status::collect(context)?;
+    let mut runs = Runs::default();
+    let journal = Journal::new(&context.config.state_dir);
+    journal.read(since, |entry| {
+        if entry.time < until {
+            runs.add_entry(entry);
+        }
+    })?;
+    let mut projects = Vec::new();
+    for row in &status.projects {
+        let project = Project::new(row.path.clone());
+        let mut summary = ProjectSummary {
+            path: row.path.clone(),
+            attention: attention(&status, &project),
+            waiting: waiting(&status, &project),
+            ..ProjectSummary::default()
+        };
+        for task in project.ended_between(Folder::Done, since, until)? {
+            task.ending.iter().for_each(|ending| runs.add_ending(ending));
+            summary.done.push(done(task));
+        }
+        for task in project.ended_between(Folder::Failed, since, until)? {
+            task.ending.iter().for_each(|ending| runs.add_ending(ending));
+            let reason = task.ending.and_then(|ending| ending.reason);
+            summary.failed.push(FailedRow { task: task.name, title: task.title, reason });
+        }
+        projects.push(summary);
+    }
+    let (spent, waited) = (runs.spent(), runs.waited());
+    let report = Report::Summary(Summary { since, until, projects, spent, waited });
+    Ok(Answer { report, exit })
+}
+
+fn done(task: EndedTask) -> DoneRow {
+    let ending = task.ending;
+    let times = ending.as_ref().and_then(|ending| ending.started_at.zip(ending.ended_at));
+    DoneRow {
+        task: task.name,
+        title: task.title,
+        seconds: times.map(|(start, end)| end.duration_since(start).as_secs()),
+        cost: ending.as_ref().and_then(|ending| ending.cost.clone()),
+        git: ending.as_ref().and_then(|ending| ending.git.clone()),
+        check: ending.and_then(|ending| ending.check),
+    }
+}
+
+/// What a person has to do something about in this project.
+fn attention(status: &Status, project: &Project) -> Vec<AttentionRow> {
+    let tasks = status.tasks.iter().filter(|task| task.project == project.path());
+    let of_task = |task: &TaskRow| {
+        let mut sessions = status.sessions.iter();
+        let session = sessions.find(|session| {
+            session.state == SessionState::NeedsAttention
+                && session.project.as_deref() == Some(project.path())
+                && session.task.as_ref() == Some(&task.name)
+        });
+        let stale = "it has been at work for long: attach and look, or `ccl cancel` it";
+        let reason = match task.state {
+            TaskState::Held => task.reason.clone(),
+            TaskState::Waiting => None,
+            TaskState::Dispatched | TaskState::Checking | TaskState::DelegatedToSecutools => {
+                session
+                    .and_then(|session| session.reason.clone())
+                    .or_else(|| task.reason.clone())
+                    .or_else(|| task.stale.then(|| stale.to_owned()))
+            }
+        };
+        reason.map(|reason| AttentionRow { task: Some(task.name.clone()), reason })
+    };
+    let recurring = status.recurring.iter().filter(|row| row.project == project.path());
+    let of_recurring = recurring.filter_map(|row| {
+        Some(AttentionRow { task: Some(row.name.clone()), reason: row.reason.clone()? })
+    });
+    tasks.filter_map(of_task).chain(of_recurring).collect()
+}
+
+fn waiting(status: &Status, project: &Project) -> usize {
+    let is_waiting =
+        |task: &&TaskRow| task.state == TaskState::Waiting && task.project == project.path();
+    status.tasks.iter().filter(is_waiting).count()
+}
+
+/// The time that `--since` names, its end not included; or what is wrong with it.
+fn window(since: &str, now: &ZonedDateTime) -> Result<(Timestamp, Timestamp), String> {
+    let wrong = || {
+        format!(
+            "--since {since}: write a duration such as 24h or 7d, today, yesterday, or a day such as 2026-11-26"
+        )
+    };
+    let day = match since.trim() {
+        "today" => Some(now.date()),
+        "yesterday" => now.date().yesterday().ok(),
+        other => other.parse::<Date>().ok().filter(|_| other.contains('-')),
+    };
+    let Some(day) = day else {
+        let span = SpanParser::new().parse_span(since.trim()).map_err(|_| wrong())?;
+        // A day back is the same time of yesterday, whatever the clocks did.
+        let start = now.checked_sub(span.abs()).map_err(|_| wrong())?.timestamp();
+        return if start < now.timestamp() { Ok((start, now.timestamp())) } else { Err(wrong()) };
+    };
+    let midnight = |day: Date| {
+        let start = day.to_zoned_datetime(now.time_zone().clone()).and_then(|it| it.start_of_day());
+        start.map(|it| it.timestamp()).map_err(|_| wrong())
+    };
+    Ok((midnight(day)?, midnight(day.tomorrow().map_err(|_| wrong())?)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_a_duration_or_a_local_day() {
+        // The clocks went back at three in the morning of the 25th.
+        let now: ZonedDateTime = "2026-10-26T08:00[Europe/Berlin]".parse().unwrap();
+        let shown = |since: &str| {
+            window(since, &now).map(|(start, end)| format!("{start} {end}")).map_err(drop)
+        };
+        let until_now = |start: &str| Ok(format!("{start} 2026-10-26T07:00:00Z"));
+        assert_eq!(shown("24h"), until_now("2026-10-25T07:00:00Z"));
+        assert_eq!(shown("90m"), until_now("2026-10-26T05:30:00Z"));
+        assert_eq!(shown("1d"), until_now("2026-10-25T07:00:00Z"));
+        assert_eq!(shown("2d"), until_now("2026-10-24T06:00:00Z"));
+        let day = |day: &str| Ok(day.to_owned());
+        assert_eq!(shown("yesterday"), day("2026-10-24T22:00:00Z 2026-10-25T23:00:00Z"));
+        assert_eq!(shown("2026-10-24"), day("2026-10-23T22:00:00Z 2026-10-24T22:00:00Z"));
+        assert_eq!(shown("today"), day("2026-10-25T23:00:00Z 2026-10-26T23:00:00Z"));
+        for wrong in ["", "0s", "soon", "24", "2026-13-01", "-"] {
+            assert_eq!(shown(wrong), Err(()), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! `ccl resume`: tasks are handed out again, and what was held until a person says so is not held any more.
+
+use anyhow::Result;
+
+use super::pause::{self, PauseScope};
+use super::{Context, Pass};
+use crate::config::Projects;
+use crate::durable;
+use crate::event::{Event, EventKind};
+use crate::journal::Entry;
+use crate::queue::Project;
+use crate::session;
+
+pub(super) fn run(context: Context<'_>) -> Result<Pass> {
+    let mut pass = Pass::default();
+    for PauseScope { file, project } in pause::places(context)? {
+        if crate::pause::end(&file)? {
+            let event = Event { project: project.clone(), ..Event::new(EventKind::Resumed) };
+            context.account.note(&Entry { project, ..Entry::new(EventKind::Resumed) });
+            pass.events.push(event);
+        }
+    }
+    for project in projects(context)? {
+        if pass.ok(context, durable::remove(&project.setup_hold_path())).unwrap_or_default() {
+            let (path, reason) = (project.path(), "its setup is tried again");
+            let entry = Entry { project: Some(path.to_owned()), ..Entry::new(EventKind::Resumed) };
+            context.account.note(&entry.because(reason));
+            pass.events.push(Event::of_project(EventKind::Resumed, path).because(reason));
+        }
+        let lifted = project.lift_recurring_holds();
+        for task in pass.ok(context, lifted).unwrap_or_default() {
+            let (path, reason) = (project.path(), "its slots are served again");
+            let entry = Entry::of_task(EventKind::Resumed, path, &task);
+            context.account.note(&entry.because(reason));
+            let event = Event::of_task(EventKind::Resumed, path, task);
+            pass.events.push(event.because(reason));
+        }
+    }
+    if !matches!(context.config.projects, Projects::Given(_)) {
+        for session in session::attention_cooldowns(&context.config.state_dir)? {
+            session.end_cooldown()?;
+            let event = Event::of_session(EventKind::Resumed, session.name());
+            pass.events.push(event.because("its cooldown has ended"));
+        }
+    }
+    if pass.events.is_empty() {
+        context.log.notice("nothing is paused, and nothing is held until a person says so");
+    }
+    Ok(pass)
+}
+
+/// Those of the configuration; without one, and outside of a project, none.
+fn projects(context: Context<'_>) -> Result<Vec<Project>> {
+    match context.projects() {
+        Err(_) if matches!(context.config.projects, Projects::NearestTo(_)) => Ok(Vec::new()),
+        found => found,
+    }
+}

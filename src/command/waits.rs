@@ -1,0 +1,105 @@
+//! Which tasks wait for a time, or for other tasks: of `scan`, `assign`, `status` and `decide`.
+
+use std::cell::OnceCell;
+
+use anyhow::Result;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::checkout::Repository;
+use crate::queue::{self, Dependencies, Folder, Project, TaskRef};
+use crate::task::{self, Order, StartFrom};
+use crate::text::local_time;
+
+/// What has been looked up for one pass.
+pub(super) struct Waits {
+    now: Timestamp,
+    /// The machine's; read from files, once a task needs it.
+    zone: OnceCell<TimeZone>,
+    dependencies: Dependencies,
+}
+
+impl Waits {
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self { now, zone: OnceCell::new(), dependencies: Dependencies::default() }
+    }
+
+    fn zone(&self) -> &TimeZone {
+        self.zone.get_or_init(TimeZone::system)
+    }
+
+    /// The task's time, if that has not come yet.
+    fn early(&self, order: &Order) -> Option<Timestamp> {
+        let moment = order.not_before?.timestamp(self.zone());
+        moment.filter(|moment| *moment > self.now)
+    }
+
+    pub(super) fn is_early(&self, order: &Order) -> bool {
+        self.early(order).is_some()
+    }
+
+    /// Why it waits, as a clause: `until 02:00, in 8 h`, `schema.md failed`.
+    pub(super) fn why(&mut self, project: &Project, order: &Order) -> Result<Option<String>> {
+        if let Some(moment) = self.early(order) {
+            return Ok(Some(format!("until {}", local_time(moment, self.now, self.zone()))));
+        }
+        if order.depends_on.is_empty() {
+            return Ok(None);
+        }
+        self.dependencies.wait(project, order)
+    }
+
+    /// The same for people, who want to know of a circle: nothing in it ever goes.
+    pub(super) fn why_in_full(&mut self, task: &TaskRef, order: &Order) -> Result<Option<String>> {
+        let why = self.why(&task.project, order)?;
+        if why.is_none() || order.depends_on.is_empty() {
+            return Ok(why);
+        }
+        let circle = self.dependencies.circle(task, order);
+        Ok(circle
+            .map(|circle| {
+                format!("they wait for each other, {circle}: take one out of a `depends_on`")
+            })
+            .or(why))
+    }
+}
+
+/// The tasks of its own project that a task depends on, each with the branch that it has left and that has not landed. Other
+/// projects have other repositories.
+pub(super) fn branches(project: &Project, order: &Order) -> Result<Vec<(String, Option<String>)>> {
+    let mut found = Vec::new();
+    for written in &order.depends_on {
+        let task = queue::resolve(project, written).filter(|task| task.project == *project);
+        if let Some(task) = task {
+            found.push((task.name.to_string(), open_branch(&task)?));
+        }
+    }
+    Ok(found)
+}
+
+/// The branch of a finished task that has not landed, and that nobody has deleted.
+fn open_branch(task: &TaskRef) -> Result<Option<String>> {
+    let Some(ending) = task.project.ending(Folder::Done, &task.name)? else { return Ok(None) };
+    let Some(branch) = ending.branch().filter(|branch| branch.landed != Some(true)) else {
+        return Ok(None);
+    };
+    // Where git cannot be asked, no worktree can be made either, and the sentence for that is said then.
+    let Ok(repository) = Repository::open(task.project.path()) else { return Ok(None) };
+    let Some(worktree) = repository.worktree_of(branch) else { return Ok(None) };
+    let is_there = repository.has_branch(&worktree)?;
+    Ok(is_there.then(|| branch.summary.branch.clone()))
+}
+
+/// For which branches a task waits that is to have a worktree: `a.md and b.md to land`.
+pub(super) fn why_to_land(project: &Project, order: &Order) -> Result<Option<String>> {
+    let branches = branches(project, order)?;
+    Ok(match task::start_from(&borrowed(&branches)) {
+        StartFrom::WaitsFor(tasks) => Some(format!("{} to land", tasks.join(" and "))),
+        StartFrom::Base | StartFrom::Branch(_) => None,
+    })
+}
+
+/// The same as [`task::start_from`] takes them.
+pub(super) fn borrowed(branches: &[(String, Option<String>)]) -> Vec<(&str, Option<&str>)> {
+    branches.iter().map(|(task, branch)| (task.as_str(), branch.as_deref())).collect()
+}

@@ -1,0 +1,294 @@
+//! Words to people: what happened is queued as a file, and sent beside the pass's work.
+//!
+//! ```text
+//! STATE/notify/ID.N.json    one event for the Nth entry of `notify:`; gone once it was taken, or after a day
+//! STATE/notify/told/ID      a state that lasts (an agent waits for a person, a hold) was queued
+//! ```
+//!
+//! A file is there before the task is filed, and its name follows from the run: a pass that is killed anywhere between
+//! the two, or after it has sent one, makes nothing worse than a second message.
+
+mod send;
+
+pub(crate) use send::BUDGET;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::config::{Config, Notifier, Occasion};
+use crate::durable;
+use crate::journal::Entry;
+use crate::log::Log;
+use crate::marker::{self, VERSION};
+use crate::money::Cost;
+use crate::task;
+use crate::text;
+
+/// No id has more characters, but for the occasion behind it.
+const MAX_ID: usize = 150;
+/// An event that nobody has taken for so long is given up.
+const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+/// A state that lasts is noted anew after this, so that its note outlives the sweep.
+const NOTED_ANEW: Duration = Duration::from_secs(24 * 60 * 60);
+/// A note that was not renewed for so long is of a state that is over.
+const NOTE_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// One event, as it is sent: JSON with all keys, `null` where something is not known.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Notice {
+    version: u32,
+    /// Does not change, however often it is sent.
+    id: String,
+    event: Occasion,
+    time: Timestamp,
+    #[serde(serialize_with = "text::optional_path")]
+    project: Option<PathBuf>,
+    task: Option<String>,
+    title: Option<String>,
+    reason: Option<String>,
+    agent: Option<String>,
+    cost: Option<Cost>,
+    /// The task's text, for whom `body: true` says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    body: Option<String>,
+}
+
+impl Notice {
+    /// An event of which only the occasion is known. `what` and the occasion are its id: a run, a session and a moment.
+    pub(crate) fn new(event: Occasion, what: &str, time: Timestamp) -> Self {
+        // It becomes a file's name.
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        let what: String = what.chars().map(|c| if plain(c) { c } else { '-' }).collect();
+        // The end of a path tells more than its beginning.
+        let what = &what[what.len().saturating_sub(MAX_ID)..];
+        Self {
+            version: VERSION,
+            id: format!("{what}-{}", word(event)),
+            event,
+            time,
+            project: None,
+            task: None,
+            title: None,
+            reason: None,
+            agent: None,
+            cost: None,
+            body: None,
+        }
+    }
+
+    /// The same of a run; one that nobody worked on has no run, and gets an id of its own.
+    pub(crate) fn of_run(event: Occasion, run: Uuid, time: Timestamp) -> Self {
+        let run = if run.is_nil() { Uuid::new_v4() } else { run };
+        Self::new(event, &run.to_string(), time)
+    }
+
+    /// The same, about a task.
+    pub(crate) fn about(self, project: &Path, task: &str) -> Self {
+        Self { project: Some(project.to_owned()), task: Some(task.to_owned()), ..self }
+    }
+
+    /// The same, about what a line of the journal is about.
+    pub(crate) fn of_entry(self, entry: &Entry) -> Self {
+        let Entry { project, task, agent, reason, .. } = entry.clone();
+        Self { project, task, agent, reason, ..self }
+    }
+
+    /// The same, by an agent, at a cost.
+    pub(crate) fn by(self, agent: Option<&str>, cost: Option<Cost>) -> Self {
+        Self { agent: agent.map(str::to_owned), cost, ..self }
+    }
+
+    /// The same, with the reason.
+    pub(crate) fn because(self, reason: impl Into<String>) -> Self {
+        Self { reason: Some(reason.into()), ..self }
+    }
+
+    /// The same, with what the task's own text says.
+    fn of_text(self, text: &str) -> Self {
+        let task = task::parse(text);
+        Self { title: task.header.title, body: Some(task.body), ..self }
+    }
+
+    /// What happened in one line: `failed: Fix the login (fix-login.md of shop): no claude`.
+    fn line(&self) -> String {
+        let project = self.project.as_deref().and_then(Path::file_name);
+        let project = project.map(|name| text::path_text(Path::new(name)));
+        let place = match (&self.task, project) {
+            (Some(task), Some(project)) => Some(format!("{task} of {project}")),
+            (task, project) => task.clone().or(project),
+        };
+        let mut line = match (&self.title, place) {
+            (Some(title), Some(place)) => format!("{}: {title} ({place})", word(self.event)),
+            (None, Some(place)) => format!("{}: {place}", word(self.event)),
+            (_, None) => match &self.agent {
+                Some(agent) => format!("{}: {agent}", word(self.event)),
+                None => word(self.event).to_owned(),
+            },
+        };
+        if let Some(cost) = &self.cost {
+            line.push_str(&format!(", {cost}"));
+        }
+        if let Some(reason) = &self.reason {
+            line.push_str(&format!(": {reason}"));
+        }
+        text::escape(&line).into_owned()
+    }
+}
+
+fn word(event: Occasion) -> &'static str {
+    match event {
+        Occasion::Done => "done",
+        Occasion::Failed => "failed",
+        Occasion::NeedsAttention => "needs-attention",
+        Occasion::Hold => "hold",
+        Occasion::ToLand => "to-land",
+    }
+}
+
+/// Where events wait to be sent.
+pub(crate) struct Outbox<'a> {
+    directory: PathBuf,
+    notifiers: &'a [Notifier],
+    log: &'a Log,
+}
+
+impl<'a> Outbox<'a> {
+    pub(crate) fn new(config: &'a Config, log: &'a Log) -> Self {
+        let directory = config.state_dir.join("notify");
+        Self { directory, notifiers: &config.notifiers, log }
+    }
+
+    /// Who wants to know of it, by the entry's number.
+    fn listeners(&self, event: Occasion) -> impl Iterator<Item = (usize, &'a Notifier)> {
+        self.notifiers.iter().enumerate().filter(move |(_, it)| it.on.contains(&event))
+    }
+
+    fn wants(&self, event: Occasion) -> bool {
+        self.listeners(event).next().is_some()
+    }
+
+    /// Queues an event, for each one who wants it; the task's `text` is only asked for where somebody does.
+    pub(crate) fn queue(
+        &self,
+        notice: Notice,
+        text: impl FnOnce() -> Result<Option<String>>,
+    ) -> Result<()> {
+        if !self.wants(notice.event) {
+            return Ok(());
+        }
+        let notice = match text()? {
+            Some(text) => notice.of_text(&text),
+            None => notice,
+        };
+        fs::create_dir_all(&self.directory)
+            .with_context(|| format!("cannot make {}", self.directory.display()))?;
+        for (number, notifier) in self.listeners(notice.event) {
+            let body = notice.body.clone().filter(|_| notifier.body);
+            let json = serde_json::to_vec(&Notice { body, ..notice.clone() })?;
+            durable::write(&self.file(&notice.id, number), &json, durable::PRIVATE)?;
+        }
+        Ok(())
+    }
+
+    /// Queues what lasts once, until [`Self::forget`].
+    pub(crate) fn queue_once(
+        &self,
+        notice: Notice,
+        text: impl FnOnce() -> Result<Option<String>>,
+    ) -> Result<()> {
+        if !self.wants(notice.event) {
+            return Ok(());
+        }
+        let note = self.note(&notice.id);
+        let is_fresh = |found: &fs::Metadata| {
+            found.modified().is_ok_and(|then| {
+                SystemTime::now().duration_since(then).is_ok_and(|age| age < NOTED_ANEW)
+            })
+        };
+        match fs::symlink_metadata(&note) {
+            Ok(found) if is_fresh(&found) => return Ok(()),
+            Ok(_) => {}
+            // In this order: a kill in between sends it twice, and not never.
+            Err(_) => self.queue(notice, text)?,
+        }
+        let told = self.directory.join("told");
+        fs::create_dir_all(&told).with_context(|| format!("cannot make {}", told.display()))?;
+        durable::write(&note, b"", durable::PRIVATE)
+    }
+
+    /// The state is over: the next one is news again.
+    pub(crate) fn forget(&self, event: Occasion, what: &str) -> Result<()> {
+        if !self.wants(event) {
+            return Ok(());
+        }
+        let id = Notice::new(event, what, Timestamp::UNIX_EPOCH).id;
+        durable::remove(&self.note(&id)).map(drop)
+    }
+
+    fn file(&self, id: &str, number: usize) -> PathBuf {
+        self.directory.join(format!("{id}.{number}.json"))
+    }
+
+    fn note(&self, id: &str) -> PathBuf {
+        self.directory.join("told").join(id)
+    }
+
+    /// Removes what killed passes left unfinished, and notes of states that are over.
+    pub(crate) fn sweep(&self, now: Timestamp) -> Result<()> {
+        let now = SystemTime::try_from(now).context("the clock is out of range")?;
+        let told = self.directory.join("told");
+        durable::sweep(&self.directory, now)?;
+        durable::sweep(&told, now)?;
+        for entry in durable::list_dir(&told)? {
+            let entry = entry?;
+            let modified = entry.metadata().and_then(|found| found.modified());
+            let age = modified.ok().and_then(|then| now.duration_since(then).ok());
+            if age.is_some_and(|age| age > NOTE_LIFE) {
+                durable::remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The events that wait for each entry of `notify:`, those first that were tried least lately.
+    fn waiting(&self) -> Result<Vec<Vec<PathBuf>>> {
+        let mut waiting: Vec<Vec<(SystemTime, PathBuf)>> = vec![Vec::new(); self.notifiers.len()];
+        for entry in durable::list_dir(&self.directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|name| {
+                if name.starts_with('.') {
+                    return None;
+                }
+                name.strip_suffix(".json")?.rsplit_once('.')?.1.parse::<usize>().ok()
+            });
+            let Some(number) = number else { continue };
+            let Ok(modified) = entry.metadata().and_then(|found| found.modified()) else {
+                continue;
+            };
+            match waiting.get_mut(number) {
+                Some(files) => files.push((modified, entry.path())),
+                // Its entry was taken out of the configuration.
+                None => drop(durable::remove(&entry.path())?),
+            }
+        }
+        Ok(waiting
+            .into_iter()
+            .map(|mut files| {
+                files.sort();
+                files.into_iter().map(|(_, path)| path).collect()
+            })
+            .collect())
+    }
+}
+
+/// Reads a queued event; `None` where it was taken meanwhile.
+fn read(path: &Path) -> Result<Option<Notice>, marker::Unreadable> {
+    marker::read(path)
+}

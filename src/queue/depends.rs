@@ -1,0 +1,190 @@
+//! What a task depends on: looked up when its turn has come, and never stored.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::{Folder, Name, Project, TaskRef};
+use crate::durable;
+use crate::task::Order;
+
+/// Looks at what tasks depend on. Each of them is looked at once in a pass.
+#[derive(Debug, Default)]
+pub(crate) struct Dependencies {
+    looked_at: HashMap<(PathBuf, String), Option<String>>,
+    /// Tasks of which it is known that they stand in no circle.
+    straight: HashSet<(PathBuf, String)>,
+}
+
+impl Dependencies {
+    /// Why the task has to wait, as a clause: `schema.md failed`; `None` where all that it depends on is done.
+    pub(crate) fn wait(&mut self, project: &Project, order: &Order) -> Result<Option<String>> {
+        let mut reasons = Vec::new();
+        for written in &order.depends_on {
+            reasons.extend(self.wait_for(project, written)?);
+        }
+        Ok((!reasons.is_empty()).then(|| reasons.join(" and ")))
+    }
+
+    fn wait_for(&mut self, project: &Project, written: &str) -> Result<Option<String>> {
+        let Some(TaskRef { project, name }) = resolve(project, written) else {
+            return Ok(Some(format!("`{written}` is not the name of a task")));
+        };
+        let key = (project.path().to_owned(), name.to_string());
+        if let Some(known) = self.looked_at.get(&key) {
+            return Ok(known.clone());
+        }
+        let there = |folder| durable::exists(&project.folder(folder).join(name.as_str()));
+        let reason = if there(Folder::Done)? {
+            None
+        } else if there(Folder::Inbox)? || project.is_active(name.as_str(), "".as_ref())? {
+            Some(format!("{written} is not done yet"))
+        } else if there(Folder::Failed)? {
+            Some(format!("{written} failed"))
+        } else {
+            Some(format!("there is no {written}"))
+        };
+        self.looked_at.insert(key, reason.clone());
+        Ok(reason)
+    }
+
+    /// The circle in which a waiting task stands, from it to itself: `a.md → b.md → a.md`.
+    pub(crate) fn circle(&mut self, task: &TaskRef, order: &Order) -> Option<String> {
+        // The way to each task, and what it depends on that was not looked at yet.
+        let mut way: Vec<(TaskRef, Vec<String>)> = vec![(task.clone(), order.depends_on.clone())];
+        let mut seen = HashSet::from([key_of(task)]);
+        // Up to here the way leads into a circle, so that none of these is known to be straight.
+        let mut crooked = 0;
+        while let Some((here, next)) = way.last_mut() {
+            let here = here.clone();
+            let Some(written) = next.pop() else {
+                if way.len() > crooked {
+                    self.straight.insert(key_of(&here));
+                }
+                way.pop();
+                crooked = crooked.min(way.len());
+                continue;
+            };
+            let Some(further) = resolve(&here.project, &written) else { continue };
+            if further == *task {
+                let names = way.iter().map(|(task, _)| task.name.as_str());
+                let names: Vec<&str> = names.chain([task.name.as_str()]).collect();
+                return Some(names.join(" → "));
+            }
+            // One in a circle without this task waits for that circle, which is named where it is.
+            if self.straight.contains(&key_of(&further)) {
+                continue;
+            }
+            if !seen.insert(key_of(&further)) {
+                crooked = way.len();
+                continue;
+            }
+            if let Ok(glance) = further.project.glance(further.name.as_str().as_ref()) {
+                way.push((further, glance.head.order.depends_on));
+            }
+        }
+        None
+    }
+}
+
+fn key_of(task: &TaskRef) -> (PathBuf, String) {
+    (task.project.path().to_owned(), task.name.to_string())
+}
+
+/// The task that is meant: `T.md` or `T` of the same project, or `PATH:T.md` of another, by the path from this one to it.
+pub(crate) fn resolve(project: &Project, written: &str) -> Option<TaskRef> {
+    let (other, name) = match written.rsplit_once(':') {
+        Some((path, name)) => (Some(path), name),
+        None => (None, written),
+    };
+    let file = if name.ends_with(".md") { name.to_owned() } else { format!("{name}.md") };
+    let name = Name::from_marker(&file)?;
+    let project = match other {
+        None => project.clone(),
+        Some(path) => {
+            let path = project.path().join(path);
+            // Two ways to write one directory are one project.
+            Project::new(path.canonicalize().unwrap_or(path))
+        }
+    };
+    Some(TaskRef { project, name })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn project(root: &std::path::Path, name: &str) -> Project {
+        let project = Project::new(root.join(name));
+        for folder in [Folder::Inbox, Folder::Done, Folder::Failed] {
+            fs::create_dir_all(project.folder(folder)).unwrap();
+        }
+        project
+    }
+
+    fn order(depends_on: &[&str]) -> Order {
+        Order {
+            depends_on: depends_on.iter().map(|it| (*it).to_owned()).collect(),
+            ..Order::default()
+        }
+    }
+
+    fn put(project: &Project, folder: Folder, name: &str, depends_on: &str) {
+        let text = format!("---\ndepends_on: [{depends_on}]\n---\nx\n");
+        fs::write(project.folder(folder).join(name), text).unwrap();
+    }
+
+    #[test]
+    fn ready_is_what_depends_on_nothing_that_is_not_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let (web, api) = (project(dir.path(), "web"), project(dir.path(), "api"));
+        put(&web, Folder::Done, "a.md", "");
+        put(&web, Folder::Failed, "a.md", "");
+        put(&web, Folder::Failed, "f.md", "");
+        put(&web, Folder::Inbox, "w.md", "");
+        put(&web, Folder::Inbox, "d.md.dispatched", "");
+        put(&api, Folder::Done, "auth.md", "");
+        for (depends_on, expected) in [
+            (&[][..], None),
+            (&["a.md", "a", "../api:auth.md"], None),
+            (&["w.md"], Some("w.md is not done yet")),
+            (&["a.md", "d.md"], Some("d.md is not done yet")),
+            (&["f"], Some("f failed")),
+            (&["n.md", "../api:a.md"], Some("there is no n.md and there is no ../api:a.md")),
+            (&["../none:a.md"], Some("there is no ../none:a.md")),
+            (&["x/y.md"], Some("`x/y.md` is not the name of a task")),
+        ] {
+            let found = Dependencies::default().wait(&web, &order(depends_on)).unwrap();
+            assert_eq!(found.as_deref(), expected, "{depends_on:?}");
+        }
+    }
+
+    #[test]
+    fn a_circle_is_named_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (web, api) = (project(dir.path(), "web"), project(dir.path(), "api"));
+        put(&web, Folder::Inbox, "a.md", "b");
+        put(&web, Folder::Inbox, "b.md", "x.md, ../api:c.md");
+        put(&api, Folder::Inbox, "c.md", "../web:a.md");
+        put(&web, Folder::Inbox, "before.md", "a.md");
+        put(&web, Folder::Inbox, "self.md", "self");
+        put(&web, Folder::Inbox, "x.md", "y.md");
+        put(&web, Folder::Inbox, "y.md", "");
+        let web = Project::new(web.path().canonicalize().unwrap());
+        let mut dependencies = Dependencies::default();
+        let mut circle = |name: &str, depends_on: &[&str]| {
+            let name = Name::new(name.as_ref()).unwrap();
+            dependencies.circle(&TaskRef { project: web.clone(), name }, &order(depends_on))
+        };
+        assert_eq!(circle("x.md", &["y.md"]), None);
+        assert_eq!(circle("before.md", &["a.md"]), None);
+        assert_eq!(circle("self.md", &["self"]).as_deref(), Some("self.md → self.md"));
+        assert_eq!(circle("a.md", &["b"]).as_deref(), Some("a.md → b.md → c.md → a.md"));
+        assert_eq!(
+            circle("b.md", &["x.md", "../api:c.md"]).as_deref(),
+            Some("b.md → c.md → a.md → b.md")
+        );
+    }
+}

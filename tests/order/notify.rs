@@ -1,0 +1,265 @@
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::{Value, json};
+
+use crate::sandbox;
+use crate::support::faults::{CHANGING, Fault, is_long, pass_with, was_killed};
+use crate::support::sandbox::names;
+use crate::support::{PATIENCE, Project, Sandbox, wait_until};
+
+/// A program that adds what it is given to `heard`, and then does more.
+fn listener(sandbox: &Sandbox, name: &str, more: &str) -> PathBuf {
+    let heard = sandbox.path().join(name);
+    let program = sandbox.path().join(format!("{name}.sh"));
+    let script = format!(
+        "#!/bin/sh\n{{ cat; }} > {0}.$$ && cat {0}.$$ >> {0}\nenv > {0}.env\n{more}\n",
+        heard.display()
+    );
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    program
+}
+
+fn heard(sandbox: &Sandbox, name: &str) -> Vec<Value> {
+    let text = fs::read_to_string(sandbox.path().join(name)).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn queued(sandbox: &Sandbox) -> Vec<String> {
+    let directory = sandbox.state_dir().join("notify");
+    let mut files = if directory.exists() { names(&directory) } else { Vec::new() };
+    files.retain(|name| name.ends_with(".json"));
+    files
+}
+
+fn cancel(sandbox: &Sandbox, project: &Project, task: &str) -> Duration {
+    project.drop_task(task, "---\ntitle: The title\n---\nSecret words.\n");
+    let start = Instant::now();
+    sandbox.ccl(["cancel", task]).assert().success();
+    start.elapsed()
+}
+
+#[test]
+fn a_command_is_given_json_and_no_secret() {
+    let (mut sandbox, project) = sandbox();
+    sandbox.env("SECUTOOLS_API_KEY", "hush-hush");
+    let with_body = listener(&sandbox, "with-body", "");
+    let without = listener(&sandbox, "without", "yes | head -c 30000000; yes >&2 | head -c 100");
+    let other = listener(&sandbox, "other", "");
+    sandbox.config(
+        "notify",
+        json!([{"on": ["failed"], "command": [with_body], "body": true},
+               {"on": ["failed", "done"], "command": [without]},
+               {"on": ["done", "hold", "needs-attention", "to-land"], "command": [other]}]),
+    );
+    cancel(&sandbox, &project, "a.md");
+    let [notice] = &heard(&sandbox, "with-body")[..] else { panic!() };
+    assert_eq!(notice["version"], 1);
+    assert_eq!(notice["event"], "failed");
+    assert_eq!(notice["task"], "a.md");
+    assert_eq!(notice["title"], "The title");
+    assert_eq!(notice["reason"], "cancelled");
+    assert_eq!(notice["project"], project.root().to_str().unwrap());
+    assert_eq!(notice["body"], "Secret words.");
+    let [notice] = &heard(&sandbox, "without")[..] else { panic!() };
+    assert!(notice.get("body").is_none() && notice.get("cost").is_some(), "{notice}");
+    assert!(heard(&sandbox, "other").is_empty());
+    let env = fs::read_to_string(sandbox.path().join("with-body.env")).unwrap();
+    assert!(!env.contains("hush-hush"), "{env}");
+}
+
+/// One notifier hangs, one fails, one floods, one is not there: the others hear of it, and the task is filed.
+#[test]
+fn bad_notifiers_cost_five_seconds_and_no_task() {
+    let (mut sandbox, project) = sandbox();
+    let hangs = listener(&sandbox, "hangs", "sleep 60");
+    let fails = listener(&sandbox, "fails", "echo broken >&2; exit 3");
+    let floods = listener(&sandbox, "floods", "yes");
+    let good = listener(&sandbox, "good", "");
+    let deaf = sandbox.path().join("nothing-here");
+    let entry = |program: &Path| json!({"on": ["failed"], "command": [program]});
+    let all = [&hangs, &fails, &floods, &deaf, &good].map(|program| entry(program));
+    sandbox.config("notify", json!(all));
+    for round in 1..=2 {
+        let took = cancel(&sandbox, &project, &format!("t{round}.md"));
+        assert!(took < Duration::from_secs(8), "{took:?}");
+        assert_eq!(project.failed().len(), round);
+    }
+    assert_eq!(heard(&sandbox, "good").len(), 2);
+    // What was not taken is tried again: two events for each of four.
+    assert_eq!(queued(&sandbox).len(), 8, "{:?}", queued(&sandbox));
+    assert!(heard(&sandbox, "fails").len() >= 3);
+    // All is well again: everything is told, once more at most for those that had hung, and never again.
+    for program in [&hangs, &fails, &floods, &deaf] {
+        fs::copy(&good, program).unwrap();
+    }
+    sandbox.ccl(["reap"]).assert().success();
+    assert!(queued(&sandbox).is_empty(), "{:?}", queued(&sandbox));
+    let told = heard(&sandbox, "good").len();
+    assert_eq!(told, 2 + 8);
+    sandbox.ccl(["reap"]).assert().success();
+    assert_eq!(heard(&sandbox, "good").len(), told);
+}
+
+#[test]
+fn after_a_day_an_event_is_given_up() {
+    let (mut sandbox, project) = sandbox();
+    sandbox.config("notify", json!([{"on": ["failed"], "command": ["false"]}]));
+    cancel(&sandbox, &project, "a.md");
+    let [file] = &queued(&sandbox)[..] else { panic!() };
+    let path = sandbox.state_dir().join("notify").join(file);
+    let mut notice: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    notice["time"] = json!("2026-01-01T00:00:00Z");
+    fs::write(&path, notice.to_string()).unwrap();
+    let nonsense = sandbox.state_dir().join("notify/x.0.json");
+    fs::write(&nonsense, "nonsense").unwrap();
+    let two_days_ago = SystemTime::now() - Duration::from_secs(2 * 24 * 3600);
+    fs::File::options().write(true).open(&nonsense).unwrap().set_modified(two_days_ago).unwrap();
+    let out = sandbox.ccl(["reap"]).output().unwrap();
+    let said = String::from_utf8(out.stderr).unwrap();
+    assert!(
+        said.contains("is not told any more: failed: The title (a.md of web): cancelled"),
+        "{said}"
+    );
+    assert!(queued(&sandbox).is_empty());
+}
+
+/// What a server was sent: the first line, the headers, the body.
+type Requests = Arc<Mutex<Vec<(String, Vec<String>, String)>>>;
+
+/// Answers every request with the same status line.
+fn server(answer: &'static str) -> (String, Requests) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/topic?token=xyz", listener.local_addr().unwrap());
+    let requests = Requests::default();
+    let kept = Arc::clone(&requests);
+    // It ends with the test's process.
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let request = read_request(stream.unwrap(), answer);
+            kept.lock().unwrap().push(request);
+        }
+    });
+    (url, requests)
+}
+
+fn read_request(mut stream: TcpStream, answer: &str) -> (String, Vec<String>, String) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut head = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        match line.trim_end() {
+            "" => break,
+            line => head.push(line.to_owned()),
+        }
+    }
+    let length = head.iter().find_map(|line| {
+        line.to_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok()
+    });
+    let mut body = vec![0; length.unwrap_or(0)];
+    reader.read_exact(&mut body).unwrap();
+    let reply = format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    stream.write_all(reply.as_bytes()).unwrap();
+    let first = head.remove(0);
+    (first, head, String::from_utf8(body).unwrap())
+}
+
+#[test]
+fn an_address_is_posted_to() {
+    let (mut sandbox, project) = sandbox();
+    let (url, requests) = server("200 OK");
+    let headers = sandbox.path().join("headers");
+    fs::write(&headers, "Authorization: Bearer s3cret\nTitle: ccl\n\n").unwrap();
+    fs::set_permissions(&headers, fs::Permissions::from_mode(0o600)).unwrap();
+    let entry = |format: &str| json!({"on": ["failed"], "url": url, "format": format});
+    let mut text = entry("text");
+    text["header_file"] = json!(headers);
+    sandbox.config("notify", json!([text, entry("json"), entry("slack")]));
+    cancel(&sandbox, &project, "a.md");
+    let requests = requests.lock().unwrap().clone();
+    assert_eq!(requests.len(), 3);
+    let line = "failed: The title (a.md of web): cancelled\n";
+    let find = |body: &dyn Fn(&str) -> bool| requests.iter().find(|it| body(&it.2)).unwrap();
+    let (first, head, _) = find(&|body| body == line);
+    assert_eq!(first, "POST /topic?token=xyz HTTP/1.1");
+    let has = |wanted: &str| head.iter().any(|line| line.eq_ignore_ascii_case(wanted));
+    assert!(has("Authorization: Bearer s3cret") && has("Title: ccl"), "{head:?}");
+    find(&|body| {
+        let json: Value = serde_json::from_str(body).unwrap_or_default();
+        json["event"] == "failed" && json["id"].is_string()
+    });
+    find(&|body| {
+        serde_json::from_str::<Value>(body).is_ok_and(|json| json == json!({"text": line}))
+    });
+    assert!(queued(&sandbox).is_empty());
+}
+
+#[test]
+fn a_server_that_refuses_or_moves_has_not_taken_it_and_no_secret_is_logged() {
+    for answer in ["500 Broken", "302 Found\r\nLocation: http://127.0.0.1:1/"] {
+        let (mut sandbox, project) = sandbox();
+        let (url, requests) = server(answer);
+        sandbox.config("notify", json!([{"on": ["failed"], "url": url}]));
+        project.drop_task("a.md", "x");
+        let out = sandbox.ccl(["cancel", "a", "-v"]).output().unwrap();
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert!(said.contains("cannot tell 127.0.0.1: it answered with "), "{said}");
+        assert!(!said.contains("xyz"), "{said}");
+        assert_eq!((queued(&sandbox).len(), requests.lock().unwrap().len()), (1, 1));
+    }
+}
+
+#[test]
+fn a_header_file_that_others_may_read_is_not_sent() {
+    let (mut sandbox, project) = sandbox();
+    let (url, requests) = server("200 OK");
+    let headers = sandbox.path().join("headers");
+    fs::write(&headers, "Authorization: Bearer s3cret\n").unwrap();
+    fs::set_permissions(&headers, fs::Permissions::from_mode(0o644)).unwrap();
+    sandbox.config("notify", json!([{"on": ["failed"], "url": url, "header_file": headers}]));
+    project.drop_task("a.md", "x");
+    let out = sandbox.ccl(["cancel", "a"]).output().unwrap();
+    let said = String::from_utf8(out.stderr).unwrap();
+    assert!(said.contains("other users may read it (mode 0644); run `chmod 600"), "{said}");
+    assert!(out.status.success() && requests.lock().unwrap().is_empty());
+}
+
+/// SIGKILL at every call that changes something: the task is filed once, and the event is told at least once.
+#[test]
+fn no_kill_loses_an_event() {
+    let mut kills = 0;
+    for syscall in CHANGING {
+        for nth in (1..).step_by(if is_long() { 1 } else { 2 }) {
+            let (mut sandbox, project) = sandbox();
+            let program = listener(&sandbox, "heard", "");
+            sandbox.config("notify", json!([{"on": ["failed"], "command": [program]}]));
+            project.drop_task("a.md", "Do it.\n");
+            let fault = Fault { syscall, nth, action: "signal=SIGKILL", from_then_on: false };
+            let out = pass_with(&sandbox, &["cancel", "a.md"], fault, &[]);
+            let when = format!("killed at {syscall} {nth}");
+            if project.inbox().contains(&"a.md".to_owned()) {
+                sandbox.ccl(["cancel", "a.md"]).assert().success();
+            }
+            assert_eq!(project.failed(), ["a.md"], "{when}");
+            // A program of a killed pass goes on by itself.
+            wait_until("all is told", PATIENCE, || {
+                sandbox.ccl(["reap"]).assert().success();
+                queued(&sandbox).is_empty()
+            });
+            wait_until("it was heard", PATIENCE, || !heard(&sandbox, "heard").is_empty());
+            assert!(heard(&sandbox, "heard").len() <= 3, "{when}: {:?}", heard(&sandbox, "heard"));
+            if !was_killed(out.status) {
+                break;
+            }
+            kills += 1;
+        }
+    }
+    assert!(kills >= if is_long() { 20 } else { 10 }, "only {kills} kills");
+}
