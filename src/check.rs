@@ -1,19 +1,23 @@
-//! The acceptance check: the script that runs it in a window of its own, what that noted, and what is said of it. No part
-//! of this touches the disk but [`Exit::read`].
+//! The acceptance check: the script that runs it in a window of its own, what that noted, and what is said of it; and one
+//! that a person waits for.
 //!
 //! One run of a check is three files in `STATE/sessions/`: `NAME.check` (the script), `NAME.check-ticket` (the right to
 //! start) and `NAME.check-exit` (how it ended, `ID STATUS`). Its output is what the window shows.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use jiff::SignedDuration;
+use tempfile::NamedTempFile;
 use uuid::Uuid;
 
 use crate::agent::{CheckFiles, Setup, quote, quote_path};
-use crate::text::is_unprintable;
+use crate::process;
+use crate::subprocess::Call;
+use crate::text::{excerpt, is_unprintable};
 
 /// In the environment of the check and of all that it starts: which run of it that is.
 pub(crate) const VARIABLE: &str = "CCL_CHECK";
@@ -29,8 +33,24 @@ const KILLED: i32 = 128 + 9;
 /// The most of its output that is kept, in bytes.
 const TAIL: usize = 4 << 10;
 
+/// What tmux writes into a window whose program has ended.
+const DEAD: &str = "Pane is dead";
+
+/// A command may be a script; of a longer one sentences quote the beginning.
+const LONG_COMMAND: usize = 200;
+
+/// How long what a check has left running may take to end by itself.
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
+
+/// How much longer than its time limit a check that a person waits for may take: for its set-up, and to be killed.
+const AFTER_TIMEOUT: Duration = Duration::from_mins(10);
+
 /// How often a check is run again that could not be run.
 pub(crate) const TRIES: u32 = 3;
+
+/// Asks the terminal whether it is well, which tmux answers once it has read all that came before: the last words of a
+/// program that ends at once are lost now and then. Another process may have the terminal by now.
+const DRAIN: &str = "trap '' TTIN TTOU; stty -icanon -echo min 0 time 20 && printf '\\033[5n' && dd bs=16 count=1 >/dev/null";
 
 /// One run of a check.
 #[derive(Debug)]
@@ -59,28 +79,100 @@ impl Script<'_> {
             None => String::new(),
         };
         let setup = self.setup.as_ref().map_or(Ok(String::new()), Setup::script)?;
-        let base = self
-            .base
-            .map_or_else(|| "unset CCL_BASE".to_owned(), |base| format!("export CCL_BASE={base}"));
+        let environment = environment(*id, self.task, self.base)?;
         Ok(format!(
             "# Check {id} of run {run} of ccl. It starts once: whoever removes the ticket starts it.\n\
              [ \"${{CCL_RUN-}}\" = {run} ] || exit 0\n\
              [ \"${{CCL_PID-}}\" = $$ ] || CCL_PID=$$ exec sh {script}\n\
              unset CLAUDECODE CLAUDE_CODE_ENTRYPOINT {KEYS}\n\
-             finish() {{ until {{ echo \"{id} $1\" > {exit}.new && mv {exit}.new {exit}; }} 2>/dev/null; do\n\
+             drain() {{ {DRAIN}; }} 2>/dev/null\n\
+             finish() {{ drain; until {{ echo \"{id} $1\" > {exit}.new && mv {exit}.new {exit}; }} 2>/dev/null; do\n\
              \t[ -e {script} ] || exit; sleep 1; done; {hook}exit; }}\n\
              cd {directory} || finish not-run\n\
              rm {ticket} 2>/dev/null || exit 0\n\
              {setup}\
-             export CCL_TASK={task} {VARIABLE}={id}\n\
-             {base}\n\
+             {environment}\
              timeout --foreground -k 10 {seconds} sh -c {command} </dev/null\n\
              finish $?\n",
-            task = quote(self.task)?,
             seconds = timeout.as_secs(),
             command = quote(self.command)?,
         ))
     }
+}
+
+/// The variables that a check gets.
+fn environment(id: Uuid, task: &str, base: Option<&str>) -> Result<String> {
+    let base = base.map_or("unset CCL_BASE".to_owned(), |base| format!("export CCL_BASE={base}"));
+    Ok(format!("export CCL_TASK={} {VARIABLE}={id}\n{base}\n", quote(task)?))
+}
+
+/// A run of a check that a person waits for.
+pub(crate) struct Waited<'a> {
+    pub(crate) run: Uuid,
+    pub(crate) task: &'a str,
+    pub(crate) command: &'a str,
+    pub(crate) timeout: SignedDuration,
+    pub(crate) directory: &'a Path,
+    pub(crate) base: &'a str,
+    pub(crate) setup: Setup<'a>,
+}
+
+/// What came of it.
+pub(crate) struct Waiting {
+    /// None where it could not be run.
+    pub(crate) status: Option<i32>,
+    pub(crate) seconds: u64,
+    pub(crate) tail: String,
+}
+
+impl Waited<'_> {
+    /// Runs the check to its end, and ends what it leaves running.
+    pub(crate) fn wait(&self) -> Result<Waiting> {
+        let (id, output) = (Uuid::new_v4(), NamedTempFile::new().context("cannot make a file")?);
+        let mut call = Call::new("sh", self.timeout.unsigned_abs() + AFTER_TIMEOUT);
+        call.command.arg("-c").arg(self.text(id, output.path())?).current_dir(self.directory);
+        let started = Instant::now();
+        let ended = call.run();
+        process::terminate_marked(VARIABLE, &id.to_string(), GRACE)?;
+        let exit = ended?.status;
+        Ok(Waiting {
+            status: Exit::Status(exit.code().unwrap_or(KILLED)).status(),
+            seconds: started.elapsed().as_secs(),
+            tail: tail(&last_of(output.path())?),
+        })
+    }
+
+    fn text(&self, id: Uuid, output: &Path) -> Result<String> {
+        Ok(format!(
+            "unset CLAUDECODE CLAUDE_CODE_ENTRYPOINT {KEYS}\n\
+             exec >{output} 2>&1\n\
+             finish() {{ exit 126; }}\n\
+             export CCL_RUN={run}\n\
+             {environment}\
+             {setup}\
+             timeout -k 10 {seconds} sh -c {command} </dev/null\n",
+            output = quote_path(output)?,
+            run = self.run,
+            environment = environment(id, self.task, Some(self.base))?,
+            setup = self.setup.script()?,
+            seconds = self.timeout.as_secs(),
+            command = quote(self.command)?,
+        ))
+    }
+}
+
+/// The end of a file, of which the tail is made.
+fn last_of(path: &Path) -> Result<String> {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let from = file.metadata()?.len().saturating_sub(4 * TAIL as u64);
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(from))?;
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// How a run of the check ended.
@@ -122,7 +214,12 @@ pub(crate) fn how(status: i32, seconds: u64, timeout: SignedDuration) -> String 
 }
 
 /// What the agent is told of a red check.
-pub(crate) fn message(command: &str, how: &str, tail: &str, before: Option<&str>) -> String {
+pub fn message(command: &str, how: &str, tail: &str, before: Option<&str>) -> String {
+    let command = plain(command);
+    let command = match command.trim() {
+        line if line.contains(['\n', '`']) => format!("The check\n\n{}\n\n", fenced(line)),
+        line => format!("The check `{line}` "),
+    };
     let output = match tail {
         "" => "It printed nothing.".to_owned(),
         tail => format!("The last of its output:\n\n{}", fenced(tail)),
@@ -133,13 +230,16 @@ pub(crate) fn message(command: &str, how: &str, tail: &str, before: Option<&str>
         ),
         None => String::new(),
     };
-    format!(
-        "The check `{command}` {how}. {output}{before}\n\nMake it pass. It is run again when you are done."
-    )
+    format!("{command}{how}. {output}{before}\n\nMake it pass. It is run again when you are done.")
+}
+
+/// The check, by its command, in a sentence about it.
+pub(crate) fn named(command: &str) -> String {
+    format!("the check `{}`", excerpt(command, LONG_COMMAND))
 }
 
 /// A text between fences that are longer than any in it.
-pub(crate) fn fenced(text: &str) -> String {
+pub fn fenced(text: &str) -> String {
     let longest =
         text.lines().map(|line| line.trim_start().bytes().take_while(|byte| *byte == b'`').count());
     let fence = "`".repeat(longest.max().unwrap_or(0).max(2) + 1);
@@ -147,15 +247,13 @@ pub(crate) fn fenced(text: &str) -> String {
 }
 
 /// The last 4 KiB of what a window shows, from the beginning of a line, as plain text.
-pub(crate) fn tail(screen: &str) -> String {
-    let mut text = String::new();
-    for line in screen.lines() {
-        text.extend(line.chars().filter(|c| *c == '\t' || !is_unprintable(*c)));
-        text.push('\n');
-    }
-    // tmux writes this below, once the program has ended.
-    let end = text.rfind("\nPane is dead").map_or(text.len(), |at| at + 1);
-    let text = text[..end].trim_matches('\n').trim_end();
+pub fn tail(screen: &str) -> String {
+    let text = plain(screen);
+    let text = text.trim_matches('\n').trim_end();
+    // tmux writes this below, once the program has ended, and behind a last line that has no end.
+    let last = text.rfind('\n').map_or(0, |newline| newline + 1);
+    let end = text[last..].rfind(DEAD).map_or(text.len(), |at| last + at);
+    let text = text[..end].trim_end();
     let start = text.len().saturating_sub(TAIL);
     if start == 0 {
         return text.to_owned();
@@ -163,7 +261,17 @@ pub(crate) fn tail(screen: &str) -> String {
     let start = text.ceil_char_boundary(start);
     // One long line has no beginning in it.
     let line = text[start..].find('\n').map_or(start, |newline| start + newline + 1);
-    text[line..].to_owned()
+    text[line..].trim_start_matches('\n').to_owned()
+}
+
+/// The lines of a text, without what a terminal would not show.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for line in text.lines() {
+        plain.extend(line.chars().filter(|c| *c == '\t' || !is_unprintable(*c)));
+        plain.push('\n');
+    }
+    plain
 }
 
 #[cfg(test)]
@@ -175,6 +283,10 @@ mod tests {
         assert_eq!(tail(""), "");
         assert_eq!(tail("\none\u{1b}[31m\u{85}\n\ttwo\u{202e}  \n\n"), "one[31m\n\ttwo");
         assert_eq!(tail("red\n\nPane is dead (status 1, now)\n"), "red");
+        assert_eq!(tail("red\nhalf a linePane is dead (status 1, now)\n"), "red\nhalf a line");
+        assert_eq!(tail("Pane is dead (status 1, now)\n"), "");
+        // Now and then tmux does not write it.
+        assert_eq!(tail("Pane is dead\nred\n"), "Pane is dead\nred");
         let long: String = (0..2000).map(|line| format!("line {line} é\n")).collect();
         let last = tail(&long);
         assert!(last.len() <= TAIL && last.len() > TAIL - 20, "{}", last.len());
@@ -218,6 +330,14 @@ mod tests {
         ));
         assert!(told.contains("red before you began"));
         assert!(message("make", "ended with 2", "", None).contains("It printed nothing."));
+        let told = message("echo \u{1b}a\n\n\texit 1\n", "ended with 1", "a", None);
+        assert!(
+            told.starts_with("The check\n\n```\necho a\n\n\texit 1\n```\n\nended with 1. The"),
+            "{told}"
+        );
+        let script = "true\n".repeat(1000);
+        let name = named(&script);
+        assert!(name.len() < 300 && name.starts_with("the check `true true"), "{name}");
         let limit = SignedDuration::from_mins(10);
         for (status, seconds, words) in [
             (124, 600, "ran out of time after 10m"),

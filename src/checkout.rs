@@ -419,6 +419,12 @@ impl Repository {
         self.tip(&worktree.branch)
     }
 
+    /// The tree object of the branch's last commit.
+    pub(crate) fn tree_of_head(&self, worktree: &Worktree) -> Result<String> {
+        let tree = format!("refs/heads/{}^{{tree}}", worktree.branch);
+        Ok(self.look(["rev-parse", "--verify", tree.as_str()]).word()?)
+    }
+
     /// The tree object of what lies in a worktree's index.
     pub(crate) fn tree_of(&self, worktree: &Worktree) -> Result<String> {
         Ok(Git::change(&worktree.path, &worktree.path, ["write-tree"]).word()?)

@@ -37,7 +37,7 @@
 mod account;
 pub mod agent;
 mod calendar;
-mod check;
+pub mod check;
 mod checkout;
 mod cli;
 pub mod command;

@@ -139,6 +139,9 @@ pub struct CheckRun {
     /// The tree object that it judges, in a worktree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tree: Option<String>,
+    /// The last commit of the work that it judges; none where not all of that could be committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

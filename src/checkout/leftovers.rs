@@ -65,6 +65,22 @@ impl Repository {
         }
     }
 
+    /// Takes away what lies uncommitted in the worktree, all but what git ignores and the queue, and says how many files
+    /// that were.
+    pub(crate) fn drop_uncommitted(&self, worktree: &Worktree) -> Result<usize> {
+        if self.find(worktree)? != Found::Whole {
+            return Ok(0);
+        }
+        let changed = Status::of(&worktree.path)?.changed;
+        if changed > 0 {
+            wait_for_idle(worktree)?;
+            let call = |args: &[&str]| Git::change(&worktree.path, &worktree.path, args).run();
+            call(&["reset", "--hard", "--quiet"])?;
+            call(&["clean", "-ffd", "--quiet", "--exclude=.agent-queue"])?;
+        }
+        Ok(changed)
+    }
+
     fn commit(&self, worktree: &Worktree, task: &str) -> Result<(), GitError> {
         let call = |args: &[&str]| Git::change(&worktree.path, &worktree.path, args);
         let not_queue = ":(exclude,top,glob)**/.agent-queue/**";

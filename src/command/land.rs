@@ -1,21 +1,30 @@
 //! `ccl land`: brings the branch of a finished task into the branch that it started from, by a person's decision.
 
 use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
 use super::target::{self, Place};
 use super::{Context, Pass};
-use crate::checkout::{LandStep, Leftovers, Removal, Repository};
+use crate::agent::Setup;
+use crate::check::{self, Waited};
+use crate::checkout::{self, LandStep, Leftovers, Removal, Repository};
 use crate::durable;
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
 use crate::journal::Entry;
-use crate::task::{BranchEnding, Ending, GitEnding};
+use crate::lock::Lock;
+use crate::marker::Worktree;
+use crate::queue::{self, Project};
+use crate::task::{BranchEnding, CheckEnding, Ending, GitEnding, TaskRules};
 
 /// How long another pass that changes the project's branches is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often a branch is rebased and checked again whose base has moved on meanwhile.
+const ROUNDS: u32 = 3;
 
 pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
     let target = target::find(context, task, &[&[Place::Done]])?;
@@ -30,12 +39,7 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
             branch.summary.branch
         );
     };
-    let lock = project.lock_checkout(PATIENCE)?.with_context(|| {
-        Failure::Temporary(format!(
-            "another pass changes branches in {}: try again in a moment",
-            project.path().display()
-        ))
-    })?;
+    let mut lock = lock_checkout(project)?;
     let repository = Repository::open(project.path())?;
     let mut worktree = repository
         .worktree_of(branch)
@@ -58,20 +62,48 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
     if let Leftovers::Stuck(why) = repository.commit_leftovers(&worktree, name.as_str())? {
         bail!("{} stays to land: {why}", worktree.branch);
     }
-    match repository.land(&mut worktree, false, |_| Ok(()))? {
-        // By hand nothing is checked: a person has decided.
-        LandStep::Landed | LandStep::Rebased => {}
-        LandStep::Conflict(files) => bail!(
-            "{} conflicts with {base} in {}: in {}, run `git rebase {base}`, solve it, and run `ccl land {name}` again",
-            worktree.branch,
-            files.join(", "),
-            worktree.path.display()
-        ),
-        LandStep::Refused(why) => bail!("{} stays to land: {why}", worktree.branch),
+    let mut check = ending.check.clone();
+    let mut judged_head = None;
+    let mut rounds = 0;
+    loop {
+        // What its check has found to be green lands; by hand nothing else is checked, for a person has decided.
+        if let Some(green) = &mut check {
+            let head = repository.head_of(&worktree)?;
+            let is_judged = match &judged_head {
+                Some(judged) => head == *judged,
+                None => green.tree == Some(repository.tree_of_head(&worktree)?),
+            };
+            if !is_judged {
+                let judging = Judging::prepare(context, &target, &repository, &worktree)?;
+                // It may take long, and other branches may land meanwhile.
+                drop(lock);
+                let judged = judging.wait(&target, ending, &worktree, &green.command);
+                lock = lock_checkout(project)?;
+                judging.clear(&repository, &worktree)?;
+                *green = CheckEnding { rounds: green.rounds, ..judged? };
+                judged_head = Some(head);
+                continue;
+            }
+        }
+        match repository.land(&mut worktree, check.is_some(), |_| Ok(()))? {
+            LandStep::Landed => break,
+            LandStep::Rebased if rounds < ROUNDS => rounds += 1,
+            LandStep::Rebased => bail!(Failure::Temporary(format!(
+                "{} stays to land: {base} has moved on {ROUNDS} times while it was checked",
+                worktree.branch
+            ))),
+            LandStep::Conflict(files) => bail!(
+                "{} conflicts with {base} in {}: in {}, run `git rebase {base}`, solve it, and run `ccl land {name}` again",
+                worktree.branch,
+                files.join(", "),
+                worktree.path.display()
+            ),
+            LandStep::Refused(why) => bail!("{} stays to land: {why}", worktree.branch),
+        }
     }
     // Noted before the branch goes: whoever runs it again after it was killed finds either, and goes on.
     let landed = BranchEnding { landed: Some(true), reason: None, ..branch.clone() };
-    let noted = Ending { git: Some(GitEnding::Branch(landed)), ..ending.clone() };
+    let noted = Ending { git: Some(GitEnding::Branch(landed)), check, ..ending.clone() };
     project.renote(target.place.folder(), name, &noted)?;
     if let Removal::Kept(why) = repository.remove(&worktree)? {
         context.log.warn(format_args!("the worktree stays: {why}"));
@@ -84,4 +116,105 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
     context.account.note(&entry.because(what.as_str()));
     let event = Event::of_task(EventKind::Landed, project.path(), name.as_str()).because(what);
     Ok(Pass { events: vec![event], ..Pass::default() })
+}
+
+fn lock_checkout(project: &Project) -> Result<Lock> {
+    project.lock_checkout(PATIENCE)?.with_context(|| {
+        Failure::Temporary(format!(
+            "another pass changes branches in {}: try again in a moment",
+            project.path().display()
+        ))
+    })
+}
+
+/// A check that is to judge a branch once more, because that is another by now.
+struct Judging {
+    rules: TaskRules,
+    /// Where it runs: the task's, or one that was made for it.
+    place: Worktree,
+    stamp: PathBuf,
+    tree: String,
+}
+
+impl Judging {
+    /// The checkout's lock is held.
+    fn prepare(
+        context: Context<'_>,
+        target: &target::Target,
+        repository: &Repository,
+        worktree: &Worktree,
+    ) -> Result<Self> {
+        let (project, name) = (&target.project, &target.name);
+        if let Leftovers::Stuck(why) = repository.commit_leftovers(worktree, name.as_str())? {
+            bail!("{} stays to land: {why}", worktree.branch);
+        }
+        let task = queue::read_file(&project.folder(target.place.folder()).join(name.as_str()))
+            .map_err(anyhow::Error::from)?;
+        let rules = context.config.project_rules(&project.rules_path())?;
+        let rules = rules.for_task(&task.header.rules);
+        let place = match rules.protect.is_empty() {
+            true => worktree.clone(),
+            false => repository.judge(worktree, &repository.head_of(worktree)?, &rules.protect)?,
+        };
+        let (stamp, tree) = (checkout::setup_stamp(&place)?, repository.tree_of(&place)?);
+        Ok(Self { rules, place, stamp, tree })
+    }
+
+    /// Runs it to its end: what the ending line says of it where it is green, else an error.
+    fn wait(
+        &self,
+        target: &target::Target,
+        ending: &Ending,
+        worktree: &Worktree,
+        command: &str,
+    ) -> Result<CheckEnding> {
+        let Self { rules, place, stamp, tree } = self;
+        let directory = place.directory();
+        let judged = Waited {
+            run: ending.run,
+            task: target.name.as_str(),
+            command,
+            timeout: rules.check_timeout,
+            directory: &directory,
+            base: &worktree.base,
+            setup: Setup {
+                from: target.project.path(),
+                copy: &rules.copy,
+                command: rules.setup.as_deref(),
+                stamp,
+            },
+        }
+        .wait()?;
+        let how = match judged.status {
+            Some(0) => {
+                return Ok(CheckEnding {
+                    command: command.to_owned(),
+                    exit: 0,
+                    seconds: judged.seconds,
+                    rounds: 0,
+                    tree: Some(tree.clone()),
+                    red_before: None,
+                });
+            }
+            Some(status) => check::how(status, judged.seconds, rules.check_timeout),
+            None => "could not be run".to_owned(),
+        };
+        bail!(
+            "{} stays to land: it is not what was checked any more, and now {} {how}; mend and commit it in {}, and run `ccl land {}` again\n\n{}",
+            worktree.branch,
+            check::named(command),
+            worktree.path.display(),
+            target.name,
+            judged.tail
+        )
+    }
+
+    /// Takes away what the check has left. The checkout's lock is held.
+    fn clear(&self, repository: &Repository, worktree: &Worktree) -> Result<()> {
+        match self.rules.protect.is_empty() {
+            // It was clean before.
+            true => repository.drop_uncommitted(worktree).map(drop),
+            false => repository.unjudge(worktree),
+        }
+    }
 }

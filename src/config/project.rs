@@ -14,6 +14,9 @@ use crate::task::{Check, Isolation, Land, ProjectRules, TaskRules};
 /// A longer file is no `project.yaml`.
 const MAX_BYTES: u64 = 64 << 10;
 
+/// A check stands in the ending line of its task, which has room for so much of it.
+const MAX_CHECK: usize = 4 << 10;
+
 /// What is said of a project's tasks; `None` where nothing is.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "keys and values")]
@@ -76,7 +79,10 @@ values! {
     base -> String = scalar::revision;
     shell_command -> String = scalar::shell_command;
     switch -> bool = scalar::switch;
-    check -> Check = |text| scalar::shell_command(text).map(|text| Check::parse(&text));
+    check -> Check = |text| match scalar::shell_command(text)? {
+        long if long.len() > MAX_CHECK => Err("is longer than 4 KiB: put it into a script".to_owned()),
+        command => Ok(Check::parse(&command)),
+    };
     check_timeout -> SignedDuration = |text| {
         let bounds = file::SECOND..=file::HOUR * 24;
         let duration = scalar::duration(text, bounds)?;
@@ -204,6 +210,7 @@ mod tests {
             ("copy: [../.env]", "`../.env` is not a path below the project"),
             ("copy: [/etc/passwd]", "`/etc/passwd` is not a path below the project"),
             ("check_timeout: 0s", "check_timeout:"),
+            (&format!("check: {}", "true;".repeat(1000)), "check: is longer than 4 KiB"),
             ("protect: tests", "protect:"),
             ("parallel: 1\nparallel: 2", "more than one"),
             ("- a", "expected keys and values"),

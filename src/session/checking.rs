@@ -17,7 +17,7 @@ use super::Pool;
 use super::snapshot::{Run, agent_lives};
 use super::worktree::is_temporary;
 use crate::agent::{CheckFiles, Setup};
-use crate::check::{self, Exit, Script, TRIES};
+use crate::check::{self, Exit, GRACE, Script, TRIES};
 use crate::checkout;
 use crate::durable;
 use crate::marker::{
@@ -28,12 +28,19 @@ use crate::process;
 use crate::queue::Claim;
 use crate::task::{Check, CheckEnding, Ending, Outcome};
 
-/// How long what the check has left behind may take to end by itself.
-const GRACE: Duration = Duration::from_secs(5);
 /// How long tmux may take to read what the check has printed; of megabytes it has read less than was written.
 const LAST_WORDS: Duration = Duration::from_secs(20);
 /// How many lines of its window are looked at for the last 4 KiB.
 const LINES: u32 = 2000;
+
+/// Where a check runs.
+struct Prepared {
+    directory: PathBuf,
+    /// Where it has one: the task's, or one that was made for it.
+    worktree: Option<Worktree>,
+    tree: Option<String>,
+    head: Option<String>,
+}
 
 impl Pool<'_> {
     /// How the check of a claim in phase `checking` stands. A person who asks may have mended what kept it from running.
@@ -64,18 +71,15 @@ impl Pool<'_> {
         let lives = agent_lives(run.pane.as_ref(), run.id())?;
         if durable::exists(&files.ticket)? {
             // The pass that was to start it waits for that, so it was killed, or its shell hangs.
-            return Ok(match check.of {
-                Judged::Work => CheckState::Unstarted,
-                Judged::Base => CheckState::NotRun(Judged::Base, not_started()),
-            });
+            return Ok(CheckState::NotRun(check.of, self.why_not_started(run, claim)));
         }
-        let command = work_command(claim);
+        let check_named = check::named(work_command(claim));
         Ok(match (Exit::read(&files.exit, check.id)?, check.of) {
             (None, _) if lives => CheckState::Running,
             (None, of) => CheckState::NotRun(
                 of,
                 format!(
-                    "the check `{command}` ended without a status: its window was closed, or the machine went down; run `ccl assign {}` to have it run again",
+                    "{check_named} ended without a status: its window was closed, or the machine went down; run `ccl assign {}` to have it run again",
                     run.session.name
                 ),
             ),
@@ -87,7 +91,7 @@ impl Pool<'_> {
                 (None, Judged::Work) => CheckState::NotRun(
                     of,
                     format!(
-                        "the check `{command}` could not be run ({}): mend it, then run `ccl assign {}`",
+                        "{check_named} could not be run ({}): mend it, then run `ccl assign {}`",
                         words(exit),
                         run.session.name
                     ),
@@ -96,11 +100,21 @@ impl Pool<'_> {
         })
     }
 
+    fn why_not_started(&self, run: &Run, claim: &ClaimMarker) -> String {
+        format!(
+            "the shell {} did not start {} within {} s: mend its start-up files, one of which hangs or asks something, or name another shell in agent.shell, and run `ccl assign {}`",
+            self.config.agent.shell().display(),
+            check::named(work_command(claim)),
+            self.config.dispatcher.prompt_timeout.as_secs(),
+            run.session.name
+        )
+    }
+
     /// Starts the check on what the agent has made, or on what it started from.
     pub(super) fn start_check(&self, run: &Run, mut claim: Claim, of: Judged) -> Result<()> {
         self.close_window(run)?;
         self.clear_check(&claim)?;
-        let (directory, worktree, tree) = match self.prepare_check(&mut claim, of) {
+        let Prepared { directory, worktree, tree, head } = match self.prepare_check(&claim, of) {
             // No later pass could check it. That it was not checked is found out at its end.
             Err(error) if !is_temporary(&error) => {
                 self.log.warn(format_args!("{}: it cannot be checked: {error:#}", claim.name()));
@@ -119,6 +133,7 @@ impl Pool<'_> {
             started_at: Timestamp::now(),
             tries: earlier.map_or(0, |check| check.tries).saturating_add(1),
             tree,
+            head,
         };
         let files = run.session.files();
         let stamp = match &worktree {
@@ -164,36 +179,31 @@ impl Pool<'_> {
         self.await_start(&run, ticket)
     }
 
-    /// Where the check runs, and the tree that it judges there.
-    fn prepare_check(
-        &self,
-        claim: &mut Claim,
-        of: Judged,
-    ) -> Result<(PathBuf, Option<Worktree>, Option<String>)> {
+    /// Where the check runs, and what it judges there.
+    fn prepare_check(&self, claim: &Claim, of: Judged) -> Result<Prepared> {
         let Some(ClaimedCheckout::Own { worktree, .. }) = &claim.marker().work.checkout else {
-            return Ok((claim.project().path().to_owned(), None, None));
+            let directory = claim.project().path().to_owned();
+            return Ok(Prepared { directory, worktree: None, tree: None, head: None });
         };
-        let worktree = worktree.clone();
         let _lock = self.lock_checkout(claim.project())?;
         let repository = self.repository(claim)?;
-        if of == Judged::Base {
-            let judged = repository.judge(&worktree, &worktree.base, &[])?;
-            let tree = repository.tree_of(&judged)?;
-            return Ok((judged.directory(), Some(judged), Some(tree)));
-        }
-        // The agent may have removed it.
-        repository.make(&worktree, claim.marker().run, false)?;
-        self.commit_leftovers(&repository, &worktree, claim)?;
-        let protect = &claim.marker().work.rules.protect;
-        let judged = match protect.is_empty() {
-            true => worktree,
-            false => {
-                let head = repository.head_of(&worktree)?;
-                repository.judge(&worktree, &head, protect)?
+        let (judged, head) = match of {
+            Judged::Base => (repository.judge(worktree, &worktree.base, &[])?, None),
+            Judged::Work => {
+                // The agent may have removed it.
+                repository.make(worktree, claim.marker().run, false)?;
+                let stuck = self.commit_leftovers(&repository, worktree, claim)?;
+                let head = repository.head_of(worktree)?;
+                let protect = &claim.marker().work.rules.protect;
+                let judged = match protect.is_empty() {
+                    true => worktree.clone(),
+                    false => repository.judge(worktree, &head, protect)?,
+                };
+                (judged, Some(head).filter(|_| stuck.is_none()))
             }
         };
-        let tree = repository.tree_of(&judged)?;
-        Ok((judged.directory(), Some(judged), Some(tree)))
+        let tree = Some(repository.tree_of(&judged)?);
+        Ok(Prepared { directory: judged.directory(), worktree: Some(judged), tree, head })
     }
 
     /// Ends what the check has left running, and takes away the worktree that was made for it.
@@ -297,7 +307,7 @@ impl Pool<'_> {
         let work = &claim.marker().work;
         let red = work.red.as_ref().with_context(|| no_verdict(claim))?;
         let how = check::how(red.exit, red.seconds, work.rules.check_timeout);
-        let reason = format!("the check `{}` {how}", work_command(claim.marker()));
+        let reason = format!("{} {how}", check::named(work_command(claim.marker())));
         let tree = work.check.as_ref().and_then(|check| check.tree.clone());
         let check = ending(work, red.exit, red.seconds, tree);
         let ending = Ending {
@@ -331,10 +341,6 @@ fn is_in_worktree(claim: &ClaimMarker) -> bool {
 
 fn work_command(claim: &ClaimMarker) -> &str {
     claim.work.rules.check.command().unwrap_or_default()
-}
-
-fn not_started() -> String {
-    "the check on what its agent started from was not started".to_owned()
 }
 
 fn words(exit: Exit) -> String {

@@ -27,7 +27,7 @@ use crate::next_step::{
 use crate::notify::Notice;
 use crate::process;
 use crate::queue::{self, Claim};
-use crate::task::{BranchEnding, Ending, Outcome, Provider, Summary};
+use crate::task::{BranchEnding, Ending, GitEnding, Outcome, Provider, Summary};
 use crate::text::path_text;
 
 /// How long a hook or a person waits for a pass that is at work on the session.
@@ -42,8 +42,10 @@ pub(super) const OF_AGENT: &str = "agent";
 enum Finished {
     /// The task is filed, or has left the inbox, and what happened besides.
     Filed(Box<Claim>, Option<PathBuf>, Vec<Event>),
-    /// Its agent has it again.
+    /// Its agent has it again, or its check.
     GoesOn,
+    /// Its check cannot judge it, for this reason.
+    Unjudged(Box<Claim>, String),
 }
 
 impl Pool<'_> {
@@ -155,6 +157,7 @@ impl Pool<'_> {
                     Step::RemoveClaim { taken_back: true } => self.end_agent_and_its_tools(run)?,
                     _ => self.end_agent(run)?,
                 }
+                self.clear_check(&claim)?;
                 self.leave_worktree(&claim)?;
                 claim.remove()?;
                 None
@@ -188,6 +191,14 @@ impl Pool<'_> {
                     placed
                 }
                 Finished::GoesOn => return Ok(Vec::new()),
+                Finished::Unjudged(claim, why) => {
+                    let step = Step::EndAttempt {
+                        failure: AttemptFailure::of_task(why),
+                        outcome: Outcome::Failed,
+                        cooldown: false,
+                    };
+                    return self.carry_out(run, Some(*claim), &step);
+                }
             },
             Step::Check(of) => {
                 self.note_red(run, &mut claim)?;
@@ -328,11 +339,21 @@ impl Pool<'_> {
                 self.give_back(run, claim, message, Round::Conflict)?;
                 return Ok(Finished::GoesOn);
             }
-            Branch::Rebased => {
+            Branch::Unchecked => {
                 self.start_check(run, claim, Judged::Work)?;
                 return Ok(Finished::GoesOn);
             }
         };
+        if is_checked && claim.marker().work.checked.is_none() {
+            let ending = self.git_ending(&claim);
+            let why = match &ending {
+                Some(GitEnding::Branch(branch)) => branch.reason.as_deref(),
+                _ => None,
+            };
+            let why =
+                format!("its check cannot judge it: {}", why.unwrap_or("its worktree is broken"));
+            return Ok(Finished::Unjudged(Box::new(claim), why));
+        }
         // What only a living agent shows is filed first: a pass that was killed after its end would leave a turn that
         // looks interrupted, and another agent would be given it again. Its cost, which Claude Code writes when it
         // ends, stays unknown then.

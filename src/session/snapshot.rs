@@ -124,14 +124,21 @@ impl Pool<'_> {
         }
         let of_run = |pane: &&Pane| pane.run == Some(marker.run);
         let found = match self.all_panes().find(of_run) {
-            Some(pane) => Some(pane.clone()),
-            None if noted.is_some() => return Ok(noted),
-            None => match self.tmux.list_panes() {
-                Err(TmuxError::NoServer) => None,
-                panes => panes.map_err(|error| unavailable(&error))?.iter().find(of_run).cloned(),
-            },
+            Some(pane) if noted.is_none() => Some(pane.clone()),
+            // Another pass may have opened the window that is noted after this one has looked.
+            _ => {
+                let panes = match self.tmux.list_panes() {
+                    Err(TmuxError::NoServer) => Vec::new(),
+                    panes => panes.map_err(|error| unavailable(&error))?,
+                };
+                if panes.iter().any(|pane| is_pane(noted.as_ref(), pane)) {
+                    return Ok(noted);
+                }
+                panes.iter().find(of_run).cloned()
+            }
         };
-        Ok(found.map(|pane| AgentPane {
+        let Some(pane) = found else { return Ok(noted) };
+        Ok(Some(AgentPane {
             id: pane.id,
             pid: pane.pid,
             server: Some(Server { pid: pane.server, socket: pane.socket }),
@@ -140,9 +147,7 @@ impl Pool<'_> {
 
     /// Whether tmux still had the pane when the pass began.
     fn has_pane(&self, pane: Option<&AgentPane>) -> bool {
-        pane.is_some_and(|pane| {
-            self.all_panes().any(|one| (&one.id, one.pid) == (&pane.id, pane.pid))
-        })
+        self.all_panes().any(|one| is_pane(pane, one))
     }
 
     fn find_claim(&self, marker: &Dispatched) -> Result<ClaimLookup> {
@@ -262,6 +267,10 @@ impl Pool<'_> {
             now: self.now,
         }))
     }
+}
+
+fn is_pane(noted: Option<&AgentPane>, pane: &Pane) -> bool {
+    noted.is_some_and(|noted| (&noted.id, noted.pid) == (&pane.id, pane.pid))
 }
 
 /// What the transcript says of this run. Where the agent was given something back, only what came after it shows how its

@@ -17,6 +17,7 @@ use crate::journal::Entry;
 use crate::lock::Lock;
 use crate::marker::{self, ClaimedCheckout, Phase, ToLand, Worktree};
 use crate::notify::Notice;
+use crate::process;
 use crate::queue::{Claim, Project};
 use crate::task::{
     BranchEnding, Check, CheckoutEnding, Ending, GitEnding, Isolation, Land, Outcome, Summary,
@@ -25,6 +26,9 @@ use crate::task::{
 
 /// How long a pass waits for another one that changes the project's branches.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long what the agent has left running may take to end by itself.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// How often a branch is checked again whose base has moved on meanwhile.
 const ROUNDS: u32 = 3;
@@ -35,8 +39,8 @@ pub(super) enum Branch {
     Finished(Vec<Event>),
     /// Its agent has to solve a conflict; what it is to be asked.
     Conflict(String),
-    /// It was rebased since it was checked: the claim is in phase `checking` again.
-    Rebased,
+    /// It is another than the one that was checked, rebased or changed: the claim is in phase `checking` again.
+    Unchecked,
 }
 
 impl Pool<'_> {
@@ -161,6 +165,14 @@ impl Pool<'_> {
     fn finish_locked(&self, claim: &mut Claim, worktree: &mut Worktree) -> Result<Branch> {
         let repository = self.repository(claim)?;
         if claim.marker().work.git.is_none() {
+            if self.has_changed_since_its_check(&repository, worktree, claim)? {
+                claim.update(self.now, |claim| {
+                    claim.phase = Phase::Checking;
+                    claim.work.check = None;
+                    claim.work.checked = None;
+                })?;
+                return Ok(Branch::Unchecked);
+            }
             let mut landed = None;
             let mut reason = self.commit_leftovers(&repository, worktree, claim)?;
             // What its agent left elsewhere is to land, too.
@@ -180,7 +192,7 @@ impl Pool<'_> {
                             claim.work.checked = None;
                             claim.work.rounds.rebased += 1;
                         })?;
-                        return Ok(Branch::Rebased);
+                        return Ok(Branch::Unchecked);
                     }
                     LandStep::Rebased => {
                         reason = Some(format!(
@@ -315,6 +327,43 @@ impl Pool<'_> {
             Leftovers::None | Leftovers::Committed => None,
             Leftovers::Stuck(why) => Some(why),
         })
+    }
+
+    /// Whether the branch is another than the one that its check has found to be green: something that its agent had left
+    /// running has changed it, or a pass was killed that had rebased it.
+    fn has_changed_since_its_check(
+        &self,
+        repository: &Repository,
+        worktree: &Worktree,
+        claim: &Claim,
+    ) -> Result<bool> {
+        let work = &claim.marker().work;
+        let judged = work.check.as_ref().filter(|_| work.checked.is_some());
+        let Some(judged) = judged.and_then(|check| check.head.as_deref()) else { return Ok(false) };
+        if !durable::exists(&worktree.path)? {
+            return Ok(false);
+        }
+        // A check that ran in a worktree of its own has left nothing here.
+        if work.rules.protect.is_empty() {
+            let dropped = match repository.head_of(worktree)? == judged {
+                true => repository.drop_uncommitted(worktree)?,
+                false => 0,
+            };
+            if dropped > 0 {
+                self.log.info(format_args!(
+                    "{}: its check has left {dropped} files in its worktree, which go with it",
+                    claim.name()
+                ));
+            }
+        }
+        self.commit_leftovers(repository, worktree, claim)?;
+        if repository.head_of(worktree)? == judged {
+            return Ok(false);
+        }
+        self.log.info(format_args!("{}: it has changed since its check", claim.name()));
+        // Or it would go on changing it.
+        process::terminate_all(claim.marker().run, None, GRACE)?;
+        Ok(true)
     }
 
     fn land(

@@ -66,8 +66,8 @@ pub fn as_written(text: &str) -> Option<&str> {
     let has_footer =
         ending.outcome == Outcome::Done || ending.provider.is_some_and(|it| it.is_remote());
     let written = without_ending(text).trim_end();
-    if ending.outcome == Outcome::Failed && ending.check.is_some() {
-        return written.rfind(CHECK).map(|section| written[..section].trim_end());
+    if is_red(&ending) {
+        return without_check(written);
     }
     let footer = written.rfind('\n').map_or(0, |newline| newline + 1);
     let line = &written[footer..];
@@ -82,12 +82,23 @@ pub fn as_written(text: &str) -> Option<&str> {
     Some(above[..end].trim_end())
 }
 
+/// The task was given up because its check stayed red: what that has printed stands in the file, between fences.
+fn is_red(ending: &Ending) -> bool {
+    ending.outcome == Outcome::Failed && ending.check.as_ref().is_some_and(|check| check.exit != 0)
+}
+
+/// The text above the last section `## Check`. Its fences are longer than any in it, so that nothing that the check has
+/// printed is taken for its beginning.
+fn without_check(written: &str) -> Option<&str> {
+    let fence = &written[written.rfind('\n')? + 1..];
+    let is_fence = fence.len() > 2 && fence.bytes().all(|byte| byte == b'`');
+    let section = written.rfind(&format!("{CHECK}\n{fence}\n"))?;
+    is_fence.then(|| written[..section].trim_end())
+}
+
 /// Above what was added: the agent's answer, or the last of what a check has printed that stayed red.
 fn heading(ending: &Ending) -> &'static str {
-    match (ending.outcome, &ending.check) {
-        (Outcome::Failed, Some(_)) => "## Check",
-        _ => "## Result",
-    }
+    if is_red(ending) { "## Check" } else { "## Result" }
 }
 
 /// The file with this ending instead of any older one.

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::Provider;
 use crate::money::Cost;
+use crate::text::is_unprintable;
 
 const OPEN: &str = "<!-- ccl ";
 const CLOSE: &str = " -->";
@@ -191,7 +192,7 @@ impl Ending {
     }
 
     /// The line, without a newline. Whatever the texts contain, it is one line and one HTML comment:
-    /// `<`, `>` and control characters are escaped inside the JSON.
+    /// `<`, `>` and what a terminal would not show are escaped inside the JSON.
     pub fn render(&self) -> String {
         let mut short = self.clone();
         if let Some(reason) = &mut short.reason
@@ -206,7 +207,7 @@ impl Ending {
         line.push_str(OPEN);
         for c in json.chars() {
             // In JSON these stand only inside of strings. All of them have four hexadecimal digits.
-            if c.is_control() || matches!(c, '<' | '>' | '\u{2028}' | '\u{2029}') {
+            if is_unprintable(c) || matches!(c, '<' | '>') {
                 let _ = write!(line, "\\u{:04x}", u32::from(c));
             } else {
                 line.push(c);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::support::Project;
+use super::support::{PATIENCE, Project, wait_until};
 use super::worktree::{commit, say, worktrees, world};
 use super::world::{HOLDS, World, ending};
 
@@ -327,4 +327,179 @@ fn decide_says_what_would_judge_and_where_nothing_would() {
     assert_eq!((&row["delegated"], &row["check"]), (&json!(true), &Value::Null));
     let warnings = row["warnings"].to_string();
     assert!(warnings.contains("the check `make test` does not judge it there"), "{warnings}");
+}
+
+#[test]
+fn what_a_check_leaves_running_ends_with_it() {
+    let (world, project) = plain(
+        "check: |\n  setsid sh -c \"trap '' TERM HUP; echo \\$\\$ > ~/noted; sleep 600\" &\n  until [ -s ~/noted ]; do sleep 0.05; done\n",
+    );
+    project.drop_task("a.md", "DO: true\n");
+    world.scan();
+    until(&world, &project, "done/a.md");
+    let left = noted(&world)[0].parse().unwrap();
+    assert!(!super::world::lives(left));
+    world.assert_nothing_is_left("ccl-auto-0");
+}
+
+#[test]
+fn a_check_that_closes_its_own_window_is_run_again_and_then_a_person_is_needed() {
+    let (world, project) =
+        plain("check: echo run >> ~/noted; [ -e ~/good ] || { tmux kill-window; sleep 600; }\n");
+    project.drop_task("a.md", "DO: true\n");
+    world.scan();
+    world.tmux.wait_until("a person is needed", || {
+        world.pass(&["reap"]);
+        let status = world.sandbox.ccl_json(&["status"]);
+        status["sessions"][0]["state"] == "needs-attention"
+    });
+    assert_eq!(noted(&world), ["run", "run", "run"]);
+    let status = world.sandbox.ccl_json(&["status"]);
+    let reason = status["sessions"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("ended without a status: its window was closed"), "{reason}");
+    assert_eq!(project.task_places("a.md"), ["inbox/a.md.dispatched"]);
+    fs::write(world.sandbox.home().join("good"), "").unwrap();
+    world.ccl(&["assign", "ccl-auto-0"]);
+    until(&world, &project, "done/a.md");
+    assert_eq!(noted(&world).len(), 4);
+    world.assert_nothing_is_left("ccl-auto-0");
+}
+
+#[test]
+fn a_hundred_megabytes_end_with_their_last_lines() {
+    let (world, project) = plain(
+        "check: yes 'a line of a hundred megabytes' | head -c 100000000; echo; echo the end; exit 1\ncheck_rounds: 0\n",
+    );
+    project.drop_task("a.md", "DO: true\n");
+    world.scan();
+    wait_until("it is judged", 6 * PATIENCE, || {
+        world.pass(&["reap"]);
+        project.failed() == ["a.md"]
+    });
+    let text = project.read("failed/a.md");
+    let section = text.split("\n## Check\n").nth(1).unwrap();
+    assert!(section.contains("\na line of a hundred megabytes\n"), "{section}");
+    assert!(section.contains("\nthe end\n```\n"), "{section}");
+    assert!(section.len() < 6000, "{}", section.len());
+    assert_eq!(ending(&project, "failed/a.md")["check"]["exit"], 1);
+}
+
+/// Where the disk is full, nobody can note how the check has ended: it goes on trying.
+#[test]
+fn a_check_that_fills_the_disk_is_judged_once_there_is_room_again() {
+    let world = World::commands(1).with("agent", json!({"hooks": false}));
+    let project = world.project("web");
+    let status = world.session_file("ccl-auto-0", "check-exit.new");
+    let full = format!("ln -s /dev/full '{}'; echo . >> ~/noted", status.display());
+    say(&project, &format!("check: {full}\n"));
+    project.drop_task("a.md", "DO: true\n");
+    world.scan();
+    world.wait_for_exit("ccl-auto-0");
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    world.tmux.wait_until("the disk is full", || status.is_symlink() && noted(&world).len() == 1);
+    for _ in 0..3 {
+        assert_eq!(world.pass(&["reap"]), [""; 0]);
+    }
+    assert_eq!(world.sandbox.ccl_json(&["status"])["sessions"][0]["state"], "checking");
+    fs::remove_file(&status).unwrap();
+    until(&world, &project, "done/a.md");
+    assert_eq!(noted(&world), ["."]);
+    world.assert_nothing_is_left("ccl-auto-0");
+}
+
+#[test]
+fn a_task_that_is_moved_away_while_it_is_checked_leaves_nothing() {
+    let (world, project) = world(1, "check: echo $$ > ~/noted; sleep 600\nprotect: [README]\n");
+    project.drop_task("a.md", commit("a.txt", "one"));
+    world.scan();
+    world.wait_for_exit("ccl-auto-0");
+    world.pass(&["reap"]);
+    world.tmux.wait_until("it runs", || noted(&world).len() == 1);
+    let inbox = project.queue("inbox");
+    fs::rename(inbox.join("a.md.dispatched"), world.sandbox.home().join("a.md")).unwrap();
+    world.pass(&["reap"]);
+    let pid = noted(&world)[0].parse().unwrap();
+    world.tmux.wait_until("the check has ended", || !super::world::lives(pid));
+    assert!(!worktrees(&project).contains(&".a.check".to_owned()), "{:?}", worktrees(&project));
+    world.assert_nothing_is_left("ccl-auto-0");
+    assert_eq!(project.git(["show", "ccl/a:a.txt"]), "one");
+}
+
+#[test]
+fn what_a_check_leaves_in_the_worktree_is_no_part_of_the_work() {
+    let (world, project) = world(
+        1,
+        "land: rebase\ncheck: date +%N > report.xml; mkdir -p out/deep; echo x > out/deep/log; echo changed > README; [ -e a.txt ]\n",
+    );
+    project.drop_task("a.md", commit("a.txt", "one"));
+    world.scan();
+    assert_eq!(
+        until(&world, &project, "done/a.md"),
+        ["checked a.md ccl-auto-0", "done a.md ccl-auto-0", "landed a.md ccl-auto-0"]
+    );
+    assert_eq!(project.git(["ls-tree", "-r", "--name-only", "main"]), "README\na.txt");
+    assert_eq!(project.git(["show", "main:README"]), "one");
+    let end = ending(&project, "done/a.md");
+    assert_eq!(end["check"]["tree"], project.git(["rev-parse", "main^{tree}"]));
+    assert_eq!(worktrees(&project), [""; 0]);
+}
+
+/// What an agent has left running may go on, but nothing of it is done before a check has seen it.
+#[test]
+fn what_changes_after_its_check_is_checked_again() {
+    let late = "setsid sh -c 'until [ -e ~/late ]; do sleep 0.05; done; echo late > late.txt; until git add late.txt && git -c user.name=A -c user.email=a@b commit -qm late; do sleep 0.1; done; exec sleep 600' &";
+    for protect in ["", "protect: [README]\n"] {
+        let (world, project) = world(
+            1,
+            &format!(
+                "land: rebase\n{protect}check: ls >> ~/noted; touch ~/late; until git log --format=%s ccl/a | grep -q late; do sleep 0.05; done\n"
+            ),
+        );
+        project.drop_task("a.md", commit("a.txt", "one") + "DO: " + late + "\n");
+        world.scan();
+        let events = until(&world, &project, "done/a.md");
+        let checked = events.iter().filter(|event| event.starts_with("checked"));
+        assert_eq!(checked.count(), 2, "{events:?}");
+        assert_eq!(noted(&world), ["README", "a.txt", "README", "a.txt", "late.txt"]);
+        let end = ending(&project, "done/a.md");
+        assert_eq!(end["check"]["tree"], project.git(["rev-parse", "main^{tree}"]));
+        assert_eq!(end["git"]["landed"], true);
+        assert_eq!(project.git(["show", "main:late.txt"]), "late");
+    }
+}
+
+/// A pass may have looked at tmux before the check's window was there, and come to the session when that has ended.
+#[test]
+fn a_pass_that_has_looked_before_the_check_began_gives_back_what_it_printed() {
+    let (world, project) = plain("check: echo the words; [ -e good ]\n");
+    let home = world.sandbox.home();
+    let (slow, go) = (home.join("slow"), home.join("go"));
+    let tmux = world.sandbox.path().join("slow-tmux");
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in *' list-panes '*) if rm {slow} 2>/dev/null; then {tmux} \"$@\"; status=$?; until [ -e {go} ]; do sleep 0.02; done; exit $status; fi;; esac\nexec {tmux} \"$@\"\n",
+        slow = slow.display(),
+        go = go.display(),
+        tmux = world.tmux.command().join(" "),
+    );
+    super::support::write_program(&tmux, &script);
+    let world = world.with("tmux", json!({"command": [tmux]}));
+    project
+        .drop_task("a.md", "DO: case \"$1\" in *'Make it ''pass'*) touch good;; *) true;; esac\n");
+    world.scan();
+    world.wait_for_exit("ccl-auto-0");
+    fs::write(&slow, "").unwrap();
+    let mut early = world.sandbox.std_ccl();
+    early.arg("--config").arg(world.sandbox.config_file()).arg("reap");
+    let mut early = early.spawn().unwrap();
+    world.tmux.wait_until("it has looked", || !slow.exists());
+    // What it has seen is the agent's window.
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    let exit = world.session_file("ccl-auto-0", "check-exit");
+    world.tmux.wait_until("the check has ended", || exit.exists());
+    fs::write(&go, "").unwrap();
+    assert!(early.wait().unwrap().success());
+    let prompts = world.got("a.md");
+    assert!(prompts[0].contains("```\nthe words\n```"), "{}", prompts[0]);
+    until(&world, &project, "done/a.md");
+    world.assert_nothing_is_left("ccl-auto-0");
 }

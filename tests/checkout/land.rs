@@ -136,3 +136,81 @@ fn a_base_that_is_checked_out_nowhere_is_moved_and_one_that_is_no_branch_is_not(
     let git = ending(&project, "done/b.md")["git"].clone();
     assert!(git["reason"].as_str().unwrap().contains("did not start from a branch"), "{git}");
 }
+
+/// Tasks that are done, each with a check that was green, and whose branches a person lands.
+#[test]
+fn a_branch_that_is_another_than_was_checked_is_checked_again_before_it_lands_by_hand() {
+    let (world, project) = world(
+        1,
+        "check: echo $CCL_TASK >> ~/noted; date > report; [ ! -e bad ] || { echo it is bad; exit 3; }\n",
+    );
+    let noted = || fs::read_to_string(world.sandbox.home().join("noted")).unwrap();
+    for name in ["a", "b", "c"] {
+        project.drop_task(format!("{name}.md"), commit(&format!("{name}.txt"), name));
+        world.scan();
+        world.tmux.wait_until("it is done", || {
+            world.pass(&["reap"]);
+            project.task_places(&format!("{name}.md")) == [format!("done/{name}.md")]
+        });
+    }
+    assert_eq!(noted(), "a.md\nb.md\nc.md\n");
+    // Its base has not moved: it is what was checked.
+    assert_eq!(world.pass(&["land", "a"]), ["landed a.md -"]);
+    assert_eq!(noted(), "a.md\nb.md\nc.md\n");
+
+    assert_eq!(world.pass(&["land", "b"]), ["landed b.md -"]);
+    assert_eq!(noted(), "a.md\nb.md\nc.md\nb.md\n");
+    let end = ending(&project, "done/b.md");
+    assert_eq!((&end["git"]["landed"], &end["check"]["exit"]), (&json!(true), &json!(0)));
+    assert_eq!(end["check"]["tree"], project.git(["rev-parse", "main^{tree}"]));
+    assert_eq!(project.git(["ls-tree", "--name-only", "main"]), "README\na.txt\nb.txt");
+    assert_eq!(worktrees(&project), [""; 0]);
+
+    fs::write(project.root().join("bad"), "").unwrap();
+    project.git(["add", "bad"]);
+    project.git(["commit", "-qm", "bad"]);
+    let pass = world.ccl(&["land", "c"]);
+    assert_eq!((pass.code, pass.short()), (1, vec![]), "{pass:#?}");
+    for part in
+        ["ccl/c stays to land", "ended with 3", "it is bad", "worktrees/c", "run `ccl land c"]
+    {
+        assert!(pass.stderr.contains(part), "{part}: {}", pass.stderr);
+    }
+    assert_eq!(worktrees(&project), ["c"]);
+    assert_eq!(project.git(["ls-tree", "--name-only", "main"]), "README\na.txt\nb.txt\nbad");
+    assert_eq!(project.git(["show", "ccl/c:c.txt"]), "c");
+    // Rebased it is already, but still nothing has found it to be green.
+    assert_eq!(world.ccl(&["land", "c"]).code, 1);
+
+    let worktree = project.root().join(".agent-queue/worktrees/c");
+    fs::remove_file(worktree.join("bad")).unwrap();
+    assert_eq!(world.pass(&["land", "c"]), ["landed c.md -"]);
+    assert_eq!(project.git(["ls-tree", "--name-only", "main"]), "README\na.txt\nb.txt\nc.txt");
+    assert_eq!(worktrees(&project), [""; 0]);
+}
+
+#[test]
+fn a_check_by_hand_has_its_time_limit_its_setup_and_its_protected_files() {
+    let (world, project) = world(
+        1,
+        "check: cat setup && grep -q one README && { [ ! -e ~/slow ] || { trap '' TERM; echo slow; sleep 600; }; }\nsetup: echo ready > setup\nprotect: [README]\ncheck_timeout: 2s\n",
+    );
+    fs::write(project.root().join(".git/info/exclude"), "/.agent-queue/\n/setup\n").unwrap();
+    project.drop_task("a.md", "DO: echo two > README\n".to_owned() + &commit("a.txt", "one"));
+    world.scan();
+    world.tmux.wait_until("it is done", || {
+        world.pass(&["reap"]);
+        project.done() == ["a.md"]
+    });
+    project.git(["commit", "-q", "--allow-empty", "-m", "a person's"]);
+    fs::write(world.sandbox.home().join("slow"), "").unwrap();
+    let pass = world.ccl(&["land", "a"]);
+    assert_eq!(pass.code, 1, "{pass:#?}");
+    assert!(pass.stderr.contains("ran out of time after 2s"), "{}", pass.stderr);
+    assert!(pass.stderr.contains("ready\n") && pass.stderr.contains("slow\n"), "{}", pass.stderr);
+    assert_eq!(worktrees(&project), ["a"]);
+    fs::remove_file(world.sandbox.home().join("slow")).unwrap();
+    assert_eq!(world.pass(&["land", "a"]), ["landed a.md -"]);
+    assert_eq!(project.git(["show", "main:README"]), "two");
+    assert_eq!(worktrees(&project), [""; 0]);
+}

@@ -18,7 +18,7 @@ pub(crate) const SESSION: &str = "ccl-auto-0";
 pub(crate) const TASK: &str = "fix.md";
 
 /// A turn and what follows it take seconds, on a loaded machine ten times as long.
-const LONG: Duration = Duration::from_secs(90);
+pub(crate) const LONG: Duration = Duration::from_secs(90);
 
 /// Everything one test needs; each has its own.
 pub(crate) struct World {

@@ -193,7 +193,8 @@ fn text() -> impl Strategy<Value = Option<String>> {
     ])
 }
 
-fn ending() -> impl Strategy<Value = Ending> {
+/// Boxed: two of them side by side do not fit on the stack of a test.
+fn ending() -> BoxedStrategy<Ending> {
     let moment = || {
         option::of(
             (-200_000_000_000i64..200_000_000_000)
@@ -213,28 +214,27 @@ fn ending() -> impl Strategy<Value = Ending> {
         // In boxes: as values the strategies are too large for a test's stack.
         (option::of(git_ending()).boxed(), option::of(check_ending()).boxed()),
     )
-        .prop_map(
-            |((run, outcome, attempt), texts, (cost, started_at, ended_at), (git, check))| {
-                let (provider, model, session, agent_session, job_id, reason) = texts;
-                let run = Uuid::from_u128(run);
-                Ending {
-                    run,
-                    outcome,
-                    attempt,
-                    provider,
-                    model,
-                    session,
-                    agent_session,
-                    job_id,
-                    cost,
-                    started_at,
-                    ended_at,
-                    reason,
-                    git,
-                    check,
-                }
-            },
-        )
+        .prop_map(|((run, outcome, attempt), texts, (cost, started_at, ended_at), (git, check))| {
+            let (provider, model, session, agent_session, job_id, reason) = texts;
+            let run = Uuid::from_u128(run);
+            Ending {
+                run,
+                outcome,
+                attempt,
+                provider,
+                model,
+                session,
+                agent_session,
+                job_id,
+                cost,
+                started_at,
+                ended_at,
+                reason,
+                git,
+                check,
+            }
+        })
+        .boxed()
 }
 
 fn check_ending() -> impl Strategy<Value = CheckEnding> {

@@ -6,6 +6,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod answer;
+pub mod check;
 pub mod marker;
 pub mod task;
 pub mod transcript;
@@ -14,11 +15,12 @@ pub mod transcript;
 pub type Check = fn(&[u8]);
 
 /// Every target: the name of its corpus, and what holds for each file there.
-pub const TARGETS: [(&str, Check); 4] = [
+pub const TARGETS: [(&str, Check); 5] = [
     ("task", task::check),
     ("marker", marker::check),
     ("transcript", transcript::check),
     ("answer", answer::check),
+    ("check", check::check),
 ];
 
 /// Some places at which `bytes` may be cut off: spread over all of it, and none where there is nothing to cut.
