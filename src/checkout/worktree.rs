@@ -368,9 +368,9 @@ impl Repository {
         let args = ["update-ref", "-d", name.as_str(), tip];
         match Git::change(&self.project, &worktree.path, args).run() {
             Ok(_) => Ok(true),
-            Err(error) if error.is_of_the_machine() => Err(error.into()),
-            // It has moved since, or a git that was killed left its lock: the branch stays, and is in nobody's way.
-            Err(_) => Ok(false),
+            // It has moved since: the branch stays, and is in nobody's way.
+            Err(GitError::Failed { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -225,14 +225,21 @@ impl Pool<'_> {
         if let Removal::Kept(why) = repository.remove(worktree)? {
             self.log.warn(format_args!("{}: its worktree {why}", claim.name()));
         }
-        let landed = landed_event(claim, worktree);
-        if let (Some(event), Some(base)) = (&landed, &worktree.base_branch) {
+        if let (true, Some(base)) = (has_landed(claim), &worktree.base_branch) {
             repository.delete_landed(worktree, base)?;
-            let (project, name) = (claim.project().path(), claim.name().as_str());
-            let entry = Entry::of_task(EventKind::Landed, project, name);
-            self.account.note(&entry.because(event.reason.as_deref().unwrap_or_default()));
         }
-        Ok(Branch::Finished(landed.into_iter().collect()))
+        Ok(Branch::Finished(self.landed(claim, worktree).into_iter().collect()))
+    }
+
+    /// What is reported, and noted in the journal, of a branch that has landed.
+    fn landed(&self, claim: &Claim, worktree: &Worktree) -> Option<Event> {
+        let base = worktree.base_branch.as_deref().filter(|_| has_landed(claim))?;
+        let what = format!("{} is in {base}", worktree.branch);
+        let (project, name) = (claim.project().path(), claim.name().as_str());
+        let entry = Entry::of_task(EventKind::Landed, project, name);
+        self.account.note(&entry.because(what.as_str()));
+        let event = Event::of_task(EventKind::Landed, project, name);
+        Some(event.in_session(&claim.marker().session).because(what))
     }
 
     /// The end of a branch that nothing more can be done with: what there is stays where it is.
@@ -255,7 +262,7 @@ impl Pool<'_> {
             };
             self.note_branch(claim, ending)?;
         }
-        Ok(Branch::Finished(landed_event(claim, worktree).into_iter().collect()))
+        Ok(Branch::Finished(self.landed(claim, worktree).into_iter().collect()))
     }
 
     /// Notes what has become of the branch; from then on only its worktree has to go.
@@ -415,16 +422,9 @@ pub(super) fn is_temporary(error: &anyhow::Error) -> bool {
     exit_code(error) == TEMPORARY && !checkout::is_lock(error)
 }
 
-/// The event of a branch that has landed.
-fn landed_event(claim: &Claim, worktree: &Worktree) -> Option<Event> {
-    let Some(GitEnding::Branch(BranchEnding { landed: Some(true), .. })) = &claim.marker().work.git
-    else {
-        return None;
-    };
-    let base = worktree.base_branch.as_deref()?;
-    let event = Event::of_task(EventKind::Landed, claim.project().path(), claim.name().as_str());
-    let event = event.in_session(&claim.marker().session);
-    Some(event.because(format!("{} is in {base}", worktree.branch)))
+fn has_landed(claim: &Claim) -> bool {
+    let git = &claim.marker().work.git;
+    matches!(git, Some(GitEnding::Branch(BranchEnding { landed: Some(true), .. })))
 }
 
 fn wants_to_land(claim: &Claim) -> bool {
