@@ -5,6 +5,7 @@ mod agents;
 mod check;
 mod demo;
 mod kill;
+mod kill_check;
 mod land;
 #[path = "../support/mod.rs"]
 mod support;
