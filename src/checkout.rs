@@ -210,14 +210,21 @@ pub(crate) struct Repository {
     subdirectory: PathBuf,
     /// Where worktrees lie.
     worktrees: PathBuf,
+    /// What HEAD was when it was opened; none before the first commit.
+    head: Option<Start>,
 }
+
+/// The commit that something starts from, and its branch where that is one.
+type Start = (String, Option<String>);
+
+/// What `git rev-parse` is asked for what HEAD is.
+const HEAD: [&str; 3] = ["HEAD^{commit}", "--symbolic-full-name", "HEAD"];
 
 impl Repository {
     /// One call of git.
     pub(crate) fn open(project: &Path) -> Result<Self, OpenError> {
         let cannot_open = || format!("cannot look at {}", project.display());
         let project = fs::canonicalize(project).with_context(cannot_open)?;
-        // The one path comes last: it may have newlines in it.
         let what = [
             "--show-object-format",
             "--is-bare-repository",
@@ -225,10 +232,20 @@ impl Repository {
             "--show-cdup",
             "--git-common-dir",
         ];
-        let printed = match Git::look(&project, ["rev-parse"].into_iter().chain(what)).run() {
-            Ok(printed) => printed,
-            Err(error) => return Err(not_opened(&project, error)),
+        let ask = |more: &[&str]| {
+            Git::look(&project, ["rev-parse"].iter().chain(&what).chain(more)).run()
         };
+        // As a rule there is a commit, and one call is enough.
+        let (mut printed, has_commit) = match ask(&HEAD) {
+            Ok(printed) => (printed, true),
+            Err(GitError::Failed { .. }) => match ask(&[]) {
+                Ok(printed) => (printed, false),
+                Err(error) => return Err(not_opened(&project, error)),
+            },
+            Err(error) => return Err(error.into()),
+        };
+        let head = if has_commit { take_head(&mut printed) } else { None };
+        // The one path comes last of the rest: it may have newlines in it.
         let mut lines = printed.splitn(5, |byte| *byte == b'\n');
         let mut next = || lines.next().unwrap_or_default();
         // What git does not know it prints as it is: before 2.28, which may be too old.
@@ -253,13 +270,14 @@ impl Repository {
         let queue = project.join(QUEUE);
         let worktrees = fs::canonicalize(&queue).unwrap_or(queue).join("worktrees");
         let worktrees = fs::canonicalize(&worktrees).unwrap_or(worktrees);
-        Ok(Self { common, top: top.to_owned(), subdirectory, worktrees, project })
+        Ok(Self { common, top: top.to_owned(), subdirectory, worktrees, head, project })
     }
 
     /// The worktree that the task `T.md` is to have; makes nothing.
     ///
     /// `own` is the one that an earlier attempt of this very task had: taken again where its branch is still there.
-    /// Otherwise the first of `ccl/T`, `ccl/T.2` … whose branch and directory are free, from `base` or what HEAD is now.
+    /// Otherwise the first of `ccl/T`, `ccl/T.2` … whose branch and directory are free, from `base` or what HEAD was when
+    /// the repository was opened.
     pub(crate) fn plan(
         &self,
         task: &str,
@@ -319,12 +337,10 @@ impl Repository {
     }
 
     /// The commit that `base` names, and the branch where it is one.
-    fn start(&self, base: Option<&str>) -> Result<(String, Option<String>), OpenError> {
+    fn start(&self, base: Option<&str>) -> Result<Start, OpenError> {
         let Some(base) = base else {
-            return match self.resolve("HEAD")? {
-                Some(found) => Ok(found),
-                None => Err(Obstacle::NoCommit { project: shown(&self.project) }.into()),
-            };
+            let none = || Obstacle::NoCommit { project: shown(&self.project) };
+            return Ok(self.head.clone().ok_or_else(none)?);
         };
         let unknown = || Obstacle::UnknownBase {
             base: escape(base).into_owned(),
@@ -343,7 +359,7 @@ impl Repository {
     }
 
     /// The commit that a name stands for, and the branch that it names.
-    fn resolve(&self, name: &str) -> Result<Option<(String, Option<String>)>, GitError> {
+    fn resolve(&self, name: &str) -> Result<Option<Start>, GitError> {
         let commit = format!("{name}^{{commit}}");
         let look = self.look(["rev-parse", commit.as_str(), "--symbolic-full-name", name]);
         let printed = match look.word() {
@@ -353,11 +369,7 @@ impl Repository {
             Err(error) => return Err(error),
         };
         let mut lines = printed.lines();
-        let Some(commit) = lines.next().filter(|line| is_object_name(line)) else {
-            return Ok(None);
-        };
-        let branch = lines.next().and_then(|name| name.strip_prefix("refs/heads/"));
-        Ok(Some((commit.to_owned(), branch.map(ToOwned::to_owned))))
+        Ok(lines.next().and_then(|commit| start_of(commit, lines.next().unwrap_or_default())))
     }
 
     /// What the branch has beyond its base.
@@ -438,6 +450,23 @@ impl Repository {
     fn look<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Git<'_> {
         Git::look(&self.project, args)
     }
+}
+
+/// Takes off what [`HEAD`] has added to what `git rev-parse` prints: its last two lines.
+fn take_head(printed: &mut Vec<u8>) -> Option<Start> {
+    let mut take_line = || {
+        printed.pop_if(|byte| *byte == b'\n')?;
+        let start = printed.iter().rposition(|byte| *byte == b'\n').map_or(0, |before| before + 1);
+        String::from_utf8(printed.split_off(start)).ok()
+    };
+    let (name, commit) = (take_line()?, take_line()?);
+    start_of(&commit, &name)
+}
+
+/// `name` is a full one: `refs/heads/main`, or `HEAD` where that is detached.
+fn start_of(commit: &str, name: &str) -> Option<Start> {
+    let branch = name.strip_prefix("refs/heads/").map(ToOwned::to_owned);
+    is_object_name(commit).then(|| (commit.to_owned(), branch))
 }
 
 /// The version of the `git` that is called, in its own words.

@@ -194,7 +194,7 @@ fn a_plan_takes_what_is_free_and_says_what_it_starts_from() {
     let second = world.commit("b", "");
     let repository = world.open();
     let plan = |base| {
-        let plan = repository.plan("fix it.md", base, None).unwrap();
+        let plan = world.open().plan("fix it.md", base, None).unwrap();
         (plan.base, plan.base_branch)
     };
     let on = |name: &str| Some(name.to_owned());

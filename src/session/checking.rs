@@ -28,8 +28,8 @@ use crate::process;
 use crate::queue::Claim;
 use crate::task::{Check, CheckEnding, Ending, Outcome};
 
-/// How long tmux may take to read what the check has printed.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long tmux may take to read what the check has printed; of megabytes it has read less than was written.
+const LAST_WORDS: Duration = Duration::from_secs(20);
 /// How many lines of its window are looked at for the last 4 KiB.
 const LINES: u32 = 2000;
 

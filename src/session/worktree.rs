@@ -264,7 +264,7 @@ impl Pool<'_> {
             Some(false) => self.note_to_land(claim, &ending)?,
             // A pass that was killed may have noted it when something was still in the way.
             _ => {
-                durable::remove(&claim.project().to_land_path(&ending.summary.branch)).map(drop)?
+                durable::remove(&claim.project().to_land_path(&ending.summary.branch)).map(drop)?;
             }
         }
         claim.update(self.now, |claim| claim.work.git = Some(GitEnding::Branch(ending)))

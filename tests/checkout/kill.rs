@@ -240,12 +240,7 @@ fn kill_land_at(world: &mut World, syscall: &str, nth: u32) -> bool {
 
 #[test]
 fn a_person_s_land_that_is_killed() {
-    let kills = disturb_each(
-        Worker::Branch,
-        all_calls(),
-        |_, nth| next(nth),
-        |world, syscall, nth| kill_land_at(world, syscall, nth),
-    );
+    let kills = disturb_each(Worker::Branch, all_calls(), |_, nth| next(nth), kill_land_at);
     let at_least = if is_long() { 60 } else { 15 };
     assert!(kills >= at_least, "only {kills} kills");
 }

@@ -4,6 +4,7 @@
 mod agents;
 mod check;
 mod demo;
+mod depends;
 mod kill;
 mod kill_check;
 mod land;

@@ -119,7 +119,7 @@ impl Stage {
     pub fn git(&self, arguments: &[&str]) -> Result<()> {
         println!("$ git {}", arguments.join(" "));
         let mut git = Command::new("git");
-        git.arg("--no-pager").args(arguments);
+        git.args(["--no-pager", "-c", "color.ui=false"]).args(arguments);
         let status = self.surroundings(&mut git).status().context("cannot run git")?;
         ensure!(status.success(), "git {arguments:?} ended with {status}");
         Ok(())

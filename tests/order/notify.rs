@@ -9,8 +9,10 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::{Value, json};
 
 use crate::sandbox;
+use crate::support::fake_script::{Behaviour, Ending, Screen, Turn};
 use crate::support::faults::{CHANGING, Fault, is_long, pass_with, was_killed};
 use crate::support::sandbox::names;
+use crate::support::world::World;
 use crate::support::{PATIENCE, Project, Sandbox, wait_until};
 
 /// A program that adds what it is given to `heard`, and then does more.
@@ -262,4 +264,40 @@ fn no_kill_loses_an_event() {
         }
     }
     assert!(kills >= if is_long() { 20 } else { 10 }, "only {kills} kills");
+}
+
+/// A question lasts: people are told once, and again of the next agent's.
+#[test]
+fn that_an_agent_waits_for_a_person_is_told_once() {
+    let turn = Turn { end: Ending::Ask(Screen::Question), ..Turn::default() };
+    let mut world = World::claude(1);
+    world.script(&[Behaviour { turns: vec![turn], ..Behaviour::default() }]);
+    let program = listener(&world.sandbox, "heard", "");
+    let on = json!([{"on": ["needs-attention"], "command": [program]}]);
+    world.sandbox.config("notify", on);
+    let project = world.project("web");
+    for task in ["a.md", "b.md"] {
+        project.drop_task(task, "---\ntitle: A question\n---\nDo it.\n");
+        assert_eq!(world.scan(), [format!("dispatched {task} ccl-auto-0")]);
+        let told = |task: &str| {
+            let heard = heard(&world.sandbox, "heard");
+            heard.iter().filter(|notice| notice["task"] == task).count()
+        };
+        wait_until("it is told", PATIENCE, || {
+            world.pass(&["reap"]);
+            told(task) > 0
+        });
+        for _ in 0..2 {
+            world.pass(&["reap"]);
+        }
+        assert_eq!(told(task), 1);
+        world.pass(&["cancel", task]);
+    }
+    let heard = heard(&world.sandbox, "heard");
+    assert_eq!(heard.len(), 2, "{heard:#?}");
+    assert_eq!(
+        (&heard[0]["event"], &heard[0]["title"]),
+        (&json!("needs-attention"), &json!("A question"))
+    );
+    assert!(heard[0]["reason"].is_string());
 }

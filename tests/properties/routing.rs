@@ -211,7 +211,8 @@ fn ending() -> BoxedStrategy<Ending> {
         ),
         (option::of(select(Provider::ALL.to_vec())), text(), text(), text(), text(), text()),
         (cost, moment(), moment()),
-        (option::of(git_ending()), option::of(check_ending())),
+        // In boxes: as values the strategies are too large for a test's stack.
+        (option::of(git_ending()).boxed(), option::of(check_ending()).boxed()),
     )
         .prop_map(|((run, outcome, attempt), texts, (cost, started_at, ended_at), (git, check))| {
             let (provider, model, session, agent_session, job_id, reason) = texts;

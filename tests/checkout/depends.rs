@@ -1,0 +1,39 @@
+//! What a task with a worktree of its own starts from, where it depends on others.
+
+use serde_json::json;
+
+use super::worktree::{commit, reap, world};
+
+#[test]
+fn a_dependent_starts_from_the_one_branch_that_has_not_landed() {
+    let (world, project) = world(2, "");
+    project.drop_task("a.md", commit("a.txt", "one"));
+    project.drop_task("b.md", commit("b.txt", "two"));
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0", "dispatched b.md ccl-auto-1"]);
+    reap(&world, 2);
+
+    let on = |tasks: &str| format!("---\ndepends_on: [{tasks}]\n---\n");
+    project.drop_task("c.md", on("a.md") + &commit("c.txt", "three"));
+    project.drop_task("d.md", on("a.md, b.md") + &commit("d.txt", "four"));
+    assert_eq!(world.scan(), ["dispatched c.md ccl-auto-0"]);
+    reap(&world, 1);
+    let files = |branch: &str| project.git(["ls-tree", "--name-only", branch]);
+    assert_eq!(files("ccl/c"), "README\na.txt\nc.txt");
+
+    let status = world.sandbox.ccl_json(&["status"]);
+    let row = status["tasks"].as_array().unwrap().iter().find(|row| row["name"] == "d.md").unwrap();
+    assert_eq!(
+        (&row["state"], &row["waits"]),
+        (&json!("waiting"), &json!("a.md and b.md to land"))
+    );
+    world.pass(&["land", "a"]);
+    assert_eq!(world.scan(), ["dispatched d.md ccl-auto-0"]);
+    reap(&world, 1);
+    assert_eq!(files("ccl/d"), "README\nb.txt\nd.txt");
+    // All that it depends on has landed: from the base, as any other.
+    world.pass(&["land", "b"]);
+    project.drop_task("e.md", on("a.md, b.md") + &commit("e.txt", "five"));
+    assert_eq!(world.scan(), ["dispatched e.md ccl-auto-0"]);
+    reap(&world, 1);
+    assert_eq!(files("ccl/e"), "README\na.txt\nb.txt\ne.txt");
+}
