@@ -136,6 +136,9 @@ fn an_agent_that_has_main_checked_out_twice() {
 fn an_agent_that_removes_the_repository() {
     for rules in [LANDS, "land: rebase\ncheck: \"true\"\n", ""] {
         let (world, project) = world(1, rules);
+        // What nothing can judge is not done.
+        let is_checked = rules.contains("true");
+        let folder = if is_checked { "failed" } else { "done" };
         project.drop_task("a.md", commit("a.txt", "one") + "DO: rm -rf ../../../.git\n");
         world.scan();
         world.wait_for_exit("ccl-auto-0");
@@ -144,13 +147,15 @@ fn an_agent_that_removes_the_repository() {
             let pass = world.ccl(&["reap"]);
             assert_eq!(pass.code, 0, "{pass:#?}");
             said += &pass.stderr;
-            project.done() == ["a.md"]
+            project.task_places("a.md") == [format!("{folder}/a.md")]
         });
         assert!(said.contains("stays as it is"), "{said}");
         world.assert_nothing_is_left("ccl-auto-0");
-        let git = ending(&project, "done/a.md")["git"].clone();
-        let reason = git["reason"].as_str().unwrap();
+        let end = ending(&project, &format!("{folder}/a.md"));
+        let reason = end["git"]["reason"].as_str().unwrap();
         assert!(reason.contains("is not in a git repository: run `git init`"), "{reason}");
+        let why = end["reason"].as_str().unwrap_or_default();
+        assert_eq!(why.starts_with("its check cannot judge it: "), is_checked, "{end}");
         // What it has made is there, and nothing else goes on here.
         let made = project.root().join(".agent-queue/worktrees/a/a.txt");
         assert_eq!(fs::read_to_string(made).unwrap(), "one\n");

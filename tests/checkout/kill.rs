@@ -136,7 +136,7 @@ fn kill_at(world: &mut World, scene: &Scene, syscall: &str, nth: u32) -> bool {
 
 /// The calls at which `ccl` is killed: `clone3` is the moment before a call of git, `pidfd_open` that after git has begun,
 /// `wait4` that of its end.
-fn all_calls() -> Vec<&'static str> {
+pub(super) fn all_calls() -> Vec<&'static str> {
     let mut all = calls();
     // Others look at other processes, hundreds of times; locks are taken with a `flock` after it.
     all.retain(|call| *call != "open");

@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod depends;
 mod kill;
+mod kill_check;
 mod land;
 #[path = "../support/mod.rs"]
 mod support;
