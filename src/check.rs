@@ -107,7 +107,7 @@ fn environment(id: Uuid, task: &str, base: Option<&str>) -> Result<String> {
 }
 
 /// A run of a check that a person waits for.
-pub(crate) struct Waited<'a> {
+pub(crate) struct ForegroundCheck<'a> {
     pub(crate) run: Uuid,
     pub(crate) task: &'a str,
     pub(crate) command: &'a str,
@@ -118,16 +118,16 @@ pub(crate) struct Waited<'a> {
 }
 
 /// What came of it.
-pub(crate) struct Waiting {
+pub(crate) struct ForegroundEnd {
     /// None where it could not be run.
     pub(crate) status: Option<i32>,
     pub(crate) seconds: u64,
     pub(crate) tail: String,
 }
 
-impl Waited<'_> {
+impl ForegroundCheck<'_> {
     /// Runs the check to its end, and ends what it leaves running.
-    pub(crate) fn wait(&self) -> Result<Waiting> {
+    pub(crate) fn wait(&self) -> Result<ForegroundEnd> {
         let (id, output) = (Uuid::new_v4(), NamedTempFile::new().context("cannot make a file")?);
         let mut call = Call::new("sh", self.timeout.unsigned_abs() + AFTER_TIMEOUT);
         call.command.arg("-c").arg(self.text(id, output.path())?).current_dir(self.directory);
@@ -135,8 +135,8 @@ impl Waited<'_> {
         let ended = call.run();
         process::terminate_marked(VARIABLE, &id.to_string(), GRACE)?;
         let exit = ended?.status;
-        Ok(Waiting {
-            status: Exit::Status(exit.code().unwrap_or(KILLED)).status(),
+        Ok(ForegroundEnd {
+            status: CheckExit::Status(exit.code().unwrap_or(KILLED)).status(),
             seconds: started.elapsed().as_secs(),
             tail: tail(&last_of(output.path())?),
         })
@@ -177,13 +177,13 @@ fn last_of(path: &Path) -> Result<String> {
 
 /// How a run of the check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exit {
+pub(crate) enum CheckExit {
     Status(i32),
     /// Its directory could not be entered, or its set-up failed.
     NotRun,
 }
 
-impl Exit {
+impl CheckExit {
     /// Reads `NAME.check-exit`; `None` while the check runs. What an earlier run wrote late is not this one's.
     pub(crate) fn read(path: &Path, id: Uuid) -> Result<Option<Self>> {
         match fs::read_to_string(path) {
@@ -297,27 +297,27 @@ mod tests {
     #[test]
     fn a_status_that_says_that_nothing_ran_is_no_verdict() {
         for (exit, status) in [
-            (Exit::Status(0), Some(0)),
-            (Exit::Status(1), Some(1)),
-            (Exit::Status(124), Some(124)),
-            (Exit::Status(126), None),
-            (Exit::Status(127), None),
-            (Exit::NotRun, None),
+            (CheckExit::Status(0), Some(0)),
+            (CheckExit::Status(1), Some(1)),
+            (CheckExit::Status(124), Some(124)),
+            (CheckExit::Status(126), None),
+            (CheckExit::Status(127), None),
+            (CheckExit::NotRun, None),
         ] {
             assert_eq!(exit.status(), status, "{exit:?}");
         }
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
         let id = Uuid::new_v4();
-        assert_eq!(Exit::read(&path, id).unwrap(), None);
+        assert_eq!(CheckExit::read(&path, id).unwrap(), None);
         for (text, exit) in [
-            (format!("{id} 3\n"), Some(Exit::Status(3))),
-            (format!("{id} not-run\n"), Some(Exit::NotRun)),
+            (format!("{id} 3\n"), Some(CheckExit::Status(3))),
+            (format!("{id} not-run\n"), Some(CheckExit::NotRun)),
             (format!("{} 0\n", Uuid::new_v4()), None),
             (String::new(), None),
         ] {
             fs::write(&path, text).unwrap();
-            assert_eq!(Exit::read(&path, id).unwrap(), exit);
+            assert_eq!(CheckExit::read(&path, id).unwrap(), exit);
         }
     }
 

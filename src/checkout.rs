@@ -130,14 +130,14 @@ pub(crate) struct State {
 
 /// The state of the checkout that the project lies in: one call of git.
 pub(crate) fn state(project: &Path) -> Result<State> {
-    let Status { head, branch, changed, .. } = Status::of(project)?;
+    let GitStatus { head, branch, changed, .. } = GitStatus::of(project)?;
     let dirty = u32::try_from(changed).unwrap_or(u32::MAX);
     Ok(State { head, branch, dirty })
 }
 
 /// What `git status` prints of the whole checkout that a directory lies in.
 #[derive(Debug, Default)]
-struct Status {
+struct GitStatus {
     head: Option<String>,
     branch: Option<String>,
     /// How many files differ, or are untracked; without the queue's.
@@ -148,7 +148,7 @@ struct Status {
     unmerged: Vec<String>,
 }
 
-impl Status {
+impl GitStatus {
     fn of(directory: &Path) -> Result<Self, GitError> {
         let args = ["status", "--porcelain=v2", "--branch", "-z", "--untracked-files=normal"];
         // Without `--no-renames`, git compares all that is new with all that has gone.

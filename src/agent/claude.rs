@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::transcript::{self, Summary};
+use super::transcript::{self, RunSummary};
 use crate::durable;
 use crate::money::Cost;
 
@@ -174,7 +174,7 @@ impl Transcript {
     }
 
     /// What it says now of the time since its first `from` bytes.
-    pub fn summary(&self, from: u64) -> Result<Summary> {
+    pub fn summary(&self, from: u64) -> Result<RunSummary> {
         Ok(transcript::summarise(&self.read(from..u64::MAX)?))
     }
 

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::limits;
 use super::screen::{Dialog, Screen};
-use super::transcript::{ApiError, Summary, Turn};
+use super::transcript::{ApiError, RunSummary, Turn};
 use crate::next_step::{AgentReport, AgentState};
 
 /// An agent that has been idle this long has really ended its turn.
@@ -29,7 +29,7 @@ pub struct Observations<'a> {
     /// How long nothing has changed in registry and transcript.
     pub quiet: Duration,
     /// `None` without a transcript.
-    pub summary: Option<&'a Summary>,
+    pub summary: Option<&'a RunSummary>,
     pub screen: Option<Screen>,
     /// A hook, or a person, says that it is idle.
     pub idle_hint: bool,
@@ -43,7 +43,7 @@ pub fn judge(seen: &Observations<'_>) -> AgentState {
     if seen.alive { while_it_lives(seen, &summary) } else { after_its_end(seen, &summary) }
 }
 
-fn while_it_lives(seen: &Observations<'_>, summary: &Summary) -> AgentState {
+fn while_it_lives(seen: &Observations<'_>, summary: &RunSummary) -> AgentState {
     match seen.screen {
         Some(Screen::Dialog(Dialog::Limit)) => return at_the_limit(seen, summary),
         // What stands below a composer can look like a menu: one that waits for its limit to be reset says `Esc to
@@ -85,7 +85,7 @@ fn while_it_lives(seen: &Observations<'_>, summary: &Summary) -> AgentState {
     }
 }
 
-fn after_its_end(seen: &Observations<'_>, summary: &Summary) -> AgentState {
+fn after_its_end(seen: &Observations<'_>, summary: &RunSummary) -> AgentState {
     let interrupted = |reason: &str| AgentState::Interrupted(reason.to_owned());
     match &summary.turn {
         Turn::Ended if !summary.background.is_empty() => {
@@ -100,7 +100,7 @@ fn after_its_end(seen: &Observations<'_>, summary: &Summary) -> AgentState {
 }
 
 /// The menu that is shown at the account's limit; the transcript may say more.
-fn at_the_limit(seen: &Observations<'_>, summary: &Summary) -> AgentState {
+fn at_the_limit(seen: &Observations<'_>, summary: &RunSummary) -> AgentState {
     let shown = ApiError {
         kind: Some("rate_limit".to_owned()),
         text: Dialog::Limit.advice().to_owned(),
@@ -122,7 +122,7 @@ fn is_idle(seen: &Observations<'_>) -> bool {
     shows_idle && (seen.idle_hint || seen.quiet >= SETTLED)
 }
 
-pub(crate) fn report(summary: &Summary) -> AgentReport {
+pub(crate) fn report(summary: &RunSummary) -> AgentReport {
     AgentReport {
         answer: summary.answer.as_deref().map(shortened),
         tokens: summary.tokens,

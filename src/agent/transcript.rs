@@ -36,7 +36,7 @@ pub struct ApiError {
 
 /// What the records of one run add up to.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Summary {
+pub struct RunSummary {
     /// The last one.
     pub turn: Turn,
     /// The text of the last answer.
@@ -93,8 +93,8 @@ struct Usage {
 const STOPPED: &str = "[Request interrupted by user";
 
 /// Adds up the records of `lines`; the last line may be half written.
-pub fn summarise(lines: &str) -> Summary {
-    let mut summary = Summary::default();
+pub fn summarise(lines: &str) -> RunSummary {
+    let mut summary = RunSummary::default();
     // One answer is written as several records that repeat its usage.
     let mut usages: HashMap<String, Usage> = HashMap::new();
     let records =
@@ -143,7 +143,7 @@ fn in_order(records: Vec<Record>) -> Vec<Record> {
     ordered
 }
 
-impl Summary {
+impl RunSummary {
     fn user(&mut self, record: &Record, message: &Message) {
         // A command or an agent begins to run in the background, or its end is reported:
         // `<task-notification><task-id>ID</task-id>…`.
@@ -225,7 +225,7 @@ fn add_up(usages: &HashMap<String, Usage>) -> Option<(u64, u64)> {
 mod tests {
     use super::*;
 
-    fn fixture(name: &str) -> Summary {
+    fn fixture(name: &str) -> RunSummary {
         let path = format!(
             "{}/tests/support/fixtures/transcripts/{name}.jsonl",
             env!("CARGO_MANIFEST_DIR")

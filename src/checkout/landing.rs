@@ -10,8 +10,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use super::git::{Git, GitError, PATIENCE, POLL, room, shown};
-use super::worktree::{Found, admin_of, no_worktree, wait_for_idle};
-use super::{Repository, Status, read_line};
+use super::worktree::{Extent, admin_of, no_worktree, wait_for_idle};
+use super::{GitStatus, Repository, read_line};
 use crate::durable;
 use crate::error::Failure;
 use crate::marker::Worktree;
@@ -127,8 +127,8 @@ impl Repository {
     pub(crate) fn rebase(&self, worktree: &Worktree, base_branch: &str) -> Result<Rebase> {
         wait_for_idle(worktree)?;
         let admin = match (self.find(worktree)?, admin_of(&worktree.path)?) {
-            (Found::Whole, Some(admin)) => admin,
-            (Found::Nothing, _) => {
+            (Extent::Whole, Some(admin)) => admin,
+            (Extent::Nothing, _) => {
                 return Ok(Rebase::Stuck(format!(
                     "{} is not there any more: rebase `{}` by hand",
                     shown(&worktree.path),
@@ -141,7 +141,7 @@ impl Repository {
             return Ok(Rebase::Stuck(left_behind(&lock)));
         }
         self.abort(worktree, &admin)?;
-        let status = Status::of(&worktree.path)?;
+        let status = GitStatus::of(&worktree.path)?;
         if status.branch.as_deref() != Some(&worktree.branch) || status.changed > 0 {
             return Ok(Rebase::Stuck(format!(
                 "{} must have `{}` checked out, and nothing uncommitted",
@@ -198,7 +198,7 @@ impl Repository {
 
     /// The files that nobody but a person or an agent can merge.
     fn conflicts(&self, worktree: &Worktree) -> Result<Vec<String>> {
-        Ok(Status::of(&worktree.path)?.unmerged)
+        Ok(GitStatus::of(&worktree.path)?.unmerged)
     }
 
     /// Takes a rebase back that is under way.

@@ -3,9 +3,8 @@
 use anyhow::Result;
 
 use super::git::{Git, GitError, shown};
-use super::worktree::{Found, admin_of, no_worktree, wait_for_idle};
-use super::{Repository, Status};
-use crate::durable;
+use super::worktree::{Extent, no_worktree, under_way, wait_for_idle};
+use super::{GitStatus, Repository};
 use crate::marker::Worktree;
 use crate::text::excerpt;
 
@@ -26,10 +25,10 @@ impl Repository {
         let path = shown(&worktree.path);
         let stuck = |why: String| Ok(Leftovers::Stuck(why));
         match self.find(worktree)? {
-            Found::Whole => {}
-            Found::Half => return stuck(no_worktree(worktree)),
+            Extent::Whole => {}
+            Extent::Half => return stuck(no_worktree(worktree)),
             // What was to be committed was, or it would not be going.
-            Found::Leaving | Found::Nothing => return Ok(Leftovers::None),
+            Extent::Leaving | Extent::Nothing => return Ok(Leftovers::None),
         }
         if let Err(error) = self.abort_ours(worktree) {
             return stuck(format!("{error:#}"));
@@ -37,7 +36,7 @@ impl Repository {
         if let Some(what) = under_way(worktree)? {
             return stuck(format!("{what} is under way in {path}: finish or abort it there"));
         }
-        let status = Status::of(&worktree.path)?;
+        let status = GitStatus::of(&worktree.path)?;
         if status.branch.as_deref() != Some(&worktree.branch) {
             let instead = status.branch.map_or("no branch".to_owned(), |name| format!("`{name}`"));
             return stuck(format!(
@@ -68,10 +67,10 @@ impl Repository {
     /// Takes away what lies uncommitted in the worktree, all but what git ignores and the queue, and says how many files
     /// that were.
     pub(crate) fn drop_uncommitted(&self, worktree: &Worktree) -> Result<usize> {
-        if self.find(worktree)? != Found::Whole {
+        if self.find(worktree)? != Extent::Whole {
             return Ok(0);
         }
-        let changed = Status::of(&worktree.path)?.changed;
+        let changed = GitStatus::of(&worktree.path)?.changed;
         if changed > 0 {
             wait_for_idle(worktree)?;
             let call = |args: &[&str]| Git::change(&worktree.path, &worktree.path, args).run();
@@ -110,22 +109,4 @@ fn is_nothing(error: &GitError) -> bool {
     ["nothing to commit", "no changes added to commit", "nothing added to commit"]
         .iter()
         .any(|words| error.says(words))
-}
-
-/// What somebody has begun in the worktree, and not finished: gitrepository-layout(5).
-pub(super) fn under_way(worktree: &Worktree) -> Result<Option<&'static str>> {
-    let Some(admin) = admin_of(&worktree.path)? else { return Ok(None) };
-    for (file, what) in [
-        ("rebase-merge", "a rebase"),
-        ("rebase-apply", "a rebase or `git am`"),
-        ("MERGE_HEAD", "a merge"),
-        ("CHERRY_PICK_HEAD", "a cherry-pick"),
-        ("REVERT_HEAD", "a revert"),
-        ("sequencer", "a cherry-pick or revert"),
-    ] {
-        if durable::exists(&admin.join(file))? {
-            return Ok(Some(what));
-        }
-    }
-    Ok(None)
 }

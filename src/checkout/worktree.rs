@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use uuid::Uuid;
 
 use super::git::{Git, GitError, PATIENCE, POLL, shown, wait_for_earlier_git};
-use super::{Repository, Status, WORKTREES, leftovers, read_line};
+use super::{GitStatus, Repository, WORKTREES, read_line};
 use crate::durable;
 use crate::error::Failure;
 use crate::marker::Worktree;
@@ -82,7 +82,7 @@ const LEAVING: &str = "ccl-removes-it";
 
 /// How much there is of a worktree.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum Extent {
     Nothing,
     /// A git that was killed began it, or a person removed the directory.
     Half,
@@ -101,33 +101,33 @@ impl Repository {
         self.exclude()?;
         let find = || match self.find(worktree)? {
             // All files are there, and the agent could not commit.
-            Found::Whole if fresh && self.lock(worktree)?.is_some() => Ok(Found::Half),
+            Extent::Whole if fresh && self.lock(worktree)?.is_some() => Ok(Extent::Half),
             found => anyhow::Ok(found),
         };
         let mut found = find()?;
-        if found != Found::Whole && found != Found::Nothing {
+        if found != Extent::Whole && found != Extent::Nothing {
             wait_for_idle(worktree)?;
             // What seemed half made may have been finished meanwhile.
             found = find()?;
         }
         match found {
-            Found::Whole => return Ok(()),
-            Found::Nothing => {}
-            Found::Leaving => {
+            Extent::Whole => return Ok(()),
+            Extent::Nothing => {}
+            Extent::Leaving => {
                 if let Removal::Kept(why) = self.finish_removal(worktree)? {
                     bail!(why);
                 }
             }
-            Found::Half if fresh || !durable::exists(&worktree.path)? => {
+            Extent::Half if fresh || !durable::exists(&worktree.path)? => {
                 self.throw_away(worktree)?;
             }
-            Found::Half => bail!(no_worktree(worktree)),
+            Extent::Half => bail!(no_worktree(worktree)),
         }
         let Err(error) = self.add(worktree, run) else { return Ok(()) };
         // The git of a killed pass may have been at it, too early to be seen above.
         wait_for_idle(worktree)?;
         match find()? {
-            Found::Whole => Ok(()),
+            Extent::Whole => Ok(()),
             _ => Err(error.into()),
         }
     }
@@ -164,7 +164,7 @@ impl Repository {
     /// branch where it has no commit of its own.
     pub(crate) fn unmake(&self, worktree: &Worktree) -> Result<()> {
         wait_for_idle(worktree)?;
-        if self.find(worktree)? != Found::Half {
+        if self.find(worktree)? != Extent::Half {
             return self.remove(worktree).map(drop);
         }
         self.throw_away(worktree)?;
@@ -238,20 +238,20 @@ impl Repository {
     /// Removes the worktree where nothing in it would be lost, and its branch where that has no commit of its own.
     pub(crate) fn remove(&self, worktree: &Worktree) -> Result<Removal> {
         let mut found = self.find(worktree)?;
-        if found != Found::Whole && found != Found::Nothing {
+        if found != Extent::Whole && found != Extent::Nothing {
             wait_for_idle(worktree)?;
             found = self.find(worktree)?;
         }
         let removal = match found {
-            Found::Whole => self.remove_whole(worktree)?,
-            Found::Leaving => self.finish_removal(worktree)?,
+            Extent::Whole => self.remove_whole(worktree)?,
+            Extent::Leaving => self.finish_removal(worktree)?,
             // Its directory has gone, and git's notes of it are of no use.
-            Found::Half if !durable::exists(&worktree.path)? => {
+            Extent::Half if !durable::exists(&worktree.path)? => {
                 self.throw_away(worktree)?;
                 Removal::Removed
             }
-            Found::Half => Removal::Kept(no_worktree(worktree)),
-            Found::Nothing => Removal::Gone,
+            Extent::Half => Removal::Kept(no_worktree(worktree)),
+            Extent::Nothing => Removal::Gone,
         };
         if !matches!(removal, Removal::Kept(_)) {
             self.delete_branch(worktree, &worktree.base)?;
@@ -303,7 +303,7 @@ impl Repository {
                 let line = [b"gitdir: ", admin.as_os_str().as_bytes(), b"\n"].concat();
                 durable::write_unsynced(&file, &line, durable::SHARED)?;
             }
-            let present = Status::of(path)?.present;
+            let present = GitStatus::of(path)?.present;
             if present > 0 {
                 return Ok(Removal::Kept(format!(
                     "{} was to be removed, and has {present} new or changed files since: look at them, and remove it",
@@ -319,7 +319,7 @@ impl Repository {
 
     /// What would be lost with a worktree, beyond what git itself looks at.
     fn why_kept(&self, worktree: &Worktree) -> Result<Option<String>> {
-        if let Some(what) = leftovers::under_way(worktree)? {
+        if let Some(what) = under_way(worktree)? {
             return Ok(Some(format!("{what} is under way in it; finish or abort it")));
         }
         let lock = admin_of(&worktree.path)?.map(|admin| read_line(&admin.join("locked")));
@@ -331,7 +331,7 @@ impl Repository {
                 escape(&reason)
             )));
         }
-        let status = Status::of(&worktree.path)?;
+        let status = GitStatus::of(&worktree.path)?;
         if status.changed > 0 {
             let count = status.changed;
             return Ok(Some(format!(
@@ -406,16 +406,16 @@ impl Repository {
 
     /// Asked before any call of git in the worktree: where `.git` is missing, git would take the person's checkout, which
     /// lies above.
-    pub(super) fn find(&self, worktree: &Worktree) -> Result<Found> {
+    pub(super) fn find(&self, worktree: &Worktree) -> Result<Extent> {
         let path = &worktree.path;
         let exists = durable::exists(path)?;
         let admin = admin_of(path)?;
         let Some(admin) = admin else {
             let known = self.registered()?.into_iter().find(|(_, at)| at == path);
             return match known {
-                Some((admin, _)) if durable::exists(&admin.join(LEAVING))? => Ok(Found::Leaving),
-                None if !exists => Ok(Found::Nothing),
-                _ => Ok(Found::Half),
+                Some((admin, _)) if durable::exists(&admin.join(LEAVING))? => Ok(Extent::Leaving),
+                None if !exists => Ok(Extent::Nothing),
+                _ => Ok(Extent::Half),
             };
         };
         if admin.parent() != Some(&self.common.join("worktrees")) {
@@ -427,16 +427,16 @@ impl Repository {
             );
         }
         if durable::exists(&admin.join(LEAVING))? {
-            return Ok(Found::Leaving);
+            return Ok(Extent::Leaving);
         }
         // Git writes the index last, when all files are there. The others are missing where it was taking back what it had
         // failed to make.
         for file in ["index", "HEAD", "commondir", "gitdir"] {
             if !durable::exists(&admin.join(file))? {
-                return Ok(Found::Half);
+                return Ok(Extent::Half);
             }
         }
-        Ok(Found::Whole)
+        Ok(Extent::Whole)
     }
 
     /// Git's directories for worktrees, each with the path that it is for: `.git/worktrees/ID/gitdir`.
@@ -541,4 +541,22 @@ pub(super) fn wait_for_idle(worktree: &Worktree) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// What somebody has begun in the worktree, and not finished: gitrepository-layout(5).
+pub(super) fn under_way(worktree: &Worktree) -> Result<Option<&'static str>> {
+    let Some(admin) = admin_of(&worktree.path)? else { return Ok(None) };
+    for (file, what) in [
+        ("rebase-merge", "a rebase"),
+        ("rebase-apply", "a rebase or `git am`"),
+        ("MERGE_HEAD", "a merge"),
+        ("CHERRY_PICK_HEAD", "a cherry-pick"),
+        ("REVERT_HEAD", "a revert"),
+        ("sequencer", "a cherry-pick or revert"),
+    ] {
+        if durable::exists(&admin.join(file))? {
+            return Ok(Some(what));
+        }
+    }
+    Ok(None)
 }

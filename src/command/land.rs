@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use super::target::{self, Place};
 use super::{Context, Pass};
 use crate::agent::Setup;
-use crate::check::{self, Waited};
+use crate::check::{self, ForegroundCheck};
 use crate::checkout::{self, LandStep, Leftovers, Removal, Repository};
 use crate::durable;
 use crate::error::Failure;
@@ -170,7 +170,7 @@ impl Judging {
     ) -> Result<CheckEnding> {
         let Self { rules, place, stamp, tree } = self;
         let directory = place.directory();
-        let judged = Waited {
+        let judged = ForegroundCheck {
             run: ending.run,
             task: target.name.as_str(),
             command,

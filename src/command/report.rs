@@ -12,8 +12,8 @@ use crate::error::Failure;
 use crate::journal::Journal;
 use crate::queue::{EndedTask, Folder, Project};
 use crate::report::{
-    AttentionRow, DoneRow, FailedRow, ProjectSummary, Report, Runs, SessionState, Status, Summary,
-    TaskRow, TaskState,
+    AttentionRow, DoneRow, FailedRow, ProjectSummary, Report, Runs, SessionState, Status, TaskRow,
+    TaskState, WorkReport,
 };
 
 pub(super) fn run(
@@ -57,7 +57,7 @@ pub(super) fn run(
         projects.push(summary);
     }
     let (spent, waited) = (runs.spent(), runs.waited());
-    let report = Report::Summary(Summary { since, until, projects, spent, waited });
+    let report = Report::Summary(WorkReport { since, until, projects, spent, waited });
     Ok(Answer { report, exit })
 }
 

@@ -3,7 +3,7 @@
 //! The sections are deserialized straight into the types of [`super`]; each value is checked while it is read, because
 //! only then its line and column are known.
 
-use super::notify::{Address, NotifierSection};
+use super::notify::NotifierSection;
 use super::scalar::{self, scalar};
 use super::url::ServerUrl;
 use super::{AgentConfig, AgentKind, Dedicated, Dispatcher, PoolConfig, ProjectKeys};
@@ -265,6 +265,5 @@ values! {
     model -> String = scalar::model;
     message -> String = scalar::message;
     shell -> OnceLock<PathBuf> = |text| scalar::program(text).map(OnceLock::from);
-    notify_address -> Option<Address> = |text| Address::parse(text).map(Some);
     service_url -> Option<ServerUrl> = |text| ServerUrl::parse(text).map(Some);
 }

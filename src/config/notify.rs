@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::file::{notify_address, optional_path, switch};
-use super::scalar;
+use super::scalar::{self, scalar};
 use super::url::{ServerUrl, UrlError};
 use crate::environment::Environment;
 
@@ -113,13 +112,13 @@ pub(super) struct NotifierSection {
     on: Vec<Occasion>,
     #[serde(default, deserialize_with = "optional_command")]
     command: Option<Vec<String>>,
-    #[serde(default, deserialize_with = "notify_address")]
+    #[serde(default, deserialize_with = "address")]
     url: Option<Address>,
-    #[serde(default, deserialize_with = "optional_path")]
+    #[serde(default, deserialize_with = "header_file")]
     header_file: Option<PathBuf>,
     #[serde(default)]
     format: Option<NoticeFormat>,
-    #[serde(default, deserialize_with = "switch")]
+    #[serde(default, deserialize_with = "body")]
     body: bool,
 }
 
@@ -127,6 +126,20 @@ fn optional_command<'de, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Vec<String>>, D::Error> {
     scalar::command(deserializer).map(Some)
+}
+
+fn address<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Address>, D::Error> {
+    scalar(deserializer, |text| Address::parse(text).map(Some))
+}
+
+fn header_file<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<PathBuf>, D::Error> {
+    scalar(deserializer, |text| scalar::path(text).map(Some))
+}
+
+fn body<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    scalar(deserializer, scalar::switch)
 }
 
 impl NotifierSection {

@@ -33,7 +33,7 @@ pub(crate) use rows::{
     DayRow, ProjectRow, RecurringRow, RecurringState, SessionRow, SessionState, Status, TaskRow,
     TaskState, ToLandRow, WorktreeRow,
 };
-pub(crate) use summary::{AttentionRow, DoneRow, FailedRow, ProjectSummary, Runs, Summary};
+pub(crate) use summary::{AttentionRow, DoneRow, FailedRow, ProjectSummary, Runs, WorkReport};
 
 /// The result of one command.
 #[derive(Serialize)]
@@ -51,7 +51,7 @@ pub(crate) enum Report {
     /// Of `doctor`, in the order in which a pass would stumble over them.
     Checks { checks: Vec<DoctorRow> },
     /// Of `report`.
-    Summary(Summary),
+    Summary(WorkReport),
     /// Of `job submit` and `job get`.
     Job { job: Job },
     /// Of `job result`: the same in JSON; as text only what the job has made, as it is.

@@ -16,7 +16,7 @@ use crate::task::{self, CheckEnding, Ending, GitEnding, Provider};
 use crate::text::{escape, path_text};
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct Summary {
+pub(crate) struct WorkReport {
     pub(crate) since: Timestamp,
     pub(crate) until: Timestamp,
     pub(crate) projects: Vec<ProjectSummary>,
@@ -177,7 +177,7 @@ impl Runs {
 }
 
 /// A page of Markdown.
-pub(super) fn markdown(summary: &Summary, zone: &TimeZone) -> String {
+pub(super) fn markdown(summary: &WorkReport, zone: &TimeZone) -> String {
     let mut page = Page(String::new());
     let moment = |at: Timestamp| {
         at.to_zoned_datetime(zone.clone()).strftime("%a %-d %b %Y %H:%M").to_string()
@@ -198,7 +198,7 @@ pub(super) fn markdown(summary: &Summary, zone: &TimeZone) -> String {
     page.0
 }
 
-fn overview(summary: &Summary) -> String {
+fn overview(summary: &WorkReport) -> String {
     let count = |of: fn(&ProjectSummary) -> usize| summary.projects.iter().map(of).sum::<usize>();
     let (done, failed) = (count(|it| it.done.len()), count(|it| it.failed.len()));
     let (attention, waiting) = (count(|it| it.attention.len()), count(|it| it.waiting));
@@ -504,7 +504,7 @@ mod tests {
             let entry = Entry::new(EventKind::Delegated);
             runs.add_entry(Entry { waited: Some(seconds), ..entry });
         }
-        let summary = Summary {
+        let summary = WorkReport {
             since: "2026-11-25T07:00:00Z".parse().unwrap(),
             until: "2026-11-26T07:00:00Z".parse().unwrap(),
             projects: vec![web, ProjectSummary { path: "/srv/blog".into(), ..Default::default() }],

@@ -17,7 +17,7 @@ use super::Pool;
 use super::snapshot::{Run, agent_lives};
 use super::worktree::is_temporary;
 use crate::agent::{CheckFiles, Setup};
-use crate::check::{self, Exit, GRACE, Script, TRIES};
+use crate::check::{self, CheckExit, GRACE, Script, TRIES};
 use crate::checkout;
 use crate::durable;
 use crate::marker::{
@@ -74,7 +74,7 @@ impl Pool<'_> {
             return Ok(CheckState::NotRun(check.of, self.why_not_started(run, claim)));
         }
         let check_named = check::named(work_command(claim));
-        Ok(match (Exit::read(&files.exit, check.id)?, check.of) {
+        Ok(match (CheckExit::read(&files.exit, check.id)?, check.of) {
             (None, _) if lives => CheckState::Running,
             (None, of) => CheckState::NotRun(
                 of,
@@ -233,7 +233,8 @@ impl Pool<'_> {
         else {
             return Ok(());
         };
-        let exit = Exit::read(&run.session.files().check.exit, check.id)?.and_then(Exit::status);
+        let exit =
+            CheckExit::read(&run.session.files().check.exit, check.id)?.and_then(CheckExit::status);
         let Some(exit) = exit.filter(|exit| *exit != 0) else { return Ok(()) };
         let red = RedCheck {
             id: check.id,
@@ -343,9 +344,9 @@ fn work_command(claim: &ClaimMarker) -> &str {
     claim.work.rules.check.command().unwrap_or_default()
 }
 
-fn words(exit: Exit) -> String {
+fn words(exit: CheckExit) -> String {
     match exit {
-        Exit::NotRun => "its directory or its set-up".to_owned(),
-        Exit::Status(status) => format!("status {status}"),
+        CheckExit::NotRun => "its directory or its set-up".to_owned(),
+        CheckExit::Status(status) => format!("status {status}"),
     }
 }

@@ -200,23 +200,8 @@ impl Pool<'_> {
                     return self.carry_out(run, Some(*claim), &step);
                 }
             },
-            Step::Check(of) => {
-                self.note_red(run, &mut claim)?;
-                self.start_check(run, claim, *of)?;
-                return Ok(events);
-            }
-            Step::Accept => {
-                self.accept(run, &mut claim)?;
-                self.note_checked(&claim, &events);
-                let finish = Step::Finish(self.report(claim.marker())?);
-                events.extend(self.carry_out(run, Some(claim), &finish)?);
-                return Ok(events);
-            }
-            Step::GiveBack { red_before } => {
-                self.note_red(run, &mut claim)?;
-                self.note_checked(&claim, &events);
-                self.give_back_red(run, claim, *red_before)?;
-                return Ok(events);
+            Step::Check(_) | Step::Accept | Step::GiveBack { .. } => {
+                return self.go_on_with_check(run, claim, step, events);
             }
             Step::GiveUp { red_before } => {
                 self.note_red(run, &mut claim)?;
@@ -229,20 +214,7 @@ impl Pool<'_> {
                 if *cooldown {
                     self.start_cooldown(&run.session, failure)?;
                 }
-                self.end_agent_and_its_tools(run)?;
-                self.clear_check(&claim)?;
-                if failure.of_project {
-                    self.hold_project(&claim, failure)?;
-                }
-                let mut ending = self.ending(&claim, *outcome, Some(failure.reason.clone()));
-                if !failure.counts {
-                    ending.attempt = ending.attempt.saturating_sub(1);
-                }
-                ending.cost = self.cost(&claim)?;
-                if failure.of_project {
-                    self.discard_worktree(&claim)?;
-                }
-                self.file(&claim, &ending, || claim.finish(&ending, None, None))?
+                self.end_attempt(run, &claim, failure, *outcome)?
             }
         };
         // Clearing may fail; no later pass reports what was filed, so the error does.
@@ -254,6 +226,54 @@ impl Pool<'_> {
             events.retain(|event| event.task.is_none());
         }
         Ok(events)
+    }
+
+    /// The steps of a check after which the run goes on: in a window of its own, or with its filing.
+    fn go_on_with_check(
+        &self,
+        run: &Run,
+        mut claim: Claim,
+        step: &Step,
+        mut events: Vec<Event>,
+    ) -> Result<Vec<Event>> {
+        if *step == Step::Accept {
+            self.accept(run, &mut claim)?;
+            self.note_checked(&claim, &events);
+            let finish = Step::Finish(self.report(claim.marker())?);
+            events.extend(self.carry_out(run, Some(claim), &finish)?);
+            return Ok(events);
+        }
+        self.note_red(run, &mut claim)?;
+        self.note_checked(&claim, &events);
+        match step {
+            Step::GiveBack { red_before } => self.give_back_red(run, claim, *red_before)?,
+            Step::Check(of) => self.start_check(run, claim, *of)?,
+            _ => {}
+        }
+        Ok(events)
+    }
+
+    fn end_attempt(
+        &self,
+        run: &Run,
+        claim: &Claim,
+        failure: &AttemptFailure,
+        outcome: Outcome,
+    ) -> Result<Option<PathBuf>> {
+        self.end_agent_and_its_tools(run)?;
+        self.clear_check(claim)?;
+        if failure.of_project {
+            self.hold_project(claim, failure)?;
+        }
+        let mut ending = self.ending(claim, outcome, Some(failure.reason.clone()));
+        if !failure.counts {
+            ending.attempt = ending.attempt.saturating_sub(1);
+        }
+        ending.cost = self.cost(claim)?;
+        if failure.of_project {
+            self.discard_worktree(claim)?;
+        }
+        self.file(claim, &ending, || claim.finish(&ending, None, None))
     }
 
     /// Files a task, and tells of it.

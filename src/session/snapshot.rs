@@ -11,7 +11,7 @@ use crate::agent::claude::{self, Transcript};
 use crate::agent::command::Exit;
 use crate::agent::judge::{Observations, judge, report};
 use crate::agent::screen;
-use crate::agent::transcript::Summary;
+use crate::agent::transcript::RunSummary;
 use crate::durable;
 use crate::marker::{self, AgentPane, Dispatched, Server};
 use crate::next_step::{AgentReport, AgentState, Found, Phase, Snapshot};
@@ -275,11 +275,11 @@ fn is_pane(noted: Option<&AgentPane>, pane: &Pane) -> bool {
 
 /// What the transcript says of this run. Where the agent was given something back, only what came after it shows how its
 /// turn stands: what an earlier round started has ended with it.
-fn summary_of(transcript: &Transcript, claim: &marker::ClaimMarker) -> Result<Summary> {
+fn summary_of(transcript: &Transcript, claim: &marker::ClaimMarker) -> Result<RunSummary> {
     let whole = transcript.summary(claim.agent.transcript_from)?;
     let Some(from) = claim.work.rounds.transcript_from else { return Ok(whole) };
     let round = transcript.summary(from)?;
-    Ok(Summary { turn: round.turn, background: round.background, ..whole })
+    Ok(RunSummary { turn: round.turn, background: round.background, ..whole })
 }
 
 /// Whether the agent of this run lives: the process of its window, or, where that is gone or not known, the one that

@@ -1,12 +1,12 @@
 use super::*;
 
-fn summary(turn: Turn) -> Summary {
-    Summary {
+fn summary(turn: Turn) -> RunSummary {
+    RunSummary {
         turn,
         answer: Some("Fixed".to_owned()),
         tokens: Some((5, 7)),
         model: Some("claude-x".to_owned()),
-        ..Summary::default()
+        ..RunSummary::default()
     }
 }
 
@@ -131,7 +131,7 @@ fn an_open_turn_of_an_idle_agent_is_looked_at_by_a_person() {
 #[test]
 fn work_in_the_background_is_work() {
     let mut summary = summary(Turn::Ended);
-    fn doing(summary: &Summary, status: Option<&'static str>, background: bool) -> &'static str {
+    fn doing(summary: &RunSummary, status: Option<&'static str>, background: bool) -> &'static str {
         let signs =
             Observations { status, idle_hint: true, summary: Some(summary), background, ..LIVES };
         word(&judge(&signs))
@@ -215,7 +215,7 @@ fn what_only_a_living_agent_shows_is_marked() {
 #[test]
 fn the_report_holds_what_the_transcript_has_and_a_long_answer_is_shortened() {
     let mut summary = summary(Turn::Ended);
-    let finished = |summary: &Summary| {
+    let finished = |summary: &RunSummary| {
         let signs = Observations { alive: false, summary: Some(summary), ..LIVES };
         match judge(&signs) {
             AgentState::Finished(report) => report,

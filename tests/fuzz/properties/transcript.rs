@@ -5,7 +5,7 @@ use std::time::Duration;
 use ccl::agent::claude::Registered;
 use ccl::agent::judge::{Observations, judge};
 use ccl::agent::screen::{Dialog, Screen, recognise};
-use ccl::agent::transcript::{Summary, Turn, summarise};
+use ccl::agent::transcript::{RunSummary, Turn, summarise};
 use ccl::next_step::{AgentState, AttemptFailure};
 use jiff::{SignedDuration, Timestamp};
 use serde::de::IgnoredAny;
@@ -48,7 +48,7 @@ fn half_a_line_says_nothing(text: &str) {
 }
 
 /// Whatever stands above: the turn is as its last record says, and what is nobody's word changes nothing.
-fn the_last_record_decides(text: &str, before: &Summary) {
+fn the_last_record_decides(text: &str, before: &RunSummary) {
     let with = |line: &str| summarise(&format!("{text}\n{line}\n"));
     for nothing in [
         "",
@@ -76,7 +76,7 @@ fn the_last_record_decides(text: &str, before: &Summary) {
     assert_eq!(error.answer, before.answer);
 }
 
-fn same(one: &Summary, other: &Summary) -> bool {
+fn same(one: &RunSummary, other: &RunSummary) -> bool {
     one == other
 }
 
@@ -105,7 +105,7 @@ fn a_menu_is_never_a_composer(capture: &str) {
 
 /// What is observed of an agent in each state that it can be seen in.
 fn all_observations<'a>(
-    summary: &'a Summary,
+    summary: &'a RunSummary,
     status: Option<&'a str>,
     screen: Screen,
 ) -> impl Iterator<Item = Observations<'a>> {
