@@ -233,6 +233,10 @@ impl Pool<'_> {
         else {
             return Ok(());
         };
+        // A pass that was killed has noted it, and may have closed the window that showed its output.
+        if claim.marker().work.red.as_ref().is_some_and(|red| red.id == check.id) {
+            return Ok(());
+        }
         let exit =
             CheckExit::read(&run.session.files().check.exit, check.id)?.and_then(CheckExit::status);
         let Some(exit) = exit.filter(|exit| *exit != 0) else { return Ok(()) };
