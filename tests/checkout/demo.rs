@@ -28,6 +28,9 @@ fn the_demo_lands_what_two_agents_commit_side_by_side() {
             assert!(said.contains(&words), "{words}: {said}\n{errors}");
         }
     }
+    for words in [": red: given back to its agent, 1 of 2\n", ": green\n", " Mend greeting.txt\n"] {
+        assert!(said.contains(words), "{words}: {said}\n{errors}");
+    }
     let left = std::fs::read_dir(sandbox.path().join("tmp")).unwrap().count();
     assert_eq!(left, 0, "the demo cleans up");
 }

@@ -45,8 +45,8 @@ const TASKS: &[(&str, &str)] = &[
 
 /// Those of the second scene, which change files of a git repository.
 const CHANGES: &[(&str, &str)] = &[
-    ("greet.md", "Write the word hello into a new file, greeting.txt, and commit it.\n"),
-    ("part.md", "Write the word goodbye into a new file, farewell.txt, and commit it.\n"),
+    ("greet.md", "Write a word of greeting into a new file, greeting.txt, and commit it.\n"),
+    ("part.md", "Write a word of farewell into a new file, farewell.txt, and commit it.\n"),
 ];
 
 fn main() -> Result<()> {
@@ -90,7 +90,9 @@ fn main() -> Result<()> {
     stage.say("Each agent gets a worktree and a branch of its own:");
     stage.ccl(&["scan"])?;
     stage.git(&["worktree", "list"])?;
-    stage.say("What they commit lands in main, one after the other:");
+    stage.say(
+        "A check judges what they have made. Red goes back to the agent, green lands in main:",
+    );
     work_off(&stage, &["reap"])?;
     stage.git(&["log", "--oneline", "main"])
 }

@@ -15,21 +15,22 @@ use super::clear::{self, clear};
 use super::nested_cargo;
 use super::secutools_server::SecutoolsServer;
 
-/// Shows what it was given, and takes a moment over it; in the second scene it does it, too.
+/// Shows what it was given, and takes a moment over it; in the second scene it does it, too: one word the wrong way, until
+/// the check's words are in its prompt.
 const AGENT: &str = r#"printf '%s\n\n' "$2" | tee -a "$1/received.txt"; sleep 1
-for file in greeting.txt farewell.txt; do
-    case "$2" in *"$file"*)
-        echo "$file" > "$file" && git add "$file" &&
-        git -c user.name=Agent -c user.email=agent@localhost commit --quiet -m "Add $file" || exit
-    esac
-done
+commit() { git add . && git -c user.name=Agent -c user.email=agent@localhost commit --quiet -m "$1" || exit; }
+case "$2" in
+*'ended with 1'*) echo Hello > greeting.txt; commit 'Mend greeting.txt' ;;
+*greeting.txt*) echo hello > greeting.txt; commit 'Add greeting.txt' ;;
+*farewell.txt*) echo Goodbye > farewell.txt; commit 'Add farewell.txt' ;;
+esac
 echo 'I have done it.'
 "#;
 
 /// What holds in the repository of the second scene.
 const RULES: &str = "isolation: worktree   # each task has one, on the branch ccl/TASK\n\
                      land: rebase          # what is done is brought into the branch it started from\n\
-                     check: none           # nothing has to judge it first\n";
+                     check: \"! grep -l '^[a-z]' *.txt\"   # but only where this judges it to be good\n";
 
 /// Who works on the demo's tasks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -130,7 +131,8 @@ impl Stage {
         let agent = match self.agent {
             AgentChoice::Shell => {
                 let command = ["sh".into(), self.path("agent.sh"), self.directory.clone()];
-                json!({"kind": "command", "command": command})
+                // What the end of a check would do is done by the demo's passes, which show it.
+                json!({"kind": "command", "command": command, "hooks": false})
             }
             AgentChoice::Claude => json!({"kind": "claude"}),
         };
