@@ -403,7 +403,8 @@ impl Pool<'_> {
         round: Round,
     ) -> Result<()> {
         self.close_window(run)?;
-        self.log.info(format_args!("{}: given back to its agent: {what}", claim.name()));
+        let first = what.lines().next().unwrap_or_default();
+        self.log.info(format_args!("{}: given back to its agent: {first}", claim.name()));
         let (conversation, message) = match claim.marker().agent.session {
             Some(id) => (Some(Conversation { id, resume: true, request: None }), what),
             None => (None, format!("{}\n\n{what}", self.message_of(&claim)?)),

@@ -447,7 +447,8 @@ fn what_a_check_leaves_in_the_worktree_is_no_part_of_the_work() {
 /// What an agent has left running may go on, but nothing of it is done before a check has seen it.
 #[test]
 fn what_changes_after_its_check_is_checked_again() {
-    let late = "setsid sh -c 'until [ -e ~/late ]; do sleep 0.05; done; echo late > late.txt; until git add late.txt && git -c user.name=A -c user.email=a@b commit -qm late; do sleep 0.1; done; exec sleep 600' &";
+    // Its agent ends once this has a session of its own, and does not end with its window.
+    let late = "setsid sh -c 'touch ~/begun; until [ -e ~/late ]; do sleep 0.05; done; echo late > late.txt; until git add late.txt && git -c user.name=A -c user.email=a@b commit -qm late; do sleep 0.1; done; exec sleep 600' & until [ -e ~/begun ]; do sleep 0.05; done";
     for protect in ["", "protect: [README]\n"] {
         let (world, project) = world(
             1,
