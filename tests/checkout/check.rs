@@ -499,6 +499,9 @@ fn a_pass_that_has_looked_before_the_check_began_gives_back_what_it_printed() {
     world.tmux.wait_until("the check has ended", || exit.exists());
     fs::write(&go, "").unwrap();
     assert!(early.wait().unwrap().success());
+    world.tmux.wait_until("its agent has it again", || {
+        world.got("a.md").iter().any(|prompt| prompt.contains("Make it pass"))
+    });
     let prompts = world.got("a.md");
     assert!(prompts[0].contains("```\nthe words\n```"), "{}", prompts[0]);
     until(&world, &project, "done/a.md");
