@@ -303,7 +303,9 @@ fn locks(world: &World) -> Vec<PathBuf> {
 /// What a person does as the sentence says: git's locks are named, and what git has left in the checkout.
 fn mend(world: &World, said: &str) {
     if said.contains(NAMED) {
-        locks(world).iter().for_each(|path| fs::remove_file(path).unwrap());
+        // Only those that are named: the agent may be committing just now, with locks of its own.
+        let is_named = |path: &&PathBuf| said.contains(path.to_str().unwrap());
+        locks(world).iter().filter(is_named).for_each(|path| fs::remove_file(path).unwrap());
     }
     if said.contains("would be overwritten by merge") {
         world.project.git(["checkout", "-q", "."]);
