@@ -6,7 +6,7 @@ use anyhow::Result;
 use jiff::Timestamp;
 
 use crate::config::{Config, Occasion};
-use crate::event::EventKind;
+use crate::event::{Event, EventKind};
 use crate::journal::{Entry, Journal};
 use crate::log::Log;
 use crate::notify::{Notice, Outbox};
@@ -33,6 +33,14 @@ impl<'a> Account<'a> {
         if let Err(error) = self.journal.write(entry) {
             self.log.warn(format_args!("{error:#}"));
         }
+    }
+
+    /// Notes that a branch has landed in its base; the event that says so.
+    pub(crate) fn landed(&self, (project, task): (&Path, &str), branch: &str, base: &str) -> Event {
+        let what = format!("{branch} is in {base}");
+        let entry = Entry::of_task(EventKind::Landed, project, task);
+        self.note(&entry.because(what.as_str()));
+        Event::of_task(EventKind::Landed, project, task).because(what)
     }
 
     /// Files a task: queues the words about it, has `file` file it, and adds it to the journal. `file` says whether it

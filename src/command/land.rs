@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -13,15 +12,9 @@ use crate::check::{self, ForegroundCheck};
 use crate::checkout::{self, LandStep, Leftovers, Removal, Repository};
 use crate::durable;
 use crate::error::Failure;
-use crate::event::{Event, EventKind};
-use crate::journal::Entry;
-use crate::lock::Lock;
 use crate::marker::Worktree;
-use crate::queue::{self, Project};
+use crate::queue;
 use crate::task::{BranchEnding, CheckEnding, Ending, GitEnding, TaskRules};
-
-/// How long another pass that changes the project's branches is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often a branch is rebased and checked again whose base has moved on meanwhile.
 const ROUNDS: u32 = 3;
@@ -39,7 +32,7 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
             branch.summary.branch
         );
     };
-    let mut lock = lock_checkout(project)?;
+    let mut lock = project.lock_checkout()?;
     let repository = Repository::open(project.path())?;
     let mut worktree = repository
         .worktree_of(branch)
@@ -78,7 +71,7 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
                 // It may take long, and other branches may land meanwhile.
                 drop(lock);
                 let judged = judging.wait(&target, ending, &worktree, &green.command);
-                lock = lock_checkout(project)?;
+                lock = project.lock_checkout()?;
                 judging.clear(&repository, &worktree)?;
                 *green = CheckEnding { rounds: green.rounds, ..judged? };
                 judged_head = Some(head);
@@ -111,20 +104,8 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
     repository.delete_landed(&worktree, &base)?;
     drop(lock);
     durable::remove(&project.to_land_path(&worktree.branch))?;
-    let what = format!("{} is in {base}", worktree.branch);
-    let entry = Entry::of_task(EventKind::Landed, project.path(), name.as_str());
-    context.account.note(&entry.because(what.as_str()));
-    let event = Event::of_task(EventKind::Landed, project.path(), name.as_str()).because(what);
-    Ok(Pass { events: vec![event], ..Pass::default() })
-}
-
-fn lock_checkout(project: &Project) -> Result<Lock> {
-    project.lock_checkout(PATIENCE)?.with_context(|| {
-        Failure::Temporary(format!(
-            "another pass changes branches in {}: try again in a moment",
-            project.path().display()
-        ))
-    })
+    let landed = context.account.landed((project.path(), name.as_str()), &worktree.branch, &base);
+    Ok(Pass { events: vec![landed], ..Pass::default() })
 }
 
 /// A check that is to judge a branch once more, because that is another by now.

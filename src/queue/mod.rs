@@ -41,6 +41,7 @@ pub use waiting::{Held, Read, Seen, Skip, WaitingTask};
 pub(crate) use waiting::{read_all, read_file};
 
 use crate::durable::{self, Staged};
+use crate::error::Failure;
 use crate::event::{Event, EventKind};
 use crate::lock::{self, Lock};
 use crate::marker::{self, ToLand};
@@ -53,6 +54,9 @@ pub(crate) const QUEUE: &str = ".agent-queue";
 /// A task's name has at most this many bytes; with `.dispatched` and ours around
 /// it, it stays under what file systems allow.
 const MAX_NAME: usize = 200;
+
+/// How long a pass waits for another one that changes the project's branches.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The name of a task's file in the inbox, `T.md`: text without control
 /// characters, at most 200 bytes.
@@ -212,10 +216,14 @@ impl Project {
     }
 
     /// Takes the lock under which git's branches and worktrees are changed: one landing after the other, of whichever
-    /// pool. It is a lock of its own, since a large checkout takes seconds, and claims must not wait for it. `None` if
-    /// another pass has it for so long.
-    pub(crate) fn lock_checkout(&self, limit: Duration) -> Result<Option<Lock>> {
-        lock::within(&self.path.join(QUEUE).join(".checkout.lock"), limit)
+    /// pool. It is a lock of its own, since a large checkout takes seconds, and claims must not wait for it.
+    pub(crate) fn lock_checkout(&self) -> Result<Lock> {
+        lock::within(&self.path.join(QUEUE).join(".checkout.lock"), PATIENCE)?.with_context(|| {
+            Failure::Temporary(format!(
+                "another pass changes branches in {}: try again in a moment, or leave it to a later pass",
+                self.path.display()
+            ))
+        })
     }
 
     /// Files a waiting task that no agent can work on, with its reason: in its

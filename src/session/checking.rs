@@ -185,7 +185,7 @@ impl Pool<'_> {
             let directory = claim.project().path().to_owned();
             return Ok(Prepared { directory, worktree: None, tree: None, head: None });
         };
-        let _lock = self.lock_checkout(claim.project())?;
+        let _lock = claim.project().lock_checkout()?;
         let repository = self.repository(claim)?;
         let (judged, head) = match of {
             Judged::Base => (repository.judge(worktree, &worktree.base, &[])?, None),
@@ -212,10 +212,12 @@ impl Pool<'_> {
         if let Some(check) = &work.check {
             process::terminate_marked(check::VARIABLE, &check.id.to_string(), GRACE)?;
         }
-        if let (Some(ClaimedCheckout::Own { worktree, .. }), Check::Command(_)) =
-            (&work.checkout, &work.rules.check)
+        // One is made to put protected paths back, and to see whether it was red before.
+        let has_worktree = !work.rules.protect.is_empty() || work.red.is_some();
+        if let (Some(ClaimedCheckout::Own { worktree, .. }), Check::Command(_), true) =
+            (&work.checkout, &work.rules.check, has_worktree)
         {
-            let _lock = self.lock_checkout(claim.project())?;
+            let _lock = claim.project().lock_checkout()?;
             match self.repository(claim).and_then(|it| it.unjudge(worktree)) {
                 // Its agent has broken the repository: the task is filed all the same.
                 Err(error) if !is_temporary(&error) => {

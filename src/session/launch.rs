@@ -13,7 +13,7 @@ use anyhow::{Context, Error, Result, bail};
 use uuid::Uuid;
 
 use super::attempt::{Attempt, Evidence};
-use super::reconcile::OF_AGENT;
+use super::filing::OF_AGENT;
 use super::snapshot::{Run, Trigger};
 use super::{Assignment, Pool, Session, Slot, unavailable};
 use crate::account;

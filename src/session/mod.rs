@@ -7,8 +7,10 @@
 mod attempt;
 mod checking;
 mod files;
+mod filing;
 mod launch;
 mod reconcile;
+mod rounds;
 mod server;
 mod snapshot;
 mod worktree;

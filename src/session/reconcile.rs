@@ -7,36 +7,28 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Pid;
 use uuid::Uuid;
 
-use super::attempt::{Attempt, Conversation};
+use super::filing::{NOTHING_STARTED, footer};
 use super::server::{Panes, UNSEEN};
 use super::snapshot::{Reading, Run, Trigger};
 use super::worktree::Branch;
 use super::{Pool, Session, unavailable};
-use crate::agent;
-use crate::agent::claude::Transcript;
 use crate::config::Occasion;
 use crate::durable;
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
-use crate::journal::Entry;
-use crate::marker::{self, ClaimedCheckout, Cooldown, Judged, Round, SetupHold};
-use crate::money::Cost;
+use crate::marker::{ClaimedCheckout, Judged, Round};
 use crate::next_step::{
     AgentReport, AttemptFailure, Found, Leave, Phase, Snapshot, Step, next_step,
 };
 use crate::notify::Notice;
 use crate::process;
-use crate::queue::{self, Claim};
-use crate::task::{BranchEnding, Ending, GitEnding, Outcome, Provider, Summary};
-use crate::text::path_text;
+use crate::queue::Claim;
+use crate::task::{GitEnding, Outcome, Provider};
 
 /// How long a hook or a person waits for a pass that is at work on the session.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long an agent may take to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
-const NOTHING_STARTED: &str = "the pass that had claimed it ended before it started anything";
-/// What people are told of an agent that no session can start until somebody acts.
-pub(super) const OF_AGENT: &str = "agent";
 
 /// What came of a turn that ended well.
 enum Finished {
@@ -200,8 +192,23 @@ impl Pool<'_> {
                     return self.carry_out(run, Some(*claim), &step);
                 }
             },
-            Step::Check(_) | Step::Accept | Step::GiveBack { .. } => {
-                return self.go_on_with_check(run, claim, step, events);
+            Step::Check(of) => {
+                self.note_red(run, &mut claim)?;
+                self.start_check(run, claim, *of)?;
+                return Ok(events);
+            }
+            Step::GiveBack { red_before } => {
+                self.note_red(run, &mut claim)?;
+                self.note_checked(&claim, &events);
+                self.give_back_red(run, claim, *red_before)?;
+                return Ok(events);
+            }
+            Step::Accept => {
+                self.accept(run, &mut claim)?;
+                self.note_checked(&claim, &events);
+                let finish = Step::Finish(self.report(claim.marker())?);
+                events.extend(self.carry_out(run, Some(claim), &finish)?);
+                return Ok(events);
             }
             Step::GiveUp { red_before } => {
                 self.note_red(run, &mut claim)?;
@@ -228,88 +235,6 @@ impl Pool<'_> {
         Ok(events)
     }
 
-    /// The steps of a check after which the run goes on: in a window of its own, or with its filing.
-    fn go_on_with_check(
-        &self,
-        run: &Run,
-        mut claim: Claim,
-        step: &Step,
-        mut events: Vec<Event>,
-    ) -> Result<Vec<Event>> {
-        if *step == Step::Accept {
-            self.accept(run, &mut claim)?;
-            self.note_checked(&claim, &events);
-            let finish = Step::Finish(self.report(claim.marker())?);
-            events.extend(self.carry_out(run, Some(claim), &finish)?);
-            return Ok(events);
-        }
-        self.note_red(run, &mut claim)?;
-        self.note_checked(&claim, &events);
-        match step {
-            Step::GiveBack { red_before } => self.give_back_red(run, claim, *red_before)?,
-            Step::Check(of) => self.start_check(run, claim, *of)?,
-            _ => {}
-        }
-        Ok(events)
-    }
-
-    fn end_attempt(
-        &self,
-        run: &Run,
-        claim: &Claim,
-        failure: &AttemptFailure,
-        outcome: Outcome,
-    ) -> Result<Option<PathBuf>> {
-        self.end_agent_and_its_tools(run)?;
-        self.clear_check(claim)?;
-        if failure.of_project {
-            self.hold_project(claim, failure)?;
-        }
-        let mut ending = self.ending(claim, outcome, Some(failure.reason.clone()));
-        if !failure.counts {
-            ending.attempt = ending.attempt.saturating_sub(1);
-        }
-        ending.cost = self.cost(claim)?;
-        if failure.of_project {
-            self.discard_worktree(claim)?;
-        }
-        self.file(claim, &ending, || claim.finish(&ending, None, None))
-    }
-
-    /// Files a task, and tells of it.
-    pub(super) fn file(
-        &self,
-        claim: &Claim,
-        ending: &Ending,
-        file: impl FnOnce() -> Result<Option<PathBuf>>,
-    ) -> Result<Option<PathBuf>> {
-        let at = (claim.project().path(), claim.name().as_str());
-        self.account.filing(at, ending, || claim.text(), file)
-    }
-
-    /// Adds what a check has said to the journal.
-    fn note_checked(&self, claim: &Claim, events: &[Event]) {
-        for event in events.iter().filter(|event| event.event == EventKind::Checked) {
-            let (project, name) = (claim.project().path(), claim.name().as_str());
-            self.account.note(&Entry {
-                run: Some(claim.marker().run),
-                reason: event.reason.clone(),
-                ..Entry::of_task(EventKind::Checked, project, name)
-            });
-        }
-    }
-
-    /// Gives back a task on which nothing was started.
-    fn release(&self, claim: &Claim) -> Result<Option<PathBuf>> {
-        let placed = claim.release()?;
-        if placed.is_some() {
-            let (project, name) = (claim.project().path(), claim.name().as_str());
-            let entry = Entry::of_task(EventKind::Released, project, name);
-            self.account.note(&entry.because(NOTHING_STARTED));
-        }
-        Ok(placed)
-    }
-
     /// Tells people once that an agent waits for them; again after it has gone on.
     fn tell_of_attention(&self, claim: &Claim, why: &Leave) -> Result<()> {
         let run = claim.marker().run;
@@ -325,16 +250,6 @@ impl Pool<'_> {
             }
             Leave::Checking | Leave::Attended => Ok(()),
         }
-    }
-
-    /// Logs how an attempt ended.
-    pub(super) fn log_attempt(&self, claim: &Claim, failure: &AttemptFailure) {
-        let marker::ClaimMarker { attempt, session, .. } = claim.marker();
-        let which = match failure.counts {
-            true => format!("attempt {attempt} of {}", self.config.dispatcher.max_attempts),
-            false => "an attempt that does not count".to_owned(),
-        };
-        self.log.warn(format_args!("{} in {session}: {which}: {}", claim.name(), failure.reason));
     }
 
     fn finish(&self, run: &Run, mut claim: Claim, report: &AgentReport) -> Result<Finished> {
@@ -391,134 +306,6 @@ impl Pool<'_> {
             self.end_agent(run)?;
         }
         Ok(Finished::Filed(Box::new(claim), placed, events))
-    }
-
-    /// Gives the agent what came of its turn, in the same conversation. It goes on in a window of its own; what it does
-    /// is for a later pass to see, or for its hook.
-    pub(super) fn give_back(
-        &self,
-        run: &Run,
-        claim: Claim,
-        what: String,
-        round: Round,
-    ) -> Result<()> {
-        self.close_window(run)?;
-        let first = what.lines().next().unwrap_or_default();
-        self.log.info(format_args!("{}: given back to its agent: {first}", claim.name()));
-        let (conversation, message) = match claim.marker().agent.session {
-            Some(id) => (Some(Conversation { id, resume: true, request: None }), what),
-            None => (None, format!("{}\n\n{what}", self.message_of(&claim)?)),
-        };
-        let from = match claim.marker().agent.session {
-            Some(id) => Transcript::find(&self.config.claude_dir, id)?.map(|it| it.length()),
-            None => None,
-        };
-        let run = Run { pane: None, ..run.clone() };
-        let mut attempt = Attempt { run, claim, conversation, message };
-        self.write_files(&attempt)?;
-        attempt.claim.update(self.now, |claim| {
-            claim.phase = Phase::Launching;
-            claim.work.rounds.begin(round, from.unwrap_or(0));
-        })?;
-        let files = attempt.run.session.files();
-        self.open_window(&mut attempt.run, &files.run)?;
-        self.await_start(&attempt.run, &files.ticket)
-    }
-
-    /// Where the agent was to be given something back and never started on it: what that was is found out once more.
-    fn take_back_round(&self, claim: &mut Claim) -> Result<bool> {
-        let Some(round) = claim.marker().work.rounds.last else { return Ok(false) };
-        claim.update(self.now, |claim| {
-            claim.phase = match round {
-                Round::Red => Phase::Checking,
-                Round::Conflict => Phase::Landing,
-            };
-            claim.work.check = None;
-            claim.work.rounds.take_back(round);
-        })?;
-        Ok(true)
-    }
-
-    /// What the agent of a claimed task was asked to do.
-    fn message_of(&self, claim: &Claim) -> Result<String> {
-        let path = claim.project().dispatched_path(claim.name());
-        let task = queue::read_file(&path).map_err(anyhow::Error::from)?;
-        Ok(agent::message(&self.config.dispatcher, claim.name().as_str(), &task.body, &path))
-    }
-
-    /// Holds what waits in the project: what is wrong there is so for every task.
-    fn hold_project(&self, claim: &Claim, failure: &AttemptFailure) -> Result<()> {
-        let head = match &claim.marker().work.checkout {
-            Some(ClaimedCheckout::Own { worktree, .. }) => Some(worktree.base.clone()),
-            _ => None,
-        };
-        let hold = SetupHold {
-            stamp: self.stamp(),
-            reason: failure.reason.clone(),
-            head,
-            rules: claim.marker().work.rules.clone(),
-        };
-        let project = claim.project();
-        let entry =
-            Entry { project: Some(project.path().to_owned()), ..Entry::new(EventKind::Hold) };
-        let entry = entry.because(failure.reason.as_str());
-        // Before the marker: a pass that is killed in between holds it, and tells of it, once more.
-        self.account.tell_of_hold(&entry, &path_text(project.path()), self.now)?;
-        marker::write(&project.setup_hold_path(), &hold)?;
-        self.account.note(&entry);
-        Ok(())
-    }
-
-    /// Writes the session's cooldown.
-    pub(super) fn start_cooldown(&self, session: &Session, failure: &AttemptFailure) -> Result<()> {
-        let until = failure.until.unwrap_or_else(|| self.now + self.config.dispatcher.cooldown);
-        let cooldown = Cooldown {
-            stamp: self.stamp(),
-            until,
-            reason: failure.reason.clone(),
-            needs_attention: failure.needs_attention,
-            of_program: failure.of_program,
-        };
-        marker::write(&session.cooldown_path(), &cooldown)?;
-        if failure.needs_attention {
-            // One message for the agent, and not one for each session that meets the same.
-            let notice = Notice::new(Occasion::NeedsAttention, OF_AGENT, self.now);
-            let notice = notice.because(failure.reason.as_str());
-            self.account.outbox().queue_once(notice, || Ok(None))?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn ending(&self, claim: &Claim, outcome: Outcome, reason: Option<String>) -> Ending {
-        let marker = claim.marker();
-        Ending {
-            run: marker.run,
-            outcome,
-            attempt: marker.attempt,
-            provider: Some(Provider::ClaudeCode),
-            model: marker.agent.model.clone(),
-            session: Some(marker.session.clone()),
-            agent_session: marker.agent.session.map(|id| id.to_string()),
-            job_id: None,
-            cost: None,
-            started_at: Some(marker.started_at),
-            ended_at: Some(self.now),
-            reason,
-            git: self.git_ending(claim),
-            check: marker.work.checked.clone(),
-        }
-    }
-
-    /// What this run has cost, as far as Claude Code wrote it down.
-    pub(super) fn cost(&self, claim: &Claim) -> Result<Option<Cost>> {
-        let agent = &claim.marker().agent;
-        let Some(id) = agent.session else {
-            return Ok(None);
-        };
-        match Transcript::find(&self.config.claude_dir, id)? {
-            Some(transcript) => transcript.cost(agent.transcript_from),
-            None => Ok(None),
-        }
     }
 
     /// Ends the agent of this run, wherever it is. One that has not started cannot start any more.
@@ -628,39 +415,4 @@ fn events_of(step: &Step, claim: Option<&Claim>) -> Vec<Event> {
             [ended].into_iter().chain(cooldown).collect()
         }
     }
-}
-
-/// The one line for people: who, where, how long, at what cost, and how to go on.
-fn footer(ending: &Ending, report: &AgentReport) -> String {
-    let session = ending.session.as_deref().unwrap_or("?");
-    let mut parts = vec![match &ending.model {
-        Some(model) => format!("claude-code ({model}) in {session}"),
-        None => format!("local agent in {session}"),
-    }];
-    if let (Some(start), Some(end)) = (ending.started_at, ending.ended_at) {
-        let seconds = end.duration_since(start).as_secs().max(0);
-        parts.push(format!("{:#}", jiff::SignedDuration::from_secs(seconds)));
-    }
-    if let Some(check) = &ending.check {
-        parts.push(format!("check passed, {} s", check.seconds));
-    }
-    if let Some(cost) = &ending.cost {
-        parts.push(cost.to_string());
-    }
-    if let Some((read, written)) = report.tokens {
-        parts.push(format!("{read} tokens in, {written} out"));
-    }
-    if let Some(BranchEnding { summary, base_branch, landed, .. }) = ending.branch() {
-        let Summary { branch, base, commits, files, insertions, deletions, .. } = summary;
-        let stat = format!("{commits} commits, {files} files, +{insertions} -{deletions}");
-        let short = base.get(..12).unwrap_or(base);
-        parts.push(match (landed, base_branch) {
-            (Some(true), Some(base)) => format!("landed in {base}: {stat}"),
-            _ => format!("{branch}: {stat}; look with `git diff {short}...{branch}`"),
-        });
-    }
-    if let Some(id) = &ending.agent_session {
-        parts.push(format!("go on by hand with `claude --resume {id}`"));
-    }
-    format!("*{}*", parts.join(" · "))
 }

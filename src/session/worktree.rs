@@ -5,17 +5,16 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::Pool;
+use super::rounds::check_again;
 use crate::checkout::{self, LandStep, Leftovers, Obstacle, OpenError, Removal, Repository};
 use crate::config::Occasion;
 use crate::durable;
 use crate::error::{Failure, TEMPORARY, exit_code};
-use crate::event::{Event, EventKind};
-use crate::journal::Entry;
-use crate::lock::Lock;
-use crate::marker::{self, ClaimedCheckout, Phase, ToLand, Worktree};
+use crate::event::Event;
+use crate::marker::{self, ClaimedCheckout, ToLand, Worktree};
 use crate::notify::Notice;
 use crate::process;
 use crate::queue::{Claim, Project};
@@ -23,9 +22,6 @@ use crate::task::{
     BranchEnding, Check, CheckoutEnding, Ending, GitEnding, Isolation, Land, Outcome, Summary,
     Task, TaskRules,
 };
-
-/// How long a pass waits for another one that changes the project's branches.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long what the agent has left running may take to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
@@ -70,7 +66,7 @@ impl Pool<'_> {
         claim: &mut Claim,
         task: &Task,
     ) -> Result<Option<String>> {
-        let _lock = self.lock_checkout(claim.project())?;
+        let _lock = claim.project().lock_checkout()?;
         // An attempt that was interrupted, or has failed and is retried, goes on in its worktree.
         let earlier = task.ending.as_ref().filter(|ending| ending.outcome != Outcome::Done);
         let own = earlier.and_then(Ending::branch).and_then(|it| repository.worktree_of(it));
@@ -107,7 +103,7 @@ impl Pool<'_> {
         let Some(ClaimedCheckout::Own { worktree, .. }) = &claim.marker().work.checkout else {
             return Ok(());
         };
-        let _lock = self.lock_checkout(claim.project())?;
+        let _lock = claim.project().lock_checkout()?;
         match self.repository(claim).and_then(|it| it.remove(worktree)) {
             Err(error) if is_temporary(&error) => return Err(error),
             Err(error) => {
@@ -132,7 +128,7 @@ impl Pool<'_> {
             return Ok(());
         };
         let take_away = || -> Result<()> {
-            let _lock = self.lock_checkout(claim.project())?;
+            let _lock = claim.project().lock_checkout()?;
             how(&self.repository(claim)?, worktree)
         };
         match take_away() {
@@ -153,7 +149,7 @@ impl Pool<'_> {
             return Ok(Branch::Finished(Vec::new()));
         };
         let mut worktree = worktree.clone();
-        let _lock = self.lock_checkout(claim.project())?;
+        let _lock = claim.project().lock_checkout()?;
         match self.finish_locked(claim, &mut worktree) {
             // No later pass could do more, and the session is not to wait for a person.
             Err(error) if !is_temporary(&error) => self.leave_branch(claim, &worktree, &error),
@@ -166,11 +162,7 @@ impl Pool<'_> {
         let repository = self.repository(claim)?;
         if claim.marker().work.git.is_none() {
             if self.has_changed_since_its_check(&repository, worktree, claim)? {
-                claim.update(self.now, |claim| {
-                    claim.phase = Phase::Checking;
-                    claim.work.check = None;
-                    claim.work.checked = None;
-                })?;
+                claim.update(self.now, check_again)?;
                 return Ok(Branch::Unchecked);
             }
             let mut landed = None;
@@ -187,9 +179,7 @@ impl Pool<'_> {
                     LandStep::Landed => landed = Some(true),
                     LandStep::Rebased if claim.marker().work.rounds.rebased < ROUNDS => {
                         claim.update(self.now, |claim| {
-                            claim.phase = Phase::Checking;
-                            claim.work.check = None;
-                            claim.work.checked = None;
+                            check_again(claim);
                             claim.work.rounds.rebased += 1;
                         })?;
                         return Ok(Branch::Unchecked);
@@ -234,12 +224,9 @@ impl Pool<'_> {
     /// What is reported, and noted in the journal, of a branch that has landed.
     fn landed(&self, claim: &Claim, worktree: &Worktree) -> Option<Event> {
         let base = worktree.base_branch.as_deref().filter(|_| has_landed(claim))?;
-        let what = format!("{} is in {base}", worktree.branch);
-        let (project, name) = (claim.project().path(), claim.name().as_str());
-        let entry = Entry::of_task(EventKind::Landed, project, name);
-        self.account.note(&entry.because(what.as_str()));
-        let event = Event::of_task(EventKind::Landed, project, name);
-        Some(event.in_session(&claim.marker().session).because(what))
+        let at = (claim.project().path(), claim.name().as_str());
+        let event = self.account.landed(at, &worktree.branch, base);
+        Some(event.in_session(&claim.marker().session))
     }
 
     /// The end of a branch that nothing more can be done with: what there is stays where it is.
@@ -404,15 +391,6 @@ impl Pool<'_> {
             .about(claim.project().path(), claim.name().as_str())
             .because(format!("{}: {}", marker.branch, marker.reason));
         self.account.outbox().queue_once(notice, || claim.text())
-    }
-
-    pub(super) fn lock_checkout(&self, project: &Project) -> Result<Lock> {
-        project.lock_checkout(PATIENCE)?.with_context(|| {
-            Failure::Temporary(format!(
-                "another pass changes branches in {}: a later pass goes on",
-                project.path().display()
-            ))
-        })
     }
 }
 

@@ -1,0 +1,203 @@
+//! How an attempt is written down: its ending line, the line for people, the journal, and what is held because of it.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::snapshot::Run;
+use super::{Pool, Session};
+use crate::agent::claude::Transcript;
+use crate::config::Occasion;
+use crate::event::{Event, EventKind};
+use crate::journal::Entry;
+use crate::marker::{self, ClaimedCheckout, Cooldown, SetupHold};
+use crate::money::Cost;
+use crate::next_step::{AgentReport, AttemptFailure};
+use crate::notify::Notice;
+use crate::queue::Claim;
+use crate::task::{BranchEnding, Ending, Outcome, Provider, Summary};
+use crate::text::path_text;
+
+pub(super) const NOTHING_STARTED: &str =
+    "the pass that had claimed it ended before it started anything";
+/// What people are told of an agent that no session can start until somebody acts.
+pub(super) const OF_AGENT: &str = "agent";
+
+impl Pool<'_> {
+    pub(super) fn end_attempt(
+        &self,
+        run: &Run,
+        claim: &Claim,
+        failure: &AttemptFailure,
+        outcome: Outcome,
+    ) -> Result<Option<PathBuf>> {
+        self.end_agent_and_its_tools(run)?;
+        self.clear_check(claim)?;
+        if failure.of_project {
+            self.hold_project(claim, failure)?;
+        }
+        let mut ending = self.ending(claim, outcome, Some(failure.reason.clone()));
+        if !failure.counts {
+            ending.attempt = ending.attempt.saturating_sub(1);
+        }
+        ending.cost = self.cost(claim)?;
+        if failure.of_project {
+            self.discard_worktree(claim)?;
+        }
+        self.file(claim, &ending, || claim.finish(&ending, None, None))
+    }
+
+    /// Files a task, and tells of it.
+    pub(super) fn file(
+        &self,
+        claim: &Claim,
+        ending: &Ending,
+        file: impl FnOnce() -> Result<Option<PathBuf>>,
+    ) -> Result<Option<PathBuf>> {
+        let at = (claim.project().path(), claim.name().as_str());
+        self.account.filing(at, ending, || claim.text(), file)
+    }
+
+    /// Adds what a check has said to the journal.
+    pub(super) fn note_checked(&self, claim: &Claim, events: &[Event]) {
+        for event in events.iter().filter(|event| event.event == EventKind::Checked) {
+            let (project, name) = (claim.project().path(), claim.name().as_str());
+            self.account.note(&Entry {
+                run: Some(claim.marker().run),
+                reason: event.reason.clone(),
+                ..Entry::of_task(EventKind::Checked, project, name)
+            });
+        }
+    }
+
+    /// Gives back a task on which nothing was started.
+    pub(super) fn release(&self, claim: &Claim) -> Result<Option<PathBuf>> {
+        let placed = claim.release()?;
+        if placed.is_some() {
+            let (project, name) = (claim.project().path(), claim.name().as_str());
+            let entry = Entry::of_task(EventKind::Released, project, name);
+            self.account.note(&entry.because(NOTHING_STARTED));
+        }
+        Ok(placed)
+    }
+
+    /// Logs how an attempt ended.
+    pub(super) fn log_attempt(&self, claim: &Claim, failure: &AttemptFailure) {
+        let marker::ClaimMarker { attempt, session, .. } = claim.marker();
+        let which = match failure.counts {
+            true => format!("attempt {attempt} of {}", self.config.dispatcher.max_attempts),
+            false => "an attempt that does not count".to_owned(),
+        };
+        self.log.warn(format_args!("{} in {session}: {which}: {}", claim.name(), failure.reason));
+    }
+
+    /// Holds what waits in the project: what is wrong there is so for every task.
+    pub(super) fn hold_project(&self, claim: &Claim, failure: &AttemptFailure) -> Result<()> {
+        let head = match &claim.marker().work.checkout {
+            Some(ClaimedCheckout::Own { worktree, .. }) => Some(worktree.base.clone()),
+            _ => None,
+        };
+        let hold = SetupHold {
+            stamp: self.stamp(),
+            reason: failure.reason.clone(),
+            head,
+            rules: claim.marker().work.rules.clone(),
+        };
+        let project = claim.project();
+        let entry =
+            Entry { project: Some(project.path().to_owned()), ..Entry::new(EventKind::Hold) };
+        let entry = entry.because(failure.reason.as_str());
+        // Before the marker: a pass that is killed in between holds it, and tells of it, once more.
+        self.account.tell_of_hold(&entry, &path_text(project.path()), self.now)?;
+        marker::write(&project.setup_hold_path(), &hold)?;
+        self.account.note(&entry);
+        Ok(())
+    }
+
+    /// Writes the session's cooldown.
+    pub(super) fn start_cooldown(&self, session: &Session, failure: &AttemptFailure) -> Result<()> {
+        let until = failure.until.unwrap_or_else(|| self.now + self.config.dispatcher.cooldown);
+        let cooldown = Cooldown {
+            stamp: self.stamp(),
+            until,
+            reason: failure.reason.clone(),
+            needs_attention: failure.needs_attention,
+            of_program: failure.of_program,
+        };
+        marker::write(&session.cooldown_path(), &cooldown)?;
+        if failure.needs_attention {
+            // One message for the agent, and not one for each session that meets the same.
+            let notice = Notice::new(Occasion::NeedsAttention, OF_AGENT, self.now);
+            let notice = notice.because(failure.reason.as_str());
+            self.account.outbox().queue_once(notice, || Ok(None))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn ending(&self, claim: &Claim, outcome: Outcome, reason: Option<String>) -> Ending {
+        let marker = claim.marker();
+        Ending {
+            run: marker.run,
+            outcome,
+            attempt: marker.attempt,
+            provider: Some(Provider::ClaudeCode),
+            model: marker.agent.model.clone(),
+            session: Some(marker.session.clone()),
+            agent_session: marker.agent.session.map(|id| id.to_string()),
+            job_id: None,
+            cost: None,
+            started_at: Some(marker.started_at),
+            ended_at: Some(self.now),
+            reason,
+            git: self.git_ending(claim),
+            check: marker.work.checked.clone(),
+        }
+    }
+
+    /// What this run has cost, as far as Claude Code wrote it down.
+    pub(super) fn cost(&self, claim: &Claim) -> Result<Option<Cost>> {
+        let agent = &claim.marker().agent;
+        let Some(id) = agent.session else {
+            return Ok(None);
+        };
+        match Transcript::find(&self.config.claude_dir, id)? {
+            Some(transcript) => transcript.cost(agent.transcript_from),
+            None => Ok(None),
+        }
+    }
+}
+
+/// The one line for people: who, where, how long, at what cost, and how to go on.
+pub(super) fn footer(ending: &Ending, report: &AgentReport) -> String {
+    let session = ending.session.as_deref().unwrap_or("?");
+    let mut parts = vec![match &ending.model {
+        Some(model) => format!("claude-code ({model}) in {session}"),
+        None => format!("local agent in {session}"),
+    }];
+    if let (Some(start), Some(end)) = (ending.started_at, ending.ended_at) {
+        let seconds = end.duration_since(start).as_secs().max(0);
+        parts.push(format!("{:#}", jiff::SignedDuration::from_secs(seconds)));
+    }
+    if let Some(check) = &ending.check {
+        parts.push(format!("check passed, {} s", check.seconds));
+    }
+    if let Some(cost) = &ending.cost {
+        parts.push(cost.to_string());
+    }
+    if let Some((read, written)) = report.tokens {
+        parts.push(format!("{read} tokens in, {written} out"));
+    }
+    if let Some(BranchEnding { summary, base_branch, landed, .. }) = ending.branch() {
+        let Summary { branch, base, commits, files, insertions, deletions, .. } = summary;
+        let stat = format!("{commits} commits, {files} files, +{insertions} -{deletions}");
+        let short = base.get(..12).unwrap_or(base);
+        parts.push(match (landed, base_branch) {
+            (Some(true), Some(base)) => format!("landed in {base}: {stat}"),
+            _ => format!("{branch}: {stat}; look with `git diff {short}...{branch}`"),
+        });
+    }
+    if let Some(id) = &ending.agent_session {
+        parts.push(format!("go on by hand with `claude --resume {id}`"));
+    }
+    format!("*{}*", parts.join(" · "))
+}

@@ -1,0 +1,74 @@
+//! What a run's agent is given back after its turn: a red check, or a conflict with what its base has become.
+
+use anyhow::Result;
+
+use super::Pool;
+use super::attempt::{Attempt, Conversation};
+use super::snapshot::Run;
+use crate::agent;
+use crate::agent::claude::Transcript;
+use crate::marker::{ClaimMarker, Round};
+use crate::next_step::Phase;
+use crate::queue::{self, Claim};
+
+impl Pool<'_> {
+    /// Gives the agent what came of its turn, in the same conversation. It goes on in a window of its own; what it does
+    /// is for a later pass to see, or for its hook.
+    pub(super) fn give_back(
+        &self,
+        run: &Run,
+        claim: Claim,
+        what: String,
+        round: Round,
+    ) -> Result<()> {
+        self.close_window(run)?;
+        let first = what.lines().next().unwrap_or_default();
+        self.log.info(format_args!("{}: given back to its agent: {first}", claim.name()));
+        let (conversation, message) = match claim.marker().agent.session {
+            Some(id) => (Some(Conversation { id, resume: true, request: None }), what),
+            None => (None, format!("{}\n\n{what}", self.message_of(&claim)?)),
+        };
+        let from = match claim.marker().agent.session {
+            Some(id) => Transcript::find(&self.config.claude_dir, id)?.map(|it| it.length()),
+            None => None,
+        };
+        let run = Run { pane: None, ..run.clone() };
+        let mut attempt = Attempt { run, claim, conversation, message };
+        self.write_files(&attempt)?;
+        attempt.claim.update(self.now, |claim| {
+            claim.phase = Phase::Launching;
+            claim.work.rounds.begin(round, from.unwrap_or(0));
+        })?;
+        let files = attempt.run.session.files();
+        self.open_window(&mut attempt.run, &files.run)?;
+        self.await_start(&attempt.run, &files.ticket)
+    }
+
+    /// Where the agent was to be given something back and never started on it: what that was is found out once more.
+    pub(super) fn take_back_round(&self, claim: &mut Claim) -> Result<bool> {
+        let Some(round) = claim.marker().work.rounds.last else { return Ok(false) };
+        claim.update(self.now, |claim| {
+            claim.phase = match round {
+                Round::Red => Phase::Checking,
+                Round::Conflict => Phase::Landing,
+            };
+            claim.work.check = None;
+            claim.work.rounds.take_back(round);
+        })?;
+        Ok(true)
+    }
+
+    /// What the agent of a claimed task was asked to do.
+    fn message_of(&self, claim: &Claim) -> Result<String> {
+        let path = claim.project().dispatched_path(claim.name());
+        let task = queue::read_file(&path).map_err(anyhow::Error::from)?;
+        Ok(agent::message(&self.config.dispatcher, claim.name().as_str(), &task.body, &path))
+    }
+}
+
+/// The turn's work is another than the one that was checked, if any was: a check judges it anew.
+pub(super) fn check_again(claim: &mut ClaimMarker) {
+    claim.phase = Phase::Checking;
+    claim.work.check = None;
+    claim.work.checked = None;
+}
