@@ -18,6 +18,7 @@ use super::snapshot::{Run, Trigger};
 use super::{Assignment, Pool, Session, Slot, unavailable};
 use crate::account;
 use crate::agent;
+use crate::checkout::OpenError;
 use crate::config::Occasion;
 use crate::durable;
 use crate::event::{Event, EventKind};
@@ -54,6 +55,23 @@ impl Pool<'_> {
             return Ok(());
         }
         let owner = owner::ensure(&self.config.state_dir)?;
+        // Held until the worktree is made, so that no other pass plans one of the same name.
+        let mut checkout_lock = None;
+        let checkout = match repository {
+            None => self.shared_checkout(&task.at.project, rules),
+            Some(repository) => {
+                checkout_lock = Some(task.at.project.lock_checkout()?);
+                match self.plan_worktree(repository, task, rules) {
+                    Ok(planned) => Some(planned),
+                    Err(OpenError::Obstacle(obstacle)) => {
+                        let held = task.at.event(EventKind::Held);
+                        events.push(held.because(obstacle.to_string()));
+                        return Ok(());
+                    }
+                    Err(OpenError::Failed(error)) => return Err(error),
+                }
+            }
+        };
         let marker = Dispatched {
             stamp: self.stamp(),
             project: task.at.project.path().to_owned(),
@@ -64,14 +82,10 @@ impl Pool<'_> {
         marker::write(&session.marker_path(), &marker)?;
         let run = Run { session: session.clone(), marker, pane: None };
         let conversation = self.conversation(session, &task.task, run.id())?;
-        let work = Work {
-            rules: rules.clone(),
-            checkout: self.shared_checkout(&task.at.project, rules),
-            ..Work::default()
-        };
+        let work = Work { rules: rules.clone(), checkout, ..Work::default() };
         let marker = self.claim_marker(&run, owner, task, conversation.as_ref(), work)?;
         let (project, name) = (&task.at.project, &task.at.name);
-        let mut claim = match project.claim(name, &task.seen, *room, marker, &self.writers) {
+        let claim = match project.claim(name, &task.seen, *room, marker, &self.writers) {
             Ok(claim) => claim,
             Err(Skip::Failed(error)) => return Err(error),
             // It is not held: it waits for its turn.
@@ -83,14 +97,16 @@ impl Pool<'_> {
             }
         };
         if let Some(repository) = repository
-            && let Some(obstacle) = self.make_worktree(repository, &mut claim, &task.task)?
+            && let Some(obstacle) = self.make_worktree(repository, &claim)?
         {
+            drop(checkout_lock);
             self.unmake_worktree(&claim)?;
             claim.release()?;
             durable::remove(&session.marker_path())?;
             events.push(task.at.event(EventKind::Held).because(obstacle));
             return Ok(());
         }
+        drop(checkout_lock);
         let message = agent::message(
             &self.config.dispatcher,
             task.at.name.as_str(),

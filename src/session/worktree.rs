@@ -17,10 +17,10 @@ use crate::event::Event;
 use crate::marker::{self, ClaimedCheckout, ToLand, Worktree};
 use crate::notify::Notice;
 use crate::process;
-use crate::queue::{Claim, Project};
+use crate::queue::{Claim, Project, WaitingTask};
 use crate::task::{
     BranchEnding, Check, CheckoutEnding, Ending, GitEnding, Isolation, Land, Outcome, Summary,
-    Task, TaskRules,
+    TaskRules,
 };
 
 /// How long what the agent has left running may take to end by itself.
@@ -59,28 +59,33 @@ impl Pool<'_> {
         }
     }
 
-    /// Makes the worktree that the claim's rules ask for. The sentence that mends it, where there can be none.
+    /// The worktree that the task is to have: the claim names it before git makes it. The checkout's lock is held.
+    pub(super) fn plan_worktree(
+        &self,
+        repository: &Repository,
+        task: &WaitingTask,
+        rules: &TaskRules,
+    ) -> Result<ClaimedCheckout, OpenError> {
+        // An attempt that was interrupted, or has failed and is retried, goes on in its worktree.
+        let earlier = task.task.ending.as_ref().filter(|ending| ending.outcome != Outcome::Done);
+        let own = earlier.and_then(Ending::branch).and_then(|it| repository.worktree_of(it));
+        let worktree =
+            repository.plan(task.at.name.as_str(), rules.base.as_deref(), own.as_ref())?;
+        let fresh = own.as_ref() != Some(&worktree);
+        Ok(ClaimedCheckout::Own { worktree, fresh })
+    }
+
+    /// Makes the worktree that the claim names. The sentence that mends it, where there can be none. The checkout's lock
+    /// is held.
     pub(super) fn make_worktree(
         &self,
         repository: &Repository,
-        claim: &mut Claim,
-        task: &Task,
+        claim: &Claim,
     ) -> Result<Option<String>> {
-        let _lock = claim.project().lock_checkout()?;
-        // An attempt that was interrupted, or has failed and is retried, goes on in its worktree.
-        let earlier = task.ending.as_ref().filter(|ending| ending.outcome != Outcome::Done);
-        let own = earlier.and_then(Ending::branch).and_then(|it| repository.worktree_of(it));
-        let base = claim.marker().work.rules.base.as_deref();
-        let worktree = match repository.plan(claim.name().as_str(), base, own.as_ref()) {
-            Ok(worktree) => worktree,
-            Err(OpenError::Obstacle(obstacle)) => return Ok(Some(obstacle.to_string())),
-            Err(OpenError::Failed(error)) => return Err(error),
+        let Some(ClaimedCheckout::Own { worktree, fresh }) = &claim.marker().work.checkout else {
+            return Ok(None);
         };
-        let fresh = own.as_ref() != Some(&worktree);
-        claim.update(self.now, |claim| {
-            claim.work.checkout = Some(ClaimedCheckout::Own { worktree: worktree.clone(), fresh });
-        })?;
-        match repository.make(&worktree, claim.marker().run, fresh) {
+        match repository.make(worktree, claim.marker().run, *fresh) {
             Err(error) if !is_temporary(&error) => Ok(Some(format!("{error:#}"))),
             made => made.map(|()| None),
         }

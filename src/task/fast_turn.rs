@@ -9,7 +9,7 @@ use super::{Moment, TaskTurn};
 
 /// What a header's YAML says of the task's turn; `None` where the header is not plain enough, and has to be parsed.
 pub(super) fn read(yaml: &[u8]) -> Option<TaskTurn> {
-    let (mut priority, mut not_before) = (None, None);
+    let (mut priority, mut not_before, mut depends_on) = (None, None, None);
     let mut list = List::No;
     for line in yaml.split(|&b| b == b'\n').skip(1) {
         let line = line.strip_suffix(b"\r").unwrap_or(line).trim_ascii_end();
@@ -39,12 +39,14 @@ pub(super) fn read(yaml: &[u8]) -> Option<TaskTurn> {
             b"not_before" if not_before.is_none() => {
                 not_before = Some(Moment::parse(std::str::from_utf8(value).ok()?)?);
             }
+            b"depends_on" if depends_on.is_none() => depends_on = Some(tasks(value)?),
             b"depends_on" => return None,
             _ => {}
         }
     }
     let mut turn = TaskTurn { priority: priority.unwrap_or_default(), ..TaskTurn::default() };
     turn.order.not_before = not_before;
+    turn.order.depends_on = depends_on.unwrap_or_default();
     Some(turn)
 }
 
@@ -124,6 +126,16 @@ fn is_comment(rest: &[u8]) -> bool {
 /// Plain words between commas.
 fn is_list(items: &[u8]) -> bool {
     items.split(|&b| b == b',').all(|item| is_word(item.trim_ascii()))
+}
+
+/// The names in `[a.md, b.md]`: with that end they are text, and no number or date.
+fn tasks(list: &[u8]) -> Option<Vec<String>> {
+    let items = list.strip_prefix(b"[")?.strip_suffix(b"]")?;
+    let task = |item: &[u8]| {
+        let name = std::str::from_utf8(item.trim_ascii()).ok()?;
+        name.ends_with(".md").then(|| name.to_owned())
+    };
+    items.split(|&b| b == b',').map(task).collect()
 }
 
 /// One plain word or several, which YAML reads as text wherever they stand.
