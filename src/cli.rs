@@ -117,7 +117,8 @@ Examples:
   ccl status
   ccl status --json | jq .stale      how many tasks have been at work for too long
   ccl status --format prometheus > ccl.prom.new && mv ccl.prom.new ccl.prom
-                                     for node_exporter's textfile collector")]
+                                     for node_exporter's textfile collector
+  ccl status --format html > ccl.html")]
     Status {
         /// The form of the result; `json` is the same as --json
         #[arg(long, value_name = "FORM")]
@@ -288,6 +289,8 @@ pub(crate) enum StatusFormat {
     Json,
     /// Metrics in Prometheus' text format
     Prometheus,
+    /// A page for a browser
+    Html,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

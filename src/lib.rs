@@ -56,6 +56,7 @@ pub mod money;
 pub mod next_step;
 mod notify;
 pub mod owner;
+mod passed;
 mod pause;
 pub mod plan;
 pub mod process;

@@ -178,6 +178,13 @@ impl Transcript {
         Ok(transcript::summarise(&self.read(from..u64::MAX)?))
     }
 
+    /// The last tool that was used in the present turn, as far as the end of the transcript shows it.
+    pub(crate) fn last_tool(&self) -> Option<String> {
+        const END: u64 = 256 << 10;
+        let end = self.read(self.length.saturating_sub(END)..u64::MAX).ok()?;
+        transcript::last_tool(&end)
+    }
+
     /// What the session has cost since the first `from` bytes, where Claude Code wrote it down: it
     /// does so when it exits, for the conversation as a whole. Its floats are noted to a billionth
     /// of a dollar.

@@ -42,6 +42,7 @@ use crate::error::{self, Failure};
 use crate::event::{Event, EventKind};
 use crate::log::{Log, Style};
 use crate::notify;
+use crate::passed;
 use crate::progress::Progress;
 use crate::queue::Project;
 use crate::report::{Report, TerminalStyle, print, warning};
@@ -210,7 +211,12 @@ fn run<'a>(
 ) -> Result<Answer> {
     Ok(match &cli.command {
         Command::Scan { dry_run: true, .. } => scan::run(context()?, true)?.into(),
-        Command::Scan { .. } => scan::run(context()?, false)?.finish_with_summary(log, "scan"),
+        Command::Scan { .. } => {
+            let context = context()?;
+            let scanned = scan::run(context, false);
+            context.note_scan();
+            scanned?.finish_with_summary(log, "scan")
+        }
         Command::Reap { dry_run: true } => reap::run(context()?, true)?.into(),
         Command::Reap { .. } => reap::run(context()?, false)?.finish_with_summary(log, "reap"),
         Command::Assign { session, run, .. } => {
@@ -264,6 +270,13 @@ impl<'a> Context<'a> {
         for found in &task.warnings {
             let place = Some((found.line, found.column));
             self.log.warn(warning(file, place, &escape(&found.message)));
+        }
+    }
+
+    /// Notes that a scan has ended, however it did. Where that cannot be noted, it is reported, and stops nothing.
+    fn note_scan(self) {
+        if let Err(error) = passed::note(&self.config.state_dir) {
+            self.log.warn(format_args!("{error:#}"));
         }
     }
 

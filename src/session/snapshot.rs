@@ -110,6 +110,12 @@ impl Pool<'_> {
         Ok(Some(Reading { run, claim, snapshot }))
     }
 
+    /// What an agent at work does: the last tool that it used. It is for people only, so what cannot be read is nothing.
+    pub(crate) fn activity(&self, claim: &Claim) -> Option<String> {
+        let id = claim.marker().agent.session?;
+        Transcript::find(&self.config.claude_dir, id).ok()??.last_tool()
+    }
+
     pub(super) fn is_last_attempt(&self, claim: &Claim) -> bool {
         claim.marker().attempt >= self.config.dispatcher.max_attempts
     }
