@@ -124,6 +124,15 @@ Examples:
         #[arg(long, value_name = "FORM")]
         format: Option<StatusFormat>,
     },
+    /// Answer one HTTP request on standard input; systemd's ccl-http.socket makes a server of it
+    #[command(after_help = "\
+There are / (the page), /api/status, /api/delegated/status, /api/report?since=24h, /watchdog/status, /metrics and /healthz. \
+Nothing can be changed, and only names of this machine and those under `http.hosts` are answered.
+
+Examples:
+  systemctl --user enable --now ccl-http.socket && curl http://localhost:7433/healthz
+  printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' | ccl http")]
+    Http,
     /// Hand nothing out until `ccl resume`; what is at work goes on, and is filed
     #[command(after_help = "\
 A file made by `touch` does the same: paused in the state directory, or in a project's .agent-queue.
@@ -387,6 +396,7 @@ impl Cli {
             | Command::Cancel { .. } => true,
             Command::Decide { .. }
             | Command::Status { .. }
+            | Command::Http
             | Command::Report { .. }
             | Command::Doctor
             | Command::Job(_)

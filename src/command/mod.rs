@@ -8,6 +8,7 @@ mod delegate;
 mod dispatch;
 mod doctor;
 mod ground;
+mod http;
 mod job;
 mod land;
 mod pause;
@@ -184,7 +185,7 @@ pub fn main(environment: &Environment) -> ExitCode {
         Ok(Context { config, log: &log, account, progress: &progress, now })
     };
     let finish = || -> Result<u8> {
-        let Answer { report, exit } = run(&cli, environment, &log, context)?;
+        let Answer { report, exit } = run(&cli, environment, &log, now, context)?;
         let text = match cli.json() {
             true => report.json()?,
             false => report.text(now, || TerminalStyle::of_stdout(environment)),
@@ -207,6 +208,7 @@ fn run<'a>(
     cli: &Cli,
     environment: &Environment,
     log: &Log,
+    now: Timestamp,
     context: impl Fn() -> Result<Context<'a>>,
 ) -> Result<Answer> {
     Ok(match &cli.command {
@@ -229,6 +231,7 @@ fn run<'a>(
         Command::Land { task, .. } => land::run(context()?, task)?.into(),
         Command::Cancel { task, .. } => cancel::run(context()?, task)?.into(),
         Command::Status { format } => status::run(context()?, *format, cli.global.json)?,
+        Command::Http => http::run(log, now, context).into(),
         Command::Pause { reason, .. } => pause::run(context()?, environment, reason)?.into(),
         Command::Resume { .. } => resume::run(context()?)?.into(),
         Command::Report { since, format, .. } => {

@@ -34,6 +34,7 @@ pub(super) struct File {
     pub(super) secutools: SecutoolsSection,
     pub(super) tmux: TmuxSection,
     pub(super) notify: Vec<CheckedNotifier>,
+    pub(super) http: HttpSection,
     #[serde(deserialize_with = "optional_path")]
     pub(super) state_dir: Option<PathBuf>,
     #[serde(deserialize_with = "optional_name")]
@@ -65,6 +66,22 @@ pub(super) struct SecutoolsSection {
     pub(super) url: Option<ServerUrl>,
     #[serde(deserialize_with = "optional_path")]
     pub(super) api_key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "keys and values")]
+pub(super) struct HttpSection {
+    pub(super) hosts: Vec<HostName>,
+}
+
+/// A name or an address that requests may be sent to.
+#[derive(Debug)]
+pub(super) struct HostName(pub(super) String);
+
+impl<'de> Deserialize<'de> for HostName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        scalar(deserializer, |text| scalar::host_name(text).map(Self))
+    }
 }
 
 #[derive(Debug, Deserialize)]

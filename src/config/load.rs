@@ -57,6 +57,7 @@ impl Config {
             secutools: Secutools::new(url, api_key, environment),
             tmux: file.tmux.command,
             notifiers,
+            http_hosts: file.http.hosts.into_iter().map(|host| host.0).collect(),
             host: file.host.unwrap_or_else(|| uname().nodename().to_string_lossy().into_owned()),
             claude_json: claude.as_ref().unwrap_or(&home).join(".claude.json"),
             claude_dir: claude.unwrap_or_else(|| home.join(".claude")),

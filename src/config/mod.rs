@@ -45,6 +45,8 @@ pub struct Config {
     pub(crate) tmux: Vec<String>,
     /// To whom words are sent.
     pub(crate) notifiers: Vec<Notifier>,
+    /// Names that `ccl http` answers to, beside those of every machine.
+    pub(crate) http_hosts: Vec<String>,
     pub state_dir: PathBuf,
     /// This machine, as markers name it.
     pub(crate) host: String,

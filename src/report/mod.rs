@@ -15,6 +15,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod text;
+mod watchdog;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ use crate::text::path_text;
 
 pub(crate) use history::History;
 pub(crate) use needs::{Need, NeedKind};
-pub(crate) use page::StatusPage;
+pub(crate) use page::{POLICY, StatusPage};
 pub(crate) use prometheus::metrics;
 pub(crate) use rows::JobRow;
 pub(crate) use rows::{
@@ -42,7 +43,7 @@ pub(crate) use rows::{
 pub(crate) use summary::{AttentionRow, DoneRow, FailedRow, ProjectSummary, Runs, WorkReport};
 
 /// A timer makes a scan every minute, which takes seconds: where none has ended for so long, tasks are not handed out.
-const OVERDUE: SignedDuration = SignedDuration::from_mins(5);
+pub(crate) const OVERDUE: SignedDuration = SignedDuration::from_mins(5);
 
 /// The result of one command.
 #[derive(Serialize)]

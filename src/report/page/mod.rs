@@ -25,7 +25,7 @@ use crate::text::{escape, local_time, path_text};
 const STYLE: &str = include_str!("style.css");
 
 /// What the page may do: show its own style, by its hash, and nothing else.
-const POLICY: &str = "default-src 'none'; style-src 'sha256-SRK0lOhf8rFAKvv8YVQaT3OrZUF30b63Sl3cQClbM74='; base-uri 'none'; form-action 'none'";
+pub(crate) const POLICY: &str = "default-src 'none'; style-src 'sha256-SRK0lOhf8rFAKvv8YVQaT3OrZUF30b63Sl3cQClbM74='; base-uri 'none'; form-action 'none'";
 
 /// A title is cut at this many characters; the whole of it is its tooltip.
 const MAX_TITLE: usize = 200;
