@@ -118,11 +118,15 @@ Examples:
   ccl status --json | jq .stale      how many tasks have been at work for too long
   ccl status --format prometheus > ccl.prom.new && mv ccl.prom.new ccl.prom
                                      for node_exporter's textfile collector
-  ccl status --format html > ccl.html")]
+  ccl status --format html > ccl.html
+  ccl status --watch                 on the terminal, until `q` is pressed")]
     Status {
         /// The form of the result; `json` is the same as --json
         #[arg(long, value_name = "FORM")]
         format: Option<StatusFormat>,
+        /// Show it again every two seconds, until `q` or C-c is pressed
+        #[arg(short, long)]
+        watch: bool,
     },
     /// Answer one HTTP request on standard input; systemd's ccl-http.socket makes a server of it
     #[command(after_help = "\
@@ -377,7 +381,7 @@ impl Cli {
     pub(crate) fn json(&self) -> bool {
         self.global.json
             || match self.command {
-                Command::Status { format } => format == Some(StatusFormat::Json),
+                Command::Status { format, .. } => format == Some(StatusFormat::Json),
                 Command::Report { format, .. } => format == Some(ReportFormat::Json),
                 _ => false,
             }

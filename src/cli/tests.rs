@@ -25,6 +25,7 @@ fn every_command_of_the_design_is_understood() {
         "ccl status --config c.yaml",
         "ccl status --format prometheus",
         "ccl status --format html",
+        "ccl status --watch",
         "ccl http",
         "ccl pause",
         "ccl pause --project p a release",

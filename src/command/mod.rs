@@ -230,7 +230,10 @@ fn run<'a>(
         Command::Retry { task, .. } => retry::run(context()?, task)?.into(),
         Command::Land { task, .. } => land::run(context()?, task)?.into(),
         Command::Cancel { task, .. } => cancel::run(context()?, task)?.into(),
-        Command::Status { format } => status::run(context()?, *format, cli.global.json)?,
+        Command::Status { watch: true, format } => {
+            status::watch(context()?, environment, *format, cli.global.json)?.into()
+        }
+        Command::Status { format, .. } => status::run(context()?, *format, cli.global.json)?,
         Command::Http => http::run(log, now, context).into(),
         Command::Pause { reason, .. } => pause::run(context()?, environment, reason)?.into(),
         Command::Resume { .. } => resume::run(context()?)?.into(),

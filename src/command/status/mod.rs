@@ -4,6 +4,7 @@
 
 mod sessions;
 mod tasks;
+mod watch;
 
 use anyhow::{Context as _, Error, Result, bail};
 use jiff::SignedDuration;
@@ -19,6 +20,8 @@ use crate::pause;
 use crate::queue::Project;
 use crate::report::{self, History, Report, Status, StatusPage};
 use crate::session::{self, Pool};
+
+pub(super) use watch::watch;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
