@@ -100,6 +100,12 @@ pool:
     - session: a
 → 3:7: pool.dedicated[0]: there is no `project`
 
+http: {hosts: [ccl.example, 'http://ccl.example']}
+→ 1:29: http.hosts[1]: `http://ccl.example` is not a name such as ccl.example, without http:// and without a port
+
+http: {hosts: ['ccl.example:7433']}
+→ 1:16: http.hosts[0]: `ccl.example:7433` is not a name such as ccl.example, without http:// and without a port
+
 routing: {auto: {hgih: gpu}}
 → 1:18: routing.auto: unknown key `hgih`; did you mean `high`?
 
