@@ -47,6 +47,7 @@ pub mod durable;
 pub mod environment;
 mod error;
 pub mod event;
+mod hold;
 mod job;
 pub mod journal;
 pub mod lock;

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::durable::{self, Staged, open_nofollow, read_at_most};
-pub use crate::next_step::{Judged, Phase};
+pub use crate::next_step::{HoldCause, Judged, Phase};
 use crate::task::{CheckEnding, GitEnding, TaskRules};
 
 /// The version of every marker that this program writes, and the only one it reads.
@@ -195,7 +195,13 @@ impl AgentKind {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartedAgent {
+    /// Its name in the configuration; claims of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     pub kind: AgentKind,
+    /// Where its Claude Code keeps its files, whatever becomes of the configuration; the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claude_dir: Option<PathBuf>,
     pub model: Option<String>,
     /// Claude Code's session id: new, or the one that is resumed.
     pub session: Option<Uuid>,
@@ -362,6 +368,36 @@ pub struct Cooldown {
     /// Whether `ccl doctor` can see that it is mended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub of_program: bool,
+}
+
+/// `STATE/agents/NAME.hold`: the agent gets no task for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentHold {
+    #[serde(flatten)]
+    pub stamp: Stamp,
+    /// Then one task may go, to see whether it has ended.
+    pub until: Timestamp,
+    /// The one model that it is about; `None`: all.
+    pub model: Option<String>,
+    pub cause: HoldCause,
+    /// What happened, and what a person can do about it.
+    pub reason: String,
+    /// When it began.
+    pub since: Timestamp,
+    /// How often a run has met the same since then.
+    pub tries: u32,
+    /// Whether `until` comes from the account, and was not chosen by `ccl`.
+    pub has_reset: bool,
+    /// The task that has gone to see whether it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probe>,
+}
+
+/// A run by which it is found out whether its agent's hold has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    pub run: Uuid,
+    pub session: String,
 }
 
 /// Why a marker was not read.

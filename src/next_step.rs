@@ -34,6 +34,18 @@ pub enum Judged {
     Base,
 }
 
+/// What holds an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HoldCause {
+    /// The account's limit is reached, or one model's.
+    Limit,
+    /// The API does not answer, or with an error of its own.
+    Outage,
+    /// Its login or its billing: a person has to act.
+    Account,
+}
+
 /// What was found of one session that has a marker.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
@@ -133,6 +145,10 @@ pub struct AttemptFailure {
     pub of_program: bool,
     /// It stands in the way of every task of the project, and of no other's.
     pub of_project: bool,
+    /// It stands in the way of every task that the agent is given, in whatever session.
+    pub hold: Option<HoldCause>,
+    /// The model whose limit it is, by a name that contains that of the model; `None`: all.
+    pub limited_model: Option<String>,
 }
 
 impl AttemptFailure {
@@ -145,12 +161,19 @@ impl AttemptFailure {
             needs_attention: false,
             of_program: false,
             of_project: false,
+            hold: None,
+            limited_model: None,
         }
     }
 
     /// A failure of this machine's set-up, which stands in the way of every task until a person mends it.
     pub(crate) fn of_machine(reason: impl Into<String>) -> Self {
         Self { counts: false, needs_attention: true, ..Self::of_task(reason) }
+    }
+
+    /// A failure that no task has caused, and that holds the agent.
+    pub(crate) fn of_agent(cause: HoldCause, reason: impl Into<String>) -> Self {
+        Self { counts: false, hold: Some(cause), ..Self::of_task(reason) }
     }
 
     /// The same of the agent's program.
@@ -264,8 +287,8 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
 
 /// The step that ends an attempt: the task goes back to the inbox, or is given up after the last one that counts.
 pub(crate) fn end_attempt(failure: AttemptFailure, last_attempt: bool, cooldown: bool) -> Step {
-    // What a project does wrong is not the session's fault.
-    let cooldown = cooldown && !failure.of_project;
+    // What a project does wrong, or an agent's account, is not the session's fault.
+    let cooldown = cooldown && !failure.of_project && failure.hold.is_none();
     let outcome = if failure.counts && last_attempt { Outcome::Failed } else { Outcome::Released };
     Step::EndAttempt { failure, outcome, cooldown }
 }

@@ -234,15 +234,26 @@ pub(crate) fn has_background(stop: &Path) -> bool {
 /// The events whose hooks call `ccl`: a turn that ended, one that the API refused, and the exit.
 const HOOK_EVENTS: [&str; 3] = ["Stop", "StopFailure", "SessionEnd"];
 
-/// Settings that make Claude Code run `hook` with an event's name; they add to the user's own.
-pub(crate) fn hook_settings(hook: &Path) -> Result<String> {
-    let mut hooks = serde_json::Map::new();
-    for event in HOOK_EVENTS {
-        let command = format!("sh {} {event}", super::quote_path(hook)?);
-        let entry = serde_json::json!([{ "hooks": [{ "type": "command", "command": command }] }]);
-        hooks.insert(event.to_owned(), entry);
+/// Settings of a run, which add to the user's own: Claude Code runs `hook` with an event's name, and has its key printed
+/// from a file. None where there is nothing to set.
+pub(crate) fn settings(hook: Option<&Path>, api_key_file: Option<&Path>) -> Result<Option<String>> {
+    let mut settings = serde_json::Map::new();
+    if let Some(hook) = hook {
+        let mut hooks = serde_json::Map::new();
+        for event in HOOK_EVENTS {
+            let command = format!("sh {} {event}", super::quote_path(hook)?);
+            let entry =
+                serde_json::json!([{ "hooks": [{ "type": "command", "command": command }] }]);
+            hooks.insert(event.to_owned(), entry);
+        }
+        settings.insert("hooks".to_owned(), hooks.into());
     }
-    Ok(serde_json::json!({ "hooks": hooks }).to_string())
+    if let Some(file) = api_key_file {
+        // The key itself is in no argument and no variable.
+        let command = format!("cat {}", super::quote_path(file)?);
+        settings.insert("apiKeyHelper".to_owned(), command.into());
+    }
+    Ok((!settings.is_empty()).then(|| serde_json::Value::Object(settings).to_string()))
 }
 
 /// The conversation that another program asks to resume in this session:

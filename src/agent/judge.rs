@@ -105,6 +105,7 @@ fn at_the_limit(seen: &Observations<'_>, summary: &RunSummary) -> AgentState {
         kind: Some("rate_limit".to_owned()),
         text: Dialog::Limit.advice().to_owned(),
         resets_at: None,
+        limit_type: None,
     };
     let error = match &summary.turn {
         Turn::Error(error) => error,

@@ -12,6 +12,7 @@ pub mod screen;
 pub mod transcript;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -28,10 +29,15 @@ const MAX_ARGUMENT: usize = 100 << 10;
 const PROMPT: &str = "{prompt}";
 const PROMPT_FILE: &str = "{prompt_file}";
 
+/// What stands before the message of a task that another agent has begun.
+pub(crate) const AFTER_A_COLLEAGUE: &str = "A colleague has begun this task and could not go on. Look first at what is there already, with `git status` and `git diff`, and go on from that.";
+
 #[derive(Debug)]
 pub struct Launch<'a> {
     pub command: &'a [String],
     pub kind: AgentKind,
+    /// What is set in its environment.
+    pub env: &'a BTreeMap<String, String>,
     /// The run's UUID, `CCL_RUN` in the agent's environment.
     pub run: Uuid,
     /// Where the agent works.
@@ -86,6 +92,8 @@ pub struct ClaudeOptions<'a> {
     /// `CLAUDE_CONFIG_DIR`, where `ccl` was given one.
     pub config_dir: Option<&'a Path>,
     pub hooks: bool,
+    /// The file with the key that it is to use.
+    pub api_key_file: Option<&'a Path>,
 }
 
 /// The paths of one launch, `NAME.run` and so on.
@@ -161,6 +169,7 @@ impl Launch<'_> {
              cd {directory} || finish {no_directory}\n\
              command -v {program} >/dev/null || finish {no_program}\n\
              {config_dir}\
+             {env}\
              rm {ticket} 2>/dev/null || exit 0\n\
              {setup}\
              {start}\n",
@@ -168,6 +177,7 @@ impl Launch<'_> {
             no_program = command::Exit::NO_PROGRAM,
             program = quote(first)?,
             config_dir = self.config_dir()?,
+            env = self.variables()?,
             setup = self.setup.as_ref().map_or(Ok(String::new()), Setup::script)?,
         ))
     }
@@ -186,6 +196,19 @@ impl Launch<'_> {
         })
     }
 
+    fn variables(&self) -> Result<String> {
+        let mut lines = String::new();
+        // A key that is in the environment would go before the one of the file.
+        if self.claude.as_ref().is_some_and(|claude| claude.api_key_file.is_some()) {
+            lines
+                .push_str("unset ANTHROPIC_API_KEY ANTHROPIC_AUTH_TOKEN CLAUDE_CODE_OAUTH_TOKEN\n");
+        }
+        for (name, value) in self.env {
+            lines.push_str(&format!("export {name}={}\n", quote(value)?));
+        }
+        Ok(lines)
+    }
+
     fn words(&self) -> Result<String> {
         let mut words = Vec::new();
         let mut has_prompt = false;
@@ -199,9 +222,10 @@ impl Launch<'_> {
             for word in ["--model", claude.model, flag, &id] {
                 words.push(quote(word)?);
             }
-            if claude.hooks {
+            let hook = claude.hooks.then_some(self.files.hook.as_path());
+            if let Some(settings) = claude::settings(hook, claude.api_key_file)? {
                 words.push("--settings".to_owned());
-                words.push(quote(&claude::hook_settings(&self.files.hook)?)?);
+                words.push(quote(&settings)?);
             }
             // Claude Code takes a message like `--help` for an option, and one like `update` for a subcommand, behind
             // `--` too: the newline at its end makes it neither.
@@ -312,6 +336,7 @@ mod tests {
         let launch = Launch {
             command: &command,
             kind: AgentKind::Command,
+            env: &BTreeMap::new(),
             run: Uuid::nil(),
             directory: &dir.join("pro ject"),
             setup: None,

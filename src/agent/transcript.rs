@@ -32,6 +32,8 @@ pub struct ApiError {
     /// When the account's limit is reset, in seconds since 1970, where the
     /// version says it (`quotaLimits`; with a subscription only).
     pub(crate) resets_at: Option<i64>,
+    /// Which limit it is: `five_hour`, `seven_day_opus` …; where it says the reset, too.
+    pub(crate) limit_type: Option<String>,
 }
 
 /// What the records of one run add up to.
@@ -174,6 +176,7 @@ impl RunSummary {
                 kind: kind.map(str::to_owned),
                 text,
                 resets_at: record.quota_limits["resetsAt"].as_i64(),
+                limit_type: record.quota_limits["rateLimitType"].as_str().map(str::to_owned),
             });
             return;
         }

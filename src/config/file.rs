@@ -3,13 +3,15 @@
 //! The sections are deserialized straight into the types of [`super`]; each value is checked while it is read, because
 //! only then its line and column are known.
 
+use super::agents::{self, AgentSections};
 use super::notify::NotifierSection;
 use super::scalar::{self, scalar};
 use super::url::ServerUrl;
-use super::{AgentConfig, AgentKind, Dedicated, Dispatcher, PoolConfig, ProjectKeys};
+use super::{AgentConfig, Dedicated, Dispatcher, PoolConfig, ProjectKeys};
 use crate::error::Failure;
 use crate::router::AutoRoutes;
 use crate::text::nearest;
+use jiff::SignedDuration;
 use serde::Deserialize;
 use serde::de::{
     Deserializer, Error, IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer,
@@ -27,8 +29,12 @@ pub(super) struct File {
     #[serde(deserialize_with = "pool_section")]
     pub(super) pool: PoolSection,
     pub(super) dispatcher: Dispatcher,
-    #[serde(deserialize_with = "agent_section")]
-    pub(super) agent: AgentConfig,
+    #[serde(deserialize_with = "agents::only_agent")]
+    pub(super) agent: Option<AgentConfig>,
+    pub(super) agents: AgentSections,
+    pub(super) failover: Option<Vec<FailoverName>>,
+    #[serde(deserialize_with = "reset_further_than")]
+    pub(super) reset_further_than: Option<SignedDuration>,
     pub(super) routing: RoutingSection,
     pub(super) defaults: ProjectKeys,
     pub(super) secutools: SecutoolsSection,
@@ -93,10 +99,20 @@ fn notifier_section<'de, D: Deserializer<'de>>(
     checked(deserializer, NotifierSection::check)
 }
 
+/// One of `failover`.
+#[derive(Debug)]
+pub(super) struct FailoverName(pub(super) String);
+
+impl<'de> Deserialize<'de> for FailoverName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        scalar(deserializer, |text| scalar::name(text).map(Self))
+    }
+}
+
 /// A text without any YAML in it is all defaults. The error is `FILE:LINE:COLUMN: KEY: what is wrong`.
 pub(super) fn parse(text: &str, path: &Path) -> Result<File, Failure> {
     let mut file: File = from_yaml(text, path)?;
-    if file.agent.delivery {
+    if file.agent.as_ref().is_some_and(|agent| agent.delivery) {
         file.warnings.push(delivery_warning(text, path));
     }
     Ok(file)
@@ -175,7 +191,7 @@ fn explain(message: &str) -> String {
 
 /// Deserializes a section and checks its values against each other. The error is raised inside the visitor, so that it
 /// carries the section's position and path.
-fn checked<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+pub(super) fn checked<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
     check: fn(&T) -> Result<(), String>,
 ) -> Result<T, D::Error> {
@@ -213,25 +229,6 @@ fn pool_section<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PoolSectio
     })
 }
 
-fn agent_section<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AgentConfig, D::Error> {
-    checked(deserializer, |agent: &AgentConfig| {
-        let holds = |name: &str| agent.command.iter().any(|word| word.contains(name));
-        let placeholder = ["{prompt}", "{prompt_file}"].into_iter().find(|name| holds(name));
-        match (agent.kind, placeholder) {
-            (AgentKind::Command, _) if agent.command == AgentConfig::default().command => {
-                Err("kind: command needs a command of its own, one that takes a prompt and exits, \
-                 such as [claude, -p]"
-                    .to_owned())
-            }
-            (AgentKind::Claude, Some(name)) => Err(format!(
-                "command: Claude Code takes its prompt as its last argument; \
-                 take {name} out, or set kind: command for another program"
-            )),
-            _ => Ok(()),
-        }
-    })
-}
-
 /// Whether the key is there, with any value.
 pub(super) fn is_given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(deserializer).map(|_| true)
@@ -265,5 +262,9 @@ values! {
     model -> String = scalar::model;
     message -> String = scalar::message;
     shell -> OnceLock<PathBuf> = |text| scalar::program(text).map(OnceLock::from);
+    reset_further_than -> Option<SignedDuration> = |text| {
+        let duration = scalar::duration(text, Duration::ZERO..=HOUR * 168)?;
+        SignedDuration::try_from(duration).map(Some).map_err(|error| error.to_string())
+    };
     service_url -> Option<ServerUrl> = |text| ServerUrl::parse(text).map(Some);
 }

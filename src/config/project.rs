@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 use serde::de::Deserializer;
 
-use super::{Config, file, scalar};
+use super::{Config, agents, file, scalar};
 use crate::durable;
 use crate::task::{Check, Isolation, Land, ProjectRules, TaskRules};
 
@@ -39,6 +39,8 @@ pub(crate) struct ProjectKeys {
     #[serde(deserialize_with = "check_rounds")]
     check_rounds: Option<u32>,
     protect: Option<Vec<Glob>>,
+    #[serde(deserialize_with = "agent")]
+    agent: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +91,7 @@ values! {
         SignedDuration::try_from(duration).map_err(|error| error.to_string())
     };
     check_rounds -> u32 = |text| scalar::number(text, 0..=20);
+    agent -> String = agents::name;
 }
 
 impl Config {
@@ -131,6 +134,7 @@ impl ProjectKeys {
         let globs = |list: Vec<Glob>| list.into_iter().map(|it| it.0).collect();
         ProjectRules {
             parallel: keys.parallel.or(self.parallel),
+            agent: keys.agent.or(self.agent),
             require_clean: keys.require_clean.or(self.require_clean).unwrap_or_default(),
             task: TaskRules {
                 isolation: keys.isolation.or(self.isolation).unwrap_or(default.isolation),
@@ -175,12 +179,13 @@ mod tests {
         assert_eq!(all.task.copy, [".env"]);
         let project = rules(
             defaults,
-            "parallel: 0\nisolation: none\nbase: main\nsetup: npm ci\ncopy: []\nrequire_clean: true\nland: rebase\ncheck: none\ncheck_timeout: 90s\ncheck_rounds: 0\nprotect: ['tests/**']\n",
+            "parallel: 0\nisolation: none\nbase: main\nsetup: npm ci\ncopy: []\nrequire_clean: true\nland: rebase\ncheck: none\ncheck_timeout: 90s\ncheck_rounds: 0\nprotect: ['tests/**']\nagent: codex\n",
         );
         assert_eq!(
             project,
             ProjectRules {
                 parallel: Some(0),
+                agent: Some("codex".to_owned()),
                 require_clean: true,
                 task: TaskRules {
                     isolation: Isolation::None,

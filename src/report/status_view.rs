@@ -7,7 +7,10 @@ use jiff::Timestamp;
 
 use super::table::{Cell, Colour, Row, table, wrap};
 use super::text::{distance, short, word};
-use super::{RecurringState, SessionRow, SessionState, Status, TaskRow, TaskState, TerminalStyle};
+use super::{
+    AgentRow, AgentStanding, RecurringState, SessionRow, SessionState, Status, TaskRow, TaskState,
+    TerminalStyle,
+};
 use crate::pause::Pause;
 use crate::task::{Priority, Provider};
 use crate::text::{escape, local_time, path_text};
@@ -20,6 +23,7 @@ pub(super) fn text(status: &Status, style: &TerminalStyle, now: Timestamp) -> St
     let mut blocks = vec![
         view.paused(),
         view.sessions(),
+        view.agents(),
         view.projects(),
         view.tasks(),
         view.recurring(),
@@ -103,6 +107,30 @@ impl View<'_> {
             ],
             note: join([until, stale, row.reason.clone().or(title)]),
         }
+    }
+
+    /// The agents, unless all that can be said is that the only one is ready.
+    fn agents(&self) -> String {
+        if let [AgentRow { state: AgentStanding::Ready, .. }] = self.status.agents.as_slice() {
+            return String::new();
+        }
+        let rows = self.status.agents.iter().map(|row| {
+            let colour = match row.state {
+                AgentStanding::Ready => None,
+                AgentStanding::Held | AgentStanding::Probing => Some(Colour::WAITING),
+                AgentStanding::NeedsAttention => Some(Colour::BAD),
+            };
+            let until = row.until.map(|until| local_time(until, self.now, &self.style.zone));
+            Row {
+                cells: [
+                    row.name.clone().into(),
+                    Cell::coloured(word(&row.state), colour),
+                    until.unwrap_or_default().into(),
+                ],
+                note: row.reason.clone().unwrap_or_default(),
+            }
+        });
+        table(self.style, ["AGENT", "STATE", "UNTIL"], rows)
     }
 
     fn projects(&self) -> String {

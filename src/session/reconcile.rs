@@ -75,12 +75,17 @@ impl Pool<'_> {
             let Some(Reading { run, claim, snapshot }) = self.read_run(session, trigger)? else {
                 return Ok(Vec::new());
             };
+            let mut events = match &claim {
+                Some(claim) => self.settle_probe(&run, claim, &snapshot.found)?,
+                None => Vec::new(),
+            };
             let step = next_step(&snapshot);
             // Without its ticket the agent cannot start any more. Where it has just taken it, it has started.
             if step == Step::TakeTicket && !durable::remove(&session.files().ticket)? {
                 continue;
             }
-            return self.carry_out(&run, claim, &step);
+            events.extend(self.carry_out(&run, claim, &step)?);
+            return Ok(events);
         }
     }
 
@@ -220,6 +225,10 @@ impl Pool<'_> {
             Step::EndAttempt { failure, outcome, cooldown } => {
                 if *cooldown {
                     self.start_cooldown(&run.session, failure)?;
+                }
+                // Where it was held already, that was said.
+                if !self.hold_agent(&claim, failure)? {
+                    events.retain(|event| event.event != EventKind::Hold);
                 }
                 self.end_attempt(run, &claim, failure, *outcome)?
             }
@@ -411,8 +420,12 @@ fn events_of(step: &Step, claim: Option<&Claim>) -> Vec<Event> {
                 Event::of_session(EventKind::Cooldown, &marker.session)
                     .because(failure.reason.as_str())
             });
+            let hold = failure.hold.map(|_| {
+                let hold = Event::new(EventKind::Hold).of_agent(marker.agent.name.clone());
+                hold.because(failure.reason.as_str())
+            });
             let ended = of_task().because(failure.reason.as_str());
-            [ended].into_iter().chain(cooldown).collect()
+            [ended].into_iter().chain(cooldown).chain(hold).collect()
         }
     }
 }

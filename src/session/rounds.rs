@@ -29,18 +29,22 @@ impl Pool<'_> {
             None => (None, format!("{}\n\n{what}", self.message_of(&claim)?)),
         };
         let from = match claim.marker().agent.session {
-            Some(id) => Transcript::find(&self.config.claude_dir, id)?.map(|it| it.length()),
+            Some(id) => {
+                let claude_dir = self.claude_dir_of(claim.marker());
+                Transcript::find(claude_dir, id)?.map(|it| it.length())
+            }
             None => None,
         };
         let run = Run { pane: None, ..run.clone() };
-        let mut attempt = Attempt { run, claim, conversation, message };
+        let mut attempt = Attempt { run, claim, conversation, message, taken_over: None };
         self.write_files(&attempt)?;
         attempt.claim.update(self.now, |claim| {
             claim.phase = Phase::Launching;
             claim.work.rounds.begin(round, from.unwrap_or(0));
         })?;
         let files = attempt.run.session.files();
-        self.open_window(&mut attempt.run, &files.run)?;
+        let shell = self.agent_of(attempt.claim.marker()).shell();
+        self.open_window(&mut attempt.run, shell, &files.run)?;
         self.await_start(&attempt.run, &files.ticket)
     }
 

@@ -1,6 +1,7 @@
 //! What there is to know about a session that has a marker, read once. Changes nothing.
 
 use std::io;
+use std::path::Path;
 
 use anyhow::{Context, Error, Result, bail};
 use uuid::Uuid;
@@ -12,6 +13,7 @@ use crate::agent::command::Exit;
 use crate::agent::judge::{Observations, judge, report};
 use crate::agent::screen;
 use crate::agent::transcript::RunSummary;
+use crate::config::AgentConfig;
 use crate::durable;
 use crate::marker::{self, AgentPane, Dispatched, Server};
 use crate::next_step::{AgentReport, AgentState, Found, Phase, Snapshot};
@@ -110,6 +112,19 @@ impl Pool<'_> {
         Ok(Some(Reading { run, claim, snapshot }))
     }
 
+    /// The agent that the claim's run was started with.
+    pub(super) fn agent_of(&self, claim: &marker::ClaimMarker) -> &AgentConfig {
+        self.config.agents.of_run(&claim.agent)
+    }
+
+    /// Where its Claude Code keeps its files.
+    pub(super) fn claude_dir_of<'m>(&'m self, claim: &'m marker::ClaimMarker) -> &'m Path {
+        match &claim.agent.claude_dir {
+            Some(noted) => noted,
+            None => &self.agent_of(claim).claude.directory,
+        }
+    }
+
     pub(super) fn is_last_attempt(&self, claim: &Claim) -> bool {
         claim.marker().attempt >= self.config.dispatcher.max_attempts
     }
@@ -182,14 +197,15 @@ impl Pool<'_> {
 
     /// What a window shows of a failed set-up, which says itself what is wrong; nothing where tmux does not have it.
     pub(super) fn words_of(&self, exit: Exit, pane: Option<&AgentPane>) -> String {
-        let pane = pane.filter(|_| exit == Exit::SetupFailed);
+        // Of a good end nothing more is asked.
+        let pane = pane.filter(|_| matches!(exit, Exit::SetupFailed | Exit::Code(1..)));
         pane.and_then(|pane| self.tmux.capture_last(&pane.id).ok()).unwrap_or_default()
     }
 
     /// What an agent left whose turn has ended well.
     pub(super) fn report(&self, claim: &marker::ClaimMarker) -> Result<AgentReport> {
         let Some(id) = claim.agent.session else { return Ok(AgentReport::default()) };
-        Ok(match Transcript::find(&self.config.claude_dir, id)? {
+        Ok(match Transcript::find(self.claude_dir_of(claim), id)? {
             Some(transcript) => report(&summary_of(&transcript, claim)?),
             None => AgentReport::default(),
         })
@@ -214,8 +230,8 @@ impl Pool<'_> {
                 Exit::Code(0) => AgentState::Finished(AgentReport::default()),
                 exit => {
                     let screen = self.words_of(exit, run.pane.as_ref());
-                    let program = self.config.agent.program();
-                    AgentState::Failed(exit.failure(program, &claim.directory(), &screen))
+                    let agent = self.agent_of(claim_marker);
+                    AgentState::Failed(exit.failure(agent, &claim.directory(), &screen))
                 }
             });
         }
@@ -223,7 +239,7 @@ impl Pool<'_> {
             None if lives => Ok(AgentState::Working),
             None => Ok(AgentState::Interrupted(format!(
                 "{} ended without an exit status: it was killed, or its window was closed",
-                self.config.agent.program()
+                self.agent_of(claim_marker).program()
             ))),
             Some(id) => self.state_of_claude(run, claim_marker, id, lives, trigger),
         }
@@ -237,7 +253,7 @@ impl Pool<'_> {
         lives: bool,
         trigger: Trigger,
     ) -> Result<AgentState> {
-        let claude_dir = &self.config.claude_dir;
+        let claude_dir = self.claude_dir_of(claim);
         let transcript = Transcript::find(claude_dir, id)?;
         let summary = match &transcript {
             Some(transcript) => Some(summary_of(transcript, claim)?),

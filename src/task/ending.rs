@@ -29,6 +29,9 @@ pub struct Ending {
     pub attempt: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<Provider>,
+    /// The agent of this machine that worked on it, by its name in the configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -162,6 +165,7 @@ impl Ending {
             outcome,
             attempt,
             provider: None,
+            agent: None,
             model: None,
             session: None,
             agent_session: None,
@@ -185,10 +189,10 @@ impl Ending {
     }
 
     /// What an agent of this machine is called that worked on it; `None` for a job, and where nobody did.
-    pub(crate) fn agent(&self) -> Option<&'static str> {
-        // Only Claude Code has a session of its own.
-        let name = if self.agent_session.is_some() { "claude" } else { "command" };
-        (self.provider == Some(Provider::ClaudeCode)).then_some(name)
+    pub(crate) fn agent(&self) -> Option<&str> {
+        // Lines of earlier versions have no name, and only Claude Code has a session of its own.
+        let kind = if self.agent_session.is_some() { "claude" } else { "command" };
+        (self.provider == Some(Provider::ClaudeCode)).then(|| self.agent.as_deref().unwrap_or(kind))
     }
 
     /// The line, without a newline. Whatever the texts contain, it is one line and one HTML comment:

@@ -17,7 +17,7 @@ mod yaml;
 pub(crate) use compose::without_fields;
 pub use compose::{as_written, with_ending, with_fields};
 pub use ending::{BranchEnding, CheckEnding, CheckoutEnding, Ending, GitEnding, Outcome, Summary};
-pub use header::{Field, Header, HeaderState, Routing, Warning};
+pub use header::{Field, Header, HeaderState, Pin, Routing, Warning};
 pub use order::{Moment, Order, TaskTurn};
 pub(crate) use order::{StartFrom, start_from};
 use parts::{Opening, without_ending};

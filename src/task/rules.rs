@@ -62,6 +62,8 @@ impl Check {
 pub struct ProjectRules {
     /// The most local agents at once, 0 for any number; `None`: one, and with worktrees any number.
     pub parallel: Option<u32>,
+    /// The one agent that works on its tasks; `None`: any.
+    pub agent: Option<String>,
     /// Its tasks are held while the checkout has changes that are not committed.
     pub require_clean: bool,
     /// What holds for a task whose header says nothing.

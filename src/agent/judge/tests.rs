@@ -11,7 +11,12 @@ fn summary(turn: Turn) -> RunSummary {
 }
 
 fn error(kind: &str, text: &str) -> Turn {
-    Turn::Error(ApiError { kind: Some(kind.to_owned()), text: text.to_owned(), resets_at: None })
+    Turn::Error(ApiError {
+        kind: Some(kind.to_owned()),
+        text: text.to_owned(),
+        resets_at: None,
+        limit_type: None,
+    })
 }
 
 /// Nothing is known but that the agent lives.

@@ -116,6 +116,7 @@ fn every_kind_of_event_has_its_word() {
 
 fn decisions() -> Report {
     let decision = DecisionRow {
+        agent: Some("claude".to_owned()),
         task: "in/a.md".into(),
         provider: Provider::Gpu,
         delegated: true,

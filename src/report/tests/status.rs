@@ -41,6 +41,7 @@ fn status() -> Report {
         ..task.clone()
     };
     Report::Status(Status {
+        agents: Vec::new(),
         sessions: vec![
             SessionRow {
                 task: Some("fix-login.md".to_owned()),
