@@ -14,9 +14,10 @@
 
 mod choice;
 
+use std::fs;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
@@ -68,8 +69,10 @@ impl<'a> Holds<'a> {
 
     /// Held only for a moment.
     fn lock(&self, agent: &str) -> Result<Lock> {
-        durable::make_dir(&self.directory())?;
-        lock::exclusive(&self.directory().join(format!("{agent}.lock")))
+        let directory = self.directory();
+        fs::create_dir_all(&directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
+        lock::exclusive(&directory.join(format!("{agent}.lock")))
     }
 
     pub(crate) fn read(&self, agent: &str) -> Result<Option<AgentHold>, marker::Unreadable> {

@@ -52,12 +52,13 @@ fn assert_judged(signs: &Observations<'_>, expected: &str) {
     assert_eq!(word(&doing), expected, "{signs:#?}\n{doing:#?}");
 }
 
-fn turns() -> [(Turn, &'static str, &'static str); 6] {
+fn turns() -> [(Turn, &'static str, &'static str); 7] {
     // the turn, once the agent is idle, once it is gone
     [
         (Turn::Ended, "finished", "finished"),
         (error("rate_limit", "x"), "account", "account"),
-        (error("server_error", "x"), "failed", "failed"),
+        (error("server_error", "x"), "account", "account"),
+        (error("invalid_request", "x"), "failed", "failed"),
         (Turn::StoppedByPerson, "person", "interrupted"),
         (Turn::Open, "working", "interrupted"),
         (Turn::None, "working", "interrupted"),
