@@ -263,6 +263,7 @@ values! {
     stale_after -> Duration = |text| scalar::duration(text, SECOND * 60..=HOUR * 8760);
     max_attempts -> u32 = |text| scalar::number(text, 1..=100);
     model -> String = scalar::model;
+    optional_model -> Option<String> = |text| scalar::model(text).map(Some);
     message -> String = scalar::message;
     shell -> OnceLock<PathBuf> = |text| scalar::program(text).map(OnceLock::from);
     service_url -> Option<ServerUrl> = |text| ServerUrl::parse(text).map(Some);

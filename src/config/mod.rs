@@ -219,6 +219,17 @@ impl Models {
     }
 }
 
+/// What becomes of a question for which Claude Code would wait: whether it may use a tool, say, or which way to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Questions {
+    /// It is refused at once, and the turn goes on, where Claude Code can do that (from 2.1.319 on).
+    #[default]
+    Refuse,
+    /// It waits for a person.
+    Wait,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(crate) struct AgentConfig {
@@ -236,6 +247,11 @@ pub(crate) struct AgentConfig {
     /// Whether Claude Code calls `ccl` as soon as it is idle.
     #[serde(deserialize_with = "file::switch")]
     pub(crate) hooks: bool,
+    /// What becomes of what Claude Code asks while it works.
+    pub(crate) questions: Questions,
+    /// The model that Claude Code takes for a turn whose own one is overloaded.
+    #[serde(deserialize_with = "file::optional_model")]
+    pub(crate) fallback_model: Option<String>,
 }
 
 impl Default for AgentConfig {
@@ -246,6 +262,8 @@ impl Default for AgentConfig {
             shell: OnceLock::new(),
             delivery: false,
             hooks: true,
+            questions: Questions::default(),
+            fallback_model: None,
         }
     }
 }

@@ -68,8 +68,10 @@ impl Pool<'_> {
         owner: Uuid,
         task: &WaitingTask,
         conversation: Option<&Conversation>,
-        work: Work,
+        mut work: Work,
     ) -> Result<marker::ClaimMarker> {
+        work.timeout = task.task.timeout();
+        work.begin(self.work_clock(&work.rules)?);
         let models = &self.config.dispatcher.models;
         let transcript_from = match conversation {
             Some(conversation) => Transcript::find(&self.config.claude_dir, conversation.id)?
@@ -154,6 +156,8 @@ impl Pool<'_> {
             resume: conversation.resume,
             config_dir: self.config.claude_config_dir(),
             hooks,
+            questions: self.config.agent.questions,
+            fallback_model: self.config.agent.fallback_model.as_deref(),
         });
         let work = &claim.work;
         let stamp = match &work.checkout {

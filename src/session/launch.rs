@@ -113,6 +113,7 @@ impl Pool<'_> {
             &task.task.body,
             &task.at.project.dispatched_path(&task.at.name),
         );
+        let message = agent::message_after(claim.marker().work.timeout, message);
         self.start(events, Attempt { run, claim, conversation, message })
     }
 

@@ -14,4 +14,5 @@ mod servers;
 #[path = "../support/mod.rs"]
 mod support;
 mod ticket;
+mod time_limit;
 use support::world;
