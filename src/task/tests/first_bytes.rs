@@ -115,7 +115,13 @@ fn the_quick_look_reads_what_is_plain_and_leaves_the_rest() {
         "a: - b",
         "a: [b]c",
         "a: [-]",
-        "depends_on: [a.md]",
+        "depends_on: a.md",
+        "depends_on: [a]",
+        "depends_on: [a.md, 1]",
+        "depends_on: []",
+        "depends_on: [a.md]  # soon",
+        "depends_on:\n- a.md",
+        "depends_on: [a.md]\ndepends_on: [b.md]",
         "not_before: soon",
         "not_before: 20261127",
         "not_before:",
@@ -123,6 +129,13 @@ fn the_quick_look_reads_what_is_plain_and_leaves_the_rest() {
         assert_eq!(quick(odd), None, "{odd}");
     }
     assert_eq!(quick("title: T"), Some(TaskTurn::default()));
+    for list in ["[a.md]", "[ a.md, b c.md,../x:d.md ]", "[a.md , 1.md]"] {
+        let fields = format!("depends_on: {list}");
+        let whole = with_header(&fields).header.order;
+        assert!(!whole.depends_on.is_empty(), "{list}");
+        let found = quick(&fields).map(|turn| turn.order);
+        assert_eq!(found.unwrap_or_else(|| whole.clone()), whole, "{list}");
+    }
     for time in ["2026-11-27 02:00", "'2026-11-27'  # soon", "2026-11-27T02:00:00+01:00"] {
         let fields = format!("not_before: {time}\npriority: low\nnot_before: soon");
         let found = quick(&fields).unwrap();
