@@ -214,8 +214,8 @@ impl RunSummary {
     }
 }
 
-/// Whether a call was refused because nobody was there to be asked (measured on 2.1.332). What a rule of the user's
-/// forbids is none of these: that has another `reasonType`.
+/// Whether a call was refused because nobody was there to be asked (measured on 2.1.319 and 2.1.332). What a rule of
+/// the user's forbids is none of these: that has another `reasonType`.
 fn is_refusal(record: &Record, result: &Value) -> bool {
     let decision = &record.permission_decision;
     let without_a_person =
