@@ -28,7 +28,7 @@ impl Awake {
 /// How long the agent of one attempt has worked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Worked {
-    /// Since when it is at work; none while a check judges what it has made.
+    /// Since when it is at work; none while a check judges what it has made, and while it waits for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) since: Option<Awake>,
     /// How long it had worked by then.

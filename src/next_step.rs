@@ -66,8 +66,7 @@ impl ReachedLimit {
                 format!("it showed no sign of life for as long as `stall`, {limit:#}")
             }
         };
-        let then =
-            if again { "the task was resumed for that once before" } else { "it is resumed once" };
+        let then = if again { "it was resumed once before" } else { "it is resumed once" };
         AttemptFailure {
             counts: again,
             timeout: Some(what),

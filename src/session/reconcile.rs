@@ -139,6 +139,7 @@ impl Pool<'_> {
             Step::Leave(why) => {
                 self.log.debug(format_args!("{} is left: {why:?}", run.session.name));
                 self.tell_of_attention(&claim, why)?;
+                self.keep_time(&mut claim, why)?;
                 return Ok(events);
             }
             Step::MarkWorking => {

@@ -11,14 +11,33 @@ use super::snapshot::{Run, summary_of};
 use crate::agent::claude::{self, Transcript};
 use crate::awake::Awake;
 use crate::marker::{self, ClaimMarker, Signs};
-use crate::next_step::ReachedLimit;
+use crate::next_step::{Leave, ReachedLimit};
 use crate::process;
+use crate::queue::Claim;
 use crate::task::{TaskRules, Timeout};
 
 impl Pool<'_> {
     /// This moment, where the time of the claim's agent is counted.
     pub(super) fn work_clock(&self, rules: &TaskRules) -> Result<Option<Awake>> {
         rules.max_duration.0.map(|_| clock()).transpose()
+    }
+
+    /// What the agent spends waiting for a person is no work.
+    pub(super) fn keep_time(&self, claim: &mut Claim, why: &Leave) -> Result<()> {
+        let works = match why {
+            Leave::AtWork => true,
+            Leave::NeedsAttention(_) => false,
+            Leave::Checking | Leave::Attended => return Ok(()),
+        };
+        let work = &claim.marker().work;
+        if work.worked.is_none_or(|worked| worked.since.is_some() == works) {
+            return Ok(());
+        }
+        let clock = self.work_clock(&work.rules)?;
+        claim.update(self.now, |claim| match works {
+            true => claim.work.begin(clock),
+            false => claim.work.end(clock),
+        })
     }
 
     /// The limit that the agent has reached, and what is to be noted of its signs of life.

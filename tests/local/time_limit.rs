@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::support::Project;
-use super::support::fake_script::{Behaviour, Ending, Turn};
+use super::support::fake_script::{Behaviour, Ending, Screen, Turn};
 use super::world::{HOLDS, World, ending};
 
 const SESSION: &str = "ccl-auto-0";
@@ -106,6 +106,34 @@ fn the_time_of_day_is_no_measure_of_work() {
     assert_eq!(world.pass(&["reap"]), ["released t.md ccl-auto-0"]);
 }
 
+#[test]
+fn to_wait_for_a_person_is_no_work() {
+    let world = World::claude(1).with("defaults", json!({"max_duration": "1h"}));
+    let asks = Turn { end: Ending::Ask(Screen::Question), ..Turn::default() };
+    world.script(&[Behaviour { turns: vec![asks], ..Behaviour::default() }]);
+    let project = world.project("web");
+    project.drop_task("t.md", "Do it.\n");
+    assert_eq!(world.scan(), dispatched());
+    world.wait_for_status("waiting");
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    let claim = || project.marker("inbox/.t.md.claim");
+    assert_eq!(claim()["worked"].get("since"), None);
+    let_work(&project);
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+
+    let world = World::commands(1).with("defaults", json!({"max_duration": "1h"}));
+    let project = world.project("web");
+    project.drop_task("t.md", HOLDS);
+    assert_eq!(world.scan(), dispatched());
+    // As if it had waited until now.
+    change_claim(&project, |claim| {
+        claim["worked"].as_object_mut().unwrap().remove("since").unwrap();
+    });
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    let since = project.marker("inbox/.t.md.claim")["worked"]["since"].clone();
+    assert!(since["boot"].is_string(), "{since}");
+}
+
 fn hangs() -> Behaviour {
     Behaviour {
         turns: vec![Turn { end: Ending::Forever, ..Turn::default() }],
@@ -123,6 +151,9 @@ fn an_agent_that_shows_no_sign_of_life_is_ended_and_its_conversation_resumed_onc
     project.drop_task("t.md", "Do it.\n");
     assert_eq!(world.scan(), dispatched());
     world.wait_for_status("busy");
+    assert_eq!(world.pass(&["reap"]), [""; 0]);
+    // What cannot be read shows nothing, and is written anew.
+    fs::write(world.session_file(SESSION, "signs"), "half {").unwrap();
     assert_eq!(world.pass(&["reap"]), [""; 0]);
     // Neither is the time of day a measure here: files that are two minutes older are something new.
     let_be_silent(&world);
