@@ -3,10 +3,10 @@
 //! The session, its claim, its task file, its window and its agent are read once, into a [`Snapshot`]; [`next_step`]
 //! names the step; `session::reconcile` carries it out, and a dry run reports it instead.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::task::Outcome;
+use crate::task::{Outcome, Timeout};
 
 /// How far a claimed task has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +54,37 @@ pub(crate) struct Snapshot {
     pub(crate) attended: bool,
     /// No further attempt follows this one.
     pub(crate) last_attempt: bool,
+    /// What its agent has reached while it was at work.
+    pub(crate) time_limit: Option<ReachedLimit>,
+}
+
+/// A limit of time that an agent has reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ReachedLimit {
+    pub(crate) what: Timeout,
+    /// As it is set.
+    pub(crate) limit: SignedDuration,
+    /// An agent of the task was ended for one before.
+    pub(crate) again: bool,
+}
+
+impl ReachedLimit {
+    /// The first one counts as no attempt: the agent may have been about to end.
+    fn failure(self) -> AttemptFailure {
+        let Self { what, limit, again } = self;
+        let why = match what {
+            Timeout::MaxDuration => format!("it worked for longer than `max_duration`, {limit:#}"),
+            Timeout::Stall => {
+                format!("it showed no sign of life for as long as `stall`, {limit:#}")
+            }
+        };
+        let then = if again { "it was resumed once before" } else { "it is resumed once" };
+        AttemptFailure {
+            counts: again,
+            timeout: Some(what),
+            ..AttemptFailure::of_task(format!("the agent was ended: {why}; {then}"))
+        }
+    }
 }
 
 /// What lies where the session's marker points.
@@ -125,6 +156,8 @@ pub struct AgentReport {
     pub tokens: Option<(u64, u64)>,
     /// The model that answered.
     pub model: Option<String>,
+    /// How much was refused because nobody was there to be asked.
+    pub refused: u32,
     /// Once the agent is gone, nothing will show that the turn ended well.
     pub only_while_it_lives: bool,
 }
@@ -149,6 +182,8 @@ pub struct AttemptFailure {
     pub hold: Option<HoldCause>,
     /// The model whose limit it is, by a name that contains that of the model; `None`: all.
     pub limited_model: Option<String>,
+    /// The agent was ended for this, and not by itself.
+    pub timeout: Option<Timeout>,
 }
 
 impl AttemptFailure {
@@ -163,6 +198,7 @@ impl AttemptFailure {
             of_project: false,
             hold: None,
             limited_model: None,
+            timeout: None,
         }
     }
 
@@ -240,7 +276,7 @@ pub(crate) enum Leave {
 
 /// The next step for what was found: one row of a table after the other. The tests below are that table.
 pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
-    let Snapshot { found, attended, last_attempt } = snapshot;
+    let Snapshot { found, attended, last_attempt, time_limit } = snapshot;
     let step = match found {
         Found::NoClaim => Step::Clear,
         // An agent that filed its own task may say its last words, unless somebody took the task away from it.
@@ -271,7 +307,13 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
             AgentState::Working | AgentState::NeedsAttention(_) if *phase == Phase::Launching => {
                 return Step::MarkWorking;
             }
-            AgentState::Working => return Step::Leave(Leave::AtWork),
+            AgentState::Working => match time_limit {
+                // The same conversation goes on in a moment, so the session rests only after a failed attempt.
+                Some(reached) if !attended => {
+                    end_attempt(reached.failure(), *last_attempt, reached.again)
+                }
+                _ => return Step::Leave(Leave::AtWork),
+            },
             AgentState::NeedsAttention(reason) => {
                 return Step::Leave(Leave::NeedsAttention(reason.clone()));
             }
@@ -302,7 +344,7 @@ mod tests {
     }
 
     fn step(found: Found, attended: bool, last_attempt: bool) -> Step {
-        next_step(&Snapshot { found, attended, last_attempt })
+        next_step(&Snapshot { found, attended, last_attempt, time_limit: None })
     }
 
     fn finished() -> AgentState {
@@ -361,6 +403,70 @@ mod tests {
             };
             assert_eq!(step(found, true, last_attempt), while_attended, "attended: {row}");
         }
+    }
+
+    /// What is found of an agent that is at work, and has reached a limit of time.
+    #[test]
+    fn limits_of_time() {
+        use AgentState::{Failed, NeedsAttention, Working};
+        use Timeout::{MaxDuration, Stall};
+        let found = |agent| started(Phase::Working, agent);
+        let question = || "a question".to_owned();
+        let api_error = || AttemptFailure::of_task("an API error");
+        let at_work = Step::Leave(Leave::AtWork);
+        for (row, what, agent, again, attended, last_attempt, expected) in [
+            ("first", MaxDuration, Working, false, false, false, Some((Outcome::Released, false))),
+            (
+                "first of the last",
+                Stall,
+                Working,
+                false,
+                false,
+                true,
+                Some((Outcome::Released, false)),
+            ),
+            ("again", Stall, Working, true, false, false, Some((Outcome::Released, true))),
+            (
+                "again, and last",
+                MaxDuration,
+                Working,
+                true,
+                false,
+                true,
+                Some((Outcome::Failed, true)),
+            ),
+            ("a person looks", MaxDuration, Working, true, true, true, None),
+        ] {
+            let reached = ReachedLimit { what, limit: SignedDuration::from_mins(90), again };
+            let snapshot =
+                Snapshot { found: found(agent), attended, last_attempt, time_limit: Some(reached) };
+            let expected = match expected {
+                None => at_work.clone(),
+                Some((outcome, counts)) => Step::EndAttempt {
+                    failure: AttemptFailure { counts, ..reached.failure() },
+                    outcome,
+                    cooldown: counts,
+                },
+            };
+            assert_eq!(next_step(&snapshot), expected, "{row}");
+        }
+        // What else there is to see of it goes first.
+        let reached =
+            ReachedLimit { what: Stall, limit: SignedDuration::from_mins(30), again: false };
+        let next = |found| {
+            let time_limit = Some(reached);
+            next_step(&Snapshot { found, attended: false, last_attempt: false, time_limit })
+        };
+        assert_eq!(next(found(finished())), Step::Finish(AgentReport::default()));
+        assert_eq!(next(found(Failed(api_error()))), end_attempt(api_error(), false, true));
+        let asks = next(found(NeedsAttention(question())));
+        assert_eq!(asks, Step::Leave(Leave::NeedsAttention(question())));
+        assert_eq!(next(started(Phase::Launching, Working)), Step::MarkWorking);
+        assert_eq!(next(Found::Claimed), Step::Release);
+        assert_eq!(
+            reached.failure().reason,
+            "the agent was ended: it showed no sign of life for as long as `stall`, 30m; it is resumed once"
+        );
     }
 
     /// What a killed pass left.

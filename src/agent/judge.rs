@@ -128,6 +128,7 @@ pub(crate) fn report(summary: &RunSummary) -> AgentReport {
         answer: summary.answer.as_deref().map(shortened),
         tokens: summary.tokens,
         model: summary.model.clone(),
+        refused: summary.refused,
         only_while_it_lives: false,
     }
 }

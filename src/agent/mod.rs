@@ -18,8 +18,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use uuid::Uuid;
 
-use crate::config::{AgentKind, Dispatcher};
+use crate::config::{AgentKind, Dispatcher, Questions};
 use crate::durable;
+use crate::task::Timeout;
 
 /// Up to this many bytes a message is the agent's last argument; the kernel
 /// takes 128 KiB for one.
@@ -94,6 +95,9 @@ pub struct ClaudeOptions<'a> {
     pub hooks: bool,
     /// The file with the key that it is to use.
     pub api_key_file: Option<&'a Path>,
+    pub questions: Questions,
+    /// Used for a turn in which `model` is overloaded.
+    pub fallback_model: Option<&'a str>,
 }
 
 /// The paths of one launch, `NAME.run` and so on.
@@ -130,6 +134,23 @@ pub fn message(dispatcher: &Dispatcher, task: &str, body: &str, task_path: &Path
     let mut message = dispatcher.fill_message(task, body);
     message.retain(|c| !c.is_control() || c == '\n' || c == '\t');
     message
+}
+
+/// The message for a task whose agent was ended before its turn was over. It says why, so that the same does not happen
+/// once more.
+pub(crate) fn message_after(timeout: Option<Timeout>, message: String) -> String {
+    let why = match timeout {
+        None => return message,
+        Some(Timeout::MaxDuration) => {
+            "it took longer than its `max_duration` allows. Leave out what is not asked for."
+        }
+        Some(Timeout::Stall) => {
+            "nothing happened for as long as its `stall` allows. Give a time limit to each command that may hang."
+        }
+    };
+    format!(
+        "{message}\n\nThe work on this task was cut off before: {why} Go on from what is there already."
+    )
 }
 
 impl Files {
@@ -222,10 +243,14 @@ impl Launch<'_> {
             for word in ["--model", claude.model, flag, &id] {
                 words.push(quote(word)?);
             }
+            // Measured: 2.1.200 and 2.1.332 take it in a terminal too, 2.1.100 ignores it there.
+            if let Some(fallback) = claude.fallback_model.filter(|it| *it != claude.model) {
+                words.extend(["--fallback-model".to_owned(), quote(fallback)?]);
+            }
             let hook = claude.hooks.then_some(self.files.hook.as_path());
-            if let Some(settings) = claude::settings(hook, claude.api_key_file)? {
-                words.push("--settings".to_owned());
-                words.push(quote(&settings)?);
+            let settings = claude::settings(hook, claude.questions, claude.api_key_file)?;
+            if let Some(settings) = settings {
+                words.extend(["--settings".to_owned(), quote(&settings)?]);
             }
             // Claude Code takes a message like `--help` for an option, and one like `update` for a subcommand, behind
             // `--` too: the newline at its end makes it neither.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use super::file::{self, checked};
-use super::{scalar, shell};
+use super::{Questions, scalar, shell};
 use crate::error::Failure;
 use crate::marker::{AgentKind, StartedAgent};
 
@@ -52,8 +52,10 @@ pub(crate) struct AgentConfig {
     /// A file with the key that Claude Code is to use; it is in no argument, environment or marker.
     #[serde(deserialize_with = "file::optional_path")]
     pub(crate) api_key_file: Option<PathBuf>,
-    /// The model to use while another one's limit is reached.
-    #[serde(deserialize_with = "optional_model")]
+    /// What becomes of what Claude Code asks while it works.
+    pub(crate) questions: Questions,
+    /// The model to use while another one is overloaded, or its limit is reached.
+    #[serde(deserialize_with = "file::optional_model")]
     pub(crate) fallback_model: Option<String>,
     /// Of a program that ended with an error: a last screen that shows this means that a limit is reached.
     #[serde(deserialize_with = "pattern")]
@@ -130,6 +132,7 @@ impl Default for AgentConfig {
             env: BTreeMap::new(),
             config_dir: None,
             api_key_file: None,
+            questions: Questions::default(),
             fallback_model: None,
             limit: None,
             limit_exit: None,
@@ -307,10 +310,6 @@ fn variables<'de, D: Deserializer<'de>>(
     }
     let given: BTreeMap<VariableName, VariableValue> = BTreeMap::deserialize(deserializer)?;
     Ok(given.into_iter().map(|(name, value)| (name.0, value.0)).collect())
-}
-
-fn optional_model<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    scalar::scalar(deserializer, |text| scalar::model(text).map(Some))
 }
 
 fn pattern<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<LimitPattern>, D::Error> {

@@ -260,6 +260,7 @@ values! {
     stale_after -> Duration = |text| scalar::duration(text, SECOND * 60..=HOUR * 8760);
     max_attempts -> u32 = |text| scalar::number(text, 1..=100);
     model -> String = scalar::model;
+    optional_model -> Option<String> = |text| scalar::model(text).map(Some);
     message -> String = scalar::message;
     shell -> OnceLock<PathBuf> = |text| scalar::program(text).map(OnceLock::from);
     reset_further_than -> Option<SignedDuration> = |text| {

@@ -217,3 +217,14 @@ impl Models {
         }
     }
 }
+
+/// What becomes of a question for which Claude Code would wait: whether it may use a tool, say, or which way to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Questions {
+    /// It is refused at once, and the turn goes on, where Claude Code can do that (from 2.1.319 on).
+    #[default]
+    Refuse,
+    /// It waits for a person.
+    Wait,
+}

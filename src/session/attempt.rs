@@ -84,8 +84,10 @@ impl Pool<'_> {
         task: &WaitingTask,
         (agent, model): (&AgentConfig, Option<String>),
         conversation: Option<&Conversation>,
-        work: Work,
+        mut work: Work,
     ) -> Result<marker::ClaimMarker> {
+        work.timeout = task.task.timeout();
+        work.begin(self.work_clock(&work.rules)?);
         let transcript_from = match conversation {
             Some(conversation) => Transcript::find(&agent.claude.directory, conversation.id)?
                 .map_or(0, |transcript| transcript.length()),
@@ -174,6 +176,8 @@ impl Pool<'_> {
             config_dir: agent.claude.config_dir(),
             hooks,
             api_key_file: agent.api_key_file.as_deref(),
+            questions: agent.questions,
+            fallback_model: agent.fallback_model.as_deref(),
         });
         let work = &claim.work;
         let stamp = match &work.checkout {

@@ -322,6 +322,7 @@ impl Pool<'_> {
         let ending = Ending {
             check: Some(CheckEnding { red_before: red_before.or(check.red_before), ..check }),
             cost: self.cost(claim)?,
+            refused: self.refused(claim)?,
             ..self.ending(claim, Outcome::Failed, Some(reason))
         };
         self.file(claim, &ending, || claim.finish(&ending, Some(&check::fenced(&red.tail)), None))

@@ -46,6 +46,10 @@ impl Session {
         self.file("cooldown")
     }
 
+    pub(super) fn signs_path(&self) -> PathBuf {
+        self.file("signs")
+    }
+
     pub(super) fn lock_path(&self) -> PathBuf {
         self.file("lock")
     }

@@ -41,7 +41,9 @@ impl Pool<'_> {
         if !failure.counts {
             ending.attempt = ending.attempt.saturating_sub(1);
         }
+        ending.timeout = failure.timeout.or(ending.timeout);
         ending.cost = self.cost(claim)?;
+        ending.refused = self.refused(claim)?;
         if failure.of_project {
             self.discard_worktree(claim)?;
         }
@@ -223,17 +225,30 @@ impl Pool<'_> {
             reason,
             git: self.git_ending(claim),
             check: marker.work.checked.clone(),
+            refused: 0,
+            timeout: marker.work.timeout,
         }
     }
 
     /// What this run has cost, as far as Claude Code wrote it down.
     pub(super) fn cost(&self, claim: &Claim) -> Result<Option<Cost>> {
-        let agent = &claim.marker().agent;
-        let Some(id) = agent.session else {
-            return Ok(None);
-        };
-        match Transcript::find(self.claude_dir_of(claim.marker()), id)? {
-            Some(transcript) => transcript.cost(agent.transcript_from),
+        match self.transcript(claim)? {
+            Some(transcript) => transcript.cost(claim.marker().agent.transcript_from),
+            None => Ok(None),
+        }
+    }
+
+    /// How much was refused in this run because nobody was there to be asked.
+    pub(super) fn refused(&self, claim: &Claim) -> Result<u32> {
+        Ok(match self.transcript(claim)? {
+            Some(transcript) => transcript.summary(claim.marker().agent.transcript_from)?.refused,
+            None => 0,
+        })
+    }
+
+    fn transcript(&self, claim: &Claim) -> Result<Option<Transcript>> {
+        match claim.marker().agent.session {
+            Some(id) => Transcript::find(self.claude_dir_of(claim.marker()), id),
             None => Ok(None),
         }
     }
@@ -252,6 +267,11 @@ pub(super) fn footer(ending: &Ending, report: &AgentReport) -> String {
     }
     if let Some(check) = &ending.check {
         parts.push(format!("check passed, {} s", check.seconds));
+    }
+    match ending.refused {
+        0 => {}
+        1 => parts.push("1 question refused".to_owned()),
+        more => parts.push(format!("{more} questions refused")),
     }
     if let Some(cost) = &ending.cost {
         parts.push(cost.to_string());

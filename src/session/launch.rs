@@ -125,7 +125,7 @@ impl Pool<'_> {
         let goes_on = conversation.as_ref().is_some_and(|conversation| conversation.resume);
         let message = match &taken_over {
             Some(_) if !goes_on => format!("{}\n\n{message}", agent::AFTER_A_COLLEAGUE),
-            _ => message,
+            _ => agent::message_after(claim.marker().work.timeout, message),
         };
         self.start(events, Attempt { run, claim, conversation, message, taken_over })
     }

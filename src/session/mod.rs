@@ -13,6 +13,7 @@ mod reconcile;
 mod rounds;
 mod server;
 mod snapshot;
+mod time_limit;
 mod worktree;
 
 use anyhow::{Context, Result};

@@ -16,7 +16,7 @@ use crate::config::Occasion;
 use crate::durable;
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
-use crate::marker::{ClaimedCheckout, Judged, Round};
+use crate::marker::{self, ClaimedCheckout, Judged, Round};
 use crate::next_step::{
     AgentReport, AttemptFailure, Found, Leave, Phase, Snapshot, Step, next_step,
 };
@@ -72,13 +72,18 @@ impl Pool<'_> {
         trigger: Trigger,
     ) -> Result<Vec<Event>> {
         loop {
-            let Some(Reading { run, claim, snapshot }) = self.read_run(session, trigger)? else {
+            let Some(Reading { run, claim, snapshot, signs }) = self.read_run(session, trigger)?
+            else {
                 return Ok(Vec::new());
             };
             let mut events = match &claim {
                 Some(claim) => self.settle_probe(&run, claim, &snapshot.found)?,
                 None => Vec::new(),
             };
+            if let Some(signs) = signs {
+                // It tells nothing once the machine was started again.
+                marker::write_unsynced(&session.signs_path(), &signs)?;
+            }
             let step = next_step(&snapshot);
             // Without its ticket the agent cannot start any more. Where it has just taken it, it has started.
             if step == Step::TakeTicket && !durable::remove(&session.files().ticket)? {
@@ -98,7 +103,8 @@ impl Pool<'_> {
             )));
         };
         let reading = self.read_run(session, Trigger::Poll)?;
-        let Some(Reading { run, claim, snapshot }) = reading.filter(|it| it.run.id() == run) else {
+        let Some(Reading { run, claim, snapshot, .. }) = reading.filter(|it| it.run.id() == run)
+        else {
             bail!("it is not at work in {} any more", session.name);
         };
         let step = match snapshot.found {
@@ -138,6 +144,7 @@ impl Pool<'_> {
             Step::Leave(why) => {
                 self.log.debug(format_args!("{} is left: {why:?}", run.session.name));
                 self.tell_of_attention(&claim, why)?;
+                self.keep_time(&mut claim, why)?;
                 return Ok(events);
             }
             Step::MarkWorking => {
@@ -267,9 +274,11 @@ impl Pool<'_> {
         let is_in_worktree = matches!(work.checkout, Some(ClaimedCheckout::Own { .. }));
         if claim.marker().phase != Phase::Landing && (is_checked || is_in_worktree) {
             // The turn is over, whatever can be seen of it later.
+            let clock = self.work_clock(&work.rules)?;
             claim.update(self.now, |claim| {
                 claim.phase = if is_checked { Phase::Checking } else { Phase::Landing };
                 claim.work.check = None;
+                claim.work.end(clock);
             })?;
             self.end_agent(run)?;
             if is_checked {
@@ -307,6 +316,7 @@ impl Pool<'_> {
         let mut ending = self.ending(&claim, Outcome::Done, None);
         ending.model = report.model.clone().or(ending.model);
         ending.cost = self.cost(&claim)?;
+        ending.refused = report.refused;
         let footer = footer(&ending, report);
         let placed = self.file(&claim, &ending, || {
             claim.finish(&ending, report.answer.as_deref(), Some(&footer))
@@ -345,6 +355,7 @@ impl Pool<'_> {
     fn clear(&self, run: &Run) -> Result<()> {
         self.close_window(run)?;
         run.session.files().remove()?;
+        durable::remove(&run.session.signs_path())?;
         durable::remove(&run.session.marker_path()).map(drop)
     }
 }

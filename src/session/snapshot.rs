@@ -15,7 +15,7 @@ use crate::agent::screen;
 use crate::agent::transcript::RunSummary;
 use crate::config::AgentConfig;
 use crate::durable;
-use crate::marker::{self, AgentPane, Dispatched, Server};
+use crate::marker::{self, AgentPane, Dispatched, Server, Signs};
 use crate::next_step::{AgentReport, AgentState, Found, Phase, Snapshot};
 use crate::owner;
 use crate::process;
@@ -62,6 +62,8 @@ pub(crate) struct Reading {
     /// The run's claim; none where the marker is void.
     pub(crate) claim: Option<Claim>,
     pub(crate) snapshot: Snapshot,
+    /// What a pass notes of the agent's signs of life.
+    pub(super) signs: Option<Signs>,
 }
 
 impl Pool<'_> {
@@ -101,6 +103,12 @@ impl Pool<'_> {
                 (Some(claim), Found::NoTask { taken_back, at_work })
             }
         };
+        let (time_limit, signs) = match (&found, &claim) {
+            (Found::Started { agent: AgentState::Working, .. }, Some(claim)) => {
+                self.reached_limit(&run, claim.marker())?
+            }
+            _ => (None, None),
+        };
         let snapshot = Snapshot {
             found,
             attended: run.pane.as_ref().is_some_and(|pane| {
@@ -108,8 +116,9 @@ impl Pool<'_> {
                     && (self.is_attended(session) || self.is_watched(&pane.id))
             }),
             last_attempt: claim.as_ref().is_some_and(|claim| self.is_last_attempt(claim)),
+            time_limit,
         };
-        Ok(Some(Reading { run, claim, snapshot }))
+        Ok(Some(Reading { run, claim, snapshot, signs }))
     }
 
     /// The agent that the claim's run was started with.
@@ -291,11 +300,14 @@ fn is_pane(noted: Option<&AgentPane>, pane: &Pane) -> bool {
 
 /// What the transcript says of this run. Where the agent was given something back, only what came after it shows how its
 /// turn stands: what an earlier round started has ended with it.
-fn summary_of(transcript: &Transcript, claim: &marker::ClaimMarker) -> Result<RunSummary> {
+pub(super) fn summary_of(
+    transcript: &Transcript,
+    claim: &marker::ClaimMarker,
+) -> Result<RunSummary> {
     let whole = transcript.summary(claim.agent.transcript_from)?;
     let Some(from) = claim.work.rounds.transcript_from else { return Ok(whole) };
-    let round = transcript.summary(from)?;
-    Ok(RunSummary { turn: round.turn, background: round.background, ..whole })
+    let RunSummary { turn, background, calls, .. } = transcript.summary(from)?;
+    Ok(RunSummary { turn, background, calls, ..whole })
 }
 
 /// Whether the agent of this run lives: the process of its window, or, where that is gone or not known, the one that

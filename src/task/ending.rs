@@ -55,6 +55,27 @@ pub struct Ending {
     pub git: Option<GitEnding>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<CheckEnding>,
+    /// How many of the agent's calls and questions were refused because nobody was there to be asked.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refused: u32,
+    /// For what an agent of the task was ended before its turn was over, in this attempt or in an earlier one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Timeout>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// What ends an agent that is at work. The task's conversation is resumed after the first; each further one is a failed
+/// attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Timeout {
+    /// It has worked for longer than it may.
+    MaxDuration,
+    /// It has shown no sign of life for too long.
+    Stall,
 }
 
 /// What judged the work.
@@ -176,6 +197,8 @@ impl Ending {
             reason: None,
             git: None,
             check: None,
+            refused: 0,
+            timeout: None,
         }
     }
 

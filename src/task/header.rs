@@ -9,12 +9,12 @@ use super::recurrence::RECURRING_FIELDS;
 use super::yaml::{self, KeyOrValue, KeyValue, Place, Value};
 use super::{
     Check, Complexity, HeaderRules, MAX_HEADER_BYTES, Moment, Order, Preference, Priority,
-    TaskTurn, UnknownWord,
+    TaskTurn, TimeLimit, UnknownWord,
 };
 use crate::text::nearest;
 
 /// The fields that `ccl` knows.
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 17] = [
     "title",
     "priority",
     "tags",
@@ -26,6 +26,8 @@ const FIELDS: [&str; 15] = [
     "land",
     "check",
     "protect",
+    "max_duration",
+    "stall",
     "not_before",
     "depends_on",
     "agent",
@@ -234,6 +236,8 @@ fn take(header: &mut Header, key: &str, value: Value) -> Option<String> {
         "land" => return take_rule(&mut rules.land, key, &value),
         "check" => return take_check(&mut rules.check, value),
         "protect" => return take_protect(&mut rules.protect, value),
+        "max_duration" => return take_time_limit(&mut rules.max_duration, key, &value),
+        "stall" => return take_time_limit(&mut rules.stall, key, &value),
         "not_before" => return take_not_before(&mut header.order, value),
         "depends_on" => return take_depends_on(&mut header.order, value),
         "agent" => return take_name(&mut header.pin.agent, key, value),
@@ -355,6 +359,21 @@ fn take_protect(protect: &mut Option<Vec<String>>, value: Value) -> Option<Strin
             None
         }
         Err(kind) => Some(format!("`protect`: a glob must be text, not {kind}; {PROJECTS}")),
+    }
+}
+
+fn take_time_limit(rule: &mut Option<TimeLimit>, key: &str, value: &Value) -> Option<String> {
+    let read = match value {
+        Value::Null => return None,
+        Value::Text(text) => TimeLimit::parse(text),
+        other => Err(format!("must be a duration such as 30m or 2h, not {}", other.kind())),
+    };
+    match read {
+        Ok(limit) => {
+            *rule = Some(limit);
+            None
+        }
+        Err(why) => Some(format!("`{key}`: {why}; {PROJECTS}")),
     }
 }
 

@@ -14,6 +14,8 @@ mod environment;
 mod failures;
 mod life;
 mod older;
+mod questions;
 mod refused;
+mod time_limit;
 mod worktree;
 mod world;

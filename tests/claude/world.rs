@@ -109,11 +109,6 @@ impl World {
         events(&self.sandbox.ccl_json(&["assign", SESSION]))
     }
 
-    /// What a hook of this run calls: unlike a person it ends no cooldown.
-    pub(crate) fn assign_of(&self, run: &str) -> Vec<Value> {
-        events(&self.sandbox.ccl_json(&["assign", "--run", run, SESSION]))
-    }
-
     /// Drops the task and has it dispatched.
     #[track_caller]
     pub(crate) fn dispatch(&self, text: &str) {

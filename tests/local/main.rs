@@ -15,4 +15,5 @@ mod servers;
 #[path = "../support/mod.rs"]
 mod support;
 mod ticket;
+mod time_limit;
 use support::world;

@@ -217,6 +217,7 @@ impl World {
             "exit",
             "hook",
             "stop",
+            "signs",
             "check",
             "check-ticket",
             "check-exit",

@@ -18,7 +18,7 @@ dispatcher:
   stale_after: 2h 30m
   models: {critical: 'claude-opus-4-1[1m]', default: haiku}
   message: \"Do {task}:\\n{body}\"
-agent: {kind: command, command: [codex, exec, ''], shell: /bin/dash, hooks: false}
+agent: {kind: command, command: [codex, exec, ''], shell: /bin/dash, hooks: false, questions: wait}
 routing: {auto: {low: gemini, medium: claude-code}}
 secutools: {url: 'https://s.example/base/'}
 tmux: {command: [tmux, -L, ccl]}
@@ -45,6 +45,7 @@ host: box
     assert_eq!(config.agents.first().shell(), Path::new("/bin/dash"));
     assert_eq!(config.warnings, [] as [&str; 0]);
     assert!(!config.agents.first().hooks);
+    assert_eq!(config.agents.first().questions, Questions::Wait);
     use crate::task::Provider;
     assert_eq!(config.auto_routes.low, Provider::Gemini);
     assert_eq!(config.auto_routes.medium, Provider::ClaudeCode);

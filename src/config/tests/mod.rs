@@ -102,6 +102,7 @@ fn without_a_file_everything_is_default() {
     assert!(config.agents.first().shell().is_absolute());
     assert_eq!(config.warnings, [] as [&str; 0]);
     assert!(config.agents.first().hooks);
+    assert_eq!(config.agents.first().questions, Questions::Refuse);
     assert_eq!(config.secutools.unwrap_err(), DelegationOff::NotConfigured);
     assert_eq!(config.tmux, ["tmux"]);
     assert_eq!(config.state_dir, home.path(".local/state/ccl"));
