@@ -51,9 +51,9 @@ fn what_was_refused_in_an_attempt_that_failed_is_counted_in_it() {
     world.api.script([touch(), Reply::server_error()]);
     world.dispatch("Fix it");
     let filed = world.wait_for_place("inbox/fix.md");
-    assert_eq!((&filed.ending["attempt"], &filed.ending["refused"]), (&json!(1), &json!(1)));
+    assert_eq!((&filed.ending["attempt"], &filed.ending["refused"]), (&json!(0), &json!(1)));
     // The next one has a count of its own.
-    fs::remove_file(world.sandbox.session_file(SESSION, "cooldown")).unwrap();
+    world.sandbox.ccl_json(&["resume"]);
     world.tmux.wait_until("it is dispatched again", || {
         world.scan();
         world.api.turns().len() > 2
@@ -114,14 +114,14 @@ fn comes_back_with_its_reset_time(questions: &str, hooks: bool) {
     world.tmux.wait_until("it is filed", || {
         let report = world.sandbox.ccl_json(&["reap"]);
         let events = report["events"].as_array().unwrap();
-        assert!(events.is_empty() || kinds(events) == ["released", "cooldown"], "{events:?}");
+        assert!(events.is_empty() || kinds(events) == ["released", "hold"], "{events:?}");
         world.project.task_places(TASK) == ["inbox/fix.md"]
     });
     let filed = world.wait_for_place("inbox/fix.md");
     assert_eq!(filed.ending["attempt"], 0);
     assert!(filed.reason().contains("5-hour limit · resets"), "{}", filed.reason());
-    let until: Timestamp = world.cooldown()["until"].as_str().unwrap().parse().unwrap();
-    assert_eq!(until.as_second(), reset, "{}", filed.reason());
+    let until: Timestamp = world.hold("claude")["until"].as_str().unwrap().parse().unwrap();
+    assert_eq!(until.as_second(), reset + 60, "{}", filed.reason());
     assert_eq!(world.api.turns().len(), 1);
     world.assert_usable_shell();
 }

@@ -152,6 +152,13 @@ impl World {
         serde_json::from_slice(&fs::read(file).expect("a cooldown")).unwrap()
     }
 
+    /// The agent's hold.
+    #[track_caller]
+    pub(crate) fn hold(&self, agent: &str) -> Value {
+        let file = self.sandbox.state_dir().join(format!("agents/{agent}.hold"));
+        serde_json::from_slice(&fs::read(file).expect("a hold")).unwrap()
+    }
+
     /// The claim of the task at work.
     #[track_caller]
     pub(crate) fn claim(&self) -> Value {
