@@ -18,7 +18,7 @@ fn hold_file(world: &World, agent: &str) -> PathBuf {
 
 #[track_caller]
 fn hold_of(world: &World, agent: &str) -> Value {
-    serde_json::from_slice(&fs::read(hold_file(world, agent)).expect("a hold")).unwrap()
+    serde_json::from_slice(&fs::read(hold_file(world, agent)).unwrap()).unwrap()
 }
 
 /// The hold's time has come.
