@@ -7,9 +7,9 @@ use anyhow::{Context as _, Result, anyhow};
 use super::waits::Waits;
 use super::{Answer, Context, combine_exit};
 use crate::error;
+use crate::hold::{Choice, Holds, Wanted};
 use crate::queue::{self, Name, Project, QUEUE, Skip, TaskRef};
 use crate::report::{self, DecisionRow, Report};
-use crate::router;
 use crate::task::{Order, ProjectRules, Task};
 
 /// Decides for each file that can be read, and reports errors for the others.
@@ -20,7 +20,9 @@ pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Answer {
         let decision = read(file).and_then(|task| {
             let rules = project_rules(context, file)?;
             let waits = waits(context, file, &task)?;
-            Ok(DecisionRow { waits, ..decide(context, file, &task, &rules) })
+            let decision = decide(context, file, &task, &rules);
+            // What it depends on comes before who has it.
+            Ok(DecisionRow { waits: waits.or(decision.waits), ..decision })
         });
         match decision {
             Ok(decision) => decisions.push(decision),
@@ -87,7 +89,7 @@ fn decide(
     rules_of_project: &ProjectRules,
 ) -> DecisionRow {
     let config = context.config;
-    let decision = router::decide(&task.header.routing, &config.auto_routes);
+    let decision = context.route(&task.header);
     let is_on = config.secutools.is_ok();
     let delegated = decision.provider.is_remote() && is_on;
     let rules = (!delegated).then(|| rules_of_project.for_task(&task.header.rules));
@@ -105,18 +107,37 @@ fn decide(
         );
         warnings.push(report::warning(path, None, &sentence));
     }
+    let pin = &task.header.pin;
+    if let Some(name) = &pin.agent
+        && config.agents.named(name).is_none()
+    {
+        let sentence = format!("there is no agent `{name}`: any of `failover` has the task");
+        warnings.push(report::warning(path, None, &sentence));
+    }
+    let models = &config.dispatcher.models;
+    let wanted = Wanted {
+        agent: pin.agent.as_deref().or(rules_of_project.agent.as_deref()),
+        model: pin.model.as_deref().unwrap_or(models.for_priority(task.header.priority)),
+    };
+    let choice = (!delegated).then(|| Holds::new(config, context.now).lineup().choose(wanted));
+    let (agent, model, waits) = match choice {
+        Some(Choice::Agent { agent, model, .. }) => (Some(agent), model, None),
+        Some(Choice::Wait(why)) => (None, None, Some(format!("for {why}"))),
+        None => (None, None, None),
+    };
     DecisionRow {
         task: path.to_owned(),
         provider: decision.provider,
         delegated,
         delegation_enabled: is_on,
         rule: decision.rule.to_string(),
-        model: if delegated { None } else { config.model(task.header.priority) },
+        agent: agent.map(|agent| agent.name.clone()),
+        model,
         priority: task.header.priority,
         isolation: rules.as_ref().map(|rules| rules.isolation),
         land: rules.as_ref().map(|rules| rules.land),
         check: rules.and_then(|rules| rules.check.command().map(str::to_owned)),
-        waits: None,
+        waits,
         warnings,
     }
 }

@@ -110,16 +110,7 @@ pub(super) fn api_key(
         return Ok(Some((key, KeySource::Variable)));
     }
     if let Some(path) = api_key_file {
-        let (key, mode) = read(&path)?.ok_or_else(|| unusable(&path, "it does not exist"))?;
-        if mode & 0o077 != 0 {
-            let others = format!(
-                "other users may read it (mode {:04o}); run `chmod 600 {}`",
-                mode & 0o7777,
-                path.display()
-            );
-            return Err(unusable(&path, &others).into());
-        }
-        return Ok(Some((key, KeySource::File(path))));
+        return Ok(Some((private(&path)?, KeySource::File(path))));
     }
     let Some(directory) = environment.absolute_path("CREDENTIALS_DIRECTORY") else {
         return Ok(None);
@@ -161,6 +152,20 @@ pub(super) fn variable<T>(
         .ok_or_else(|| "is not UTF-8".to_owned())
         .and_then(parse)
         .map_err(|error| Failure::Config(format!("{name}: {error}")))
+}
+
+/// The key in a file that nobody else may read.
+pub(crate) fn private(path: &Path) -> Result<ApiKey> {
+    let (key, mode) = read(path)?.ok_or_else(|| unusable(path, "it does not exist"))?;
+    if mode & 0o077 != 0 {
+        let others = format!(
+            "other users may read it (mode {:04o}); run `chmod 600 {}`",
+            mode & 0o7777,
+            path.display()
+        );
+        return Err(unusable(path, &others).into());
+    }
+    Ok(key)
 }
 
 /// The key in the file, and the file's mode; `None` where there is no file. A FIFO is not waited for.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::{SessionState, Status, TaskRow, TaskState};
+use super::{AgentStanding, SessionState, Status, TaskRow, TaskState};
 use crate::task::Provider;
 
 /// One thing that waits for a person; what has the same cause is one.
@@ -14,7 +14,7 @@ pub(crate) struct Need<'a> {
     pub(crate) kind: NeedKind,
     /// `None` of a session that has no task.
     pub(crate) project: Option<&'a Path>,
-    /// The tasks that it is about, or the session, or the recurring task.
+    /// The tasks that it is about, or the session, the agent, or the recurring task.
     pub(crate) names: Vec<&'a str>,
     /// The session in which the agent of the only task waits.
     pub(crate) session: Option<&'a str>,
@@ -80,6 +80,15 @@ impl Status {
             since: row.since,
             reason: row.reason.clone().unwrap_or_else(|| "attach to it and look".to_owned()),
         });
+        let agents = self.agents.iter().filter(|row| row.state == AgentStanding::NeedsAttention);
+        let agents = agents.map(|row| Need {
+            kind: NeedKind::Attention,
+            project: None,
+            names: vec![&row.name],
+            session: None,
+            since: None,
+            reason: row.reason.clone().unwrap_or_else(|| "see `ccl doctor`".to_owned()),
+        });
         let recurring = self.recurring.iter().filter_map(|row| {
             Some(Need {
                 kind: NeedKind::Recurring,
@@ -92,7 +101,7 @@ impl Status {
         });
         let mut needs: Vec<Need<'_>> = Vec::new();
         let mut places: HashMap<_, usize> = HashMap::new();
-        for need in tasks.chain(sessions).chain(recurring) {
+        for need in tasks.chain(sessions).chain(agents).chain(recurring) {
             let cause = (need.kind, need.project, need.reason.clone());
             match places.get(&cause).and_then(|place| needs.get_mut(*place)) {
                 Some(first) => first.join(need),

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use super::table::{Cell, Colour, Row, table, wrap};
 use super::text::{distance, short, word};
 use super::{
-    Need, NeedKind, RecurringState, SessionRow, SessionState, Status, TaskRow, TaskState,
-    TerminalStyle,
+    AgentRow, AgentStanding, Need, NeedKind, RecurringState, SessionRow, SessionState, Status,
+    TaskRow, TaskState, TerminalStyle,
 };
 use crate::pause::Pause;
 use crate::task::{Priority, Provider};
@@ -18,6 +18,15 @@ use crate::text::{escape, local_time, path_text};
 /// How many waiting tasks of each project are shown, and how many rows of what needs a person.
 const SHOWN: usize = 20;
 
+/// What an agent has spent today; what is not known is said, too.
+pub(super) fn spent(row: &AgentRow) -> String {
+    let mut parts: Vec<String> = row.spent_today.iter().map(ToString::to_string).collect();
+    if row.unknown_costs > 0 {
+        parts.push(format!("{} of unknown cost", row.unknown_costs));
+    }
+    parts.join(", ")
+}
+
 pub(super) fn text(status: &Status, style: &TerminalStyle, now: Timestamp) -> String {
     let view = View { status, style, now };
     let mut blocks = vec![
@@ -25,6 +34,7 @@ pub(super) fn text(status: &Status, style: &TerminalStyle, now: Timestamp) -> St
         view.summary() + &view.needs(),
         view.to_land(),
         view.sessions(),
+        view.agents(),
         view.projects(),
         view.tasks(),
         view.recurring(),
@@ -147,6 +157,33 @@ impl View<'_> {
                 None => join([until, title, row.doing.clone()]),
             },
         }
+    }
+
+    /// The agents, unless all that can be said is that the only one is ready.
+    fn agents(&self) -> String {
+        if let [AgentRow { state: AgentStanding::Ready, .. }] = self.status.agents.as_slice() {
+            return String::new();
+        }
+        let rows = self.status.agents.iter().map(|row| {
+            let colour = match row.state {
+                AgentStanding::Ready => None,
+                AgentStanding::Held | AgentStanding::Probing | AgentStanding::OverBudget => {
+                    Some(Colour::WAITING)
+                }
+                AgentStanding::NeedsAttention => Some(Colour::BAD),
+            };
+            let until = row.until.map(|until| local_time(until, self.now, &self.style.zone));
+            Row {
+                cells: [
+                    row.name.clone().into(),
+                    Cell::coloured(word(&row.state), colour),
+                    until.unwrap_or_default().into(),
+                    spent(row).into(),
+                ],
+                note: row.reason.clone().unwrap_or_default(),
+            }
+        });
+        table(self.style, ["AGENT", "STATE", "UNTIL", "SPENT TODAY"], rows)
     }
 
     fn projects(&self) -> String {

@@ -85,7 +85,7 @@ fn at_work(
     context: Context<'_>,
     pool: &Pool<'_>,
     session: &Session,
-    Reading { run, claim, snapshot }: Reading,
+    Reading { run, claim, snapshot, .. }: Reading,
 ) -> Result<SessionRow> {
     let activity = claim.as_ref().and_then(|claim| pool.activity(claim));
     let since = claim.map_or(run.marker.stamp.at, |claim| match &claim.marker().work.check {

@@ -74,6 +74,7 @@ impl StatusPage<'_> {
                         (self.queues())
                         (self.waiting())
                         (self.jobs())
+                        (self.agents())
                         (self.last_day())
                         (self.lately())
                         (self.figures())

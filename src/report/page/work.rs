@@ -9,8 +9,11 @@ use maud::{Markup, html};
 use super::{StatusPage, count, project, section, sentence, table, title, words};
 use crate::event::EventKind;
 use crate::journal::Entry;
+use crate::report::status_view::spent;
 use crate::report::text::{duration, word};
-use crate::report::{ProjectRow, SessionRow, SessionState, TaskRow, TaskState};
+use crate::report::{
+    AgentRow, AgentStanding, ProjectRow, SessionRow, SessionState, TaskRow, TaskState,
+};
 use crate::task::{Priority, Provider};
 use crate::text::{escape, path_text};
 
@@ -185,6 +188,32 @@ impl StatusPage<'_> {
             @if hidden > 0 { p .soft { "… and " (count(hidden, "job", "jobs")) " more" } }
         };
         section("jobs", "At secutools", &content)
+    }
+
+    /// The agents with their holds, unless all that can be said is that the only one is ready.
+    pub(super) fn agents(&self) -> Markup {
+        if let [AgentRow { state: AgentStanding::Ready, .. }] | [] = self.status.agents.as_slice() {
+            return Markup::default();
+        }
+        let rows = html! {
+            @for row in &self.status.agents {
+                @let colour = match row.state {
+                    AgentStanding::Ready => "good",
+                    AgentStanding::NeedsAttention => "bad",
+                    AgentStanding::Held | AgentStanding::Probing | AgentStanding::OverBudget => "wait",
+                };
+                tr {
+                    th scope="row" { (words(&row.name)) }
+                    td {
+                        span .state.(colour) { (word(&row.state).replace('-', " ")) }
+                        @if let Some(until) = row.until { p { small { "until " (self.moment(until)) } } }
+                        @if let Some(reason) = &row.reason { p { small { (sentence(reason)) } } }
+                    }
+                    td .n { (escape(&spent(row))) }
+                }
+            }
+        };
+        section("agents", "Agents", &table("", &["Agent", "State", "#Spent today"], &rows))
     }
 
     pub(super) fn to_land(&self) -> Markup {
