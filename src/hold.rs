@@ -116,8 +116,13 @@ impl<'a> Holds<'a> {
     }
 
     /// Holds the agent, and returns the hold; `None` where it was held already by the time the run had begun, so that
-    /// this is the same wall once more.
-    pub(crate) fn begin(&self, agent: &str, wall: &Wall<'_>) -> Result<Option<AgentHold>> {
+    /// this is the same wall once more. People are told before that: a pass that is killed in between tells them again.
+    pub(crate) fn begin(
+        &self,
+        agent: &str,
+        wall: &Wall<'_>,
+        tell: impl FnOnce(&AgentHold) -> Result<()>,
+    ) -> Result<Option<AgentHold>> {
         let _lock = self.lock(agent)?;
         let before = self.read(agent)?;
         let before = before.filter(|hold| hold.cause == wall.cause && covers(hold, wall));
@@ -137,6 +142,7 @@ impl<'a> Holds<'a> {
             has_reset: wall.resets_at.is_some(),
             probe: None,
         };
+        tell(&hold)?;
         marker::write(&self.path(agent), &hold)?;
         Ok(Some(hold))
     }
