@@ -111,7 +111,7 @@ fn codex() {
             "command": [bin.join("codex"), "exec", "--sandbox", "workspace-write",
                         "-c", "model_provider=\"local\"", "-c", provider],
             "env": {"OPENAI_API_KEY": "k"},
-            "limit": "usage limit|quota exceeded|429 too many requests",
+            "limit": "ERROR: (you.ve hit your usage limit|quota exceeded|exceeded retry limit, last status: 429)",
         })
     });
     let in_two_hours = Timestamp::now().as_second() + 7200;
@@ -138,7 +138,7 @@ fn gemini() {
             "command": [bin.join("gemini"), "-m", "gemini-2.5-pro", "--yolo", "-p"],
             "env": {"GEMINI_API_KEY": "k", "GEMINI_CLI_TRUST_WORKSPACE": "true",
                     "GOOGLE_GEMINI_BASE_URL": api.url()},
-            "limit": "exhausted your (daily )?(quota|capacity)|quota ?error",
+            "limit": "(Terminal|Retryable)QuotaError|status: 429",
         })
     });
     let quota = json!({"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{
@@ -164,9 +164,10 @@ fn opencode() {
             "command": [bin.join("opencode"), "run"],
             "env": {"OPENCODE_CONFIG_CONTENT": config.to_string(), "OPENCODE_DISABLE_MODELS_FETCH": "1",
                     "OPENCODE_DISABLE_LSP_DOWNLOAD": "1"},
-            "limit": "exceeded your current quota|usage limit|rate limit|too many requests",
+            "limit": "Error: .*(usage limit|rate limit|current quota|too many requests)",
         })
     });
+    // It tries again for a while, and shows the API's own words then.
     world.play(&[json!({"error": {"type": "insufficient_quota", "code": "insufficient_quota",
         "message": "You exceeded your current quota, please check your plan and billing details."}})]);
 }
