@@ -21,11 +21,12 @@ use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use crate::config::{self, AgentConfig, Config};
+use crate::config::{self, AgentConfig, Budget, Config};
 use crate::durable;
 use crate::lock::{self, Lock};
 use crate::marker::{self, AgentHold, Dispatched, Probe, Stamp};
 use crate::next_step::HoldCause;
+use crate::spend::{self, Spend, Spent};
 
 pub(crate) use choice::{Choice, Lineup, Readiness, Wanted};
 
@@ -82,7 +83,37 @@ impl<'a> Holds<'a> {
     /// How the agents stand, those of `failover` first. What cannot be read is in its row.
     pub(crate) fn lineup(&self) -> Lineup<'a> {
         let agents = &self.config.agents;
-        Lineup::new(agents, self.now, agents.all().iter().map(|agent| self.readiness(agent)))
+        // What was spent is looked up only where something is made to depend on it.
+        let has_budget = agents.all().iter().any(|agent| agent.budget.per_day.is_some());
+        let spent = has_budget.then(|| Spend::new(&self.config.state_dir).of_today(self.now));
+        let spent = spent.transpose().map_err(|error| format!("{error:#}"));
+        let standing = agents.all().iter().map(|agent| match &spent {
+            Err(why) if agent.budget.per_day.is_some() => Readiness::Unusable(why.clone()),
+            Ok(Some(spent)) => {
+                let over = self.over_budget(&agent.budget, spent.get(&agent.name));
+                over.unwrap_or_else(|| self.readiness(agent))
+            }
+            Ok(None) | Err(_) => self.readiness(agent),
+        });
+        Lineup::new(agents, self.now, standing)
+    }
+
+    fn over_budget(&self, budget: &Budget, spent: Option<&Spent>) -> Option<Readiness> {
+        let (limit, spent) = (budget.per_day.as_ref()?, spent?);
+        spent.totals.reaches(limit).then(|| Readiness::OverBudget {
+            until: spend::midnight(self.now),
+            limit: limit.clone(),
+        })
+    }
+
+    /// Whether secutools' jobs of today have cost as much as they may.
+    pub(crate) fn is_secutools_over_budget(&self) -> Result<bool> {
+        let budget = &self.config.secutools_budget;
+        if budget.per_day.is_none() {
+            return Ok(false);
+        }
+        let spent = Spend::new(&self.config.state_dir).of_today(self.now)?;
+        Ok(self.over_budget(budget, spent.get(spend::OF_SECUTOOLS)).is_some())
     }
 
     fn readiness(&self, agent: &AgentConfig) -> Readiness {
@@ -179,7 +210,10 @@ impl<'a> Holds<'a> {
                 marker::write(&self.path(&agent.name), &AgentHold { probe, ..hold })?;
                 Ok(true)
             }
-            Readiness::Held(_) | Readiness::Probing(_) | Readiness::Unusable(_) => Ok(false),
+            Readiness::Held(_)
+            | Readiness::Probing(_)
+            | Readiness::Unusable(_)
+            | Readiness::OverBudget { .. } => Ok(false),
         }
     }
 

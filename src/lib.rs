@@ -67,6 +67,7 @@ pub mod remote;
 mod report;
 pub mod router;
 pub mod session;
+mod spend;
 mod subprocess;
 pub mod task;
 mod text;

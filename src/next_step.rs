@@ -56,6 +56,8 @@ pub(crate) struct Snapshot {
     pub(crate) last_attempt: bool,
     /// What its agent has reached while it was at work.
     pub(crate) time_limit: Option<ReachedLimit>,
+    /// Its task has cost as much as it may while it was at work: the sentence that says so.
+    pub(crate) over_budget: Option<String>,
 }
 
 /// A limit of time that an agent has reached.
@@ -276,7 +278,7 @@ pub(crate) enum Leave {
 
 /// The next step for what was found: one row of a table after the other. The tests below are that table.
 pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
-    let Snapshot { found, attended, last_attempt, time_limit } = snapshot;
+    let Snapshot { found, attended, last_attempt, time_limit, over_budget } = snapshot;
     let step = match found {
         Found::NoClaim => Step::Clear,
         // An agent that filed its own task may say its last words, unless somebody took the task away from it.
@@ -307,12 +309,18 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
             AgentState::Working | AgentState::NeedsAttention(_) if *phase == Phase::Launching => {
                 return Step::MarkWorking;
             }
-            AgentState::Working => match time_limit {
+            AgentState::Working if *attended => return Step::Leave(Leave::AtWork),
+            AgentState::Working => match (over_budget, time_limit) {
+                (Some(reason), _) => Step::EndAttempt {
+                    failure: AttemptFailure::of_task(reason.as_str()),
+                    outcome: Outcome::Failed,
+                    cooldown: false,
+                },
                 // The same conversation goes on in a moment, so the session rests only after a failed attempt.
-                Some(reached) if !attended => {
+                (None, Some(reached)) => {
                     end_attempt(reached.failure(), *last_attempt, reached.again)
                 }
-                _ => return Step::Leave(Leave::AtWork),
+                (None, None) => return Step::Leave(Leave::AtWork),
             },
             AgentState::NeedsAttention(reason) => {
                 return Step::Leave(Leave::NeedsAttention(reason.clone()));
@@ -344,7 +352,7 @@ mod tests {
     }
 
     fn step(found: Found, attended: bool, last_attempt: bool) -> Step {
-        next_step(&Snapshot { found, attended, last_attempt, time_limit: None })
+        next_step(&Snapshot { found, attended, last_attempt, time_limit: None, over_budget: None })
     }
 
     fn finished() -> AgentState {
@@ -356,6 +364,26 @@ mod tests {
     }
 
     /// What is found of an agent that has its task.
+    #[test]
+    fn what_costs_too_much_is_ended_and_filed() {
+        let next = |agent, attended| {
+            let found = started(Phase::Working, agent);
+            let over_budget = Some("budget".to_owned());
+            next_step(&Snapshot {
+                found,
+                attended,
+                last_attempt: false,
+                time_limit: None,
+                over_budget,
+            })
+        };
+        let failure = AttemptFailure::of_task("budget");
+        let ended = Step::EndAttempt { failure, outcome: Outcome::Failed, cooldown: false };
+        assert_eq!(next(AgentState::Working, false), ended);
+        assert_eq!(next(AgentState::Working, true), Step::Leave(Leave::AtWork));
+        assert_eq!(next(finished(), false), Step::Finish(AgentReport::default()));
+    }
+
     #[test]
     fn finish() {
         use AgentState::{Failed, Interrupted, NeedsAttention, Working};
@@ -438,8 +466,13 @@ mod tests {
             ("a person looks", MaxDuration, Working, true, true, true, None),
         ] {
             let reached = ReachedLimit { what, limit: SignedDuration::from_mins(90), again };
-            let snapshot =
-                Snapshot { found: found(agent), attended, last_attempt, time_limit: Some(reached) };
+            let snapshot = Snapshot {
+                found: found(agent),
+                attended,
+                last_attempt,
+                time_limit: Some(reached),
+                over_budget: None,
+            };
             let expected = match expected {
                 None => at_work.clone(),
                 Some((outcome, counts)) => Step::EndAttempt {
@@ -455,7 +488,13 @@ mod tests {
             ReachedLimit { what: Stall, limit: SignedDuration::from_mins(30), again: false };
         let next = |found| {
             let time_limit = Some(reached);
-            next_step(&Snapshot { found, attended: false, last_attempt: false, time_limit })
+            next_step(&Snapshot {
+                found,
+                attended: false,
+                last_attempt: false,
+                time_limit,
+                over_budget: None,
+            })
         };
         assert_eq!(next(found(finished())), Step::Finish(AgentReport::default()));
         assert_eq!(next(found(Failed(api_error()))), end_attempt(api_error(), false, true));

@@ -59,6 +59,8 @@ pub enum Rule {
     UnknownProvider,
     /// No agent of this machine can be waited for, and `failover` names secutools.
     Failover,
+    /// What secutools may cost today is spent.
+    OverBudget,
 }
 
 impl Rule {
@@ -73,6 +75,7 @@ impl Rule {
             Self::AutoWithoutHint => "auto-without-hint",
             Self::UnknownProvider => "unknown-provider",
             Self::Failover => "failover",
+            Self::OverBudget => "over-budget",
         }
     }
 }

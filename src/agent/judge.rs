@@ -99,7 +99,8 @@ fn after_its_end(seen: &Observations<'_>, summary: &RunSummary) -> AgentState {
     }
 }
 
-/// The menu that is shown at the account's limit; the transcript may say more.
+/// The menu that is shown at the account's limit. When that is reset stands in the transcript alone, which may say so a
+/// moment later.
 fn at_the_limit(seen: &Observations<'_>, summary: &RunSummary) -> AgentState {
     let shown = ApiError {
         kind: Some("rate_limit".to_owned()),
@@ -109,6 +110,7 @@ fn at_the_limit(seen: &Observations<'_>, summary: &RunSummary) -> AgentState {
     };
     let error = match &summary.turn {
         Turn::Error(error) => error,
+        _ if seen.summary.is_some() && seen.quiet < SETTLED => return AgentState::Working,
         _ => &shown,
     };
     AgentState::Failed(limits::failure(error, seen.now))

@@ -46,6 +46,10 @@ pub struct RunSummary {
     pub(crate) model: Option<String>,
     /// Tokens read (with those from the cache) and written.
     pub(crate) tokens: Option<(u64, u64)>,
+    /// How many of those that were read came from the cache.
+    pub(crate) cached: u64,
+    /// The last answer calls a tool that has no result yet.
+    pub(crate) is_in_a_tool: bool,
     /// `totalCostUSD` of the last `cost-state` record, a float there too. It
     /// counts from the beginning of the conversation, not of this run.
     pub(crate) total_cost_usd: Option<f64>,
@@ -125,6 +129,8 @@ pub fn summarise(lines: &str) -> RunSummary {
         }
     }
     summary.tokens = add_up(&usages);
+    let cached = usages.values().map(|usage| usage.cache_read_input_tokens);
+    summary.cached = cached.fold(0, u64::saturating_add);
     summary
 }
 
@@ -177,6 +183,9 @@ impl RunSummary {
             }
         }
         let text = text_of(&message.content);
+        if parts(&message.content).any(|part| part["type"] == "tool_result") {
+            self.is_in_a_tool = false;
+        }
         if text.trim_start().starts_with("<task-notification>") {
             self.background.retain(|id| !text.contains(&format!("<task-id>{id}</task-id>")));
         }
@@ -189,6 +198,7 @@ impl RunSummary {
 
     fn assistant(&mut self, record: &Record, message: &Message) {
         let text = text_of(&message.content);
+        self.is_in_a_tool = parts(&message.content).any(|part| part["type"] == "tool_use");
         if record.is_api_error_message {
             let kind = record.error.as_ref().and_then(Value::as_str);
             self.turn = Turn::Error(ApiError {

@@ -46,7 +46,7 @@ use crate::notify;
 use crate::progress::Progress;
 use crate::queue::Project;
 use crate::report::{Report, TerminalStyle, print, warning};
-use crate::router::{self, Decision};
+use crate::router::{self, Decision, Rule};
 use crate::session::{Pool, Session, Trigger};
 use crate::task::{self, Header, Provider, Task};
 use crate::text::escape;
@@ -62,6 +62,8 @@ pub(crate) struct Context<'a> {
     now: Timestamp,
     /// By `failover`, while the agents of this machine are held.
     secutools_takes_over: bool,
+    /// Its jobs of today have cost as much as they may: tasks run here until midnight.
+    secutools_over_budget: bool,
 }
 
 /// What a pass did. A task or project that fails does not stop the others.
@@ -187,7 +189,16 @@ pub fn main(environment: &Environment) -> ExitCode {
             && Holds::new(config, now)
                 .lineup()
                 .goes_to_secutools(&config.dispatcher.models.default);
-        Ok(Context { config, log: &log, account, progress: &progress, now, secutools_takes_over })
+        let secutools_over_budget = Holds::new(config, now).is_secutools_over_budget()?;
+        Ok(Context {
+            config,
+            log: &log,
+            account,
+            progress: &progress,
+            now,
+            secutools_takes_over: secutools_takes_over && !secutools_over_budget,
+            secutools_over_budget,
+        })
     };
     let finish = || -> Result<u8> {
         let Answer { report, exit } = run(&cli, environment, &log, context)?;
@@ -302,6 +313,9 @@ impl<'a> Context<'a> {
     fn route(self, header: &Header) -> Decision {
         let auto = &self.config.auto_routes;
         let decision = router::decide(&header.routing, auto);
+        if decision.provider.is_remote() && self.secutools_over_budget {
+            return Decision { provider: Provider::ClaudeCode, rule: Rule::OverBudget };
+        }
         // A task that is pinned to an agent waits for that one.
         match self.secutools_takes_over && header.pin.agent.is_none() {
             true => router::failover(&header.routing, auto).unwrap_or(decision),

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use jiff::SignedDuration;
 use regex::{Regex, RegexBuilder};
+use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
@@ -14,6 +15,7 @@ use super::file::{self, checked};
 use super::{Questions, scalar, shell};
 use crate::error::Failure;
 use crate::marker::{AgentKind, StartedAgent};
+use crate::money::Cost;
 
 /// What `agent:` of a configuration without `agents:` is called.
 pub(crate) const ONLY_AGENT: &str = "claude";
@@ -63,6 +65,7 @@ pub(crate) struct AgentConfig {
     /// The same of its exit code.
     #[serde(deserialize_with = "exit_code")]
     pub(crate) limit_exit: Option<i32>,
+    pub(crate) budget: Budget,
     /// Where its Claude Code keeps its files, and its state file.
     #[serde(skip)]
     pub(crate) claude: ClaudeFiles,
@@ -89,6 +92,41 @@ impl ClaudeFiles {
     pub(crate) fn config_dir(&self) -> Option<&Path> {
         Some(self.directory.as_path()).filter(|directory| self.state.starts_with(directory))
     }
+}
+
+/// What may be spent.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "per_day and per_task")]
+pub(crate) struct Budget {
+    /// From midnight to midnight, local time.
+    #[serde(deserialize_with = "money")]
+    pub(crate) per_day: Option<Cost>,
+    #[serde(deserialize_with = "money")]
+    pub(crate) per_task: Option<Cost>,
+}
+
+fn money<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cost>, D::Error> {
+    scalar::scalar(deserializer, |text| match Cost::parse(text) {
+        Some(cost) => Ok(Some(cost)),
+        None => Err(format!("`{text}` is no amount of money, such as 10 USD")),
+    })
+}
+
+/// What a million tokens of one model cost, in USD.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "input and output")]
+pub(crate) struct Price {
+    #[serde(deserialize_with = "dollars")]
+    pub(crate) input: Decimal,
+    #[serde(deserialize_with = "dollars")]
+    pub(crate) output: Decimal,
+}
+
+fn dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Decimal, D::Error> {
+    scalar::scalar(deserializer, |text| {
+        let price = Decimal::from_str_exact(text).ok().filter(|price| !price.is_sign_negative());
+        price.ok_or_else(|| format!("`{text}` is no price in USD, such as 15 or 0.80"))
+    })
 }
 
 /// A regular expression without regard to case.
@@ -136,6 +174,7 @@ impl Default for AgentConfig {
             fallback_model: None,
             limit: None,
             limit_exit: None,
+            budget: Budget::default(),
             claude: ClaudeFiles::default(),
         }
     }

@@ -7,7 +7,7 @@ use super::agents::{self, AgentSections};
 use super::notify::NotifierSection;
 use super::scalar::{self, scalar};
 use super::url::ServerUrl;
-use super::{AgentConfig, Dedicated, Dispatcher, PoolConfig, ProjectKeys};
+use super::{AgentConfig, Budget, Dedicated, Dispatcher, PoolConfig, Price, ProjectKeys};
 use crate::error::Failure;
 use crate::router::AutoRoutes;
 use crate::text::nearest;
@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde::de::{
     Deserializer, Error, IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer,
 };
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ pub(super) struct File {
     pub(super) failover: Option<Vec<FailoverName>>,
     #[serde(deserialize_with = "reset_further_than")]
     pub(super) reset_further_than: Option<SignedDuration>,
+    pub(super) prices: BTreeMap<String, Price>,
     pub(super) routing: RoutingSection,
     pub(super) defaults: ProjectKeys,
     pub(super) secutools: SecutoolsSection,
@@ -71,6 +73,7 @@ pub(super) struct SecutoolsSection {
     pub(super) url: Option<ServerUrl>,
     #[serde(deserialize_with = "optional_path")]
     pub(super) api_key_file: Option<PathBuf>,
+    pub(super) budget: Budget,
 }
 
 #[derive(Debug, Deserialize)]

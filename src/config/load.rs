@@ -61,6 +61,8 @@ impl Config {
             projects,
             dispatcher: file.dispatcher,
             agents,
+            prices: file.prices,
+            secutools_budget: file.secutools.budget,
             auto_routes: file.routing.auto,
             defaults: file.defaults,
             secutools: Secutools::new(url, api_key, environment),

@@ -12,7 +12,7 @@ mod shell;
 pub(crate) mod tests;
 mod url;
 
-pub(crate) use agents::{AgentConfig, Agents, ClaudeFiles};
+pub(crate) use agents::{AgentConfig, Agents, Budget, ClaudeFiles, Price};
 pub use key::{ApiKey, DelegationOff, KeySource, Secutools};
 pub(crate) use key::{KEY_VARIABLES, private as private_key};
 pub(crate) use notify::{NoticeFormat, Notifier, Occasion, Receiver};
@@ -23,6 +23,7 @@ pub use crate::marker::AgentKind;
 use crate::router::AutoRoutes;
 use crate::task::Priority;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -36,6 +37,10 @@ pub struct Config {
     pub(crate) projects: Projects,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) agents: Agents,
+    /// By a part of the model's name, such as `opus`; for what turns that are under way have cost so far.
+    pub(crate) prices: BTreeMap<String, Price>,
+    /// What secutools' jobs may cost.
+    pub(crate) secutools_budget: Budget,
     /// For `preferred_ai: auto`.
     pub(crate) auto_routes: AutoRoutes,
     /// What holds for a project whose `project.yaml` does not say otherwise.

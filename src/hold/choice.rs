@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 
 use crate::config::{AgentConfig, Agents};
 use crate::marker::AgentHold;
+use crate::money::Cost;
 use crate::next_step::HoldCause;
 use crate::text::local_time;
 
@@ -22,6 +23,11 @@ pub(crate) enum Readiness {
     Due(AgentHold),
     /// A task has gone to see that, and has no answer yet.
     Probing(AgentHold),
+    /// Its runs of today have cost as much as they may.
+    OverBudget {
+        until: Timestamp,
+        limit: Cost,
+    },
     /// Its hold or its key cannot be read; the sentence says why.
     Unusable(String),
 }
@@ -29,7 +35,7 @@ pub(crate) enum Readiness {
 impl Readiness {
     pub(crate) fn hold(&self) -> Option<&AgentHold> {
         match self {
-            Self::Ready | Self::Unusable(_) => None,
+            Self::Ready | Self::Unusable(_) | Self::OverBudget { .. } => None,
             Self::Held(hold) | Self::Due(hold) | Self::Probing(hold) => Some(hold),
         }
     }
@@ -139,6 +145,14 @@ impl<'a> Lineup<'a> {
         let Some(hold) = readiness.hold() else {
             return match readiness {
                 Readiness::Unusable(why) => Err((Patience::GoOn, why.clone())),
+                Readiness::OverBudget { until, limit } => {
+                    let until = local_time(*until, self.now, &TimeZone::system());
+                    let name = &agent.name;
+                    let why = format!(
+                        "the agent {name}, which has spent its {limit} of today, until {until}"
+                    );
+                    Err((Patience::GoOn, why))
+                }
                 _ => chosen(model, false),
             };
         };

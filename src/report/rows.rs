@@ -69,6 +69,10 @@ pub(crate) struct AgentRow {
     /// The end of its hold.
     pub(crate) until: Option<Timestamp>,
     pub(crate) reason: Option<String>,
+    /// What its runs that ended since midnight have cost, by currency.
+    pub(crate) spent_today: Vec<Cost>,
+    /// How many of them have no known cost.
+    pub(crate) unknown_costs: usize,
 }
 
 /// Whether it is given tasks.
@@ -79,6 +83,8 @@ pub(crate) enum AgentStanding {
     Held,
     /// A task finds out whether its hold has ended, or the next one will.
     Probing,
+    /// Until midnight.
+    OverBudget,
     NeedsAttention,
 }
 

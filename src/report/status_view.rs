@@ -18,6 +18,15 @@ use crate::text::{escape, local_time, path_text};
 /// How many waiting tasks of each project are shown, and how many held ones.
 const SHOWN: usize = 20;
 
+/// What an agent has spent today; what is not known is said, too.
+fn spent(row: &AgentRow) -> String {
+    let mut parts: Vec<String> = row.spent_today.iter().map(ToString::to_string).collect();
+    if row.unknown_costs > 0 {
+        parts.push(format!("{} of unknown cost", row.unknown_costs));
+    }
+    parts.join(", ")
+}
+
 pub(super) fn text(status: &Status, style: &TerminalStyle, now: Timestamp) -> String {
     let view = View { status, style, now };
     let mut blocks = vec![
@@ -117,7 +126,9 @@ impl View<'_> {
         let rows = self.status.agents.iter().map(|row| {
             let colour = match row.state {
                 AgentStanding::Ready => None,
-                AgentStanding::Held | AgentStanding::Probing => Some(Colour::WAITING),
+                AgentStanding::Held | AgentStanding::Probing | AgentStanding::OverBudget => {
+                    Some(Colour::WAITING)
+                }
                 AgentStanding::NeedsAttention => Some(Colour::BAD),
             };
             let until = row.until.map(|until| local_time(until, self.now, &self.style.zone));
@@ -126,11 +137,12 @@ impl View<'_> {
                     row.name.clone().into(),
                     Cell::coloured(word(&row.state), colour),
                     until.unwrap_or_default().into(),
+                    spent(row).into(),
                 ],
                 note: row.reason.clone().unwrap_or_default(),
             }
         });
-        table(self.style, ["AGENT", "STATE", "UNTIL"], rows)
+        table(self.style, ["AGENT", "STATE", "UNTIL", "SPENT TODAY"], rows)
     }
 
     fn projects(&self) -> String {

@@ -5,6 +5,7 @@
 //! is what counts; the session's marker only points to it, and goes last.
 
 mod attempt;
+mod budget;
 mod checking;
 mod files;
 mod filing;

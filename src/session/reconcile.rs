@@ -237,7 +237,23 @@ impl Pool<'_> {
                 if !self.hold_agent(&claim, failure)? {
                     events.retain(|event| event.event != EventKind::Hold);
                 }
-                self.end_attempt(run, &claim, failure, *outcome)?
+                // What it has cost is known once it has ended.
+                self.end_agent_and_its_tools(run)?;
+                let cost = self.cost(&claim)?;
+                match self.over_budget(&claim, cost.as_ref())? {
+                    Some(why) if *outcome == Outcome::Released => {
+                        let failure = AttemptFailure::of_task(why);
+                        let given_up = Step::EndAttempt {
+                            failure: failure.clone(),
+                            outcome: Outcome::Failed,
+                            cooldown: false,
+                        };
+                        events.retain(|event| event.task.is_none());
+                        events.splice(0..0, events_of(&given_up, Some(&claim)));
+                        self.end_attempt(run, &claim, &failure, Outcome::Failed)?
+                    }
+                    _ => self.end_attempt(run, &claim, failure, *outcome)?,
+                }
             }
         };
         // Clearing may fail; no later pass reports what was filed, so the error does.

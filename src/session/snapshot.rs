@@ -103,6 +103,12 @@ impl Pool<'_> {
                 (Some(claim), Found::NoTask { taken_back, at_work })
             }
         };
+        let over_budget = match (&found, &claim) {
+            (Found::Started { phase: Phase::Working, agent: AgentState::Working }, Some(claim)) => {
+                self.over_budget_so_far(claim)?
+            }
+            _ => None,
+        };
         let (time_limit, signs) = match (&found, &claim) {
             (Found::Started { agent: AgentState::Working, .. }, Some(claim)) => {
                 self.reached_limit(&run, claim.marker())?
@@ -117,6 +123,7 @@ impl Pool<'_> {
             }),
             last_attempt: claim.as_ref().is_some_and(|claim| self.is_last_attempt(claim)),
             time_limit,
+            over_budget,
         };
         Ok(Some(Reading { run, claim, snapshot, signs }))
     }

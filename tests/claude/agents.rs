@@ -134,3 +134,43 @@ fn a_limit_of_one_model_holds_that_model_and_another_takes_the_task() {
     assert!(!world.sandbox.session_file(SESSION, "cooldown").exists());
     assert_eq!(kinds(&world.scan()), [] as [&str; 0]);
 }
+
+/// Prices for the model, or none, and what the second request gets: 100 tokens read and 10 written have been paid for by
+/// then.
+#[track_caller]
+fn costs_too_much(prices: Value, second: Reply) {
+    let mut world = World::with(Setup {
+        hooks: false,
+        agent: json!({"budget": {"per_task": "0.0001 USD"}}),
+        ..Setup::default()
+    });
+    world.sandbox.config("prices", prices);
+    world.api.script([Reply::bash("true"), second]);
+    world.dispatch("Fix it");
+    world.tmux.wait_until("it is filed", || {
+        world.sandbox.ccl_json(&["reap"]);
+        world.project.task_places("fix.md") == ["failed/fix.md"]
+    });
+    let filed = world.filed("failed/fix.md");
+    assert!(filed.reason().starts_with("budget: it has cost 0.0"), "{}", filed.reason());
+    world.api.release();
+    // A person raises it, and the conversation goes on.
+    world.sandbox.config("agent", json!({"budget": {"per_task": "9 USD"}}));
+    world.sandbox.ccl_json(&["retry", "fix.md"]);
+    world.sandbox.ccl_json(&["resume"]);
+    world.tmux.wait_until("it is done", || {
+        world.scan();
+        world.project.task_places("fix.md") == ["done/fix.md"]
+    });
+}
+
+#[test]
+fn a_task_is_ended_once_its_turn_has_cost_too_much() {
+    let prices = json!({"sonnet": {"input": 15, "output": 75}});
+    costs_too_much(prices, Reply::Hang("late".to_owned()));
+}
+
+#[test]
+fn a_task_is_not_tried_again_once_its_attempts_have_cost_too_much() {
+    costs_too_much(json!({}), Reply::rate_limited(Timestamp::now().as_second() + 3600));
+}

@@ -30,19 +30,21 @@ fn a_command_that_takes_long_is_no_silence_and_an_api_that_hangs_is() {
     let rules = world.project.root().join(".agent-queue/project.yaml");
     fs::write(rules, "stall: 1h\n").unwrap();
     world.api.script([
-        Reply::bash("while [ ! -e go ]; do sleep 0.1; done"),
+        Reply::bash("touch began; while [ ! -e go ]; do sleep 0.1; done"),
         // A server, say: it lives as long as the agent.
         Reply::background("tail -f /dev/null"),
         Reply::Hang("Never said".to_owned()),
     ]);
     world.dispatch("Fix it");
     let conversation = world.conversation();
-    let calls = || {
+    let has_records = |what: &str, count| {
         let records = claude_home::transcript(&world.sandbox.home(), &conversation);
         let text = records.iter().map(Value::to_string).collect::<String>();
-        (text.matches("\"tool_use_id\"").count(), text.contains("while [ ! -e go"))
+        text.matches(what).count() >= count
     };
-    world.tmux.wait_until("the command runs", || calls() == (0, true));
+    world.tmux.wait_until("the command runs", || {
+        world.project.root().join("began").exists() && has_records("touch began", 1)
+    });
     // Records beside the conversation may still come, and each is a sign.
     world.tmux.wait_until("nothing new comes", || {
         assert_eq!(reap(&world), [] as [Value; 0]);
@@ -54,7 +56,9 @@ fn a_command_that_takes_long_is_no_silence_and_an_api_that_hangs_is() {
         before["seen"] == after["seen"]
     });
     fs::write(world.project.root().join("go"), "").unwrap();
-    world.tmux.wait_until("the API hangs", || world.api.turns().len() == 3 && calls().0 >= 2);
+    world.tmux.wait_until("the API hangs", || {
+        world.api.turns().len() == 3 && has_records("\"tool_use_id\"", 2)
+    });
     let events = world.tmux.wait_for("it is ended", || {
         let events = reap(&world);
         if events.is_empty() {

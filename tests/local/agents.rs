@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -17,7 +18,7 @@ fn hold_file(world: &World, agent: &str) -> PathBuf {
 
 #[track_caller]
 fn hold_of(world: &World, agent: &str) -> Value {
-    serde_json::from_slice(&fs::read(hold_file(world, agent)).expect("a hold")).unwrap()
+    serde_json::from_slice(&fs::read(hold_file(world, agent)).unwrap()).unwrap()
 }
 
 /// The hold's time has come.
@@ -288,4 +289,41 @@ fn an_agent_has_its_own_environment_and_directory() {
     assert_eq!(world.scan(), ["dispatched t.md ccl-auto-0"]);
     world.wait_for_exit("ccl-auto-0");
     assert_eq!(fs::read_to_string(noted).unwrap(), "it's \"mine\" $HOME");
+}
+
+/// A day of which enough is left: what is spent before midnight counts until then.
+fn wait_for_a_long_day(world: &World) {
+    let is_late = || {
+        let now = TimeZone::system().to_datetime(Timestamp::now());
+        now.hour() == 23 && now.minute() == 59
+    };
+    world.tmux.wait_until("the day is over", || !is_late());
+}
+
+#[test]
+fn an_agent_that_has_spent_its_budget_of_the_day_gets_no_more_and_another_takes_over() {
+    let world =
+        two_agents(1).with("agents", json!({"claude": {"budget": {"per_day": "0.0003 USD"}}}));
+    wait_for_a_long_day(&world);
+    let turns = vec![Turn { end: Ending::Done, ..Turn::default() }];
+    world.script(&[Behaviour { turns, ..Behaviour::default() }]);
+    let project = world.project("web");
+    for name in ["a.md", "b.md"] {
+        project.drop_task(name, "Do it.\n");
+    }
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
+    assert_eq!(settle(&world, 1), ["done a.md ccl-auto-0"]);
+    assert_eq!(ending(&project, "done/a.md")["cost"]["amount"], "0.0003");
+    let status = world.sandbox.ccl_json(&["status"]);
+    let agent = &status["agents"][0];
+    assert_eq!(agent["state"], "over-budget", "{agent}");
+    assert_eq!(agent["spent_today"], json!([{"amount": "0.0003", "currency": "USD"}]));
+    assert_eq!(agent["unknown_costs"], 0);
+    assert_eq!(world.scan(), ["dispatched b.md ccl-auto-0"]);
+    world.wait_for_exit("ccl-auto-0");
+    assert_eq!(world.scan(), ["done b.md ccl-auto-0"]);
+    assert_eq!(ending(&project, "done/b.md")["agent"], "codex");
+    // What is unknown is not zero.
+    let status = world.sandbox.ccl_json(&["status"]);
+    assert_eq!(status["agents"][1]["unknown_costs"], 1, "{status:#}");
 }

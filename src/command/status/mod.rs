@@ -68,7 +68,7 @@ pub(super) fn collect(context: Context<'_>) -> Result<(Status, u8)> {
     let mut status = Status {
         sessions: sessions::rows(context, &pool, &mut problems)
             .context("cannot look through the sessions' markers")?,
-        agents: agents::rows(context),
+        agents: agents::rows(context, &mut problems),
         paused: pause::read(&pause::of_state(&context.config.state_dir)),
         ..Status::default()
     };
