@@ -49,9 +49,9 @@ fn a_wall_is_met_once_and_waited_for_longer_each_time() {
         hold.map(|hold| (hold.until.duration_since(at(minute)).as_mins(), hold.tries))
     };
     assert_eq!(begin(0, &wall(HoldCause::Limit, -9)), Some((5, 1)));
-    // Three more sessions run into the same one.
-    for started in [-8, -1, 0] {
-        assert_eq!(begin(1, &wall(HoldCause::Limit, started)), None);
+    // Four more sessions run into the same one; a pass that had begun later has sent the last one before it was held.
+    for started in [-8, -1, 0, 1] {
+        assert_eq!(begin(2, &wall(HoldCause::Limit, started)), None);
     }
     // Each of these was let go after that.
     let mut minute = 10;
