@@ -93,6 +93,19 @@ impl<'a> Lineup<'a> {
         self.standing.iter().all(|readiness| *readiness == Readiness::Ready)
     }
 
+    /// Whether there is an agent to which some task could go.
+    pub(crate) fn has_room(&self) -> bool {
+        self.rows().any(|(agent, readiness)| match readiness {
+            Readiness::Ready => true,
+            _ if readiness.hold().is_some_and(|hold| hold.model.is_some()) => true,
+            Readiness::Due(_) => !self.probed.contains(agent.name.as_str()),
+            Readiness::Held(_)
+            | Readiness::Probing(_)
+            | Readiness::OverBudget { .. }
+            | Readiness::Unusable(_) => false,
+        })
+    }
+
     fn readiness(&self, agent: &AgentConfig) -> &Readiness {
         let found = self.rows().find(|(one, _)| one.name == agent.name);
         found.map_or(&Readiness::Ready, |(_, readiness)| readiness)
