@@ -17,8 +17,6 @@ use crate::error::Failure;
 use crate::marker::{AgentKind, StartedAgent};
 use crate::money::Cost;
 
-/// What `agent:` of a configuration without `agents:` is called.
-pub(crate) const ONLY_AGENT: &str = "claude";
 /// In `failover`: the task goes to the provider that its `complexity_hint` names.
 const SECUTOOLS: &str = "secutools";
 /// How much memory a pattern may take: the last screen is all that it is matched with.
@@ -161,7 +159,7 @@ impl LimitPattern {
 impl Default for AgentConfig {
     fn default() -> Self {
         Self {
-            name: ONLY_AGENT.to_owned(),
+            name: AgentKind::Claude.as_str().to_owned(),
             kind: AgentKind::Claude,
             command: vec!["claude".to_owned(), "--dangerously-skip-permissions".to_owned()],
             shell: OnceLock::new(),
@@ -442,7 +440,8 @@ impl Agents {
     /// The agent that a run was started with. One that the configuration no longer names is replaced by one that can go
     /// on with the same conversation.
     pub(crate) fn of_run(&self, started: &StartedAgent) -> &AgentConfig {
-        let name = started.name.as_deref().unwrap_or(ONLY_AGENT);
+        // As the one of `agent:` is called.
+        let name = started.name.as_deref().unwrap_or(started.kind.as_str());
         let is_like = |agent: &&AgentConfig| {
             agent.kind == started.kind
                 && started.claude_dir.as_ref().is_none_or(|dir| agent.claude.directory == *dir)

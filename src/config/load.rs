@@ -93,7 +93,10 @@ fn agents(
                     .to_owned(),
             ));
         }
-        only if all.is_empty() => all.push(only.unwrap_or_default()),
+        only if all.is_empty() => {
+            let only = only.unwrap_or_default();
+            all.push(AgentConfig { name: only.kind.as_str().to_owned(), ..only });
+        }
         _ => {}
     }
     for agent in &mut all {
