@@ -69,7 +69,7 @@ impl Pool {
         let agents = self.sandbox.state_dir().join("agents");
         let Ok(lock) = fs::File::open(agents.join("claude.lock")) else { return false };
         fs2::FileExt::lock_exclusive(&lock).expect("the lock on the hold");
-        let file = agents.join("claude.hold");
+        let file = agents.join("command.hold");
         let Ok(bytes) = fs::read(&file) else { return false };
         let mut hold: Value = serde_json::from_slice(&bytes).expect("a hold");
         let until: Timestamp = hold["until"].as_str().expect("a time").parse().expect("a time");

@@ -94,8 +94,9 @@ fn agents(
             ));
         }
         only if all.is_empty() => {
-            let only = only.unwrap_or_default();
-            all.push(AgentConfig { name: only.kind.as_str().to_owned(), ..only });
+            let mut only = only.unwrap_or_default();
+            only.name = only.kind.as_str().to_owned();
+            all.push(only);
         }
         _ => {}
     }
