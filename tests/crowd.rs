@@ -67,7 +67,7 @@ impl Pool {
     /// Lets the time of the hold come, where it is not over. False: there is none, or it has come.
     fn let_hold_end(&self) -> bool {
         let agents = self.sandbox.state_dir().join("agents");
-        let Ok(lock) = fs::File::open(agents.join("claude.lock")) else { return false };
+        let Ok(lock) = fs::File::open(agents.join("command.lock")) else { return false };
         fs2::FileExt::lock_exclusive(&lock).expect("the lock on the hold");
         let file = agents.join("command.hold");
         let Ok(bytes) = fs::read(&file) else { return false };
