@@ -121,9 +121,11 @@ fn each_agent_s_program_key_and_directory_are_looked_at() {
     patient.sandbox.config("agents", json!({"key": {"config_dir": "~/nowhere"}}));
     let fault = patient.fault();
     assert!(fault.starts_with("config_dir: key: ") && fault.contains("is no directory"), "{fault}");
-    patient.sandbox.config("agents", json!({"key": {"config_dir": null, "kind": "command", "command": ["no-such-agent"], "api_key_file": null}}));
+    patient.sandbox.config("agents", Value::Null);
+    let codex = json!({"kind": "command", "command": ["no-such-agent"]});
+    patient.sandbox.config("agents", json!({"claude": {"command": [agent]}, "codex": codex}));
     let fault = patient.fault();
-    assert!(fault.starts_with("agent: key: no-such-agent is not on the PATH"), "{fault}");
+    assert!(fault.starts_with("agent: codex: no-such-agent is not on the PATH"), "{fault}");
 }
 
 #[test]
