@@ -337,8 +337,8 @@ fn secutools_takes_over_what_may_leave_the_machine_until_its_own_budget_is_spent
     wait_for_a_long_day(&world);
     let project = world.project("web");
     let header = "allow_delegation: true\npreferred_ai: claude-code\ncomplexity_hint: low\n";
-    project.drop_task("t.md", &format!("---\n{header}---\nDo it.\n"));
-    project.drop_task("pinned.md", &format!("---\n{header}agent: claude\n---\nDo it.\n"));
+    project.drop_task("t.md", format!("---\n{header}---\nDo it.\n"));
+    project.drop_task("pinned.md", format!("---\n{header}agent: claude\n---\nDo it.\n"));
     let rule = |task: &str| {
         let file = project.queue("inbox").join(task);
         let row = world.sandbox.ccl_json(&["decide", file.to_str().unwrap()]);
