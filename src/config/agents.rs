@@ -11,7 +11,7 @@ use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use super::file::{self, checked};
+use super::value::{self, checked};
 use super::{Questions, scalar, shell};
 use crate::error::Failure;
 use crate::marker::{AgentKind, StartedAgent};
@@ -35,27 +35,27 @@ pub(crate) struct AgentConfig {
     #[serde(deserialize_with = "scalar::command")]
     pub(crate) command: Vec<String>,
     /// Holds `agent.shell`, or nothing until [`Self::shell`] is asked.
-    #[serde(deserialize_with = "file::shell")]
+    #[serde(deserialize_with = "value::shell")]
     shell: OnceLock<PathBuf>,
     /// Whether the file has this key of earlier versions, which is ignored.
-    #[serde(deserialize_with = "file::is_given")]
+    #[serde(deserialize_with = "value::is_given")]
     pub(super) delivery: bool,
     /// Whether Claude Code calls `ccl` as soon as it is idle.
-    #[serde(deserialize_with = "file::switch")]
+    #[serde(deserialize_with = "value::switch")]
     pub(crate) hooks: bool,
     /// What is in its environment, beside what its shell has.
     #[serde(deserialize_with = "variables")]
     pub(crate) env: BTreeMap<String, String>,
     /// A directory of its own for Claude Code's settings, login and transcripts.
-    #[serde(deserialize_with = "file::optional_path")]
+    #[serde(deserialize_with = "value::optional_path")]
     pub(super) config_dir: Option<PathBuf>,
     /// A file with the key that Claude Code is to use; it is in no argument, environment or marker.
-    #[serde(deserialize_with = "file::optional_path")]
+    #[serde(deserialize_with = "value::optional_path")]
     pub(crate) api_key_file: Option<PathBuf>,
     /// What becomes of what Claude Code asks while it works.
     pub(crate) questions: Questions,
     /// The model to use while another one is overloaded, or its limit is reached.
-    #[serde(deserialize_with = "file::optional_model")]
+    #[serde(deserialize_with = "value::optional_model")]
     pub(crate) fallback_model: Option<String>,
     /// Of a program that ended with an error: a last screen that shows this means that a limit is reached.
     #[serde(deserialize_with = "pattern")]

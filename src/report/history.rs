@@ -23,7 +23,7 @@ const NAMED: usize = 8;
 
 /// How many tasks ended in some time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Ended {
+pub(super) struct EndedCounts {
     pub(super) done: usize,
     pub(super) failed: usize,
 }
@@ -31,13 +31,13 @@ pub(super) struct Ended {
 #[derive(Debug, Clone)]
 pub(super) struct HourSlot {
     pub(super) start: Timestamp,
-    pub(super) ended: Ended,
+    pub(super) ended: EndedCounts,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct DaySlot {
     pub(super) date: Date,
-    pub(super) ended: Ended,
+    pub(super) ended: EndedCounts,
     /// By agent; a provider of secutools counts as one.
     spent: BTreeMap<String, Totals>,
     /// How long each task that was handed out had waited, in seconds.
@@ -86,11 +86,11 @@ impl History {
         let hour = start_of_hour(&local);
         let slot = |back: i64| HourSlot {
             start: hour - SignedDuration::from_hours(back),
-            ended: Ended::default(),
+            ended: EndedCounts::default(),
         };
         let day = |back: i64| DaySlot {
             date: local.date().saturating_sub(SignedDuration::from_hours(24 * back)),
-            ended: Ended::default(),
+            ended: EndedCounts::default(),
             spent: BTreeMap::new(),
             waited: Vec::new(),
         };
@@ -127,7 +127,7 @@ impl History {
     /// Adds an entry; they come in the order in which they were written.
     pub(crate) fn add(&mut self, entry: Entry) {
         self.add_wait(&entry);
-        let count = |ended: &mut Ended| match entry.event {
+        let count = |ended: &mut EndedCounts| match entry.event {
             EventKind::Done => ended.done += 1,
             EventKind::Failed => ended.failed += 1,
             _ => {}

@@ -48,7 +48,7 @@ pub(in crate::command) fn watch(
         let sentence = "--watch draws on a terminal, and standard output is none: leave it out";
         bail!(Failure::Usage(sentence.to_owned()));
     }
-    let mut screen = Screen::open().context("cannot use the terminal")?;
+    let mut screen = AlternateScreen::open().context("cannot use the terminal")?;
     loop {
         let frame = frame(context, environment)?;
         screen.draw(&frame).context("cannot draw on the terminal")?;
@@ -85,7 +85,7 @@ impl Write for Said {
 }
 
 /// The terminal while it is watched; when it is dropped it is as it was.
-struct Screen {
+struct AlternateScreen {
     terminal: File,
     before: Termios,
     /// Readable when a signal has come that ends it, or that says that the terminal has another size.
@@ -93,7 +93,7 @@ struct Screen {
     resized: UnixStream,
 }
 
-impl Screen {
+impl AlternateScreen {
     fn open() -> io::Result<Self> {
         let (end, ending) = UnixStream::pair()?;
         for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -160,7 +160,7 @@ impl Screen {
     }
 }
 
-impl Drop for Screen {
+impl Drop for AlternateScreen {
     fn drop(&mut self) {
         // A terminal that is gone needs nothing.
         let _ = self.terminal.write_all(LEAVE.as_bytes());

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{Markup, html};
 
-use super::plot::{self, Bar, Figure, Range, SERIES};
+use super::plot::{self, Bar, Figure, SERIES, WaitRange};
 use super::{StatusPage, count, section, table, words};
 use crate::money::{Cost, Totals};
-use crate::report::history::{DaySlot, Ended};
+use crate::report::history::{DaySlot, EndedCounts};
 use crate::report::text::duration;
 use crate::text::escape;
 
@@ -67,7 +67,7 @@ impl StatusPage<'_> {
             }
             .markup();
         }
-        let agents = Agents::of(days);
+        let agents = AgentSeries::of(days);
         html! {
             @for (index, (_, currency)) in currencies.iter().take(CURRENCIES).enumerate() {
                 (cost(index, currency.as_ref(), days, &agents))
@@ -85,7 +85,7 @@ impl StatusPage<'_> {
             .enumerate()
             .filter_map(|(slot, day)| Some((slot, day_name(day), day.waited()?)))
             .collect();
-        let ranges = waits.iter().map(|(slot, name, (median, p90, _))| Range {
+        let ranges = waits.iter().map(|(slot, name, (median, p90, _))| WaitRange {
             slot: *slot,
             median: *median,
             p90: *p90,
@@ -142,10 +142,10 @@ fn ended(
     id: &str,
     title: &str,
     column: &str,
-    slots: &[(String, Ended)],
+    slots: &[(String, EndedCounts)],
     labels: Vec<(usize, String)>,
 ) -> Markup {
-    let bars = |of: fn(&Ended) -> usize, word: &str| -> Vec<Bar> {
+    let bars = |of: fn(&EndedCounts) -> usize, word: &str| -> Vec<Bar> {
         let bars = slots.iter().enumerate().map(|(slot, (name, ended))| {
             let number = of(ended);
             Bar { slot, value: number as f64, told: format!("{name}: {number} {word}") }
@@ -153,7 +153,8 @@ fn ended(
         bars.filter(|bar| bar.value > 0.0).collect()
     };
     let (done, failed) = (bars(|it| it.done, "done"), bars(|it| it.failed, "failed"));
-    let sum = |of: fn(&Ended) -> usize| slots.iter().map(|(_, ended)| of(ended)).sum::<usize>();
+    let sum =
+        |of: fn(&EndedCounts) -> usize| slots.iter().map(|(_, ended)| of(ended)).sum::<usize>();
     let (sum_done, sum_failed) = (sum(|it| it.done), sum(|it| it.failed));
     let is_empty = sum_done + sum_failed == 0;
     let summary = match is_empty {
@@ -192,9 +193,9 @@ fn ended(
 }
 
 /// The agents, each in its place: it has the same colour and pattern in every plot.
-struct Agents<'a>(Vec<&'a str>);
+struct AgentSeries<'a>(Vec<&'a str>);
 
-impl<'a> Agents<'a> {
+impl<'a> AgentSeries<'a> {
     /// Those that worked on most days come first.
     fn of(days: &'a [DaySlot]) -> Self {
         let mut worked: BTreeMap<&str, usize> = BTreeMap::new();
@@ -221,7 +222,12 @@ impl<'a> Agents<'a> {
 }
 
 /// What the agents cost in one currency.
-fn cost(index: usize, currency: Option<&String>, days: &[DaySlot], agents: &Agents<'_>) -> Markup {
+fn cost(
+    index: usize,
+    currency: Option<&String>,
+    days: &[DaySlot],
+    agents: &AgentSeries<'_>,
+) -> Markup {
     let word = currency.map_or("unknown currency", String::as_str);
     // The slot, who, and the exact amount.
     let spent = days.iter().enumerate().flat_map(|(slot, day)| {

@@ -190,14 +190,14 @@ pub(super) fn key_of_series(names: &[(usize, String)]) -> Markup {
 }
 
 /// From a slot's median, a filled dot, to its 90th percentile, a ring; in seconds, on a scale of powers.
-pub(super) struct Range {
+pub(super) struct WaitRange {
     pub(super) slot: usize,
     pub(super) median: u64,
     pub(super) p90: u64,
     pub(super) told: String,
 }
 
-pub(super) fn ranges(slots: usize, ranges: &[Range]) -> Markup {
+pub(super) fn ranges(slots: usize, ranges: &[WaitRange]) -> Markup {
     /// What can be told apart at a glance.
     const MARKS: [(u64, &str); 11] = [
         (1, "1 s"),
@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn waits_of_any_length_have_a_scale() {
         for (median, p90) in [(0, 0), (1, 1), (3, 40), (59, 7 * 86_400), (90 * 86_400, u64::MAX)] {
-            let range = Range { slot: 0, median, p90, told: String::new() };
+            let range = WaitRange { slot: 0, median, p90, told: String::new() };
             let drawn = ranges(1, &[range]);
             let y = values(&drawn, "cy");
             assert!(y.iter().all(|y| (TOP..=FOOT).contains(y)), "{median} {p90}: {drawn:?}");
