@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::config::{AgentConfig, Agents};
+use crate::config::{AgentConfig, AgentKind, Agents};
 use crate::marker::AgentHold;
 use crate::money::Cost;
 use crate::next_step::HoldCause;
@@ -149,7 +149,7 @@ impl<'a> Lineup<'a> {
         agent: &'a AgentConfig,
         model: &str,
     ) -> Result<Choice<'a>, (Patience, String)> {
-        let is_claude = agent.kind == crate::marker::AgentKind::Claude;
+        let is_claude = agent.kind == AgentKind::Claude;
         let chosen = |model: &str, is_probe| {
             let model = is_claude.then(|| model.to_owned());
             Ok(Choice::Agent { agent, model, is_probe })

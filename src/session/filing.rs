@@ -25,14 +25,13 @@ pub(super) const NOTHING_STARTED: &str =
 pub(super) const OF_AGENT: &str = "agent";
 
 impl Pool<'_> {
+    /// Notes an attempt that came to nothing, and files or gives back its task. Its agent has ended.
     pub(super) fn end_attempt(
         &self,
-        run: &Run,
         claim: &Claim,
         failure: &AttemptFailure,
         outcome: Outcome,
     ) -> Result<Option<PathBuf>> {
-        self.end_agent_and_its_tools(run)?;
         self.clear_check(claim)?;
         if failure.of_project {
             self.hold_project(claim, failure)?;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use super::launch::forever;
 use super::support::fake_script::{Behaviour, Ending, Turn};
 use super::support::program::write_program;
+use super::support::wait::poll;
 use super::world::{World, ending};
 
 fn hold_file(world: &World, agent: &str) -> PathBuf {
@@ -297,7 +299,9 @@ fn wait_for_a_long_day(world: &World) {
         let now = TimeZone::system().to_datetime(Timestamp::now());
         now.hour() == 23 && now.minute() == 59
     };
-    world.tmux.wait_until("the day is over", || !is_late());
+    // Longer than the last minute, which is as long as the usual patience twice.
+    let is_over = poll(Duration::from_secs(90), || (!is_late()).then_some(()));
+    assert!(is_over.is_some(), "{}", world.tmux.screens());
 }
 
 #[test]
