@@ -92,20 +92,6 @@ impl Spend {
         Ok(spent)
     }
 
-    /// What the attempts at a task have cost since yesterday, without this one.
-    pub(crate) fn of_task(&self, task: &str, without: Uuid, now: Timestamp) -> Result<Spent> {
-        let today = day_of(now);
-        // A run that was at work at midnight is in both.
-        let mut lines = HashMap::new();
-        for day in [today.yesterday().unwrap_or(today), today] {
-            self.read(day, &mut lines)?;
-        }
-        let mut spent = Spent::default();
-        let of_others = |line: &&SpendLine| line.task == task && line.run != without;
-        lines.values().filter(of_others).for_each(|line| spent.add(line));
-        Ok(spent)
-    }
-
     /// Adds the last line of each run of the day.
     fn read(&self, day: Date, lines: &mut HashMap<Uuid, SpendLine>) -> Result<()> {
         let path = self.path(day);
@@ -188,16 +174,8 @@ mod tests {
         assert_eq!(today["claude"].unknown, 1);
         assert!(today["claude"].totals.reaches(&usd("3.5")));
         assert!(!today["claude"].totals.reaches(&usd("3.51")));
-        assert_eq!(
-            spend.of_task("/p/a.md", Uuid::nil(), now).unwrap().totals.costs(),
-            [usd("3.75")]
-        );
         let tomorrow = midnight(now);
         assert!(tomorrow > now && spend.of_today(tomorrow).unwrap().is_empty());
-        assert_eq!(
-            spend.of_task("/p/a.md", first.run, tomorrow).unwrap().totals.costs(),
-            [usd("2.25")]
-        );
     }
 
     #[test]
@@ -226,7 +204,5 @@ mod tests {
         let tomorrow = midnight(now);
         spend.note(&so_far(ended, Some("0.75")), tomorrow).unwrap();
         assert_eq!(today(tomorrow).totals.costs(), [usd("0.75")]);
-        let of_task = spend.of_task("/p/a.md", Uuid::nil(), tomorrow).unwrap();
-        assert_eq!(of_task.totals.costs(), [usd("3.75")]);
     }
 }

@@ -437,16 +437,22 @@ impl Agents {
         &self.all[self.failover[0]]
     }
 
+    /// The agent that a run was started with, where the configuration still has it, with the same conversations.
+    pub(crate) fn still_has(&self, started: &StartedAgent) -> Option<&AgentConfig> {
+        let has_files = |agent: &&AgentConfig| {
+            started.claude_dir.as_ref().is_none_or(|dir| agent.claude.directory == *dir)
+        };
+        self.named(started.name()).filter(|agent| agent.kind == started.kind).filter(has_files)
+    }
+
     /// The agent that a run was started with. One that the configuration no longer names is replaced by one that can go
     /// on with the same conversation.
     pub(crate) fn of_run(&self, started: &StartedAgent) -> &AgentConfig {
-        // As the one of `agent:` is called.
-        let name = started.name.as_deref().unwrap_or(started.kind.as_str());
         let is_like = |agent: &&AgentConfig| {
             agent.kind == started.kind
                 && started.claude_dir.as_ref().is_none_or(|dir| agent.claude.directory == *dir)
         };
-        self.named(name)
+        self.named(started.name())
             .filter(|agent| agent.kind == started.kind)
             .or_else(|| self.all.iter().find(is_like))
             .unwrap_or_else(|| self.first())

@@ -87,6 +87,7 @@ impl Pool<'_> {
         mut work: Work,
     ) -> Result<marker::ClaimMarker> {
         work.timeout = task.task.timeout();
+        work.cost_before = task.task.cost();
         work.begin(self.work_clock(&work.rules)?);
         let transcript_from = match conversation {
             Some(conversation) => Transcript::find(&agent.claude.directory, conversation.id)?

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod agents;
+mod budgets;
 mod crash;
 mod dialogs;
 mod files;
