@@ -139,15 +139,20 @@ fn in_shell(
     let path = tmux.display_global("#{PATH}").ok().filter(|path| !path.is_empty());
     let shell = agent.shell().as_os_str();
     let mut call = Call::in_own_session(shell, LIMIT);
+    // Behind the start-up files, as where it works. The values are in variables, so that no shell has to quote them.
+    let own = |name: &str| format!("CCL_DOCTOR_{name}");
+    let exports: String =
+        agent.env.keys().map(|name| format!("export {name}=\"${}\"; ", own(name))).collect();
     call.command
-        .args(["-l", "-i", "-c", &format!("exec sh -c '{script}'")])
+        .args(["-l", "-i", "-c", &format!("exec sh -c '{exports}{script}'")])
         .env_clear()
         .current_dir(&config.home)
         .env("HOME", &config.home)
         .env("SHELL", shell)
         .env("PATH", path.as_deref().unwrap_or(PATH))
         .env("TERM", "dumb")
-        .env("CCL_DOCTOR", agent.program());
+        .env("CCL_DOCTOR", agent.program())
+        .envs(agent.env.iter().map(|(name, value)| (own(name), value)));
     for name in ["USER", "LOGNAME", "LANG"] {
         call.command.envs(environment.var(name).map(|value| (name, value)));
     }
