@@ -191,7 +191,12 @@ pub fn main(environment: &Environment) -> ExitCode {
             && Holds::new(config, now)
                 .lineup()
                 .goes_to_secutools(&config.dispatcher.models.default);
-        let secutools_over_budget = Holds::new(config, now).is_secutools_over_budget()?;
+        // What cannot be read may be more than is allowed, and stops nothing else.
+        let over_budget = Holds::new(config, now).is_secutools_over_budget();
+        let secutools_over_budget = over_budget.unwrap_or_else(|error| {
+            log.warn(format_args!("secutools gets no task until this is mended: {error:#}"));
+            true
+        });
         Ok(Context {
             config,
             log: &log,
