@@ -6,9 +6,9 @@
 //! counted as such, and not as zero.
 
 use std::collections::HashMap;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -57,16 +57,21 @@ impl Spend {
         self.directory.join(format!("{day}.jsonl"))
     }
 
-    /// Adds a line to the day of `now`, by one write, so that any number of passes may write at once.
+    /// Adds a line to the day of `now`, by one write, so that any number of passes may write at once. What a crash has torn
+    /// stays a line of its own.
     pub(crate) fn note(&self, line: &SpendLine, now: Timestamp) -> Result<()> {
         let path = self.path(day_of(now));
         let mut bytes = serde_json::to_vec(line).context("cannot write down a cost")?;
         bytes.push(b'\n');
-        let write = || -> io::Result<()> {
+        let mut write = || -> io::Result<()> {
             fs::create_dir_all(&self.directory)?;
             let mut options = OpenOptions::new();
-            let options = options.append(true).create(true).mode(durable::PRIVATE);
-            options.open(&path)?.write_all(&bytes)
+            let options = options.append(true).read(true).create(true).mode(durable::PRIVATE);
+            let mut file = options.open(&path)?;
+            if is_torn(&file)? {
+                bytes.insert(0, b'\n');
+            }
+            file.write_all(&bytes)
         };
         write().with_context(|| format!("cannot write {}", path.display()))
     }
@@ -81,13 +86,20 @@ impl Spend {
         }
     }
 
-    /// What each agent has spent on the day of `now`. A line that is torn is passed over.
+    /// What each agent has spent on the day of `now`; of a run that was at work at midnight, what came after. A line that is
+    /// torn is passed over.
     pub(crate) fn of_today(&self, now: Timestamp) -> Result<HashMap<String, Spent>> {
-        let mut lines = HashMap::new();
-        self.read(day_of(now), &mut lines)?;
+        let (mut lines, mut before) = (HashMap::new(), HashMap::new());
+        let today = day_of(now);
+        self.read(today, &mut lines)?;
+        if let (false, Ok(yesterday)) = (lines.is_empty(), today.yesterday()) {
+            self.read(yesterday, &mut before)?;
+        }
         let mut spent: HashMap<String, Spent> = HashMap::new();
-        for line in lines.values() {
-            spent.entry(line.agent.clone()).or_default().add(line);
+        for (run, line) in &lines {
+            let before = before.get(run).and_then(|line| line.cost.as_ref());
+            let cost = line.cost.as_ref().map(|cost| cost.beyond(before));
+            spent.entry(line.agent.clone()).or_default().add(cost.as_ref());
         }
         Ok(spent)
     }
@@ -111,10 +123,11 @@ impl Spend {
 }
 
 impl Spent {
-    fn add(&mut self, line: &SpendLine) {
-        match &line.cost {
-            Some(cost) => self.totals.add(cost),
-            None => self.unknown += 1,
+    /// An amount of a currency that nobody knows says no more than none.
+    fn add(&mut self, cost: Option<&Cost>) {
+        match cost {
+            Some(cost) if cost.currency.is_some() => self.totals.add(cost),
+            Some(_) | None => self.unknown += 1,
         }
     }
 }
@@ -122,6 +135,16 @@ impl Spent {
 /// How lines name a task.
 pub(crate) fn task_key(project: &Path, task: &str) -> String {
     project.join(task).to_string_lossy().into_owned()
+}
+
+/// Whether the file ends within a line.
+fn is_torn(file: &File) -> io::Result<bool> {
+    let length = file.metadata()?.len();
+    let mut last = [b'\n'];
+    if length > 0 {
+        file.read_exact_at(&mut last, length - 1)?;
+    }
+    Ok(last != [b'\n'])
 }
 
 fn day_of(now: Timestamp) -> Date {
@@ -168,10 +191,19 @@ mod tests {
         let mut torn = fs::read(&file).unwrap();
         torn.extend(b"{\"run\":");
         fs::write(&file, torn).unwrap();
+        // What is written behind it is not lost with it.
+        spend.note(&line("key", "/p/c.md", Some("0.5")), now).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 7);
+        // A server need not say which money it means.
+        let nameless = Cost { currency: None, ..Cost::of("9", "USD").unwrap() };
+        let nameless = SpendLine { cost: Some(nameless), ..line(OF_SECUTOOLS, "/p/d.md", None) };
+        spend.note(&nameless, now).unwrap();
         let today = spend.of_today(now).unwrap();
         let usd = |amount: &str| Cost::of(amount, "USD").unwrap();
         assert_eq!(today["claude"].totals.costs(), [usd("3.5")]);
         assert_eq!(today["claude"].unknown, 1);
+        assert_eq!(today["key"].totals.costs(), [usd("0.75")]);
+        assert_eq!((today[OF_SECUTOOLS].totals.costs(), today[OF_SECUTOOLS].unknown), (vec![], 1));
         assert!(today["claude"].totals.reaches(&usd("3.5")));
         assert!(!today["claude"].totals.reaches(&usd("3.51")));
         let tomorrow = midnight(now);
@@ -200,9 +232,14 @@ mod tests {
         spend.note_so_far(&so_far(ended, Some("0.5")), now).unwrap();
         let today = |now| spend.of_today(now).unwrap().remove("claude").unwrap();
         assert_eq!((today(now).totals.costs(), today(now).unknown), (vec![usd("3.5")], 0));
-        // It was at work at midnight.
+        // It was at work at midnight: the rest was spent yesterday.
         let tomorrow = midnight(now);
         spend.note(&so_far(ended, Some("0.75")), tomorrow).unwrap();
-        assert_eq!(today(tomorrow).totals.costs(), [usd("0.75")]);
+        assert_eq!(today(tomorrow).totals.costs(), [usd("0.25")]);
+        // Claude Code's own word may be less than what its tokens said.
+        spend.note(&so_far(ended, Some("0.375")), tomorrow).unwrap();
+        assert_eq!((today(tomorrow).totals.costs(), today(tomorrow).unknown), (vec![usd("0")], 0));
+        spend.note(&so_far(killed, None), tomorrow).unwrap();
+        assert_eq!(today(tomorrow).unknown, 1);
     }
 }
