@@ -294,7 +294,9 @@ impl Pool<'_> {
             if started_agent && now >= look_at_screen {
                 look_at_screen = now + SCREEN_POLL;
                 if let Some(dialog) = self.first_dialog(attempt)? {
-                    return Ok(Evidence::Failed(dialog.failure()));
+                    let agent = self.agent_of(attempt.claim.marker());
+                    let failure = dialog.failure(agent.api_key_file.as_deref());
+                    return Ok(Evidence::Failed(failure));
                 }
             }
             let timed_out = now >= started + limit;

@@ -309,6 +309,7 @@ impl Pool<'_> {
             screen,
             idle_hint: trigger.is_idle(claim.run),
             background: claude::has_background(&run.session.files().stop),
+            key_file: self.agent_of(claim).api_key_file.as_deref(),
             now: self.now,
         }))
     }
