@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
 
+use super::trust::{Trusts, wanted};
 use super::waits::Waits;
 use super::{Answer, Context, combine_exit};
 use crate::error;
-use crate::hold::{Choice, Holds, Wanted};
+use crate::hold::{Choice, Holds};
 use crate::queue::{self, Name, Project, QUEUE, Skip, TaskRef};
 use crate::report::{self, DecisionRow, Report};
 use crate::task::{Order, ProjectRules, Task};
@@ -114,12 +115,14 @@ fn decide(
         let sentence = format!("there is no agent `{name}`: any of `failover` has the task");
         warnings.push(report::warning(path, None, &sentence));
     }
-    let models = &config.dispatcher.models;
-    let wanted = Wanted {
-        agent: pin.agent.as_deref().or(rules_of_project.agent.as_deref()),
-        model: pin.model.as_deref().unwrap_or(models.for_priority(task.header.priority)),
-    };
+    let wanted = wanted(context, &task.header, Some(rules_of_project));
     let choice = (!delegated).then(|| Holds::new(config, context.now).lineup().choose(wanted));
+    if let Some(Choice::Agent { agent, .. }) = &choice
+        && let Ok(Some(project)) = project_of(path)
+        && let Some(why) = Trusts::default().refusal(agent, project.path())
+    {
+        warnings.push(report::warning(path, None, &format!("it would be held: {why}")));
+    }
     let (agent, model, waits) = match choice {
         Some(Choice::Agent { agent, model, .. }) => (Some(agent), model, None),
         Some(Choice::Wait(why)) => (None, None, Some(format!("for {why}"))),

@@ -20,6 +20,7 @@ mod retry;
 mod scan;
 mod status;
 mod target;
+mod trust;
 mod waits;
 
 use std::cell::OnceCell;
@@ -33,10 +34,9 @@ use clap::{CommandFactory, Parser};
 use jiff::Timestamp;
 
 use crate::account::Account;
-use crate::agent::claude::Trust;
 use crate::cli::{Cli, Command};
 use crate::concurrent;
-use crate::config::{AgentKind, Config, DelegationOff};
+use crate::config::{Config, DelegationOff};
 use crate::durable;
 use crate::environment::Environment;
 use crate::error::{self, Failure};
@@ -316,12 +316,6 @@ impl<'a> Context<'a> {
 
     fn pool(self) -> Result<Pool<'a>> {
         Pool::read(self.config, self.log, self.now)
-    }
-
-    /// Whom the first agent's Claude Code trusts; `None` where that agent is another program.
-    fn trust(self) -> Option<Trust> {
-        let agent = self.config.agents.first();
-        (agent.kind == AgentKind::Claude).then(|| Trust::read(&agent.claude.state))
     }
 
     /// Who works on a task: what the router decides, or the local agent where delegation is off. An address without a key
