@@ -65,10 +65,11 @@ fn read(
     for read in pass.ok(context, queue::read_all(tasks.to_vec())).unwrap_or_default() {
         match read {
             Read::Task(waiting) => {
-                let decision = context.route(&waiting.task.header);
+                let pin = context.pin_of(&waiting.at.project);
+                let decision = context.route(&waiting.task.header, pin.as_deref());
                 let order = &waiting.task.header.order;
-                let why = pass.ok(context, waits.why(&waiting.at.project, order));
-                let may_go = order.wrong.is_none() && why.is_some_and(|why| why.is_none());
+                let may_go = order.wrong.is_none()
+                    && !waits.blocks(context, &waiting.at.project, order, pass);
                 // One that was changed a moment ago may be local by now, or wait: the next pass has it.
                 if decision.provider.is_remote() && may_go {
                     submissions.push(Submission { waiting: *waiting, decision });

@@ -127,21 +127,18 @@ fn report_held(inboxes: &[Inbox], pass: &mut Pass) {
 fn route(context: Context<'_>, inboxes: &mut [Inbox], pass: &mut Pass) -> Vec<TaskRef> {
     let (mut remote, mut waits) = (Vec::new(), Waits::new(context.now));
     for inbox in inboxes {
+        let pin = context.pin_of(&inbox.project);
         let headers = inbox.project.headers(&std::mem::take(&mut inbox.waiting));
         for (header, name) in pass.ok(context, headers).unwrap_or_default() {
-            let (decision, order) = (context.route(&header), header.order);
+            let (decision, order) = (context.route(&header, pin.as_deref()), header.order);
             if !decision.provider.is_remote() {
                 inbox.waiting.push(name);
                 continue;
             }
             let Some(task) = inbox.task(&name) else { continue };
-            if let Some(wrong) = &order.wrong {
-                let why = format!("{wrong}: mend it");
+            if let Some(why) = order.obstacle() {
                 pass.events.push(task.event(EventKind::Held).because(why));
-            } else if pass
-                .ok(context, waits.why(&task.project, &order))
-                .is_some_and(|it| it.is_none())
-            {
+            } else if !waits.blocks(context, &task.project, &order, pass) {
                 remote.push(task);
             }
         }

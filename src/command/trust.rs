@@ -3,24 +3,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::Context;
 use crate::agent::claude::Trust;
 use crate::config::{AgentConfig, AgentKind};
 use crate::hold::{Choice, Lineup, Wanted};
-use crate::task::{Header, ProjectRules};
-
-/// What a task asks for of its agent, by its own header and its project's rules.
-pub(super) fn wanted<'t>(
-    context: Context<'t>,
-    header: &'t Header,
-    rules: Option<&'t ProjectRules>,
-) -> Wanted<'t> {
-    let models = &context.config.dispatcher.models;
-    Wanted {
-        agent: header.pin.agent.as_deref().or(rules.and_then(|rules| rules.agent.as_deref())),
-        model: header.pin.model.as_deref().unwrap_or(models.for_priority(header.priority)),
-    }
-}
 
 /// Whom the Claude Code of each agent trusts; what each of them says is read once.
 #[derive(Default)]
@@ -48,7 +33,7 @@ impl<'a> Trusts<'a> {
     ) -> Option<String> {
         match lineup.choose(wanted) {
             Choice::Agent { agent, .. } => self.refusal(agent, project),
-            Choice::Wait(_) => None,
+            Choice::Wait(_) | Choice::Last(_) => None,
         }
     }
 }

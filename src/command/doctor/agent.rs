@@ -12,7 +12,7 @@ use crate::tmux::Tmux;
 
 use super::{LIMIT, ask, numbers};
 use crate::command::Context;
-use crate::command::trust::{Trusts, wanted};
+use crate::command::trust::Trusts;
 
 /// From this version on its transcript, registry and hooks are those that `ccl` reads.
 const OLDEST_CLAUDE: [u32; 3] = [2, 1, 100];
@@ -171,11 +171,11 @@ pub(super) fn trust(context: Context<'_>, projects: &[Project]) -> Vec<DoctorRow
         let path = project.path();
         // What is wrong with its rules is a finding of its own.
         let rules = context.config.project_rules(&project.rules_path()).ok();
-        let agent = match lineup.choose(wanted(context, &header, rules.as_ref())) {
+        let pin = rules.as_ref().and_then(|rules| rules.agent.as_deref());
+        let agent = match lineup.choose(context.wanted("", &header, pin)) {
             Choice::Agent { agent, .. } => agent,
-            Choice::Wait(_) => {
-                let pinned = rules.as_ref().and_then(|rules| agents.named(rules.agent.as_deref()?));
-                pinned.unwrap_or_else(|| agents.first())
+            Choice::Wait(_) | Choice::Last(_) => {
+                pin.and_then(|pin| agents.named(pin)).unwrap_or_else(|| agents.first())
             }
         };
         let Some(trust) = trusts.of(agent) else { continue };

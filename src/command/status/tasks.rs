@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{DAY, Problems};
 use crate::checkout::{self, Standing};
-use crate::command::trust::{self, Trusts};
+use crate::command::trust::Trusts;
 use crate::command::waits::{self, Waits};
 use crate::command::{Context, ground};
 use crate::hold::{Choice, Holds, Lineup, Wanted};
@@ -24,6 +24,7 @@ use crate::report::{
     WorktreeRow,
 };
 use crate::session::{Pool, Session};
+use crate::spend;
 use crate::task::{Header, Isolation, Outcome, Priority, ProjectRules, Provider};
 use crate::text::path_text;
 
@@ -316,8 +317,10 @@ impl Collector<'_, '_> {
                 match project.glance(name) {
                     Ok(glance) => {
                         files.push((self.status.tasks.len(), glance.file));
-                        self.describe_waiting(&mut row, &glance);
-                        let wanted = trust::wanted(self.context, &glance.head, rules.as_ref().ok());
+                        self.describe_waiting(&mut row, project, &glance);
+                        let task = spend::task_key(project.path(), &name.to_string_lossy());
+                        let of_project = rules.as_ref().ok().and_then(|it| it.agent.as_deref());
+                        let wanted = self.context.wanted(&task, &glance.head, of_project);
                         let refusal = self.trusts.refusal_of(&self.lineup, wanted, project.path());
                         refusals.insert(self.status.tasks.len(), refusal);
                         if let Ok(rules) = rules {
@@ -365,7 +368,8 @@ impl Collector<'_, '_> {
                     let priority = row.priority.unwrap_or_default();
                     let refusal = by_default.entry(priority).or_insert_with(|| {
                         let header = Header { priority, ..Header::default() };
-                        let wanted = trust::wanted(self.context, &header, rules.as_ref().ok());
+                        let of_project = rules.as_ref().ok().and_then(|it| it.agent.as_deref());
+                        let wanted = self.context.wanted("", &header, of_project);
                         self.trusts.refusal_of(&self.lineup, wanted, project.path())
                     });
                     refusal.clone()
@@ -385,7 +389,7 @@ impl Collector<'_, '_> {
     fn waits_for_agent(&self, wanted: Wanted<'_>) -> Option<String> {
         match self.lineup.choose(wanted) {
             Choice::Agent { .. } => None,
-            Choice::Wait(why) => Some(why),
+            Choice::Wait(why) | Choice::Last(why) => Some(why),
         }
     }
 
@@ -398,8 +402,8 @@ impl Collector<'_, '_> {
         glance: &crate::queue::Glance,
     ) -> Result<()> {
         let order = &glance.head.order;
-        if let Some(wrong) = &order.wrong {
-            hold(row, format!("{wrong}: mend it"));
+        if let Some(wrong) = order.obstacle() {
+            hold(row, wrong);
         } else if let Some(task) = inbox.task(name)
             && let Some(why) = self.waits.why_in_full(&task, order)?
         {
@@ -430,10 +434,16 @@ impl Collector<'_, '_> {
         Ok(())
     }
 
-    fn describe_waiting(&self, row: &mut TaskRow, glance: &crate::queue::Glance) {
+    fn describe_waiting(
+        &self,
+        row: &mut TaskRow,
+        project: &Project,
+        glance: &crate::queue::Glance,
+    ) {
         row.title.clone_from(&glance.head.title);
         row.since = glance.modified;
-        row.provider = Some(self.context.destination(&glance.head));
+        let pin = self.context.pin_of(project);
+        row.provider = Some(self.context.destination(&glance.head, pin.as_deref()));
         if let Some(ending) = &glance.ending
             && ending.outcome == Outcome::Released
         {
