@@ -4,7 +4,7 @@ use anyhow::Result;
 use rust_decimal::Decimal;
 
 use super::Pool;
-use crate::agent::claude::Transcript;
+use super::evidence::ClaudeEvidence;
 use crate::agent::transcript::RunSummary;
 use crate::config::Price;
 use crate::money::Cost;
@@ -25,20 +25,16 @@ pub(super) struct CostSoFar {
 
 impl Pool<'_> {
     /// What the agent of a claim has cost so far, where a budget depends on it and the price of its model is known.
-    pub(super) fn cost_so_far(&self, claim: &Claim) -> Result<Option<CostSoFar>> {
-        let marker = claim.marker();
-        let budget = &self.agent_of(marker).budget;
-        let (true, Some(id)) =
-            (budget.per_task.is_some() || budget.per_day.is_some(), marker.agent.session)
-        else {
-            return Ok(None);
-        };
-        let Some(transcript) = Transcript::find(self.claude_dir_of(marker), id)? else {
-            return Ok(None);
-        };
-        let summary = transcript.summary(marker.agent.transcript_from)?;
-        let cost = self.price_of(&summary);
-        Ok(cost.map(|cost| CostSoFar { cost, is_in_a_tool: summary.is_in_a_tool }))
+    pub(super) fn cost_so_far(
+        &self,
+        claim: &Claim,
+        claude: Option<&ClaudeEvidence>,
+    ) -> Option<CostSoFar> {
+        let budget = &self.agent_of(claim.marker()).budget;
+        let has_budget = budget.per_task.is_some() || budget.per_day.is_some();
+        let summary = claude.filter(|_| has_budget)?.summary.as_ref()?;
+        let cost = self.price_of(summary)?;
+        Some(CostSoFar { cost, is_in_a_tool: summary.is_in_a_tool })
     }
 
     /// Why the agent of a claim is to be ended although it works. Only between two of its tools.

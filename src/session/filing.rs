@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use super::evidence::ClaudeEvidence;
 use super::snapshot::Run;
 use super::{Pool, Session};
 use crate::agent::claude::Transcript;
@@ -149,9 +150,11 @@ impl Pool<'_> {
         run: &Run,
         claim: &Claim,
         found: &Found,
+        claude: Option<ClaudeEvidence>,
     ) -> Result<Vec<Event>> {
         let name = self.agent_of(claim.marker()).name.as_str();
-        if !self.holds.is_probe(name, run.id())? || !self.has_answer(claim.marker(), found)? {
+        if !self.holds.is_probe(name, run.id())? || !self.has_answer(claim.marker(), found, claude)?
+        {
             return Ok(Vec::new());
         }
         if !self.holds.end(name, run.id())? {
@@ -164,20 +167,24 @@ impl Pool<'_> {
     }
 
     /// Whether what has held the agent is over, by what came of a run.
-    fn has_answer(&self, claim: &ClaimMarker, found: &Found) -> Result<bool> {
+    fn has_answer(
+        &self,
+        claim: &ClaimMarker,
+        found: &Found,
+        claude: Option<ClaudeEvidence>,
+    ) -> Result<bool> {
         if let Found::Started { agent: AgentState::Failed(failure), .. } = found
             && failure.hold.is_some()
         {
             return Ok(false);
         }
-        match claim.agent.session {
-            Some(id) => match Transcript::find(self.claude_dir_of(claim), id)? {
-                // Only an answer of the API's names a model.
-                Some(transcript) => {
-                    Ok(transcript.summary(claim.agent.transcript_from)?.model.is_some())
-                }
-                None => Ok(false),
-            },
+        let claude = match claude {
+            Some(claude) => Some(claude),
+            // Nothing has depended on it in this phase.
+            None => self.claude_evidence(claim)?,
+        };
+        match claude {
+            Some(claude) => Ok(claude.has_answer()),
             None => Ok(match found {
                 Found::Started { agent, .. } => {
                     matches!(agent, AgentState::Finished(_) | AgentState::Failed(_))

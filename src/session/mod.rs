@@ -7,6 +7,7 @@
 mod attempt;
 mod budget;
 mod checking;
+mod evidence;
 mod files;
 mod filing;
 mod launch;

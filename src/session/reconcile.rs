@@ -75,9 +75,9 @@ impl Pool<'_> {
             let Some(reading) = self.read_run(session, trigger)? else {
                 return Ok(Vec::new());
             };
-            let Reading { run, claim, snapshot, signs, cost_so_far } = reading;
+            let Reading { run, claim, snapshot, signs, claude, cost_so_far } = reading;
             let mut events = match &claim {
-                Some(claim) => self.settle_probe(&run, claim, &snapshot.found)?,
+                Some(claim) => self.settle_probe(&run, claim, &snapshot.found, claude)?,
                 None => Vec::new(),
             };
             if let Some(signs) = signs {
@@ -221,7 +221,8 @@ impl Pool<'_> {
             Step::Accept => {
                 self.accept(run, &mut claim)?;
                 self.note_checked(&claim, &events);
-                let finish = Step::Finish(self.report(claim.marker())?);
+                let left = self.claude_evidence(claim.marker())?;
+                let finish = Step::Finish(left.map(|left| left.report()).unwrap_or_default());
                 events.extend(self.carry_out(run, Some(claim), &finish)?);
                 return Ok(events);
             }

@@ -85,9 +85,10 @@ fn at_work(
     context: Context<'_>,
     pool: &Pool<'_>,
     session: &Session,
-    Reading { run, claim, snapshot, .. }: Reading,
+    reading: Reading,
 ) -> Result<SessionRow> {
-    let activity = claim.as_ref().and_then(|claim| pool.activity(claim));
+    let activity = reading.activity();
+    let Reading { run, claim, snapshot, .. } = reading;
     let since = claim.map_or(run.marker.stamp.at, |claim| match &claim.marker().work.check {
         Some(check) if claim.marker().phase == Phase::Checking => check.started_at,
         _ => claim.marker().started_at,
