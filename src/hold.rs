@@ -158,11 +158,7 @@ impl<'a> Holds<'a> {
         let _lock = self.lock(agent)?;
         let before = self.read(agent)?;
         let before = before.filter(|hold| hold.cause == wall.cause && covers(hold, wall));
-        let is_probe = |hold: &AgentHold| hold.probe.as_ref().is_some_and(|it| it.run == wall.run);
-        // A pass may have sent the run before another one, which had begun earlier, wrote this.
-        let is_known =
-            |hold: &AgentHold| wall.started_at <= hold.stamp.at || wall.started_at < hold.until;
-        if before.as_ref().is_some_and(|hold| !is_probe(hold) && is_known(hold)) {
+        if before.as_ref().is_some_and(|hold| is_known(hold, wall)) {
             return Ok(None);
         }
         let tries = before.as_ref().map_or(0, |hold| hold.tries).saturating_add(1);
@@ -180,6 +176,13 @@ impl<'a> Holds<'a> {
         tell(&hold)?;
         marker::write(&self.path(agent), &hold)?;
         Ok(Some(hold))
+    }
+
+    /// Whether [`Holds::begin`] would find it held already.
+    pub(crate) fn is_held_for(&self, agent: &str, wall: &Wall<'_>) -> Result<bool> {
+        let hold = self.read(agent)?;
+        let hold = hold.filter(|hold| hold.cause == wall.cause && covers(hold, wall));
+        Ok(hold.is_some_and(|hold| is_known(&hold, wall)))
     }
 
     fn until(&self, wall: &Wall<'_>, tries: u32) -> Timestamp {
@@ -238,6 +241,13 @@ impl<'a> Holds<'a> {
         let _lock = self.lock(agent)?;
         durable::remove(&self.path(agent))
     }
+}
+
+/// Whether the run was at work before the hold began, and not sent to see whether that has ended.
+fn is_known(hold: &AgentHold, wall: &Wall<'_>) -> bool {
+    let is_probe = hold.probe.as_ref().is_some_and(|it| it.run == wall.run);
+    // A pass may have sent the run before another one, which had begun earlier, wrote this.
+    !is_probe && (wall.started_at <= hold.stamp.at || wall.started_at < hold.until)
 }
 
 /// Whether the hold is about what the run has met: a limit of one model is another one than that of all.

@@ -8,7 +8,6 @@ use super::evidence::ClaudeEvidence;
 use crate::agent::transcript::RunSummary;
 use crate::config::Price;
 use crate::money::Cost;
-use crate::next_step::AttemptFailure;
 use crate::queue::Claim;
 use crate::spend::{self, Spend, SpendLine};
 use crate::task::Outcome;
@@ -69,12 +68,12 @@ impl Pool<'_> {
         &self,
         claim: &Claim,
         outcome: Outcome,
-    ) -> Result<Option<AttemptFailure>> {
+    ) -> Result<Option<String>> {
         if outcome != Outcome::Released || self.agent_of(claim.marker()).budget.per_task.is_none() {
             return Ok(None);
         }
         let cost = self.cost(claim)?;
-        Ok(self.over_budget(claim, cost.as_ref())?.map(AttemptFailure::of_task))
+        self.over_budget(claim, cost.as_ref())
     }
 
     /// Whether this cost and that of earlier attempts are as much as the task may cost: the sentence that says so.

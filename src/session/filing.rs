@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::evidence::ClaudeEvidence;
 use super::snapshot::Run;
 use super::{Pool, Session};
 use crate::agent::claude::Transcript;
@@ -14,7 +13,7 @@ use crate::hold::Wall;
 use crate::journal::Entry;
 use crate::marker::{self, AgentHold, ClaimMarker, ClaimedCheckout, Cooldown, SetupHold};
 use crate::money::Cost;
-use crate::next_step::{AgentReport, AgentState, AttemptFailure, Found};
+use crate::next_step::{AgentReport, AttemptFailure};
 use crate::notify::Notice;
 use crate::queue::Claim;
 use crate::task::{BranchEnding, Ending, Outcome, Provider, Summary};
@@ -119,22 +118,13 @@ impl Pool<'_> {
 
     /// Holds the agent where it has met what stands in the way of all of its tasks. False: it does not, or is held already.
     pub(super) fn hold_agent(&self, claim: &Claim, failure: &AttemptFailure) -> Result<bool> {
-        let Some(cause) = failure.hold else { return Ok(false) };
-        let ClaimMarker { run, started_at, agent, .. } = claim.marker();
+        let Some(wall) = wall(claim, failure) else { return Ok(false) };
         let name = self.agent_of(claim.marker()).name.as_str();
-        // Claude Code calls a limit `seven_day_opus`, and the model `opus`.
-        let limited = failure.limited_model.as_deref().unwrap_or_default();
-        let model = agent.model.as_deref().filter(|model| limited.contains(model));
-        let wall = Wall {
-            run: *run,
-            started_at: *started_at,
-            cause,
-            model,
-            resets_at: failure.until,
-            reason: &failure.reason,
+        let entry = Entry {
+            agent: Some(name.to_owned()),
+            run: Some(wall.run),
+            ..Entry::new(EventKind::Hold)
         };
-        let entry =
-            Entry { agent: Some(name.to_owned()), run: Some(*run), ..Entry::new(EventKind::Hold) };
         let entry = entry.because(failure.reason.as_str());
         let tell = |hold: &AgentHold| self.account.tell_of_hold(&entry, name, hold.since);
         let is_held = self.holds.begin(name, &wall, tell)?.is_some();
@@ -144,55 +134,35 @@ impl Pool<'_> {
         Ok(is_held)
     }
 
-    /// Ends the hold of the agent whose probe this run is, once that has an answer.
-    pub(super) fn settle_probe(
-        &self,
-        run: &Run,
-        claim: &Claim,
-        found: &Found,
-        claude: Option<ClaudeEvidence>,
-    ) -> Result<Vec<Event>> {
-        let name = self.agent_of(claim.marker()).name.as_str();
-        if !self.holds.is_probe(name, run.id())? || !self.has_answer(claim.marker(), found, claude)?
-        {
-            return Ok(Vec::new());
-        }
-        if !self.holds.end(name, run.id())? {
-            return Ok(Vec::new());
-        }
-        let reason = format!("{name} answers again");
-        let entry = Entry { agent: Some(name.to_owned()), ..Entry::new(EventKind::Resumed) };
-        self.account.note(&entry.because(reason.as_str()));
-        Ok(vec![Event::new(EventKind::Resumed).of_agent(Some(name.to_owned())).because(reason)])
+    /// Whether [`Pool::hold_agent`] would find the agent held already; a hold that cannot be read is an error there.
+    pub(super) fn is_held_for(&self, claim: &Claim, failure: &AttemptFailure) -> bool {
+        let name = &self.agent_of(claim.marker()).name;
+        wall(claim, failure)
+            .is_some_and(|wall| self.holds.is_held_for(name, &wall).unwrap_or(false))
     }
 
-    /// Whether what has held the agent is over, by what came of a run.
-    fn has_answer(
-        &self,
-        claim: &ClaimMarker,
-        found: &Found,
-        claude: Option<ClaudeEvidence>,
-    ) -> Result<bool> {
-        if let Found::Started { agent: AgentState::Failed(failure), .. } = found
-            && failure.hold.is_some()
-        {
-            return Ok(false);
+    /// Whether this run was sent to see whether its agent's hold has ended. A hold that cannot be read is reported where
+    /// tasks are handed out, and ends by no probe.
+    pub(super) fn is_probe(&self, run: &Run, claim: &Claim) -> bool {
+        self.holds.is_probe(&self.agent_of(claim.marker()).name, run.id()).unwrap_or(false)
+    }
+
+    /// Ends the hold of the agent whose probe this run is; none where another pass has.
+    pub(super) fn end_hold(&self, run: &Run, claim: &Claim) -> Result<Option<Event>> {
+        if !self.holds.end(&self.agent_of(claim.marker()).name, run.id())? {
+            return Ok(None);
         }
-        let claude = match claude {
-            Some(claude) => Some(claude),
-            // Nothing has depended on it in this phase.
-            None => self.claude_evidence(claim)?,
-        };
-        match claude {
-            Some(claude) => Ok(claude.has_answer()),
-            None => Ok(match found {
-                Found::Started { agent, .. } => {
-                    matches!(agent, AgentState::Finished(_) | AgentState::Failed(_))
-                }
-                Found::Noted(_) | Found::Checking { .. } | Found::Landing(_) => true,
-                Found::NoClaim | Found::NoTask { .. } | Found::Claimed | Found::Unstarted => false,
-            }),
-        }
+        let event = self.resumed(claim);
+        let entry = Entry { agent: event.agent.clone(), ..Entry::new(EventKind::Resumed) };
+        self.account.note(&Entry { reason: event.reason.clone(), ..entry });
+        Ok(Some(event))
+    }
+
+    /// What is reported of an agent's hold that its probe has ended.
+    pub(super) fn resumed(&self, claim: &Claim) -> Event {
+        let name = self.agent_of(claim.marker()).name.as_str();
+        let resumed = Event::new(EventKind::Resumed).of_agent(Some(name.to_owned()));
+        resumed.because(format!("{name} answers again"))
     }
 
     /// Writes the session's cooldown.
@@ -260,6 +230,21 @@ impl Pool<'_> {
             None => Ok(None),
         }
     }
+}
+
+/// What a run has met that holds its agent, if it has.
+fn wall<'f>(claim: &'f Claim, failure: &'f AttemptFailure) -> Option<Wall<'f>> {
+    let ClaimMarker { run, started_at, agent, .. } = claim.marker();
+    // Claude Code calls a limit `seven_day_opus`, and the model `opus`.
+    let limited = failure.limited_model.as_deref().unwrap_or_default();
+    Some(Wall {
+        run: *run,
+        started_at: *started_at,
+        cause: failure.hold?,
+        model: agent.model.as_deref().filter(|model| limited.contains(model)),
+        resets_at: failure.until,
+        reason: &failure.reason,
+    })
 }
 
 /// The one line for people: who, where, how long, at what cost, and how to go on.

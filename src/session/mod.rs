@@ -15,6 +15,7 @@ mod reconcile;
 mod rounds;
 mod server;
 mod snapshot;
+mod step_events;
 mod time_limit;
 mod worktree;
 

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::budget::CostSoFar;
 use super::evidence::ClaudeEvidence;
 use super::server::{Panes, UNSEEN};
+use super::worktree::after_turn;
 use super::{Pool, Session, unavailable};
 use crate::agent::claude;
 use crate::agent::command::Exit;
@@ -17,7 +18,9 @@ use crate::agent::screen;
 use crate::config::AgentConfig;
 use crate::durable;
 use crate::marker::{self, AgentPane, Dispatched, Server, Signs};
-use crate::next_step::{AgentReport, AgentState, Found, Phase, Snapshot};
+use crate::next_step::{
+    AfterTurn, AgentReport, AgentState, CheckState, Found, Phase, Snapshot, has_answer,
+};
 use crate::owner;
 use crate::process;
 use crate::queue::{Claim, ClaimLookup, Name, Project};
@@ -88,10 +91,20 @@ impl Pool<'_> {
         self.check_server_of(&marker.task, pane.as_ref())?;
         let lookup = self.find_claim(&marker)?;
         let run = Run { session: session.clone(), marker, pane };
-        let (found, claude) = self.look(&run, &lookup, trigger)?;
+        let (found, mut claude) = self.look(&run, &lookup, trigger)?;
         let claim = match lookup {
             ClaimLookup::Void => None,
             ClaimLookup::Active(claim, _) | ClaimLookup::TaskMissing(claim) => Some(claim),
+        };
+        let is_probe = claim.as_ref().is_some_and(|claim| self.is_probe(&run, claim));
+        if let (true, None, Some(claim)) = (is_probe, &claude, &claim) {
+            claude = self.claude_evidence(claim.marker())?;
+        }
+        let already_held = match (&found, &claim) {
+            (Found::Started { agent: AgentState::Failed(failure), .. }, Some(claim)) => {
+                self.is_held_for(claim, failure)
+            }
+            _ => false,
         };
         let cost_so_far = match (&found, &claim) {
             (Found::Started { phase: Phase::Working, agent: AgentState::Working }, Some(claim)) => {
@@ -109,7 +122,12 @@ impl Pool<'_> {
             }
             _ => (None, None),
         };
+        let of_api = claude.as_ref().map(ClaudeEvidence::has_answer);
         let snapshot = Snapshot {
+            ends_hold: is_probe && has_answer(&found, of_api),
+            already_held,
+            after_turn: claim.as_ref().map_or(AfterTurn::File, after_turn),
+            report: claude.as_ref().map(ClaudeEvidence::report).unwrap_or_default(),
             found,
             attended: run.pane.as_ref().is_some_and(|pane| {
                 self.has_pane(Some(pane))
@@ -138,17 +156,21 @@ impl Pool<'_> {
         Ok(match claim.marker().phase {
             Phase::Claimed => (Found::Claimed, None),
             Phase::Launching if durable::exists(&run.session.files().ticket)? => {
-                (Found::Unstarted, None)
+                (Found::Unstarted { round: claim.marker().work.rounds.last }, None)
             }
             Phase::Checking => {
                 let asked = matches!(trigger, Trigger::Asked(_));
-                (self.find_check(run, claim.marker(), asked)?, None)
+                let found = self.find_check(run, claim.marker(), asked)?;
+                // Its task is filed with what it has left, once that is green.
+                let claude = match &found {
+                    Found::Checking { check: CheckState::Ended(0), .. } => {
+                        self.claude_evidence(claim.marker())?
+                    }
+                    _ => None,
+                };
+                (found, claude)
             }
-            Phase::Landing => {
-                let claude = self.claude_evidence(claim.marker())?;
-                let report = claude.as_ref().map(ClaudeEvidence::report);
-                (Found::Landing(report.unwrap_or_default()), claude)
-            }
+            Phase::Landing => (Found::Landing, self.claude_evidence(claim.marker())?),
             phase @ (Phase::Launching | Phase::Working) => {
                 let (agent, claude) = self.agent_state(run, claim, trigger)?;
                 (Found::Started { phase, agent }, claude)
