@@ -90,6 +90,15 @@ pub(crate) enum AfterTurn {
     File,
 }
 
+/// What shows whether an agent was answered by what it asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answered {
+    /// Claude Code: its transcript has an answer of the API's, or none.
+    ByApi(bool),
+    /// Another program: it has started, and ended by itself, or not.
+    ByExit(bool),
+}
+
 /// How a branch comes out where git finds nothing in the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Prospect {
@@ -469,21 +478,21 @@ pub(crate) fn after_branch(outcome: BranchOutcome, report: AgentReport) -> Step 
     }
 }
 
-/// Whether a run that was sent to see whether its agent's hold has ended shows that it has. `of_api`: whether its Claude
-/// Code has an answer of the API's; `None` of another agent.
-pub(crate) fn has_answer(found: &Found, of_api: Option<bool>) -> bool {
+/// Whether a run that was sent to see whether its agent's hold has ended shows that it has.
+pub(crate) fn has_answer(found: &Found, answered: Answered) -> bool {
     use AgentState::{Failed, Finished, Interrupted, NeedsAttention, Working};
-    match (found, of_api) {
-        // It has met the same, or something else that holds its agent.
-        (Found::Started { agent: Failed(failure), .. }, _) if failure.hold.is_some() => false,
-        (_, Some(is_answered)) => is_answered,
-        (Found::Started { agent, .. }, None) => match agent {
-            Finished(_) | Failed(_) => true,
+    match (found, answered) {
+        // It has met the same, or nobody was asked.
+        (Found::Started { agent: Failed(failure), .. }, _) if !failure.counts => false,
+        (_, Answered::ByApi(is_answered)) => is_answered,
+        (Found::Started { agent, .. }, Answered::ByExit(has_ended)) => match agent {
+            // Where the program could not be started, nobody was asked.
+            Finished(_) | Failed(_) => has_ended,
             Working | NeedsAttention(_) | Interrupted(_) => false,
         },
-        (Found::Noted(_) | Found::Checking { .. } | Found::Landing, None) => true,
-        (Found::NoClaim | Found::NoTask { .. } | Found::Claimed, None) => false,
-        (Found::Unstarted { .. }, None) => false,
+        (Found::Noted(Outcome::Done) | Found::Checking { .. } | Found::Landing, _) => true,
+        (Found::NoClaim | Found::NoTask { .. } | Found::Noted(_), _) => false,
+        (Found::Claimed | Found::Unstarted { .. }, _) => false,
     }
 }
 

@@ -7,20 +7,23 @@ use anyhow::{Context as _, Result, anyhow};
 use super::waits::Waits;
 use super::{Answer, Context, combine_exit};
 use crate::error;
-use crate::hold::{Choice, Holds, Wanted};
+use crate::hold::{Choice, Holds, Lineup};
 use crate::queue::{self, Name, Project, QUEUE, Skip, TaskRef};
 use crate::report::{self, DecisionRow, Report};
 use crate::task::{Order, ProjectRules, Task};
+use crate::text::path_text;
 
 /// Decides for each file that can be read, and reports errors for the others.
 pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Answer {
     let mut decisions = Vec::new();
     let mut exit = 0;
+    // One for all files: where a hold's time has come, only the first of them goes to see whether it has ended.
+    let mut lineup = Holds::new(context.config, context.now).lineup();
     for file in files {
         let decision = read(file).and_then(|task| {
             let rules = project_rules(context, file)?;
             let waits = waits(context, file, &task)?;
-            let decision = decide(context, file, &task, &rules);
+            let decision = decide(context, &mut lineup, file, &task, &rules);
             // What it depends on comes before who has it.
             Ok(DecisionRow { waits: waits.or(decision.waits), ..decision })
         });
@@ -82,14 +85,15 @@ fn project_rules(context: Context<'_>, file: &Path) -> Result<ProjectRules> {
     }
 }
 
-fn decide(
-    context: Context<'_>,
+fn decide<'a>(
+    context: Context<'a>,
+    lineup: &mut Lineup<'a>,
     path: &Path,
     task: &Task,
     rules_of_project: &ProjectRules,
 ) -> DecisionRow {
     let config = context.config;
-    let decision = context.route(&task.header);
+    let decision = context.route(&task.header, rules_of_project.agent.as_deref());
     let is_on = config.secutools.is_ok();
     let delegated = decision.provider.is_remote() && is_on;
     let rules = (!delegated).then(|| rules_of_project.for_task(&task.header.rules));
@@ -114,17 +118,19 @@ fn decide(
         let sentence = format!("there is no agent `{name}`: any of `failover` has the task");
         warnings.push(report::warning(path, None, &sentence));
     }
-    let models = &config.dispatcher.models;
-    let wanted = Wanted {
-        agent: pin.agent.as_deref().or(rules_of_project.agent.as_deref()),
-        model: pin.model.as_deref().unwrap_or(models.for_priority(task.header.priority)),
-    };
-    let choice = (!delegated).then(|| Holds::new(config, context.now).lineup().choose(wanted));
-    let (agent, model, waits) = match choice {
-        Some(Choice::Agent { agent, model, .. }) => (Some(agent), model, None),
-        Some(Choice::Wait(why)) => (None, None, Some(format!("for {why}"))),
-        None => (None, None, None),
-    };
+    let name = path_text(path);
+    let wanted = context.wanted(&name, &task.header, rules_of_project.agent.as_deref());
+    let (mut agent, mut model, mut agent_reason, mut waits) = (None, None, None, None);
+    match (!delegated).then(|| lineup.choose(wanted)) {
+        Some(Choice::Agent { agent: chosen, model: its, is_probe, passed_over }) => {
+            if is_probe {
+                lineup.note_probe(chosen, its.as_deref());
+            }
+            (agent, model, agent_reason) = (Some(chosen), its, passed_over);
+        }
+        Some(Choice::Wait(why) | Choice::Last(why)) => waits = Some(format!("for {why}")),
+        None => {}
+    }
     DecisionRow {
         task: path.to_owned(),
         provider: decision.provider,
@@ -132,6 +138,7 @@ fn decide(
         delegation_enabled: is_on,
         rule: decision.rule.to_string(),
         agent: agent.map(|agent| agent.name.clone()),
+        agent_reason,
         model,
         priority: task.header.priority,
         isolation: rules.as_ref().map(|rules| rules.isolation),

@@ -127,9 +127,10 @@ fn report_held(inboxes: &[Inbox], pass: &mut Pass) {
 fn route(context: Context<'_>, inboxes: &mut [Inbox], pass: &mut Pass) -> Vec<TaskRef> {
     let (mut remote, mut waits) = (Vec::new(), Waits::new(context.now));
     for inbox in inboxes {
+        let pin = context.pin_of(&inbox.project);
         let headers = inbox.project.headers(&std::mem::take(&mut inbox.waiting));
         for (header, name) in pass.ok(context, headers).unwrap_or_default() {
-            let (decision, order) = (context.route(&header), header.order);
+            let (decision, order) = (context.route(&header, pin.as_deref()), header.order);
             if !decision.provider.is_remote() {
                 inbox.waiting.push(name);
                 continue;

@@ -306,34 +306,35 @@ fn holds() {
 #[test]
 fn probes() {
     use AgentState::{Failed, Finished, Interrupted, NeedsAttention, Working};
+    use Answered::{ByApi, ByExit};
     let outage = AttemptFailure::of_agent(HoldCause::Outage, "no connection");
     let working = |agent| started(Phase::Working, agent);
-    let error = || AttemptFailure::of_task("an error");
+    let failed = || working(Failed(AttemptFailure::of_task("an error")));
+    let done = || working(Finished(said("x")));
     let checking =
         Found::Checking { check: CheckState::Running, may_try_again: true, red: AfterRed::GiveUp };
     let words = || "words".to_owned();
     for (row, found, of_command, of_claude) in [
-        ("the same once more", working(Failed(outage)), false, [false, false]),
-        ("it works", working(Working), false, [true, false]),
-        ("it asks", working(NeedsAttention(words())), false, [true, false]),
-        ("it is gone", working(Interrupted(words())), false, [true, false]),
-        ("done", working(Finished(said("x"))), true, [true, false]),
-        ("failed otherwise", working(Failed(error())), true, [true, false]),
-        ("noted", Found::Noted(Outcome::Done), true, [true, false]),
-        ("a check runs", checking, true, [true, false]),
-        ("landing", Found::Landing, true, [true, false]),
-        ("claimed", Found::Claimed, false, [true, false]),
-        ("not started", Found::Unstarted { round: None }, false, [true, false]),
-        (
-            "its task is gone",
-            Found::NoTask { taken_back: false, at_work: true },
-            false,
-            [true, false],
-        ),
-        ("no claim", Found::NoClaim, false, [true, false]),
+        ("the same once more", working(Failed(outage)), false, false),
+        ("it works", working(Working), false, true),
+        ("it asks", working(NeedsAttention(words())), false, true),
+        ("it is gone", working(Interrupted(words())), false, true),
+        ("done", done(), true, true),
+        ("failed otherwise", failed(), true, true),
+        ("noted as done", Found::Noted(Outcome::Done), true, true),
+        ("noted otherwise", Found::Noted(Outcome::Released), false, true),
+        ("a check runs", checking, true, true),
+        ("landing", Found::Landing, true, true),
+        ("claimed", Found::Claimed, false, true),
+        ("not started", Found::Unstarted { round: None }, false, true),
+        ("no task", Found::NoTask { taken_back: false, at_work: true }, false, true),
+        ("no claim", Found::NoClaim, false, true),
     ] {
-        assert_eq!(has_answer(&found, None), of_command, "{row}");
-        let answers = [true, false].map(|is_answered| has_answer(&found, Some(is_answered)));
-        assert_eq!(answers, of_claude, "Claude Code: {row}");
+        assert_eq!(has_answer(&found, ByExit(true)), of_command, "{row}");
+        assert_eq!(has_answer(&found, ByApi(true)), of_claude, "Claude Code: {row}");
+        assert!(!has_answer(&found, ByApi(false)), "Claude Code without an answer: {row}");
     }
+    // Its program, or its directory, is not there.
+    assert!(!has_answer(&failed(), ByExit(false)));
+    assert!(!has_answer(&done(), ByExit(false)));
 }

@@ -127,24 +127,34 @@ impl Pool<'_> {
         };
         let entry = entry.because(failure.reason.as_str());
         let tell = |hold: &AgentHold| self.account.tell_of_hold(&entry, name, hold.since);
-        let is_held = self.holds.begin(name, &wall, tell)?.is_some();
+        let is_held = match self.holds.begin(name, &wall, tell) {
+            Ok(hold) => hold.is_some(),
+            // The task goes back all the same; what cannot be read holds the agent as well.
+            Err(error) => {
+                self.log.error(format_args!("{error:#}"));
+                false
+            }
+        };
         if is_held {
             self.account.note(&entry);
         }
         Ok(is_held)
     }
 
-    /// Whether [`Pool::hold_agent`] would find the agent held already; a hold that cannot be read is an error there.
+    /// Whether [`Pool::hold_agent`] would find the agent held already. A hold that cannot be read is reported there.
     pub(super) fn is_held_for(&self, claim: &Claim, failure: &AttemptFailure) -> bool {
         let name = &self.agent_of(claim.marker()).name;
-        wall(claim, failure)
-            .is_some_and(|wall| self.holds.is_held_for(name, &wall).unwrap_or(false))
+        wall(claim, failure).is_some_and(|wall| self.holds.is_held_for(name, &wall).unwrap_or(true))
     }
 
-    /// Whether this run was sent to see whether its agent's hold has ended. A hold that cannot be read is reported where
-    /// tasks are handed out, and ends by no probe.
+    /// Whether this run was sent to see whether its agent's hold has ended.
     pub(super) fn is_probe(&self, run: &Run, claim: &Claim) -> bool {
-        self.holds.is_probe(&self.agent_of(claim.marker()).name, run.id()).unwrap_or(false)
+        let name = &self.agent_of(claim.marker()).name;
+        self.holds.is_probe(name, run.id()).unwrap_or_else(|error| {
+            // What became of its task is filed all the same.
+            self.log.error(format_args!("{error:#}"));
+            false
+        })
     }
 
     /// Ends the hold of the agent whose probe this run is; none where another pass has.
@@ -235,13 +245,18 @@ impl Pool<'_> {
 /// What a run has met that holds its agent, if it has.
 fn wall<'f>(claim: &'f Claim, failure: &'f AttemptFailure) -> Option<Wall<'f>> {
     let ClaimMarker { run, started_at, agent, .. } = claim.marker();
-    // Claude Code calls a limit `seven_day_opus`, and the model `opus`.
-    let limited = failure.limited_model.as_deref().unwrap_or_default();
+    // Claude Code calls a limit `seven_day_opus`, and the model `opus` or `claude-opus-4-5`; the last word of `five_hour`
+    // is in no model's name.
+    let word = failure.limited_model.as_deref().and_then(|limit| limit.rsplit('_').next());
+    let is_models = |word: &&str| {
+        let model = agent.model.as_deref().unwrap_or_default().to_lowercase();
+        word.chars().all(|c| c.is_ascii_alphanumeric()) && !word.is_empty() && model.contains(*word)
+    };
     Some(Wall {
         run: *run,
         started_at: *started_at,
         cause: failure.hold?,
-        model: agent.model.as_deref().filter(|model| limited.contains(model)),
+        model: word.filter(is_models),
         resets_at: failure.until,
         reason: &failure.reason,
     })

@@ -19,7 +19,7 @@ use crate::config::AgentConfig;
 use crate::durable;
 use crate::marker::{self, AgentPane, Dispatched, Server, Signs};
 use crate::next_step::{
-    AfterTurn, AgentReport, AgentState, CheckState, Found, Phase, Snapshot, has_answer,
+    AfterTurn, AgentReport, AgentState, Answered, CheckState, Found, Phase, Snapshot, has_answer,
 };
 use crate::owner;
 use crate::process;
@@ -122,9 +122,8 @@ impl Pool<'_> {
             }
             _ => (None, None),
         };
-        let of_api = claude.as_ref().map(ClaudeEvidence::has_answer);
         let snapshot = Snapshot {
-            ends_hold: is_probe && has_answer(&found, of_api),
+            ends_hold: is_probe && has_answer(&found, answered(&run, claude.as_ref())?),
             already_held,
             after_turn: claim.as_ref().map_or(AfterTurn::File, after_turn),
             report: claude.as_ref().map(ClaudeEvidence::report).unwrap_or_default(),
@@ -272,11 +271,15 @@ impl Pool<'_> {
         }
     }
 
-    /// What a window shows of a failed set-up, which says itself what is wrong; nothing where tmux does not have it.
-    pub(super) fn words_of(&self, exit: Exit, pane: Option<&AgentPane>) -> String {
-        // Of a good end nothing more is asked.
-        let pane = pane.filter(|_| matches!(exit, Exit::SetupFailed | Exit::Code(1..)));
-        pane.and_then(|pane| self.tmux.capture_last(&pane.id).ok()).unwrap_or_default()
+    /// What the window of an agent that has ended badly shows; `None` where tmux does not have it any more.
+    pub(super) fn words_of(&self, exit: Exit, pane: Option<&AgentPane>) -> Option<String> {
+        match exit {
+            Exit::SetupFailed | Exit::Code(1..) => {
+                pane.and_then(|pane| self.tmux.capture_last(&pane.id).ok())
+            }
+            // Nothing more is asked.
+            _ => Some(String::new()),
+        }
     }
 
     /// What the agent is doing, by all the evidence there is, and what its Claude Code has left, where that counts.
@@ -302,7 +305,7 @@ impl Pool<'_> {
                 exit => {
                     let screen = self.words_of(exit, run.pane.as_ref());
                     let agent = self.agent_of(marker);
-                    AgentState::Failed(exit.failure(agent, &claim.directory(), &screen))
+                    AgentState::Failed(exit.failure(agent, &claim.directory(), screen.as_deref()))
                 }
             };
             return Ok((state, None));
@@ -350,6 +353,17 @@ impl Pool<'_> {
             now: self.now,
         }))
     }
+}
+
+/// What shows whether its agent was answered.
+fn answered(run: &Run, claude: Option<&ClaudeEvidence>) -> Result<Answered> {
+    Ok(match claude {
+        Some(claude) => Answered::ByApi(claude.has_answer()),
+        None => {
+            let exit = Exit::read(&run.session.files().exit, run.id())?;
+            Answered::ByExit(matches!(exit, Some(Exit::Code(_))))
+        }
+    })
 }
 
 fn is_pane(noted: Option<&AgentPane>, pane: &Pane) -> bool {
