@@ -72,7 +72,8 @@ impl Pool<'_> {
         self.reconcile_locked(session, trigger).with_context(|| format!("session {}", session.name))
     }
 
-    /// What [`Pool::reconcile`] would report, as far as it can be known beforehand: see [`crate::next_step`].
+    /// What [`Pool::reconcile`] would report, as far as it can be known beforehand: see [`crate::next_step`]. Each session
+    /// is looked at by itself: of two that meet the same limit, each says that it holds their agent.
     pub fn reconcile_dry_run(&self, session: &Session) -> Result<Vec<Event>> {
         if session.is_locked()? {
             return Ok(Vec::new());

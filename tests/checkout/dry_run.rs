@@ -45,7 +45,11 @@ fn the_end_of_a_turn_starts_the_check_and_green_is_done() {
     let (world, project) = plain("check: true\n");
     project.drop_task("a.md", "DO: true\n");
     world.scan();
-    assert_eq!(agreed_after_turn(&world), [""; 0]);
+    world.wait_for_exit("ccl-auto-0");
+    let status = world.sandbox.ccl_json(&["status"]);
+    let reason = "its turn is over: the next pass has its check judge it";
+    assert_eq!(status["sessions"][0]["reason"], reason, "{status:#}");
+    assert_eq!(agreed(&world), [""; 0]);
     assert_eq!(project.marker("inbox/.a.md.claim")["phase"], "checking");
     assert_eq!(agreed_after_check(&world), ["checked a.md ccl-auto-0", "done a.md ccl-auto-0"]);
     assert_eq!(project.task_places("a.md"), ["done/a.md"]);
