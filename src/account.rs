@@ -44,10 +44,10 @@ impl<'a> Account<'a> {
 
     /// Notes that a branch has landed in its base; the event that says so.
     pub(crate) fn landed(&self, (project, task): (&Path, &str), branch: &str, base: &str) -> Event {
-        let what = format!("{branch} is in {base}");
+        let event = Event::landed(project, task, branch, base);
         let entry = Entry::of_task(EventKind::Landed, project, task);
-        self.note(&entry.because(what.as_str()));
-        Event::of_task(EventKind::Landed, project, task).because(what)
+        self.note(&Entry { reason: event.reason.clone(), ..entry });
+        event
     }
 
     /// Files a task: queues the words about it, has `file` file it, and adds it to the journal. `file` says whether it

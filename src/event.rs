@@ -82,6 +82,11 @@ impl Event {
         Self { project: Some(project.to_owned()), task: Some(task.into()), ..Self::new(event) }
     }
 
+    /// The event of a branch that is in its base.
+    pub(crate) fn landed(project: &Path, task: &str, branch: &str, base: &str) -> Self {
+        Self::of_task(EventKind::Landed, project, task).because(format!("{branch} is in {base}"))
+    }
+
     /// The event of all tasks of a project.
     pub(crate) fn of_project(event: EventKind, project: &Path) -> Self {
         Self { project: Some(project.to_owned()), ..Self::new(event) }
