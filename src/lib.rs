@@ -1,5 +1,5 @@
-//! `ccl` hands Markdown task files to coding agents: to Claude Code in tmux sessions of this machine, or to the secutools
-//! AI platform over HTTP. Every call makes one pass and exits; what is remembered lies on disk.
+//! `ccl` hands Markdown task files to coding agents: to Claude Code in tmux sessions of this machine, to the secutools AI
+//! platform over HTTP, or to a Ray cluster by way of a git exchange. Every call makes one pass and exits; what is remembered lies on disk.
 //!
 //! # How a task flows
 //!

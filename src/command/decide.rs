@@ -8,9 +8,10 @@ use super::waits::Waits;
 use super::{Answer, Context, combine_exit};
 use crate::error;
 use crate::queue::{self, Name, Project, QUEUE, Skip, TaskRef};
+use crate::remote::{self, Departure};
 use crate::report::{self, DecisionRow, Report};
 use crate::router;
-use crate::task::{Order, ProjectRules, Task};
+use crate::task::{Order, ProjectRules, Provider, Task};
 
 /// Decides for each file that can be read, and reports errors for the others.
 pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Answer {
@@ -20,7 +21,8 @@ pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Answer {
         let decision = read(file).and_then(|task| {
             let rules = project_rules(context, file)?;
             let waits = waits(context, file, &task)?;
-            Ok(DecisionRow { waits, ..decide(context, file, &task, &rules) })
+            let project = project_of(file)?;
+            Ok(DecisionRow { waits, ..decide(context, file, project.as_ref(), &task, &rules)? })
         });
         match decision {
             Ok(decision) => decisions.push(decision),
@@ -83,29 +85,49 @@ fn project_rules(context: Context<'_>, file: &Path) -> Result<ProjectRules> {
 fn decide(
     context: Context<'_>,
     path: &Path,
+    project: Option<&Project>,
     task: &Task,
     rules_of_project: &ProjectRules,
-) -> DecisionRow {
+) -> Result<DecisionRow> {
     let config = context.config;
     let decision = router::decide(&task.header.routing, &config.auto_routes);
-    let is_on = config.secutools.is_ok();
+    let is_on = match decision.provider {
+        Provider::Remote => config.remote.is_some(),
+        _ => config.secutools.is_ok(),
+    };
     let delegated = decision.provider.is_remote() && is_on;
     let rules = (!delegated).then(|| rules_of_project.for_task(&task.header.rules));
     let warnings = task.warnings.iter();
     let mut warnings: Vec<String> =
         warnings.map(|w| report::warning(path, Some((w.line, w.column)), &w.message)).collect();
-    if let (true, Err(off)) = (decision.provider.is_remote(), &config.secutools) {
+    let off = match (decision.provider, &config.secutools) {
+        (Provider::Remote, _) if !is_on => {
+            Some("there is no `remote:` in the configuration".to_owned())
+        }
+        (Provider::Remote | Provider::ClaudeCode, _) | (_, Ok(_)) => None,
+        (_, Err(off)) => Some(off.to_string()),
+    };
+    if let Some(off) = off {
         let sentence = format!("it runs locally whatever the rule says: {off}");
         warnings.push(report::warning(path, None, &sentence));
     }
     let of_project = rules_of_project.for_task(&task.header.rules);
-    if let (true, Some(command)) = (delegated, of_project.check.command()) {
+    if let (true, Some(settings), Some(project)) =
+        (delegated && decision.provider == Provider::Remote, &config.remote, project)
+        && let Departure::Held(why) = remote::departure(settings, project.path())?
+    {
+        warnings.push(report::warning(path, None, &format!("it would be held: {why}")));
+    }
+    // The runner of the remote engine has it judged, too.
+    let judged = Some(&of_project).filter(|_| !delegated || decision.provider == Provider::Remote);
+    let is_unchecked = delegated && decision.provider != Provider::Remote;
+    if let (true, Some(command)) = (is_unchecked, of_project.check.command()) {
         let sentence = format!(
             "the check `{command}` does not judge it there: it is done when the provider says so"
         );
         warnings.push(report::warning(path, None, &sentence));
     }
-    DecisionRow {
+    Ok(DecisionRow {
         task: path.to_owned(),
         provider: decision.provider,
         delegated,
@@ -115,8 +137,8 @@ fn decide(
         priority: task.header.priority,
         isolation: rules.as_ref().map(|rules| rules.isolation),
         land: rules.as_ref().map(|rules| rules.land),
-        check: rules.and_then(|rules| rules.check.command().map(str::to_owned)),
+        check: judged.and_then(|rules| rules.check.command().map(str::to_owned)),
         waits: None,
         warnings,
-    }
+    })
 }

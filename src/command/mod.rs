@@ -35,7 +35,7 @@ use crate::account::Account;
 use crate::agent::claude::Trust;
 use crate::cli::{Cli, Command};
 use crate::concurrent;
-use crate::config::{AgentKind, Config, DelegationOff};
+use crate::config::{AgentKind, Config};
 use crate::durable;
 use crate::environment::Environment;
 use crate::error::{self, Failure};
@@ -282,15 +282,10 @@ impl<'a> Context<'a> {
         is_claude.then(|| Trust::read(&self.config.claude_json))
     }
 
-    /// Who works on a task: what the router decides, or the local agent where delegation is off. An address without a key
-    /// counts as on: hooks are not given the key, but `scan` may have it.
+    /// Who works on a task: what the router decides, or the local agent where delegation is off.
     fn destination(self, routing: &Routing) -> Provider {
-        match self.config.secutools {
-            Ok(_) | Err(DelegationOff::NoKey) => {
-                router::decide(routing, &self.config.auto_routes).provider
-            }
-            Err(_) => Provider::ClaudeCode,
-        }
+        let provider = router::decide(routing, &self.config.auto_routes).provider;
+        if self.config.delegates_to(provider) { provider } else { Provider::ClaudeCode }
     }
 
     /// Files what the sessions did, all at once: one that has to be waited for does not hold up the others.

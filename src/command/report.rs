@@ -88,12 +88,13 @@ fn attention(status: &Status, project: &Project) -> Vec<AttentionRow> {
         let reason = match task.state {
             TaskState::Held => task.reason.clone(),
             TaskState::Waiting => None,
-            TaskState::Dispatched | TaskState::Checking | TaskState::DelegatedToSecutools => {
-                session
-                    .and_then(|session| session.reason.clone())
-                    .or_else(|| task.reason.clone())
-                    .or_else(|| task.stale.then(|| stale.to_owned()))
-            }
+            TaskState::Dispatched
+            | TaskState::Checking
+            | TaskState::DelegatedToSecutools
+            | TaskState::DelegatedToRemote => session
+                .and_then(|session| session.reason.clone())
+                .or_else(|| task.reason.clone())
+                .or_else(|| task.stale.then(|| stale.to_owned())),
         };
         reason.map(|reason| AttentionRow { task: Some(task.name.clone()), reason })
     };

@@ -3,6 +3,7 @@
 //! The sections are deserialized straight into the types of [`super`]; each value is checked while it is read, because
 //! only then its line and column are known.
 
+use super::engine::RemoteSection;
 use super::notify::NotifierSection;
 use super::scalar::{self, scalar};
 use super::url::ServerUrl;
@@ -32,6 +33,8 @@ pub(super) struct File {
     pub(super) routing: RoutingSection,
     pub(super) defaults: ProjectKeys,
     pub(super) secutools: SecutoolsSection,
+    #[serde(deserialize_with = "remote_section")]
+    pub(super) remote: Option<RemoteSection>,
     pub(super) tmux: TmuxSection,
     pub(super) notify: Vec<CheckedNotifier>,
     #[serde(deserialize_with = "optional_path")]
@@ -211,6 +214,12 @@ fn pool_section<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PoolSectio
         }
         Ok(())
     })
+}
+
+fn remote_section<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<RemoteSection>, D::Error> {
+    checked(deserializer, RemoteSection::check).map(Some)
 }
 
 fn agent_section<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AgentConfig, D::Error> {

@@ -39,6 +39,8 @@ impl Config {
         };
         let notifiers = std::mem::take(&mut file.notify).into_iter();
         let notifiers = notifiers.map(|section| section.0.resolve(environment, resolve)).collect();
+        let remote = std::mem::take(&mut file.remote);
+        let remote = remote.map(|section| section.resolve(environment, resolve)).transpose()?;
         let api_key = key::api_key(environment, file.secutools.api_key_file.map(resolve))?;
         let claude = environment
             .var("CLAUDE_CONFIG_DIR")
@@ -55,6 +57,7 @@ impl Config {
             auto_routes: file.routing.auto,
             defaults: file.defaults,
             secutools: Secutools::new(url, api_key, environment),
+            remote: remote.flatten(),
             tmux: file.tmux.command,
             notifiers,
             host: file.host.unwrap_or_else(|| uname().nodename().to_string_lossy().into_owned()),

@@ -1,5 +1,6 @@
 //! File and environment → one checked [`Config`].
 
+mod engine;
 mod file;
 mod key;
 mod load;
@@ -11,6 +12,8 @@ mod shell;
 pub(crate) mod tests;
 mod url;
 
+pub use engine::RemoteEngine;
+pub(crate) use engine::{ExchangeAt, Uncommitted, has_password};
 pub(crate) use key::KEY_VARIABLES;
 pub use key::{ApiKey, DelegationOff, KeySource, Secutools};
 pub(crate) use notify::{NoticeFormat, Notifier, Occasion, Receiver};
@@ -19,7 +22,7 @@ pub use url::ServerUrl;
 pub(crate) use self::project::ProjectKeys;
 pub use crate::marker::AgentKind;
 use crate::router::AutoRoutes;
-use crate::task::Priority;
+use crate::task::{Priority, Provider};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -41,6 +44,8 @@ pub struct Config {
     pub(crate) defaults: ProjectKeys,
     /// Or why nothing is delegated.
     pub(crate) secutools: Result<Secutools, DelegationOff>,
+    /// Where tasks of the provider `remote` go; `None`: they run here.
+    pub(crate) remote: Option<RemoteEngine>,
     /// The tmux command and its first arguments, such as `tmux -L ccl`.
     pub(crate) tmux: Vec<String>,
     /// To whom words are sent.
@@ -64,6 +69,18 @@ impl Config {
     pub(crate) fn model(&self, priority: Priority) -> Option<String> {
         let model = self.dispatcher.models.for_priority(priority);
         (self.agent.kind == AgentKind::Claude).then(|| model.to_owned())
+    }
+
+    /// Whether tasks of the provider leave this machine. An address of secutools without a key counts as on: hooks are not
+    /// given the key, but `scan` may have it.
+    pub(crate) fn delegates_to(&self, provider: Provider) -> bool {
+        match provider {
+            Provider::ClaudeCode => false,
+            Provider::Remote => self.remote.is_some(),
+            Provider::Gpu | Provider::Gemini | Provider::ClaudeApi => {
+                matches!(self.secutools, Ok(_) | Err(DelegationOff::NoKey))
+            }
+        }
     }
 
     /// The tmux command as a person types it.

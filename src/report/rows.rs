@@ -34,9 +34,10 @@ impl Status {
             let priority = match task.state {
                 TaskState::Waiting => Some(task.priority.unwrap_or_default()),
                 TaskState::Held => None,
-                TaskState::Dispatched | TaskState::Checking | TaskState::DelegatedToSecutools => {
-                    continue;
-                }
+                TaskState::Dispatched
+                | TaskState::Checking
+                | TaskState::DelegatedToSecutools
+                | TaskState::DelegatedToRemote => continue,
             };
             *counts.entry((task.project.as_path(), priority)).or_default() += 1;
         }
@@ -189,9 +190,21 @@ pub(crate) enum TaskState {
     /// Its agent's turn is over, and a check judges the work.
     Checking,
     DelegatedToSecutools,
+    /// The engine of `remote:` has it.
+    DelegatedToRemote,
 }
 
-/// What secutools has.
+impl TaskState {
+    /// Of a task that the provider has.
+    pub(crate) fn delegated_to(provider: Option<Provider>) -> Self {
+        match provider {
+            Some(Provider::Remote) => Self::DelegatedToRemote,
+            _ => Self::DelegatedToSecutools,
+        }
+    }
+}
+
+/// What secutools or the remote engine has.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(crate) struct Delegations {
     pub(crate) active: usize,
@@ -222,7 +235,7 @@ pub struct JobRow {
     pub provider: Option<Provider>,
     /// `None` while it is being submitted.
     pub job_id: Option<String>,
-    /// `submitting` or `submitted`.
+    /// `submitting`, `submitted`, or `running` where the engine's runner has claimed it.
     pub phase: String,
     pub since: Option<Timestamp>,
     /// What keeps it from being submitted.

@@ -147,10 +147,12 @@ impl View<'_> {
             match task.state {
                 TaskState::Dispatched | TaskState::Checking if self.is_in_a_session(task) => {}
                 // It is among the jobs, unless its marker cannot be read.
-                TaskState::DelegatedToSecutools if task.provider.is_some() => {}
-                TaskState::Dispatched | TaskState::Checking | TaskState::DelegatedToSecutools => {
-                    rows.push(self.task(task));
-                }
+                TaskState::DelegatedToSecutools | TaskState::DelegatedToRemote
+                    if task.provider.is_some() => {}
+                TaskState::Dispatched
+                | TaskState::Checking
+                | TaskState::DelegatedToSecutools
+                | TaskState::DelegatedToRemote => rows.push(self.task(task)),
                 TaskState::Waiting | TaskState::Held => {
                     let is_held = task.state == TaskState::Held;
                     let count = shown.entry((&task.project, is_held)).or_default();
@@ -181,7 +183,7 @@ impl View<'_> {
 
     fn task(&self, row: &TaskRow) -> Row<6> {
         let state = match row.state {
-            TaskState::DelegatedToSecutools => "delegated".into(),
+            TaskState::DelegatedToSecutools | TaskState::DelegatedToRemote => "delegated".into(),
             TaskState::Held => Cell::coloured(word(&row.state), Some(Colour::WAITING)),
             state => word(&state).into(),
         };

@@ -23,6 +23,7 @@ mod messages_wire;
 mod nested_cargo;
 pub mod program;
 pub mod real_claude;
+pub mod real_ray;
 pub mod sandbox;
 pub mod scenes;
 pub mod tmux_server;

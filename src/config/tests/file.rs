@@ -113,7 +113,7 @@ pool: [
 → 1:7: pool: invalid type: sequence, expected keys and values
 
 a: b: c
-→ 1:1: unknown key `a`; there are: pool, dispatcher, agent, routing, defaults, secutools, tmux, notify, state_dir, host
+→ 1:1: unknown key `a`; there are: pool, dispatcher, agent, routing, defaults, secutools, remote, tmux, notify, state_dir, host
 
 host: a
 ---
