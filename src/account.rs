@@ -10,18 +10,25 @@ use crate::event::{Event, EventKind};
 use crate::journal::{Entry, Journal};
 use crate::log::Log;
 use crate::notify::{Notice, Outbox};
+use crate::spend::{self, OF_SECUTOOLS, Spend, SpendLine};
 use crate::task::{Ending, Outcome};
 
 /// Where a pass tells of its work. Threads share it.
 pub(crate) struct Account<'a> {
     journal: Journal,
     outbox: Outbox<'a>,
+    spend: Spend,
     log: &'a Log,
 }
 
 impl<'a> Account<'a> {
     pub(crate) fn new(config: &'a Config, log: &'a Log) -> Self {
-        Self { journal: Journal::new(&config.state_dir), outbox: Outbox::new(config, log), log }
+        Self {
+            journal: Journal::new(&config.state_dir),
+            outbox: Outbox::new(config, log),
+            spend: Spend::new(&config.state_dir),
+            log,
+        }
     }
 
     pub(crate) fn outbox(&self) -> &Outbox<'a> {
@@ -69,11 +76,29 @@ impl<'a> Account<'a> {
         if let Some(notice) = notice {
             self.outbox.queue(notice, text)?;
         }
+        self.note_spent((project, task), ending);
         let filed = file()?;
         if filed.is_some() {
             self.note(&Entry::of_task(kind, project, task).of_run(ending));
         }
         Ok(filed)
+    }
+
+    /// Writes down what a run has cost. What cannot be written is reported, and stops nothing.
+    fn note_spent(&self, (project, task): (&Path, &str), ending: &Ending) {
+        let agent = match ending.provider {
+            Some(provider) if provider.is_remote() => OF_SECUTOOLS,
+            _ => match ending.agent() {
+                Some(agent) => agent,
+                // Nobody worked on it.
+                None => return,
+            },
+        };
+        let (agent, task) = (agent.to_owned(), spend::task_key(project, task));
+        let line = SpendLine { run: ending.run, agent, task, cost: ending.cost.clone() };
+        if let Err(error) = self.spend.note(&line, ending.ended_at.unwrap_or_else(Timestamp::now)) {
+            self.log.warn(format_args!("{error:#}"));
+        }
     }
 
     /// Tells people once that an agent, a project or a recurring task is held; every pass that finds it held says so here.

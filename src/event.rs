@@ -33,6 +33,8 @@ pub enum EventKind {
     Cooldown,
     /// An agent, a project or a recurring task is held until its time has come or a person says so.
     Hold,
+    /// Another agent goes on with the task than the one that began it.
+    Switched,
     /// Nothing is handed out until a person says so.
     Paused,
     /// Tasks are handed out again, or a hold has ended.
@@ -51,6 +53,8 @@ pub struct Event {
     pub project: Option<PathBuf>,
     pub task: Option<String>,
     pub session: Option<String>,
+    /// The agent of this machine that it is about, by its name in the configuration.
+    pub agent: Option<String>,
     pub provider: Option<Provider>,
     pub model: Option<String>,
     pub job_id: Option<String>,
@@ -65,6 +69,7 @@ impl Event {
             project: None,
             task: None,
             session: None,
+            agent: None,
             provider: None,
             model: None,
             job_id: None,
@@ -97,14 +102,19 @@ impl Event {
         Self { provider: Some(provider), model, ..self }
     }
 
+    /// The same, of an agent of this machine, where its name is known.
+    pub(crate) fn of_agent(self, agent: Option<String>) -> Self {
+        Self { agent, ..self }
+    }
+
     /// The same, with the reason.
     pub(crate) fn because(self, reason: impl Into<String>) -> Self {
         Self { reason: Some(reason.into()), ..self }
     }
 
-    /// The name of what it happened to: the task, else the session.
+    /// The name of what it happened to: the task, else the session, else the agent.
     pub(crate) fn subject(&self) -> &str {
-        let name = self.task.as_ref().or(self.session.as_ref());
+        let name = self.task.as_ref().or(self.session.as_ref()).or(self.agent.as_ref());
         name.map_or("", String::as_str)
     }
 }

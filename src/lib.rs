@@ -22,8 +22,8 @@
 //!   [`config`] what is set, `report` what standard output shows, [`log`] what standard error shows, `error` which exit
 //!   status that is.
 //! - `account` is what a pass tells of its work: [`journal`], a line for every change, and `notify`, words to people.
-//! - [`task`], [`router`], [`plan`], `calendar`, [`next_step`], [`event`], `job`, [`money`], `text`: pure. [`environment`] is read
-//!   once, and handed down like the clock.
+//! - [`task`], [`router`], [`plan`], `calendar`, [`next_step`], [`event`], `job`, [`money`], `awake`, `text`: pure. [`environment`] is
+//!   read once, and handed down like the clock.
 //! - [`durable`], [`lock`], [`marker`], [`owner`], [`queue`]: the disk. Every state is a name, every step one rename.
 //! - [`tmux`], [`process`], [`session`], [`agent`]: the terminal, what the kernel says of it, the pool, and what an agent
 //!   is doing. `checkout` is git: a task's worktree, what it left, and landing; `check` what judges the work. `subprocess` is one call of another
@@ -36,6 +36,7 @@
 
 mod account;
 pub mod agent;
+mod awake;
 mod calendar;
 pub mod check;
 mod checkout;
@@ -47,6 +48,7 @@ pub mod durable;
 pub mod environment;
 mod error;
 pub mod event;
+mod hold;
 mod job;
 pub mod journal;
 pub mod lock;
@@ -65,6 +67,7 @@ pub mod remote;
 mod report;
 pub mod router;
 pub mod session;
+mod spend;
 mod subprocess;
 pub mod task;
 mod text;

@@ -17,9 +17,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::awake::{Awake, Worked};
 use crate::durable::{self, Staged, open_nofollow, read_at_most};
-pub use crate::next_step::{Judged, Phase};
-use crate::task::{CheckEnding, GitEnding, TaskRules};
+pub use crate::next_step::{HoldCause, Judged, Phase};
+use crate::task::{CheckEnding, GitEnding, TaskRules, Timeout};
 
 /// The version of every marker that this program writes, and the only one it reads.
 pub const VERSION: u32 = 1;
@@ -84,6 +85,28 @@ pub struct Work {
     /// to be filed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub git: Option<GitEnding>,
+    /// How long its agent has worked; counted where `max_duration` is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worked: Option<Worked>,
+    /// For what an agent of the task was ended in an earlier attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Timeout>,
+}
+
+impl Work {
+    /// Its agent begins, or goes on, where its time is counted.
+    pub(crate) fn begin(&mut self, now: Option<Awake>) {
+        if let Some(now) = now {
+            self.worked.get_or_insert_default().begin(now);
+        }
+    }
+
+    /// The turn of its agent is over.
+    pub(crate) fn end(&mut self, now: Option<Awake>) {
+        if let (Some(worked), Some(now)) = (&mut self.worked, now) {
+            worked.end(now);
+        }
+    }
 }
 
 /// Where an agent works in a git repository.
@@ -195,7 +218,13 @@ impl AgentKind {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartedAgent {
+    /// Its name in the configuration; claims of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     pub kind: AgentKind,
+    /// Where its Claude Code keeps its files, whatever becomes of the configuration; the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claude_dir: Option<PathBuf>,
     pub model: Option<String>,
     /// Claude Code's session id: new, or the one that is resumed.
     pub session: Option<Uuid>,
@@ -271,6 +300,18 @@ pub struct Dispatched {
     /// Where its agent was started; none before that, and where the pass was killed before it could note it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pane: Option<AgentPane>,
+}
+
+/// `STATE/sessions/NAME.signs`: what Claude Code has shown of its work, and since when no pass has seen anything else.
+/// Written where `stall` is set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Signs {
+    #[serde(flatten)]
+    pub(crate) stamp: Stamp,
+    pub(crate) run: Uuid,
+    /// See [`crate::agent::claude::signs`].
+    pub(crate) seen: String,
+    pub(crate) since: Awake,
 }
 
 /// A pane's id, `%12`: unique for the life of its server, and never reused.
@@ -362,6 +403,36 @@ pub struct Cooldown {
     /// Whether `ccl doctor` can see that it is mended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub of_program: bool,
+}
+
+/// `STATE/agents/NAME.hold`: the agent gets no task for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentHold {
+    #[serde(flatten)]
+    pub stamp: Stamp,
+    /// Then one task may go, to see whether it has ended.
+    pub until: Timestamp,
+    /// The one model that it is about; `None`: all.
+    pub model: Option<String>,
+    pub cause: HoldCause,
+    /// What happened, and what a person can do about it.
+    pub reason: String,
+    /// When it began.
+    pub since: Timestamp,
+    /// How often a run has met the same since then.
+    pub tries: u32,
+    /// Whether `until` comes from the account, and was not chosen by `ccl`.
+    pub has_reset: bool,
+    /// The task that has gone to see whether it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probe>,
+}
+
+/// A run by which it is found out whether its agent's hold has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    pub run: Uuid,
+    pub session: String,
 }
 
 /// Why a marker was not read.

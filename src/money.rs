@@ -44,6 +44,12 @@ impl Cost {
         Some(Cost { amount: canonical(amount)?, currency })
     }
 
+    /// Reads `10 USD`, as a configuration has it.
+    pub(crate) fn parse(text: &str) -> Option<Cost> {
+        let (amount, currency) = text.trim().split_once(' ')?;
+        Some(Cost { amount: canonical(amount)?, currency: Some(currency_code(currency)?) })
+    }
+
     /// A cost whose currency is known beforehand; `amount` is a decimal number.
     pub(crate) fn of(amount: &str, currency: &str) -> Option<Cost> {
         Some(Cost { amount: canonical(amount)?, currency: Some(currency.to_owned()) })
@@ -121,6 +127,14 @@ impl Totals {
             let sum = self.sums.entry(cost.currency.clone()).or_insert(Some(Decimal::ZERO));
             *sum = sum.and_then(|sum| exact_sum(sum, amount));
         }
+    }
+
+    /// Whether the sum in the limit's currency is as high as that, or too high to be held.
+    pub(crate) fn reaches(&self, limit: &Cost) -> bool {
+        let sum = self.sums.get(&limit.currency);
+        sum.is_some_and(|sum| {
+            sum.zip(amount(&limit.amount)).is_none_or(|(sum, limit)| sum >= limit)
+        })
     }
 
     /// The sums, by currency; empty when no cost was known.

@@ -3,10 +3,10 @@
 //! The session, its claim, its task file, its window and its agent are read once, into a [`Snapshot`]; [`next_step`]
 //! names the step; `session::reconcile` carries it out, and a dry run reports it instead.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::task::Outcome;
+use crate::task::{Outcome, Timeout};
 
 /// How far a claimed task has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,18 @@ pub enum Judged {
     Base,
 }
 
+/// What holds an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HoldCause {
+    /// The account's limit is reached, or one model's.
+    Limit,
+    /// The API does not answer, or with an error of its own.
+    Outage,
+    /// Its login or its billing: a person has to act.
+    Account,
+}
+
 /// What was found of one session that has a marker.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
@@ -42,6 +54,39 @@ pub(crate) struct Snapshot {
     pub(crate) attended: bool,
     /// No further attempt follows this one.
     pub(crate) last_attempt: bool,
+    /// What its agent has reached while it was at work.
+    pub(crate) time_limit: Option<ReachedLimit>,
+    /// Its task has cost as much as it may while it was at work: the sentence that says so.
+    pub(crate) over_budget: Option<String>,
+}
+
+/// A limit of time that an agent has reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ReachedLimit {
+    pub(crate) what: Timeout,
+    /// As it is set.
+    pub(crate) limit: SignedDuration,
+    /// An agent of the task was ended for one before.
+    pub(crate) again: bool,
+}
+
+impl ReachedLimit {
+    /// The first one counts as no attempt: the agent may have been about to end.
+    fn failure(self) -> AttemptFailure {
+        let Self { what, limit, again } = self;
+        let why = match what {
+            Timeout::MaxDuration => format!("it worked for longer than `max_duration`, {limit:#}"),
+            Timeout::Stall => {
+                format!("it showed no sign of life for as long as `stall`, {limit:#}")
+            }
+        };
+        let then = if again { "it was resumed once before" } else { "it is resumed once" };
+        AttemptFailure {
+            counts: again,
+            timeout: Some(what),
+            ..AttemptFailure::of_task(format!("the agent was ended: {why}; {then}"))
+        }
+    }
 }
 
 /// What lies where the session's marker points.
@@ -113,6 +158,8 @@ pub struct AgentReport {
     pub tokens: Option<(u64, u64)>,
     /// The model that answered.
     pub model: Option<String>,
+    /// How much was refused because nobody was there to be asked.
+    pub refused: u32,
     /// Once the agent is gone, nothing will show that the turn ended well.
     pub only_while_it_lives: bool,
 }
@@ -133,6 +180,12 @@ pub struct AttemptFailure {
     pub of_program: bool,
     /// It stands in the way of every task of the project, and of no other's.
     pub of_project: bool,
+    /// It stands in the way of every task that the agent is given, in whatever session.
+    pub hold: Option<HoldCause>,
+    /// The model whose limit it is, by a name that contains that of the model; `None`: all.
+    pub limited_model: Option<String>,
+    /// The agent was ended for this, and not by itself.
+    pub timeout: Option<Timeout>,
 }
 
 impl AttemptFailure {
@@ -145,12 +198,20 @@ impl AttemptFailure {
             needs_attention: false,
             of_program: false,
             of_project: false,
+            hold: None,
+            limited_model: None,
+            timeout: None,
         }
     }
 
     /// A failure of this machine's set-up, which stands in the way of every task until a person mends it.
     pub(crate) fn of_machine(reason: impl Into<String>) -> Self {
         Self { counts: false, needs_attention: true, ..Self::of_task(reason) }
+    }
+
+    /// A failure that no task has caused, and that holds the agent.
+    pub(crate) fn of_agent(cause: HoldCause, reason: impl Into<String>) -> Self {
+        Self { counts: false, hold: Some(cause), ..Self::of_task(reason) }
     }
 
     /// The same of the agent's program.
@@ -217,7 +278,7 @@ pub(crate) enum Leave {
 
 /// The next step for what was found: one row of a table after the other. The tests below are that table.
 pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
-    let Snapshot { found, attended, last_attempt } = snapshot;
+    let Snapshot { found, attended, last_attempt, time_limit, over_budget } = snapshot;
     let step = match found {
         Found::NoClaim => Step::Clear,
         // An agent that filed its own task may say its last words, unless somebody took the task away from it.
@@ -248,7 +309,19 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
             AgentState::Working | AgentState::NeedsAttention(_) if *phase == Phase::Launching => {
                 return Step::MarkWorking;
             }
-            AgentState::Working => return Step::Leave(Leave::AtWork),
+            AgentState::Working if *attended => return Step::Leave(Leave::AtWork),
+            AgentState::Working => match (over_budget, time_limit) {
+                (Some(reason), _) => Step::EndAttempt {
+                    failure: AttemptFailure::of_task(reason.as_str()),
+                    outcome: Outcome::Failed,
+                    cooldown: false,
+                },
+                // The same conversation goes on in a moment, so the session rests only after a failed attempt.
+                (None, Some(reached)) => {
+                    end_attempt(reached.failure(), *last_attempt, reached.again)
+                }
+                (None, None) => return Step::Leave(Leave::AtWork),
+            },
             AgentState::NeedsAttention(reason) => {
                 return Step::Leave(Leave::NeedsAttention(reason.clone()));
             }
@@ -264,8 +337,8 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
 
 /// The step that ends an attempt: the task goes back to the inbox, or is given up after the last one that counts.
 pub(crate) fn end_attempt(failure: AttemptFailure, last_attempt: bool, cooldown: bool) -> Step {
-    // What a project does wrong is not the session's fault.
-    let cooldown = cooldown && !failure.of_project;
+    // What a project does wrong, or an agent's account, is not the session's fault.
+    let cooldown = cooldown && !failure.of_project && failure.hold.is_none();
     let outcome = if failure.counts && last_attempt { Outcome::Failed } else { Outcome::Released };
     Step::EndAttempt { failure, outcome, cooldown }
 }
@@ -279,7 +352,7 @@ mod tests {
     }
 
     fn step(found: Found, attended: bool, last_attempt: bool) -> Step {
-        next_step(&Snapshot { found, attended, last_attempt })
+        next_step(&Snapshot { found, attended, last_attempt, time_limit: None, over_budget: None })
     }
 
     fn finished() -> AgentState {
@@ -291,6 +364,26 @@ mod tests {
     }
 
     /// What is found of an agent that has its task.
+    #[test]
+    fn what_costs_too_much_is_ended_and_filed() {
+        let next = |agent, attended| {
+            let found = started(Phase::Working, agent);
+            let over_budget = Some("budget".to_owned());
+            next_step(&Snapshot {
+                found,
+                attended,
+                last_attempt: false,
+                time_limit: None,
+                over_budget,
+            })
+        };
+        let failure = AttemptFailure::of_task("budget");
+        let ended = Step::EndAttempt { failure, outcome: Outcome::Failed, cooldown: false };
+        assert_eq!(next(AgentState::Working, false), ended);
+        assert_eq!(next(AgentState::Working, true), Step::Leave(Leave::AtWork));
+        assert_eq!(next(finished(), false), Step::Finish(AgentReport::default()));
+    }
+
     #[test]
     fn finish() {
         use AgentState::{Failed, Interrupted, NeedsAttention, Working};
@@ -338,6 +431,81 @@ mod tests {
             };
             assert_eq!(step(found, true, last_attempt), while_attended, "attended: {row}");
         }
+    }
+
+    /// What is found of an agent that is at work, and has reached a limit of time.
+    #[test]
+    fn limits_of_time() {
+        use AgentState::{Failed, NeedsAttention, Working};
+        use Timeout::{MaxDuration, Stall};
+        let found = |agent| started(Phase::Working, agent);
+        let question = || "a question".to_owned();
+        let api_error = || AttemptFailure::of_task("an API error");
+        let at_work = Step::Leave(Leave::AtWork);
+        for (row, what, agent, again, attended, last_attempt, expected) in [
+            ("first", MaxDuration, Working, false, false, false, Some((Outcome::Released, false))),
+            (
+                "first of the last",
+                Stall,
+                Working,
+                false,
+                false,
+                true,
+                Some((Outcome::Released, false)),
+            ),
+            ("again", Stall, Working, true, false, false, Some((Outcome::Released, true))),
+            (
+                "again, and last",
+                MaxDuration,
+                Working,
+                true,
+                false,
+                true,
+                Some((Outcome::Failed, true)),
+            ),
+            ("a person looks", MaxDuration, Working, true, true, true, None),
+        ] {
+            let reached = ReachedLimit { what, limit: SignedDuration::from_mins(90), again };
+            let snapshot = Snapshot {
+                found: found(agent),
+                attended,
+                last_attempt,
+                time_limit: Some(reached),
+                over_budget: None,
+            };
+            let expected = match expected {
+                None => at_work.clone(),
+                Some((outcome, counts)) => Step::EndAttempt {
+                    failure: AttemptFailure { counts, ..reached.failure() },
+                    outcome,
+                    cooldown: counts,
+                },
+            };
+            assert_eq!(next_step(&snapshot), expected, "{row}");
+        }
+        // What else there is to see of it goes first.
+        let reached =
+            ReachedLimit { what: Stall, limit: SignedDuration::from_mins(30), again: false };
+        let next = |found| {
+            let time_limit = Some(reached);
+            next_step(&Snapshot {
+                found,
+                attended: false,
+                last_attempt: false,
+                time_limit,
+                over_budget: None,
+            })
+        };
+        assert_eq!(next(found(finished())), Step::Finish(AgentReport::default()));
+        assert_eq!(next(found(Failed(api_error()))), end_attempt(api_error(), false, true));
+        let asks = next(found(NeedsAttention(question())));
+        assert_eq!(asks, Step::Leave(Leave::NeedsAttention(question())));
+        assert_eq!(next(started(Phase::Launching, Working)), Step::MarkWorking);
+        assert_eq!(next(Found::Claimed), Step::Release);
+        assert_eq!(
+            reached.failure().reason,
+            "the agent was ended: it showed no sign of life for as long as `stall`, 30m; it is resumed once"
+        );
     }
 
     /// What a killed pass left.

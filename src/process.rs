@@ -3,6 +3,7 @@
 //! Everything here is a snapshot: it can be out of date when it is returned. What kills looks again right before it
 //! acts.
 
+mod clock;
 mod ending;
 mod service;
 mod writers;
@@ -19,6 +20,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 use uuid::Uuid;
 
+pub(crate) use clock::awake;
 pub use ending::{Ended, EndingError, terminate, terminate_all, terminate_marked};
 pub use service::{in_service, unit_of_cgroup};
 pub(crate) use writers::{OpenFiles, Writers};
@@ -252,6 +254,16 @@ pub(crate) fn started_with(name: &str, value: &str) -> io::Result<Option<Pid>> {
         }
     }
     Ok(None)
+}
+
+/// Whether a process works for `run` besides its agent, the process `leader`: a command that the agent runs.
+pub(crate) fn has_others(run: Uuid, leader: Option<Pid>) -> io::Result<bool> {
+    for process in processes_that(|process| Some(process.pid) != leader)? {
+        if visibly(process_carries(process.pid, run))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn members(group: Pid) -> io::Result<Vec<Stat>> {

@@ -57,6 +57,10 @@ pub enum Rule {
     AutoWithoutHint,
     /// An unknown word in `preferred_ai` or `complexity_hint`.
     UnknownProvider,
+    /// No agent of this machine can be waited for, and `failover` names secutools.
+    Failover,
+    /// What secutools may cost today is spent.
+    OverBudget,
 }
 
 impl Rule {
@@ -70,6 +74,8 @@ impl Rule {
             Self::Auto => "auto",
             Self::AutoWithoutHint => "auto-without-hint",
             Self::UnknownProvider => "unknown-provider",
+            Self::Failover => "failover",
+            Self::OverBudget => "over-budget",
         }
     }
 }
@@ -114,6 +120,19 @@ pub fn decide(routing: &Routing, auto: &AutoRoutes) -> Decision {
         (Absent | Given(Auto), Absent) => local(Rule::AutoWithoutHint),
         _ => local(Rule::UnknownProvider),
     }
+}
+
+/// Where a task of this machine goes while its agents cannot be waited for: the provider that its `complexity_hint` names,
+/// if it may leave the machine.
+pub(crate) fn failover(routing: &Routing, auto: &AutoRoutes) -> Option<Decision> {
+    let Field::Given(hint) = routing.complexity_hint else { return None };
+    let may_leave = routing.state == HeaderState::Sound
+        && routing.allow_delegation == Field::Given(true)
+        && !routing.preferred_ai.is_bad()
+        && matches!(routing.needs_claude_code, Field::Absent | Field::Given(false));
+    let is_local = !decide(routing, auto).provider.is_remote();
+    let decision = Decision { provider: auto.of(hint), rule: Rule::Failover };
+    (may_leave && is_local && decision.provider.is_remote()).then_some(decision)
 }
 
 #[cfg(test)]

@@ -13,9 +13,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::transcript::{self, RunSummary};
+use crate::config::Questions;
 use crate::durable;
 use crate::money::Cost;
 
@@ -223,10 +225,32 @@ pub(crate) fn quiet_for(
     written.max(status).map(|last| now.duration_since(last).unsigned_abs()).unwrap_or_default()
 }
 
+/// What changes whenever Claude Code, or a subagent of its, goes on: to be compared as a whole, and not to be read.
+pub(crate) fn signs(
+    transcript: Option<&Transcript>,
+    registered: Option<&Registered>,
+) -> Result<String> {
+    let registered = registered.map(|it| (it.pid, it.status.as_deref(), it.status_updated_at));
+    let Some(Transcript { path, length, modified }) = transcript else {
+        return Ok(format!("{registered:?}"));
+    };
+    // Measured on all three versions: `SLUG/UUID/subagents/agent-*.jsonl`.
+    let subagents = path.with_extension("").join("subagents");
+    let mut files = Vec::new();
+    for entry in durable::list_dir(&subagents)? {
+        let entry = entry?;
+        // One that has just gone is something new as well.
+        let metadata = entry.metadata().ok();
+        files.push((entry.file_name(), metadata.map(|it| (it.len(), it.modified().ok()))));
+    }
+    files.sort();
+    Ok(format!("{registered:?} {length} {modified:?} {files:?}"))
+}
+
 /// Whether the last `Stop` hook named work that goes on in the background.
 pub(crate) fn has_background(stop: &Path) -> bool {
     let bytes = fs::read(stop).unwrap_or_default();
-    let payload: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let payload: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let mut tasks = payload["background_tasks"].as_array().into_iter().flatten();
     tasks.any(|task| task["status"].as_str().is_none_or(|status| status == "running"))
 }
@@ -234,15 +258,35 @@ pub(crate) fn has_background(stop: &Path) -> bool {
 /// The events whose hooks call `ccl`: a turn that ended, one that the API refused, and the exit.
 const HOOK_EVENTS: [&str; 3] = ["Stop", "StopFailure", "SessionEnd"];
 
-/// Settings that make Claude Code run `hook` with an event's name; they add to the user's own.
-pub(crate) fn hook_settings(hook: &Path) -> Result<String> {
-    let mut hooks = serde_json::Map::new();
-    for event in HOOK_EVENTS {
-        let command = format!("sh {} {event}", super::quote_path(hook)?);
-        let entry = serde_json::json!([{ "hooks": [{ "type": "command", "command": command }] }]);
-        hooks.insert(event.to_owned(), entry);
+/// The settings of a run, which add to the user's own: Claude Code runs `hook` with an event's name, waits for nobody unless
+/// `questions` says so, and has its key printed from a file. `None` where there is nothing to set. Versions that do not
+/// know a key ignore it.
+pub(crate) fn settings(
+    hook: Option<&Path>,
+    questions: Questions,
+    api_key_file: Option<&Path>,
+) -> Result<Option<String>> {
+    let mut settings = Map::new();
+    if let Some(hook) = hook {
+        let mut hooks = Map::new();
+        for event in HOOK_EVENTS {
+            let command = format!("sh {} {event}", super::quote_path(hook)?);
+            let entry = json!([{ "hooks": [{ "type": "command", "command": command }] }]);
+            hooks.insert(event.to_owned(), entry);
+        }
+        settings.insert("hooks".to_owned(), hooks.into());
     }
-    Ok(serde_json::json!({ "hooks": hooks }).to_string())
+    if questions == Questions::Refuse {
+        settings.insert("permissions".to_owned(), json!({ "denyInsteadOfPrompting": true }));
+        // At a limit it would go on by itself, beside the next agent.
+        settings.insert("autoContinueAtUsageLimit".to_owned(), json!(false));
+    }
+    if let Some(file) = api_key_file {
+        // The key itself is in no argument and no variable.
+        settings
+            .insert("apiKeyHelper".to_owned(), json!(format!("cat {}", super::quote_path(file)?)));
+    }
+    Ok((!settings.is_empty()).then(|| Value::from(settings).to_string()))
 }
 
 /// The conversation that another program asks to resume in this session:
@@ -287,6 +331,53 @@ mod tests {
         assert!(trust.refuses_in_repository(&project, &project));
         assert!(!trust.refuses_in_repository(&project, &root));
         assert!(!Trust::read(&root.join("missing")).refuses(&project));
+    }
+
+    #[test]
+    fn the_settings_of_a_run_hold_what_is_to_be_set_and_no_more() {
+        let settings = |hook: Option<&str>, questions| {
+            let text = settings(hook.map(Path::new), questions, None).unwrap();
+            text.map(|text| serde_json::from_str::<Value>(&text).unwrap())
+        };
+        let refuse = json!({
+            "permissions": {"denyInsteadOfPrompting": true}, "autoContinueAtUsageLimit": false,
+        });
+        assert_eq!(settings(None, Questions::Wait), None);
+        assert_eq!(settings(None, Questions::Refuse), Some(refuse.clone()));
+        let mut both = settings(Some("/it's/a.hook"), Questions::Refuse).unwrap();
+        let hooks = both.as_object_mut().unwrap().remove("hooks").unwrap();
+        assert_eq!(both, refuse);
+        assert_eq!(hooks.as_object().unwrap().len(), 3);
+        let command = "sh \"/it's/a.hook\" StopFailure";
+        assert_eq!(hooks["StopFailure"][0]["hooks"][0]["command"], command);
+        assert_eq!(settings(Some("/it's/a.hook"), Questions::Wait), Some(json!({"hooks": hooks})));
+    }
+
+    #[test]
+    fn what_a_subagent_writes_is_a_sign_of_life() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = Uuid::new_v4();
+        let slug = dir.path().join("projects/slug");
+        fs::create_dir_all(&slug).unwrap();
+        let write = |path: &str, text: &str| fs::write(slug.join(path), text).unwrap();
+        let seen = || {
+            let transcript = Transcript::find(dir.path(), id).unwrap();
+            signs(transcript.as_ref(), None).unwrap()
+        };
+        let mut all = vec![seen()];
+        write(&format!("{id}.jsonl"), "{}\n");
+        all.push(seen());
+        assert_eq!(seen(), all[1]);
+        fs::create_dir_all(slug.join(format!("{id}/subagents"))).unwrap();
+        write(&format!("{id}/subagents/agent-a.jsonl"), "{}\n");
+        all.push(seen());
+        assert_eq!(seen(), all[2]);
+        write(&format!("{id}/subagents/agent-a.jsonl"), "{}\n{}\n");
+        all.push(seen());
+        let registered = Registered { pid: 7, ..Registered::default() };
+        all.push(signs(None, Some(&registered)).unwrap());
+        let different: std::collections::BTreeSet<_> = all.iter().collect();
+        assert_eq!(different.len(), all.len(), "{all:#?}");
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use uuid::Uuid;
 
-use crate::next_step::AttemptFailure;
+use crate::config::AgentConfig;
+use crate::next_step::{AttemptFailure, HoldCause};
 
 /// How a launch ended, as `NAME.run` noted it in `NAME.exit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,12 +50,30 @@ impl Exit {
         }
     }
 
-    /// What it means for the task, and what a person can do; `program` is the
-    /// agent's first word, `screen` what its window shows last. Every exit code
+    /// What it means for the task, and what a person can do; `screen` is what the
+    /// agent's window shows last. Every exit code
     /// counts, 127 too: an agent may end with that of the last command that it
     /// ran for its task.
-    pub fn failure(self, program: &str, directory: &Path, screen: &str) -> AttemptFailure {
+    pub(crate) fn failure(
+        self,
+        agent: &AgentConfig,
+        directory: &Path,
+        screen: &str,
+    ) -> AttemptFailure {
+        let program = agent.program();
         match self {
+            Self::Code(code) if agent.limit_exit == Some(code) => AttemptFailure::of_agent(
+                HoldCause::Limit,
+                format!(
+                    "{program} ended with exit code {code}, which says that its limit is reached"
+                ),
+            ),
+            Self::Code(_) if agent.limit.as_ref().is_some_and(|limit| limit.is_in(screen)) => {
+                AttemptFailure::of_agent(
+                    HoldCause::Limit,
+                    format!("{program} says that its limit is reached: {}", last_lines(screen)),
+                )
+            }
             Self::Code(code) => {
                 AttemptFailure::of_task(format!("{program} ended with exit code {code}"))
             }

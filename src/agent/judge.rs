@@ -99,15 +99,18 @@ fn after_its_end(seen: &Observations<'_>, summary: &RunSummary) -> AgentState {
     }
 }
 
-/// The menu that is shown at the account's limit; the transcript may say more.
+/// The menu that is shown at the account's limit. When that is reset stands in the transcript alone, which may say so a
+/// moment later.
 fn at_the_limit(seen: &Observations<'_>, summary: &RunSummary) -> AgentState {
     let shown = ApiError {
         kind: Some("rate_limit".to_owned()),
         text: Dialog::Limit.advice().to_owned(),
         resets_at: None,
+        limit_type: None,
     };
     let error = match &summary.turn {
         Turn::Error(error) => error,
+        _ if seen.summary.is_some() && seen.quiet < SETTLED => return AgentState::Working,
         _ => &shown,
     };
     AgentState::Failed(limits::failure(error, seen.now))
@@ -127,6 +130,7 @@ pub(crate) fn report(summary: &RunSummary) -> AgentReport {
         answer: summary.answer.as_deref().map(shortened),
         tokens: summary.tokens,
         model: summary.model.clone(),
+        refused: summary.refused,
         only_while_it_lives: false,
     }
 }

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::transcript::ApiError;
-use crate::next_step::AttemptFailure;
+use crate::next_step::{AttemptFailure, HoldCause};
 
 /// A reset time further away than this is not believed: a monthly limit is reset within a month.
 const MAX_COOLDOWN: SignedDuration = SignedDuration::from_hours(32 * 24);
@@ -23,42 +23,58 @@ pub(crate) fn failure(error: &ApiError, now: Timestamp) -> AttemptFailure {
                 sentence,
                 &["spend limit", "spending cap", "usage credits", "out of usage"],
             );
-            AttemptFailure {
-                reason: format!("the account's limit is reached: {sentence}"),
-                counts: false,
-                needs_attention: until.is_none() && is_of_money,
-                until,
-                ..AttemptFailure::of_task("")
+            let reason = format!("the account's limit is reached: {sentence}");
+            match until.is_none() && is_of_money {
+                true => of_account(reason),
+                false => AttemptFailure {
+                    until,
+                    limited_model: error.limit_type.clone(),
+                    ..AttemptFailure::of_agent(HoldCause::Limit, reason)
+                },
             }
         }
-        Cause::Login => AttemptFailure::of_machine(format!(
-            "Claude Code has no valid login, run `claude` and `/login`: {sentence}"
+        Cause::Login => of_account(format!(
+            "Claude Code has no valid login, run `claude` and `/login`, then `ccl resume`: {sentence}"
         )),
-        Cause::Billing => AttemptFailure::of_machine(format!(
-            "the account cannot be billed, see to its balance: {sentence}"
+        Cause::Billing => of_account(format!(
+            "the account cannot be billed, see to its balance, then run `ccl resume`: {sentence}"
         )),
+        Cause::Outage => AttemptFailure::of_agent(
+            HoldCause::Outage,
+            format!("the API cannot be used at the moment: {sentence}"),
+        ),
         Cause::Other => {
             AttemptFailure::of_task(format!("the API answered with an error: {sentence}"))
         }
     }
 }
 
+fn of_account(reason: String) -> AttemptFailure {
+    AttemptFailure { needs_attention: true, ..AttemptFailure::of_agent(HoldCause::Account, reason) }
+}
+
 enum Cause {
     RateLimit,
     Login,
     Billing,
+    Outage,
     Other,
 }
 
 /// By the transcript's word. Where that says nothing (2.1.100 calls a 429 `unknown`), by what only
 /// such a sentence says.
 fn classify(kind: Option<&str>, text: &str) -> Cause {
+    // A 429 that is nobody's limit: all are asked to wait.
+    if contains_any(text, &["not your usage limit", "temporarily limiting requests"]) {
+        return Cause::Outage;
+    }
     match kind {
         Some("rate_limit") => return Cause::RateLimit,
         Some("authentication_failed" | "oauth_org_not_allowed" | "verification_required") => {
             return Cause::Login;
         }
         Some("billing_error") => return Cause::Billing,
+        Some("server_error" | "overloaded") => return Cause::Outage,
         _ => {}
     }
     if contains_any(text, &["credit balance", "billing", "usage credits"]) {
@@ -67,6 +83,11 @@ fn classify(kind: Option<&str>, text: &str) -> Cause {
         Cause::Login
     } else if contains_any(text, &["hit your", "rate limit", "rate_limit", "api error: 429"]) {
         Cause::RateLimit
+    } else if contains_any(
+        text,
+        &["api error: 5", "overloaded", "connection error", "unable to connect"],
+    ) {
+        Cause::Outage
     } else {
         Cause::Other
     }

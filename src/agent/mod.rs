@@ -12,13 +12,15 @@ pub mod screen;
 pub mod transcript;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use uuid::Uuid;
 
-use crate::config::{AgentKind, Dispatcher};
+use crate::config::{AgentKind, Dispatcher, Questions};
 use crate::durable;
+use crate::task::Timeout;
 
 /// Up to this many bytes a message is the agent's last argument; the kernel
 /// takes 128 KiB for one.
@@ -28,10 +30,15 @@ const MAX_ARGUMENT: usize = 100 << 10;
 const PROMPT: &str = "{prompt}";
 const PROMPT_FILE: &str = "{prompt_file}";
 
+/// What stands before the message of a task that another agent has begun.
+pub(crate) const AFTER_A_COLLEAGUE: &str = "A colleague has begun this task and could not go on. Look first at what is there already, with `git status` and `git diff`, and go on from that.";
+
 #[derive(Debug)]
 pub struct Launch<'a> {
     pub command: &'a [String],
     pub kind: AgentKind,
+    /// What is set in its environment.
+    pub env: &'a BTreeMap<String, String>,
     /// The run's UUID, `CCL_RUN` in the agent's environment.
     pub run: Uuid,
     /// Where the agent works.
@@ -86,6 +93,11 @@ pub struct ClaudeOptions<'a> {
     /// `CLAUDE_CONFIG_DIR`, where `ccl` was given one.
     pub config_dir: Option<&'a Path>,
     pub hooks: bool,
+    /// The file with the key that it is to use.
+    pub api_key_file: Option<&'a Path>,
+    pub questions: Questions,
+    /// Used for a turn in which `model` is overloaded.
+    pub fallback_model: Option<&'a str>,
 }
 
 /// The paths of one launch, `NAME.run` and so on.
@@ -122,6 +134,23 @@ pub fn message(dispatcher: &Dispatcher, task: &str, body: &str, task_path: &Path
     let mut message = dispatcher.fill_message(task, body);
     message.retain(|c| !c.is_control() || c == '\n' || c == '\t');
     message
+}
+
+/// The message for a task whose agent was ended before its turn was over. It says why, so that the same does not happen
+/// once more.
+pub(crate) fn message_after(timeout: Option<Timeout>, message: String) -> String {
+    let why = match timeout {
+        None => return message,
+        Some(Timeout::MaxDuration) => {
+            "it took longer than its `max_duration` allows. Leave out what is not asked for."
+        }
+        Some(Timeout::Stall) => {
+            "nothing happened for as long as its `stall` allows. Give a time limit to each command that may hang."
+        }
+    };
+    format!(
+        "{message}\n\nThe work on this task was cut off before: {why} Go on from what is there already."
+    )
 }
 
 impl Files {
@@ -161,6 +190,7 @@ impl Launch<'_> {
              cd {directory} || finish {no_directory}\n\
              command -v {program} >/dev/null || finish {no_program}\n\
              {config_dir}\
+             {env}\
              rm {ticket} 2>/dev/null || exit 0\n\
              {setup}\
              {start}\n",
@@ -168,6 +198,7 @@ impl Launch<'_> {
             no_program = command::Exit::NO_PROGRAM,
             program = quote(first)?,
             config_dir = self.config_dir()?,
+            env = self.variables()?,
             setup = self.setup.as_ref().map_or(Ok(String::new()), Setup::script)?,
         ))
     }
@@ -186,6 +217,19 @@ impl Launch<'_> {
         })
     }
 
+    fn variables(&self) -> Result<String> {
+        let mut lines = String::new();
+        // A key that is in the environment would go before the one of the file.
+        if self.claude.as_ref().is_some_and(|claude| claude.api_key_file.is_some()) {
+            lines
+                .push_str("unset ANTHROPIC_API_KEY ANTHROPIC_AUTH_TOKEN CLAUDE_CODE_OAUTH_TOKEN\n");
+        }
+        for (name, value) in self.env {
+            lines.push_str(&format!("export {name}={}\n", quote(value)?));
+        }
+        Ok(lines)
+    }
+
     fn words(&self) -> Result<String> {
         let mut words = Vec::new();
         let mut has_prompt = false;
@@ -199,9 +243,14 @@ impl Launch<'_> {
             for word in ["--model", claude.model, flag, &id] {
                 words.push(quote(word)?);
             }
-            if claude.hooks {
-                words.push("--settings".to_owned());
-                words.push(quote(&claude::hook_settings(&self.files.hook)?)?);
+            // Measured: 2.1.200 and 2.1.332 take it in a terminal too, 2.1.100 ignores it there.
+            if let Some(fallback) = claude.fallback_model.filter(|it| *it != claude.model) {
+                words.extend(["--fallback-model".to_owned(), quote(fallback)?]);
+            }
+            let hook = claude.hooks.then_some(self.files.hook.as_path());
+            let settings = claude::settings(hook, claude.questions, claude.api_key_file)?;
+            if let Some(settings) = settings {
+                words.extend(["--settings".to_owned(), quote(&settings)?]);
             }
             // Claude Code takes a message like `--help` for an option, and one like `update` for a subcommand, behind
             // `--` too: the newline at its end makes it neither.
@@ -312,6 +361,7 @@ mod tests {
         let launch = Launch {
             command: &command,
             kind: AgentKind::Command,
+            env: &BTreeMap::new(),
             run: Uuid::nil(),
             directory: &dir.join("pro ject"),
             setup: None,

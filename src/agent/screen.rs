@@ -3,7 +3,7 @@
 //! A screen is only ever evidence of what is recognised on it: what is not
 //! recognised never counts as idle or done.
 
-use crate::next_step::AttemptFailure;
+use crate::next_step::{AttemptFailure, HoldCause};
 
 /// A screen that waits for a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,12 @@ impl Dialog {
         AttemptFailure {
             counts: self.is_of_task(),
             needs_attention: self.needs_attention(),
+            // What the account says, it says in every session.
+            hold: match self {
+                Self::Limit => Some(HoldCause::Limit),
+                Self::Login => Some(HoldCause::Account),
+                _ => None,
+            },
             ..AttemptFailure::of_task(self.advice())
         }
     }

@@ -32,6 +32,8 @@ pub struct ApiError {
     /// When the account's limit is reset, in seconds since 1970, where the
     /// version says it (`quotaLimits`; with a subscription only).
     pub(crate) resets_at: Option<i64>,
+    /// Which limit it is: `five_hour`, `seven_day_opus` …; where it says the reset, too.
+    pub(crate) limit_type: Option<String>,
 }
 
 /// What the records of one run add up to.
@@ -44,11 +46,19 @@ pub struct RunSummary {
     pub(crate) model: Option<String>,
     /// Tokens read (with those from the cache) and written.
     pub(crate) tokens: Option<(u64, u64)>,
+    /// How many of those that were read came from the cache.
+    pub(crate) cached: u64,
+    /// The last answer calls a tool that has no result yet.
+    pub(crate) is_in_a_tool: bool,
     /// `totalCostUSD` of the last `cost-state` record, a float there too. It
     /// counts from the beginning of the conversation, not of this run.
     pub(crate) total_cost_usd: Option<f64>,
     /// Commands and agents that run in the background: begun, and not reported as ended.
     pub background: BTreeSet<String>,
+    /// The calls of tools that have no result yet.
+    pub(crate) calls: BTreeSet<String>,
+    /// How many calls were refused because nobody was there to be asked.
+    pub refused: u32,
 }
 
 #[derive(Deserialize, Default)]
@@ -68,6 +78,7 @@ struct Record {
     total_cost_usd: Option<f64>,
     quota_limits: Value,
     tool_use_result: Value,
+    permission_decision: Value,
 }
 
 #[derive(Deserialize, Default)]
@@ -92,6 +103,9 @@ struct Usage {
 /// What Claude Code writes where a person pressed Escape.
 const STOPPED: &str = "[Request interrupted by user";
 
+/// The tools that ask a person something. Where nobody can be asked they are not there.
+const ASKING_TOOLS: [&str; 3] = ["AskUserQuestion", "EnterPlanMode", "ExitPlanMode"];
+
 /// Adds up the records of `lines`; the last line may be half written.
 pub fn summarise(lines: &str) -> RunSummary {
     let mut summary = RunSummary::default();
@@ -115,6 +129,8 @@ pub fn summarise(lines: &str) -> RunSummary {
         }
     }
     summary.tokens = add_up(&usages);
+    let cached = usages.values().map(|usage| usage.cache_read_input_tokens);
+    summary.cached = cached.fold(0, u64::saturating_add);
     summary
 }
 
@@ -144,6 +160,11 @@ fn in_order(records: Vec<Record>) -> Vec<Record> {
 }
 
 impl RunSummary {
+    /// Whether it is the API's turn, and no tool's.
+    pub(crate) fn waits_for_api(&self) -> bool {
+        self.turn == Turn::Open && self.calls.is_empty()
+    }
+
     fn user(&mut self, record: &Record, message: &Message) {
         // A command or an agent begins to run in the background, or its end is reported:
         // `<task-notification><task-id>ID</task-id>…`.
@@ -155,7 +176,16 @@ impl RunSummary {
         if let Some(id) = id.as_str() {
             self.background.insert(id.to_owned());
         }
+        for result in parts(&message.content).filter(|part| part["type"] == "tool_result") {
+            self.calls.remove(result["tool_use_id"].as_str().unwrap_or_default());
+            if is_refusal(record, result) {
+                self.refused = self.refused.saturating_add(1);
+            }
+        }
         let text = text_of(&message.content);
+        if parts(&message.content).any(|part| part["type"] == "tool_result") {
+            self.is_in_a_tool = false;
+        }
         if text.trim_start().starts_with("<task-notification>") {
             self.background.retain(|id| !text.contains(&format!("<task-id>{id}</task-id>")));
         }
@@ -168,12 +198,14 @@ impl RunSummary {
 
     fn assistant(&mut self, record: &Record, message: &Message) {
         let text = text_of(&message.content);
+        self.is_in_a_tool = parts(&message.content).any(|part| part["type"] == "tool_use");
         if record.is_api_error_message {
             let kind = record.error.as_ref().and_then(Value::as_str);
             self.turn = Turn::Error(ApiError {
                 kind: kind.map(str::to_owned),
                 text,
                 resets_at: record.quota_limits["resetsAt"].as_i64(),
+                limit_type: record.quota_limits["rateLimitType"].as_str().map(str::to_owned),
             });
             return;
         }
@@ -181,6 +213,8 @@ impl RunSummary {
             None | Some("tool_use" | "pause_turn") => true,
             Some(_) => parts(&message.content).any(|part| part["type"] == "tool_use"),
         };
+        let calls = parts(&message.content).filter(|part| part["type"] == "tool_use");
+        self.calls.extend(calls.filter_map(|call| call["id"].as_str()).map(str::to_owned));
         let speaks = !text.trim().is_empty();
         // A record with nothing but thinking is the beginning of an answer.
         self.turn = if goes_on || !speaks { Turn::Open } else { Turn::Ended };
@@ -191,6 +225,19 @@ impl RunSummary {
             self.model.clone_from(&message.model);
         }
     }
+}
+
+/// Whether a call was refused because nobody was there to be asked (measured on 2.1.319 and 2.1.332). What a rule of
+/// the user's forbids is none of these: that has another `reasonType`.
+fn is_refusal(record: &Record, result: &Value) -> bool {
+    let decision = &record.permission_decision;
+    let without_a_person =
+        decision["decision"] == "reject" && decision["reasonType"] == "asyncAgent";
+    let sentence = result["content"].as_str().unwrap_or_default();
+    let is_missing = |tool: &&str| {
+        sentence.contains(&format!("No such tool available: {tool}. {tool} is disabled"))
+    };
+    without_a_person || (result["is_error"] == true && ASKING_TOOLS.iter().any(is_missing))
 }
 
 fn parts(content: &Value) -> impl Iterator<Item = &Value> {
@@ -299,12 +346,57 @@ mod tests {
     }
 
     #[test]
+    fn a_call_without_its_result_is_a_tool_that_runs() {
+        assert!(!fixture("busy-tool").waits_for_api());
+        assert!(!fixture("done").waits_for_api());
+        let prompt = r#"{"type":"user","message":{"content":"Do it."}}"#;
+        let call = r#"{"type":"assistant","message":{"stop_reason":"tool_use","content":[{"type":"tool_use","id":"a"},{"type":"tool_use","id":"b"}]}}"#;
+        let result = |id: &str| {
+            format!(
+                r#"{{"type":"user","message":{{"content":[{{"type":"tool_result","tool_use_id":"{id}"}}]}}}}"#
+            )
+        };
+        let (a, b) = (result("a"), result("b"));
+        for (lines, waits) in [
+            (vec![prompt], true),
+            (vec![prompt, call], false),
+            (vec![prompt, call, &b], false),
+            (vec![prompt, call, &b, &a], true),
+            (vec![], false),
+        ] {
+            assert_eq!(summarise(&lines.join("\n")).waits_for_api(), waits, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_refused_because_nobody_could_be_asked_is_counted() {
+        // A call under a rule `permissions.ask`, and a question.
+        assert_eq!(fixture("refused").refused, 2);
+        assert_eq!(fixture("refused").turn, Turn::Ended);
+        // A rule `permissions.deny`, and Claude Code's own check: nobody would have been asked.
+        assert_eq!(fixture("denied").refused, 0);
+        assert_eq!(fixture("done").refused, 0);
+    }
+
+    #[test]
     fn a_subscriptions_limit_says_when_it_is_reset() {
         let Turn::Error(error) = fixture("usage-limit").turn else {
             panic!("no error");
         };
         assert_eq!(error.kind.as_deref(), Some("rate_limit"));
         assert_eq!(error.resets_at, Some(1_795_705_200));
+        let Turn::Error(error) = fixture("model-limit").turn else {
+            panic!("no error");
+        };
+        assert_eq!(error.kind.as_deref(), Some("rate_limit"));
+        assert_eq!(error.resets_at, Some(1_795_726_800));
+    }
+
+    #[test]
+    fn another_model_may_have_taken_the_turn() {
+        let summary = fixture("model-fallback");
+        assert_eq!(summary.turn, Turn::Ended);
+        assert_eq!(summary.model.as_deref(), Some("claude-haiku-5-5"));
     }
 
     #[test]

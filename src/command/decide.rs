@@ -7,10 +7,10 @@ use anyhow::{Context as _, Result, anyhow};
 use super::waits::Waits;
 use super::{Answer, Context, combine_exit};
 use crate::error;
+use crate::hold::{Choice, Holds, Wanted};
 use crate::queue::{self, Name, Project, QUEUE, Skip, TaskRef};
 use crate::remote::{self, Departure};
 use crate::report::{self, DecisionRow, Report};
-use crate::router;
 use crate::task::{Order, ProjectRules, Provider, Task};
 
 /// Decides for each file that can be read, and reports errors for the others.
@@ -22,7 +22,9 @@ pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Answer {
             let rules = project_rules(context, file)?;
             let waits = waits(context, file, &task)?;
             let project = project_of(file)?;
-            Ok(DecisionRow { waits, ..decide(context, file, project.as_ref(), &task, &rules)? })
+            let decision = decide(context, file, project.as_ref(), &task, &rules)?;
+            // What it depends on comes before who has it.
+            Ok(DecisionRow { waits: waits.or(decision.waits), ..decision })
         });
         match decision {
             Ok(decision) => decisions.push(decision),
@@ -90,7 +92,7 @@ fn decide(
     rules_of_project: &ProjectRules,
 ) -> Result<DecisionRow> {
     let config = context.config;
-    let decision = router::decide(&task.header.routing, &config.auto_routes);
+    let decision = context.route(&task.header);
     let is_on = match decision.provider {
         Provider::Remote => config.remote.is_some(),
         _ => config.secutools.is_ok(),
@@ -127,18 +129,37 @@ fn decide(
         );
         warnings.push(report::warning(path, None, &sentence));
     }
+    let pin = &task.header.pin;
+    if let Some(name) = &pin.agent
+        && config.agents.named(name).is_none()
+    {
+        let sentence = format!("there is no agent `{name}`: any of `failover` has the task");
+        warnings.push(report::warning(path, None, &sentence));
+    }
+    let models = &config.dispatcher.models;
+    let wanted = Wanted {
+        agent: pin.agent.as_deref().or(rules_of_project.agent.as_deref()),
+        model: pin.model.as_deref().unwrap_or(models.for_priority(task.header.priority)),
+    };
+    let choice = (!delegated).then(|| Holds::new(config, context.now).lineup().choose(wanted));
+    let (agent, model, waits) = match choice {
+        Some(Choice::Agent { agent, model, .. }) => (Some(agent), model, None),
+        Some(Choice::Wait(why)) => (None, None, Some(format!("for {why}"))),
+        None => (None, None, None),
+    };
     Ok(DecisionRow {
         task: path.to_owned(),
         provider: decision.provider,
         delegated,
         delegation_enabled: is_on,
         rule: decision.rule.to_string(),
-        model: if delegated { None } else { config.model(task.header.priority) },
+        agent: agent.map(|agent| agent.name.clone()),
+        model,
         priority: task.header.priority,
         isolation: rules.as_ref().map(|rules| rules.isolation),
         land: rules.as_ref().map(|rules| rules.land),
         check: judged.and_then(|rules| rules.check.command().map(str::to_owned)),
-        waits: None,
+        waits,
         warnings,
     })
 }

@@ -5,7 +5,6 @@ use super::waits::Waits;
 use super::{Context, Pass, combine_exit};
 use crate::queue::{self, Inbox, Read, TaskRef};
 use crate::remote::{self, Delegation, EngineKind, RemoteOutcome, Submission};
-use crate::router;
 
 /// What talks to each engine that is configured.
 pub(super) fn open<'a>(
@@ -89,8 +88,7 @@ fn read(
     for read in pass.ok(context, queue::read_all(tasks.to_vec())).unwrap_or_default() {
         match read {
             Read::Task(waiting) => {
-                let routing = &waiting.task.header.routing;
-                let decision = router::decide(routing, &context.config.auto_routes);
+                let decision = context.route(&waiting.task.header);
                 let order = &waiting.task.header.order;
                 let why = pass.ok(context, waits.why(&waiting.at.project, order));
                 let may_go = order.wrong.is_none() && why.is_some_and(|why| why.is_none());

@@ -10,11 +10,13 @@ use super::{Context, Pass, ground};
 use crate::agent::claude::Trust;
 use crate::checkout::Repository;
 use crate::concurrent;
+use crate::config::AgentKind;
 use crate::event::{Event, EventKind};
+use crate::hold::{Choice, Holds, Lineup, Readiness, Wanted};
 use crate::plan::{self, Queue};
 use crate::queue::{self, Folder, Inbox, Project, Read, Skip, TaskRef, WaitingTask};
-use crate::session::{Assignment, Pool, Slot};
-use crate::task::{self, Ending, Isolation, Order, ProjectRules, StartFrom, TaskTurn};
+use crate::session::{Assignment, ChosenAgent, Pool, Slot};
+use crate::task::{self, Ending, Isolation, Order, Priority, ProjectRules, StartFrom, TaskTurn};
 
 /// How many tasks are read before one look for those still being written: a look costs some milliseconds, a task up to a
 /// megabyte of memory.
@@ -49,16 +51,19 @@ pub(super) fn choose(
         return Vec::new();
     }
     let mut waits = Waits::new(context.now);
+    let mut agents = Choosing::new(context);
     let mut queues = Vec::new();
     // Few depend on others: what those say is kept until their turn comes.
     let mut dependents: Vec<HashMap<OsString, Order>> = Vec::new();
     for inbox in inboxes {
         let turns = pass.ok(context, inbox.project.turns(&inbox.waiting)).unwrap_or_default();
         let (mut waiting, mut depend) = (Vec::with_capacity(turns.len()), HashMap::new());
-        for (TaskTurn { priority, order }, name) in turns {
-            if waits.is_early(&order) {
+        for (turn, name) in turns {
+            // What no agent takes now is not read, however much of it waits.
+            if waits.is_early(&turn.order) || !agents.may_take(&inbox.project, &turn) {
                 continue;
             }
+            let TaskTurn { priority, order, .. } = turn;
             if !order.depends_on.is_empty() {
                 depend.insert(name.clone(), order);
             }
@@ -67,8 +72,7 @@ pub(super) fn choose(
         queues.push(Queue::new(inbox.dispatched.len(), waiting));
         dependents.push(depend);
     }
-    let mut projects = ChosenFrom::new(inboxes);
-    let trust = context.trust();
+    let mut projects = ChosenFrom::new(inboxes, agents);
     let (mut chosen, mut passed_over) = (Vec::new(), 0);
     while chosen.len() < wanted {
         // As many as can be used are read together, and more where many had to be passed over: those that are not used go
@@ -89,8 +93,8 @@ pub(super) fn choose(
             match read {
                 Read::Task(task)
                     if mode == Mode::Assign
-                        && context.destination(&task.task.header.routing).is_remote() => {}
-                Read::Task(task) => match obstacle(&task, trust.as_ref()) {
+                        && context.destination(&task.task.header).is_remote() => {}
+                Read::Task(task) => match obstacle(&task) {
                     Some(why) => pass.events.push(task.at.event(EventKind::Held).because(why)),
                     // It was changed since its head was read.
                     None if waits_after_all(context, &mut waits, &task, pass) => {}
@@ -112,14 +116,98 @@ pub(super) fn choose(
         }
     }
     chosen.truncate(wanted);
+    projects.agents.say_who_is_held(context);
     chosen
+}
+
+/// Finds each task its agent.
+struct Choosing<'a> {
+    context: Context<'a>,
+    lineup: Lineup<'a>,
+    /// Whom the Claude Code of each agent trusts, once one has been chosen.
+    trust: HashMap<&'a str, Trust>,
+    /// Why some task waits for an agent; said once.
+    waits: Option<String>,
+}
+
+impl<'a> Choosing<'a> {
+    fn new(context: Context<'a>) -> Self {
+        let lineup = Holds::new(context.config, context.now).lineup();
+        Self { context, lineup, trust: HashMap::new(), waits: None }
+    }
+
+    /// Whether some agent takes the task now, as far as its turn shows. Where all are ready nothing is looked up.
+    fn may_take(&mut self, project: &Project, turn: &TaskTurn) -> bool {
+        if self.lineup.is_all_ready() {
+            return true;
+        }
+        let of_project = || self.context.config.project_rules(&project.rules_path());
+        let pinned = match &turn.pin.agent {
+            Some(agent) => Some(agent.clone()),
+            // Rules that cannot be read are reported when the task's turn comes.
+            None => of_project().ok().and_then(|rules| rules.agent),
+        };
+        let choice = self.choose(pinned.as_deref(), turn.priority, turn.pin.model.as_deref());
+        matches!(choice, Choice::Agent { .. })
+    }
+
+    fn choose(
+        &mut self,
+        pinned: Option<&str>,
+        priority: Priority,
+        model: Option<&str>,
+    ) -> Choice<'a> {
+        let models = &self.context.config.dispatcher.models;
+        let model = model.unwrap_or_else(|| models.for_priority(priority));
+        let choice = self.lineup.choose(Wanted { agent: pinned, model });
+        if let Choice::Wait(why) = &choice {
+            self.waits.get_or_insert_with(|| why.clone());
+        }
+        choice
+    }
+
+    /// The agent of a task that goes; `None` where it waits for one. The error is the reason to hold it.
+    fn take(
+        &mut self,
+        task: &WaitingTask,
+        of_project: Option<&str>,
+    ) -> Result<Option<ChosenAgent>, String> {
+        let header = &task.task.header;
+        let pinned = header.pin.agent.as_deref().or(of_project);
+        let choice = self.choose(pinned, header.priority, header.pin.model.as_deref());
+        let Choice::Agent { agent, model, is_probe } = choice else { return Ok(None) };
+        if agent.kind == AgentKind::Claude {
+            let read = || Trust::read(&agent.claude.state);
+            let trust = self.trust.entry(&agent.name).or_insert_with(read);
+            let project = task.at.project.path();
+            if trust.refuses(project) {
+                return Err(Trust::advice(project));
+            }
+        }
+        if is_probe {
+            self.lineup.note_probe(agent);
+        }
+        Ok(Some(ChosenAgent { name: agent.name.clone(), model, is_probe }))
+    }
+
+    fn say_who_is_held(&self, context: Context<'_>) {
+        for (_, readiness) in self.lineup.rows() {
+            if let Readiness::Unusable(why) = readiness {
+                context.log.error(why);
+            }
+        }
+        if let Some(why) = &self.waits {
+            context.log.notice(format_args!("tasks wait for {why}"));
+        }
+    }
 }
 
 /// The projects that tasks are chosen from: what each says of its tasks, read at most once in a pass, and how many of
 /// its tasks are at work or chosen.
-struct ChosenFrom {
+struct ChosenFrom<'a> {
     rules: Vec<Rules>,
     at_work: Vec<usize>,
+    agents: Choosing<'a>,
 }
 
 enum Rules {
@@ -138,9 +226,10 @@ enum Take {
     Closed,
 }
 
-impl ChosenFrom {
-    fn new(inboxes: &[Inbox]) -> Self {
+impl<'a> ChosenFrom<'a> {
+    fn new(inboxes: &[Inbox], agents: Choosing<'a>) -> Self {
         Self {
+            agents,
             rules: inboxes.iter().map(|_| Rules::Unread).collect(),
             at_work: inboxes.iter().map(|inbox| inbox.dispatched.len()).collect(),
         }
@@ -202,8 +291,16 @@ impl ChosenFrom {
                 StartFrom::WaitsFor(_) => return Take::Passed,
             }
         }
+        let who = match self.agents.take(&task, project_rules.agent.as_deref()) {
+            Ok(Some(who)) => who,
+            Ok(None) => return Take::Passed,
+            Err(why) => {
+                pass.events.push(task.at.event(EventKind::Held).because(why));
+                return Take::Passed;
+            }
+        };
         self.at_work[index] += 1;
-        Take::Chosen(Box::new(Assignment { task, rules, room, repository }))
+        Take::Chosen(Box::new(Assignment { task, rules, room, repository, who }))
     }
 }
 
@@ -251,16 +348,13 @@ fn modified(project: &Project, name: &OsStr) -> i64 {
 }
 
 /// Why no agent can be started for this task.
-fn obstacle(task: &WaitingTask, trust: Option<&Trust>) -> Option<String> {
+fn obstacle(task: &WaitingTask) -> Option<String> {
     if let Some(wrong) = &task.task.header.order.wrong {
         return Some(format!("{wrong}: mend it"));
     }
-    let project = task.at.project.path();
-    if project.to_str().is_none() {
-        // Neither a marker nor a shell script can name it.
-        return Some("the path of its project is not UTF-8: rename the directory".to_owned());
-    }
-    trust.is_some_and(|trust| trust.refuses(project)).then(|| Trust::advice(project))
+    // Neither a marker nor a shell script can name it.
+    let is_text = task.at.project.path().to_str().is_some();
+    (!is_text).then(|| "the path of its project is not UTF-8: rename the directory".to_owned())
 }
 
 /// Reports a file that is no task to hand out; one that can never be is filed as failed.

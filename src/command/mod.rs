@@ -40,14 +40,15 @@ use crate::durable;
 use crate::environment::Environment;
 use crate::error::{self, Failure};
 use crate::event::{Event, EventKind};
+use crate::hold::Holds;
 use crate::log::{Log, Style};
 use crate::notify;
 use crate::progress::Progress;
 use crate::queue::Project;
 use crate::report::{Report, TerminalStyle, print, warning};
-use crate::router;
+use crate::router::{self, Decision, Rule};
 use crate::session::{Pool, Session, Trigger};
-use crate::task::{self, Provider, Routing, Task};
+use crate::task::{self, Header, Provider, Task};
 use crate::text::escape;
 
 /// What every verb works with.
@@ -59,6 +60,10 @@ pub(crate) struct Context<'a> {
     progress: &'a Progress,
     /// The clock is read once.
     now: Timestamp,
+    /// By `failover`, while the agents of this machine are held.
+    secutools_takes_over: bool,
+    /// Its jobs of today have cost as much as they may: tasks run here until midnight.
+    secutools_over_budget: bool,
 }
 
 /// What a pass did. A task or project that fails does not stop the others.
@@ -180,7 +185,20 @@ pub fn main(environment: &Environment) -> ExitCode {
         }
         let config = config.get().context("the configuration was not read")?;
         let account = account.get_or_init(|| Account::new(config, &log));
-        Ok(Context { config, log: &log, account, progress: &progress, now })
+        let secutools_takes_over = config.agents.secutools_after.is_some()
+            && Holds::new(config, now)
+                .lineup()
+                .goes_to_secutools(&config.dispatcher.models.default);
+        let secutools_over_budget = Holds::new(config, now).is_secutools_over_budget()?;
+        Ok(Context {
+            config,
+            log: &log,
+            account,
+            progress: &progress,
+            now,
+            secutools_takes_over: secutools_takes_over && !secutools_over_budget,
+            secutools_over_budget,
+        })
     };
     let finish = || -> Result<u8> {
         let Answer { report, exit } = run(&cli, environment, &log, context)?;
@@ -276,16 +294,32 @@ impl<'a> Context<'a> {
         Pool::read(self.config, self.log, self.now)
     }
 
-    /// Whom Claude Code trusts; `None` where the agent is another one.
+    /// Whom the first agent's Claude Code trusts; `None` where that agent is another program.
     fn trust(self) -> Option<Trust> {
-        let is_claude = self.config.agent.kind == AgentKind::Claude;
-        is_claude.then(|| Trust::read(&self.config.claude_json))
+        let agent = self.config.agents.first();
+        (agent.kind == AgentKind::Claude).then(|| Trust::read(&agent.claude.state))
     }
 
     /// Who works on a task: what the router decides, or the local agent where delegation is off.
-    fn destination(self, routing: &Routing) -> Provider {
-        let provider = router::decide(routing, &self.config.auto_routes).provider;
+    fn destination(self, header: &Header) -> Provider {
+        let provider = self.route(header).provider;
         if self.config.delegates_to(provider) { provider } else { Provider::ClaudeCode }
+    }
+
+    /// Where the router sends a task, or, where no agent of this machine can be waited for, what `failover` says.
+    fn route(self, header: &Header) -> Decision {
+        let auto = &self.config.auto_routes;
+        let decision = router::decide(&header.routing, auto);
+        let is_at_secutools =
+            decision.provider.is_remote() && decision.provider != Provider::Remote;
+        if is_at_secutools && self.secutools_over_budget {
+            return Decision { provider: Provider::ClaudeCode, rule: Rule::OverBudget };
+        }
+        // A task that is pinned to an agent waits for that one.
+        match self.secutools_takes_over && header.pin.agent.is_none() {
+            true => router::failover(&header.routing, auto).unwrap_or(decision),
+            false => decision,
+        }
     }
 
     /// Files what the sessions did, all at once: one that has to be waited for does not hold up the others.

@@ -7,6 +7,7 @@ use super::{Context, Pass};
 use crate::config::Projects;
 use crate::durable;
 use crate::event::{Event, EventKind};
+use crate::hold::Holds;
 use crate::journal::Entry;
 use crate::queue::Project;
 use crate::session;
@@ -41,6 +42,16 @@ pub(super) fn run(context: Context<'_>) -> Result<Pass> {
             session.end_cooldown()?;
             let event = Event::of_session(EventKind::Resumed, session.name());
             pass.events.push(event.because("its cooldown has ended"));
+        }
+    }
+    let holds = Holds::new(context.config, context.now);
+    for agent in context.config.agents.all() {
+        if holds.lift(&agent.name)? {
+            let name = Some(agent.name.clone());
+            let entry = Entry { agent: name.clone(), ..Entry::new(EventKind::Resumed) };
+            context.account.note(&entry.because("it is given tasks again"));
+            let event = Event::new(EventKind::Resumed).of_agent(name);
+            pass.events.push(event.because("it is given tasks again"));
         }
     }
     if pass.events.is_empty() {

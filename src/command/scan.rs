@@ -10,7 +10,6 @@ use crate::event::{Event, EventKind};
 use crate::journal::Entry;
 use crate::queue::{Clock, Folder, Inbox, Project, Served, TaskRef};
 use crate::remote::Delegation;
-use crate::router;
 use crate::session::{self, Assignment, Pool, Slot};
 use crate::task::Provider;
 use crate::text::{local_time, path_text};
@@ -135,9 +134,9 @@ fn route(
 ) -> Vec<(Provider, TaskRef)> {
     let (mut remote, mut waits) = (Vec::new(), Waits::new(context.now));
     for inbox in inboxes {
-        let routings = inbox.project.routings(&std::mem::take(&mut inbox.waiting));
-        for ((routing, order), name) in pass.ok(context, routings).unwrap_or_default() {
-            let decision = router::decide(&routing, &context.config.auto_routes);
+        let headers = inbox.project.headers(&std::mem::take(&mut inbox.waiting));
+        for (header, name) in pass.ok(context, headers).unwrap_or_default() {
+            let (decision, order) = (context.route(&header), header.order);
             if !delegations.iter().any(|it| it.takes(decision.provider)) {
                 inbox.waiting.push(name);
                 continue;
@@ -177,10 +176,10 @@ fn launch(
         let free: Vec<String> = free.filter_map(|name| pass.ok(context, name)).collect();
         let tasks = dispatch::choose(context, inboxes, free.len(), Mode::DryRun, pass);
         pass.free_sessions = Some(free.len().saturating_sub(tasks.len()));
-        for (session, Assignment { task, .. }) in free.iter().zip(tasks) {
-            let model = context.config.model(task.task.header.priority);
+        for (session, Assignment { task, who, .. }) in free.iter().zip(tasks) {
             let event = task.at.event(EventKind::Dispatched).in_session(session);
-            pass.events.push(event.by(Provider::ClaudeCode, model));
+            let event = event.of_agent(Some(who.name));
+            pass.events.push(event.by(Provider::ClaudeCode, who.model));
         }
         return Ok(());
     }

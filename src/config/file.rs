@@ -3,18 +3,21 @@
 //! The sections are deserialized straight into the types of [`super`]; each value is checked while it is read, because
 //! only then its line and column are known.
 
+use super::agents::{self, AgentSections};
 use super::engine::RemoteSection;
 use super::notify::NotifierSection;
 use super::scalar::{self, scalar};
 use super::url::ServerUrl;
-use super::{AgentConfig, AgentKind, Dedicated, Dispatcher, PoolConfig, ProjectKeys};
+use super::{AgentConfig, Budget, Dedicated, Dispatcher, PoolConfig, Price, ProjectKeys};
 use crate::error::Failure;
 use crate::router::AutoRoutes;
 use crate::text::nearest;
+use jiff::SignedDuration;
 use serde::Deserialize;
 use serde::de::{
     Deserializer, Error, IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer,
 };
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -28,8 +31,13 @@ pub(super) struct File {
     #[serde(deserialize_with = "pool_section")]
     pub(super) pool: PoolSection,
     pub(super) dispatcher: Dispatcher,
-    #[serde(deserialize_with = "agent_section")]
-    pub(super) agent: AgentConfig,
+    #[serde(deserialize_with = "agents::only_agent")]
+    pub(super) agent: Option<AgentConfig>,
+    pub(super) agents: AgentSections,
+    pub(super) failover: Option<Vec<FailoverName>>,
+    #[serde(deserialize_with = "reset_further_than")]
+    pub(super) reset_further_than: Option<SignedDuration>,
+    pub(super) prices: BTreeMap<String, Price>,
     pub(super) routing: RoutingSection,
     pub(super) defaults: ProjectKeys,
     pub(super) secutools: SecutoolsSection,
@@ -68,6 +76,7 @@ pub(super) struct SecutoolsSection {
     pub(super) url: Option<ServerUrl>,
     #[serde(deserialize_with = "optional_path")]
     pub(super) api_key_file: Option<PathBuf>,
+    pub(super) budget: Budget,
 }
 
 #[derive(Debug, Deserialize)]
@@ -96,10 +105,20 @@ fn notifier_section<'de, D: Deserializer<'de>>(
     checked(deserializer, NotifierSection::check)
 }
 
+/// One of `failover`.
+#[derive(Debug)]
+pub(super) struct FailoverName(pub(super) String);
+
+impl<'de> Deserialize<'de> for FailoverName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        scalar(deserializer, |text| scalar::name(text).map(Self))
+    }
+}
+
 /// A text without any YAML in it is all defaults. The error is `FILE:LINE:COLUMN: KEY: what is wrong`.
 pub(super) fn parse(text: &str, path: &Path) -> Result<File, Failure> {
     let mut file: File = from_yaml(text, path)?;
-    if file.agent.delivery {
+    if file.agent.as_ref().is_some_and(|agent| agent.delivery) {
         file.warnings.push(delivery_warning(text, path));
     }
     Ok(file)
@@ -178,7 +197,7 @@ fn explain(message: &str) -> String {
 
 /// Deserializes a section and checks its values against each other. The error is raised inside the visitor, so that it
 /// carries the section's position and path.
-fn checked<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+pub(super) fn checked<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
     check: fn(&T) -> Result<(), String>,
 ) -> Result<T, D::Error> {
@@ -222,25 +241,6 @@ fn remote_section<'de, D: Deserializer<'de>>(
     checked(deserializer, RemoteSection::check).map(Some)
 }
 
-fn agent_section<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AgentConfig, D::Error> {
-    checked(deserializer, |agent: &AgentConfig| {
-        let holds = |name: &str| agent.command.iter().any(|word| word.contains(name));
-        let placeholder = ["{prompt}", "{prompt_file}"].into_iter().find(|name| holds(name));
-        match (agent.kind, placeholder) {
-            (AgentKind::Command, _) if agent.command == AgentConfig::default().command => {
-                Err("kind: command needs a command of its own, one that takes a prompt and exits, \
-                 such as [claude, -p]"
-                    .to_owned())
-            }
-            (AgentKind::Claude, Some(name)) => Err(format!(
-                "command: Claude Code takes its prompt as its last argument; \
-                 take {name} out, or set kind: command for another program"
-            )),
-            _ => Ok(()),
-        }
-    })
-}
-
 /// Whether the key is there, with any value.
 pub(super) fn is_given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(deserializer).map(|_| true)
@@ -272,7 +272,12 @@ values! {
     stale_after -> Duration = |text| scalar::duration(text, SECOND * 60..=HOUR * 8760);
     max_attempts -> u32 = |text| scalar::number(text, 1..=100);
     model -> String = scalar::model;
+    optional_model -> Option<String> = |text| scalar::model(text).map(Some);
     message -> String = scalar::message;
     shell -> OnceLock<PathBuf> = |text| scalar::program(text).map(OnceLock::from);
+    reset_further_than -> Option<SignedDuration> = |text| {
+        let duration = scalar::duration(text, Duration::ZERO..=HOUR * 168)?;
+        SignedDuration::try_from(duration).map(Some).map_err(|error| error.to_string())
+    };
     service_url -> Option<ServerUrl> = |text| ServerUrl::parse(text).map(Some);
 }

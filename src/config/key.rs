@@ -113,7 +113,7 @@ pub(super) fn api_key(
         return Ok(Some((key, KeySource::Variable)));
     }
     if let Some(path) = api_key_file {
-        return Ok(Some((from_file(&path, KEY_FILE)?, KeySource::File(path))));
+        return Ok(Some((private(&path)?, KeySource::File(path))));
     }
     let Some(directory) = environment.absolute_path("CREDENTIALS_DIRECTORY") else {
         return Ok(None);
@@ -169,6 +169,11 @@ pub(super) fn variable<T>(
         .ok_or_else(|| "is not UTF-8".to_owned())
         .and_then(parse)
         .map_err(|error| Failure::Config(format!("{name}: {error}")))
+}
+
+/// The key in a file that nobody else may read.
+pub(crate) fn private(path: &Path) -> Result<ApiKey> {
+    from_file(path, KEY_FILE)
 }
 
 /// The key in the file, and the file's mode; `None` where there is no file. A FIFO is not waited for.

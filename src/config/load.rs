@@ -1,14 +1,21 @@
 //! Finding the file, and putting it together with the environment and the command line.
 
+use super::agents::AgentSections;
 use super::file::{self, File};
-use super::{Config, Overrides, Projects, Secutools, ServerUrl, key};
+use super::{
+    AgentConfig, Agents, ClaudeFiles, Config, Overrides, Projects, Secutools, ServerUrl, key,
+};
 use crate::environment::Environment;
 use crate::error::{Failure, unreadable_config};
 use crate::text::{escape, path_text};
 use anyhow::Result;
+use jiff::SignedDuration;
 use rustix::system::uname;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+
+/// How near a limit's reset has to be for it to be waited for, unless the file says otherwise.
+const RESET_FURTHER_THAN: SignedDuration = SignedDuration::from_mins(15);
 
 impl Config {
     /// Reads the file and the environment, checks everything and fills in the defaults. Whatever a person has to mend is a
@@ -19,10 +26,16 @@ impl Config {
         // Only the command line's paths and a relative $CCL_CONFIG need the current directory.
         let base = path.as_deref().and_then(Path::parent).unwrap_or(&home);
         let resolve = |path: PathBuf| absolute(&path, base, &home);
+        let claude = environment
+            .var("CLAUDE_CONFIG_DIR")
+            .map(|dir| absolute_here(Path::new(dir), environment))
+            .transpose()?;
+        let agents = agents(&mut file, claude.as_deref(), &home, resolve)?;
         for dedicated in &mut file.pool.dedicated {
             dedicated.project = resolve(std::mem::take(&mut dedicated.project));
         }
-        let directory = file.dispatcher.projects_dir.take().or(file.pool.shared_projects_dir);
+        let directory =
+            file.dispatcher.projects_dir.take().or(file.pool.shared_projects_dir.take());
         let projects = if !overrides.projects.is_empty() {
             let given = overrides.projects.iter().map(|path| absolute_here(path, environment));
             Projects::Given(given.collect::<Result<_, _>>()?)
@@ -41,11 +54,7 @@ impl Config {
         let notifiers = notifiers.map(|section| section.0.resolve(environment, resolve)).collect();
         let remote = std::mem::take(&mut file.remote);
         let remote = remote.map(|section| section.resolve(environment, resolve)).transpose()?;
-        let api_key = key::api_key(environment, file.secutools.api_key_file.map(resolve))?;
-        let claude = environment
-            .var("CLAUDE_CONFIG_DIR")
-            .map(|dir| absolute_here(Path::new(dir), environment))
-            .transpose()?;
+        let api_key = key::api_key(environment, file.secutools.api_key_file.take().map(resolve))?;
         Ok(Self {
             state_dir: state_dir(overrides, file.state_dir.map(resolve), environment, &home)?,
             file: path,
@@ -53,7 +62,9 @@ impl Config {
             dedicated: file.pool.dedicated,
             projects,
             dispatcher: file.dispatcher,
-            agent: file.agent,
+            agents,
+            prices: file.prices,
+            secutools_budget: file.secutools.budget,
             auto_routes: file.routing.auto,
             defaults: file.defaults,
             secutools: Secutools::new(url, api_key, environment),
@@ -61,13 +72,43 @@ impl Config {
             tmux: file.tmux.command,
             notifiers,
             host: file.host.unwrap_or_else(|| uname().nodename().to_string_lossy().into_owned()),
-            claude_json: claude.as_ref().unwrap_or(&home).join(".claude.json"),
-            claude_dir: claude.unwrap_or_else(|| home.join(".claude")),
+            claude: ClaudeFiles::of(claude.as_deref(), &home),
             home,
             tmux_pane: tmux_pane(environment),
             warnings: file.warnings,
         })
     }
+}
+
+/// The agents of the file; `claude` is `$CLAUDE_CONFIG_DIR`, which holds for those without a directory of their own.
+fn agents(
+    file: &mut File,
+    claude: Option<&Path>,
+    home: &Path,
+    resolve: impl Fn(PathBuf) -> PathBuf,
+) -> Result<Agents, Failure> {
+    let AgentSections(mut all) = std::mem::take(&mut file.agents);
+    match file.agent.take() {
+        Some(_) if !all.is_empty() => {
+            return Err(Failure::Config(
+                "`agent` and `agents` are both given: move what `agent` says to `agents`, below a name of its own"
+                    .to_owned(),
+            ));
+        }
+        only if all.is_empty() => all.push(only.unwrap_or_default()),
+        _ => {}
+    }
+    for agent in &mut all {
+        let AgentConfig { config_dir, api_key_file, .. } = agent;
+        for path in [config_dir, api_key_file].into_iter().flatten() {
+            *path = resolve(std::mem::take(path));
+        }
+        agent.claude = ClaudeFiles::of(agent.config_dir.as_deref().or(claude), home);
+    }
+    let failover = file.failover.take();
+    let failover = failover.map(|names| names.into_iter().map(|name| name.0).collect());
+    let reset = file.reset_further_than.unwrap_or(RESET_FURTHER_THAN);
+    Agents::new(all, failover, reset)
 }
 
 fn home(environment: &Environment) -> Result<PathBuf, Failure> {

@@ -1,5 +1,6 @@
 //! File and environment → one checked [`Config`].
 
+mod agents;
 mod engine;
 mod file;
 mod key;
@@ -12,10 +13,11 @@ mod shell;
 pub(crate) mod tests;
 mod url;
 
+pub(crate) use agents::{AgentConfig, Agents, Budget, ClaudeFiles, Price};
 pub use engine::RemoteEngine;
 pub(crate) use engine::{ExchangeAt, Uncommitted, has_password};
-pub(crate) use key::KEY_VARIABLES;
 pub use key::{ApiKey, DelegationOff, KeySource, Secutools};
+pub(crate) use key::{KEY_VARIABLES, private as private_key};
 pub(crate) use notify::{NoticeFormat, Notifier, Occasion, Receiver};
 pub use url::ServerUrl;
 
@@ -24,8 +26,8 @@ pub use crate::marker::AgentKind;
 use crate::router::AutoRoutes;
 use crate::task::{Priority, Provider};
 use serde::Deserialize;
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Everything that can be set, checked and resolved: paths are absolute, values within their bounds.
@@ -37,7 +39,11 @@ pub struct Config {
     pub(crate) dedicated: Vec<Dedicated>,
     pub(crate) projects: Projects,
     pub(crate) dispatcher: Dispatcher,
-    pub(crate) agent: AgentConfig,
+    pub(crate) agents: Agents,
+    /// By a part of the model's name, such as `opus`; for what turns that are under way have cost so far.
+    pub(crate) prices: BTreeMap<String, Price>,
+    /// What secutools' jobs may cost.
+    pub(crate) secutools_budget: Budget,
     /// For `preferred_ai: auto`.
     pub(crate) auto_routes: AutoRoutes,
     /// What holds for a project whose `project.yaml` does not say otherwise.
@@ -54,10 +60,8 @@ pub struct Config {
     /// This machine, as markers name it.
     pub(crate) host: String,
     pub(crate) home: PathBuf,
-    /// Claude Code's directory: `$CLAUDE_CONFIG_DIR`, else `~/.claude`.
-    pub(crate) claude_dir: PathBuf,
-    /// Claude Code's state file: `$CLAUDE_CONFIG_DIR/.claude.json`, else `~/.claude.json`.
-    pub(crate) claude_json: PathBuf,
+    /// Claude Code's files by the environment that `ccl` has.
+    pub(crate) claude: ClaudeFiles,
     /// The pane that `ccl` was called in, such as `%3`.
     pub(crate) tmux_pane: Option<String>,
     /// What in the file is ignored: sentences with file and line, to be logged once.
@@ -65,10 +69,15 @@ pub struct Config {
 }
 
 impl Config {
-    /// The model that the agent is given; `None` where it is not Claude Code.
-    pub(crate) fn model(&self, priority: Priority) -> Option<String> {
-        let model = self.dispatcher.models.for_priority(priority);
-        (self.agent.kind == AgentKind::Claude).then(|| model.to_owned())
+    /// The model that the agent is given for a task; `None` where it is not Claude Code.
+    pub(crate) fn model(
+        &self,
+        agent: &AgentConfig,
+        priority: Priority,
+        pinned: Option<&str>,
+    ) -> Option<String> {
+        let by_priority = || self.dispatcher.models.for_priority(priority);
+        (agent.kind == AgentKind::Claude).then(|| pinned.unwrap_or_else(by_priority).to_owned())
     }
 
     /// Whether tasks of the provider leave this machine. An address of secutools without a key counts as on: hooks are not
@@ -87,11 +96,6 @@ impl Config {
     pub(crate) fn tmux_as_typed(&self) -> String {
         let words = self.tmux.iter().map(String::as_str);
         shlex::try_join(words).unwrap_or_else(|_| "tmux".to_owned())
-    }
-
-    /// `$CLAUDE_CONFIG_DIR`, where it is set: then Claude Code keeps its state file in there too.
-    pub(crate) fn claude_config_dir(&self) -> Option<&Path> {
-        Some(self.claude_dir.as_path()).filter(|dir| self.claude_json.starts_with(dir))
     }
 }
 
@@ -236,46 +240,13 @@ impl Models {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "keys and values")]
-pub(crate) struct AgentConfig {
-    pub(crate) kind: AgentKind,
-    /// The program and its first arguments; never empty. The words `{prompt}` and `{prompt_file}` stand for the prompt
-    /// and for its file, by themselves or inside a longer word; without them the prompt is the last argument.
-    #[serde(deserialize_with = "scalar::command")]
-    pub(crate) command: Vec<String>,
-    /// Holds `agent.shell`, or nothing until [`Self::shell`] is asked.
-    #[serde(deserialize_with = "file::shell")]
-    shell: OnceLock<PathBuf>,
-    /// Whether the file has this key of earlier versions, which is ignored.
-    #[serde(deserialize_with = "file::is_given")]
-    delivery: bool,
-    /// Whether Claude Code calls `ccl` as soon as it is idle.
-    #[serde(deserialize_with = "file::switch")]
-    pub(crate) hooks: bool,
-}
-
-impl Default for AgentConfig {
-    fn default() -> Self {
-        Self {
-            kind: AgentKind::Claude,
-            command: vec!["claude".to_owned(), "--dangerously-skip-permissions".to_owned()],
-            shell: OnceLock::new(),
-            delivery: false,
-            hooks: true,
-        }
-    }
-}
-
-impl AgentConfig {
-    /// The shell that reads the user's start-up files and then becomes the agent: `agent.shell`, else the user's own. That
-    /// is looked up only when an agent is launched: most passes launch none, and with LDAP the answer comes from a server.
-    pub(crate) fn shell(&self) -> &Path {
-        self.shell.get_or_init(|| shell::usable(shell::of_user()))
-    }
-
-    /// What messages call the agent.
-    pub(crate) fn program(&self) -> &str {
-        self.command.first().map_or("agent", String::as_str)
-    }
+/// What becomes of a question for which Claude Code would wait: whether it may use a tool, say, or which way to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Questions {
+    /// It is refused at once, and the turn goes on, where Claude Code can do that (from 2.1.319 on).
+    #[default]
+    Refuse,
+    /// It waits for a person.
+    Wait,
 }

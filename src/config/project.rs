@@ -7,9 +7,9 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 use serde::de::Deserializer;
 
-use super::{Config, file, scalar};
+use super::{Config, agents, file, scalar};
 use crate::durable;
-use crate::task::{Check, Isolation, Land, ProjectRules, TaskRules};
+use crate::task::{Check, Isolation, Land, ProjectRules, TaskRules, TimeLimit};
 
 /// A longer file is no `project.yaml`.
 const MAX_BYTES: u64 = 64 << 10;
@@ -39,6 +39,12 @@ pub(crate) struct ProjectKeys {
     #[serde(deserialize_with = "check_rounds")]
     check_rounds: Option<u32>,
     protect: Option<Vec<Glob>>,
+    #[serde(deserialize_with = "agent")]
+    agent: Option<String>,
+    #[serde(deserialize_with = "time_limit")]
+    max_duration: Option<TimeLimit>,
+    #[serde(deserialize_with = "time_limit")]
+    stall: Option<TimeLimit>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +95,8 @@ values! {
         SignedDuration::try_from(duration).map_err(|error| error.to_string())
     };
     check_rounds -> u32 = |text| scalar::number(text, 0..=20);
+    agent -> String = agents::name;
+    time_limit -> TimeLimit = TimeLimit::parse;
 }
 
 impl Config {
@@ -131,6 +139,7 @@ impl ProjectKeys {
         let globs = |list: Vec<Glob>| list.into_iter().map(|it| it.0).collect();
         ProjectRules {
             parallel: keys.parallel.or(self.parallel),
+            agent: keys.agent.or(self.agent),
             require_clean: keys.require_clean.or(self.require_clean).unwrap_or_default(),
             task: TaskRules {
                 isolation: keys.isolation.or(self.isolation).unwrap_or(default.isolation),
@@ -148,6 +157,8 @@ impl ProjectKeys {
                     .or(self.check_rounds)
                     .unwrap_or(default.check_rounds),
                 protect: keys.protect.or(self.protect).map(globs).unwrap_or_default(),
+                max_duration: keys.max_duration.or(self.max_duration).unwrap_or_default(),
+                stall: keys.stall.or(self.stall).unwrap_or_default(),
             },
         }
     }
@@ -168,19 +179,22 @@ mod tests {
     #[test]
     fn what_the_project_says_goes_before_the_defaults() {
         assert_eq!(rules("", ""), ProjectRules::default());
-        let defaults = "parallel: 2\nisolation: worktree\ncheck: make test\ncopy: [.env]\n";
+        let defaults =
+            "parallel: 2\nisolation: worktree\ncheck: make test\ncopy: [.env]\nstall: 30m\n";
         let all = rules(defaults, "");
         assert_eq!((all.parallel, all.task.isolation), (Some(2), Isolation::Worktree));
         assert_eq!(all.task.check, Check::Command("make test".to_owned()));
         assert_eq!(all.task.copy, [".env"]);
+        assert_eq!(all.task.stall, TimeLimit(Some(SignedDuration::from_mins(30))));
         let project = rules(
             defaults,
-            "parallel: 0\nisolation: none\nbase: main\nsetup: npm ci\ncopy: []\nrequire_clean: true\nland: rebase\ncheck: none\ncheck_timeout: 90s\ncheck_rounds: 0\nprotect: ['tests/**']\n",
+            "parallel: 0\nisolation: none\nbase: main\nsetup: npm ci\ncopy: []\nrequire_clean: true\nland: rebase\ncheck: none\ncheck_timeout: 90s\ncheck_rounds: 0\nprotect: ['tests/**']\nmax_duration: 2h\nstall: none\nagent: codex\n",
         );
         assert_eq!(
             project,
             ProjectRules {
                 parallel: Some(0),
+                agent: Some("codex".to_owned()),
                 require_clean: true,
                 task: TaskRules {
                     isolation: Isolation::None,
@@ -192,6 +206,8 @@ mod tests {
                     check_timeout: SignedDuration::from_secs(90),
                     check_rounds: 0,
                     protect: vec!["tests/**".to_owned()],
+                    max_duration: TimeLimit(Some(SignedDuration::from_hours(2))),
+                    stall: TimeLimit(None),
                 },
             }
         );
@@ -212,6 +228,8 @@ mod tests {
             ("check_timeout: 0s", "check_timeout:"),
             (&format!("check: {}", "true;".repeat(1000)), "check: is longer than 4 KiB"),
             ("protect: tests", "protect:"),
+            ("max_duration: 2", "max_duration: `2` is neither a duration such as 30m or 2h"),
+            ("\nstall: 0s", "project.yaml:2:8: stall: `0s` is out of range"),
             ("parallel: 1\nparallel: 2", "more than one"),
             ("- a", "expected keys and values"),
         ] {

@@ -266,6 +266,8 @@ mod tests {
             attempt: 1,
             started_at: Timestamp::UNIX_EPOCH,
             agent: StartedAgent {
+                name: None,
+                claude_dir: None,
                 kind: AgentKind::Command,
                 model: None,
                 session: None,

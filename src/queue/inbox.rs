@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{Folder, Held, Name, Project, TaskRef};
 use crate::concurrent;
 use crate::durable;
-use crate::task::{self, Order, Routing, Task, TaskTurn};
+use crate::task::{self, Header, Task, TaskTurn};
 
 /// The first bytes that are read of a task for its priority; nearly every header fits.
 const HEAD: usize = 4 << 10;
@@ -80,14 +80,10 @@ impl Project {
         self.heads(names, task::turn_of, |whole| whole.header.into())
     }
 
-    /// What decides the route of each task that waits, and when it may go, read in the same way; one
-    /// that cannot be read stays on this machine.
-    pub(crate) fn routings(&self, names: &[OsString]) -> Result<Vec<((Routing, Order), OsString)>> {
-        self.heads(
-            names,
-            |bytes| task::head(bytes).map(|head| (head.routing, head.order)),
-            |whole| (whole.header.routing, whole.header.order),
-        )
+    /// The header of each task that waits, read in the same way; one that cannot be read stays on this
+    /// machine.
+    pub(crate) fn headers(&self, names: &[OsString]) -> Result<Vec<(Header, OsString)>> {
+        self.heads(names, task::head, |whole| whole.header)
     }
 
     /// Reads the first bytes of each file, and only where they do not suffice

@@ -38,6 +38,8 @@ fn marker_of(run: Uuid) -> marker::ClaimMarker {
         attempt: 1,
         started_at: Timestamp::UNIX_EPOCH,
         agent: StartedAgent {
+            name: None,
+            claude_dir: None,
             kind: AgentKind::Command,
             model: None,
             session: None,
@@ -264,7 +266,7 @@ fn an_inbox_that_cannot_be_opened_is_no_empty_one() {
     let names = ["t.md".into()];
     assert_eq!(project.turns(&names).unwrap().len(), 1);
     fs::remove_dir(project.folder(Folder::Inbox)).unwrap();
-    for error in [project.turns(&names).unwrap_err(), project.routings(&names).unwrap_err()] {
+    for error in [project.turns(&names).unwrap_err(), project.headers(&names).unwrap_err()] {
         assert!(format!("{error:#}").contains("inbox: No such file"), "{error:#}");
     }
     assert_eq!(project.turns(&[]).unwrap(), []);

@@ -30,8 +30,8 @@ use crate::text::path_text;
 pub(crate) use prometheus::metrics;
 pub(crate) use rows::JobRow;
 pub(crate) use rows::{
-    DayRow, ProjectRow, RecurringRow, RecurringState, SessionRow, SessionState, Status, TaskRow,
-    TaskState, ToLandRow, WorktreeRow,
+    AgentRow, AgentStanding, DayRow, ProjectRow, RecurringRow, RecurringState, SessionRow,
+    SessionState, Status, TaskRow, TaskState, ToLandRow, WorktreeRow,
 };
 pub(crate) use summary::{AttentionRow, DoneRow, FailedRow, ProjectSummary, Runs, WorkReport};
 
@@ -70,6 +70,8 @@ pub(crate) struct DecisionRow {
     pub(crate) delegation_enabled: bool,
     /// Such as `auto-without-hint`.
     pub(crate) rule: String,
+    /// The agent that would have the task now; `None` where it leaves this machine, or waits for one.
+    pub(crate) agent: Option<String>,
     /// `None` where the provider chooses.
     pub(crate) model: Option<String>,
     pub(crate) priority: Priority,

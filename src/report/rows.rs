@@ -14,6 +14,8 @@ use crate::task::{Priority, Provider};
 pub(crate) struct Status {
     /// The pool's sessions, then others that have a marker.
     pub(crate) sessions: Vec<SessionRow>,
+    /// All of the configuration, in its order.
+    pub(crate) agents: Vec<AgentRow>,
     /// `None`: tasks are handed out.
     pub(crate) paused: Option<Pause>,
     pub(crate) projects: Vec<ProjectRow>,
@@ -56,6 +58,35 @@ pub(crate) struct SessionRow {
     /// The end of a cooldown.
     pub(crate) until: Option<Timestamp>,
     pub(crate) reason: Option<String>,
+}
+
+/// One agent of the configuration.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct AgentRow {
+    pub(crate) name: String,
+    /// `claude` or `command`.
+    pub(crate) kind: &'static str,
+    pub(crate) state: AgentStanding,
+    /// The end of its hold.
+    pub(crate) until: Option<Timestamp>,
+    pub(crate) reason: Option<String>,
+    /// What its runs that ended since midnight have cost, by currency.
+    pub(crate) spent_today: Vec<Cost>,
+    /// How many of them have no known cost.
+    pub(crate) unknown_costs: usize,
+}
+
+/// Whether it is given tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum AgentStanding {
+    Ready,
+    Held,
+    /// A task finds out whether its hold has ended, or the next one will.
+    Probing,
+    /// Until midnight.
+    OverBudget,
+    NeedsAttention,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]

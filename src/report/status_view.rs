@@ -7,7 +7,10 @@ use jiff::Timestamp;
 
 use super::table::{Cell, Colour, Row, table, wrap};
 use super::text::{distance, short, word};
-use super::{RecurringState, SessionRow, SessionState, Status, TaskRow, TaskState, TerminalStyle};
+use super::{
+    AgentRow, AgentStanding, RecurringState, SessionRow, SessionState, Status, TaskRow, TaskState,
+    TerminalStyle,
+};
 use crate::pause::Pause;
 use crate::task::{Priority, Provider};
 use crate::text::{escape, local_time, path_text};
@@ -15,11 +18,21 @@ use crate::text::{escape, local_time, path_text};
 /// How many waiting tasks of each project are shown, and how many held ones.
 const SHOWN: usize = 20;
 
+/// What an agent has spent today; what is not known is said, too.
+fn spent(row: &AgentRow) -> String {
+    let mut parts: Vec<String> = row.spent_today.iter().map(ToString::to_string).collect();
+    if row.unknown_costs > 0 {
+        parts.push(format!("{} of unknown cost", row.unknown_costs));
+    }
+    parts.join(", ")
+}
+
 pub(super) fn text(status: &Status, style: &TerminalStyle, now: Timestamp) -> String {
     let view = View { status, style, now };
     let mut blocks = vec![
         view.paused(),
         view.sessions(),
+        view.agents(),
         view.projects(),
         view.tasks(),
         view.recurring(),
@@ -103,6 +116,33 @@ impl View<'_> {
             ],
             note: join([until, stale, row.reason.clone().or(title)]),
         }
+    }
+
+    /// The agents, unless all that can be said is that the only one is ready.
+    fn agents(&self) -> String {
+        if let [AgentRow { state: AgentStanding::Ready, .. }] = self.status.agents.as_slice() {
+            return String::new();
+        }
+        let rows = self.status.agents.iter().map(|row| {
+            let colour = match row.state {
+                AgentStanding::Ready => None,
+                AgentStanding::Held | AgentStanding::Probing | AgentStanding::OverBudget => {
+                    Some(Colour::WAITING)
+                }
+                AgentStanding::NeedsAttention => Some(Colour::BAD),
+            };
+            let until = row.until.map(|until| local_time(until, self.now, &self.style.zone));
+            Row {
+                cells: [
+                    row.name.clone().into(),
+                    Cell::coloured(word(&row.state), colour),
+                    until.unwrap_or_default().into(),
+                    spent(row).into(),
+                ],
+                note: row.reason.clone().unwrap_or_default(),
+            }
+        });
+        table(self.style, ["AGENT", "STATE", "UNTIL", "SPENT TODAY"], rows)
     }
 
     fn projects(&self) -> String {

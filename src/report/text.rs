@@ -68,12 +68,12 @@ fn decision(decision: &DecisionRow) -> String {
         (false, true) => format!("{provider}, but delegation is off: it runs here"),
     };
     let priority = decision.priority.to_string();
-    let mut rows = vec![
-        ("provider", place.as_str()),
-        ("rule", &decision.rule),
+    let mut rows = vec![("provider", place.as_str()), ("rule", decision.rule.as_str())];
+    rows.extend(decision.agent.as_deref().map(|agent| ("agent", agent)));
+    rows.extend([
         ("model", decision.model.as_deref().unwrap_or("-")),
-        ("priority", &priority),
-    ];
+        ("priority", priority.as_str()),
+    ]);
     if decision.isolation == Some(Isolation::Worktree) {
         rows.push(("works in", "a worktree of its own"));
     }

@@ -133,3 +133,24 @@ fn auto_follows_the_configured_routes() {
         assert_eq!(decision, Decision { provider, rule: Rule::Auto });
     }
 }
+
+#[test]
+fn what_may_leave_the_machine_does_while_its_agents_cannot_be_waited_for() {
+    let failover = |fields: &str| {
+        let task = parse(&format!("---\n{fields}\n---\n"));
+        failover(&task.header.routing, &AutoRoutes::default()).map(|decision| decision.provider)
+    };
+    let local = "allow_delegation: true\npreferred_ai: claude-code\ncomplexity_hint: low";
+    assert_eq!(failover(local), Some(Provider::Gpu));
+    for fields in [
+        "preferred_ai: claude-code\ncomplexity_hint: low",
+        "allow_delegation: true\npreferred_ai: claude-code",
+        "allow_delegation: true\npreferred_ai: claude-code\ncomplexity_hint: huge",
+        "allow_delegation: true\nneeds_claude_code: true\ncomplexity_hint: low",
+        "allow_delegation: true\nneeds_claude_code: 1\ncomplexity_hint: low",
+        // It goes there as it is.
+        "allow_delegation: true\ncomplexity_hint: low",
+    ] {
+        assert_eq!(failover(fields), None, "{fields}");
+    }
+}

@@ -16,7 +16,7 @@ use crate::agent::screen::{self, Dialog, Screen};
 use crate::agent::transcript::Turn;
 use crate::agent::{self, ClaudeOptions, Files, Launch, Setup};
 use crate::checkout;
-use crate::config::AgentKind;
+use crate::config::{AgentConfig, AgentKind};
 use crate::durable;
 use crate::marker::{self, AgentPane, ClaimedCheckout, Phase, Server, StartedAgent, Work};
 use crate::next_step::AttemptFailure;
@@ -40,6 +40,21 @@ pub(super) struct Attempt {
     /// Claude Code's; none for another agent.
     pub(super) conversation: Option<Conversation>,
     pub(super) message: String,
+    pub(super) taken_over: Option<TakenOver>,
+}
+
+/// Who has begun a task that another agent goes on with, and why that one does not.
+pub(super) struct TakenOver {
+    pub(super) from: String,
+    pub(super) why: String,
+}
+
+impl TakenOver {
+    pub(super) fn of(task: &Task, agent: &str) -> Option<Self> {
+        let ending = task.ending.as_ref().filter(|it| it.outcome == Outcome::Released)?;
+        let from = ending.agent().filter(|from| *from != agent)?.to_owned();
+        Some(Self { from, why: ending.reason.clone().unwrap_or_default() })
+    }
 }
 
 /// The conversation of Claude Code that an attempt uses.
@@ -67,12 +82,14 @@ impl Pool<'_> {
         run: &Run,
         owner: Uuid,
         task: &WaitingTask,
+        (agent, model): (&AgentConfig, Option<String>),
         conversation: Option<&Conversation>,
-        work: Work,
+        mut work: Work,
     ) -> Result<marker::ClaimMarker> {
-        let models = &self.config.dispatcher.models;
+        work.timeout = task.task.timeout();
+        work.begin(self.work_clock(&work.rules)?);
         let transcript_from = match conversation {
-            Some(conversation) => Transcript::find(&self.config.claude_dir, conversation.id)?
+            Some(conversation) => Transcript::find(&agent.claude.directory, conversation.id)?
                 .map_or(0, |transcript| transcript.length()),
             None => 0,
         };
@@ -85,9 +102,10 @@ impl Pool<'_> {
             attempt: task.task.attempts_made().saturating_add(1),
             started_at: self.now,
             agent: StartedAgent {
-                kind: self.config.agent.kind,
-                model: conversation
-                    .map(|_| models.for_priority(task.task.header.priority).to_owned()),
+                name: Some(agent.name.clone()),
+                kind: agent.kind,
+                claude_dir: conversation.map(|_| agent.claude.directory.clone()),
+                model,
                 session: conversation.map(|conversation| conversation.id),
                 transcript_from,
             },
@@ -101,9 +119,10 @@ impl Pool<'_> {
         &self,
         session: &Session,
         task: &Task,
+        agent: &AgentConfig,
         run: Uuid,
     ) -> Result<Option<Conversation>> {
-        if self.config.agent.kind != AgentKind::Claude {
+        if agent.kind != AgentKind::Claude {
             return Ok(None);
         }
         let interrupted = task
@@ -112,7 +131,8 @@ impl Pool<'_> {
             .filter(|ending| ending.outcome == Outcome::Released)
             .and_then(|ending| Uuid::try_parse(ending.agent_session.as_deref()?).ok());
         if let Some(id) = interrupted
-            && Transcript::find(&self.config.claude_dir, id)?.is_some()
+            // Another agent has it where both have the same directory.
+            && Transcript::find(&agent.claude.directory, id)?.is_some()
         {
             return Ok(Some(Conversation { id, resume: true, request: None }));
         }
@@ -144,7 +164,8 @@ impl Pool<'_> {
         for stale in [&files.exit, &files.stop] {
             durable::remove(stale)?;
         }
-        let hooks = attempt.conversation.is_some() && self.config.agent.hooks;
+        let agent = self.agent_of(claim);
+        let hooks = attempt.conversation.is_some() && agent.hooks;
         if hooks {
             self.write_hook(&attempt.run, &attempt.claim, &files)?;
         }
@@ -152,8 +173,11 @@ impl Pool<'_> {
             model: claim.agent.model.as_deref().unwrap_or_default(),
             session: conversation.id,
             resume: conversation.resume,
-            config_dir: self.config.claude_config_dir(),
+            config_dir: agent.claude.config_dir(),
             hooks,
+            api_key_file: agent.api_key_file.as_deref(),
+            questions: agent.questions,
+            fallback_model: agent.fallback_model.as_deref(),
         });
         let work = &claim.work;
         let stamp = match &work.checkout {
@@ -168,8 +192,9 @@ impl Pool<'_> {
         });
         let directory = attempt.claim.directory();
         let launch = Launch {
-            command: &self.config.agent.command,
-            kind: self.config.agent.kind,
+            command: &agent.command,
+            kind: agent.kind,
+            env: &agent.env,
             run: claim.run,
             directory: &directory,
             setup,
@@ -189,7 +214,7 @@ impl Pool<'_> {
         let program = process::own_program().context("cannot find ccl's own program file")?;
         let config = self.config.file.as_deref().unwrap_or(Path::new("/dev/null"));
         let mut assign = Vec::new();
-        if let Some(dir) = self.config.claude_config_dir() {
+        if let Some(dir) = self.config.claude.config_dir() {
             let dir = agent::quote_path(dir)?;
             assign.extend(["env".to_owned(), format!("CLAUDE_CONFIG_DIR={dir}")]);
         }
@@ -212,13 +237,13 @@ impl Pool<'_> {
     }
 
     /// Opens the window in which the script runs, and notes its pane.
-    pub(super) fn open_window(&self, run: &mut Run, script: &Path) -> Result<()> {
+    pub(super) fn open_window(&self, run: &mut Run, shell: &Path, script: &Path) -> Result<()> {
         let window = NewWindow {
             session: &run.session.name,
             name: &run.marker.task,
             run: run.marker.run,
             script,
-            shell: self.config.agent.shell(),
+            shell,
             cwd: &self.config.home,
         };
         let pane = match self.tmux.new_window(&window) {
@@ -292,13 +317,14 @@ impl Pool<'_> {
     ) -> Result<Option<Evidence>> {
         let claim = attempt.claim.marker();
         let exit = Exit::read(&attempt.run.session.files().exit, claim.run)?;
-        let program = self.config.agent.program();
+        let agent = self.agent_of(claim);
+        let program = agent.program();
         let has_task = match (exit, claim.agent.session) {
             // What it has done is judged later, as of any other agent that has ended.
             (Some(Exit::Code(_)), None) => true,
             (Some(exit), _) => {
                 let screen = self.words_of(exit, attempt.run.pane.as_ref());
-                let failure = exit.failure(program, &attempt.claim.directory(), &screen);
+                let failure = exit.failure(agent, &attempt.claim.directory(), &screen);
                 return Ok(Some(Evidence::Failed(failure)));
             }
             (None, None) => started_agent && lives,
@@ -325,7 +351,8 @@ impl Pool<'_> {
 
     /// The window's shell did not start the agent, which no task can cause.
     fn not_started(&self, attempt: &Attempt, lives: bool) -> Result<AttemptFailure> {
-        let (shell, program) = (self.config.agent.shell().display(), self.config.agent.program());
+        let agent = self.agent_of(attempt.claim.marker());
+        let (shell, program) = (agent.shell().display(), agent.program());
         let seconds = self.config.dispatcher.prompt_timeout.as_secs();
         let screen = if lives { Some(self.screen(attempt)?) } else { self.last_screen(attempt)? };
         let Some(screen) = screen else {
@@ -363,12 +390,13 @@ impl Pool<'_> {
             return Ok(None);
         };
         let is_agents = |pid| process::is_of_run(pid, attempt.run.id());
-        let registered = claude::registered(&self.config.claude_dir, *id, is_agents);
+        let claude_dir = self.claude_dir_of(attempt.claim.marker());
+        let registered = claude::registered(claude_dir, *id, is_agents);
         Ok(registered.is_none().then_some(dialog))
     }
 
     fn has_prompt(&self, id: Uuid, claim: &marker::ClaimMarker) -> Result<bool> {
-        Ok(match Transcript::find(&self.config.claude_dir, id)? {
+        Ok(match Transcript::find(self.claude_dir_of(claim), id)? {
             Some(found) => found.summary(claim.agent.transcript_from)?.turn != Turn::None,
             None => false,
         })

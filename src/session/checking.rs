@@ -103,7 +103,7 @@ impl Pool<'_> {
     fn why_not_started(&self, run: &Run, claim: &ClaimMarker) -> String {
         format!(
             "the shell {} did not start {} within {} s: mend its start-up files, one of which hangs or asks something, or name another shell in agent.shell, and run `ccl assign {}`",
-            self.config.agent.shell().display(),
+            self.agent_of(claim).shell().display(),
             check::named(work_command(claim)),
             self.config.dispatcher.prompt_timeout.as_secs(),
             run.session.name
@@ -136,6 +136,8 @@ impl Pool<'_> {
             head,
         };
         let files = run.session.files();
+        let agent = self.agent_of(marker);
+        let hooks = agent.hooks;
         let stamp = match &worktree {
             Some(worktree) => Some(checkout::setup_stamp(worktree)?),
             None => None,
@@ -161,10 +163,10 @@ impl Pool<'_> {
             base,
             setup,
             files: &files.check,
-            hook: self.config.agent.hooks.then_some(files.hook.as_path()),
+            hook: hooks.then_some(files.hook.as_path()),
         }
         .text()?;
-        if self.config.agent.hooks {
+        if hooks {
             self.write_hook(run, &claim, &files)?;
         }
         let CheckFiles { script: path, ticket, exit } = &files.check;
@@ -175,7 +177,7 @@ impl Pool<'_> {
         claim.update(self.now, |claim| claim.work.check = Some(check))?;
         durable::write(ticket, b"", durable::PRIVATE)?;
         let mut run = Run { pane: None, ..run.clone() };
-        self.open_window(&mut run, path)?;
+        self.open_window(&mut run, agent.shell(), path)?;
         self.await_start(&run, ticket)
     }
 
@@ -320,6 +322,7 @@ impl Pool<'_> {
         let ending = Ending {
             check: Some(CheckEnding { red_before: red_before.or(check.red_before), ..check }),
             cost: self.cost(claim)?,
+            refused: self.refused(claim)?,
             ..self.ending(claim, Outcome::Failed, Some(reason))
         };
         self.file(claim, &ending, || claim.finish(&ending, Some(&check::fenced(&red.tail)), None))

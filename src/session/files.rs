@@ -46,6 +46,10 @@ impl Session {
         self.file("cooldown")
     }
 
+    pub(super) fn signs_path(&self) -> PathBuf {
+        self.file("signs")
+    }
+
     pub(super) fn lock_path(&self) -> PathBuf {
         self.file("lock")
     }
@@ -149,5 +153,6 @@ pub(crate) fn attention_cooldowns(state_dir: &Path) -> Result<Vec<Session>> {
 pub fn sweep(state_dir: &Path, now: Timestamp) -> Result<()> {
     let now = SystemTime::try_from(now).context("the clock is out of range")?;
     durable::sweep(state_dir, now)?;
+    durable::sweep(&state_dir.join("agents"), now)?;
     durable::sweep(&state_dir.join("sessions"), now)
 }

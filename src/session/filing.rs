@@ -9,10 +9,11 @@ use super::{Pool, Session};
 use crate::agent::claude::Transcript;
 use crate::config::Occasion;
 use crate::event::{Event, EventKind};
+use crate::hold::Wall;
 use crate::journal::Entry;
-use crate::marker::{self, ClaimedCheckout, Cooldown, SetupHold};
+use crate::marker::{self, ClaimMarker, ClaimedCheckout, Cooldown, SetupHold};
 use crate::money::Cost;
-use crate::next_step::{AgentReport, AttemptFailure};
+use crate::next_step::{AgentReport, AgentState, AttemptFailure, Found};
 use crate::notify::Notice;
 use crate::queue::Claim;
 use crate::task::{BranchEnding, Ending, Outcome, Provider, Summary};
@@ -40,7 +41,9 @@ impl Pool<'_> {
         if !failure.counts {
             ending.attempt = ending.attempt.saturating_sub(1);
         }
+        ending.timeout = failure.timeout.or(ending.timeout);
         ending.cost = self.cost(claim)?;
+        ending.refused = self.refused(claim)?;
         if failure.of_project {
             self.discard_worktree(claim)?;
         }
@@ -114,6 +117,76 @@ impl Pool<'_> {
         Ok(())
     }
 
+    /// Holds the agent where it has met what stands in the way of all of its tasks. False: it does not, or is held already.
+    pub(super) fn hold_agent(&self, claim: &Claim, failure: &AttemptFailure) -> Result<bool> {
+        let Some(cause) = failure.hold else { return Ok(false) };
+        let ClaimMarker { run, started_at, agent, .. } = claim.marker();
+        let name = self.agent_of(claim.marker()).name.as_str();
+        // Claude Code calls a limit `seven_day_opus`, and the model `opus`.
+        let limited = failure.limited_model.as_deref().unwrap_or_default();
+        let model = agent.model.as_deref().filter(|model| limited.contains(model));
+        let wall = Wall {
+            run: *run,
+            started_at: *started_at,
+            cause,
+            model,
+            resets_at: failure.until,
+            reason: &failure.reason,
+        };
+        let Some(hold) = self.holds.begin(name, &wall)? else { return Ok(false) };
+        let entry =
+            Entry { agent: Some(name.to_owned()), run: Some(*run), ..Entry::new(EventKind::Hold) };
+        let entry = entry.because(failure.reason.as_str());
+        self.account.tell_of_hold(&entry, name, hold.since)?;
+        self.account.note(&entry);
+        Ok(true)
+    }
+
+    /// Ends the hold of the agent whose probe this run is, once that has an answer.
+    pub(super) fn settle_probe(
+        &self,
+        run: &Run,
+        claim: &Claim,
+        found: &Found,
+    ) -> Result<Vec<Event>> {
+        let name = self.agent_of(claim.marker()).name.as_str();
+        if !self.holds.is_probe(name, run.id())? || !self.has_answer(claim.marker(), found)? {
+            return Ok(Vec::new());
+        }
+        if !self.holds.end(name, run.id())? {
+            return Ok(Vec::new());
+        }
+        let reason = format!("{name} answers again");
+        let entry = Entry { agent: Some(name.to_owned()), ..Entry::new(EventKind::Resumed) };
+        self.account.note(&entry.because(reason.as_str()));
+        Ok(vec![Event::new(EventKind::Resumed).of_agent(Some(name.to_owned())).because(reason)])
+    }
+
+    /// Whether what has held the agent is over, by what came of a run.
+    fn has_answer(&self, claim: &ClaimMarker, found: &Found) -> Result<bool> {
+        if let Found::Started { agent: AgentState::Failed(failure), .. } = found
+            && failure.hold.is_some()
+        {
+            return Ok(false);
+        }
+        match claim.agent.session {
+            Some(id) => match Transcript::find(self.claude_dir_of(claim), id)? {
+                // Only an answer of the API's names a model.
+                Some(transcript) => {
+                    Ok(transcript.summary(claim.agent.transcript_from)?.model.is_some())
+                }
+                None => Ok(false),
+            },
+            None => Ok(match found {
+                Found::Started { agent, .. } => {
+                    matches!(agent, AgentState::Finished(_) | AgentState::Failed(_))
+                }
+                Found::Noted(_) | Found::Checking { .. } | Found::Landing(_) => true,
+                Found::NoClaim | Found::NoTask { .. } | Found::Claimed | Found::Unstarted => false,
+            }),
+        }
+    }
+
     /// Writes the session's cooldown.
     pub(super) fn start_cooldown(&self, session: &Session, failure: &AttemptFailure) -> Result<()> {
         let until = failure.until.unwrap_or_else(|| self.now + self.config.dispatcher.cooldown);
@@ -141,6 +214,7 @@ impl Pool<'_> {
             outcome,
             attempt: marker.attempt,
             provider: Some(Provider::ClaudeCode),
+            agent: marker.agent.name.clone(),
             model: marker.agent.model.clone(),
             session: Some(marker.session.clone()),
             agent_session: marker.agent.session.map(|id| id.to_string()),
@@ -151,17 +225,30 @@ impl Pool<'_> {
             reason,
             git: self.git_ending(claim),
             check: marker.work.checked.clone(),
+            refused: 0,
+            timeout: marker.work.timeout,
         }
     }
 
     /// What this run has cost, as far as Claude Code wrote it down.
     pub(super) fn cost(&self, claim: &Claim) -> Result<Option<Cost>> {
-        let agent = &claim.marker().agent;
-        let Some(id) = agent.session else {
-            return Ok(None);
-        };
-        match Transcript::find(&self.config.claude_dir, id)? {
-            Some(transcript) => transcript.cost(agent.transcript_from),
+        match self.transcript(claim)? {
+            Some(transcript) => transcript.cost(claim.marker().agent.transcript_from),
+            None => Ok(None),
+        }
+    }
+
+    /// How much was refused in this run because nobody was there to be asked.
+    pub(super) fn refused(&self, claim: &Claim) -> Result<u32> {
+        Ok(match self.transcript(claim)? {
+            Some(transcript) => transcript.summary(claim.marker().agent.transcript_from)?.refused,
+            None => 0,
+        })
+    }
+
+    fn transcript(&self, claim: &Claim) -> Result<Option<Transcript>> {
+        match claim.marker().agent.session {
+            Some(id) => Transcript::find(self.claude_dir_of(claim.marker()), id),
             None => Ok(None),
         }
     }
@@ -180,6 +267,11 @@ pub(super) fn footer(ending: &Ending, report: &AgentReport) -> String {
     }
     if let Some(check) = &ending.check {
         parts.push(format!("check passed, {} s", check.seconds));
+    }
+    match ending.refused {
+        0 => {}
+        1 => parts.push("1 question refused".to_owned()),
+        more => parts.push(format!("{more} questions refused")),
     }
     if let Some(cost) = &ending.cost {
         parts.push(cost.to_string());

@@ -12,7 +12,7 @@
 use anyhow::{Context, Error, Result, bail};
 use uuid::Uuid;
 
-use super::attempt::{Attempt, Evidence};
+use super::attempt::{Attempt, Evidence, TakenOver};
 use super::filing::OF_AGENT;
 use super::snapshot::{Run, Trigger};
 use super::{Assignment, Pool, Session, Slot, unavailable};
@@ -45,8 +45,10 @@ impl Pool<'_> {
     }
 
     fn launch(&self, events: &mut Vec<Event>, slot: &Slot, assignment: &Assignment) -> Result<()> {
-        let Assignment { task, rules, room, repository } = assignment;
+        let Assignment { task, rules, room, repository, who } = assignment;
         let session = &slot.session;
+        let agents = &self.config.agents;
+        let agent = agents.named(&who.name).unwrap_or_else(|| agents.first());
         if !slot.exists && !self.make_session(session)? {
             let name = &session.name;
             events.push(task.at.event(EventKind::Held).because(format!(
@@ -81,9 +83,15 @@ impl Pool<'_> {
         };
         marker::write(&session.marker_path(), &marker)?;
         let run = Run { session: session.clone(), marker, pane: None };
-        let conversation = self.conversation(session, &task.task, run.id())?;
+        // Behind the session's marker: whoever finds that gone knows that this probe is none any more.
+        if who.is_probe && !self.holds.begin_probe(agent, run.id(), session.name())? {
+            // It is not held: another pass has sent a task, and this one waits for what comes of that.
+            return durable::remove(&session.marker_path()).map(drop);
+        }
+        let conversation = self.conversation(session, &task.task, agent, run.id())?;
         let work = Work { rules: rules.clone(), checkout, ..Work::default() };
-        let marker = self.claim_marker(&run, owner, task, conversation.as_ref(), work)?;
+        let who = (agent, who.model.clone());
+        let marker = self.claim_marker(&run, owner, task, who, conversation.as_ref(), work)?;
         let (project, name) = (&task.at.project, &task.at.name);
         let claim = match project.claim(name, &task.seen, *room, marker, &self.writers) {
             Ok(claim) => claim,
@@ -113,7 +121,13 @@ impl Pool<'_> {
             &task.task.body,
             &task.at.project.dispatched_path(&task.at.name),
         );
-        self.start(events, Attempt { run, claim, conversation, message })
+        let taken_over = TakenOver::of(&task.task, &agent.name);
+        let goes_on = conversation.as_ref().is_some_and(|conversation| conversation.resume);
+        let message = match &taken_over {
+            Some(_) if !goes_on => format!("{}\n\n{message}", agent::AFTER_A_COLLEAGUE),
+            _ => agent::message_after(claim.marker().work.timeout, message),
+        };
+        self.start(events, Attempt { run, claim, conversation, message, taken_over })
     }
 
     /// Makes the session that is missing. False: it is there by now, and nobody knows who is about to use it; tmux may
@@ -138,7 +152,8 @@ impl Pool<'_> {
             self.write_files(&attempt)?;
             attempt.claim.advance(Phase::Launching, self.now)?;
             let files = attempt.run.session.files();
-            self.open_window(&mut attempt.run, &files.run)?;
+            let shell = self.agent_of(attempt.claim.marker()).shell();
+            self.open_window(&mut attempt.run, shell, &files.run)?;
             let failure = match self.await_evidence(&attempt)? {
                 Evidence::HasTask => return self.note_dispatched(events, attempt),
                 Evidence::ResumeRefused => {
@@ -177,7 +192,8 @@ impl Pool<'_> {
     fn note_dispatched(&self, events: &mut Vec<Event>, mut attempt: Attempt) -> Result<()> {
         attempt.claim.advance(Phase::Working, self.now)?;
         let (claim, session) = (&attempt.claim, &attempt.run.session.name);
-        let model = claim.marker().agent.model.clone();
+        let marker = claim.marker();
+        let model = marker.agent.model.clone();
         self.log.event(format_args!(
             "DISPATCHED session={session} task={} model={}",
             claim.name(),
@@ -186,19 +202,28 @@ impl Pool<'_> {
         events.push(
             Event::of_task(EventKind::Dispatched, claim.project().path(), claim.name().as_str())
                 .in_session(session)
+                .of_agent(marker.agent.name.clone())
                 .by(Provider::ClaudeCode, model),
         );
         let (project, name) = (claim.project(), claim.name());
-        let marker = claim.marker();
         self.account.note(&Entry {
             run: Some(marker.run),
-            agent: Some(marker.agent.kind.as_str().to_owned()),
+            agent: marker.agent.name.clone(),
             provider: Some(Provider::ClaudeCode),
             attempt: Some(marker.attempt),
             waited: account::waited(&project.dispatched_path(name), self.now),
             ..Entry::of_task(EventKind::Dispatched, project.path(), name.as_str())
         });
         self.account.outbox().forget(Occasion::NeedsAttention, OF_AGENT)?;
+        if let (Some(TakenOver { from, why }), Some(to)) = (&attempt.taken_over, &marker.agent.name)
+        {
+            let what = format!("{from} → {to}: {why}");
+            let entry = Entry::of_task(EventKind::Switched, project.path(), name.as_str());
+            let entry = Entry { run: Some(marker.run), agent: Some(to.clone()), ..entry };
+            self.account.note(&entry.because(what.as_str()));
+            let event = Event::of_task(EventKind::Switched, project.path(), name.as_str());
+            events.push(event.in_session(session).because(what));
+        }
         match attempt.conversation.and_then(|conversation| conversation.request) {
             Some(request) => durable::remove(&request).map(drop),
             None => Ok(()),

@@ -5,6 +5,7 @@
 //! is what counts; the session's marker only points to it, and goes last.
 
 mod attempt;
+mod budget;
 mod checking;
 mod files;
 mod filing;
@@ -13,6 +14,7 @@ mod reconcile;
 mod rounds;
 mod server;
 mod snapshot;
+mod time_limit;
 mod worktree;
 
 use anyhow::{Context, Result};
@@ -24,6 +26,7 @@ use crate::account::Account;
 use crate::checkout::Repository;
 use crate::config::Config;
 use crate::error::Failure;
+use crate::hold::Holds;
 use crate::lock::Lock;
 use crate::log::Log;
 use crate::marker::{Cooldown, PaneId, Stamp};
@@ -77,12 +80,29 @@ pub struct Assignment {
     pub room: Option<usize>,
     /// Where its worktree is made; none where it has none.
     pub(crate) repository: Option<Repository>,
+    pub(crate) who: ChosenAgent,
+}
+
+/// The agent that a task is given to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ChosenAgent {
+    pub(crate) name: String,
+    /// `None` where it is not Claude Code.
+    pub(crate) model: Option<String>,
+    /// The task finds out whether the agent's hold has ended.
+    pub(crate) is_probe: bool,
 }
 
 impl Assignment {
-    /// One whose agent works in the project's own checkout, beside any number of others.
-    pub fn shared(task: WaitingTask, rules: TaskRules) -> Self {
-        Self { task, rules, room: None, repository: None }
+    /// One for the first agent, which works in the project's own checkout, beside any number of others.
+    pub fn shared(config: &Config, task: WaitingTask, rules: TaskRules) -> Self {
+        let agent = config.agents.first();
+        let who = ChosenAgent {
+            name: agent.name.clone(),
+            model: config.model(agent, task.task.header.priority, None),
+            is_probe: false,
+        };
+        Self { task, rules, room: None, repository: None, who }
     }
 }
 
@@ -98,6 +118,7 @@ pub struct Pool<'a> {
     log: &'a Log,
     now: Timestamp,
     account: Account<'a>,
+    holds: Holds<'a>,
     tmux: Tmux,
     panes: Panes,
     panes_now: PanesNow,
@@ -124,6 +145,7 @@ impl<'a> Pool<'a> {
             log,
             now,
             account: Account::new(config, log),
+            holds: Holds::new(config, now),
             tmux: Tmux::new(config.tmux.clone()),
             panes: Panes::NotAsked,
             panes_now: PanesNow::new(),

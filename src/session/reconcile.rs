@@ -16,7 +16,7 @@ use crate::config::Occasion;
 use crate::durable;
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
-use crate::marker::{ClaimedCheckout, Judged, Round};
+use crate::marker::{self, ClaimedCheckout, Judged, Round};
 use crate::next_step::{
     AgentReport, AttemptFailure, Found, Leave, Phase, Snapshot, Step, next_step,
 };
@@ -72,15 +72,25 @@ impl Pool<'_> {
         trigger: Trigger,
     ) -> Result<Vec<Event>> {
         loop {
-            let Some(Reading { run, claim, snapshot }) = self.read_run(session, trigger)? else {
+            let Some(Reading { run, claim, snapshot, signs }) = self.read_run(session, trigger)?
+            else {
                 return Ok(Vec::new());
             };
+            let mut events = match &claim {
+                Some(claim) => self.settle_probe(&run, claim, &snapshot.found)?,
+                None => Vec::new(),
+            };
+            if let Some(signs) = signs {
+                // It tells nothing once the machine was started again.
+                marker::write_unsynced(&session.signs_path(), &signs)?;
+            }
             let step = next_step(&snapshot);
             // Without its ticket the agent cannot start any more. Where it has just taken it, it has started.
             if step == Step::TakeTicket && !durable::remove(&session.files().ticket)? {
                 continue;
             }
-            return self.carry_out(&run, claim, &step);
+            events.extend(self.carry_out(&run, claim, &step)?);
+            return Ok(events);
         }
     }
 
@@ -93,7 +103,8 @@ impl Pool<'_> {
             )));
         };
         let reading = self.read_run(session, Trigger::Poll)?;
-        let Some(Reading { run, claim, snapshot }) = reading.filter(|it| it.run.id() == run) else {
+        let Some(Reading { run, claim, snapshot, .. }) = reading.filter(|it| it.run.id() == run)
+        else {
             bail!("it is not at work in {} any more", session.name);
         };
         let step = match snapshot.found {
@@ -133,6 +144,7 @@ impl Pool<'_> {
             Step::Leave(why) => {
                 self.log.debug(format_args!("{} is left: {why:?}", run.session.name));
                 self.tell_of_attention(&claim, why)?;
+                self.keep_time(&mut claim, why)?;
                 return Ok(events);
             }
             Step::MarkWorking => {
@@ -221,7 +233,27 @@ impl Pool<'_> {
                 if *cooldown {
                     self.start_cooldown(&run.session, failure)?;
                 }
-                self.end_attempt(run, &claim, failure, *outcome)?
+                // Where it was held already, that was said.
+                if !self.hold_agent(&claim, failure)? {
+                    events.retain(|event| event.event != EventKind::Hold);
+                }
+                // What it has cost is known once it has ended.
+                self.end_agent_and_its_tools(run)?;
+                let cost = self.cost(&claim)?;
+                match self.over_budget(&claim, cost.as_ref())? {
+                    Some(why) if *outcome == Outcome::Released => {
+                        let failure = AttemptFailure::of_task(why);
+                        let given_up = Step::EndAttempt {
+                            failure: failure.clone(),
+                            outcome: Outcome::Failed,
+                            cooldown: false,
+                        };
+                        events.retain(|event| event.task.is_none());
+                        events.splice(0..0, events_of(&given_up, Some(&claim)));
+                        self.end_attempt(run, &claim, &failure, Outcome::Failed)?
+                    }
+                    _ => self.end_attempt(run, &claim, failure, *outcome)?,
+                }
             }
         };
         // Clearing may fail; no later pass reports what was filed, so the error does.
@@ -258,9 +290,11 @@ impl Pool<'_> {
         let is_in_worktree = matches!(work.checkout, Some(ClaimedCheckout::Own { .. }));
         if claim.marker().phase != Phase::Landing && (is_checked || is_in_worktree) {
             // The turn is over, whatever can be seen of it later.
+            let clock = self.work_clock(&work.rules)?;
             claim.update(self.now, |claim| {
                 claim.phase = if is_checked { Phase::Checking } else { Phase::Landing };
                 claim.work.check = None;
+                claim.work.end(clock);
             })?;
             self.end_agent(run)?;
             if is_checked {
@@ -298,6 +332,7 @@ impl Pool<'_> {
         let mut ending = self.ending(&claim, Outcome::Done, None);
         ending.model = report.model.clone().or(ending.model);
         ending.cost = self.cost(&claim)?;
+        ending.refused = report.refused;
         let footer = footer(&ending, report);
         let placed = self.file(&claim, &ending, || {
             claim.finish(&ending, report.answer.as_deref(), Some(&footer))
@@ -336,6 +371,7 @@ impl Pool<'_> {
     fn clear(&self, run: &Run) -> Result<()> {
         self.close_window(run)?;
         run.session.files().remove()?;
+        durable::remove(&run.session.signs_path())?;
         durable::remove(&run.session.marker_path()).map(drop)
     }
 }
@@ -411,8 +447,12 @@ fn events_of(step: &Step, claim: Option<&Claim>) -> Vec<Event> {
                 Event::of_session(EventKind::Cooldown, &marker.session)
                     .because(failure.reason.as_str())
             });
+            let hold = failure.hold.map(|_| {
+                let hold = Event::new(EventKind::Hold).of_agent(marker.agent.name.clone());
+                hold.because(failure.reason.as_str())
+            });
             let ended = of_task().because(failure.reason.as_str());
-            [ended].into_iter().chain(cooldown).collect()
+            [ended].into_iter().chain(cooldown).chain(hold).collect()
         }
     }
 }

@@ -29,24 +29,31 @@ impl Pool<'_> {
             None => (None, format!("{}\n\n{what}", self.message_of(&claim)?)),
         };
         let from = match claim.marker().agent.session {
-            Some(id) => Transcript::find(&self.config.claude_dir, id)?.map(|it| it.length()),
+            Some(id) => {
+                let claude_dir = self.claude_dir_of(claim.marker());
+                Transcript::find(claude_dir, id)?.map(|it| it.length())
+            }
             None => None,
         };
         let run = Run { pane: None, ..run.clone() };
-        let mut attempt = Attempt { run, claim, conversation, message };
+        let clock = self.work_clock(&claim.marker().work.rules)?;
+        let mut attempt = Attempt { run, claim, conversation, message, taken_over: None };
         self.write_files(&attempt)?;
         attempt.claim.update(self.now, |claim| {
             claim.phase = Phase::Launching;
             claim.work.rounds.begin(round, from.unwrap_or(0));
+            claim.work.begin(clock);
         })?;
         let files = attempt.run.session.files();
-        self.open_window(&mut attempt.run, &files.run)?;
+        let shell = self.agent_of(attempt.claim.marker()).shell();
+        self.open_window(&mut attempt.run, shell, &files.run)?;
         self.await_start(&attempt.run, &files.ticket)
     }
 
     /// Where the agent was to be given something back and never started on it: what that was is found out once more.
     pub(super) fn take_back_round(&self, claim: &mut Claim) -> Result<bool> {
         let Some(round) = claim.marker().work.rounds.last else { return Ok(false) };
+        let clock = self.work_clock(&claim.marker().work.rules)?;
         claim.update(self.now, |claim| {
             claim.phase = match round {
                 Round::Red => Phase::Checking,
@@ -54,6 +61,7 @@ impl Pool<'_> {
             };
             claim.work.check = None;
             claim.work.rounds.take_back(round);
+            claim.work.end(clock);
         })?;
         Ok(true)
     }

@@ -1,6 +1,7 @@
 //! What there is to know about a session that has a marker, read once. Changes nothing.
 
 use std::io;
+use std::path::Path;
 
 use anyhow::{Context, Error, Result, bail};
 use uuid::Uuid;
@@ -12,8 +13,9 @@ use crate::agent::command::Exit;
 use crate::agent::judge::{Observations, judge, report};
 use crate::agent::screen;
 use crate::agent::transcript::RunSummary;
+use crate::config::AgentConfig;
 use crate::durable;
-use crate::marker::{self, AgentPane, Dispatched, Server};
+use crate::marker::{self, AgentPane, Dispatched, Server, Signs};
 use crate::next_step::{AgentReport, AgentState, Found, Phase, Snapshot};
 use crate::owner;
 use crate::process;
@@ -60,6 +62,8 @@ pub(crate) struct Reading {
     /// The run's claim; none where the marker is void.
     pub(crate) claim: Option<Claim>,
     pub(crate) snapshot: Snapshot,
+    /// What a pass notes of the agent's signs of life.
+    pub(super) signs: Option<Signs>,
 }
 
 impl Pool<'_> {
@@ -99,6 +103,18 @@ impl Pool<'_> {
                 (Some(claim), Found::NoTask { taken_back, at_work })
             }
         };
+        let over_budget = match (&found, &claim) {
+            (Found::Started { phase: Phase::Working, agent: AgentState::Working }, Some(claim)) => {
+                self.over_budget_so_far(claim)?
+            }
+            _ => None,
+        };
+        let (time_limit, signs) = match (&found, &claim) {
+            (Found::Started { agent: AgentState::Working, .. }, Some(claim)) => {
+                self.reached_limit(&run, claim.marker())?
+            }
+            _ => (None, None),
+        };
         let snapshot = Snapshot {
             found,
             attended: run.pane.as_ref().is_some_and(|pane| {
@@ -106,8 +122,23 @@ impl Pool<'_> {
                     && (self.is_attended(session) || self.is_watched(&pane.id))
             }),
             last_attempt: claim.as_ref().is_some_and(|claim| self.is_last_attempt(claim)),
+            time_limit,
+            over_budget,
         };
-        Ok(Some(Reading { run, claim, snapshot }))
+        Ok(Some(Reading { run, claim, snapshot, signs }))
+    }
+
+    /// The agent that the claim's run was started with.
+    pub(super) fn agent_of(&self, claim: &marker::ClaimMarker) -> &AgentConfig {
+        self.config.agents.of_run(&claim.agent)
+    }
+
+    /// Where its Claude Code keeps its files.
+    pub(super) fn claude_dir_of<'m>(&'m self, claim: &'m marker::ClaimMarker) -> &'m Path {
+        match &claim.agent.claude_dir {
+            Some(noted) => noted,
+            None => &self.agent_of(claim).claude.directory,
+        }
     }
 
     pub(super) fn is_last_attempt(&self, claim: &Claim) -> bool {
@@ -182,14 +213,15 @@ impl Pool<'_> {
 
     /// What a window shows of a failed set-up, which says itself what is wrong; nothing where tmux does not have it.
     pub(super) fn words_of(&self, exit: Exit, pane: Option<&AgentPane>) -> String {
-        let pane = pane.filter(|_| exit == Exit::SetupFailed);
+        // Of a good end nothing more is asked.
+        let pane = pane.filter(|_| matches!(exit, Exit::SetupFailed | Exit::Code(1..)));
         pane.and_then(|pane| self.tmux.capture_last(&pane.id).ok()).unwrap_or_default()
     }
 
     /// What an agent left whose turn has ended well.
     pub(super) fn report(&self, claim: &marker::ClaimMarker) -> Result<AgentReport> {
         let Some(id) = claim.agent.session else { return Ok(AgentReport::default()) };
-        Ok(match Transcript::find(&self.config.claude_dir, id)? {
+        Ok(match Transcript::find(self.claude_dir_of(claim), id)? {
             Some(transcript) => report(&summary_of(&transcript, claim)?),
             None => AgentReport::default(),
         })
@@ -214,8 +246,8 @@ impl Pool<'_> {
                 Exit::Code(0) => AgentState::Finished(AgentReport::default()),
                 exit => {
                     let screen = self.words_of(exit, run.pane.as_ref());
-                    let program = self.config.agent.program();
-                    AgentState::Failed(exit.failure(program, &claim.directory(), &screen))
+                    let agent = self.agent_of(claim_marker);
+                    AgentState::Failed(exit.failure(agent, &claim.directory(), &screen))
                 }
             });
         }
@@ -223,7 +255,7 @@ impl Pool<'_> {
             None if lives => Ok(AgentState::Working),
             None => Ok(AgentState::Interrupted(format!(
                 "{} ended without an exit status: it was killed, or its window was closed",
-                self.config.agent.program()
+                self.agent_of(claim_marker).program()
             ))),
             Some(id) => self.state_of_claude(run, claim_marker, id, lives, trigger),
         }
@@ -237,7 +269,7 @@ impl Pool<'_> {
         lives: bool,
         trigger: Trigger,
     ) -> Result<AgentState> {
-        let claude_dir = &self.config.claude_dir;
+        let claude_dir = self.claude_dir_of(claim);
         let transcript = Transcript::find(claude_dir, id)?;
         let summary = match &transcript {
             Some(transcript) => Some(summary_of(transcript, claim)?),
@@ -275,11 +307,14 @@ fn is_pane(noted: Option<&AgentPane>, pane: &Pane) -> bool {
 
 /// What the transcript says of this run. Where the agent was given something back, only what came after it shows how its
 /// turn stands: what an earlier round started has ended with it.
-fn summary_of(transcript: &Transcript, claim: &marker::ClaimMarker) -> Result<RunSummary> {
+pub(super) fn summary_of(
+    transcript: &Transcript,
+    claim: &marker::ClaimMarker,
+) -> Result<RunSummary> {
     let whole = transcript.summary(claim.agent.transcript_from)?;
     let Some(from) = claim.work.rounds.transcript_from else { return Ok(whole) };
-    let round = transcript.summary(from)?;
-    Ok(RunSummary { turn: round.turn, background: round.background, ..whole })
+    let RunSummary { turn, background, calls, .. } = transcript.summary(from)?;
+    Ok(RunSummary { turn, background, calls, ..whole })
 }
 
 /// Whether the agent of this run lives: the process of its window, or, where that is gone or not known, the one that

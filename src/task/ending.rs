@@ -29,6 +29,9 @@ pub struct Ending {
     pub attempt: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<Provider>,
+    /// The agent of this machine that worked on it, by its name in the configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,6 +55,27 @@ pub struct Ending {
     pub git: Option<GitEnding>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<CheckEnding>,
+    /// How many of the agent's calls and questions were refused because nobody was there to be asked.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refused: u32,
+    /// For what an agent of the task was ended before its turn was over, in this attempt or in an earlier one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Timeout>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// What ends an agent that is at work. The task's conversation is resumed after the first; each further one is a failed
+/// attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Timeout {
+    /// It has worked for longer than it may.
+    MaxDuration,
+    /// It has shown no sign of life for too long.
+    Stall,
 }
 
 /// What judged the work.
@@ -175,6 +199,7 @@ impl Ending {
             outcome,
             attempt,
             provider: None,
+            agent: None,
             model: None,
             session: None,
             agent_session: None,
@@ -185,6 +210,8 @@ impl Ending {
             reason: None,
             git: None,
             check: None,
+            refused: 0,
+            timeout: None,
         }
     }
 
@@ -198,10 +225,10 @@ impl Ending {
     }
 
     /// What an agent of this machine is called that worked on it; `None` for a job, and where nobody did.
-    pub(crate) fn agent(&self) -> Option<&'static str> {
-        // Only Claude Code has a session of its own.
-        let name = if self.agent_session.is_some() { "claude" } else { "command" };
-        (self.provider == Some(Provider::ClaudeCode)).then_some(name)
+    pub(crate) fn agent(&self) -> Option<&str> {
+        // Lines of earlier versions have no name, and only Claude Code has a session of its own.
+        let kind = if self.agent_session.is_some() { "claude" } else { "command" };
+        (self.provider == Some(Provider::ClaudeCode)).then(|| self.agent.as_deref().unwrap_or(kind))
     }
 
     /// The line, without a newline. Whatever the texts contain, it is one line and one HTML comment:

@@ -40,7 +40,7 @@ pub(super) fn read(yaml: &[u8]) -> Option<TaskTurn> {
                 not_before = Some(Moment::parse(std::str::from_utf8(value).ok()?)?);
             }
             b"depends_on" if depends_on.is_none() => depends_on = Some(tasks(value)?),
-            b"depends_on" => return None,
+            b"depends_on" | b"agent" | b"model" => return None,
             _ => {}
         }
     }

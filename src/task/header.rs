@@ -9,12 +9,12 @@ use super::recurrence::RECURRING_FIELDS;
 use super::yaml::{self, KeyOrValue, KeyValue, Place, Value};
 use super::{
     Check, Complexity, HeaderRules, MAX_HEADER_BYTES, Moment, Order, Preference, Priority,
-    TaskTurn, UnknownWord,
+    TaskTurn, TimeLimit, UnknownWord,
 };
 use crate::text::nearest;
 
 /// The fields that `ccl` knows.
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 17] = [
     "title",
     "priority",
     "tags",
@@ -26,8 +26,12 @@ const FIELDS: [&str; 13] = [
     "land",
     "check",
     "protect",
+    "max_duration",
+    "stall",
     "not_before",
     "depends_on",
+    "agent",
+    "model",
 ];
 
 /// More warnings than these are only counted: the place of each costs another reading of the header.
@@ -48,11 +52,19 @@ pub struct Header {
     pub routing: Routing,
     pub rules: HeaderRules,
     pub order: Order,
+    pub pin: Pin,
+}
+
+/// Who is to work on a task, where its header says so; trimmed, never empty.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pin {
+    pub agent: Option<String>,
+    pub model: Option<String>,
 }
 
 impl From<Header> for TaskTurn {
     fn from(header: Header) -> Self {
-        Self { priority: header.priority, order: header.order }
+        Self { priority: header.priority, order: header.order, pin: header.pin }
     }
 }
 
@@ -224,8 +236,12 @@ fn take(header: &mut Header, key: &str, value: Value) -> Option<String> {
         "land" => return take_rule(&mut rules.land, key, &value),
         "check" => return take_check(&mut rules.check, value),
         "protect" => return take_protect(&mut rules.protect, value),
+        "max_duration" => return take_time_limit(&mut rules.max_duration, key, &value),
+        "stall" => return take_time_limit(&mut rules.stall, key, &value),
         "not_before" => return take_not_before(&mut header.order, value),
         "depends_on" => return take_depends_on(&mut header.order, value),
+        "agent" => return take_name(&mut header.pin.agent, key, value),
+        "model" => return take_name(&mut header.pin.model, key, value),
         "needs_claude_code" => take_flag(&mut routing.needs_claude_code, &value),
         "allow_delegation" => take_flag(&mut routing.allow_delegation, &value),
         "preferred_ai" => take_word(&mut routing.preferred_ai, &value),
@@ -244,6 +260,21 @@ fn take_title(title: &mut Option<String>, value: Value) -> Option<String> {
         }
         other => Some(format!("`title` must be text, not {}; put it in quotes", other.kind())),
     }
+}
+
+/// What reaches a command line is one word, and no option.
+fn take_name(name: &mut Option<String>, key: &str, value: Value) -> Option<String> {
+    let text = match value {
+        Value::Null => return None,
+        Value::Text(text) => text.trim().to_owned(),
+        other => return Some(format!("`{key}` must be a name, not {}; {PROJECTS}", other.kind())),
+    };
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/[]".contains(c);
+    if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) || !text.chars().all(is_plain) {
+        return Some(format!("`{key}` must be one word, not {}; {PROJECTS}", quoted(&text)));
+    }
+    *name = Some(text);
+    None
 }
 
 fn take_tags(tags: &mut Vec<String>, value: Value) -> Option<String> {
@@ -328,6 +359,21 @@ fn take_protect(protect: &mut Option<Vec<String>>, value: Value) -> Option<Strin
             None
         }
         Err(kind) => Some(format!("`protect`: a glob must be text, not {kind}; {PROJECTS}")),
+    }
+}
+
+fn take_time_limit(rule: &mut Option<TimeLimit>, key: &str, value: &Value) -> Option<String> {
+    let read = match value {
+        Value::Null => return None,
+        Value::Text(text) => TimeLimit::parse(text),
+        other => Err(format!("must be a duration such as 30m or 2h, not {}", other.kind())),
+    };
+    match read {
+        Ok(limit) => {
+            *rule = Some(limit);
+            None
+        }
+        Err(why) => Some(format!("`{key}`: {why}; {PROJECTS}")),
     }
 }
 

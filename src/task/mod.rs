@@ -16,14 +16,16 @@ mod yaml;
 
 pub(crate) use compose::without_fields;
 pub use compose::{as_written, with_ending, with_fields};
-pub use ending::{BranchEnding, CheckEnding, CheckoutEnding, Ending, GitEnding, Outcome, Summary};
-pub use header::{Field, Header, HeaderState, Routing, Warning};
+pub use ending::{
+    BranchEnding, CheckEnding, CheckoutEnding, Ending, GitEnding, Outcome, Summary, Timeout,
+};
+pub use header::{Field, Header, HeaderState, Pin, Routing, Warning};
 pub use order::{Moment, Order, TaskTurn};
 pub(crate) use order::{StartFrom, start_from};
 use parts::{Opening, without_ending};
 pub use parts::{Parts, split};
 pub(crate) use recurrence::{RECURRING_FIELDS, Recurrence, Schedule, recurrence};
-pub use rules::{Check, HeaderRules, Isolation, Land, ProjectRules, TaskRules};
+pub use rules::{Check, HeaderRules, Isolation, Land, ProjectRules, TaskRules, TimeLimit};
 pub use words::{Complexity, Preference, Priority, Provider, UnknownWord};
 
 /// A larger file, not counting its ending line, is no task.
@@ -99,6 +101,12 @@ impl Task {
             Some(ending) if ending.outcome == Outcome::Released => ending.attempt,
             _ => 0,
         }
+    }
+
+    /// For what an agent of it was ended before its turn was over; a file that comes back starts afresh.
+    pub(crate) fn timeout(&self) -> Option<Timeout> {
+        let released = self.ending.as_ref().filter(|it| it.outcome == Outcome::Released);
+        released.and_then(|ending| ending.timeout)
     }
 }
 

@@ -4,13 +4,14 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use super::Priority;
+use super::{Pin, Priority};
 
 /// What decides when a task goes, from its header.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TaskTurn {
     pub priority: Priority,
     pub order: Order,
+    pub pin: Pin,
 }
 
 /// What a task waits for. The default waits for nothing.

@@ -4,6 +4,7 @@
 //! for a run is frozen in its claim: an agent that edits a file changes the next task, not its own.
 
 use jiff::SignedDuration;
+use jiff::fmt::friendly::SpanParser;
 use serde::{Deserialize, Serialize};
 
 /// Where an agent works.
@@ -57,11 +58,44 @@ impl Check {
     }
 }
 
+/// How long something may go on; none: as long as it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TimeLimit(pub(crate) Option<SignedDuration>);
+
+impl TimeLimit {
+    const SHORTEST: SignedDuration = SignedDuration::from_secs(1);
+    const LONGEST: SignedDuration = SignedDuration::from_hours(24 * 30);
+
+    /// `30m`, `2h`; `none`, where a project says otherwise. The error begins with the text.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if text.eq_ignore_ascii_case("none") {
+            return Ok(Self(None));
+        }
+        let duration = SpanParser::new().parse_unsigned_duration(text).ok();
+        let duration = duration.and_then(|duration| SignedDuration::try_from(duration).ok());
+        match duration {
+            None => Err(format!("`{text}` is neither a duration such as 30m or 2h, nor `none`")),
+            Some(duration) if (Self::SHORTEST..=Self::LONGEST).contains(&duration) => {
+                Ok(Self(Some(duration)))
+            }
+            Some(_) => Err(format!("`{text}` is out of range; it must lie between 1s and 720h")),
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
 /// What holds for the tasks of a project.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProjectRules {
     /// The most local agents at once, 0 for any number; `None`: one, and with worktrees any number.
     pub parallel: Option<u32>,
+    /// The one agent that works on its tasks; `None`: any.
+    pub agent: Option<String>,
     /// Its tasks are held while the checkout has changes that are not committed.
     pub require_clean: bool,
     /// What holds for a task whose header says nothing.
@@ -90,6 +124,15 @@ pub struct TaskRules {
     /// Globs of what is as in the base when the check judges.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub protect: Vec<String>,
+    /// How long its agent may work in one attempt, set-up and all; what a check takes does not count, nor what the agent
+    /// spends waiting for a person.
+    #[serde(skip_serializing_if = "TimeLimit::is_none")]
+    pub max_duration: TimeLimit,
+    /// How long Claude Code may show no sign of life: nothing new in its transcripts, nothing new in its registry, and no
+    /// command that it runs. Its screen is no sign, for that moves while the API hangs. Another agent shows nothing but that
+    /// it lives, and what lives may be a command that takes long: `stall` never ends it, `max_duration` does.
+    #[serde(skip_serializing_if = "TimeLimit::is_none")]
+    pub stall: TimeLimit,
 }
 
 impl Default for TaskRules {
@@ -104,6 +147,8 @@ impl Default for TaskRules {
             check_timeout: SignedDuration::from_mins(10),
             check_rounds: 2,
             protect: Vec::new(),
+            max_duration: TimeLimit::default(),
+            stall: TimeLimit::default(),
         }
     }
 }
@@ -115,6 +160,8 @@ pub struct HeaderRules {
     pub land: Option<Land>,
     pub check: Option<Check>,
     pub protect: Option<Vec<String>>,
+    pub max_duration: Option<TimeLimit>,
+    pub stall: Option<TimeLimit>,
 }
 
 impl ProjectRules {
@@ -125,6 +172,8 @@ impl ProjectRules {
         rules.land = header.land.unwrap_or(rules.land);
         rules.check = header.check.clone().unwrap_or(rules.check);
         rules.protect = header.protect.clone().unwrap_or(rules.protect);
+        rules.max_duration = header.max_duration.unwrap_or(rules.max_duration);
+        rules.stall = header.stall.unwrap_or(rules.stall);
         rules
     }
 
@@ -159,6 +208,8 @@ mod tests {
                 land: Land::Rebase,
                 check: check("make test"),
                 protect: vec!["tests/**".to_owned()],
+                max_duration: TimeLimit::parse("2h").unwrap(),
+                stall: TimeLimit::parse("30m").unwrap(),
                 ..TaskRules::default()
             },
             ..ProjectRules::default()
@@ -169,10 +220,14 @@ mod tests {
             land: Some(Land::None),
             check: Some(Check::Off),
             protect: Some(Vec::new()),
+            max_duration: Some(TimeLimit::parse("3h").unwrap()),
+            stall: Some(TimeLimit(None)),
         };
         let rules = project.for_task(&header);
         assert_eq!((rules.isolation, rules.land), (Isolation::None, Land::None));
         assert_eq!((rules.check, rules.protect), (Check::Off, Vec::new()));
+        assert_eq!(rules.max_duration, TimeLimit(Some(SignedDuration::from_hours(3))));
+        assert_eq!(rules.stall, TimeLimit(None));
     }
 
     #[test]
@@ -198,5 +253,25 @@ mod tests {
         let text = serde_json::to_string(&rules).unwrap();
         assert_eq!(serde_json::from_str::<TaskRules>(&text).unwrap(), rules);
         assert_eq!(Check::parse(" None "), Check::Off);
+        let rules = TaskRules { stall: TimeLimit::parse("90m").unwrap(), ..TaskRules::default() };
+        let text = serde_json::to_string(&rules).unwrap();
+        assert!(text.ends_with(r#""stall":"PT1H30M"}"#), "{text}");
+        assert_eq!(serde_json::from_str::<TaskRules>(&text).unwrap(), rules);
+    }
+
+    #[test]
+    fn a_limit_of_time_is_a_duration_or_none() {
+        assert_eq!(TimeLimit::parse(" None "), Ok(TimeLimit(None)));
+        let limit = |text| TimeLimit::parse(text).map(|limit| limit.0.unwrap().as_secs());
+        assert_eq!(limit("1h 30m"), Ok(5400));
+        assert_eq!(limit("1s"), Ok(1));
+        for text in ["", "30", "-5m", "soon", "1w", "30m ago"] {
+            let error = limit(text).unwrap_err();
+            assert!(error.contains("is neither a duration"), "{text}: {error}");
+        }
+        for text in ["0s", "721h", "999999999999999h"] {
+            let error = limit(text).unwrap_err();
+            assert!(error.starts_with(&format!("`{text}` is")), "{text}: {error}");
+        }
     }
 }

@@ -1,12 +1,10 @@
 //! Turns that end in an API error: idle, and not done.
 
-use std::fs;
-
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::support::{Consent, Reply, claude_home};
-use super::world::{Filed, SESSION, Setup, TASK, World, kinds};
+use super::support::{Reply, claude_home};
+use super::world::{Filed, Setup, TASK, World};
 
 /// Dispatches a task whose turn gets `reply`, and waits until a hook has put it back.
 #[track_caller]
@@ -20,19 +18,19 @@ fn fails_with(world: &World, reply: Reply) -> Filed {
     filed
 }
 
-/// How long the session's cooldown is, from the end of the attempt on, in seconds.
+/// How long the agent is held, from the end of the attempt on, in seconds.
 #[track_caller]
-fn cooldown_seconds(world: &World, filed: &Filed) -> i64 {
+fn held_seconds(world: &World, filed: &Filed) -> i64 {
     let time = |value: &Value| value.as_str().unwrap().parse::<Timestamp>().unwrap();
-    let until = time(&world.cooldown()["until"]);
+    let until = time(&world.hold("claude")["until"]);
     until.duration_since(time(&filed.ending["ended_at"])).as_secs()
 }
 
-/// The cooldown is over, and the task is dispatched again: by this pass, or by the hook that put it back
+/// The hold is over, and the task is dispatched again: by this pass, or by the hook that put it back
 /// and is still under way.
 #[track_caller]
 fn wake(world: &World) {
-    fs::remove_file(world.sandbox.session_file(SESSION, "cooldown")).unwrap();
+    world.sandbox.ccl_json(&["resume"]);
     let before = world.api.turns().len();
     world.tmux.wait_until("the task is dispatched again", || {
         world.scan();
@@ -41,7 +39,7 @@ fn wake(world: &World) {
 }
 
 #[test]
-fn a_rate_limit_costs_a_cooldown_and_no_attempt_and_the_conversation_goes_on() {
+fn a_rate_limit_holds_the_agent_and_costs_no_attempt_and_the_conversation_goes_on() {
     let world = World::new();
     let now = Timestamp::now().as_second();
     let filed = fails_with(&world, Reply::rate_limited(now + 3600));
@@ -49,8 +47,8 @@ fn a_rate_limit_costs_a_cooldown_and_no_attempt_and_the_conversation_goes_on() {
     assert!(filed.reason().contains("limit is reached"), "{}", filed.reason());
     let conversation = filed.ending["agent_session"].clone();
     // With an API key Claude Code names no time.
-    assert_eq!(cooldown_seconds(&world, &filed), 300);
-    assert_eq!(world.cooldown()["needs_person"], false);
+    assert_eq!(held_seconds(&world, &filed), 300);
+    assert_eq!(world.hold("claude")["cause"], "limit");
     assert_eq!(world.scan(), [] as [Value; 0]);
 
     world.api.otherwise(Reply::text("Fixed"));
@@ -63,46 +61,16 @@ fn a_rate_limit_costs_a_cooldown_and_no_attempt_and_the_conversation_goes_on() {
 }
 
 #[test]
-fn a_subscription_has_its_cooldown_until_the_time_that_claude_names() {
-    let world = World::with(Setup {
-        consent: Consent { key: false, ..Consent::default() },
-        env: vec![(
-            "CLAUDE_CODE_OAUTH_TOKEN",
-            "sk-ant-oat01-made-up-for-the-tests-of-ccl".to_owned(),
-        )],
-        ..Setup::default()
-    });
-    let reset = Timestamp::now().as_second() / 3600 * 3600 + 2 * 3600;
-    world.api.otherwise(Reply::rate_limited(reset));
-    world.dispatch("Fix it");
-    // Claude Code means to go on by itself when the time has come, and mostly calls no hook: a watcher's word has it
-    // filed. Where a hook was faster, no event is left to report.
-    // Without a claim a hook was faster.
-    let claim = fs::read(world.project.queue("inbox").join(".fix.md.claim")).unwrap_or_default();
-    let claim: Value = serde_json::from_slice(&claim).unwrap_or_default();
-    world.tmux.wait_until("assign files it", || {
-        let events = claim["run"].as_str().map(|run| world.assign_of(run)).unwrap_or_default();
-        assert!(events.is_empty() || kinds(&events) == ["released", "cooldown"], "{events:?}");
-        world.project.task_places("fix.md") == ["inbox/fix.md"]
-    });
-    let filed = world.wait_for_place("inbox/fix.md");
-    assert_eq!(filed.ending["attempt"], 0);
-    assert!(filed.reason().contains("5-hour limit · resets"), "{}", filed.reason());
-    let until: Timestamp = world.cooldown()["until"].as_str().unwrap().parse().unwrap();
-    assert_eq!(until.as_second(), reset, "{}", filed.reason());
-    world.assert_usable_shell();
-}
-
-#[test]
 fn a_key_that_is_not_valid_needs_a_person() {
     let world = World::new();
     let filed = fails_with(&world, Reply::unauthorized());
     assert_eq!(filed.ending["attempt"], 0);
     assert!(filed.reason().contains("no valid login"), "{}", filed.reason());
-    assert_eq!(world.cooldown()["needs_person"], true);
-    assert_eq!(cooldown_seconds(&world, &filed), 300);
+    assert_eq!(world.hold("claude")["cause"], "account");
+    assert_eq!(held_seconds(&world, &filed), 3600);
     let status = world.sandbox.ccl_json(&["status"]);
-    let reason = status["sessions"][0]["reason"].as_str().unwrap();
+    assert_eq!(status["agents"][0]["state"], "needs-attention");
+    let reason = status["agents"][0]["reason"].as_str().unwrap();
     assert!(reason.contains("no valid login"), "{status:#}");
 }
 
@@ -112,24 +80,38 @@ fn an_account_without_money_needs_a_person() {
     let filed = fails_with(&world, Reply::no_credit());
     assert_eq!(filed.ending["attempt"], 0);
     assert!(filed.reason().contains("cannot be billed"), "{}", filed.reason());
-    assert_eq!(world.cooldown()["needs_person"], true);
+    assert_eq!(world.hold("claude")["cause"], "account");
 }
 
 #[test]
-fn a_server_error_counts_and_the_last_attempt_is_filed_in_failed() {
-    let world = World::with(Setup { dispatcher: json!({"max_attempts": 2}), ..Setup::default() });
+fn an_outage_is_nobody_s_attempt() {
+    let world = World::with(Setup { dispatcher: json!({"max_attempts": 1}), ..Setup::default() });
     let filed = fails_with(&world, Reply::server_error());
-    assert_eq!(filed.ending["attempt"], 1);
+    assert_eq!(filed.ending["attempt"], 0);
     assert!(filed.reason().contains("500"), "{}", filed.reason());
-    assert_eq!(cooldown_seconds(&world, &filed), 300);
-    assert_eq!(world.cooldown()["needs_person"], false);
+    assert_eq!(held_seconds(&world, &filed), 60);
+    assert_eq!(world.hold("claude")["cause"], "outage");
 
+    world.api.otherwise(Reply::text("Fixed"));
     wake(&world);
-    let filed = world.wait_for_place("failed/fix.md");
-    assert_eq!(filed.ending["outcome"], "failed");
-    assert_eq!(filed.ending["attempt"], 2);
-    assert!(filed.text.starts_with("Fix it\n"), "{}", filed.text);
+    let filed = world.wait_for_place("done/fix.md");
+    assert_eq!(filed.ending["attempt"], 1);
     assert_eq!(world.project.inbox(), [] as [&str; 0]);
+}
+
+#[test]
+fn an_error_of_the_task_counts_and_the_last_attempt_is_filed_in_failed() {
+    let world = World::with(Setup { dispatcher: json!({"max_attempts": 1}), ..Setup::default() });
+    world.api.otherwise(Reply::Error {
+        status: 413,
+        kind: "request_too_large",
+        message: "Request exceeds the maximum size".to_owned(),
+        headers: vec![("x-should-retry".to_owned(), "false".to_owned())],
+    });
+    world.dispatch("Fix it");
+    let filed = world.wait_for_place("failed/fix.md");
+    assert_eq!((&filed.ending["outcome"], &filed.ending["attempt"]), (&json!("failed"), &json!(1)));
+    assert!(filed.text.starts_with("Fix it\n"), "{}", filed.text);
 }
 
 #[test]

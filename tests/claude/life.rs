@@ -91,20 +91,6 @@ fn a_turn_that_is_under_way_is_left_alone_even_if_assign_is_called() {
 }
 
 #[test]
-fn a_question_waits_for_a_person() {
-    let world = World::without_hooks();
-    world.api.script([Reply::question("Which way?")]);
-    world.dispatch("Fix it");
-    world.tmux.wait_for_text(&format!("={SESSION}:"), "Which way?");
-    assert_eq!(kinds(&world.assign()), [] as [&str; 0]);
-    assert_eq!(world.project.task_places(TASK), ["inbox/fix.md.dispatched"]);
-    assert!(world.screen().contains("Which way?"));
-    let status = world.sandbox.ccl_json(&["status"]);
-    let session = &status["sessions"][0];
-    assert_eq!(session["state"], "needs-attention", "{status:#}");
-}
-
-#[test]
 fn a_pool_of_one_works_through_the_inbox_after_one_scan() {
     let world = World::new();
     for name in ["a.md", "b.md", "c.md"] {

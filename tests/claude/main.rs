@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod agents;
 mod check;
 mod delivery;
 mod demo;
@@ -14,6 +15,8 @@ mod environment;
 mod failures;
 mod life;
 mod older;
+mod questions;
 mod refused;
+mod time_limit;
 mod worktree;
 mod world;

@@ -72,7 +72,7 @@ fn a_failed_turn_is_not_done(version: &'static str, hooks: bool) {
         let events = world.tmux.wait_for("assign files it", || {
             Some(world.assign()).filter(|events| !events.is_empty())
         });
-        assert_eq!(kinds(&events), ["released", "cooldown"], "{events:?}");
+        assert_eq!(kinds(&events), ["released", "hold"], "{events:?}");
     }
     let filed = world.wait_for_place("inbox/fix.md");
     assert_eq!(filed.ending["attempt"], 0, "{}", filed.reason());

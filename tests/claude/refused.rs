@@ -115,7 +115,7 @@ fn without_a_login_the_task_waits_for_a_person() {
     assert_eq!(filed.ending["outcome"], "released");
     assert_eq!(filed.ending["attempt"], 0, "{}", filed.reason());
     assert!(filed.reason().contains("no valid login"), "{}", filed.reason());
-    assert_eq!(world.cooldown()["needs_person"], true);
+    assert_eq!(world.hold("claude")["cause"], "account");
     assert_eq!(world.api.turns().len(), 0);
 }
 

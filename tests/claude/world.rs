@@ -109,11 +109,6 @@ impl World {
         events(&self.sandbox.ccl_json(&["assign", SESSION]))
     }
 
-    /// What a hook of this run calls: unlike a person it ends no cooldown.
-    pub(crate) fn assign_of(&self, run: &str) -> Vec<Value> {
-        events(&self.sandbox.ccl_json(&["assign", "--run", run, SESSION]))
-    }
-
     /// Drops the task and has it dispatched.
     #[track_caller]
     pub(crate) fn dispatch(&self, text: &str) {
@@ -155,6 +150,13 @@ impl World {
     pub(crate) fn cooldown(&self) -> Value {
         let file = self.sandbox.session_file(SESSION, "cooldown");
         serde_json::from_slice(&fs::read(file).expect("a cooldown")).unwrap()
+    }
+
+    /// The agent's hold.
+    #[track_caller]
+    pub(crate) fn hold(&self, agent: &str) -> Value {
+        let file = self.sandbox.state_dir().join(format!("agents/{agent}.hold"));
+        serde_json::from_slice(&fs::read(file).expect("a hold")).unwrap()
     }
 
     /// The claim of the task at work.

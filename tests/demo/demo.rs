@@ -107,7 +107,7 @@ fn work_off(stage: &Stage, passes: &[&str]) -> Result<()> {
     let deadline = Instant::now() + stage.patience();
     while stage.unfinished()? > 0 {
         if let Some(trouble) = stage.trouble()? {
-            bail!("a session of the demo has a cooldown: {trouble}");
+            bail!("the demo cannot go on: {trouble}");
         }
         if Instant::now() > deadline {
             bail!("the demo's tasks are not finished; have a look at why: `ccl doctor`");

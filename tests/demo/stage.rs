@@ -218,12 +218,15 @@ impl Stage {
             .count())
     }
 
-    /// Why a session has a cooldown, if one does: then the tasks would not be finished soon.
+    /// Why a session has a cooldown, or an agent is held, if one is: then the tasks would not be finished soon.
     pub fn trouble(&self) -> Result<Option<String>> {
-        let sessions = self.path("state/sessions");
-        for name in names(&sessions)? {
-            if name.ends_with(".cooldown") {
-                let marker = fs::read(sessions.join(&name))?;
+        for directory in ["state/sessions", "state/agents"].map(|name| self.path(name)) {
+            // No agent was ever held.
+            for name in names(&directory).unwrap_or_default() {
+                if !name.ends_with(".cooldown") && !name.ends_with(".hold") {
+                    continue;
+                }
+                let marker = fs::read(directory.join(&name))?;
                 let marker: serde_json::Value = serde_json::from_slice(&marker)?;
                 return Ok(Some(format!("{name}: {}", marker["reason"])));
             }

@@ -53,6 +53,8 @@ impl Left {
             attempt: 1,
             started_at: Timestamp::now(),
             agent: StartedAgent {
+                name: None,
+                claude_dir: None,
                 kind: AgentKind::Command,
                 model: None,
                 session: None,

@@ -46,7 +46,11 @@ fn nothing_is_typed_into_a_dialog_and_every_task_is_back_with_its_sentence() {
         assert!(reason.contains(sentence), "{screen:?}: {reason}");
         assert_eq!(end["outcome"], "released");
         let session = end["session"].as_str().unwrap();
-        let rest = fs::read_to_string(world.session_file(session, "cooldown")).unwrap();
+        // What the account says holds the agent, which other sessions have met, too.
+        let of_account = matches!(screen, Screen::Login | Screen::Limit);
+        let cooldown = fs::read_to_string(world.session_file(session, "cooldown"));
+        assert_eq!(cooldown.is_err(), of_account, "{screen:?}");
+        let rest = cooldown.unwrap_or_else(|_| (*sentence).to_owned());
         assert!(rest.contains(sentence), "{rest}");
         let every_task_meets_it = matches!(
             screen,
@@ -59,14 +63,14 @@ fn nothing_is_typed_into_a_dialog_and_every_task_is_back_with_its_sentence() {
         let error = pass.stderr.lines().find(|line| line.contains(&told));
         assert_eq!(error.is_some(), is_error, "{}", pass.stderr);
         assert!(error.is_none_or(|line| line.contains(sentence)));
-        let needs_person = format!("\"needs_person\":{}", *screen != Screen::Limit);
-        assert!(rest.contains(&needs_person), "{screen:?}: {rest}");
+        assert!(of_account || rest.contains("\"needs_person\":true"), "{screen:?}: {rest}");
         world.assert_nothing_is_left(session);
     }
     let exits = world.fake.events("exit");
     assert_eq!(exits.len(), DIALOGS.len());
     assert!(exits.iter().all(|exit| exit["code"] == 143), "{exits:?}");
-    assert_eq!(world.scan(), [""; 0], "every session rests");
+    assert!(world.sandbox.state_dir().join("agents/claude.hold").exists());
+    assert_eq!(world.scan(), [""; 0], "every session rests, and so does the agent");
 }
 
 /// On a busy machine what came of the prompt is on the screen before the prompt is in the transcript.

@@ -69,7 +69,7 @@ fn a_quick_task_beside_a_slow_launch_goes_on_at_once() {
 }
 
 #[test]
-fn a_turn_that_failed_is_reported_by_its_hook_and_the_session_cools_down() {
+fn a_turn_that_failed_is_reported_by_its_hook_and_the_agent_is_held() {
     let world = hooked(1);
     let project = world.project("web");
     project.drop_task("a.md", "Do it.\n");
@@ -82,8 +82,9 @@ fn a_turn_that_failed_is_reported_by_its_hook_and_the_session_cools_down() {
     world.tmux.wait_until("the task is back", || project.inbox() == ["a.md"]);
     let end = ending(&project, "inbox/a.md");
     assert_eq!(end["attempt"], 0, "{end}");
-    let cooldown = world.session_file("ccl-auto-0", "cooldown");
-    assert!(fs::read_to_string(cooldown).unwrap().contains("the account's limit is reached"));
+    let hold = fs::read_to_string(world.sandbox.state_dir().join("agents/claude.hold")).unwrap();
+    assert!(hold.contains("the account's limit is reached"), "{hold}");
+    assert!(!world.session_file("ccl-auto-0", "cooldown").exists());
     world.tmux.wait_until("the session is given back", || {
         !world.session_file("ccl-auto-0", "dispatched").exists()
     });

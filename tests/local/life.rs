@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::launch::forever;
@@ -53,68 +52,6 @@ fn idle_for_a_while_with_a_good_end_is_done() {
     world.wait_for_status("idle");
     assert_eq!(world.assign("ccl-auto-0"), ["done b.md ccl-auto-0"]);
     world.assert_nothing_is_left("ccl-auto-0");
-}
-
-#[test]
-fn a_turn_that_failed_is_not_done_and_the_accounts_failures_do_not_count() {
-    let world = World::claude(4).with("dispatcher", json!({"max_attempts": 1}));
-    let kinds = ["rate_limit", "authentication_failed", "billing_error", "server_error"];
-    let mut behaviours: Vec<_> =
-        kinds.iter().map(|kind| of(kind, turn(Ending::Error((*kind).to_owned())))).collect();
-    for behaviour in &mut behaviours {
-        behaviour.times = 1;
-    }
-    behaviours[0].turns[0].says = "You've hit your limit · resets 3pm (UTC)".to_owned();
-    behaviours.push(Behaviour { turns: forever(), ..Behaviour::default() });
-    world.script(&behaviours);
-    for kind in kinds {
-        world.project(kind).drop_task("t.md", "Do it.\n");
-    }
-    assert_eq!(world.scan().len(), 4);
-    world.wait_for_idle(4);
-    world.let_rest();
-    let pass = world.ccl(&["reap"]);
-    assert_eq!((pass.code, pass.events.len()), (0, 8), "{pass:#?}");
-    let cooldown = |kind: &str, place: &str| -> Value {
-        let session = ending(&world.project(kind), place)["session"].clone();
-        let path = world.session_file(session.as_str().unwrap(), "cooldown");
-        serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
-    };
-    for (kind, needs_person, sentence) in [
-        ("rate_limit", false, "the account's limit is reached"),
-        ("authentication_failed", true, "no valid login"),
-        ("billing_error", true, "cannot be billed"),
-    ] {
-        let end = ending(&world.project(kind), "inbox/t.md");
-        assert_eq!((&end["outcome"], &end["attempt"]), (&json!("released"), &json!(0)));
-        assert!(end["reason"].as_str().unwrap().contains(sentence), "{end}");
-        let rest = cooldown(kind, "inbox/t.md");
-        assert_eq!(rest["needs_person"], needs_person, "{kind}");
-    }
-    // The sentence names a time for people; only the transcript's own field counts.
-    let limited = cooldown("rate_limit", "inbox/t.md");
-    let time = |key: &str| limited[key].as_str().unwrap().parse::<Timestamp>().unwrap();
-    assert_eq!(time("until").duration_since(time("at")).as_mins(), 5);
-    let end = ending(&world.project("server_error"), "failed/t.md");
-    assert_eq!((&end["outcome"], &end["attempt"]), (&json!("failed"), &json!(1)));
-    assert_eq!(world.scan(), [""; 0], "all of them cool down");
-
-    // After the rest the conversation goes on.
-    let ends: Vec<_> =
-        kinds[..3].iter().map(|kind| ending(&world.project(kind), "inbox/t.md")).collect();
-    for index in 0..4 {
-        fs::remove_file(world.session_file(&format!("ccl-auto-{index}"), "cooldown")).unwrap();
-    }
-    assert_eq!(world.scan().len(), 3);
-    let starts = world.fake.events("start");
-    for end in &ends {
-        let id = &end["agent_session"];
-        let resumed = starts[4..].iter().any(|start| {
-            let argv = start["argv"].as_array().unwrap();
-            argv.windows(2).any(|pair| pair[0] == "--resume" && pair[1] == *id)
-        });
-        assert!(resumed, "{id}");
-    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The local path end to end: `ccl` as built, real tmux, and agents that do as they are told.
 #![allow(clippy::unwrap_used)]
 
+mod agents;
 mod crash;
 mod dialogs;
 mod files;
@@ -14,4 +15,5 @@ mod servers;
 #[path = "../support/mod.rs"]
 mod support;
 mod ticket;
+mod time_limit;
 use support::world;

@@ -157,7 +157,8 @@ fn what_a_person_starts_between_the_look_and_the_launch_is_not_disturbed() {
     let slot = pool.try_slot(session).unwrap().unwrap();
     let project = queue::Project::new(root.root().to_owned());
     let name = queue::Name::new("a.md".as_ref()).unwrap();
-    let assignment = Assignment::shared(project.read(&name).unwrap(), TaskRules::default());
+    let task = project.read(&name).unwrap();
+    let assignment = Assignment::shared(&config, task, TaskRules::default());
 
     // Something that shows every key.
     world.tmux.type_line(&pane, "cat -v");

@@ -6,7 +6,7 @@ use ccl::money::Cost;
 use ccl::plan::{self, Queue};
 use ccl::task::{
     BranchEnding, CheckEnding, CheckoutEnding, Ending, GitEnding, Outcome, Priority, Provider,
-    Summary, head, parse, text_of, turn_of,
+    Summary, Timeout, head, parse, text_of, turn_of,
 };
 use jiff::Timestamp;
 use proptest::collection::vec;
@@ -214,11 +214,14 @@ fn ending() -> BoxedStrategy<Ending> {
         (cost, moment(), moment()),
         // In boxes: as values the strategies are too large for a test's stack.
         (option::of(git_ending()).boxed(), option::of(check_ending()).boxed()),
+        (any::<u32>(), option::of(select(vec![Timeout::MaxDuration, Timeout::Stall]))),
     )
-        .prop_map(|((run, outcome, attempt), texts, (cost, started_at, ended_at), (git, check))| {
+        .prop_map(|((run, outcome, attempt), texts, (cost, started_at, ended_at), work, rest)| {
+            let ((git, check), (refused, timeout)) = (work, rest);
             let (provider, model, session, agent_session, job_id, reason) = texts;
             let run = Uuid::from_u128(run);
             Ending {
+                agent: None,
                 run,
                 outcome,
                 attempt,
@@ -233,6 +236,8 @@ fn ending() -> BoxedStrategy<Ending> {
                 reason,
                 git,
                 check,
+                refused,
+                timeout,
             }
         })
         .boxed()

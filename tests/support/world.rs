@@ -217,6 +217,7 @@ impl World {
             "exit",
             "hook",
             "stop",
+            "signs",
             "check",
             "check-ticket",
             "check-exit",
@@ -235,13 +236,16 @@ impl Pass {
         let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
         self.events
             .iter()
-            .map(|event| {
-                format!(
+            .map(|event| match (&event["task"], &event["session"], event["agent"].as_str()) {
+                (Value::Null, Value::Null, Some(agent)) => {
+                    format!("{} {agent}", word(&event["event"]))
+                }
+                _ => format!(
                     "{} {} {}",
                     word(&event["event"]),
                     word(&event["task"]),
                     word(&event["session"])
-                )
+                ),
             })
             .collect()
     }

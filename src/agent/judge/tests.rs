@@ -11,7 +11,12 @@ fn summary(turn: Turn) -> RunSummary {
 }
 
 fn error(kind: &str, text: &str) -> Turn {
-    Turn::Error(ApiError { kind: Some(kind.to_owned()), text: text.to_owned(), resets_at: None })
+    Turn::Error(ApiError {
+        kind: Some(kind.to_owned()),
+        text: text.to_owned(),
+        resets_at: None,
+        limit_type: None,
+    })
 }
 
 /// Nothing is known but that the agent lives.
@@ -47,12 +52,13 @@ fn assert_judged(signs: &Observations<'_>, expected: &str) {
     assert_eq!(word(&doing), expected, "{signs:#?}\n{doing:#?}");
 }
 
-fn turns() -> [(Turn, &'static str, &'static str); 6] {
+fn turns() -> [(Turn, &'static str, &'static str); 7] {
     // the turn, once the agent is idle, once it is gone
     [
         (Turn::Ended, "finished", "finished"),
         (error("rate_limit", "x"), "account", "account"),
-        (error("server_error", "x"), "failed", "failed"),
+        (error("server_error", "x"), "account", "account"),
+        (error("invalid_request", "x"), "failed", "failed"),
         (Turn::StoppedByPerson, "person", "interrupted"),
         (Turn::Open, "working", "interrupted"),
         (Turn::None, "working", "interrupted"),
@@ -165,15 +171,20 @@ fn a_dialog_waits_for_a_person_but_for_the_limit() {
 
     let limited = ApiError { resets_at: Some(7200), ..ApiError::default() };
     let limited = ApiError { kind: Some("rate_limit".to_owned()), ..limited };
-    let summary = summary(Turn::Error(limited));
-    let until = |summary| {
+    let (open, limited) = (summary(Turn::Open), summary(Turn::Error(limited)));
+    let judged = |summary, quiet| {
         let screen = Some(Screen::Dialog(Dialog::Limit));
-        match judge(&Observations { screen, summary, ..LIVES }) {
-            AgentState::Failed(failure) => failure.until.map(Timestamp::as_second),
-            doing => panic!("{doing:?}"),
-        }
+        judge(&Observations { screen, summary, quiet, ..LIVES })
     };
-    assert_eq!((until(None), until(Some(&summary))), (None, Some(7200)));
+    // The menu was faster than the record that says when the limit is reset.
+    assert_eq!(judged(Some(&open), Duration::ZERO), AgentState::Working);
+    let until = |summary, quiet| match judged(summary, quiet) {
+        AgentState::Failed(failure) => failure.until.map(Timestamp::as_second),
+        doing => panic!("{doing:?}"),
+    };
+    assert_eq!(until(Some(&limited), Duration::ZERO), Some(7200));
+    assert_eq!(until(Some(&open), SETTLED), None);
+    assert_eq!(until(None, Duration::ZERO), None);
 }
 
 /// 2.1.330 goes on by itself when the limit is reset; below its composer stands `Esc to cancel`.

@@ -7,12 +7,17 @@ fn at(text: &str) -> Timestamp {
 }
 
 fn error(kind: Option<&str>, text: &str) -> ApiError {
-    ApiError { kind: kind.map(str::to_owned), text: text.to_owned(), resets_at: None }
+    ApiError {
+        kind: kind.map(str::to_owned),
+        text: text.to_owned(),
+        resets_at: None,
+        limit_type: None,
+    }
 }
 
 #[test]
 fn what_is_the_accounts_is_not_the_tasks() {
-    // kind, text, of the account, needs a person
+    // kind, text, not of the task, needs a person
     let cases = [
         (Some("rate_limit"), "x", true, false),
         (Some("unknown"), "API Error: 429 {}", true, false),
@@ -24,11 +29,18 @@ fn what_is_the_accounts_is_not_the_tasks() {
         (Some("authentication_failed"), "x", true, true),
         (None, "Credit balance is too low", true, true),
         (Some("billing_error"), "x", true, true),
-        (Some("server_error"), "API Error: 500", false, false),
+        (Some("server_error"), "API Error: 500", true, false),
         (Some("invalid_request"), "Prompt is too long", false, false),
         (None, "Context limit reached · /compact or /clear to continue", false, false),
         (Some("model_not_found"), "x", false, false),
-        (None, "API Error: 529 Overloaded", false, false),
+        (None, "API Error: 529 Overloaded", true, false),
+        (None, "API Error: Connection error.", true, false),
+        (
+            Some("rate_limit"),
+            "Server is temporarily limiting requests (not your usage limit)",
+            true,
+            false,
+        ),
     ];
     for (kind, text, of_account, needs_attention) in cases {
         let failure = failure(&error(kind, text), at(NOW));
@@ -64,4 +76,23 @@ fn a_limit_of_money_that_names_its_reset_needs_nobody() {
     let spent = error(Some("rate_limit"), "You're out of usage credits · resets 3pm (UTC)");
     assert!(failure(&spent, at(NOW)).needs_attention);
     assert!(!failure(&ApiError { resets_at: Some(reset), ..spent }, at(NOW)).needs_attention);
+}
+
+#[test]
+fn what_holds_an_agent_is_named() {
+    let hold = |kind, text| failure(&error(Some(kind), text), at(NOW)).hold;
+    assert_eq!(hold("rate_limit", "x"), Some(HoldCause::Limit));
+    assert_eq!(hold("rate_limit", "You're out of usage credits"), Some(HoldCause::Account));
+    assert_eq!(
+        hold("rate_limit", "limiting requests (not your usage limit)"),
+        Some(HoldCause::Outage)
+    );
+    assert_eq!(hold("server_error", "API Error: 529 Overloaded"), Some(HoldCause::Outage));
+    assert_eq!(hold("authentication_failed", "x"), Some(HoldCause::Account));
+    assert_eq!(hold("invalid_request", "Prompt is too long"), None);
+    let of_opus = ApiError {
+        limit_type: Some("seven_day_opus".to_owned()),
+        ..error(Some("rate_limit"), "x")
+    };
+    assert_eq!(failure(&of_opus, at(NOW)).limited_model.as_deref(), Some("seven_day_opus"));
 }

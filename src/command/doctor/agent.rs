@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::agent::claude::Trust;
 use crate::checkout::checkout_of;
-use crate::config::{AgentKind, Config};
+use crate::config::{self, AgentConfig, AgentKind, Config};
 use crate::environment::Environment;
 use crate::queue::Project;
 use crate::report::DoctorRow;
@@ -21,15 +21,20 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// Is the agent on the PATH that the start-up files of the login shell make, and does it do what `ccl` needs? The shell is
 /// started as for an agent, but without a terminal.
-pub(super) fn program(config: &Config, tmux: &Tmux, environment: &Environment) -> DoctorRow {
-    let program = config.agent.command.first().map_or("", String::as_str);
-    let shell = config.agent.shell().display();
+pub(super) fn program(
+    config: &Config,
+    agent: &AgentConfig,
+    tmux: &Tmux,
+    environment: &Environment,
+) -> DoctorRow {
+    let program = agent.program();
+    let shell = agent.shell().display();
     if program.contains('/') && !program.starts_with('/') {
         return DoctorRow::skipped("agent", format!("{program} is looked up in each project"));
     }
     // sh does the looking up, as in the script that starts the agent; the marks keep what start-up files print apart.
     let question = r#"printf "\nccl:%s:%s:ccl\n" "$(command -v -- "$CCL_DOCTOR")" "$IS_SANDBOX""#;
-    let answer = match ask(in_shell(config, tmux, environment, question)) {
+    let answer = match ask(in_shell(config, agent, tmux, environment, question)) {
         Ok(answer) => answer,
         Err(error) => {
             return DoctorRow::bad(
@@ -40,9 +45,9 @@ pub(super) fn program(config: &Config, tmux: &Tmux, environment: &Environment) -
         }
     };
     // Claude Code refuses that, unless IS_SANDBOX=1.
-    let skips_permissions_as_root = config.agent.kind == AgentKind::Claude
+    let skips_permissions_as_root = agent.kind == AgentKind::Claude
         && rustix::process::geteuid().is_root()
-        && config.agent.command.iter().any(|word| word == "--dangerously-skip-permissions");
+        && agent.command.iter().any(|word| word == "--dangerously-skip-permissions");
     let found = answer.lines().find_map(|line| {
         let marked = line.strip_prefix("ccl:")?.strip_suffix(":ccl")?;
         marked.rsplit_once(':')
@@ -59,12 +64,42 @@ pub(super) fn program(config: &Config, tmux: &Tmux, environment: &Environment) -
             format!("{program} refuses to skip permissions as root"),
             "run ccl as another user, or set IS_SANDBOX=1 in the shell's start-up file",
         ),
-        Some((place, _)) if config.agent.kind == AgentKind::Claude => version(
+        Some((place, _)) if agent.kind == AgentKind::Claude => version(
             place,
-            ask(in_shell(config, tmux, environment, r#"exec "$CCL_DOCTOR" --version"#)),
+            ask(in_shell(config, agent, tmux, environment, r#"exec "$CCL_DOCTOR" --version"#)),
         ),
         Some((place, _)) => DoctorRow::good("agent", format!("{place}, by {shell}")),
     }
+}
+
+/// Can the agent use what its configuration names beside the program: its key, its directory?
+pub(super) fn files(agent: &AgentConfig) -> Vec<DoctorRow> {
+    let mut rows = Vec::new();
+    if let Some(file) = &agent.api_key_file {
+        rows.push(match config::private_key(file) {
+            Ok(_) => DoctorRow::good(
+                "key",
+                format!("{} has one, for nobody else to read", file.display()),
+            ),
+            Err(error) => DoctorRow::bad(
+                "key",
+                format!("{error:#}"),
+                "put the key of the Anthropic API there, as one line, with mode 600",
+            ),
+        });
+    }
+    if let (AgentKind::Claude, Some(directory)) = (agent.kind, agent.claude.config_dir()) {
+        let shown = directory.display();
+        rows.push(match directory.is_dir() {
+            true => DoctorRow::good("config_dir", format!("{shown} is there")),
+            false => DoctorRow::bad(
+                "config_dir",
+                format!("{shown} is no directory"),
+                format!("run `CLAUDE_CONFIG_DIR={shown} claude` once and log in"),
+            ),
+        });
+    }
+    rows
 }
 
 /// `claude --version` prints `2.1.332 (Claude Code)`. A program in front of Claude Code, such as `env`, prints something
@@ -93,10 +128,16 @@ fn version(place: &str, printed: anyhow::Result<String>) -> DoctorRow {
 }
 
 /// The login shell with its start-up files read, and then `sh` with this script. `CCL_DOCTOR` is the agent's program.
-fn in_shell(config: &Config, tmux: &Tmux, environment: &Environment, script: &str) -> Call {
+fn in_shell(
+    config: &Config,
+    agent: &AgentConfig,
+    tmux: &Tmux,
+    environment: &Environment,
+    script: &str,
+) -> Call {
     // A window has the PATH of the tmux server, before start-up files extend it.
     let path = tmux.display_global("#{PATH}").ok().filter(|path| !path.is_empty());
-    let shell = config.agent.shell().as_os_str();
+    let shell = agent.shell().as_os_str();
     let mut call = Call::in_own_session(shell, LIMIT);
     call.command
         .args(["-l", "-i", "-c", &format!("exec sh -c '{script}'")])
@@ -106,7 +147,7 @@ fn in_shell(config: &Config, tmux: &Tmux, environment: &Environment, script: &st
         .env("SHELL", shell)
         .env("PATH", path.as_deref().unwrap_or(PATH))
         .env("TERM", "dumb")
-        .env("CCL_DOCTOR", config.agent.command.first().map_or("", String::as_str));
+        .env("CCL_DOCTOR", agent.program());
     for name in ["USER", "LOGNAME", "LANG"] {
         call.command.envs(environment.var(name).map(|value| (name, value)));
     }

@@ -35,11 +35,19 @@ pub(super) fn run(context: Context<'_>, environment: &Environment) -> Answer {
     let config = context.config;
     let tmux = Tmux::new(config.tmux.clone());
     let mut checks = vec![tmux_program(&tmux), tmux_server(&tmux)];
-    let program = agent::program(config, &tmux, environment);
-    if program.ok == Some(true) {
-        checks.extend(end_cooldowns(context));
+    for agent in config.agents.all() {
+        // Where there are several, each row says which one it is about.
+        let named = |row: DoctorRow| match config.agents.all() {
+            [_only] => row,
+            _ => DoctorRow { detail: format!("{}: {}", agent.name, row.detail), ..row },
+        };
+        let program = agent::program(config, agent, &tmux, environment);
+        if program.ok == Some(true) && agent.name == config.agents.first().name {
+            checks.extend(end_cooldowns(context));
+        }
+        checks.push(named(program));
+        checks.extend(agent::files(agent).into_iter().map(named));
     }
-    checks.push(program);
     checks.push(disk::state(&config.state_dir));
     match context.projects() {
         Ok(projects) => {

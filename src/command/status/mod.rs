@@ -2,6 +2,7 @@
 //!
 //! What cannot be read is reported on standard error, and is the reason in its row; everything else is shown all the same.
 
+mod agents;
 mod sessions;
 mod tasks;
 
@@ -67,6 +68,7 @@ pub(super) fn collect(context: Context<'_>) -> Result<(Status, u8)> {
     let mut status = Status {
         sessions: sessions::rows(context, &pool, &mut problems)
             .context("cannot look through the sessions' markers")?,
+        agents: agents::rows(context, &mut problems),
         paused: pause::read(&pause::of_state(&context.config.state_dir)),
         ..Status::default()
     };

@@ -85,7 +85,7 @@ fn at_work(
     context: Context<'_>,
     pool: &Pool<'_>,
     session: &Session,
-    Reading { run, claim, snapshot }: Reading,
+    Reading { run, claim, snapshot, .. }: Reading,
 ) -> Result<SessionRow> {
     let since = claim.map_or(run.marker.stamp.at, |claim| match &claim.marker().work.check {
         Some(check) if claim.marker().phase == Phase::Checking => check.started_at,

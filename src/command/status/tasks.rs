@@ -11,6 +11,7 @@ use crate::agent::claude::Trust;
 use crate::checkout::{self, Standing};
 use crate::command::waits::{self, Waits};
 use crate::command::{Context, ground};
+use crate::hold::{Choice, Holds, Lineup, Wanted};
 use crate::marker::{self, ClaimedCheckout, Phase, ToLand};
 use crate::money::Totals;
 use crate::pause;
@@ -22,7 +23,7 @@ use crate::report::{
     WorktreeRow,
 };
 use crate::session::{Pool, Session};
-use crate::task::{Isolation, Outcome, Priority, ProjectRules, Provider};
+use crate::task::{Header, Isolation, Outcome, Priority, ProjectRules, Provider};
 use crate::text::path_text;
 
 /// Of each project's waiting tasks the next ones, this many, are shown with more than their priority.
@@ -35,6 +36,7 @@ struct Collector<'a, 'p> {
     owner: Option<Uuid>,
     /// `None` where the agent is not Claude Code.
     trust: Option<Trust>,
+    lineup: Lineup<'a>,
     waits: Waits,
     problems: &'p mut Problems<'a>,
     status: &'p mut Status,
@@ -63,6 +65,7 @@ pub(super) fn add<'a>(
         context,
         owner,
         trust,
+        lineup: Holds::new(context.config, context.now).lineup(),
         waits: Waits::new(context.now),
         problems,
         status,
@@ -317,6 +320,10 @@ impl Collector<'_, '_> {
                             row.waits =
                                 waits_for_room(rules, rules_of_task.isolation, &inbox.dispatched);
                         }
+                        if let Ok(rules) = rules {
+                            let why = self.waits_for_agent(rules, &glance.head);
+                            row.waits = row.waits.or(why);
+                        }
                         if row.provider.is_some_and(Provider::is_remote) {
                             row.waits = None;
                         }
@@ -367,6 +374,19 @@ impl Collector<'_, '_> {
         Ok(())
     }
 
+    /// Whether every agent that may have the task is held, and until when.
+    fn waits_for_agent(&self, rules: &ProjectRules, head: &Header) -> Option<String> {
+        let models = &self.context.config.dispatcher.models;
+        let wanted = Wanted {
+            agent: head.pin.agent.as_deref().or(rules.agent.as_deref()),
+            model: head.pin.model.as_deref().unwrap_or(models.for_priority(head.priority)),
+        };
+        match self.lineup.choose(wanted) {
+            Choice::Agent { .. } => None,
+            Choice::Wait(why) => Some(why),
+        }
+    }
+
     /// Says for what time or tasks it waits.
     fn describe_order(
         &mut self,
@@ -411,7 +431,7 @@ impl Collector<'_, '_> {
     fn describe_waiting(&self, row: &mut TaskRow, glance: &crate::queue::Glance) {
         row.title.clone_from(&glance.head.title);
         row.since = glance.modified;
-        row.provider = Some(self.context.destination(&glance.head.routing));
+        row.provider = Some(self.context.destination(&glance.head));
         if let Some(ending) = &glance.ending
             && ending.outcome == Outcome::Released
         {

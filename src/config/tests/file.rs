@@ -18,7 +18,7 @@ dispatcher:
   stale_after: 2h 30m
   models: {critical: 'claude-opus-4-1[1m]', default: haiku}
   message: \"Do {task}:\\n{body}\"
-agent: {kind: command, command: [codex, exec, ''], shell: /bin/dash, hooks: false}
+agent: {kind: command, command: [codex, exec, ''], shell: /bin/dash, hooks: false, questions: wait}
 routing: {auto: {low: gemini, medium: claude-code}}
 secutools: {url: 'https://s.example/base/'}
 tmux: {command: [tmux, -L, ccl]}
@@ -40,11 +40,12 @@ host: box
     assert_eq!(config.dispatcher.stale_after, Duration::from_secs(9000));
     assert_eq!(config.dispatcher.models.critical, "claude-opus-4-1[1m]");
     assert_eq!(config.dispatcher.message, "Do {task}:\n{body}");
-    assert_eq!(config.agent.kind, AgentKind::Command);
-    assert_eq!(config.agent.command, ["codex", "exec", ""]);
-    assert_eq!(config.agent.shell(), Path::new("/bin/dash"));
+    assert_eq!(config.agents.first().kind, AgentKind::Command);
+    assert_eq!(config.agents.first().command, ["codex", "exec", ""]);
+    assert_eq!(config.agents.first().shell(), Path::new("/bin/dash"));
     assert_eq!(config.warnings, [] as [&str; 0]);
-    assert!(!config.agent.hooks);
+    assert!(!config.agents.first().hooks);
+    assert_eq!(config.agents.first().questions, Questions::Wait);
     use crate::task::Provider;
     assert_eq!(config.auto_routes.low, Provider::Gemini);
     assert_eq!(config.auto_routes.medium, Provider::ClaudeCode);
@@ -69,7 +70,7 @@ fn a_file_that_says_nothing_is_all_default() {
         let home = Home::with(text);
         let config = home.load();
         assert_eq!(config.pool, PoolConfig::default(), "{text:?}");
-        assert_eq!(config.agent.command[0], "claude", "{text:?}");
+        assert_eq!(config.agents.first().command[0], "claude", "{text:?}");
         assert_eq!(config.tmux, ["tmux"], "{text:?}");
         assert!(config.file.is_some());
     }
@@ -113,7 +114,7 @@ pool: [
 → 1:7: pool: invalid type: sequence, expected keys and values
 
 a: b: c
-→ 1:1: unknown key `a`; there are: pool, dispatcher, agent, routing, defaults, secutools, remote, tmux, notify, state_dir, host
+→ 1:1: unknown key `a`; there are: pool, dispatcher, agent, agents, failover, reset_further_than, prices, routing, defaults, secutools, remote, tmux, notify, state_dir, host
 
 host: a
 ---
@@ -346,10 +347,70 @@ secutools: {url: 'http://localhost.s.example'}
 "#;
 
 #[test]
+fn agents_have_names_and_an_order() {
+    let home = Home::with(
+        "
+agents:
+  claude: {}
+  key: {api_key_file: ~/key, config_dir: ~/other, env: {AWS_PROFILE: agents, N: 1}, fallback_model: sonnet}
+  codex: {kind: command, command: [codex, exec], limit: 'usage limit|rate limit', limit_exit: 75}
+failover: [codex, secutools, key]
+reset_further_than: 1h
+",
+    );
+    let config = home.load();
+    let names: Vec<&str> = config.agents.failover().map(|agent| agent.name.as_str()).collect();
+    assert_eq!(names, ["codex", "key"]);
+    assert_eq!((config.agents.all().len(), config.agents.secutools_after), (3, Some(1)));
+    let [claude, key] = ["claude", "key"].map(|name| config.agents.named(name).unwrap());
+    assert_eq!(key.api_key_file, Some(home.path("key")));
+    assert_eq!(key.claude.config_dir(), Some(home.path("other").as_path()));
+    assert_eq!(key.env["N"], "1");
+    assert_eq!(claude.claude.directory, home.path(".claude"));
+    assert_eq!(claude.claude.state, home.path(".claude.json"));
+    assert!(config.agents.first().limit.as_ref().unwrap().is_in("a\nUsage Limit reached\n"));
+    // The first takes all of it where nothing is said.
+    let config = Home::with("agents: {b: {}, a: {env: {X: y}}}").load();
+    let names: Vec<&str> = config.agents.failover().map(|agent| agent.name.as_str()).collect();
+    assert_eq!(names, ["b"]);
+}
+
+#[test]
+fn agents_that_do_not_fit_are_refused() {
+    for (text, sentence) in [
+        ("agent: {}\nagents: {a: {}}", "`agent` and `agents` are both given"),
+        ("agents: {}", "agents: there is none"),
+        ("agents: {a b: {}}", "`a b` is no name for an agent"),
+        ("agents: {secutools: {}}", "the name of a provider"),
+        ("agents: {a: {}}\nfailover: [b]", "failover: there is no agent `b`; there are: a"),
+        ("agents: {a: {}}\nfailover: [a, a]", "`a` stands there twice"),
+        ("agents: {a: {}}\nfailover: [secutools]", "name an agent that comes first"),
+        (
+            "agents: {a: {command: [x], kind: command, config_dir: /x}}",
+            "config_dir: only Claude Code",
+        ),
+        ("agents: {a: {limit: x}}", "limit: Claude Code says itself"),
+        ("agents: {a: {kind: command, command: [x], limit: '('}}", "is no regular expression"),
+        ("agents: {a: {env: {1A: b}}}", "`1A` is no name of a variable"),
+        ("agents: {a: {kind: command, command: [x], limit_exit: 0}}", "limit_exit"),
+        (
+            "agents: {a: {config_dir: /x}, b: {config_dir: /y}}\nfailover: [a, b]",
+            "does not switch between logins",
+        ),
+    ] {
+        let error = Home::with(text).load_with(&Overrides::default()).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.contains(sentence), "{text}: {error}");
+    }
+    // Pinned by project they are what config_dir is for.
+    Home::with("agents: {a: {config_dir: /x}, b: {config_dir: /y}}").load();
+}
+
+#[test]
 fn a_command_may_say_where_the_prompt_goes() {
     let text =
         "agent: {kind: command, command: [aider, '--message-file={prompt_file}', '{prompt}']}";
-    let command = Home::with(text).load().agent.command;
+    let command = Home::with(text).load().agents.first().command.clone();
     assert_eq!(command, ["aider", "--message-file={prompt_file}", "{prompt}"]);
 }
 
@@ -358,7 +419,7 @@ fn a_delivery_is_ignored_with_a_warning_that_says_what_to_do() {
     for value in ["argument", "paste", "mail", "", "3", "[a]", "{a: b}", "!x y"] {
         let home = Home::with(&format!("host: box\nagent:\n  hooks: false\n  delivery: {value}\n"));
         let config = home.load();
-        assert!(!config.agent.hooks);
+        assert!(!config.agents.first().hooks);
         let [warning] = &config.warnings[..] else { panic!("{value}: {:?}", config.warnings) };
         let warning = warning.replace(home.path("").to_str().unwrap(), "HOME/");
         // A missing value stands behind the colon.

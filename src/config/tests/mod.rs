@@ -60,7 +60,7 @@ impl Home {
         Config::load(overrides, &self.environment())
     }
 
-    fn load(&self) -> Config {
+    pub(crate) fn load(&self) -> Config {
         self.load_with(&Overrides::default()).unwrap()
     }
 
@@ -97,16 +97,17 @@ fn without_a_file_everything_is_default() {
     for priority in [Priority::High, Priority::Default, Priority::Low] {
         assert_eq!(config.dispatcher.models.for_priority(priority), "sonnet");
     }
-    assert_eq!(config.agent.command, ["claude", "--dangerously-skip-permissions"]);
-    assert_eq!(config.agent.kind, AgentKind::Claude);
-    assert!(config.agent.shell().is_absolute());
+    assert_eq!(config.agents.first().command, ["claude", "--dangerously-skip-permissions"]);
+    assert_eq!(config.agents.first().kind, AgentKind::Claude);
+    assert!(config.agents.first().shell().is_absolute());
     assert_eq!(config.warnings, [] as [&str; 0]);
-    assert!(config.agent.hooks);
+    assert!(config.agents.first().hooks);
+    assert_eq!(config.agents.first().questions, Questions::Refuse);
     assert_eq!(config.secutools.unwrap_err(), DelegationOff::NotConfigured);
     assert_eq!(config.tmux, ["tmux"]);
     assert_eq!(config.state_dir, home.path(".local/state/ccl"));
-    assert_eq!(config.claude_dir, home.path(".claude"));
-    assert_eq!(config.claude_json, home.path(".claude.json"));
+    assert_eq!(config.agents.first().claude.directory, home.path(".claude"));
+    assert_eq!(config.agents.first().claude.state, home.path(".claude.json"));
     assert_eq!(config.host, rustix::system::uname().nodename().to_str().unwrap());
     assert_eq!(config.tmux_pane, None);
 }

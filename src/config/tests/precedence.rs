@@ -102,8 +102,8 @@ fn without_a_home_there_is_a_sentence() {
 fn claude_code_may_have_been_moved() {
     let home = Home::new().set("CLAUDE_CONFIG_DIR", "HOME/c");
     let config = home.load();
-    assert_eq!(config.claude_dir, home.path("c"));
-    assert_eq!(config.claude_json, home.path("c/.claude.json"));
+    assert_eq!(config.agents.first().claude.directory, home.path("c"));
+    assert_eq!(config.agents.first().claude.state, home.path("c/.claude.json"));
 }
 
 #[test]

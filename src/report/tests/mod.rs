@@ -71,13 +71,13 @@ fn a_pass_as_json_has_every_key() {
         json_of(&pass()),
         json!({"version": 1, "free_sessions": 2, "events": [
             {"event": "dispatched", "project": "/srv/app", "task": "fix-login.md", "session": "ccl-auto-0",
-             "provider": "claude-code", "model": "opus", "job_id": null, "reason": null},
+             "agent": null, "provider": "claude-code", "model": "opus", "job_id": null, "reason": null},
             {"event": "delegated", "project": "/srv/app", "task": "review.md", "session": null,
-             "provider": "gemini", "model": null, "job_id": "job_1", "reason": null},
+             "agent": null, "provider": "gemini", "model": null, "job_id": "job_1", "reason": null},
             {"event": "held", "project": "/srv/app", "task": "a\u{1b}[2J\n.md", "session": null,
-             "provider": null, "model": null, "job_id": null, "reason": "its name has\ncontrol characters"},
+             "agent": null, "provider": null, "model": null, "job_id": null, "reason": "its name has\ncontrol characters"},
             {"event": "cooldown", "project": null, "task": null, "session": "ccl-auto-1",
-             "provider": null, "model": null, "job_id": null, "reason": "rate limit"},
+             "agent": null, "provider": null, "model": null, "job_id": null, "reason": "rate limit"},
         ]})
     );
     let nothing = json_of(&Report::Pass { events: vec![], free_sessions: None });
@@ -116,6 +116,7 @@ fn every_kind_of_event_has_its_word() {
 
 fn decisions() -> Report {
     let decision = DecisionRow {
+        agent: None,
         task: "in/a.md".into(),
         provider: Provider::Gpu,
         delegated: true,
@@ -132,6 +133,7 @@ fn decisions() -> Report {
     let local = DecisionRow {
         task: PathBuf::from(OsStr::from_bytes(b"caf\xe9.md")),
         provider: Provider::ClaudeCode,
+        agent: Some("claude".to_owned()),
         delegated: false,
         rule: "invalid-frontmatter".to_owned(),
         model: Some("sonnet".to_owned()),
@@ -161,13 +163,13 @@ fn decisions_as_json_have_every_key() {
         json_of(&decisions()),
         json!({"version": 1, "decisions": [
             {"task": "in/a.md", "provider": "gpu", "delegated": true, "delegation_enabled": true, "rule": "auto",
-             "model": null, "priority": "high", "isolation": null, "land": null, "check": null, "waits": null, "warnings": []},
+             "agent": null, "model": null, "priority": "high", "isolation": null, "land": null, "check": null, "waits": null, "warnings": []},
             {"task": "caf\\xe9.md", "provider": "claude-code", "delegated": false, "delegation_enabled": true,
-             "rule": "invalid-frontmatter", "model": "sonnet", "priority": "high",
+             "rule": "invalid-frontmatter", "agent": "claude", "model": "sonnet", "priority": "high",
              "isolation": "worktree", "land": "rebase", "check": "make test", "waits": "until 02:00, in 8 h",
              "warnings": ["b.md:2:7: unknown key `x`", "b.md: odd"]},
             {"task": "in/a.md", "provider": "gpu", "delegated": false, "delegation_enabled": false, "rule": "auto",
-             "model": "opus", "priority": "critical", "isolation": null, "land": null, "check": null, "waits": null, "warnings": []},
+             "agent": null, "model": "opus", "priority": "critical", "isolation": null, "land": null, "check": null, "waits": null, "warnings": []},
         ]})
     );
 }
@@ -184,6 +186,7 @@ fn decisions_as_text_are_a_block_for_each_file() {
     caf\xe9.md
       provider  claude-code
       rule      invalid-frontmatter
+      agent     claude
       model     sonnet
       priority  high
       works in  a worktree of its own

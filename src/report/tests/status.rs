@@ -41,6 +41,7 @@ fn status() -> Report {
         ..task.clone()
     };
     Report::Status(Status {
+        agents: Vec::new(),
         sessions: vec![
             SessionRow {
                 task: Some("fix-login.md".to_owned()),
@@ -141,7 +142,7 @@ fn the_status_as_json_has_every_key() {
     assert_eq!(
         json_of(&Report::Status(Status::default())),
         json!({"version": 1, "sessions": [], "projects": [], "tasks": [], "stale": 0, "last_24h": [],
-               "paused": null, "recurring": [],
+               "agents": [], "paused": null, "recurring": [],
                "delegated": {"active": 0, "jobs": [], "done_24h": 0, "failed_24h": 0, "cost_24h": []}})
     );
 }

@@ -22,12 +22,15 @@ fn an_ending_is_one_line_of_json_in_a_comment() {
     full.started_at = Some("2026-01-02T03:04:05Z".parse().unwrap());
     full.ended_at = Some("2026-01-02T03:05:05.5Z".parse().unwrap());
     full.reason = Some("fine".into());
+    full.refused = 2;
+    full.timeout = Some(Timeout::MaxDuration);
     assert_eq!(
         full.render(),
         "<!-- ccl {\"run\":\"00000000-0000-0000-0000-000000000007\",\"outcome\":\"done\",\"attempt\":2,\
          \"provider\":\"claude-api\",\"model\":\"opus\",\"session\":\"ccl-auto-0\",\"agent_session\":\"s\",\
          \"job_id\":\"j\",\"cost\":{\"amount\":\"0.0123\",\"currency\":\"USD\"},\
-         \"started_at\":\"2026-01-02T03:04:05Z\",\"ended_at\":\"2026-01-02T03:05:05.5Z\",\"reason\":\"fine\"} -->"
+         \"started_at\":\"2026-01-02T03:04:05Z\",\"ended_at\":\"2026-01-02T03:05:05.5Z\",\"reason\":\"fine\",\
+         \"refused\":2,\"timeout\":\"max_duration\"} -->"
     );
     assert_eq!(Ending::parse(&full.render()), Some(full));
 }

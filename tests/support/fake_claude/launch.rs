@@ -39,7 +39,7 @@ impl Launch {
         while let Some(arg) = args.next() {
             match arg.as_str() {
                 "--dangerously-skip-permissions" => {}
-                "--model" => drop(args.next()),
+                "--model" | "--fallback-model" => drop(args.next()),
                 "--session-id" => launch.session_id = args.next(),
                 "--resume" => launch.resume = args.next(),
                 "--settings" => launch.settings = settings(&args.next().unwrap_or_default()),

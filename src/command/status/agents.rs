@@ -1,0 +1,53 @@
+//! Which agents are given tasks, and what they have spent.
+
+use crate::command::Context;
+use crate::command::status::Problems;
+use crate::hold::{Holds, Readiness};
+use crate::next_step::HoldCause;
+use crate::report::{AgentRow, AgentStanding};
+use crate::spend::Spend;
+
+pub(super) fn rows(context: Context<'_>, problems: &mut Problems<'_>) -> Vec<AgentRow> {
+    let lineup = Holds::new(context.config, context.now).lineup();
+    let spent = Spend::new(&context.config.state_dir).of_today(context.now);
+    let mut spent = spent.unwrap_or_else(|error| {
+        problems.note(&error);
+        Default::default()
+    });
+    let rows = lineup.rows().map(|(agent, readiness)| {
+        let hold = readiness.hold();
+        let state = match readiness {
+            Readiness::Ready => AgentStanding::Ready,
+            Readiness::Unusable(_) => AgentStanding::NeedsAttention,
+            Readiness::Held(hold) if hold.cause == HoldCause::Account => {
+                AgentStanding::NeedsAttention
+            }
+            Readiness::Held(_) => AgentStanding::Held,
+            Readiness::Due(_) | Readiness::Probing(_) => AgentStanding::Probing,
+            Readiness::OverBudget { .. } => AgentStanding::OverBudget,
+        };
+        let reason = match readiness {
+            Readiness::Unusable(why) => Some(why.clone()),
+            Readiness::OverBudget { limit, .. } => Some(format!("budget: {limit} a day")),
+            _ => hold.map(|hold| match &hold.model {
+                Some(model) => format!("{model}: {}", hold.reason),
+                None => hold.reason.clone(),
+            }),
+        };
+        let until = match readiness {
+            Readiness::OverBudget { until, .. } => Some(*until),
+            _ => hold.map(|hold| hold.until),
+        };
+        let spent = spent.remove(&agent.name).unwrap_or_default();
+        AgentRow {
+            name: agent.name.clone(),
+            kind: agent.kind.as_str(),
+            state,
+            until,
+            reason,
+            spent_today: spent.totals.costs(),
+            unknown_costs: spent.unknown,
+        }
+    });
+    rows.collect()
+}

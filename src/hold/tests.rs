@@ -1,0 +1,181 @@
+use std::fs;
+
+use super::choice::Choice;
+use super::*;
+use crate::config::tests::Home;
+
+const AGENTS: &str = "
+agents:
+  claude: {}
+  key: {env: {WHOSE: mine}, fallback_model: sonnet}
+  codex: {kind: command, command: [codex, exec], limit: usage limit}
+failover: [claude, key, secutools, codex]
+";
+
+fn at(minute: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + minute * 60).unwrap()
+}
+
+fn wall(cause: HoldCause, started: i64) -> Wall<'static> {
+    Wall {
+        run: Uuid::new_v4(),
+        started_at: at(started),
+        cause,
+        model: None,
+        resets_at: None,
+        reason: "the wall",
+    }
+}
+
+const SONNET: Wanted<'static> = Wanted { agent: None, model: "sonnet" };
+
+/// Who has a task now: `claude`, `claude?` for a probe, `-` for none.
+fn who(holds: &Holds<'_>, wanted: Wanted<'_>) -> String {
+    match holds.lineup().choose(wanted) {
+        Choice::Agent { agent, model, is_probe } => {
+            let model = model.filter(|model| model != wanted.model);
+            let model = model.map_or_else(String::new, |model| format!(":{model}"));
+            format!("{}{model}{}", agent.name, if is_probe { "?" } else { "" })
+        }
+        Choice::Wait(_) => "-".to_owned(),
+    }
+}
+
+#[test]
+fn a_wall_is_met_once_and_waited_for_longer_each_time() {
+    let config = Home::new().load();
+    let begin = |minute, wall: &Wall<'_>| {
+        let hold = Holds::new(&config, at(minute)).begin("claude", wall).unwrap();
+        hold.map(|hold| (hold.until.duration_since(at(minute)).as_mins(), hold.tries))
+    };
+    assert_eq!(begin(0, &wall(HoldCause::Limit, -9)), Some((5, 1)));
+    // Three more sessions run into the same one.
+    for started in [-8, -1, 0] {
+        assert_eq!(begin(1, &wall(HoldCause::Limit, started)), None);
+    }
+    // Each of these was let go after that.
+    let mut minute = 10;
+    for (minutes, tries) in [(10, 2), (20, 3), (40, 4), (60, 5), (60, 6)] {
+        let after = wall(HoldCause::Limit, minute);
+        assert_eq!(begin(minute + 1, &after), Some((minutes, tries)));
+        minute += 100;
+    }
+    assert_eq!(begin(minute, &wall(HoldCause::Outage, minute - 1)), Some((1, 1)));
+    assert_eq!(begin(minute, &wall(HoldCause::Account, minute - 1)), Some((60, 1)));
+    let reset = Wall { resets_at: Some(at(minute + 90)), ..wall(HoldCause::Limit, minute - 1) };
+    assert_eq!(begin(minute, &reset), Some((91, 1)));
+}
+
+#[test]
+fn one_probe_finds_out_whether_a_hold_has_ended() {
+    let home = Home::new();
+    let config = home.load();
+    let session = |run: Uuid| {
+        let stamp = Stamp::new(&config.host, at(0));
+        let (project, task) = (String::new(), "a.md".to_owned());
+        let project = PathBuf::from(project);
+        let marker = Dispatched { stamp, project, task, run, pane: None };
+        let path = config.state_dir.join("sessions/k-0.dispatched");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        marker::write(&path, &marker).unwrap();
+    };
+    let agent = config.agents.first();
+    let holds = |minute| Holds::new(&config, at(minute));
+    let first = wall(HoldCause::Limit, -1);
+    holds(0).begin("claude", &first).unwrap();
+    assert_eq!(who(&holds(4), SONNET), "-");
+    assert_eq!(who(&holds(5), SONNET), "claude?");
+    let (one, other) = (Uuid::new_v4(), Uuid::new_v4());
+    assert!(!holds(4).begin_probe(agent, one, "k-0").unwrap());
+    session(one);
+    assert!(holds(5).begin_probe(agent, one, "k-0").unwrap());
+    assert_eq!(who(&holds(6), SONNET), "-");
+    assert!(!holds(6).begin_probe(agent, other, "k-1").unwrap());
+    assert!(!holds(6).end("claude", other).unwrap());
+    // It was killed: its session has another run by now.
+    session(other);
+    assert_eq!(who(&holds(7), SONNET), "claude?");
+    assert!(holds(7).begin_probe(agent, other, "k-0").unwrap());
+    // The same wall once more.
+    let again = Wall { run: other, ..wall(HoldCause::Limit, 7) };
+    let hold = holds(8).begin("claude", &again).unwrap().unwrap();
+    assert_eq!((hold.tries, hold.since, hold.probe), (2, at(0), None));
+    assert_eq!(who(&holds(17), SONNET), "-");
+    session(one);
+    assert!(holds(18).begin_probe(agent, one, "k-0").unwrap());
+    assert!(holds(19).end("claude", one).unwrap());
+    assert_eq!(who(&holds(19), SONNET), "claude");
+}
+
+#[test]
+fn a_clock_that_was_set_back_holds_nobody_for_ever() {
+    let config = Home::new().load();
+    Holds::new(&config, at(1000)).begin("claude", &wall(HoldCause::Account, 999)).unwrap();
+    assert_eq!(who(&Holds::new(&config, at(998)), SONNET), "-");
+    assert_eq!(who(&Holds::new(&config, at(0)), SONNET), "claude?");
+}
+
+#[test]
+fn the_next_of_failover_has_what_is_not_waited_for() {
+    let config = Home::with(AGENTS).load();
+    let holds = |minute| Holds::new(&config, at(minute));
+    let to_secutools = |minute| holds(minute).lineup().goes_to_secutools("sonnet");
+    let codex = Wanted { agent: Some("codex"), ..SONNET };
+    assert_eq!(who(&holds(0), SONNET), "claude");
+    assert_eq!(who(&holds(0), codex), "codex");
+    assert_eq!(who(&holds(0), Wanted { agent: Some("nobody"), ..SONNET }), "claude");
+    // A known reset that is near is waited for, an unknown one is not.
+    let near = Wall { resets_at: Some(at(14)), ..wall(HoldCause::Limit, -1) };
+    holds(0).begin("claude", &near).unwrap();
+    assert_eq!(who(&holds(0), SONNET), "-");
+    holds(0).lift("claude").unwrap();
+    holds(0).begin("claude", &wall(HoldCause::Limit, -1)).unwrap();
+    assert_eq!(who(&holds(0), SONNET), "key");
+    assert_eq!(who(&holds(0), Wanted { agent: Some("claude"), ..SONNET }), "-");
+    assert!(!to_secutools(0));
+    // Of an outage the first two tries are waited for.
+    for (minute, expected) in [(0, "-"), (10, "-"), (20, "codex")] {
+        holds(minute).begin("key", &wall(HoldCause::Outage, minute)).unwrap();
+        holds(minute).begin("claude", &wall(HoldCause::Limit, minute)).unwrap();
+        assert_eq!(who(&holds(minute), SONNET), expected, "{minute}");
+        assert_eq!(to_secutools(minute), expected == "codex");
+    }
+}
+
+#[test]
+fn a_limit_of_one_model_leaves_the_others() {
+    let config = Home::with(AGENTS).load();
+    let holds = Holds::new(&config, at(0));
+    let opus = Wall { model: Some("opus"), ..wall(HoldCause::Limit, -1) };
+    holds.begin("key", &opus).unwrap();
+    holds.begin("claude", &opus).unwrap();
+    let of = |agent, model| Wanted { agent: Some(agent), model };
+    assert_eq!(who(&holds, of("claude", "opus")), "-");
+    assert_eq!(who(&holds, of("claude", "sonnet")), "claude");
+    assert_eq!(who(&holds, of("key", "opus")), "key:sonnet");
+    // The account's own limit is another one.
+    holds.begin("key", &wall(HoldCause::Limit, -1)).unwrap();
+    assert_eq!(who(&holds, of("key", "opus")), "-");
+}
+
+#[test]
+fn what_cannot_be_read_gets_no_task() {
+    let home = Home::with(
+        "agents: {key: {api_key_file: ~/key}, other: {env: {A: b}}}\nfailover: [key, other]\n",
+    );
+    let config = home.load();
+    let holds = Holds::new(&config, at(0));
+    assert_eq!(who(&holds, SONNET), "other");
+    home.write("key", "sk-1");
+    let private = |mode| {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(home.path("key"), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    private(0o644);
+    assert_eq!(who(&holds, SONNET), "other");
+    private(0o600);
+    assert_eq!(who(&holds, SONNET), "key");
+    fs::create_dir_all(config.state_dir.join("agents")).unwrap();
+    fs::write(config.state_dir.join("agents/key.hold"), "{").unwrap();
+    assert_eq!(who(&holds, SONNET), "other");
+}

@@ -1,0 +1,68 @@
+//! Whether a task has cost as much as it may: its earlier attempts, and the one that is under way or has just ended.
+
+use anyhow::Result;
+use rust_decimal::Decimal;
+
+use super::Pool;
+use crate::agent::claude::Transcript;
+use crate::agent::transcript::RunSummary;
+use crate::config::Price;
+use crate::money::Cost;
+use crate::queue::Claim;
+use crate::spend::{self, Spend};
+
+/// What a token costs that was read from a cache, beside one that was not.
+const CACHED: Decimal = Decimal::from_parts(1, 0, 0, false, 1);
+
+impl Pool<'_> {
+    /// Why the agent of a claim is to be ended although it works. Only between two of its tools, and only where the price
+    /// of its model is known.
+    pub(super) fn over_budget_so_far(&self, claim: &Claim) -> Result<Option<String>> {
+        let marker = claim.marker();
+        let (Some(_), Some(id)) = (&self.agent_of(marker).budget.per_task, marker.agent.session)
+        else {
+            return Ok(None);
+        };
+        let Some(transcript) = Transcript::find(self.claude_dir_of(marker), id)? else {
+            return Ok(None);
+        };
+        let summary = transcript.summary(marker.agent.transcript_from)?;
+        match self.cost_so_far(&summary) {
+            Some(cost) if !summary.is_in_a_tool => self.over_budget(claim, Some(&cost)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Why no further attempt follows one that has ended at this cost.
+    pub(super) fn over_budget(&self, claim: &Claim, cost: Option<&Cost>) -> Result<Option<String>> {
+        let marker = claim.marker();
+        let agent = self.agent_of(marker);
+        let Some(limit) = &agent.budget.per_task else { return Ok(None) };
+        let task = spend::task_key(claim.project().path(), claim.name().as_str());
+        let spend = Spend::new(&self.config.state_dir);
+        let mut spent = spend.of_task(&task, marker.run, self.now)?;
+        cost.into_iter().for_each(|cost| spent.totals.add(cost));
+        Ok(spent.totals.reaches(limit).then(|| {
+            format!(
+                "budget: it has cost {} of the {limit} that a task of {} may: raise budget.per_task, and `ccl retry` it to go on",
+                spent.totals.costs().iter().map(ToString::to_string).collect::<Vec<_>>().join(" and "),
+                agent.name
+            )
+        }))
+    }
+
+    /// By the tokens of its model.
+    fn cost_so_far(&self, summary: &RunSummary) -> Option<Cost> {
+        let model = summary.model.as_deref()?;
+        let price = self.config.prices.iter().find(|(name, _)| model.contains(name.as_str()));
+        let (_, Price { input, output }) = price?;
+        let (read, written) = summary.tokens?;
+        let (fresh, cached) = (read.saturating_sub(summary.cached), summary.cached);
+        let of = |tokens: u64, price: Decimal| Decimal::from(tokens).checked_mul(price);
+        let total = of(fresh, *input)?
+            .checked_add(of(cached, input.checked_mul(CACHED)?)?)?
+            .checked_add(of(written, *output)?)?
+            .checked_div(Decimal::from(1_000_000))?;
+        Cost::of(&total.round_dp(9).to_string(), "USD")
+    }
+}

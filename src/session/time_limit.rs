@@ -1,0 +1,107 @@
+//! Whether an agent that is at work has reached a limit of time: `max_duration`, or `stall`.
+//!
+//! Neither is measured by the time of day, which jumps when a clock is set and runs while the machine sleeps. The claim says
+//! when the agent began. What it shows of its work, and since when, is noted by each pass that finds something new.
+
+use anyhow::{Context, Result};
+use uuid::Uuid;
+
+use super::Pool;
+use super::snapshot::{Run, summary_of};
+use crate::agent::claude::{self, Transcript};
+use crate::awake::Awake;
+use crate::marker::{self, ClaimMarker, Signs};
+use crate::next_step::{Leave, ReachedLimit};
+use crate::process;
+use crate::queue::Claim;
+use crate::task::{TaskRules, Timeout};
+
+impl Pool<'_> {
+    /// This moment, where the time of the claim's agent is counted.
+    pub(super) fn work_clock(&self, rules: &TaskRules) -> Result<Option<Awake>> {
+        rules.max_duration.0.map(|_| clock()).transpose()
+    }
+
+    /// What the agent spends waiting for a person is no work.
+    pub(super) fn keep_time(&self, claim: &mut Claim, why: &Leave) -> Result<()> {
+        let works = match why {
+            Leave::AtWork => true,
+            Leave::NeedsAttention(_) => false,
+            Leave::Checking | Leave::Attended => return Ok(()),
+        };
+        let work = &claim.marker().work;
+        if work.worked.is_none_or(|worked| worked.since.is_some() == works) {
+            return Ok(());
+        }
+        let clock = self.work_clock(&work.rules)?;
+        claim.update(self.now, |claim| match works {
+            true => claim.work.begin(clock),
+            false => claim.work.end(clock),
+        })
+    }
+
+    /// The limit that the agent has reached, and what is to be noted of its signs of life.
+    pub(super) fn reached_limit(
+        &self,
+        run: &Run,
+        claim: &ClaimMarker,
+    ) -> Result<(Option<ReachedLimit>, Option<Signs>)> {
+        let TaskRules { max_duration, stall, .. } = &claim.work.rules;
+        let again = claim.work.timeout.is_some();
+        if let (Some(limit), Some(worked)) = (max_duration.0, claim.work.worked)
+            && worked.so_far(clock()?) >= limit
+        {
+            return Ok((Some(ReachedLimit { what: Timeout::MaxDuration, limit, again }), None));
+        }
+        // Another agent than Claude Code shows no more than that it lives.
+        let (Some(limit), Some(id)) = (stall.0, claim.agent.session) else {
+            return Ok((None, None));
+        };
+        let now = clock()?;
+        let signs = self.signs(run, claim, id, now)?;
+        let is_new = signs.since == now;
+        let reached = now.since(signs.since).is_some_and(|silent| silent >= limit);
+        let reached = reached.then_some(ReachedLimit { what: Timeout::Stall, limit, again });
+        Ok((reached, Some(signs).filter(|_| is_new)))
+    }
+
+    /// What Claude Code shows of its work, and since when passes have seen nothing else.
+    fn signs(&self, run: &Run, claim: &ClaimMarker, id: Uuid, now: Awake) -> Result<Signs> {
+        let claude_dir = self.claude_dir_of(claim);
+        let transcript = Transcript::find(claude_dir, id)?;
+        let registered =
+            claude::registered(claude_dir, id, |pid| process::is_of_run(pid, claim.run));
+        // Each round has a window of its own.
+        let window = run.pane.as_ref().map(|pane| pane.pid);
+        let signs = claude::signs(transcript.as_ref(), registered.as_ref())?;
+        let seen = format!("{window:?} {signs}");
+        // One that cannot be read shows nothing, and is written anew.
+        let noted: Option<Signs> = marker::read(&run.session.signs_path()).unwrap_or(None);
+        let noted = noted.filter(|noted| {
+            let is_of_now = now.since(noted.since).is_some();
+            noted.run == claim.run && noted.seen == seen && is_of_now
+        });
+        let since = match noted {
+            Some(noted) if !runs_a_tool(transcript.as_ref(), claim)? => noted.since,
+            _ => now,
+        };
+        Ok(Signs { stamp: self.stamp(), run: claim.run, seen, since })
+    }
+}
+
+/// Whether the agent waits for a command that it runs. While it waits for the API, what lives beside it is something
+/// else: a server of tools, say, which lives as long as the agent.
+fn runs_a_tool(transcript: Option<&Transcript>, claim: &ClaimMarker) -> Result<bool> {
+    if let Some(transcript) = transcript
+        && summary_of(transcript, claim)?.waits_for_api()
+    {
+        return Ok(false);
+    }
+    let agent = process::leader_of(claim.run);
+    let others = agent.and_then(|agent| process::has_others(claim.run, agent));
+    others.context("cannot see which commands the agent runs")
+}
+
+fn clock() -> Result<Awake> {
+    process::awake().context("cannot read for how long the machine has been awake")
+}
