@@ -117,12 +117,26 @@ Examples:
   ccl status
   ccl status --json | jq .stale      how many tasks have been at work for too long
   ccl status --format prometheus > ccl.prom.new && mv ccl.prom.new ccl.prom
-                                     for node_exporter's textfile collector")]
+                                     for node_exporter's textfile collector
+  ccl status --format html > ccl.html
+  ccl status --watch                 on the terminal, until `q` is pressed")]
     Status {
         /// The form of the result; `json` is the same as --json
         #[arg(long, value_name = "FORM")]
         format: Option<StatusFormat>,
+        /// Show it again every two seconds, until `q` or C-c is pressed
+        #[arg(short, long)]
+        watch: bool,
     },
+    /// Answer one HTTP request on standard input; systemd's ccl-http.socket makes a server of it
+    #[command(after_help = "\
+There are / (the page), /api/status, /api/delegated/status, /api/report?since=24h, /watchdog/status, /metrics and /healthz. \
+Nothing can be changed, and only names of this machine and those under `http.hosts` are answered.
+
+Examples:
+  systemctl --user enable --now ccl-http.socket && curl http://localhost:7433/healthz
+  printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' | ccl http")]
+    Http,
     /// Hand nothing out until `ccl resume`; what is at work goes on, and is filed
     #[command(after_help = "\
 A file made by `touch` does the same: paused in the state directory, or in a project's .agent-queue.
@@ -288,6 +302,8 @@ pub(crate) enum StatusFormat {
     Json,
     /// Metrics in Prometheus' text format
     Prometheus,
+    /// A page for a browser
+    Html,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -367,7 +383,7 @@ impl Cli {
     pub(crate) fn json(&self) -> bool {
         self.global.json
             || match self.command {
-                Command::Status { format } => format == Some(StatusFormat::Json),
+                Command::Status { format, .. } => format == Some(StatusFormat::Json),
                 Command::Report { format, .. } => format == Some(ReportFormat::Json),
                 _ => false,
             }
@@ -386,6 +402,7 @@ impl Cli {
             | Command::Cancel { .. } => true,
             Command::Decide { .. }
             | Command::Status { .. }
+            | Command::Http
             | Command::Report { .. }
             | Command::Doctor
             | Command::Job(_)

@@ -146,14 +146,23 @@ impl<'a> Holds<'a> {
         }
     }
 
-    /// Holds the agent, and returns the hold; `None` where it was held already by the time the run had begun, so that
-    /// this is the same wall once more.
-    pub(crate) fn begin(&self, agent: &str, wall: &Wall<'_>) -> Result<Option<AgentHold>> {
+    /// Holds the agent, and returns the hold; `None` where it is held already and the run was not sent to see whether
+    /// that has ended: this is the same wall once more. People are told first: a pass that is killed in between leaves no
+    /// hold, and the next one tells them again.
+    pub(crate) fn begin(
+        &self,
+        agent: &str,
+        wall: &Wall<'_>,
+        tell: impl FnOnce(&AgentHold) -> Result<()>,
+    ) -> Result<Option<AgentHold>> {
         let _lock = self.lock(agent)?;
         let before = self.read(agent)?;
         let before = before.filter(|hold| hold.cause == wall.cause && covers(hold, wall));
         let is_probe = |hold: &AgentHold| hold.probe.as_ref().is_some_and(|it| it.run == wall.run);
-        if before.as_ref().is_some_and(|hold| !is_probe(hold) && wall.started_at <= hold.stamp.at) {
+        // A pass may have sent the run before another one, which had begun earlier, wrote this.
+        let is_known =
+            |hold: &AgentHold| wall.started_at <= hold.stamp.at || wall.started_at < hold.until;
+        if before.as_ref().is_some_and(|hold| !is_probe(hold) && is_known(hold)) {
             return Ok(None);
         }
         let tries = before.as_ref().map_or(0, |hold| hold.tries).saturating_add(1);
@@ -168,6 +177,7 @@ impl<'a> Holds<'a> {
             has_reset: wall.resets_at.is_some(),
             probe: None,
         };
+        tell(&hold)?;
         marker::write(&self.path(agent), &hold)?;
         Ok(Some(hold))
     }

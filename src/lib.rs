@@ -21,6 +21,7 @@
 //! - [`command`]: one file per verb, a straight line: read, decide, act, report. `cli` is what can be asked for,
 //!   [`config`] what is set, `report` what standard output shows, [`log`] what standard error shows, `error` which exit
 //!   status that is.
+//! - [`web`] is one HTTP request, and the response to it.
 //! - `account` is what a pass tells of its work: [`journal`], a line for every change, and `notify`, words to people.
 //! - [`task`], [`router`], [`plan`], `calendar`, [`next_step`], [`event`], `job`, [`money`], `awake`, `text`: pure. [`environment`] is
 //!   read once, and handed down like the clock.
@@ -58,6 +59,7 @@ pub mod money;
 pub mod next_step;
 mod notify;
 pub mod owner;
+mod passed;
 mod pause;
 pub mod plan;
 pub mod process;
@@ -72,3 +74,4 @@ mod subprocess;
 pub mod task;
 mod text;
 pub mod tmux;
+pub mod web;

@@ -309,7 +309,7 @@ pub(crate) struct Signs {
     #[serde(flatten)]
     pub(crate) stamp: Stamp,
     pub(crate) run: Uuid,
-    /// See [`crate::agent::claude::signs`].
+    /// Length and time of all that it writes, in one line.
     pub(crate) seen: String,
     pub(crate) since: Awake,
 }

@@ -1,5 +1,6 @@
 //! Many processes at once on the same queues, and two pools on one: every task runs once and is
-//! filed once, and no pool touches what the other has.
+//! filed once, and no pool touches what the other has. An account at its limit is asked by each session once, and by one
+//! probe after another.
 //!
 //! `CCL_TEST_LONG=1` makes it 50 processes, 10 projects and 1,000 tasks.
 #![allow(clippy::expect_used)]
@@ -10,12 +11,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Output;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
-use support::faults::said;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use support::faults::{CHANGING, pass_with, said, was_killed};
 use support::git::instead_of_git;
+use support::sandbox::ending_line;
+use support::scenes::kill;
 use support::wait::poll;
 use support::{Project, Sandbox, TmuxServer, wait_until};
 
@@ -53,6 +58,32 @@ struct Pool {
     sessions: u32,
 }
 
+impl Pool {
+    fn is_free(&self) -> bool {
+        let files = support::sandbox::names(&self.sandbox.state_dir().join("sessions"));
+        !files.iter().any(|name| name.ends_with(".dispatched"))
+    }
+
+    /// Lets the time of the hold come, where it is not over. False: there is none, or it has come.
+    fn let_hold_end(&self) -> bool {
+        let agents = self.sandbox.state_dir().join("agents");
+        let Ok(lock) = fs::File::open(agents.join("command.lock")) else { return false };
+        fs2::FileExt::lock_exclusive(&lock).expect("the lock on the hold");
+        let file = agents.join("command.hold");
+        let Ok(bytes) = fs::read(&file) else { return false };
+        let mut hold: Value = serde_json::from_slice(&bytes).expect("a hold");
+        let until: Timestamp = hold["until"].as_str().expect("a time").parse().expect("a time");
+        if until <= Timestamp::now() {
+            return false;
+        }
+        hold["until"] = json!(Timestamp::now() - SignedDuration::from_secs(1));
+        let aside = agents.join(".ended");
+        fs::write(&aside, hold.to_string()).expect("a hold");
+        fs::rename(&aside, &file).expect("the hold is replaced");
+        true
+    }
+}
+
 /// The queues that all pools serve, and the log of what ran.
 struct Queues {
     sandbox: Sandbox,
@@ -67,11 +98,17 @@ impl Queues {
     }
 
     fn pool(&self, sessions: u32, host: &str) -> Pool {
+        self.pool_whose_agent_begins(sessions, host, "")
+    }
+
+    /// `begin` is a part of a shell script, with the prompt as `$1`.
+    fn pool_whose_agent_begins(&self, sessions: u32, host: &str, begin: &str) -> Pool {
         let mut sandbox = Sandbox::new();
         let tmux = sandbox.tmux();
         let here = self.sandbox.path().display();
         let script = format!(
-            "echo \"${{1%% *}}\" >> {here}/runs\n\
+            "{begin}\
+             echo \"${{1%% *}}\" >> {here}/runs\n\
              case $1 in *commit*)\n\
                  echo x > \"${{1%% *}}.txt\" && git add . &&\n\
                  git -c user.name=A -c user.email=a@b commit -qm \"${{1%% *}}\";;\n\
@@ -120,11 +157,27 @@ impl Queues {
 
     /// Calls `scan`, `reap` and `assign` of all pools from many processes until all is done.
     #[track_caller]
-    fn serve(&self, pools: &[&Pool], processes: usize, mut names: Vec<String>, limit: Duration) {
+    fn serve(&self, pools: &[&Pool], processes: usize, names: Vec<String>, limit: Duration) {
+        self.serve_by(pools, processes, names, limit, |pool, args| {
+            let output = pool.sandbox.ccl(args).output().expect("ccl runs");
+            if is_served(&output) { Ok(()) } else { Err(said(&output)) }
+        });
+    }
+
+    /// The same where `call` makes the passes; its error is why one went wrong.
+    #[track_caller]
+    fn serve_by(
+        &self,
+        pools: &[&Pool],
+        processes: usize,
+        mut names: Vec<String>,
+        limit: Duration,
+        call: impl Fn(&Pool, &[&str]) -> Result<(), String> + Sync,
+    ) {
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for worker in 0..processes {
-                let is_over = &is_over;
+                let (is_over, call) = (&is_over, &call);
                 scope.spawn(move || {
                     let pool = pools[worker % pools.len()];
                     let mut turn = worker;
@@ -136,16 +189,18 @@ impl Queues {
                             1 => vec!["reap"],
                             _ => vec!["assign", &session],
                         };
-                        let output = pool.sandbox.ccl(&args).output().expect("ccl runs");
-                        if !is_served(&output) {
+                        if let Err(why) = call(pool, &args) {
                             is_over.store(true, Ordering::SeqCst);
-                            panic!("{args:?}: {}", said(&output));
+                            panic!("{args:?}: {why}");
                         }
                     }
                 });
             }
             let is_done = || {
-                self.all(Project::done).len() == names.len() && self.all(Project::inbox).is_empty()
+                self.all(Project::done).len() == names.len()
+                    && self.all(Project::inbox).is_empty()
+                    // A pass that was killed may have left what it had filed to the next one.
+                    && pools.iter().all(|pool| pool.is_free())
             };
             // In vain, if a pass failed or time is up: what is missing is told below.
             poll(limit, || (is_done() || is_over.load(Ordering::SeqCst)).then_some(()));
@@ -205,6 +260,94 @@ fn two_pools_of_two_hosts_share_one_queue() {
 #[test]
 fn two_pools_of_one_host_share_one_queue() {
     two_pools_share_one_queue(["one", "one"]);
+}
+
+/// A pass; every other one is killed as it enters some system call, if it comes to that. Whether it was.
+fn pass_or_kill(pool: &Pool, args: &[&str]) -> Result<bool, String> {
+    let [dice, call, nth, few, ..] = *uuid::Uuid::new_v4().as_bytes();
+    let output = if dice % 2 == 0 {
+        let syscall = CHANGING[usize::from(call) % CHANGING.len()];
+        // Only passes that launch make many calls of one kind.
+        let nth = u32::from(nth % 24) >> (few % 5);
+        pass_with(&pool.sandbox, args, kill(syscall, nth + 1), &[])
+    } else {
+        pool.sandbox.ccl(args).output().expect("ccl runs")
+    };
+    let was_killed = was_killed(output.status);
+    if was_killed || is_served(&output) { Ok(was_killed) } else { Err(said(&output)) }
+}
+
+/// Pools with so many sessions share one account. From its eleventh task on it is at its limit, until each pool has sent
+/// two probes in vain.
+fn a_limit_in_the_middle(sessions: &[u32]) {
+    const TASKS: usize = 40;
+    const IN_VAIN: usize = 2;
+    let queues = Queues::new(4);
+    let here = queues.sandbox.path();
+    let walls = |pool: usize| here.join(format!("walls-{pool}"));
+    let pools: Vec<Pool> = sessions
+        .iter()
+        .enumerate()
+        .map(|(number, sessions)| {
+            let (here, walls) = (here.display(), walls(number));
+            let begin = format!(
+                "echo >> {here}/starts\n\
+                 if [ $(wc -l < {here}/starts) -gt 10 ] && [ ! -e {here}/reset ]; then\n\
+                     echo \"${{1%% *}}\" >> {}; exit 75\n\
+                 fi\n",
+                walls.display()
+            );
+            let mut pool = queues.pool_whose_agent_begins(*sessions, "one", &begin);
+            pool.sandbox.config("agent", json!({"limit_exit": 75}));
+            // What counted as an attempt would be in failed/.
+            pool.sandbox.config("dispatcher", json!({"max_attempts": 1}));
+            pool
+        })
+        .collect();
+    let names = queues.drop_tasks(TASKS, "go\n");
+    let probes: Vec<_> = pools.iter().map(|_| Mutex::new(0)).collect();
+    let killed = AtomicUsize::new(0);
+    let all: Vec<&Pool> = pools.iter().collect();
+    queues.serve_by(&all, 8, names, size().limit, |pool, args| {
+        for (pool, probes) in pools.iter().zip(&probes) {
+            let mut probes = probes.lock().expect("the probes");
+            *probes += usize::from(pool.let_hold_end());
+        }
+        if probes.iter().all(|probes| *probes.lock().expect("the probes") > IN_VAIN) {
+            fs::write(here.join("reset"), "").expect("the reset");
+        }
+        if pass_or_kill(pool, args)? {
+            killed.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(())
+    });
+    let killed = killed.into_inner();
+    assert!(killed >= 10, "only {killed} passes were killed");
+    for (number, (pool, probes)) in pools.iter().zip(probes).enumerate() {
+        let met = fs::read_to_string(walls(number)).expect("the wall was met").lines().count();
+        let (sessions, probes) = (pool.sessions as usize, probes.into_inner().expect("the probes"));
+        assert!(met > IN_VAIN, "pool {number} has met it {met} times");
+        assert!(
+            met <= sessions + probes,
+            "pool {number} has met it {met} times, with {sessions} sessions and {probes} probes"
+        );
+    }
+    for project in &queues.projects {
+        for name in project.done() {
+            let ending = ending_line(&project.read(&format!("done/{name}"))).expect("its ending");
+            assert_eq!(ending["attempt"], 1, "{name}: {ending:?}");
+        }
+    }
+}
+
+#[test]
+fn a_limit_is_met_by_each_session_once_and_by_each_probe() {
+    a_limit_in_the_middle(&[4]);
+}
+
+#[test]
+fn two_pools_meet_one_limit_by_each_session_once_and_by_each_probe() {
+    a_limit_in_the_middle(&[2, 2]);
 }
 
 /// A git that notes where two of them change main, or a branch that is to land, at the same moment.

@@ -6,6 +6,7 @@ mod secutools_server;
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use secutools_server::SecutoolsServer;
 use serde_json::{Value, json};
@@ -96,6 +97,35 @@ fn an_agent_that_the_login_shell_does_not_find_is_named() {
         fault.starts_with("agent: my-claude is not on the PATH of the login shell /bin/bash"),
         "{fault}"
     );
+}
+
+#[test]
+fn each_agent_s_program_key_and_directory_are_looked_at() {
+    let mut patient = Patient::new();
+    let agent = patient.sandbox.home().join("tools/my-claude");
+    let key = patient.sandbox.path().join("key");
+    fs::write(&key, "sk-made-up\n").unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    patient.sandbox.config("agent", Value::Null);
+    patient.sandbox.config(
+        "agents",
+        json!({
+            "claude": {"command": [agent]},
+            "key": {"command": [agent], "api_key_file": key},
+        }),
+    );
+    let fault = patient.fault();
+    assert!(fault.starts_with("key: key: "), "{fault}");
+    assert!(fault.contains("other users may read it (mode 0644)"), "{fault}");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    patient.sandbox.config("agents", json!({"key": {"config_dir": "~/nowhere"}}));
+    let fault = patient.fault();
+    assert!(fault.starts_with("config_dir: key: ") && fault.contains("is no directory"), "{fault}");
+    patient.sandbox.config("agents", Value::Null);
+    let codex = json!({"kind": "command", "command": ["no-such-agent"]});
+    patient.sandbox.config("agents", json!({"claude": {"command": [agent]}, "codex": codex}));
+    let fault = patient.fault();
+    assert!(fault.starts_with("agent: codex: no-such-agent is not on the PATH"), "{fault}");
 }
 
 #[test]

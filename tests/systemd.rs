@@ -6,8 +6,11 @@ mod secutools_server;
 mod support;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
 use secutools_server::SecutoolsServer;
 use serde_json::Value;
@@ -16,7 +19,14 @@ use support::{Project, UserManager};
 
 const CCL: &str = env!("CARGO_BIN_EXE_ccl");
 
-const UNITS: [&str; 4] = ["ccl.service", "ccl.timer", "ccl-tmux.service", "ccl@.path"];
+const UNITS: [&str; 6] = [
+    "ccl.service",
+    "ccl.timer",
+    "ccl-tmux.service",
+    "ccl@.path",
+    "ccl-http.socket",
+    "ccl-http@.service",
+];
 
 /// A manager, a project that its `ccl` knows, and an agent that runs what the task says in `sh`.
 struct World {
@@ -374,4 +384,133 @@ fn the_api_key_reaches_ccl_and_nothing_else() {
     let mut grep = Command::new("grep");
     let found = grep.args(["-rl", KEY]).arg(manager.path()).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&found.stdout).trim(), key.display().to_string());
+}
+
+/// `ccl-http.socket`, on a port of its own.
+struct Http<'a> {
+    manager: &'a UserManager,
+    port: u16,
+}
+
+impl<'a> Http<'a> {
+    fn start(manager: &'a UserManager) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let listen = format!("[Socket]\nListenStream=\nListenStream=127.0.0.1:{port}\n");
+        manager.drop_in("ccl-http.socket", &listen);
+        manager.systemctl(&["enable", "--now", "ccl-http.socket"]);
+        Self { manager, port }
+    }
+
+    fn connect(&self) -> Option<TcpStream> {
+        TcpStream::connect(("127.0.0.1", self.port)).ok()
+    }
+
+    /// What comes back; empty where it was turned away.
+    fn send(&self, request: &str) -> String {
+        let mut text = Vec::new();
+        if let Some(mut client) = self.connect() {
+            let _ = client.write_all(request.as_bytes());
+            let _ = client.read_to_end(&mut text);
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    fn get(&self, path: &str) -> String {
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+    }
+
+    /// Units of single requests that the manager still knows.
+    fn instances(&self) -> String {
+        let listed = ["list-units", "--all", "--no-legend", "--plain", "ccl-http@*"];
+        self.manager.systemctl(&listed)
+    }
+
+    /// No request is under way, and none has left anything behind.
+    #[track_caller]
+    fn assert_rests(&self) {
+        self.manager.wait_until("every request has ended", || self.instances().trim().is_empty());
+        assert_eq!(self.manager.property("ccl-http.socket", "ActiveState"), "active");
+        assert_eq!(self.manager.property("ccl-http.socket", "NConnections"), "0");
+    }
+}
+
+#[test]
+fn the_socket_serves_the_page_and_nothing_stays_behind() {
+    let world = World::new();
+    let manager = &world.manager;
+    assert_eq!(
+        manager.property("ccl-http.socket", "Listen"),
+        "127.0.0.1:7433 (Stream)",
+        "on this machine only"
+    );
+    let http = Http::start(manager);
+    let health = http.get("/healthz");
+    assert!(health.starts_with("HTTP/1.1 503 ") && health.contains("no scan"), "{health}");
+    world.drop_patient_task();
+    world.pass();
+    assert!(http.get("/healthz").ends_with("\r\n\r\nok\n"), "{}", http.get("/healthz"));
+    let page = http.get("/");
+    assert!(page.contains("patient.md") && page.contains("ccl-auto-0"), "{page}");
+    for (request, status) in [
+        ("nonsense\r\n\r\n", "400"),
+        ("GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n", "421"),
+        ("POST / HTTP/1.1\r\nHost: localhost\r\n\r\n", "405"),
+    ] {
+        let answer = http.send(request);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
+    http.assert_rests();
+    // What it says goes to the journal, and it has nothing to say.
+    let said = manager.said();
+    assert!(said.iter().all(|line| !line.contains("error")), "{said:#?}");
+    let (bad, _) = world.diagnose();
+    assert!(!bad.iter().any(|check| check.contains("http")), "{bad:#?}");
+    manager.systemctl(&["stop", "ccl-http.socket"]);
+    let (bad, _) = world.diagnose();
+    assert!(
+        bad.iter().any(|check| check.contains("ccl-http.socket is enabled and inactive")),
+        "{bad:#?}"
+    );
+    fs::write(world.file("go"), "").unwrap();
+    world.wait_until_done("patient.md");
+}
+
+#[test]
+fn two_hundred_requests_at_once_slow_and_half_ones_end_neither_the_socket_nor_the_passes() {
+    let world = World::new();
+    let manager = &world.manager;
+    let http = Http::start(manager);
+    let ran = world.file("ran");
+    world.project.drop_task("a.md", format!("touch {}\n", ran.display()));
+    let answers: Vec<String> = thread::scope(|scope| {
+        let ask = |number: usize| {
+            let http = &http;
+            move || match number % 10 {
+                // They leave, or say nothing more.
+                0 => {
+                    let client = http.connect();
+                    drop(client.map(|mut client| client.write_all(b"GET / HT")));
+                    String::new()
+                }
+                1 => http.send("GET / HTTP/1.1\r\nHost: localhost\r\n"),
+                _ => http.get("/api/status"),
+            }
+        };
+        let asking: Vec<_> = (0..200).map(|number| scope.spawn(ask(number))).collect();
+        world.pass();
+        asking.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for text in answers.iter().filter(|text| !text.is_empty()) {
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{text:?}"));
+        let is_known = ["200", "408"].iter().any(|it| head.starts_with(&format!("HTTP/1.1 {it} ")));
+        assert!(is_known, "{head}");
+        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
+    }
+    let whole = answers.iter().filter(|text| text.starts_with("HTTP/1.1 200 ")).count();
+    assert!(whole > 0, "some were answered");
+    http.assert_rests();
+    manager.wait_until("it answers as before", || http.get("/metrics").contains("ccl_sessions"));
+    world.wait_until_done("a.md");
+    assert!(ran.exists());
+    http.assert_rests();
 }

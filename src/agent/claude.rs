@@ -133,7 +133,8 @@ pub(crate) fn registered(
         })
 }
 
-/// The record of one conversation, `projects/*/UUID.jsonl`, as it was found.
+/// The record of one conversation, `projects/*/UUID.jsonl`, as it was found: Claude Code goes on writing, and what comes
+/// later is for the next look, so that two readings of one are of the same records.
 #[derive(Debug)]
 pub struct Transcript {
     path: PathBuf,
@@ -175,9 +176,16 @@ impl Transcript {
         self.length
     }
 
-    /// What it says now of the time since its first `from` bytes.
+    /// What it says of the time since its first `from` bytes.
     pub fn summary(&self, from: u64) -> Result<RunSummary> {
-        Ok(transcript::summarise(&self.read(from..u64::MAX)?))
+        Ok(transcript::summarise(&self.read(from..self.length)?))
+    }
+
+    /// The last tool that was used in the present turn, as far as the end of the transcript shows it.
+    pub(crate) fn last_tool(&self) -> Option<String> {
+        const END: u64 = 256 << 10;
+        let end = self.read(self.length.saturating_sub(END)..self.length).ok()?;
+        transcript::last_tool(&end)
     }
 
     /// What the session has cost since the first `from` bytes, where Claude Code wrote it down: it
@@ -187,7 +195,7 @@ impl Transcript {
         let total = |range| -> Result<Option<f64>> {
             Ok(transcript::summarise(&self.read(range)?).total_cost_usd)
         };
-        let Some(after) = total(from..u64::MAX)? else {
+        let Some(after) = total(from..self.length)? else {
             return Ok(None);
         };
         let before = if from == 0 { None } else { total(0..from)? };
@@ -351,6 +359,33 @@ mod tests {
         let command = "sh \"/it's/a.hook\" StopFailure";
         assert_eq!(hooks["StopFailure"][0]["hooks"][0]["command"], command);
         assert_eq!(settings(Some("/it's/a.hook"), Questions::Wait), Some(json!({"hooks": hooks})));
+    }
+
+    #[test]
+    fn every_reading_of_a_transcript_is_of_what_was_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = Uuid::new_v4();
+        let slug = dir.path().join("projects/slug");
+        fs::create_dir_all(&slug).unwrap();
+        let answer = |text: &str| {
+            let content = json!([{"type": "text", "text": text}]);
+            let message = json!({"content": content, "stop_reason": "end_turn"});
+            json!({"type": "assistant", "message": message}).to_string() + "\n"
+        };
+        let prompt = json!({"type": "user", "message": {"content": "Go on"}}).to_string() + "\n";
+        let before = answer("first");
+        let path = slug.join(format!("{id}.jsonl"));
+        fs::write(&path, format!("{before}{prompt}")).unwrap();
+        let found = Transcript::find(dir.path(), id).unwrap().unwrap();
+        let from = u64::try_from(before.len()).unwrap();
+        let whole = found.summary(0).unwrap();
+        // Claude Code writes on between two readings of one look.
+        fs::write(&path, format!("{before}{prompt}{}", answer("second"))).unwrap();
+        assert_eq!(found.summary(0).unwrap(), whole);
+        assert_eq!(found.summary(from).unwrap().turn, transcript::Turn::Open);
+        let later = Transcript::find(dir.path(), id).unwrap().unwrap();
+        assert_eq!(later.summary(from).unwrap().turn, transcript::Turn::Ended);
+        assert_eq!(later.summary(0).unwrap().answer.as_deref(), Some("second"));
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::text::excerpt;
+
 /// How the last turn stands.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Turn {
@@ -134,6 +136,40 @@ pub fn summarise(lines: &str) -> RunSummary {
     summary
 }
 
+/// The last tool that was used in the turn that these lines end in, and what for: `Bash: Run the tests`.
+pub(crate) fn last_tool(lines: &str) -> Option<String> {
+    let records = lines.lines().rev().filter_map(|line| serde_json::from_str::<Record>(line).ok());
+    for record in records.filter(|record| !record.is_sidechain) {
+        let Some(message) = &record.message else { continue };
+        match record.kind.as_str() {
+            "assistant" => {
+                let mut tools = parts(&message.content).filter(|part| part["type"] == "tool_use");
+                if let Some(tool) = tools.next_back() {
+                    return named_tool(tool);
+                }
+            }
+            // What a tool has printed comes as a user's message, too.
+            "user" if !record.is_meta && !text_of(&message.content).is_empty() => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+fn named_tool(tool: &Value) -> Option<String> {
+    /// What says most of the use of a tool comes first.
+    const TELLING: [&str; 8] =
+        ["description", "command", "file_path", "path", "pattern", "url", "query", "prompt"];
+    /// In characters.
+    const MOST: usize = 80;
+    let name = tool["name"].as_str()?;
+    let telling = TELLING.iter().find_map(|key| tool["input"][key].as_str());
+    Some(match telling {
+        Some(words) => format!("{}: {}", excerpt(name, MOST), excerpt(words, MOST)),
+        None => excerpt(name, MOST),
+    })
+}
+
 /// The records, each behind the one that it follows. Claude Code writes them from several places: an API error that came
 /// at once has stood before its own prompt (2.1.200 on a busy machine), and the turn looked open for ever.
 fn in_order(records: Vec<Record>) -> Vec<Record> {
@@ -240,7 +276,7 @@ fn is_refusal(record: &Record, result: &Value) -> bool {
     without_a_person || (result["is_error"] == true && ASKING_TOOLS.iter().any(is_missing))
 }
 
-fn parts(content: &Value) -> impl Iterator<Item = &Value> {
+fn parts(content: &Value) -> impl DoubleEndedIterator<Item = &Value> {
     content.as_array().into_iter().flatten()
 }
 
@@ -278,6 +314,35 @@ mod tests {
             env!("CARGO_MANIFEST_DIR")
         );
         summarise(&std::fs::read_to_string(path).unwrap())
+    }
+
+    #[test]
+    fn the_last_tool_of_a_turn_is_known() {
+        let read = |name: &str| {
+            let path = format!(
+                "{}/tests/support/fixtures/transcripts/{name}.jsonl",
+                env!("CARGO_MANIFEST_DIR")
+            );
+            last_tool(&std::fs::read_to_string(path).unwrap())
+        };
+        assert!(read("busy-tool").unwrap().starts_with("Bash: "), "{:?}", read("busy-tool"));
+        assert_eq!(read("done"), None);
+        let line = |kind: &str, content: &str| {
+            format!(r#"{{"type":"{kind}","message":{{"content":{content}}}}}"#)
+        };
+        let tool = |input: &str| {
+            line("assistant", &format!(r#"[{{"type":"tool_use","name":"Read","input":{input}}}]"#))
+        };
+        let result = line("user", r#"[{"type":"tool_result","content":"much"}]"#);
+        let read = tool(r#"{"file_path":"src/a\u001b[2J.rs"}"#);
+        let told = Some("Read: src/a\\u{1b}[2J.rs".to_owned());
+        assert_eq!(last_tool(&read), told);
+        let answer = line("assistant", r#"[{"type":"text","text":"I see."}]"#);
+        assert_eq!(last_tool(&format!("{read}\n{result}\n{answer}\n{{\"half")), told);
+        let prompt = line("user", r#""Go on.""#);
+        assert_eq!(last_tool(&format!("{read}\n{prompt}")), None);
+        assert_eq!(last_tool(&tool("[1]")).as_deref(), Some("Read"));
+        assert_eq!(last_tool("null"), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use super::waits::{self, Waits};
 use super::{Context, Pass, ground};
@@ -74,7 +75,8 @@ pub(super) fn choose(
     }
     let mut projects = ChosenFrom::new(inboxes, agents);
     let (mut chosen, mut passed_over) = (Vec::new(), 0);
-    while chosen.len() < wanted {
+    // Behind a probe nothing more goes: what waits is not read to its end to find that out.
+    while chosen.len() < wanted && projects.agents.lineup.has_room() {
         // As many as can be used are read together, and more where many had to be passed over: those that are not used go
         // on waiting.
         let count = (wanted - chosen.len()).max(passed_over).min(READ_TOGETHER);
@@ -126,6 +128,8 @@ struct Choosing<'a> {
     lineup: Lineup<'a>,
     /// Whom the Claude Code of each agent trusts, once one has been chosen.
     trust: HashMap<&'a str, Trust>,
+    /// The agent that each project is pinned to, by its path; read once an agent is held.
+    pinned: HashMap<PathBuf, Option<String>>,
     /// Why some task waits for an agent; said once.
     waits: Option<String>,
 }
@@ -133,7 +137,7 @@ struct Choosing<'a> {
 impl<'a> Choosing<'a> {
     fn new(context: Context<'a>) -> Self {
         let lineup = Holds::new(context.config, context.now).lineup();
-        Self { context, lineup, trust: HashMap::new(), waits: None }
+        Self { context, lineup, trust: HashMap::new(), pinned: HashMap::new(), waits: None }
     }
 
     /// Whether some agent takes the task now, as far as its turn shows. Where all are ready nothing is looked up.
@@ -141,11 +145,16 @@ impl<'a> Choosing<'a> {
         if self.lineup.is_all_ready() {
             return true;
         }
-        let of_project = || self.context.config.project_rules(&project.rules_path());
-        let pinned = match &turn.pin.agent {
-            Some(agent) => Some(agent.clone()),
-            // Rules that cannot be read are reported when the task's turn comes.
-            None => of_project().ok().and_then(|rules| rules.agent),
+        let pinned = match (&turn.pin.agent, self.pinned.get(project.path())) {
+            (Some(agent), _) => Some(agent.clone()),
+            (None, Some(known)) => known.clone(),
+            (None, None) => {
+                // Rules that cannot be read are reported when the task's turn comes.
+                let rules = self.context.config.project_rules(&project.rules_path());
+                let agent = rules.ok().and_then(|rules| rules.agent);
+                self.pinned.insert(project.path().to_owned(), agent.clone());
+                agent
+            }
         };
         let choice = self.choose(pinned.as_deref(), turn.priority, turn.pin.model.as_deref());
         matches!(choice, Choice::Agent { .. })

@@ -8,6 +8,7 @@ mod delegate;
 mod dispatch;
 mod doctor;
 mod ground;
+mod http;
 mod job;
 mod land;
 mod pause;
@@ -43,6 +44,7 @@ use crate::event::{Event, EventKind};
 use crate::hold::Holds;
 use crate::log::{Log, Style};
 use crate::notify;
+use crate::passed;
 use crate::progress::Progress;
 use crate::queue::Project;
 use crate::report::{Report, TerminalStyle, print, warning};
@@ -201,7 +203,7 @@ pub fn main(environment: &Environment) -> ExitCode {
         })
     };
     let finish = || -> Result<u8> {
-        let Answer { report, exit } = run(&cli, environment, &log, context)?;
+        let Answer { report, exit } = run(&cli, environment, &log, now, context)?;
         let text = match cli.json() {
             true => report.json()?,
             false => report.text(now, || TerminalStyle::of_stdout(environment)),
@@ -224,11 +226,17 @@ fn run<'a>(
     cli: &Cli,
     environment: &Environment,
     log: &Log,
+    now: Timestamp,
     context: impl Fn() -> Result<Context<'a>>,
 ) -> Result<Answer> {
     Ok(match &cli.command {
         Command::Scan { dry_run: true, .. } => scan::run(context()?, true)?.into(),
-        Command::Scan { .. } => scan::run(context()?, false)?.finish_with_summary(log, "scan"),
+        Command::Scan { .. } => {
+            let context = context()?;
+            let scanned = scan::run(context, false);
+            context.note_scan();
+            scanned?.finish_with_summary(log, "scan")
+        }
         Command::Reap { dry_run: true } => reap::run(context()?, true)?.into(),
         Command::Reap { .. } => reap::run(context()?, false)?.finish_with_summary(log, "reap"),
         Command::Assign { session, run, .. } => {
@@ -240,7 +248,11 @@ fn run<'a>(
         Command::Retry { task, .. } => retry::run(context()?, task)?.into(),
         Command::Land { task, .. } => land::run(context()?, task)?.into(),
         Command::Cancel { task, .. } => cancel::run(context()?, task)?.into(),
-        Command::Status { format } => status::run(context()?, *format, cli.global.json)?,
+        Command::Status { watch: true, format } => {
+            status::watch(context()?, environment, *format, cli.global.json)?.into()
+        }
+        Command::Status { format, .. } => status::run(context()?, *format, cli.global.json)?,
+        Command::Http => http::run(log, now, context).into(),
         Command::Pause { reason, .. } => pause::run(context()?, environment, reason)?.into(),
         Command::Resume { .. } => resume::run(context()?)?.into(),
         Command::Report { since, format, .. } => {
@@ -282,6 +294,13 @@ impl<'a> Context<'a> {
         for found in &task.warnings {
             let place = Some((found.line, found.column));
             self.log.warn(warning(file, place, &escape(&found.message)));
+        }
+    }
+
+    /// Notes that a scan has ended, however it did. Where that cannot be noted, it is reported, and stops nothing.
+    fn note_scan(self) {
+        if let Err(error) = passed::note(&self.config.state_dir) {
+            self.log.warn(format_args!("{error:#}"));
         }
     }
 

@@ -6,13 +6,14 @@ use jiff::fmt::friendly::SpanParser;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
 
-use super::{Answer, Context, status};
+use super::status::{self, Collected};
+use super::{Answer, Context};
 use crate::cli::ReportFormat;
 use crate::error::Failure;
 use crate::journal::Journal;
 use crate::queue::{EndedTask, Folder, Project};
 use crate::report::{
-    AttentionRow, DoneRow, FailedRow, ProjectSummary, Report, Runs, SessionState, Status, TaskRow,
+    AttentionRow, DoneRow, FailedRow, Need, ProjectSummary, Report, Runs, Status, TaskRow,
     TaskState, WorkReport,
 };
 
@@ -28,7 +29,8 @@ pub(super) fn run(
     }
     let now = context.now.to_zoned_datetime(TimeZone::system());
     let (since, until) = window(since, &now).map_err(Failure::Usage)?;
-    let (status, exit) = status::collect(context)?;
+    let Collected { status, exit, .. } = status::collect(context)?;
+    let needs = status.needs();
     let mut runs = Runs::default();
     let journal = Journal::new(&context.config.state_dir);
     journal.read(since, |entry| {
@@ -41,7 +43,7 @@ pub(super) fn run(
         let project = Project::new(row.path.clone());
         let mut summary = ProjectSummary {
             path: row.path.clone(),
-            attention: attention(&status, &project),
+            attention: attention(&needs, &project),
             waiting: waiting(&status, &project),
             ..ProjectSummary::default()
         };
@@ -75,34 +77,15 @@ fn done(task: EndedTask) -> DoneRow {
 }
 
 /// What a person has to do something about in this project.
-fn attention(status: &Status, project: &Project) -> Vec<AttentionRow> {
-    let tasks = status.tasks.iter().filter(|task| task.project == project.path());
-    let of_task = |task: &TaskRow| {
-        let mut sessions = status.sessions.iter();
-        let session = sessions.find(|session| {
-            session.state == SessionState::NeedsAttention
-                && session.project.as_deref() == Some(project.path())
-                && session.task.as_ref() == Some(&task.name)
-        });
-        let stale = "it has been at work for long: attach and look, or `ccl cancel` it";
-        let reason = match task.state {
-            TaskState::Held => task.reason.clone(),
-            TaskState::Waiting => None,
-            TaskState::Dispatched
-            | TaskState::Checking
-            | TaskState::DelegatedToSecutools
-            | TaskState::DelegatedToRemote => session
-                .and_then(|session| session.reason.clone())
-                .or_else(|| task.reason.clone())
-                .or_else(|| task.stale.then(|| stale.to_owned())),
-        };
-        reason.map(|reason| AttentionRow { task: Some(task.name.clone()), reason })
-    };
-    let recurring = status.recurring.iter().filter(|row| row.project == project.path());
-    let of_recurring = recurring.filter_map(|row| {
-        Some(AttentionRow { task: Some(row.name.clone()), reason: row.reason.clone()? })
+fn attention(needs: &[Need<'_>], project: &Project) -> Vec<AttentionRow> {
+    let of_project = needs.iter().filter(|need| need.project == Some(project.path()));
+    let rows = of_project.flat_map(|need| {
+        need.names.iter().map(|name| {
+            let task = Some((*name).to_owned());
+            AttentionRow { task, reason: need.reason.clone() }
+        })
     });
-    tasks.filter_map(of_task).chain(of_recurring).collect()
+    rows.collect()
 }
 
 fn waiting(status: &Status, project: &Project) -> usize {

@@ -11,14 +11,12 @@ use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use super::file::{self, checked};
+use super::value::{self, checked};
 use super::{Questions, scalar, shell};
 use crate::error::Failure;
 use crate::marker::{AgentKind, StartedAgent};
 use crate::money::Cost;
 
-/// What `agent:` of a configuration without `agents:` is called.
-pub(crate) const ONLY_AGENT: &str = "claude";
 /// In `failover`: the task goes to the provider that its `complexity_hint` names.
 const SECUTOOLS: &str = "secutools";
 /// How much memory a pattern may take: the last screen is all that it is matched with.
@@ -37,27 +35,27 @@ pub(crate) struct AgentConfig {
     #[serde(deserialize_with = "scalar::command")]
     pub(crate) command: Vec<String>,
     /// Holds `agent.shell`, or nothing until [`Self::shell`] is asked.
-    #[serde(deserialize_with = "file::shell")]
+    #[serde(deserialize_with = "value::shell")]
     shell: OnceLock<PathBuf>,
     /// Whether the file has this key of earlier versions, which is ignored.
-    #[serde(deserialize_with = "file::is_given")]
+    #[serde(deserialize_with = "value::is_given")]
     pub(super) delivery: bool,
     /// Whether Claude Code calls `ccl` as soon as it is idle.
-    #[serde(deserialize_with = "file::switch")]
+    #[serde(deserialize_with = "value::switch")]
     pub(crate) hooks: bool,
     /// What is in its environment, beside what its shell has.
     #[serde(deserialize_with = "variables")]
     pub(crate) env: BTreeMap<String, String>,
     /// A directory of its own for Claude Code's settings, login and transcripts.
-    #[serde(deserialize_with = "file::optional_path")]
+    #[serde(deserialize_with = "value::optional_path")]
     pub(super) config_dir: Option<PathBuf>,
     /// A file with the key that Claude Code is to use; it is in no argument, environment or marker.
-    #[serde(deserialize_with = "file::optional_path")]
+    #[serde(deserialize_with = "value::optional_path")]
     pub(crate) api_key_file: Option<PathBuf>,
     /// What becomes of what Claude Code asks while it works.
     pub(crate) questions: Questions,
     /// The model to use while another one is overloaded, or its limit is reached.
-    #[serde(deserialize_with = "file::optional_model")]
+    #[serde(deserialize_with = "value::optional_model")]
     pub(crate) fallback_model: Option<String>,
     /// Of a program that ended with an error: a last screen that shows this means that a limit is reached.
     #[serde(deserialize_with = "pattern")]
@@ -161,7 +159,7 @@ impl LimitPattern {
 impl Default for AgentConfig {
     fn default() -> Self {
         Self {
-            name: ONLY_AGENT.to_owned(),
+            name: AgentKind::Claude.as_str().to_owned(),
             kind: AgentKind::Claude,
             command: vec!["claude".to_owned(), "--dangerously-skip-permissions".to_owned()],
             shell: OnceLock::new(),
@@ -442,7 +440,8 @@ impl Agents {
     /// The agent that a run was started with. One that the configuration no longer names is replaced by one that can go
     /// on with the same conversation.
     pub(crate) fn of_run(&self, started: &StartedAgent) -> &AgentConfig {
-        let name = started.name.as_deref().unwrap_or(ONLY_AGENT);
+        // As the one of `agent:` is called.
+        let name = started.name.as_deref().unwrap_or(started.kind.as_str());
         let is_like = |agent: &&AgentConfig| {
             agent.kind == started.kind
                 && started.claude_dir.as_ref().is_none_or(|dir| agent.claude.directory == *dir)

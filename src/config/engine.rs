@@ -10,7 +10,7 @@ use serde::de::Deserializer;
 
 use super::scalar::{self, scalar};
 use super::url::UrlError;
-use super::{ApiKey, ServerUrl, key};
+use super::{ApiKey, ServerUrl, key, value};
 use crate::environment::Environment;
 
 /// The engine that tasks of the provider `remote` go to.
@@ -106,7 +106,7 @@ pub(super) struct RemoteSection {
     kind: Option<()>,
     #[serde(deserialize_with = "url")]
     url: Option<ServerUrl>,
-    #[serde(deserialize_with = "optional_path")]
+    #[serde(deserialize_with = "value::optional_path")]
     token_file: Option<PathBuf>,
     #[serde(deserialize_with = "exchange")]
     exchange: Option<ExchangeAt>,
@@ -114,9 +114,9 @@ pub(super) struct RemoteSection {
     agent: Vec<String>,
     resources: BTreeMap<String, Share>,
     dirty: Uncommitted,
-    #[serde(deserialize_with = "switch")]
+    #[serde(deserialize_with = "value::switch")]
     lfs: bool,
-    #[serde(deserialize_with = "switch")]
+    #[serde(deserialize_with = "value::switch")]
     submodules: bool,
 }
 
@@ -171,14 +171,6 @@ fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ServerUrl>, 
         }
         Err(error @ UrlError::Query) => Err(error.to_string()),
     })
-}
-
-fn optional_path<'de, D: Deserializer<'de>>(d: D) -> Result<Option<PathBuf>, D::Error> {
-    scalar(d, |text| scalar::path(text).map(Some))
-}
-
-fn switch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    scalar(deserializer, scalar::switch)
 }
 
 fn exchange<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ExchangeAt>, D::Error> {

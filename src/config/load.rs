@@ -71,6 +71,7 @@ impl Config {
             remote: remote.flatten(),
             tmux: file.tmux.command,
             notifiers,
+            http_hosts: file.http.hosts.into_iter().map(|host| host.0).collect(),
             host: file.host.unwrap_or_else(|| uname().nodename().to_string_lossy().into_owned()),
             claude: ClaudeFiles::of(claude.as_deref(), &home),
             home,
@@ -95,7 +96,11 @@ fn agents(
                     .to_owned(),
             ));
         }
-        only if all.is_empty() => all.push(only.unwrap_or_default()),
+        only if all.is_empty() => {
+            let mut only = only.unwrap_or_default();
+            only.name = only.kind.as_str().to_owned();
+            all.push(only);
+        }
         _ => {}
     }
     for agent in &mut all {

@@ -12,6 +12,7 @@ mod shell;
 #[cfg(test)]
 pub(crate) mod tests;
 mod url;
+mod value;
 
 pub(crate) use agents::{AgentConfig, Agents, Budget, ClaudeFiles, Price};
 pub use engine::RemoteEngine;
@@ -56,6 +57,8 @@ pub struct Config {
     pub(crate) tmux: Vec<String>,
     /// To whom words are sent.
     pub(crate) notifiers: Vec<Notifier>,
+    /// Names that `ccl http` answers to, beside those of every machine.
+    pub(crate) http_hosts: Vec<String>,
     pub state_dir: PathBuf,
     /// This machine, as markers name it.
     pub(crate) host: String,
@@ -125,15 +128,15 @@ pub(crate) enum Projects {
 #[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(crate) struct PoolConfig {
     /// See [`crate::text::is_session_name`].
-    #[serde(deserialize_with = "file::prefix")]
+    #[serde(deserialize_with = "value::prefix")]
     pub(crate) prefix: String,
-    #[serde(deserialize_with = "file::start_index")]
+    #[serde(deserialize_with = "value::start_index")]
     pub(crate) start_index: u32,
     /// With 0 nothing runs here.
-    #[serde(deserialize_with = "file::max")]
+    #[serde(deserialize_with = "value::max")]
     pub(crate) max: u32,
     /// Whether a missing session is created.
-    #[serde(deserialize_with = "file::switch")]
+    #[serde(deserialize_with = "value::switch")]
     pub(crate) create: bool,
 }
 
@@ -154,32 +157,32 @@ impl PoolConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a session and its project")]
 pub(crate) struct Dedicated {
-    #[serde(deserialize_with = "file::name")]
+    #[serde(deserialize_with = "value::name")]
     pub(crate) session: String,
-    #[serde(deserialize_with = "file::path")]
+    #[serde(deserialize_with = "value::path")]
     pub(crate) project: PathBuf,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub struct Dispatcher {
-    #[serde(deserialize_with = "file::optional_path")]
+    #[serde(deserialize_with = "value::optional_path")]
     pub(crate) projects_dir: Option<PathBuf>,
     /// How long a launched agent has to show that it has the task.
-    #[serde(deserialize_with = "file::prompt_timeout")]
+    #[serde(deserialize_with = "value::prompt_timeout")]
     pub(crate) prompt_timeout: Duration,
     /// How long a session is left alone after a failed attempt.
-    #[serde(deserialize_with = "file::cooldown")]
+    #[serde(deserialize_with = "value::cooldown")]
     pub(crate) cooldown: Duration,
     /// After this many failed attempts a task is given up.
-    #[serde(deserialize_with = "file::max_attempts")]
+    #[serde(deserialize_with = "value::max_attempts")]
     pub(crate) max_attempts: u32,
     /// A task that has been at work for longer counts as stale.
-    #[serde(deserialize_with = "file::stale_after")]
+    #[serde(deserialize_with = "value::stale_after")]
     pub(crate) stale_after: Duration,
     pub(crate) models: Models,
     /// The template of the prompt; it holds `{body}`, and `{task}` where the name is wanted.
-    #[serde(deserialize_with = "file::message")]
+    #[serde(deserialize_with = "value::message")]
     pub(crate) message: String,
 }
 
@@ -219,9 +222,9 @@ impl Dispatcher {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(crate) struct Models {
-    #[serde(deserialize_with = "file::model")]
+    #[serde(deserialize_with = "value::model")]
     pub(crate) critical: String,
-    #[serde(deserialize_with = "file::model")]
+    #[serde(deserialize_with = "value::model")]
     pub(crate) default: String,
 }
 

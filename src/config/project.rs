@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 use serde::de::Deserializer;
 
-use super::{Config, agents, file, scalar};
+use super::{Config, agents, file, scalar, value};
 use crate::durable;
 use crate::task::{Check, Isolation, Land, ProjectRules, TaskRules, TimeLimit};
 
@@ -90,7 +90,7 @@ values! {
         command => Ok(Check::parse(&command)),
     };
     check_timeout -> SignedDuration = |text| {
-        let bounds = file::SECOND..=file::HOUR * 24;
+        let bounds = value::SECOND..=value::HOUR * 24;
         let duration = scalar::duration(text, bounds)?;
         SignedDuration::try_from(duration).map_err(|error| error.to_string())
     };

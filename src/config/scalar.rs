@@ -5,6 +5,7 @@ use jiff::fmt::friendly::{SpanParser, SpanPrinter};
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use std::fmt;
 use std::marker::PhantomData;
+use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -100,6 +101,17 @@ pub(super) fn program(text: &str) -> Result<PathBuf, String> {
         return Err(format!("`{text}` is not an absolute path, such as /bin/bash"));
     }
     name(text).map(PathBuf::from)
+}
+
+/// A machine's name or address, as a browser's address line has it, without a port: `ccl.example`, `192.0.2.7`, `[::1]`.
+pub(super) fn host_name(text: &str) -> Result<String, String> {
+    let is_address = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let is_address = is_address.is_some_and(|it| it.parse::<Ipv6Addr>().is_ok());
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    if is_address || (!text.is_empty() && text.chars().all(is_plain)) {
+        return Ok(text.trim_end_matches('.').to_owned());
+    }
+    Err(format!("`{text}` is not a name such as ccl.example, without http:// and without a port"))
 }
 
 /// What git is asked for as a commit: a branch, a tag, a commit's name.

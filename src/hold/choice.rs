@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::config::{AgentConfig, Agents};
+use crate::config::{AgentConfig, AgentKind, Agents};
 use crate::marker::AgentHold;
 use crate::money::Cost;
 use crate::next_step::HoldCause;
@@ -93,6 +93,19 @@ impl<'a> Lineup<'a> {
         self.standing.iter().all(|readiness| *readiness == Readiness::Ready)
     }
 
+    /// Whether there is an agent to which some task could go.
+    pub(crate) fn has_room(&self) -> bool {
+        self.rows().any(|(agent, readiness)| match readiness {
+            Readiness::Ready => true,
+            _ if readiness.hold().is_some_and(|hold| hold.model.is_some()) => true,
+            Readiness::Due(_) => !self.probed.contains(agent.name.as_str()),
+            Readiness::Held(_)
+            | Readiness::Probing(_)
+            | Readiness::OverBudget { .. }
+            | Readiness::Unusable(_) => false,
+        })
+    }
+
     fn readiness(&self, agent: &AgentConfig) -> &Readiness {
         let found = self.rows().find(|(one, _)| one.name == agent.name);
         found.map_or(&Readiness::Ready, |(_, readiness)| readiness)
@@ -136,7 +149,7 @@ impl<'a> Lineup<'a> {
         agent: &'a AgentConfig,
         model: &str,
     ) -> Result<Choice<'a>, (Patience, String)> {
-        let is_claude = agent.kind == crate::marker::AgentKind::Claude;
+        let is_claude = agent.kind == AgentKind::Claude;
         let chosen = |model: &str, is_probe| {
             let model = is_claude.then(|| model.to_owned());
             Ok(Choice::Agent { agent, model, is_probe })

@@ -45,13 +45,13 @@ fn who(holds: &Holds<'_>, wanted: Wanted<'_>) -> String {
 fn a_wall_is_met_once_and_waited_for_longer_each_time() {
     let config = Home::new().load();
     let begin = |minute, wall: &Wall<'_>| {
-        let hold = Holds::new(&config, at(minute)).begin("claude", wall).unwrap();
+        let hold = Holds::new(&config, at(minute)).begin("claude", wall, |_| Ok(())).unwrap();
         hold.map(|hold| (hold.until.duration_since(at(minute)).as_mins(), hold.tries))
     };
     assert_eq!(begin(0, &wall(HoldCause::Limit, -9)), Some((5, 1)));
-    // Three more sessions run into the same one.
-    for started in [-8, -1, 0] {
-        assert_eq!(begin(1, &wall(HoldCause::Limit, started)), None);
+    // Four more sessions run into the same one; a pass that had begun later has sent the last one before it was held.
+    for started in [-8, -1, 0, 1] {
+        assert_eq!(begin(2, &wall(HoldCause::Limit, started)), None);
     }
     // Each of these was let go after that.
     let mut minute = 10;
@@ -82,7 +82,7 @@ fn one_probe_finds_out_whether_a_hold_has_ended() {
     let agent = config.agents.first();
     let holds = |minute| Holds::new(&config, at(minute));
     let first = wall(HoldCause::Limit, -1);
-    holds(0).begin("claude", &first).unwrap();
+    holds(0).begin("claude", &first, |_| Ok(())).unwrap();
     assert_eq!(who(&holds(4), SONNET), "-");
     assert_eq!(who(&holds(5), SONNET), "claude?");
     let (one, other) = (Uuid::new_v4(), Uuid::new_v4());
@@ -98,7 +98,7 @@ fn one_probe_finds_out_whether_a_hold_has_ended() {
     assert!(holds(7).begin_probe(agent, other, "k-0").unwrap());
     // The same wall once more.
     let again = Wall { run: other, ..wall(HoldCause::Limit, 7) };
-    let hold = holds(8).begin("claude", &again).unwrap().unwrap();
+    let hold = holds(8).begin("claude", &again, |_| Ok(())).unwrap().unwrap();
     assert_eq!((hold.tries, hold.since, hold.probe), (2, at(0), None));
     assert_eq!(who(&holds(17), SONNET), "-");
     session(one);
@@ -110,7 +110,9 @@ fn one_probe_finds_out_whether_a_hold_has_ended() {
 #[test]
 fn a_clock_that_was_set_back_holds_nobody_for_ever() {
     let config = Home::new().load();
-    Holds::new(&config, at(1000)).begin("claude", &wall(HoldCause::Account, 999)).unwrap();
+    Holds::new(&config, at(1000))
+        .begin("claude", &wall(HoldCause::Account, 999), |_| Ok(()))
+        .unwrap();
     assert_eq!(who(&Holds::new(&config, at(998)), SONNET), "-");
     assert_eq!(who(&Holds::new(&config, at(0)), SONNET), "claude?");
 }
@@ -126,17 +128,17 @@ fn the_next_of_failover_has_what_is_not_waited_for() {
     assert_eq!(who(&holds(0), Wanted { agent: Some("nobody"), ..SONNET }), "claude");
     // A known reset that is near is waited for, an unknown one is not.
     let near = Wall { resets_at: Some(at(14)), ..wall(HoldCause::Limit, -1) };
-    holds(0).begin("claude", &near).unwrap();
+    holds(0).begin("claude", &near, |_| Ok(())).unwrap();
     assert_eq!(who(&holds(0), SONNET), "-");
     holds(0).lift("claude").unwrap();
-    holds(0).begin("claude", &wall(HoldCause::Limit, -1)).unwrap();
+    holds(0).begin("claude", &wall(HoldCause::Limit, -1), |_| Ok(())).unwrap();
     assert_eq!(who(&holds(0), SONNET), "key");
     assert_eq!(who(&holds(0), Wanted { agent: Some("claude"), ..SONNET }), "-");
     assert!(!to_secutools(0));
     // Of an outage the first two tries are waited for.
     for (minute, expected) in [(0, "-"), (10, "-"), (20, "codex")] {
-        holds(minute).begin("key", &wall(HoldCause::Outage, minute)).unwrap();
-        holds(minute).begin("claude", &wall(HoldCause::Limit, minute)).unwrap();
+        holds(minute).begin("key", &wall(HoldCause::Outage, minute), |_| Ok(())).unwrap();
+        holds(minute).begin("claude", &wall(HoldCause::Limit, minute), |_| Ok(())).unwrap();
         assert_eq!(who(&holds(minute), SONNET), expected, "{minute}");
         assert_eq!(to_secutools(minute), expected == "codex");
     }
@@ -147,14 +149,14 @@ fn a_limit_of_one_model_leaves_the_others() {
     let config = Home::with(AGENTS).load();
     let holds = Holds::new(&config, at(0));
     let opus = Wall { model: Some("opus"), ..wall(HoldCause::Limit, -1) };
-    holds.begin("key", &opus).unwrap();
-    holds.begin("claude", &opus).unwrap();
+    holds.begin("key", &opus, |_| Ok(())).unwrap();
+    holds.begin("claude", &opus, |_| Ok(())).unwrap();
     let of = |agent, model| Wanted { agent: Some(agent), model };
     assert_eq!(who(&holds, of("claude", "opus")), "-");
     assert_eq!(who(&holds, of("claude", "sonnet")), "claude");
     assert_eq!(who(&holds, of("key", "opus")), "key:sonnet");
     // The account's own limit is another one.
-    holds.begin("key", &wall(HoldCause::Limit, -1)).unwrap();
+    holds.begin("key", &wall(HoldCause::Limit, -1), |_| Ok(())).unwrap();
     assert_eq!(who(&holds, of("key", "opus")), "-");
 }
 

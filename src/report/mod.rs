@@ -3,7 +3,10 @@
 //! In JSON all keys are always there, `null` where something is not known. A path that is not UTF-8 is written with its
 //! odd bytes as `\xNN`, in JSON and in text; this looks like a name that contains these four characters.
 
+mod history;
 mod json;
+mod needs;
+mod page;
 mod prometheus;
 mod rows;
 mod status_view;
@@ -12,12 +15,13 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod text;
+mod watchdog;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::environment::Environment;
@@ -27,6 +31,9 @@ use crate::log;
 use crate::task::{Isolation, Land, Priority, Provider};
 use crate::text::path_text;
 
+pub(crate) use history::History;
+pub(crate) use needs::{Need, NeedKind};
+pub(crate) use page::{POLICY, StatusPage};
 pub(crate) use prometheus::metrics;
 pub(crate) use rows::JobRow;
 pub(crate) use rows::{
@@ -34,6 +41,9 @@ pub(crate) use rows::{
     SessionState, Status, TaskRow, TaskState, ToLandRow, WorktreeRow,
 };
 pub(crate) use summary::{AttentionRow, DoneRow, FailedRow, ProjectSummary, Runs, WorkReport};
+
+/// A timer makes a scan every minute, which takes seconds: where none has ended for so long, tasks are not handed out.
+pub(crate) const OVERDUE: SignedDuration = SignedDuration::from_mins(5);
 
 /// The result of one command.
 #[derive(Serialize)]
@@ -45,7 +55,7 @@ pub(crate) enum Report {
     Decisions { decisions: Vec<DecisionRow> },
     /// Of `status`.
     Status(Status),
-    /// Of `completions`, `man` and `status --format prometheus`: printed as it is.
+    /// Of `completions`, `man` and `status --format prometheus` or `html`: printed as it is.
     #[serde(skip)]
     Text(String),
     /// Of `doctor`, in the order in which a pass would stumble over them.

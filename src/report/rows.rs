@@ -26,6 +26,8 @@ pub(crate) struct Status {
     pub(crate) last_24h: Vec<DayRow>,
     /// How many tasks have been worked on for longer than `stale_after`.
     pub(crate) stale: usize,
+    /// When the last scan ended that was no dry run; `None` where there was none.
+    pub(crate) passed: Option<Timestamp>,
 }
 
 impl Status {
@@ -58,6 +60,15 @@ pub(crate) struct SessionRow {
     /// The end of a cooldown.
     pub(crate) until: Option<Timestamp>,
     pub(crate) reason: Option<String>,
+    /// What its agent does: the last tool that it used, as `Bash: Run the tests`.
+    pub(crate) doing: Option<String>,
+}
+
+impl SessionRow {
+    /// Whether its agent works on the task.
+    pub(super) fn has_task(&self, task: &TaskRow) -> bool {
+        self.task.as_ref() == Some(&task.name) && self.project.as_ref() == Some(&task.project)
+    }
 }
 
 /// One agent of the configuration.
@@ -207,6 +218,9 @@ pub(crate) struct TaskRow {
     pub(crate) waits: Option<String>,
     /// Why it is held, or what is wrong.
     pub(crate) reason: Option<String>,
+    /// Another pool works on it: the reason is only for information.
+    #[serde(skip)]
+    pub(crate) is_elsewhere: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]

@@ -1,4 +1,4 @@
-//! The status for people: tables of sessions, projects, tasks and jobs, and the last day.
+//! The status for people: what needs one, then tables of sessions, projects, tasks and jobs, and the last day.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,18 +8,18 @@ use jiff::Timestamp;
 use super::table::{Cell, Colour, Row, table, wrap};
 use super::text::{distance, short, word};
 use super::{
-    AgentRow, AgentStanding, RecurringState, SessionRow, SessionState, Status, TaskRow, TaskState,
-    TerminalStyle,
+    AgentRow, AgentStanding, Need, NeedKind, RecurringState, SessionRow, SessionState, Status,
+    TaskRow, TaskState, TerminalStyle,
 };
 use crate::pause::Pause;
 use crate::task::{Priority, Provider};
 use crate::text::{escape, local_time, path_text};
 
-/// How many waiting tasks of each project are shown, and how many held ones.
+/// How many waiting tasks of each project are shown, and how many rows of what needs a person.
 const SHOWN: usize = 20;
 
 /// What an agent has spent today; what is not known is said, too.
-fn spent(row: &AgentRow) -> String {
+pub(super) fn spent(row: &AgentRow) -> String {
     let mut parts: Vec<String> = row.spent_today.iter().map(ToString::to_string).collect();
     if row.unknown_costs > 0 {
         parts.push(format!("{} of unknown cost", row.unknown_costs));
@@ -31,16 +31,17 @@ pub(super) fn text(status: &Status, style: &TerminalStyle, now: Timestamp) -> St
     let view = View { status, style, now };
     let mut blocks = vec![
         view.paused(),
+        view.summary() + &view.needs(),
+        view.to_land(),
         view.sessions(),
         view.agents(),
         view.projects(),
         view.tasks(),
         view.recurring(),
-        view.to_land(),
         view.worktrees(),
         view.jobs(),
         view.day(),
-        view.summary(),
+        view.idle(),
     ];
     blocks.retain(|block| !block.is_empty());
     blocks.join("\n")
@@ -68,8 +69,44 @@ impl View<'_> {
         everything.chain(projects).map(line).collect()
     }
 
+    /// What needs a person, each with the sentence that mends it.
+    fn needs(&self) -> String {
+        let needs = self.status.needs().into_iter();
+        // What secutools does not take is tried again, and stands with the jobs.
+        let needs: Vec<Need<'_>> = needs.filter(|need| need.kind != NeedKind::Job).collect();
+        // Each has the sentence in its own row, also where others have the same.
+        let each: Vec<(&Need<'_>, &str)> = needs
+            .iter()
+            .flat_map(|need| need.names.iter().map(move |name| (need, *name)))
+            .collect();
+        let rows = each.iter().take(SHOWN).map(|(need, name)| {
+            let colour = match need.kind {
+                NeedKind::Attention | NeedKind::Stale | NeedKind::Odd => Colour::BAD,
+                NeedKind::Held | NeedKind::Recurring | NeedKind::Job => Colour::WAITING,
+            };
+            Row {
+                cells: [
+                    (*name).into(),
+                    need.project.map(short).unwrap_or_default().into(),
+                    Cell::coloured(need.kind.word().to_owned(), Some(colour)),
+                    need.session.unwrap_or_default().into(),
+                    self.since(need.since),
+                ],
+                note: need.reason.clone(),
+            }
+        });
+        let mut text = table(self.style, ["NEEDS YOU", "PROJECT", "WHY", "SESSION", "SINCE"], rows);
+        if each.len() > SHOWN {
+            let more = format!("… and {} more: `ccl status --json`", each.len() - SHOWN);
+            text.push_str(&wrap(self.style, &more));
+        }
+        text
+    }
+
+    /// Those that are held stand above.
     fn recurring(&self) -> String {
-        let rows = self.status.recurring.iter().map(|row| {
+        let ready = self.status.recurring.iter().filter(|row| row.reason.is_none());
+        let rows = ready.map(|row| {
             let next = row.next.map(|next| local_time(next, self.now, &self.style.zone));
             let state = match row.state {
                 RecurringState::Ready => next.unwrap_or_default().into(),
@@ -101,11 +138,12 @@ impl View<'_> {
         });
         let until = row
             .until
+            .filter(|_| row.state != SessionState::NeedsAttention)
             .map(|until| format!("until {}", local_time(until, self.now, &self.style.zone)));
-        let stale = task.filter(|task| task.stale).map(|_| {
-            "stale: it has been at work for long; attach and look, or `ccl cancel` it".to_owned()
-        });
         let title = task.and_then(|task| task.title.clone());
+        // The sentence of one that needs a person stands above.
+        let needs_person = row.state == SessionState::NeedsAttention;
+        let reason = row.reason.clone().filter(|_| !needs_person);
         Row {
             cells: [
                 row.name.clone().into(),
@@ -114,7 +152,10 @@ impl View<'_> {
                 row.task.clone().unwrap_or_default().into(),
                 row.project.as_deref().map(short).unwrap_or_default().into(),
             ],
-            note: join([until, stale, row.reason.clone().or(title)]),
+            note: match reason {
+                Some(reason) => join([until, row.doing.clone(), Some(reason)]),
+                None => join([until, title, row.doing.clone()]),
+            },
         }
     }
 
@@ -179,38 +220,39 @@ impl View<'_> {
         table(self.style, names, rows)
     }
 
-    /// The tasks that no other table shows: those that wait or are held, and those whose worker is not known.
+    /// The tasks that stand nowhere else: those that wait, and those that another pool has.
     fn tasks(&self) -> String {
-        let mut shown: HashMap<(&Path, bool), usize> = HashMap::new();
+        let mut shown: HashMap<&Path, usize> = HashMap::new();
         let mut rows: Vec<Row<6>> = Vec::new();
         for task in &self.status.tasks {
             match task.state {
-                TaskState::Dispatched | TaskState::Checking if self.is_in_a_session(task) => {}
-                // It is among the jobs, unless its marker cannot be read.
-                TaskState::DelegatedToSecutools | TaskState::DelegatedToRemote
-                    if task.provider.is_some() => {}
-                TaskState::Dispatched
-                | TaskState::Checking
-                | TaskState::DelegatedToSecutools
-                | TaskState::DelegatedToRemote => rows.push(self.task(task)),
-                TaskState::Waiting | TaskState::Held => {
-                    let is_held = task.state == TaskState::Held;
-                    let count = shown.entry((&task.project, is_held)).or_default();
+                TaskState::Waiting => {
+                    let count = shown.entry(&task.project).or_default();
                     *count += 1;
                     if *count <= SHOWN {
                         rows.push(self.task(task));
                     }
                 }
+                TaskState::Dispatched | TaskState::Checking
+                    if task.reason.is_none() && !self.is_in_a_session(task) =>
+                {
+                    rows.push(self.task(task));
+                }
+                _ if task.is_elsewhere => rows.push(self.task(task)),
+                TaskState::Held
+                | TaskState::Dispatched
+                | TaskState::Checking
+                | TaskState::DelegatedToSecutools
+                | TaskState::DelegatedToRemote => {}
             }
         }
         let names = ["TASK", "PROJECT", "STATE", "PRIORITY", "SINCE", "WHERE"];
         let mut text = table(self.style, names, rows.into_iter());
         let mut more: Vec<_> = shown.into_iter().filter(|(_, n)| *n > SHOWN).collect();
         more.sort_unstable();
-        for ((project, is_held), count) in more {
-            let verb = if is_held { "are held" } else { "wait" };
+        for (project, count) in more {
             let project = short(project);
-            let line = format!("… and {} more {verb} in {}", count - SHOWN, escape(&project));
+            let line = format!("… and {} more wait in {}", count - SHOWN, escape(&project));
             text.push_str(&wrap(self.style, &line));
         }
         text
@@ -218,27 +260,21 @@ impl View<'_> {
 
     fn is_in_a_session(&self, task: &TaskRow) -> bool {
         let mut sessions = self.status.sessions.iter();
-        task.reason.is_none() && sessions.any(|it| Some(&it.name) == task.session.as_ref())
+        sessions.any(|it| Some(&it.name) == task.session.as_ref())
     }
 
     fn task(&self, row: &TaskRow) -> Row<6> {
-        let state = match row.state {
-            TaskState::DelegatedToSecutools | TaskState::DelegatedToRemote => "delegated".into(),
-            TaskState::Held => Cell::coloured(word(&row.state), Some(Colour::WAITING)),
-            state => word(&state).into(),
-        };
         let provider = row.provider.map(|it| it.as_str().to_owned());
         Row {
             cells: [
                 row.name.clone().into(),
                 short(&row.project).into(),
-                state,
+                word(&row.state).into(),
                 row.priority.map(|it| it.to_string()).unwrap_or_default().into(),
                 self.since(row.since),
                 row.session.clone().or(provider).unwrap_or_default().into(),
             ],
             note: join([
-                row.stale.then(|| "stale".to_owned()),
                 row.waits.as_ref().map(|what| match what.starts_with("until ") {
                     true => format!("waits {what}"),
                     false => format!("waits: {what}"),
@@ -327,12 +363,14 @@ impl View<'_> {
                 colour.paint(self.style, &format!("{count} {what}"))
             })
             .collect();
-        match parts.is_empty() {
-            false => parts.join(", ") + "\n",
-            true if self.status.tasks.is_empty() => {
-                "no task waits, and none is at work\n".to_owned()
-            }
-            true => String::new(),
+        let line = parts.join(", ");
+        if line.is_empty() { line } else { line + "\n" }
+    }
+
+    fn idle(&self) -> String {
+        match self.status.tasks.is_empty() {
+            true => "no task waits, and none is at work\n".to_owned(),
+            false => String::new(),
         }
     }
 

@@ -167,13 +167,14 @@ impl Runs {
     pub(crate) fn waited(&self) -> Waited {
         let mut waited = self.waited.clone();
         waited.sort_unstable();
-        // The nearest rank: the smallest of which so many in a hundred are no larger.
-        let percentile = |percent: usize| {
-            let rank = (waited.len() * percent).div_ceil(100);
-            waited.get(rank.checked_sub(1)?).copied()
-        };
-        Waited { median_s: percentile(50), p90_s: percentile(90) }
+        Waited { median_s: percentile(&waited, 50), p90_s: percentile(&waited, 90) }
     }
+}
+
+/// The nearest rank: the smallest of which so many in a hundred are no larger.
+pub(super) fn percentile(sorted: &[u64], percent: usize) -> Option<u64> {
+    let rank = (sorted.len() * percent).div_ceil(100);
+    sorted.get(rank.checked_sub(1)?).copied()
 }
 
 /// A page of Markdown.

@@ -8,8 +8,10 @@ use crate::agent::claude::Transcript;
 use crate::agent::transcript::RunSummary;
 use crate::config::Price;
 use crate::money::Cost;
+use crate::next_step::AttemptFailure;
 use crate::queue::Claim;
 use crate::spend::{self, Spend};
+use crate::task::Outcome;
 
 /// What a token costs that was read from a cache, beside one that was not.
 const CACHED: Decimal = Decimal::from_parts(1, 0, 0, false, 1);
@@ -33,8 +35,22 @@ impl Pool<'_> {
         }
     }
 
-    /// Why no further attempt follows one that has ended at this cost.
-    pub(super) fn over_budget(&self, claim: &Claim, cost: Option<&Cost>) -> Result<Option<String>> {
+    /// Why no further attempt follows one whose task would go back. Its agent has ended, and with that written down what it
+    /// has cost.
+    pub(super) fn given_up_for_its_cost(
+        &self,
+        claim: &Claim,
+        outcome: Outcome,
+    ) -> Result<Option<AttemptFailure>> {
+        if outcome != Outcome::Released || self.agent_of(claim.marker()).budget.per_task.is_none() {
+            return Ok(None);
+        }
+        let cost = self.cost(claim)?;
+        Ok(self.over_budget(claim, cost.as_ref())?.map(AttemptFailure::of_task))
+    }
+
+    /// Whether this cost and that of earlier attempts are as much as the task may cost: the sentence that says so.
+    fn over_budget(&self, claim: &Claim, cost: Option<&Cost>) -> Result<Option<String>> {
         let marker = claim.marker();
         let agent = self.agent_of(marker);
         let Some(limit) = &agent.budget.per_task else { return Ok(None) };

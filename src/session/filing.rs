@@ -11,7 +11,7 @@ use crate::config::Occasion;
 use crate::event::{Event, EventKind};
 use crate::hold::Wall;
 use crate::journal::Entry;
-use crate::marker::{self, ClaimMarker, ClaimedCheckout, Cooldown, SetupHold};
+use crate::marker::{self, AgentHold, ClaimMarker, ClaimedCheckout, Cooldown, SetupHold};
 use crate::money::Cost;
 use crate::next_step::{AgentReport, AgentState, AttemptFailure, Found};
 use crate::notify::Notice;
@@ -25,14 +25,13 @@ pub(super) const NOTHING_STARTED: &str =
 pub(super) const OF_AGENT: &str = "agent";
 
 impl Pool<'_> {
+    /// Notes an attempt that came to nothing, and files or gives back its task. Its agent has ended.
     pub(super) fn end_attempt(
         &self,
-        run: &Run,
         claim: &Claim,
         failure: &AttemptFailure,
         outcome: Outcome,
     ) -> Result<Option<PathBuf>> {
-        self.end_agent_and_its_tools(run)?;
         self.clear_check(claim)?;
         if failure.of_project {
             self.hold_project(claim, failure)?;
@@ -133,13 +132,15 @@ impl Pool<'_> {
             resets_at: failure.until,
             reason: &failure.reason,
         };
-        let Some(hold) = self.holds.begin(name, &wall)? else { return Ok(false) };
         let entry =
             Entry { agent: Some(name.to_owned()), run: Some(*run), ..Entry::new(EventKind::Hold) };
         let entry = entry.because(failure.reason.as_str());
-        self.account.tell_of_hold(&entry, name, hold.since)?;
-        self.account.note(&entry);
-        Ok(true)
+        let tell = |hold: &AgentHold| self.account.tell_of_hold(&entry, name, hold.since);
+        let is_held = self.holds.begin(name, &wall, tell)?.is_some();
+        if is_held {
+            self.account.note(&entry);
+        }
+        Ok(is_held)
     }
 
     /// Ends the hold of the agent whose probe this run is, once that has an answer.

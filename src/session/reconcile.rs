@@ -239,20 +239,16 @@ impl Pool<'_> {
                 }
                 // What it has cost is known once it has ended.
                 self.end_agent_and_its_tools(run)?;
-                let cost = self.cost(&claim)?;
-                match self.over_budget(&claim, cost.as_ref())? {
-                    Some(why) if *outcome == Outcome::Released => {
-                        let failure = AttemptFailure::of_task(why);
-                        let given_up = Step::EndAttempt {
-                            failure: failure.clone(),
-                            outcome: Outcome::Failed,
-                            cooldown: false,
-                        };
+                match self.given_up_for_its_cost(&claim, *outcome)? {
+                    Some(failure) => {
+                        let outcome = Outcome::Failed;
+                        let placed = self.end_attempt(&claim, &failure, outcome)?;
+                        let given_up = Step::EndAttempt { failure, outcome, cooldown: false };
                         events.retain(|event| event.task.is_none());
                         events.splice(0..0, events_of(&given_up, Some(&claim)));
-                        self.end_attempt(run, &claim, &failure, Outcome::Failed)?
+                        placed
                     }
-                    _ => self.end_attempt(run, &claim, failure, *outcome)?,
+                    None => self.end_attempt(&claim, failure, *outcome)?,
                 }
             }
         };

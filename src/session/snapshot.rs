@@ -141,6 +141,12 @@ impl Pool<'_> {
         }
     }
 
+    /// What an agent at work does: the last tool that it used. It is for people only, so what cannot be read is nothing.
+    pub(crate) fn activity(&self, claim: &Claim) -> Option<String> {
+        let id = claim.marker().agent.session?;
+        Transcript::find(self.claude_dir_of(claim.marker()), id).ok()??.last_tool()
+    }
+
     pub(super) fn is_last_attempt(&self, claim: &Claim) -> bool {
         claim.marker().attempt >= self.config.dispatcher.max_attempts
     }

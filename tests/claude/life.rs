@@ -88,6 +88,8 @@ fn a_turn_that_is_under_way_is_left_alone_even_if_assign_is_called() {
     assert_eq!(world.project.task_places(TASK), ["inbox/fix.md.dispatched"]);
     assert_eq!(world.claim()["phase"], "working");
     assert_eq!(world.api.turns().len(), 1);
+    let session = &world.sandbox.ccl_json(&["status"])["sessions"][0];
+    assert_eq!(session["doing"], "Bash: Run it", "{session}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use super::launch::forever;
 use super::support::fake_script::{Behaviour, Ending, Turn};
 use super::support::program::write_program;
+use super::support::wait::poll;
 use super::world::{World, ending};
 
 fn hold_file(world: &World, agent: &str) -> PathBuf {
@@ -297,7 +299,9 @@ fn wait_for_a_long_day(world: &World) {
         let now = TimeZone::system().to_datetime(Timestamp::now());
         now.hour() == 23 && now.minute() == 59
     };
-    world.tmux.wait_until("the day is over", || !is_late());
+    // Longer than the last minute, which is as long as the usual patience twice.
+    let is_over = poll(Duration::from_secs(90), || (!is_late()).then_some(()));
+    assert!(is_over.is_some(), "{}", world.tmux.screens());
 }
 
 #[test]
@@ -326,4 +330,45 @@ fn an_agent_that_has_spent_its_budget_of_the_day_gets_no_more_and_another_takes_
     // What is unknown is not zero.
     let status = world.sandbox.ccl_json(&["status"]);
     assert_eq!(status["agents"][1]["unknown_costs"], 1, "{status:#}");
+}
+
+#[test]
+fn secutools_takes_over_what_may_leave_the_machine_until_its_own_budget_is_spent() {
+    let mut world = two_agents(1)
+        .with("failover", json!(["claude", "secutools"]))
+        .with("secutools", json!({"url": "http://127.0.0.1:9", "budget": {"per_day": "2 EUR"}}));
+    world.sandbox.env("SECUTOOLS_API_KEY", "sk-made-up");
+    wait_for_a_long_day(&world);
+    let project = world.project("web");
+    let header = "allow_delegation: true\npreferred_ai: claude-code\ncomplexity_hint: low\n";
+    project.drop_task("t.md", format!("---\n{header}---\nDo it.\n"));
+    project.drop_task("pinned.md", format!("---\n{header}agent: claude\n---\nDo it.\n"));
+    let rule = |task: &str| {
+        let file = project.queue("inbox").join(task);
+        let row = world.sandbox.ccl_json(&["decide", file.to_str().unwrap()]);
+        let row = &row["decisions"][0];
+        format!("{} {}", row["provider"].as_str().unwrap(), row["rule"].as_str().unwrap())
+    };
+    assert_eq!(rule("t.md"), "claude-code preferred-claude-code");
+    let now = Timestamp::now();
+    let hold = json!({
+        "version": 1, "host": "h", "at": now, "until": now + SignedDuration::from_hours(2), "model": null,
+        "cause": "limit", "reason": "the limit", "since": now, "tries": 1, "has_reset": true,
+    });
+    fs::create_dir_all(world.sandbox.state_dir().join("agents")).unwrap();
+    fs::write(hold_file(&world, "claude"), hold.to_string()).unwrap();
+    assert_eq!(rule("t.md"), "gpu failover");
+    assert_eq!(rule("pinned.md"), "claude-code preferred-claude-code");
+    // Its jobs of today have cost as much as they may.
+    let day = TimeZone::system().to_datetime(Timestamp::now()).date();
+    let spent = json!({
+        "run": "6f1c2a34-9d0e-4c55-8a77-1b2c3d4e5f60", "agent": "secutools", "task": "/p/x.md",
+        "cost": {"amount": "2.5", "currency": "EUR"},
+    });
+    fs::create_dir_all(world.sandbox.state_dir().join("spend")).unwrap();
+    fs::write(world.sandbox.state_dir().join(format!("spend/{day}.jsonl")), format!("{spent}\n"))
+        .unwrap();
+    assert_eq!(rule("t.md"), "claude-code preferred-claude-code");
+    project.drop_task("remote.md", "---\nallow_delegation: true\npreferred_ai: gpu\n---\nDo it.\n");
+    assert_eq!(rule("remote.md"), "claude-code over-budget");
 }

@@ -59,7 +59,8 @@ fn a_tls_handshake_that_hangs_was_never_reached() {
     let error = client_with(&url, impatient()).submit(&body(), Uuid::new_v4()).unwrap_err();
     assert_eq!(meaning(&error), (Certainty::NeverReached, ServerState::Silent), "{error:?}");
     assert!(error.error.text.contains("no connection within 300ms"), "{error:?}");
-    assert!(start.elapsed() < Duration::from_secs(2));
+    // The system itself would wait for minutes.
+    assert!(start.elapsed() < Duration::from_secs(20));
 }
 
 #[test]

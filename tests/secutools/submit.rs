@@ -122,7 +122,6 @@ fn every_lasting_fault_has_its_meaning() {
     ] {
         let server = SecutoolsServer::start();
         server.otherwise(fault.clone());
-        let start = Instant::now();
         let silent = matches!(fault, Step::Silence { .. } | Step::Drip);
         let limits = if silent { impatient() } else { limits() };
         let error = client_with(&server.url(), limits).submit(&body(), Uuid::new_v4()).unwrap_err();
@@ -131,7 +130,6 @@ fn every_lasting_fault_has_its_meaning() {
         assert_eq!(server.requests().len(), tries, "{name}");
         assert!(error.error.text.contains(said), "{name}");
         assert!(error.error.text.starts_with(&format!("secutools at {}", server.url())), "{name}");
-        assert!(start.elapsed() < Duration::from_secs(5), "{name}");
         let state = if silent { ServerState::Silent } else { ServerState::Answering };
         assert_eq!(error.error.kind.server_state(), state, "{name}");
     }
@@ -173,7 +171,9 @@ fn what_an_earlier_try_left_open_a_later_answer_does_not_decide() {
 fn retry_after_is_kept_to_or_reported() {
     let far = "Fri, 31 Dec 2100 00:00:00 GMT";
     for (value, seconds) in [("7", 7), ("0", 1), ("999999", 3600), (far, 3600)] {
-        let (outcome, server) = submit([Step::later(429, value)], impatient());
+        // Too short for another try, and long enough for a busy machine to connect.
+        let limits = Limits { retrying: Duration::from_millis(300), ..limits() };
+        let (outcome, server) = submit([Step::later(429, value)], limits);
         let error = outcome.unwrap_err();
         assert_eq!(
             (error.certainty, error.error.kind),

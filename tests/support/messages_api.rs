@@ -279,9 +279,11 @@ impl Shared {
         self.state.lock().expect("no thread panics with the lock")
     }
 
-    /// The reply for `request`, taken from the script if it is a turn.
+    /// Notes that `request` has arrived, and takes its reply from the script if it is a turn. A test that sees it may
+    /// release it at once.
     fn reply(&self, request: &Request) -> Reply {
         let mut state = self.lock();
+        state.requests.push(request.clone());
         if !request.is_turn() {
             return Reply::text("Stand-in");
         }
@@ -303,10 +305,10 @@ fn serve(shared: &Shared, stream: &TcpStream) -> std::io::Result<()> {
     let Some(request) = read_request(stream)? else {
         return Ok(());
     };
-    shared.lock().requests.push(request.clone());
     let path = request.path.split('?').next().unwrap_or_default();
+    let reply = shared.reply(&request);
     match (request.method.as_str(), path) {
-        ("POST", "/v1/messages") => match shared.reply(&request) {
+        ("POST", "/v1/messages") => match reply {
             Reply::Error { status, kind, message, headers } => {
                 let body = json!({"type": "error", "error": {"type": kind, "message": message},
                                   "request_id": "req_standin"});

@@ -50,6 +50,18 @@ pub fn respond(
     stream.write_all(body.as_bytes())
 }
 
+/// Answers with server-sent events, each with its name where it has one.
+pub fn respond_events(mut stream: &TcpStream, events: &[(&str, Value)]) -> std::io::Result<()> {
+    write_head(stream, 200, "text/event-stream", &[])?;
+    for (name, event) in events {
+        if !name.is_empty() {
+            stream.write_all(format!("event: {name}\n").as_bytes())?;
+        }
+        stream.write_all(format!("data: {event}\n\n").as_bytes())?;
+    }
+    Ok(())
+}
+
 fn write_head(
     mut stream: &TcpStream,
     status: u16,

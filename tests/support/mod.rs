@@ -21,6 +21,7 @@ pub mod journal;
 pub mod messages_api;
 mod messages_wire;
 mod nested_cargo;
+pub mod npm;
 pub mod program;
 pub mod real_claude;
 pub mod real_ray;
@@ -28,6 +29,7 @@ pub mod sandbox;
 pub mod scenes;
 pub mod tmux_server;
 pub mod user_manager;
+pub mod vendors;
 pub mod wait;
 pub mod world;
 

@@ -2,12 +2,11 @@
 //! [`super::MessagesApi`].
 
 use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use super::claude_home::{API_KEY, Consent};
 use super::messages_api::MessagesApi;
+use super::npm;
 
 /// The newest version that `ccl` is measured on.
 pub const CURRENT: &str = "2.1.332";
@@ -25,18 +24,7 @@ impl RealClaude {
     /// Installs `@anthropic-ai/claude-code@VERSION` below `target/claude-code/` unless it is there;
     /// tests that ask at the same time wait for one installation.
     pub fn install(version: &str) -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/claude-code");
-        let prefix = root.join(version);
-        fs::create_dir_all(&prefix).expect("target/claude-code");
-        let lock = fs::File::create(root.join(format!("{version}.lock"))).expect("a lock file");
-        fs2::FileExt::lock_exclusive(&lock).expect("the lock on the installation");
-        // Written last: an installation that was cut off is made again.
-        let complete = prefix.join("complete");
-        if !complete.exists() {
-            npm_install(&prefix, version);
-            fs::write(&complete, version).expect("the mark of a complete installation");
-        }
-        Self { bin: prefix.join("node_modules/.bin") }
+        Self { bin: npm::install("@anthropic-ai/claude-code", version, "claude-code") }
     }
 
     /// The directory that holds `claude`.
@@ -62,19 +50,4 @@ impl RealClaude {
         }
         env
     }
-}
-
-fn npm_install(prefix: &Path, version: &str) {
-    let out = Command::new("npm")
-        .args(["install", "--no-audit", "--no-fund", "--prefix"])
-        .arg(prefix)
-        .arg(format!("@anthropic-ai/claude-code@{version}"))
-        .output()
-        .expect("npm can be started");
-    assert!(
-        out.status.success(),
-        "npm cannot install Claude Code {version}: {}\n{}",
-        out.status,
-        String::from_utf8_lossy(&out.stderr)
-    );
 }

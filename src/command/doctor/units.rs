@@ -26,7 +26,7 @@ impl Units {
                                   ExecMainExitTimestamp";
         let mut show = Call::new("systemctl", LIMIT);
         show.command.args(["--user", "show", "--timestamp=unix", PROPERTIES]);
-        show.command.args(["ccl.timer", "ccl.service", "ccl-tmux.service"]);
+        show.command.args(["ccl.timer", "ccl.service", "ccl-tmux.service", "ccl-http.socket"]);
         Ok(Self::parse(&ask(show)?))
     }
 
@@ -58,13 +58,35 @@ impl Units {
 
     pub(super) fn checks(&self, now: Timestamp, environment: &Environment) -> Vec<DoctorRow> {
         if self.get("ccl.timer", "LoadState") != "loaded" {
-            return vec![DoctorRow::skipped(
-                "units",
-                "ccl.timer is not installed: only cron, hooks or people call ccl",
-            )];
+            let why = "ccl.timer is not installed: only cron, hooks or people call ccl";
+            return vec![DoctorRow::skipped("units", why), self.http()];
         }
         let user = ["USER", "LOGNAME"].iter().find_map(|name| environment.var(name)?.to_str());
-        vec![self.timer(), self.server(), self.last_pass(now), linger(user)]
+        vec![self.timer(), self.server(), self.last_pass(now), self.http(), linger(user)]
+    }
+
+    /// Who does not want it need not have it.
+    fn http(&self) -> DoctorRow {
+        const UNIT: &str = "ccl-http.socket";
+        let get = |property| self.get(UNIT, property);
+        match (get("LoadState"), get("ActiveState"), get("UnitFileState")) {
+            (_, "active", _) => DoctorRow::good("http", format!("{UNIT} listens")),
+            ("loaded", "failed", _) => DoctorRow::bad(
+                "http",
+                format!("{UNIT} has failed: {}", get("Result")),
+                format!("see `systemctl --user status {UNIT}`: another program may have its port"),
+            ),
+            ("loaded", state, "enabled") => DoctorRow::bad(
+                "http",
+                format!("{UNIT} is enabled and {state}"),
+                format!("run `systemctl --user start {UNIT}`"),
+            ),
+            ("loaded", ..) => DoctorRow::skipped(
+                "http",
+                format!("{UNIT} is not enabled: nothing is served over HTTP"),
+            ),
+            _ => DoctorRow::skipped("http", format!("{UNIT} is not installed")),
+        }
     }
 
     fn timer(&self) -> DoctorRow {
@@ -162,6 +184,12 @@ UnitFileState=static
 Id=ccl-tmux.service
 LoadState=loaded
 ActiveState=active
+
+Id=ccl-http.socket
+LoadState=loaded
+ActiveState=active
+UnitFileState=enabled
+Result=success
 ";
 
     fn failed(printed: &str, now: i64) -> Vec<String> {
@@ -190,11 +218,36 @@ ActiveState=active
             ("ExecMainStatus=0", "ExecMainStatus=243", "credential"),
             ("Result=success\nExec", "Result=timeout\nExec", "timeout"),
             ("Id=ccl-tmux", "Id=other", "ccl-tmux.service"),
+            (
+                "http.socket\nLoadState=loaded\nActiveState=active",
+                "http.socket\nLoadState=loaded\nActiveState=failed",
+                "ccl-http.socket has failed",
+            ),
+            (
+                "http.socket\nLoadState=loaded\nActiveState=active",
+                "http.socket\nLoadState=loaded\nActiveState=inactive",
+                "enabled and inactive",
+            ),
         ] {
             let found = failed(&WELL.replacen(from, to, 1), 1_700_000_059);
             assert_eq!(found.len(), 1, "{to}: {found:?}");
             assert!(found[0].contains(word), "{found:?}");
         }
+    }
+
+    #[test]
+    fn a_socket_that_nobody_has_enabled_is_not_wrong() {
+        let off = WELL.replace(
+            "ActiveState=active\nUnitFileState=enabled\nResult=success\n",
+            "ActiveState=inactive\nUnitFileState=disabled\n",
+        );
+        // The timer's block ends in the same way.
+        let off = off.replacen(
+            "ActiveState=inactive\nUnitFileState=disabled",
+            "ActiveState=active\nUnitFileState=enabled",
+            1,
+        );
+        assert_eq!(failed(&off, 1_700_000_059), [""; 0]);
     }
 
     #[test]

@@ -5,18 +5,24 @@
 mod agents;
 mod sessions;
 mod tasks;
+mod watch;
 
 use anyhow::{Context as _, Error, Result, bail};
 use jiff::SignedDuration;
+use jiff::tz::TimeZone;
 
 use super::{Answer, Context, combine_exit};
 use crate::cli::StatusFormat;
 use crate::config::Projects;
 use crate::error::{self, Failure};
+use crate::journal::Journal;
+use crate::passed;
 use crate::pause;
 use crate::queue::Project;
-use crate::report::{self, Report, Status};
+use crate::report::{self, History, Report, Status, StatusPage};
 use crate::session::{self, Pool};
+
+pub(super) use watch::watch;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
@@ -40,40 +46,84 @@ impl Problems<'_> {
     }
 }
 
+/// All there is to know, what could not be read, and the exit status of that.
+pub(super) struct Collected {
+    pub(super) status: Status,
+    pub(super) problems: Vec<String>,
+    pub(super) exit: u8,
+}
+
 pub(super) fn run(
     context: Context<'_>,
     format: Option<StatusFormat>,
     json: bool,
 ) -> Result<Answer> {
-    if json && matches!(format, Some(StatusFormat::Text | StatusFormat::Prometheus)) {
+    if json && !matches!(format, None | Some(StatusFormat::Json)) {
         let sentence = "--json and --format name two different forms: leave one out";
         bail!(Failure::Usage(sentence.to_owned()));
     }
-    let (status, exit) = collect(context)?;
+    let collected = collect(context)?;
+    let exit = collected.exit;
     let report = match format {
-        Some(StatusFormat::Prometheus) => Report::Text(report::metrics(&status, exit)),
-        Some(StatusFormat::Text | StatusFormat::Json) | None => Report::Status(status),
+        Some(StatusFormat::Prometheus) => Report::Text(report::metrics(&collected.status, exit)),
+        Some(StatusFormat::Html) => Report::Text(page(context, &collected)),
+        Some(StatusFormat::Text | StatusFormat::Json) | None => Report::Status(collected.status),
     };
     Ok(Answer { report, exit })
 }
 
-/// All there is to know, and the exit status of what could not be read.
-pub(super) fn collect(context: Context<'_>) -> Result<(Status, u8)> {
+pub(super) fn collect(context: Context<'_>) -> Result<Collected> {
     let mut problems = Problems { context, reported: Vec::new(), exit: 0 };
     let pool = context.pool().unwrap_or_else(|error| {
         problems.note(&error);
         Pool::without_tmux(context.config, context.log, context.now)
     });
     let projects = projects(context)?;
+    let state_dir = &context.config.state_dir;
     let mut status = Status {
         sessions: sessions::rows(context, &pool, &mut problems)
             .context("cannot look through the sessions' markers")?,
         agents: agents::rows(context, &mut problems),
-        paused: pause::read(&pause::of_state(&context.config.state_dir)),
+        paused: pause::read(&pause::of_state(state_dir)),
+        passed: passed::last(state_dir),
         ..Status::default()
     };
     tasks::add(context, &pool, &projects, &mut problems, &mut status);
-    Ok((status, problems.exit))
+    let Problems { reported, exit, .. } = problems;
+    Ok(Collected { status, problems: reported, exit })
+}
+
+/// The page for a browser: the status, and what the journal tells of the time before.
+pub(super) fn page(context: Context<'_>, collected: &Collected) -> String {
+    let Collected { status, problems, .. } = collected;
+    let zone = TimeZone::system();
+    let mut history = History::new(context.now, &zone);
+    let journal = Journal::new(&context.config.state_dir);
+    let read = journal.read(history.since(), |entry| history.add(entry));
+    // What is the reason in a row stands there.
+    let is_shown = |problem: &String| {
+        let tasks = status.tasks.iter().map(|row| &row.reason);
+        let reasons = status.sessions.iter().map(|row| &row.reason).chain(tasks);
+        let recurring = status.recurring.iter().map(|row| &row.reason);
+        let mut reasons = reasons.chain(recurring).flatten();
+        reasons.any(|reason| reason.contains(problem.as_str()))
+    };
+    let mut problems: Vec<String> =
+        problems.iter().filter(|problem| !is_shown(problem)).cloned().collect();
+    if let Err(error) = read {
+        context.log.error(format_args!("{error:#}"));
+        problems.push(format!("{error:#}"));
+    }
+    let page = StatusPage {
+        status,
+        history: &history,
+        problems: &problems,
+        host: &context.config.host,
+        now: context.now,
+        zone: &zone,
+        stale_after: context.config.dispatcher.stale_after,
+    };
+    page.html()
 }
 
 /// The projects of the configuration, or of the current directory; where there are none, those that sessions work for.

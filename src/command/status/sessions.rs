@@ -87,6 +87,7 @@ fn at_work(
     session: &Session,
     Reading { run, claim, snapshot, .. }: Reading,
 ) -> Result<SessionRow> {
+    let activity = claim.as_ref().and_then(|claim| pool.activity(claim));
     let since = claim.map_or(run.marker.stamp.at, |claim| match &claim.marker().work.check {
         Some(check) if claim.marker().phase == Phase::Checking => check.started_at,
         _ => claim.marker().started_at,
@@ -114,6 +115,7 @@ fn at_work(
         project: Some(run.marker.project),
         since: Some(since),
         reason,
+        doing: activity.filter(|_| state == SessionState::Working),
         ..blank(session, state)
     })
 }

@@ -243,6 +243,7 @@ impl Collector<'_, '_> {
         row.since = Some(claim.started_at);
         row.attempt = Some(claim.attempt);
         row.reason = self.odd_claim(project, &name, &claim)?;
+        row.is_elsewhere = Some(claim.owner) != self.owner;
         row.session = Some(claim.session);
         Ok(Some(row))
     }

@@ -101,6 +101,12 @@ pool:
     - session: a
 → 3:7: pool.dedicated[0]: there is no `project`
 
+http: {hosts: [ccl.example, 'http://ccl.example']}
+→ 1:29: http.hosts[1]: `http://ccl.example` is not a name such as ccl.example, without http:// and without a port
+
+http: {hosts: ['ccl.example:7433']}
+→ 1:16: http.hosts[0]: `ccl.example:7433` is not a name such as ccl.example, without http:// and without a port
+
 routing: {auto: {hgih: gpu}}
 → 1:18: routing.auto: unknown key `hgih`; did you mean `high`?
 
@@ -114,7 +120,7 @@ pool: [
 → 1:7: pool: invalid type: sequence, expected keys and values
 
 a: b: c
-→ 1:1: unknown key `a`; there are: pool, dispatcher, agent, agents, failover, reset_further_than, prices, routing, defaults, secutools, remote, tmux, notify, state_dir, host
+→ 1:1: unknown key `a`; there are: pool, dispatcher, agent, agents, failover, reset_further_than, prices, routing, defaults, secutools, remote, tmux, notify, http, state_dir, host
 
 host: a
 ---

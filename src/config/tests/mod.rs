@@ -113,6 +113,13 @@ fn without_a_file_everything_is_default() {
 }
 
 #[test]
+fn further_names_for_http_are_hosts_without_a_port() {
+    let home = Home::with("http: {hosts: [ccl.example., '[2001:db8::1]', 192.0.2.7]}\n");
+    assert_eq!(home.load().http_hosts, ["ccl.example", "[2001:db8::1]", "192.0.2.7"]);
+    assert_eq!(Home::new().load().http_hosts, [""; 0]);
+}
+
+#[test]
 fn the_message_is_filled_in_once() {
     let dispatcher =
         Dispatcher { message: "{task}: {body} {x y} { {task}".to_owned(), ..Dispatcher::default() };

@@ -12,6 +12,7 @@ fn status() -> Report {
         since: None,
         until: None,
         reason: None,
+        doing: None,
     };
     let task = TaskRow {
         project: "/srv/app".into(),
@@ -27,6 +28,7 @@ fn status() -> Report {
         stale: true,
         waits: None,
         reason: None,
+        is_elsewhere: false,
     };
     let delegated = TaskRow {
         name: "review-the-whole-of-the-authentication-and-session-handling-code.md".to_owned(),
@@ -45,6 +47,7 @@ fn status() -> Report {
         sessions: vec![
             SessionRow {
                 task: Some("fix-login.md".to_owned()),
+                doing: Some("Bash: Run the tests".to_owned()),
                 project: Some("/srv/app".into()),
                 since: Some(at("2026-03-01T09:00:00Z")),
                 ..session("ccl-auto-0", SessionState::Working)
@@ -101,6 +104,7 @@ fn status() -> Report {
         paused: None,
         recurring: Vec::new(),
         stale: 1,
+        passed: Some(at("2026-03-01T11:59:30Z")),
     })
 }
 
@@ -110,7 +114,8 @@ fn the_status_as_json_has_every_key() {
     assert_eq!(
         json["sessions"][1],
         json!({"name": "ccl-auto-1", "state": "cooldown", "task": null, "project": null,
-               "since": "2026-03-01T11:58:00Z", "until": "2026-03-01T12:03:00Z", "reason": "rate limit"})
+               "since": "2026-03-01T11:58:00Z", "until": "2026-03-01T12:03:00Z", "reason": "rate limit",
+               "doing": null})
     );
     assert_eq!(json["sessions"][0]["project"], "/srv/app");
     assert_eq!(
@@ -139,10 +144,11 @@ fn the_status_as_json_has_every_key() {
                {"provider": "gemini", "done": 3, "failed": 1, "cost": [{"amount": "0.0123", "currency": "USD"}]}])
     );
     assert_eq!(json["stale"], 1);
+    assert_eq!(json["passed"], "2026-03-01T11:59:30Z");
     assert_eq!(
         json_of(&Report::Status(Status::default())),
         json!({"version": 1, "sessions": [], "projects": [], "tasks": [], "stale": 0, "last_24h": [],
-               "agents": [], "paused": null, "recurring": [],
+               "agents": [], "paused": null, "recurring": [], "passed": null,
                "delegated": {"active": 0, "jobs": [], "done_24h": 0, "failed_24h": 0, "cost_24h": []}})
     );
 }
@@ -176,10 +182,20 @@ fn the_status_as_text_fits_80_columns() {
         assert!(line.chars().count() <= 80, "{line}");
     }
     insta::assert_snapshot!(text, @r"
+    1 branch is to land, 1 session needs attention, 1 task is stale
+    NEEDS YOU     PROJECT  WHY              SESSION     SINCE
+    ccl-auto-2             needs attention
+        attach to it and look
+    fix-login.md  app      stale            ccl-auto-0  3h
+        it has been at work for long: attach and look, or `ccl cancel` it
+
+    TO LAND       PROJECT  BRANCH
+    add-tests.md  app      ccl/add-tests
+        nothing has checked it
+
     SESSION     STATE            SINCE  TASK          PROJECT
     ccl-auto-0  working          3h     fix-login.md  app
-        stale: it has been at work for long; attach and look, or `ccl cancel` it;
-        Fix the login redirect
+        Fix the login redirect; Bash: Run the tests
     ccl-auto-1  cooldown         2m
         until 12:03, in 3 min; rate limit
     ccl-auto-2  needs-attention
@@ -187,18 +203,12 @@ fn the_status_as_text_fits_80_columns() {
     PROJECT   WAITING  AT WORK  DELEGATED  DONE  FAILED
     /srv/app  12       1        1          340   2
 
-    TO LAND       PROJECT  BRANCH
-    add-tests.md  app      ccl/add-tests
-        nothing has checked it
-
     JOB    TASK                                  PROJECT  PROVIDER  PHASE      SINCE
     job_1  review-the-whole-of-the-authenticat…  app      gemini    submitted  42s
 
     LAST 24 H    DONE  FAILED  COST
     claude-code  1234  0       unknown
     gemini       3     1       0.0123 USD
-
-    1 branch is to land, 1 session needs attention, 1 task is stale
     ");
     assert_eq!(text_of(&Report::Status(Status::default())), "no task waits, and none is at work\n");
 }

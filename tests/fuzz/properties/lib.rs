@@ -8,6 +8,7 @@
 pub mod answer;
 pub mod check;
 pub mod marker;
+pub mod request;
 pub mod task;
 pub mod transcript;
 
@@ -15,12 +16,13 @@ pub mod transcript;
 pub type Check = fn(&[u8]);
 
 /// Every target: the name of its corpus, and what holds for each file there.
-pub const TARGETS: [(&str, Check); 5] = [
+pub const TARGETS: [(&str, Check); 6] = [
     ("task", task::check),
     ("marker", marker::check),
     ("transcript", transcript::check),
     ("answer", answer::check),
     ("check", check::check),
+    ("request", request::check),
 ];
 
 /// Some places at which `bytes` may be cut off: spread over all of it, and none where there is nothing to cut.

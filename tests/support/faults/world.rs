@@ -25,6 +25,8 @@ pub enum Worker {
     /// The same in a worktree of its own, which lands. Where the text says `commit`, it commits; where it says `leave`, it
     /// leaves a file uncommitted.
     Branch,
+    /// The script as the agent `first`, which is at its limit while [`World::wall`] says so, and as `second`, which takes over.
+    Limited,
     /// The stand-in for Claude Code 2.1.332. Its failure is that somebody kills it.
     Claude,
     /// The stand-in for 2.1.100, which shows less of what it does.
@@ -59,6 +61,11 @@ impl World {
                 with_repository(&mut sandbox, &project);
                 (with_script(&mut sandbox), None)
             }
+            Worker::Limited => {
+                let tmux = with_script(&mut sandbox);
+                with_two_agents(&mut sandbox);
+                (tmux, None)
+            }
             Worker::Claude => with_claude(&mut sandbox, false),
             Worker::OldClaude => with_claude(&mut sandbox, true),
         };
@@ -89,6 +96,24 @@ impl World {
         } else {
             let _ = fs::remove_file(path);
         }
+    }
+
+    /// Whether the agent `first` is at its limit.
+    pub fn wall(&self, is_there: bool) {
+        let path = self.sandbox.path().join("wall");
+        if is_there {
+            fs::write(path, "").expect("the wall");
+        } else {
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    /// What people were told of holds since this was asked last.
+    pub fn told(&self) -> String {
+        let path = self.sandbox.path().join("told");
+        let told = fs::read_to_string(&path).unwrap_or_default();
+        let _ = fs::remove_file(path);
+        told
     }
 
     /// How often an agent was given the task: by what it received.
@@ -331,6 +356,27 @@ fn with_script(sandbox: &mut Sandbox) -> TmuxServer {
     fs::write(&agent, script).expect("the agent");
     sandbox.config("agent", json!({"kind": "command", "command": ["sh", agent]}));
     tmux
+}
+
+fn with_two_agents(sandbox: &mut Sandbox) {
+    let world = sandbox.path().display();
+    let agent = sandbox.path().join("limited.sh");
+    let script = format!(
+        // The message of a task that another one has begun has a sentence before it.
+        "task=$(printf '%s\\n' \"$2\" | sed -n '$p')\n\
+         if [ $1 = first ] && [ -e {world}/wall ]; then\n\
+             echo \"${{task%% *}}\" >> {world}/runs; exit 75\n\
+         fi\n\
+         exec sh {world}/agent.sh \"$task\"\n"
+    );
+    fs::write(&agent, script).expect("the agents");
+    let named =
+        |name: &str| json!({"kind": "command", "command": ["sh", agent, name], "limit_exit": 75});
+    let tell = format!("cat >> {world}/told");
+    sandbox.config("agent", Value::Null);
+    sandbox.config("agents", json!({"first": named("first"), "second": named("second")}));
+    sandbox.config("failover", json!(["first", "second"]));
+    sandbox.config("notify", json!([{"on": ["hold"], "command": ["sh", "-c", tell]}]));
 }
 
 /// Without hooks, whose passes would do what the disturbed one is to do.

@@ -1,0 +1,87 @@
+//! `ccl status --watch` on a real terminal.
+
+use serde_json::json;
+
+use crate::support::{Sandbox, TmuxServer};
+
+struct Watched {
+    sandbox: Sandbox,
+    terminal: TmuxServer,
+    pane: String,
+}
+
+impl Watched {
+    fn new() -> Self {
+        let mut sandbox = Sandbox::new();
+        sandbox.config("tmux", json!({"command": ["/nonexistent/tmux"]}));
+        sandbox.project("web");
+        let terminal = TmuxServer::start();
+        let pane = terminal.new_session("look", &[]);
+        let watched = Self { sandbox, terminal, pane };
+        watched.start();
+        watched
+    }
+
+    fn start(&self) {
+        let line = format!(
+            "clear; env HOME={} {} --config {} status --watch; echo en''d $?",
+            self.sandbox.home().display(),
+            env!("CARGO_BIN_EXE_ccl"),
+            self.sandbox.config_file().display()
+        );
+        self.terminal.type_line(&self.pane, &line);
+        self.terminal.wait_for_text(&self.pane, "q ends");
+    }
+
+    fn mode(&self) -> String {
+        self.terminal.format(&self.pane, "#{alternate_on} #{cursor_flag}")
+    }
+}
+
+#[test]
+fn it_draws_again_by_itself_and_leaves_the_terminal_as_it_was() {
+    let watched = Watched::new();
+    let Watched { sandbox, terminal, pane } = &watched;
+    assert_eq!(watched.mode(), "1 0");
+    // What would go to standard error stands below.
+    terminal.wait_for_text(pane, "there is no program `/nonexistent/tmux`");
+    let inbox = sandbox.projects_dir().join("web/.agent-queue/inbox");
+    std::fs::write(inbox.join("new-one.md"), "Do it.\n").unwrap();
+    terminal.wait_for_text(pane, "new-one.md");
+    terminal.run(&["send-keys", "-t", pane, "q"]);
+    terminal.wait_for_text(pane, "end 0");
+    assert_eq!(watched.mode(), "0 1");
+    // Typing is shown again.
+    terminal.type_line(pane, "echo ty''ped");
+    terminal.wait_for_text(pane, "echo ty''ped");
+
+    watched.start();
+    terminal.run(&["send-keys", "-t", pane, "C-c"]);
+    terminal.wait_for_text(pane, "end 0");
+    assert_eq!(watched.mode(), "0 1");
+}
+
+#[test]
+fn what_does_not_fit_is_counted() {
+    let watched = Watched::new();
+    let Watched { sandbox, terminal, pane } = &watched;
+    let inbox = sandbox.projects_dir().join("web/.agent-queue/inbox");
+    for number in 0..19 {
+        std::fs::write(inbox.join(format!("t{number}.md")), "Do it.\n").unwrap();
+    }
+    terminal.run(&["resize-window", "-t", pane, "-x", "80", "-y", "12"]);
+    terminal.wait_for_text(pane, " more lines; q ends");
+    terminal.run(&["send-keys", "-t", pane, "q"]);
+    terminal.wait_for_text(pane, "end 0");
+}
+
+#[test]
+fn without_a_terminal_and_with_another_form_it_is_wrong_usage() {
+    let sandbox = Sandbox::new();
+    for args in [&["status", "--watch"][..], &["status", "--watch", "--json"]] {
+        let out = sandbox.ccl(args).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(2), "{said}");
+        assert!(said.contains("--watch"), "{said}");
+    }
+}
