@@ -101,6 +101,13 @@ impl<'a> Account<'a> {
         }
     }
 
+    /// The same for a run that is under way.
+    pub(crate) fn note_cost_so_far(&self, line: SpendLine) {
+        if let Err(error) = self.spend.note_so_far(&line, Timestamp::now()) {
+            self.log.warn(format_args!("{error:#}"));
+        }
+    }
+
     /// Tells people once that an agent, a project or a recurring task is held; every pass that finds it held says so here.
     /// `name` says which one it is; `since` tells one hold from the next.
     pub(crate) fn tell_of_hold(&self, entry: &Entry, name: &str, since: Timestamp) -> Result<()> {

@@ -1,7 +1,9 @@
-//! `STATE/spend/2026-11-27.jsonl`: what the runs of one local day have cost, a line for each.
+//! `STATE/spend/2026-11-27.jsonl`: what the runs of one local day have cost.
 //!
-//! A line is written before its task is filed, and again by the pass after one that was killed in between: lines of the
-//! same run count once. A cost that is not known is counted as such, and not as zero.
+//! A line is written before a run's task is filed, and again by the pass after one that was killed in between. Where a
+//! budget of the day depends on it, each pass that finds the run at work writes what it has cost so far, too. The last line
+//! of a run counts; one without a cost, of an agent that was killed, leaves what is known. A cost that is not known at all is
+//! counted as such, and not as zero.
 
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
@@ -69,11 +71,23 @@ impl Spend {
         write().with_context(|| format!("cannot write {}", path.display()))
     }
 
+    /// The same for a run that is under way, unless that is written there already.
+    pub(crate) fn note_so_far(&self, line: &SpendLine, now: Timestamp) -> Result<()> {
+        let mut known = HashMap::new();
+        self.read(day_of(now), &mut known)?;
+        match known.get(&line.run) == Some(line) {
+            true => Ok(()),
+            false => self.note(line, now),
+        }
+    }
+
     /// What each agent has spent on the day of `now`. A line that is torn is passed over.
     pub(crate) fn of_today(&self, now: Timestamp) -> Result<HashMap<String, Spent>> {
+        let mut lines = HashMap::new();
+        self.read(day_of(now), &mut lines)?;
         let mut spent: HashMap<String, Spent> = HashMap::new();
-        for line in self.lines(day_of(now))? {
-            spent.entry(line.agent.clone()).or_default().add(&line);
+        for line in lines.values() {
+            spent.entry(line.agent.clone()).or_default().add(line);
         }
         Ok(spent)
     }
@@ -81,30 +95,32 @@ impl Spend {
     /// What the attempts at a task have cost since yesterday, without this one.
     pub(crate) fn of_task(&self, task: &str, without: Uuid, now: Timestamp) -> Result<Spent> {
         let today = day_of(now);
-        let mut spent = Spent::default();
+        // A run that was at work at midnight is in both.
+        let mut lines = HashMap::new();
         for day in [today.yesterday().unwrap_or(today), today] {
-            let lines = self.lines(day)?;
-            let of_others = |line: &&SpendLine| line.task == task && line.run != without;
-            lines.iter().filter(of_others).for_each(|line| spent.add(line));
+            self.read(day, &mut lines)?;
         }
+        let mut spent = Spent::default();
+        let of_others = |line: &&SpendLine| line.task == task && line.run != without;
+        lines.values().filter(of_others).for_each(|line| spent.add(line));
         Ok(spent)
     }
 
-    /// The last line of each run.
-    fn lines(&self, day: Date) -> Result<Vec<SpendLine>> {
+    /// Adds the last line of each run of the day.
+    fn read(&self, day: Date, lines: &mut HashMap<Uuid, SpendLine>) -> Result<()> {
         let path = self.path(day);
         let text = match fs::read(&path) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => {
                 return Err(error).with_context(|| format!("cannot read {}", path.display()));
             }
         };
-        let mut lines: HashMap<Uuid, SpendLine> = HashMap::new();
         for line in text.lines().filter_map(|line| serde_json::from_str::<SpendLine>(line).ok()) {
-            lines.insert(line.run, line);
+            let known = lines.remove(&line.run).and_then(|before| before.cost);
+            lines.insert(line.run, SpendLine { cost: line.cost.or(known), ..line });
         }
-        Ok(lines.into_values().collect())
+        Ok(())
     }
 }
 
@@ -182,5 +198,35 @@ mod tests {
             spend.of_task("/p/a.md", first.run, tomorrow).unwrap().totals.costs(),
             [usd("2.25")]
         );
+    }
+
+    #[test]
+    fn what_a_run_has_cost_so_far_counts_until_its_end_says_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let spend = Spend::new(dir.path());
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let so_far = |run: Uuid, amount: Option<&str>| SpendLine {
+            run,
+            agent: "claude".to_owned(),
+            task: "/p/a.md".to_owned(),
+            cost: amount.and_then(|amount| Cost::of(amount, "USD")),
+        };
+        let usd = |amount: &str| Cost::of(amount, "USD").unwrap();
+        let (killed, ended) = (Uuid::new_v4(), Uuid::new_v4());
+        for amount in ["1", "1", "3"] {
+            spend.note_so_far(&so_far(killed, Some(amount)), now).unwrap();
+        }
+        let file = fs::read_dir(dir.path().join("spend")).unwrap().next().unwrap().unwrap().path();
+        assert_eq!(fs::read_to_string(file).unwrap().lines().count(), 2);
+        spend.note(&so_far(killed, None), now).unwrap();
+        spend.note_so_far(&so_far(ended, Some("0.5")), now).unwrap();
+        let today = |now| spend.of_today(now).unwrap().remove("claude").unwrap();
+        assert_eq!((today(now).totals.costs(), today(now).unknown), (vec![usd("3.5")], 0));
+        // It was at work at midnight.
+        let tomorrow = midnight(now);
+        spend.note(&so_far(ended, Some("0.75")), tomorrow).unwrap();
+        assert_eq!(today(tomorrow).totals.costs(), [usd("0.75")]);
+        let of_task = spend.of_task("/p/a.md", Uuid::nil(), tomorrow).unwrap();
+        assert_eq!(of_task.totals.costs(), [usd("3.75")]);
     }
 }

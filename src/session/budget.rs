@@ -1,4 +1,4 @@
-//! Whether a task has cost as much as it may: its earlier attempts, and the one that is under way or has just ended.
+//! What a run costs while it is under way, and whether its task has cost as much as it may.
 
 use anyhow::Result;
 use rust_decimal::Decimal;
@@ -10,18 +10,26 @@ use crate::config::Price;
 use crate::money::Cost;
 use crate::next_step::AttemptFailure;
 use crate::queue::Claim;
-use crate::spend::{self, Spend};
+use crate::spend::{self, Spend, SpendLine};
 use crate::task::Outcome;
 
 /// What a token costs that was read from a cache, beside one that was not.
 const CACHED: Decimal = Decimal::from_parts(1, 0, 0, false, 1);
 
+/// What an agent at work has cost.
+#[derive(Debug)]
+pub(super) struct CostSoFar {
+    pub(super) cost: Cost,
+    is_in_a_tool: bool,
+}
+
 impl Pool<'_> {
-    /// Why the agent of a claim is to be ended although it works. Only between two of its tools, and only where the price
-    /// of its model is known.
-    pub(super) fn over_budget_so_far(&self, claim: &Claim) -> Result<Option<String>> {
+    /// What the agent of a claim has cost so far, where a budget depends on it and the price of its model is known.
+    pub(super) fn cost_so_far(&self, claim: &Claim) -> Result<Option<CostSoFar>> {
         let marker = claim.marker();
-        let (Some(_), Some(id)) = (&self.agent_of(marker).budget.per_task, marker.agent.session)
+        let budget = &self.agent_of(marker).budget;
+        let (true, Some(id)) =
+            (budget.per_task.is_some() || budget.per_day.is_some(), marker.agent.session)
         else {
             return Ok(None);
         };
@@ -29,9 +37,33 @@ impl Pool<'_> {
             return Ok(None);
         };
         let summary = transcript.summary(marker.agent.transcript_from)?;
-        match self.cost_so_far(&summary) {
-            Some(cost) if !summary.is_in_a_tool => self.over_budget(claim, Some(&cost)),
-            _ => Ok(None),
+        let cost = self.price_of(&summary);
+        Ok(cost.map(|cost| CostSoFar { cost, is_in_a_tool: summary.is_in_a_tool }))
+    }
+
+    /// Why the agent of a claim is to be ended although it works. Only between two of its tools.
+    pub(super) fn over_budget_so_far(
+        &self,
+        claim: &Claim,
+        so_far: &CostSoFar,
+    ) -> Result<Option<String>> {
+        match so_far.is_in_a_tool {
+            true => Ok(None),
+            false => self.over_budget(claim, Some(&so_far.cost)),
+        }
+    }
+
+    /// Writes down what a run has cost so far, for the budget of the day.
+    pub(super) fn note_cost_so_far(&self, claim: &Claim, so_far: CostSoFar) {
+        let marker = claim.marker();
+        let agent = self.agent_of(marker);
+        if agent.budget.per_day.is_some() {
+            self.account.note_cost_so_far(SpendLine {
+                run: marker.run,
+                agent: agent.name.clone(),
+                task: spend::task_key(claim.project().path(), claim.name().as_str()),
+                cost: Some(so_far.cost),
+            });
         }
     }
 
@@ -67,8 +99,8 @@ impl Pool<'_> {
         }))
     }
 
-    /// By the tokens of its model.
-    fn cost_so_far(&self, summary: &RunSummary) -> Option<Cost> {
+    /// What the tokens of its model cost.
+    fn price_of(&self, summary: &RunSummary) -> Option<Cost> {
         let model = summary.model.as_deref()?;
         let price = self.config.prices.iter().find(|(name, _)| model.contains(name.as_str()));
         let (_, Price { input, output }) = price?;

@@ -72,10 +72,10 @@ impl Pool<'_> {
         trigger: Trigger,
     ) -> Result<Vec<Event>> {
         loop {
-            let Some(Reading { run, claim, snapshot, signs }) = self.read_run(session, trigger)?
-            else {
+            let Some(reading) = self.read_run(session, trigger)? else {
                 return Ok(Vec::new());
             };
+            let Reading { run, claim, snapshot, signs, cost_so_far } = reading;
             let mut events = match &claim {
                 Some(claim) => self.settle_probe(&run, claim, &snapshot.found)?,
                 None => Vec::new(),
@@ -83,6 +83,9 @@ impl Pool<'_> {
             if let Some(signs) = signs {
                 // It tells nothing once the machine was started again.
                 marker::write_unsynced(&session.signs_path(), &signs)?;
+            }
+            if let (Some(claim), Some(so_far)) = (&claim, cost_so_far) {
+                self.note_cost_so_far(claim, so_far);
             }
             let step = next_step(&snapshot);
             // Without its ticket the agent cannot start any more. Where it has just taken it, it has started.

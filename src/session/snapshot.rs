@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Error, Result, bail};
 use uuid::Uuid;
 
+use super::budget::CostSoFar;
 use super::server::{Panes, UNSEEN};
 use super::{Pool, Session, unavailable};
 use crate::agent::claude::{self, Transcript};
@@ -64,6 +65,8 @@ pub(crate) struct Reading {
     pub(crate) snapshot: Snapshot,
     /// What a pass notes of the agent's signs of life.
     pub(super) signs: Option<Signs>,
+    /// And of what it costs.
+    pub(super) cost_so_far: Option<CostSoFar>,
 }
 
 impl Pool<'_> {
@@ -103,10 +106,14 @@ impl Pool<'_> {
                 (Some(claim), Found::NoTask { taken_back, at_work })
             }
         };
-        let over_budget = match (&found, &claim) {
+        let cost_so_far = match (&found, &claim) {
             (Found::Started { phase: Phase::Working, agent: AgentState::Working }, Some(claim)) => {
-                self.over_budget_so_far(claim)?
+                self.cost_so_far(claim)?
             }
+            _ => None,
+        };
+        let over_budget = match (&cost_so_far, &claim) {
+            (Some(so_far), Some(claim)) => self.over_budget_so_far(claim, so_far)?,
             _ => None,
         };
         let (time_limit, signs) = match (&found, &claim) {
@@ -125,7 +132,7 @@ impl Pool<'_> {
             time_limit,
             over_budget,
         };
-        Ok(Some(Reading { run, claim, snapshot, signs }))
+        Ok(Some(Reading { run, claim, snapshot, signs, cost_so_far }))
     }
 
     /// The agent that the claim's run was started with.

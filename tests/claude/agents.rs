@@ -165,6 +165,33 @@ fn costs_too_much(prices: Value, second: Reply) {
 }
 
 #[test]
+fn what_a_turn_has_cost_so_far_counts_for_the_day_and_the_turn_goes_on() {
+    let mut world = World::with(Setup {
+        hooks: false,
+        agent: json!({"budget": {"per_day": "0.001 USD"}}),
+        ..Setup::default()
+    });
+    world.sandbox.config("prices", json!({"sonnet": {"input": 15, "output": 75}}));
+    world.api.script([Reply::bash("true"), Reply::Hang("It is done".to_owned())]);
+    world.dispatch("Fix it");
+    let agent = || world.sandbox.ccl_json(&["status"])["agents"][0].clone();
+    world.tmux.wait_until("its first answer is paid for", || {
+        assert_eq!(kinds(&world.scan()), [] as [&str; 0]);
+        agent()["state"] == "over-budget"
+    });
+    assert_eq!(agent()["spent_today"], json!([{"amount": "0.00225", "currency": "USD"}]));
+    world.tmux.wait_until("it asks for the second", || world.api.turns().len() == 2);
+    world.api.release();
+    let filed = super::support::wait::poll(LONG, || {
+        world.scan();
+        (world.project.task_places("fix.md") == ["done/fix.md"]).then(|| world.filed("done/fix.md"))
+    });
+    // What Claude Code says at its end takes the place of what its tokens said.
+    let cost = &filed.expect("it is done").ending["cost"];
+    assert_eq!(agent()["spent_today"], json!([cost]));
+}
+
+#[test]
 fn a_task_is_ended_once_its_turn_has_cost_too_much() {
     let prices = json!({"sonnet": {"input": 15, "output": 75}});
     costs_too_much(prices, Reply::Hang("late".to_owned()));
