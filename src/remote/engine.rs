@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
+use jiff::SignedDuration;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -29,8 +30,8 @@ use crate::text::escape;
 /// A shell script: see there.
 const RUNNER: &str = include_str!("runner.sh");
 
-/// How long an agent may work.
-const MAX_DURATION: &str = "6h";
+/// How long an agent may work where nobody has said so: a node that is taken for ever is nobody's any more.
+const LONGEST_WORK: SignedDuration = SignedDuration::from_hours(6);
 
 /// The kernel takes 128 KiB for one word of a command line.
 const LONGEST_ENTRYPOINT: usize = 120 << 10;
@@ -187,7 +188,7 @@ impl<'a> RayEngine<'a> {
         let Some(commit) = exchange.list()?.get(&name).cloned() else { return Ok(None) };
         exchange.fetch(&name)?;
         let printed = exchange.read_file(&commit, "output")?;
-        Ok(printed.map(|bytes| output::read(&String::from_utf8_lossy(&bytes)).text))
+        Ok(Some(output::read(&printed).text))
     }
 
     fn ground(&self, waiting: &WaitingTask) -> Result<Ground> {
@@ -260,7 +261,8 @@ impl<'a> RayEngine<'a> {
         let timeout = format!("{}s", rules.check_timeout.as_secs());
         let protect = rules.protect.join("\n");
         let mut words = vec!["sh", "-c", RUNNER, "ccl", &travel.url, &key_text, directory];
-        words.extend([MAX_DURATION, name, travel.origin.as_deref().unwrap_or_default()]);
+        let limit = format!("{}s", time_limit(rules).as_secs());
+        words.extend([limit.as_str(), name, travel.origin.as_deref().unwrap_or_default()]);
         words.extend(
             [settings.lfs, settings.submodules].map(|it| if it { "true" } else { "false" }),
         );
@@ -323,6 +325,11 @@ impl<'a> RayEngine<'a> {
         locked(&self.listed).insert(url.to_owned(), Err(sentence.clone()));
         sentence
     }
+}
+
+/// How long an agent may work on a task with these rules.
+pub(super) fn time_limit(rules: &TaskRules) -> SignedDuration {
+    rules.max_duration.0.unwrap_or(LONGEST_WORK)
 }
 
 fn silence(url: &str, words: &str) -> String {

@@ -17,7 +17,7 @@ use crate::marker;
 use crate::money::Cost;
 use crate::process::OpenFiles;
 use crate::queue::{Folder, TaskRef};
-use crate::task::{self, BranchEnding, CheckEnding, Ending, GitEnding, Outcome};
+use crate::task::{self, BranchEnding, CheckEnding, Ending, GitEnding, Outcome, Timeout};
 use crate::text::{self, escape};
 
 /// The footer quotes at most this many characters of a server's words.
@@ -36,6 +36,8 @@ pub(super) struct Filing {
     pub(super) session: Option<String>,
     pub(super) git: Option<GitEnding>,
     pub(super) check: Option<CheckEnding>,
+    /// What has ended its agent.
+    pub(super) timeout: Option<Timeout>,
     /// What a red check has printed has no line below it.
     pub(super) has_footer: bool,
 }
@@ -76,6 +78,7 @@ impl Filing {
             session: None,
             git: None,
             check: None,
+            timeout: None,
             has_footer: true,
         }
     }
@@ -92,6 +95,7 @@ impl Filing {
             agent_session: self.session.clone(),
             git: self.git.clone(),
             check: self.check.clone(),
+            timeout: self.timeout,
             ..Ending::new(marker.key, self.outcome, attempt)
         }
     }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::engine::RayEngine;
+use super::engine::{RayEngine, time_limit};
 use super::exchange::LONGEST_ERROR;
 use super::filing::Filing;
 use super::marker::{Delegated, ExchangeNote};
@@ -14,11 +14,13 @@ use crate::checkout::{Exchange, OpenError, Repository};
 use crate::durable;
 use crate::marker::{self as markers, Stamp, ToLand};
 use crate::queue::TaskRef;
-use crate::task::{BranchEnding, CheckEnding, GitEnding, Land, Outcome};
+use crate::task::{BranchEnding, CheckEnding, GitEnding, Land, Outcome, Timeout};
 use crate::text::excerpt;
 
-/// What `timeout` ends with where the time ran out, and where what it ran had to be killed.
-const TIMED_OUT: [i32; 2] = [124, 128 + 9];
+/// What `timeout` ends with where the time ran out.
+const TIMED_OUT: i32 = 124;
+/// The same where what it ran had to be killed, or was killed by somebody else.
+const KILLED: i32 = 128 + 9;
 /// What the runner notes where it could not check the project out.
 const NOT_PREPARED: i32 = 125;
 /// What a shell, and `timeout`, end with where there is no such program.
@@ -36,10 +38,7 @@ impl Delegation<'_> {
         result: &RunResult,
     ) -> Result<RemoteOutcome> {
         let exchange = Exchange { project: task.project.path(), url: &note.url };
-        let read = |name: &str| -> Result<String> {
-            let bytes = exchange.read_file(commit, name)?.unwrap_or_default();
-            Ok(String::from_utf8_lossy(&bytes).into_owned())
-        };
+        let read = |name: &str| exchange.read_file(commit, name);
         let spoken = output::read(&read("output")?);
         let reason = why_failed(result, &spoken, &read("errors")?, note);
         let is_done = reason.is_none();
@@ -70,6 +69,7 @@ impl Delegation<'_> {
                 tree: None,
                 red_before: None,
             }),
+            timeout: (result.exit == TIMED_OUT).then_some(Timeout::MaxDuration),
             reason,
             at: self.now(),
         };
@@ -151,9 +151,11 @@ fn why_failed(
     match (result.exit, note.rules.check.command().zip(result.check)) {
         (NOT_PREPARED, _) => Some(format!("the project could not be checked out on {host}{said}")),
         (NO_PROGRAM, _) => Some(format!("{host} has no such program for an agent{said}")),
-        (exit, _) if TIMED_OUT.contains(&exit) => {
-            Some(format!("its agent ran out of time on {host}, or was killed{said}"))
+        (TIMED_OUT, _) => {
+            let limit = time_limit(&note.rules);
+            Some(format!("it worked for longer than `max_duration`, {limit:#}, on {host}{said}"))
         }
+        (KILLED, _) => Some(format!("its agent was killed on {host}{said}")),
         (exit, _) if exit != 0 => {
             let said = if said.is_empty() { of_agent(spoken) } else { said };
             Some(format!("its agent ended with exit code {exit} on {host}{said}"))
