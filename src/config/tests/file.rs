@@ -388,6 +388,8 @@ fn agents_that_do_not_fit_are_refused() {
         ("agents: {}", "agents: there is none"),
         ("agents: {a b: {}}", "`a b` is no name for an agent"),
         ("agents: {secutools: {}}", "the name of a provider"),
+        ("agents: {remote: {}}", "the name of a provider"),
+        ("agents: {a: {}}\nfailover: [a, remote]", "there is no agent `remote`"),
         ("agents: {a: {}}\nfailover: [b]", "failover: there is no agent `b`; there are: a"),
         ("agents: {a: {}}\nfailover: [a, a]", "`a` stands there twice"),
         ("agents: {a: {}}\nfailover: [secutools]", "name an agent that comes first"),
