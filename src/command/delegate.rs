@@ -105,7 +105,7 @@ fn read(
     submissions
 }
 
-/// Reports what became of each task, and returns those that secutools does not have.
+/// Reports what became of each task, and returns those that the engine does not have.
 fn report(
     context: Context<'_>,
     outcomes: Vec<(TaskRef, RemoteOutcome)>,

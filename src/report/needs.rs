@@ -35,7 +35,7 @@ pub(crate) enum NeedKind {
     Held,
     /// Nothing is made of a file of `recurring/`.
     Recurring,
-    /// secutools has a task, or is to get it, and something is in the way; it is tried again.
+    /// An engine has a task, or is to get it, and something is in the way; it is tried again.
     Job,
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::job::EngineKind;
 use crate::money::Cost;
 use crate::pause::Pause;
 use crate::task::{Priority, Provider};
@@ -249,7 +250,7 @@ impl TaskState {
     }
 }
 
-/// What secutools or the remote engine has.
+/// What the engines have.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(crate) struct Delegations {
     pub(crate) active: usize,
@@ -258,6 +259,21 @@ pub(crate) struct Delegations {
     pub(crate) failed_24h: usize,
     /// One for each currency; empty where nothing is known.
     pub(crate) cost_24h: Vec<Cost>,
+}
+
+impl Delegations {
+    /// Where the jobs are.
+    pub(super) fn place(&self) -> &'static str {
+        let has = |engine| {
+            let mut providers = self.jobs.iter().filter_map(|job| job.provider);
+            providers.any(|provider| EngineKind::of(provider) == engine)
+        };
+        match (has(EngineKind::Secutools), has(EngineKind::Ray)) {
+            (_, false) => "secutools",
+            (false, true) => "Ray",
+            (true, true) => "secutools and Ray",
+        }
+    }
 }
 
 /// What one provider ended in the last 24 hours.
