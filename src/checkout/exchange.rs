@@ -252,11 +252,11 @@ impl Exchange<'_> {
         self.change(args, FETCH).run().map(drop)
     }
 
-    /// The bytes of a commit, `None` where the project's git has no such commit.
+    /// The bytes of a commit, `None` where the project's git has no such commit, or one that is too long to be read.
     pub(crate) fn read_commit(&self, object: &str) -> Result<Option<Vec<u8>>, GitError> {
         match Git::look(self.project, ["cat-file", "commit", object]).run() {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(GitError::Failed { .. }) => Ok(None),
+            Err(GitError::Failed { .. } | GitError::Run(RunError::TooLong { .. })) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -270,12 +270,16 @@ impl Exchange<'_> {
         }
     }
 
-    /// A file in a commit's tree; `None` where there is none of this name.
-    pub(crate) fn read_file(&self, commit: &str, name: &str) -> Result<Option<Vec<u8>>> {
+    /// What a runner wrote into a file of its result; nothing where it has none of this name.
+    pub(crate) fn read_file(&self, commit: &str, name: &str) -> Result<String> {
         let file = format!("{commit}:{name}");
         match Git::look(self.project, ["cat-file", "blob", file.as_str()]).run() {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(GitError::Failed { .. }) => Ok(None),
+            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(GitError::Failed { .. }) => Ok(String::new()),
+            // A runner cuts it; whoever has put it there is not to hold up what else there is.
+            Err(GitError::Run(RunError::TooLong { .. })) => {
+                Ok("(It is longer than what any runner hands in.)".to_owned())
+            }
             Err(error) => {
                 Err(error).with_context(|| format!("cannot read what the runner wrote, `{name}`"))
             }
