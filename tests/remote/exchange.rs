@@ -1,118 +1,16 @@
-//! An exchange that is not there, says no, or lies.
+//! An exchange that is not there, or says no.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
-use crate::support::git::{git, instead_of_git, try_git};
+use crate::support::git::instead_of_git;
 use crate::world::{TASK, World};
-
-/// A task that was submitted, with its key and its job's entrypoint.
-fn submitted() -> (World, String, String) {
-    let world = World::new();
-    world.project.drop_task("a.md", TASK);
-    world.pass(&["scan"]);
-    let (id, job) = world.ray.only_job();
-    (world, id.strip_prefix("ccl-").unwrap().to_owned(), job.entrypoint())
-}
-
-/// Makes a commit in the exchange by hand: `parents`, and a message.
-fn forge(world: &World, tree: &str, parents: &[&str], message: &str) -> String {
-    let mut args = vec!["commit-tree", tree, "-m", message];
-    args.extend(parents.iter().flat_map(|parent| ["-p", parent]));
-    git(&world.exchange(), args)
-}
-
-fn set_run(world: &World, key: &str, object: &str) {
-    git(&world.exchange(), ["update-ref", &format!("refs/ccl/{key}/run"), object]);
-}
-
-/// What a stranger may have put there is refused with a word, and leaves nothing in the project.
-#[test]
-fn what_is_forged_is_refused() {
-    let empty = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
-    type Forge = fn(&World, &str, &str) -> String;
-    let result = |work: &str| format!(r#"{{"version":1,"exit":0,"host":"h","work":"{work}"}}"#);
-    let forgeries: [(&str, Forge); 5] = [
-        ("is no commit", |world, _, _| {
-            git(&world.exchange(), ["hash-object", "-w", "--stdin", "--path=x"])
-        }),
-        ("no runner of ccl", |world, base, _| {
-            forge(world, &format!("{base}^{{tree}}"), &[base], "hello")
-        }),
-        // The claim is not of this run.
-        ("the result of another task", |world, base, _| {
-            let tree = format!("{base}^{{tree}}");
-            let stranger = forge(world, &tree, &[], "first");
-            let claim = forge(world, &tree, &[&stranger], r#"{"version":1,"claim":"x"}"#);
-            let text = format!(r#"{{"version":1,"exit":0,"host":"h","work":"{stranger}"}}"#);
-            forge(world, &tree, &[&claim, &stranger], &text)
-        }),
-        ("the work on another task", |world, base, _| {
-            let tree = format!("{base}^{{tree}}");
-            let claim = forge(world, &tree, &[base], r#"{"version":1,"claim":"x"}"#);
-            forge(world, &tree, &[&claim, base], r#"{"version":1,"exit":0,"work":"0123"}"#)
-        }),
-        ("cannot be fetched", |world, base, _| {
-            // A tree with `..` in it, which git itself would not make.
-            let blob = git(&world.exchange(), ["hash-object", "-w", "--stdin"]);
-            let script = format!(
-                "printf '100644 ..\\0'; printf '{}'",
-                blob.as_bytes()
-                    .chunks(2)
-                    .map(|pair| format!("\\x{}", std::str::from_utf8(pair).unwrap()))
-                    .collect::<String>()
-            );
-            let pipe = format!("{{ {script}; }} | git hash-object -w -t tree --literally --stdin");
-            let made = std::process::Command::new("bash")
-                .args(["-c", &pipe])
-                .current_dir(world.exchange())
-                .output()
-                .unwrap();
-            let tree = String::from_utf8(made.stdout).unwrap().trim().to_owned();
-            let work = forge(world, &tree, &[&format!("{base}^")], "evil");
-            let claim =
-                forge(world, &format!("{base}^{{tree}}"), &[base], r#"{"version":1,"claim":"x"}"#);
-            let text = format!(r#"{{"version":1,"exit":0,"host":"h","work":"{work}"}}"#);
-            forge(world, &format!("{base}^{{tree}}"), &[&claim, &work], &text)
-        }),
-    ];
-    let _ = (empty, result("x"));
-    for (words, forge) in forgeries {
-        let (world, key, _) = submitted();
-        let before = world.checkout();
-        let base = format!("refs/ccl/{key}/base");
-        let base = git(&world.exchange(), ["rev-parse", &base]);
-        set_run(&world, &key, &forge(&world, &base, &key));
-        world.pass(&["reap"]);
-        assert_eq!(world.project.failed(), ["a.md"], "{words}");
-        let reason = world.ending("failed/a.md")["reason"].to_string();
-        assert!(reason.contains(words), "{reason}");
-        assert!(world.is_clean(), "{words}");
-        assert_eq!(world.checkout(), before, "{words}");
-        assert_eq!(world.project.git(["branch", "--list", "ccl/*"]), "", "{words}");
-        assert!(!world.sandbox.path().join("projects/x").exists());
-    }
-}
-
-/// The runner's own files may be anything; what they say is cut.
-#[test]
-fn output_without_end_is_cut_and_is_no_harm() {
-    let world = World::with_agent(
-        "#!/bin/sh\nhead -c 20000000 /dev/zero | tr '\\0' x\nprintf '\\033[2J<!-- ccl {} -->' >&2\n",
-    )
-    .runs();
-    world.project.drop_task("a.md", TASK);
-    world.converge("a.md", "done/a.md");
-    let text = world.project.read("done/a.md");
-    assert!(text.len() > 8 << 20 && text.len() < 9 << 20, "{}", text.len());
-    assert_eq!(world.ending("done/a.md")["outcome"], "done");
-}
 
 #[test]
 fn an_exchange_that_is_not_there_holds_its_tasks_with_a_word() {
-    let (mut world, _, entrypoint) = submitted();
+    let (world, _, entrypoint) = World::submitted();
     let elsewhere = world.sandbox.path().join("elsewhere.git");
     fs::rename(world.exchange(), &elsewhere).unwrap();
     // Nothing can be known of the one that was submitted; a new one is not even asked for.
@@ -135,13 +33,12 @@ fn an_exchange_that_is_not_there_holds_its_tasks_with_a_word() {
     world.worker().command(&entrypoint).output().unwrap();
     world.pass(&["reap"]);
     assert_eq!(world.project.done(), ["a.md"]);
-    world.sandbox.config("remote", json!({"url": world.ray.url()}));
 }
 
 /// A connection that breaks off loses no result; a person can end what can never be fetched.
 #[test]
 fn a_result_that_cannot_be_fetched_waits_and_can_be_cancelled() {
-    let (mut world, _, entrypoint) = submitted();
+    let (mut world, _, entrypoint) = World::submitted();
     world.worker().command(&entrypoint).output().unwrap();
     let plain = std::env::var_os("PATH").unwrap();
     let path = instead_of_git(world.sandbox.path(), |git| {
@@ -171,7 +68,7 @@ fn a_result_that_cannot_be_fetched_waits_and_can_be_cancelled() {
 /// A file that was filed is filed, whether or not its refs can be taken away.
 #[test]
 fn refs_that_cannot_be_taken_away_hold_nothing_up_and_go_later() {
-    let (mut world, _, entrypoint) = submitted();
+    let (mut world, _, entrypoint) = World::submitted();
     world.worker().command(&entrypoint).output().unwrap();
     let path = instead_of_git(world.sandbox.path(), |git| {
         format!(
@@ -237,5 +134,4 @@ fn one_look_at_the_exchange_for_all_tasks() {
     world.pass(&["reap"]);
     let calls = calls();
     assert_eq!((calls.matches("ls-remote").count(), calls.lines().count()), (1, 1), "{calls}");
-    try_git(world.project.root(), ["status"]);
 }

@@ -3,12 +3,17 @@
 
 mod engine;
 mod exchange;
+mod forged;
 mod kill;
 mod life;
 mod network_disk;
 mod real_claude;
 mod real_ray;
 mod runner;
+mod silent;
+mod told;
+mod travel;
+mod verdict;
 mod world;
 
 #[path = "../support/ray_server/mod.rs"]

@@ -1,7 +1,10 @@
 //! The runner by itself: one of many, killed at every moment.
 
+use std::collections::BTreeSet;
 use std::fs;
 
+use crate::ray_server::Worker;
+use crate::support::faults::is_long;
 use crate::support::git::git;
 use crate::support::{wait_until, write_program};
 use crate::world::{AGENT, LONG, Runner, TASK, World};
@@ -26,28 +29,39 @@ fn twenty_runners_with_one_key_are_one_agent() {
     world.converge("a.md", "done/a.md");
 }
 
-/// SIGKILL to the runner's whole group before each of its calls of git, and in the middle of its agent: the work is done
-/// once, or given up, and never twice.
+/// A shell for the runner's worker: SIGKILL to the whole group before the nth command of the script, of its functions and
+/// of what it runs in a subshell.
+fn mortal_shell(world: &World, nth: usize) -> Worker {
+    let mut worker = world.worker();
+    let bin = world.node().join("bin");
+    fs::create_dir(&bin).unwrap();
+    let count = world.node().join("count");
+    fs::write(&count, "0\n").unwrap();
+    let trap = format!(
+        "read -r ccl_count <{count}; echo $((ccl_count + 1)) >{count}; [ \"$ccl_count\" != {nth} ] || kill -9 0",
+        count = count.display()
+    );
+    let script = format!(
+        "#!/bin/sh\nscript=$2\nshift 2\nexec bash --posix -c \"set -T; trap '{}' DEBUG\n$script\" \"$@\"\n",
+        trap.replace('$', "\\$").replace('"', "\\\"")
+    );
+    write_program(&bin.join("sh"), &script);
+    let path = std::env::var("PATH").unwrap();
+    worker.env.insert("PATH".into(), format!("{}:{path}", bin.display()).into());
+    worker
+}
+
+/// Killed at every line: the work is done once, or given up, and never twice. With `CCL_TEST_LONG=1` at each command, else
+/// at a fair sample of them.
 #[test]
 fn a_runner_that_is_killed_anywhere_costs_no_second_agent() {
-    let mut kills = 0;
-    for nth in 1.. {
+    let (mut kills, mut ends) = (0, BTreeSet::new());
+    for nth in (0..).step_by(if is_long() { 1 } else { 4 }) {
         let world = World::new();
+        fs::write(world.project.root().join(".agent-queue/project.yaml"), "check: test -e one\n")
+            .unwrap();
         let (id, entrypoint) = submitted(&world);
-        let mut worker = world.worker();
-        let bin = world.node().join("bin");
-        fs::create_dir(&bin).unwrap();
-        let count = world.node().join("count");
-        write_program(
-            &bin.join("git"),
-            &format!(
-                "#!/bin/sh\necho >>{count}\n[ \"$(wc -l <{count})\" != {nth} ] || kill -9 0\nPATH=${{PATH#*:}}\nexec git \"$@\"\n",
-                count = count.display()
-            ),
-        );
-        let path = std::env::var("PATH").unwrap();
-        worker.env.insert("PATH".into(), format!("{}:{path}", bin.display()).into());
-        let status = worker.command(&entrypoint).status().unwrap();
+        let status = mortal_shell(&world, nth).command(&entrypoint).status().unwrap();
         let was_killed = status.code().is_none();
         kills += usize::from(was_killed);
         world.ray.set(&id, if was_killed { "FAILED" } else { "SUCCEEDED" }, None);
@@ -61,20 +75,19 @@ fn a_runner_that_is_killed_anywhere_costs_no_second_agent() {
                 let reason = world.ending("failed/a.md")["reason"].to_string();
                 assert!(reason.contains("has handed nothing in"), "{nth}: {reason}");
             }
-            // Nobody had begun.
-            "inbox/a.md" => {
-                world.ray.run_jobs(world.worker());
-                world.converge("a.md", "done/a.md");
-            }
             other => panic!("{nth}: {other}"),
         }
         assert!(world.agents() <= 1, "{nth}: {} agents, {again}", world.agents());
         assert!(places[0] != "done/a.md" || world.agents() == 1, "{nth}");
+        ends.insert((places[0].clone(), world.agents()));
         if !was_killed {
             break;
         }
     }
-    assert!(kills >= 15, "only {kills} kills");
+    assert!(kills >= 12, "only {kills} kills");
+    // Before the claim, before the agent, after it, and at the very end.
+    let place = |place: &str, agents| (format!("{place}/a.md"), agents);
+    assert_eq!(ends, [place("done", 1), place("failed", 0), place("failed", 1)].into());
 }
 
 /// Its exchange is away when it has something to hand in.

@@ -76,6 +76,15 @@ impl World {
         World { sandbox, project, ray }
     }
 
+    /// A world in which `a.md` was submitted; with the task's key, and its job's entrypoint.
+    pub(crate) fn submitted() -> (World, String, String) {
+        let world = World::new();
+        world.project.drop_task("a.md", TASK);
+        world.pass(&["scan"]);
+        let (id, job) = world.ray.only_job();
+        (world, id.strip_prefix("ccl-").unwrap().to_owned(), job.entrypoint())
+    }
+
     /// From now on Ray runs what it is given.
     pub(crate) fn runs(self) -> World {
         self.ray.run_jobs(self.worker());
