@@ -39,7 +39,7 @@ pub fn install() -> PathBuf {
         let said = String::from_utf8_lossy(&out.stderr);
         assert!(out.status.success(), "{} {args:?}: {said}", program.display());
     };
-    run(Path::new("python3"), &["-m", "venv", place.to_str().expect("UTF-8")]);
+    run(Path::new("python3"), &["-m", "venv", "--clear", place.to_str().expect("UTF-8")]);
     run(&place.join("bin/pip"), &["install", "-q", &format!("ray[default]=={VERSION}")]);
     fs::write(&complete, VERSION).expect("the mark of a complete installation");
     place.join("bin")
