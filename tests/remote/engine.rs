@@ -304,6 +304,8 @@ fn a_ray_that_cannot_be_reached_holds_its_tasks_and_says_so_once() {
     assert_eq!(said.matches("nothing more is asked of the server").count(), 1, "{said}");
     assert_eq!(said.matches("\nheld").count(), 3, "{said}");
     assert_eq!(world.project.task_places("b.md"), ["inbox/b.md"]);
+    let doctor = String::from_utf8(world.run(&["doctor"]).stdout).unwrap();
+    assert!(doctor.contains("check remote.url"), "{doctor}");
     // A wrong token is a fault of the pass.
     let mut world = World::new();
     world.ray.expect_token("another");
@@ -312,6 +314,8 @@ fn a_ray_that_cannot_be_reached_holds_its_tasks_and_says_so_once() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("check the token in remote.token_file"), "{said}");
+    let doctor = String::from_utf8(world.run(&["doctor"]).stdout).unwrap();
+    assert!(doctor.contains("put the token of this Ray into remote.token_file"), "{doctor}");
     world.sandbox.config("remote", serde_json::Value::Null);
     let said = world.pass(&["reap"]);
     assert_eq!(said.matches("remote").count(), 0, "{said}");

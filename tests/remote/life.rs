@@ -53,8 +53,15 @@ fn a_task_goes_there_and_comes_back_as_a_branch() {
     // What the agent got, and what was left of it.
     let prompt = fs::read_to_string(world.node().join("prompt")).unwrap();
     assert!(prompt.starts_with("[fix login.md] Do it: $HOME `x` 'ö'.\n\nIMPORTANT:"), "{prompt}");
+    let args = fs::read_to_string(world.node().join("args")).unwrap();
+    assert_eq!(args, "1\nit's an argument\n");
     let env = fs::read_to_string(world.node().join("env")).unwrap();
-    assert!(!env.contains("RAY_AUTH_TOKEN") && !env.contains("GIT_TERMINAL"), "{env}");
+    assert!(
+        !env.contains("RAY_AUTH_TOKEN")
+            && !env.contains("GIT_TERMINAL")
+            && !env.contains("GIT_AUTHOR"),
+        "{env}"
+    );
     assert_eq!(left_in(&world.node(), "ccl-"), [""; 0]);
     assert_eq!(world.checkout(), before);
     assert!(world.sandbox.ccl(["land", "fix login"]).output().unwrap().status.success());

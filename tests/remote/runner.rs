@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::ray_server::Worker;
 use crate::support::faults::is_long;
-use crate::support::git::git;
+use crate::support::git::{git, instead_of_git};
 use crate::support::{wait_until, write_program};
 use crate::world::{AGENT, LONG, Runner, TASK, World};
 
@@ -88,6 +88,23 @@ fn a_runner_that_is_killed_anywhere_costs_no_second_agent() {
     // Before the claim, before the agent, after it, and at the very end.
     let place = |place: &str, agents| (format!("{place}/a.md"), agents);
     assert_eq!(ends, [place("done", 1), place("failed", 0), place("failed", 1)].into());
+}
+
+/// A task that was filed between the runner's look at its base and its claim: nobody begins with it, and nothing is left.
+#[test]
+fn a_runner_that_claims_what_is_over_gives_it_up() {
+    let (world, key, entrypoint) = World::submitted();
+    let mut worker = world.worker();
+    let path = instead_of_git(&world.node(), |git| {
+        let exchange = world.exchange();
+        let remove =
+            format!("{git} --git-dir={} update-ref -d refs/ccl/{key}/base", exchange.display());
+        format!("#!/bin/sh\ncase \"$*\" in *' push '*) {remove} ;; esac\nexec {git} \"$@\"\n")
+    });
+    worker.env.insert("PATH".into(), path);
+    let status = worker.command(&entrypoint).status().unwrap();
+    assert_eq!((status.code(), world.agents()), (Some(75), 0));
+    assert!(world.refs().is_empty(), "{:?}", world.refs());
 }
 
 /// Its exchange is away when it has something to hand in.

@@ -11,7 +11,7 @@ use crate::world::{AGENT, TASK, World};
 #[test]
 fn what_does_not_travel_holds_the_task() {
     type Spoil = fn(&World);
-    let spoil: [(&str, Spoil); 5] = [
+    let spoil: [(&str, Spoil); 6] = [
         ("not committed", |world| {
             fs::write(world.project.root().join("README"), "changed\n").unwrap();
         }),
@@ -30,6 +30,10 @@ fn what_does_not_travel_holds_the_task() {
             let head = world.project.git(["rev-parse", "HEAD"]);
             fs::write(world.project.root().join(".git/shallow"), head + "\n").unwrap();
         }),
+        ("commit", |world| {
+            fs::remove_dir_all(world.project.root().join(".git")).unwrap();
+            world.project.git(["init", "-q"]);
+        }),
         ("git init", |world| fs::remove_dir_all(world.project.root().join(".git")).unwrap()),
     ];
     for (words, spoil) in spoil {
@@ -43,6 +47,8 @@ fn what_does_not_travel_holds_the_task() {
         assert!(said.contains("held") && said.contains(words), "{said}");
         assert_eq!(world.project.inbox(), ["a.md"], "{words}");
         assert!(world.ray.requests().is_empty() && world.refs().is_empty(), "{words}");
+        let doctor = String::from_utf8(world.run(&["doctor"]).stdout).unwrap();
+        assert!(doctor.contains("can go to Ray") && doctor.contains(words), "{doctor}");
     }
 }
 

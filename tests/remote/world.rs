@@ -33,6 +33,7 @@ pub(crate) struct World {
 /// given; commits one file and leaves another one uncommitted.
 pub(crate) const AGENT: &str = "#!/bin/sh
 echo run >>\"$HOME/runs\"
+printf '%s\\n' \"$#\" \"$@\" >\"$HOME/args\"
 cat >\"$HOME/prompt\"
 env >\"$HOME/env\"
 pwd >\"$HOME/pwd\"
