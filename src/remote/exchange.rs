@@ -207,6 +207,12 @@ impl Delegation<'_> {
         tombstone: &Tombstone,
     ) -> Result<bool> {
         let exchange = Exchange { project: task.project.path(), url: &note.url };
+        // Nothing refers to it here: after two weeks a person's git may have thrown it away.
+        if !exchange.has(&note.base)? {
+            exchange
+                .fetch(&Refs::of(marker.key).base)
+                .context("cannot fetch what the run starts from")?;
+        }
         let message = serde_json::to_string(tombstone)?;
         // What a stranger has put there is not to be handed on.
         let claim = old.filter(|old| note.claim.as_deref() == Some(*old));

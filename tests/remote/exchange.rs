@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
-use crate::support::git::instead_of_git;
+use crate::support::git::{git, instead_of_git, try_git};
 use crate::world::{TASK, World};
 
 #[test]
@@ -62,6 +62,20 @@ fn a_result_that_cannot_be_fetched_waits_and_can_be_cancelled() {
     world.sandbox.env("PATH", plain);
     world.pass(&["reap"]);
     assert_eq!(world.project.done(), ["a.md"]);
+    assert!(world.is_clean());
+}
+
+/// What a run starts from belongs to nobody in the project, and the exchange has it still.
+#[test]
+fn what_git_has_thrown_away_here_is_fetched_where_it_is_needed() {
+    let (world, key, _) = World::submitted();
+    let base = git(&world.exchange(), ["rev-parse", &format!("refs/ccl/{key}/base")]);
+    world.project.git(["prune", "--expire=now"]);
+    let is_here =
+        |world: &World| try_git(world.project.root(), ["cat-file", "-e", &base]).status.success();
+    assert!(!is_here(&world));
+    world.pass(&["cancel", "a"]);
+    assert_eq!(world.project.failed(), ["a.md"]);
     assert!(world.is_clean());
 }
 
