@@ -62,7 +62,7 @@ pub(crate) struct Context<'a> {
     progress: &'a Progress,
     /// The clock is read once.
     now: Timestamp,
-    /// By `failover`, while the agents of this machine are held.
+    /// By `failover`, while the agents of this machine are held; or the remote engine, where a task's hint names that.
     secutools_takes_over: bool,
     /// Its jobs of today have cost as much as they may: tasks run here until midnight.
     secutools_over_budget: bool,
@@ -198,7 +198,7 @@ pub fn main(environment: &Environment) -> ExitCode {
             account,
             progress: &progress,
             now,
-            secutools_takes_over: secutools_takes_over && !secutools_over_budget,
+            secutools_takes_over,
             secutools_over_budget,
         })
     };
@@ -329,16 +329,20 @@ impl<'a> Context<'a> {
     fn route(self, header: &Header) -> Decision {
         let auto = &self.config.auto_routes;
         let decision = router::decide(&header.routing, auto);
-        let is_at_secutools =
-            decision.provider.is_remote() && decision.provider != Provider::Remote;
-        if is_at_secutools && self.secutools_over_budget {
+        // A cluster has no budget of secutools'.
+        let is_spent = |provider: Provider| {
+            let is_at_secutools = provider.is_remote() && provider != Provider::Remote;
+            is_at_secutools && self.secutools_over_budget
+        };
+        if is_spent(decision.provider) {
             return Decision { provider: Provider::ClaudeCode, rule: Rule::OverBudget };
         }
         // A task that is pinned to an agent waits for that one.
-        match self.secutools_takes_over && header.pin.agent.is_none() {
-            true => router::failover(&header.routing, auto).unwrap_or(decision),
-            false => decision,
-        }
+        let instead = match self.secutools_takes_over && header.pin.agent.is_none() {
+            true => router::failover(&header.routing, auto),
+            false => None,
+        };
+        instead.filter(|it| !is_spent(it.provider)).unwrap_or(decision)
     }
 
     /// Files what the sessions did, all at once: one that has to be waited for does not hold up the others.

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::git::git;
 use crate::support::write_program;
@@ -66,34 +66,6 @@ fn a_task_goes_there_and_comes_back_as_a_branch() {
     assert_eq!(world.checkout(), before);
     assert!(world.sandbox.ccl(["land", "fix login"]).output().unwrap().status.success());
     assert_eq!(fs::read_to_string(world.project.root().join("two")).unwrap(), "uncommitted\n");
-}
-
-#[test]
-fn without_the_section_and_with_needs_claude_code_it_stays_here() {
-    let mut world = World::new();
-    let decide = |world: &World| {
-        let file = world.project.queue("inbox").join("a.md");
-        world.sandbox.ccl_json(&["decide", file.to_str().unwrap()])["decisions"][0].clone()
-    };
-    world.project.drop_task("a.md", TASK.replace("remote\n", "remote\nneeds_claude_code: true\n"));
-    assert_eq!(decide(&world)["provider"], "claude-code");
-    world.project.drop_task("a.md", TASK);
-    let decision = decide(&world);
-    assert_eq!((&decision["provider"], &decision["delegated"]), (&json!("remote"), &json!(true)));
-    let hint = "---\nallow_delegation: true\ncomplexity_hint: medium\n---\nDo it.\n";
-    world.sandbox.config("routing", json!({"auto": {"medium": "remote"}}));
-    world.project.drop_task("a.md", hint);
-    let decision = decide(&world);
-    assert_eq!((&decision["provider"], &decision["rule"]), (&json!("remote"), &json!("auto")));
-
-    world.sandbox.config("remote", Value::Null);
-    let decision = decide(&world);
-    assert_eq!(decision["delegated"], json!(false));
-    assert!(decision["warnings"].to_string().contains("there is no `remote:`"), "{decision}");
-    // It waits for a session; there is no tmux here.
-    world.run(&["scan"]);
-    assert_eq!(world.project.inbox(), ["a.md"]);
-    assert!(world.ray.requests().is_empty() && world.refs().is_empty());
 }
 
 #[test]

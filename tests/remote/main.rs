@@ -9,6 +9,7 @@ mod life;
 mod network_disk;
 mod real_claude;
 mod real_ray;
+mod route;
 mod runner;
 mod silent;
 mod told;
