@@ -1,4 +1,4 @@
-//! What stands in an agent's way: `STATE/agents/NAME.hold`, and who finds out whether it has ended.
+//! What stands in an agent's way: `STATE/agents/NAME.hold`, and the probe that finds out whether it has ended.
 //!
 //! ```text
 //! no file        the agent is ready
@@ -6,18 +6,19 @@
 //! NAME.hold      no task until its time has come: held
 //!   | its time has come, the next task is noted as the probe      (under NAME.lock)
 //! the same       no other task until that has an answer: probing
-//!   | its first answer: the file goes         | the same wall: a later time, no probe
+//!   | its first answer: the file goes         | the same again: a later time, no probe
 //! ```
 //!
-//! A probe counts as long as its session has its marker. Whoever is killed in between leaves a hold whose time has come,
-//! and the next task is the probe.
+//! A limit of one model has a file of its own, `NAME@MODEL.hold`: two of them may be reached at once. A probe counts as
+//! long as its session has its marker. Whoever is killed in between leaves a hold whose time has come, and the next task is
+//! the probe.
 
 mod choice;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
@@ -28,7 +29,7 @@ use crate::marker::{self, AgentHold, Dispatched, Probe, Stamp};
 use crate::next_step::HoldCause;
 use crate::spend::{self, Spend, Spent};
 
-pub(crate) use choice::{Choice, Lineup, Readiness, Wanted};
+pub(crate) use choice::{Choice, Lineup, Readiness, Standing, Wanted};
 
 /// A hold that is newer than this pass by no more was written by one that ran beside it.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
@@ -36,13 +37,15 @@ const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 const BEHIND_RESET: SignedDuration = SignedDuration::from_mins(1);
 /// How long what only a person can mend is left alone.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_hours(1);
+/// Of so many tasks it is noted that they were a probe in vain.
+const MOST_REFUSED: usize = 100;
 
 /// What a run has met.
 pub(crate) struct Wall<'a> {
     pub(crate) run: Uuid,
     pub(crate) started_at: Timestamp,
     pub(crate) cause: HoldCause,
-    /// The one model whose limit it is.
+    /// The one model whose limit it is, by a word of its name.
     pub(crate) model: Option<&'a str>,
     /// When the limit is reset, where that is known.
     pub(crate) resets_at: Option<Timestamp>,
@@ -64,8 +67,9 @@ impl<'a> Holds<'a> {
         self.config.state_dir.join("agents")
     }
 
-    fn path(&self, agent: &str) -> PathBuf {
-        self.directory().join(format!("{agent}.hold"))
+    fn path(&self, agent: &str, model: Option<&str>) -> PathBuf {
+        let model = model.map_or_else(String::new, |model| format!("@{model}"));
+        self.directory().join(format!("{agent}{model}.hold"))
     }
 
     /// Held only for a moment.
@@ -76,8 +80,39 @@ impl<'a> Holds<'a> {
         lock::exclusive(&directory.join(format!("{agent}.lock")))
     }
 
-    pub(crate) fn read(&self, agent: &str) -> Result<Option<AgentHold>, marker::Unreadable> {
-        marker::read(&self.path(agent))
+    /// All holds of the agent: that of all its models first.
+    fn all_of(&self, agent: &str) -> Result<Vec<(PathBuf, AgentHold)>> {
+        let mut holds = Vec::new();
+        for path in self.paths(agent)? {
+            if let Some(hold) = read(&path, agent)? {
+                holds.push((path, hold));
+            }
+        }
+        Ok(holds)
+    }
+
+    /// Where holds of the agent lie: that of all its models first.
+    fn paths(&self, agent: &str) -> Result<Vec<PathBuf>> {
+        let (whole, of_model) = (format!("{agent}.hold"), format!("{agent}@"));
+        let mut paths = Vec::new();
+        for entry in durable::list_dir(&self.directory())? {
+            let name = entry?.file_name();
+            let is_one = |name: &str| {
+                name == whole || (name.starts_with(&of_model) && name.ends_with(".hold"))
+            };
+            if name.to_str().is_some_and(is_one) {
+                paths.push(self.directory().join(name));
+            }
+        }
+        paths.sort();
+        Ok(paths)
+    }
+
+    /// The hold whose probe the run is.
+    fn probed_by(&self, agent: &str, run: Uuid) -> Result<Option<PathBuf>> {
+        let is_probe = |hold: &AgentHold| hold.probe.as_ref().is_some_and(|it| it.run == run);
+        let all = self.all_of(agent)?;
+        Ok(all.into_iter().find(|(_, hold)| is_probe(hold)).map(|(path, _)| path))
     }
 
     /// How the agents stand, those of `failover` first. What cannot be read is in its row.
@@ -88,12 +123,12 @@ impl<'a> Holds<'a> {
         let spent = has_budget.then(|| Spend::new(&self.config.state_dir).of_today(self.now));
         let spent = spent.transpose().map_err(|error| format!("{error:#}"));
         let standing = agents.all().iter().map(|agent| match &spent {
-            Err(why) if agent.budget.per_day.is_some() => Readiness::Unusable(why.clone()),
+            Err(why) if agent.budget.per_day.is_some() => Readiness::Unusable(why.clone()).into(),
             Ok(Some(spent)) => {
                 let over = self.over_budget(&agent.budget, spent.get(&agent.name));
-                over.unwrap_or_else(|| self.readiness(agent))
+                over.map_or_else(|| self.standing(agent), Standing::from)
             }
-            Ok(None) | Err(_) => self.readiness(agent),
+            Ok(None) | Err(_) => self.standing(agent),
         });
         Lineup::new(agents, self.now, standing)
     }
@@ -116,16 +151,27 @@ impl<'a> Holds<'a> {
         Ok(self.over_budget(budget, spent.get(spend::OF_SECUTOOLS)).is_some())
     }
 
-    fn readiness(&self, agent: &AgentConfig) -> Readiness {
+    fn standing(&self, agent: &AgentConfig) -> Standing {
         // Without its key it would ask for a login, and each of its tasks would find that out.
         if let Some(Err(error)) = agent.api_key_file.as_deref().map(config::private_key) {
-            return Readiness::Unusable(format!("the agent {}: {error:#}", agent.name));
+            return Readiness::Unusable(format!("the agent {}: {error:#}", agent.name)).into();
         }
-        let hold = match self.read(&agent.name) {
-            Ok(None) => return Readiness::Ready,
-            Ok(Some(hold)) => hold,
-            Err(unreadable) => return Readiness::Unusable(unreadable.to_string()),
-        };
+        let mut standing = Standing::from(Readiness::Ready);
+        match self.all_of(&agent.name) {
+            Ok(holds) => {
+                for (_, hold) in holds {
+                    match hold.model {
+                        Some(_) => standing.models.push(self.readiness(hold)),
+                        None => standing.all = self.readiness(hold),
+                    }
+                }
+            }
+            Err(error) => standing.all = Readiness::Unusable(format!("{error:#}")),
+        }
+        standing
+    }
+
+    fn readiness(&self, hold: AgentHold) -> Readiness {
         if hold.probe.as_ref().is_some_and(|probe| self.is_under_way(probe)) {
             return Readiness::Probing(hold);
         }
@@ -147,8 +193,8 @@ impl<'a> Holds<'a> {
     }
 
     /// Holds the agent, and returns the hold; `None` where it is held already and the run was not sent to see whether
-    /// that has ended: this is the same wall once more. People are told first: a pass that is killed in between leaves no
-    /// hold, and the next one tells them again.
+    /// that has ended. People are notified first: a pass that is killed in between leaves no hold, and the next one notifies
+    /// them again.
     pub(crate) fn begin(
         &self,
         agent: &str,
@@ -156,30 +202,44 @@ impl<'a> Holds<'a> {
         tell: impl FnOnce(&AgentHold) -> Result<()>,
     ) -> Result<Option<AgentHold>> {
         let _lock = self.lock(agent)?;
-        let before = self.read(agent)?;
-        let before = before.filter(|hold| hold.cause == wall.cause && covers(hold, wall));
-        let is_probe = |hold: &AgentHold| hold.probe.as_ref().is_some_and(|it| it.run == wall.run);
-        // A pass may have sent the run before another one, which had begun earlier, wrote this.
-        let is_known =
-            |hold: &AgentHold| wall.started_at <= hold.stamp.at || wall.started_at < hold.until;
-        if before.as_ref().is_some_and(|hold| !is_probe(hold) && is_known(hold)) {
+        let path = self.path(agent, wall.model);
+        let before = read(&path, agent)?;
+        if before.as_ref().is_some_and(|hold| self.is_older_news(wall, hold)) {
             return Ok(None);
         }
-        let tries = before.as_ref().map_or(0, |hold| hold.tries).saturating_add(1);
+        let same = before.filter(|hold| hold.cause == wall.cause);
+        let tries = same.as_ref().map_or(0, |hold| hold.tries).saturating_add(1);
         let hold = AgentHold {
             stamp: Stamp::new(&self.config.host, self.now),
             until: self.until(wall, tries),
             model: wall.model.map(str::to_owned),
             cause: wall.cause,
             reason: wall.reason.to_owned(),
-            since: before.map_or(self.now, |hold| hold.since),
+            since: same.as_ref().map_or(self.now, |hold| hold.since),
             tries,
             has_reset: wall.resets_at.is_some(),
             probe: None,
+            refused: same.map(refused_with_its_probe).unwrap_or_default(),
         };
         tell(&hold)?;
-        marker::write(&self.path(agent), &hold)?;
+        marker::write(&path, &hold)?;
         Ok(Some(hold))
+    }
+
+    /// Whether the run that has met this was at work before the hold began, so that it says nothing of the time since. A
+    /// graver cause counts all the same: a limit that is reset tomorrow, behind an outage.
+    fn is_older_news(&self, wall: &Wall<'_>, hold: &AgentHold) -> bool {
+        if hold.probe.as_ref().is_some_and(|probe| probe.run == wall.run) {
+            return false;
+        }
+        // A pass may have sent the run before another one, which had begun earlier, wrote this.
+        let is_known = wall.started_at <= hold.stamp.at || wall.started_at < hold.until;
+        let is_graver = match (wall.cause, hold.cause) {
+            (_, HoldCause::Account) => false,
+            (HoldCause::Account, _) => true,
+            (cause, other) => cause != other && self.until(wall, 1) > hold.until,
+        };
+        is_known && !is_graver
     }
 
     fn until(&self, wall: &Wall<'_>, tries: u32) -> Timestamp {
@@ -199,50 +259,75 @@ impl<'a> Holds<'a> {
         }
     }
 
-    /// Notes the run as the one that finds out whether the hold has ended. False: another one does, or it is not the time.
+    /// Notes the run as the one that finds out whether the hold of what it is to have has ended. False: another one does,
+    /// or it is not the time.
     pub(crate) fn begin_probe(
         &self,
         agent: &AgentConfig,
-        run: Uuid,
-        session: &str,
+        model: Option<&str>,
+        probe: Probe,
     ) -> Result<bool> {
         let _lock = self.lock(&agent.name)?;
-        match self.readiness(agent) {
-            Readiness::Ready => Ok(true),
-            Readiness::Due(hold) => {
-                let probe = Some(Probe { run, session: session.to_owned() });
-                marker::write(&self.path(&agent.name), &AgentHold { probe, ..hold })?;
+        let standing = self.standing(agent);
+        let readiness = match &standing.all {
+            Readiness::Ready => model.and_then(|model| standing.of_model(model)),
+            all => Some(all),
+        };
+        match readiness {
+            None => Ok(true),
+            Some(Readiness::Due(hold)) => {
+                let path = self.path(&agent.name, hold.model.as_deref());
+                marker::write(&path, &AgentHold { probe: Some(probe), ..hold.clone() })?;
                 Ok(true)
             }
-            Readiness::Held(_)
-            | Readiness::Probing(_)
-            | Readiness::Unusable(_)
-            | Readiness::OverBudget { .. } => Ok(false),
+            Some(_) => Ok(false),
         }
     }
 
-    /// Whether this run is the agent's probe.
+    /// Whether this run is a probe of the agent's.
     pub(crate) fn is_probe(&self, agent: &str, run: Uuid) -> Result<bool> {
-        let hold = self.read(agent)?;
-        Ok(hold.and_then(|hold| hold.probe).is_some_and(|probe| probe.run == run))
+        Ok(self.probed_by(agent, run)?.is_some())
     }
 
     /// The probe has an answer: the hold has ended. False where it is no probe any more.
     pub(crate) fn end(&self, agent: &str, probe: Uuid) -> Result<bool> {
         let _lock = self.lock(agent)?;
-        Ok(self.is_probe(agent, probe)? && durable::remove(&self.path(agent))?)
+        match self.probed_by(agent, probe)? {
+            Some(path) => durable::remove(&path),
+            None => Ok(false),
+        }
     }
 
-    /// A person says that what it was for is mended. False where there is none.
+    /// A person says that what it was held for is mended. False where nothing was.
     pub(crate) fn lift(&self, agent: &str) -> Result<bool> {
         let _lock = self.lock(agent)?;
-        durable::remove(&self.path(agent))
+        let mut was_held = false;
+        for path in self.paths(agent)? {
+            was_held |= durable::remove(&path)?;
+        }
+        Ok(was_held)
     }
 }
 
-/// Whether the hold is about what the run has met: a limit of one model is another one than that of all.
-fn covers(hold: &AgentHold, wall: &Wall<'_>) -> bool {
-    hold.model.is_none() || hold.model.as_deref() == wall.model
+/// A file that says nothing is left alone, and no task goes to the agent meanwhile.
+fn read(path: &Path, agent: &str) -> Result<Option<AgentHold>> {
+    match marker::read(path) {
+        Err(marker::Unreadable::Nonsense { path, why }) => Err(anyhow!(
+            "the agent {agent} gets no task: {} cannot be understood: {why}; `ccl resume` removes it",
+            path.display()
+        )),
+        read => Ok(read?),
+    }
+}
+
+/// The tasks that have met what this hold is for as its probes.
+fn refused_with_its_probe(hold: AgentHold) -> Vec<String> {
+    let AgentHold { mut refused, probe, .. } = hold;
+    if let Some(Probe { task, .. }) = probe {
+        refused.retain(|known| *known != task);
+        refused.push(task);
+    }
+    refused.split_off(refused.len().saturating_sub(MOST_REFUSED))
 }
 
 #[cfg(test)]

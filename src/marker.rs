@@ -405,14 +405,14 @@ pub struct Cooldown {
     pub of_program: bool,
 }
 
-/// `STATE/agents/NAME.hold`: the agent gets no task for a while.
+/// `STATE/agents/NAME.hold`: the agent gets no task for a while; `NAME@MODEL.hold`: none for that model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentHold {
     #[serde(flatten)]
     pub stamp: Stamp,
     /// Then one task may go, to see whether it has ended.
     pub until: Timestamp,
-    /// The one model that it is about; `None`: all.
+    /// The one model that it is about, by a word that the names of such models contain (`opus`); `None`: all.
     pub model: Option<String>,
     pub cause: HoldCause,
     /// What happened, and what a person can do about it.
@@ -426,6 +426,10 @@ pub struct AgentHold {
     /// The task that has gone to see whether it has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<Probe>,
+    /// The tasks that have gone to see that, and have met the same: the others go first. It may be the task itself that
+    /// looks like a limit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<String>,
 }
 
 /// A run by which it is found out whether its agent's hold has ended.
@@ -433,6 +437,11 @@ pub struct AgentHold {
 pub struct Probe {
     pub run: Uuid,
     pub session: String,
+    /// Project and name of its task.
+    #[serde(default)]
+    pub task: String,
+    #[serde(default)]
+    pub since: Timestamp,
 }
 
 /// Why a marker was not read.

@@ -50,17 +50,17 @@ impl Exit {
         }
     }
 
-    /// What it means for the task, and what a person can do; `screen` is what the
-    /// agent's window shows last. Every exit code
-    /// counts, 127 too: an agent may end with that of the last command that it
-    /// ran for its task.
+    /// What it means for the task, and what a person can do; `screen` is what the agent's window shows last, `None` where
+    /// that is gone. Every exit code counts, 127 too: an agent may end with that of the last command that it ran for its
+    /// task.
     pub(crate) fn failure(
         self,
         agent: &AgentConfig,
         directory: &Path,
-        screen: &str,
+        screen: Option<&str>,
     ) -> AttemptFailure {
         let program = agent.program();
+        let (is_gone, screen) = (screen.is_none(), screen.unwrap_or_default());
         match self {
             Self::Code(code) if agent.limit_exit == Some(code) => AttemptFailure::of_agent(
                 HoldCause::Limit,
@@ -74,6 +74,12 @@ impl Exit {
                     format!("{program} says that its limit is reached: {}", last_lines(screen)),
                 )
             }
+            Self::Code(code) if is_gone && agent.limit.is_some() => AttemptFailure {
+                counts: false,
+                ..AttemptFailure::of_task(format!(
+                    "{program} ended with exit code {code}, and its window is gone, so nothing shows whether its limit is reached"
+                ))
+            },
             Self::Code(code) => {
                 AttemptFailure::of_task(format!("{program} ended with exit code {code}"))
             }

@@ -257,7 +257,8 @@ impl RunSummary {
         if speaks {
             self.answer = Some(text);
         }
-        if message.model.is_some() {
+        // What Claude Code itself says for the model is called `<synthetic>`.
+        if message.model.as_deref().is_some_and(|model| model != "<synthetic>") {
             self.model.clone_from(&message.model);
         }
     }

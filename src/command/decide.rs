@@ -7,22 +7,25 @@ use anyhow::{Context as _, Result, anyhow};
 use super::waits::Waits;
 use super::{Answer, Context, combine_exit};
 use crate::error;
-use crate::hold::{Choice, Holds, Wanted};
+use crate::hold::{Choice, Holds, Lineup};
 use crate::queue::{self, Name, Project, QUEUE, Skip, TaskRef};
 use crate::remote::{self, Departure};
 use crate::report::{self, DecisionRow, Report};
 use crate::task::{Order, ProjectRules, Provider, Task};
+use crate::text::path_text;
 
 /// Decides for each file that can be read, and reports errors for the others.
 pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Answer {
     let mut decisions = Vec::new();
     let mut exit = 0;
+    // One for all files: where a hold's time has come, only the first of them goes to see whether it has ended.
+    let mut lineup = Holds::new(context.config, context.now).lineup();
     for file in files {
         let decision = read(file).and_then(|task| {
             let rules = project_rules(context, file)?;
             let waits = waits(context, file, &task)?;
             let project = project_of(file)?;
-            let decision = decide(context, file, project.as_ref(), &task, &rules)?;
+            let decision = decide(context, &mut lineup, file, project.as_ref(), &task, &rules)?;
             // What it depends on comes before who has it.
             Ok(DecisionRow { waits: waits.or(decision.waits), ..decision })
         });
@@ -84,15 +87,16 @@ fn project_rules(context: Context<'_>, file: &Path) -> Result<ProjectRules> {
     }
 }
 
-fn decide(
-    context: Context<'_>,
+fn decide<'a>(
+    context: Context<'a>,
+    lineup: &mut Lineup<'a>,
     path: &Path,
     project: Option<&Project>,
     task: &Task,
     rules_of_project: &ProjectRules,
 ) -> Result<DecisionRow> {
     let config = context.config;
-    let decision = context.route(&task.header);
+    let decision = context.route(&task.header, rules_of_project.agent.as_deref());
     let is_on = match decision.provider {
         Provider::Remote => config.remote.is_some(),
         _ => config.secutools.is_ok(),
@@ -136,17 +140,19 @@ fn decide(
         let sentence = format!("there is no agent `{name}`: any of `failover` has the task");
         warnings.push(report::warning(path, None, &sentence));
     }
-    let models = &config.dispatcher.models;
-    let wanted = Wanted {
-        agent: pin.agent.as_deref().or(rules_of_project.agent.as_deref()),
-        model: pin.model.as_deref().unwrap_or(models.for_priority(task.header.priority)),
-    };
-    let choice = (!delegated).then(|| Holds::new(config, context.now).lineup().choose(wanted));
-    let (agent, model, waits) = match choice {
-        Some(Choice::Agent { agent, model, .. }) => (Some(agent), model, None),
-        Some(Choice::Wait(why)) => (None, None, Some(format!("for {why}"))),
-        None => (None, None, None),
-    };
+    let name = path_text(path);
+    let wanted = context.wanted(&name, &task.header, rules_of_project.agent.as_deref());
+    let (mut agent, mut model, mut agent_reason, mut waits) = (None, None, None, None);
+    match (!delegated).then(|| lineup.choose(wanted)) {
+        Some(Choice::Agent { agent: chosen, model: its, is_probe, passed_over }) => {
+            if is_probe {
+                lineup.note_probe(chosen, its.as_deref());
+            }
+            (agent, model, agent_reason) = (Some(chosen), its, passed_over);
+        }
+        Some(Choice::Wait(why) | Choice::Last(why)) => waits = Some(format!("for {why}")),
+        None => {}
+    }
     Ok(DecisionRow {
         task: path.to_owned(),
         provider: decision.provider,
@@ -154,6 +160,7 @@ fn decide(
         delegation_enabled: is_on,
         rule: decision.rule.to_string(),
         agent: agent.map(|agent| agent.name.clone()),
+        agent_reason,
         model,
         priority: task.header.priority,
         isolation: rules.as_ref().map(|rules| rules.isolation),

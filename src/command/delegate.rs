@@ -88,7 +88,8 @@ fn read(
     for read in pass.ok(context, queue::read_all(tasks.to_vec())).unwrap_or_default() {
         match read {
             Read::Task(waiting) => {
-                let decision = context.route(&waiting.task.header);
+                let pin = context.pin_of(&waiting.at.project);
+                let decision = context.route(&waiting.task.header, pin.as_deref());
                 let order = &waiting.task.header.order;
                 let why = pass.ok(context, waits.why(&waiting.at.project, order));
                 let may_go = order.wrong.is_none() && why.is_some_and(|why| why.is_none());

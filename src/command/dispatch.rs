@@ -6,6 +6,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use anyhow::anyhow;
+
 use super::waits::{self, Waits};
 use super::{Context, Pass, ground};
 use crate::agent::claude::Trust;
@@ -17,6 +19,7 @@ use crate::hold::{Choice, Holds, Lineup, Readiness, Wanted};
 use crate::plan::{self, Queue};
 use crate::queue::{self, Folder, Inbox, Project, Read, Skip, TaskRef, WaitingTask};
 use crate::session::{Assignment, ChosenAgent, Pool, Slot};
+use crate::spend;
 use crate::task::{self, Ending, Isolation, Order, Priority, ProjectRules, StartFrom, TaskTurn};
 
 /// How many tasks are read before one look for those still being written: a look costs some milliseconds, a task up to a
@@ -53,24 +56,32 @@ pub(super) fn choose(
     }
     let mut waits = Waits::new(context.now);
     let mut agents = Choosing::new(context);
-    let mut queues = Vec::new();
+    // Those that an agent takes only where no other task can be its probe come behind all others.
+    let (mut queues, mut last) = (Vec::new(), Vec::new());
     // Few depend on others: what those say is kept until their turn comes.
     let mut dependents: Vec<HashMap<OsString, Order>> = Vec::new();
     for inbox in inboxes {
         let turns = pass.ok(context, inbox.project.turns(&inbox.waiting)).unwrap_or_default();
         let (mut waiting, mut depend) = (Vec::with_capacity(turns.len()), HashMap::new());
+        let mut waiting_last = Vec::new();
         for (turn, name) in turns {
-            // What no agent takes now is not read, however much of it waits.
-            if waits.is_early(&turn.order) || !agents.may_take(&inbox.project, &turn) {
+            if waits.is_early(&turn.order) {
                 continue;
             }
+            let queue = match agents.turn_of(&inbox.project, &name, &turn) {
+                Turn::Now => &mut waiting,
+                Turn::Last => &mut waiting_last,
+                // What no agent takes now is not read, however much of it waits.
+                Turn::Later => continue,
+            };
             let TaskTurn { priority, order, .. } = turn;
             if !order.depends_on.is_empty() {
                 depend.insert(name.clone(), order);
             }
-            waiting.push((priority, name));
+            queue.push((priority, name));
         }
         queues.push(Queue::new(inbox.dispatched.len(), waiting));
+        last.push(Queue::new(inbox.dispatched.len(), waiting_last));
         dependents.push(depend);
     }
     let mut projects = ChosenFrom::new(inboxes, agents);
@@ -86,16 +97,19 @@ pub(super) fn choose(
                 .is_none_or(|why| why.is_some())
         });
         if tasks.is_empty() {
-            break;
+            if last.is_empty() {
+                break;
+            }
+            queues = std::mem::take(&mut last);
+            projects.agents.lineup.take_last();
+            continue;
         }
         let Some(read) = pass.ok(context, queue::read_all(tasks)) else {
             break;
         };
         for (index, read) in indices.into_iter().zip(read) {
             match read {
-                Read::Task(task)
-                    if mode == Mode::Assign
-                        && context.destination(&task.task.header).is_remote() => {}
+                Read::Task(task) if mode == Mode::Assign && is_remote(context, &task) => {}
                 Read::Task(task) => match obstacle(&task) {
                     Some(why) => pass.events.push(task.at.event(EventKind::Held).because(why)),
                     // It was changed since its head was read.
@@ -118,8 +132,16 @@ pub(super) fn choose(
         }
     }
     chosen.truncate(wanted);
-    projects.agents.say_who_is_held(context);
+    projects.agents.say_who_is_held(pass);
     chosen
+}
+
+/// When an agent takes a task.
+enum Turn {
+    Now,
+    /// Behind all others: it was a probe before, in vain.
+    Last,
+    Later,
 }
 
 /// Finds each task its agent.
@@ -140,10 +162,10 @@ impl<'a> Choosing<'a> {
         Self { context, lineup, trust: HashMap::new(), pinned: HashMap::new(), waits: None }
     }
 
-    /// Whether some agent takes the task now, as far as its turn shows. Where all are ready nothing is looked up.
-    fn may_take(&mut self, project: &Project, turn: &TaskTurn) -> bool {
+    /// When some agent takes the task, as far as its turn shows. Where all are ready nothing is looked up.
+    fn turn_of(&mut self, project: &Project, name: &OsStr, turn: &TaskTurn) -> Turn {
         if self.lineup.is_all_ready() {
-            return true;
+            return Turn::Now;
         }
         let pinned = match (&turn.pin.agent, self.pinned.get(project.path())) {
             (Some(agent), _) => Some(agent.clone()),
@@ -156,19 +178,24 @@ impl<'a> Choosing<'a> {
                 agent
             }
         };
-        let choice = self.choose(pinned.as_deref(), turn.priority, turn.pin.model.as_deref());
-        matches!(choice, Choice::Agent { .. })
+        let task = spend::task_key(project.path(), &name.to_string_lossy());
+        match self.choose(&task, pinned.as_deref(), turn.priority, turn.pin.model.as_deref()) {
+            Choice::Agent { .. } => Turn::Now,
+            Choice::Last(_) => Turn::Last,
+            Choice::Wait(_) => Turn::Later,
+        }
     }
 
     fn choose(
         &mut self,
+        task: &str,
         pinned: Option<&str>,
         priority: Priority,
         model: Option<&str>,
     ) -> Choice<'a> {
         let models = &self.context.config.dispatcher.models;
         let model = model.unwrap_or_else(|| models.for_priority(priority));
-        let choice = self.lineup.choose(Wanted { agent: pinned, model });
+        let choice = self.lineup.choose(Wanted { task, agent: pinned, model });
         if let Choice::Wait(why) = &choice {
             self.waits.get_or_insert_with(|| why.clone());
         }
@@ -183,8 +210,9 @@ impl<'a> Choosing<'a> {
     ) -> Result<Option<ChosenAgent>, String> {
         let header = &task.task.header;
         let pinned = header.pin.agent.as_deref().or(of_project);
-        let choice = self.choose(pinned, header.priority, header.pin.model.as_deref());
-        let Choice::Agent { agent, model, is_probe } = choice else { return Ok(None) };
+        let name = spend::task_key(task.at.project.path(), task.at.name.as_str());
+        let choice = self.choose(&name, pinned, header.priority, header.pin.model.as_deref());
+        let Choice::Agent { agent, model, is_probe, .. } = choice else { return Ok(None) };
         if agent.kind == AgentKind::Claude {
             let read = || Trust::read(&agent.claude.state);
             let trust = self.trust.entry(&agent.name).or_insert_with(read);
@@ -194,19 +222,22 @@ impl<'a> Choosing<'a> {
             }
         }
         if is_probe {
-            self.lineup.note_probe(agent);
+            self.lineup.note_probe(agent, model.as_deref());
         }
         Ok(Some(ChosenAgent { name: agent.name.clone(), model, is_probe }))
     }
 
-    fn say_who_is_held(&self, context: Context<'_>) {
-        for (_, readiness) in self.lineup.rows() {
-            if let Readiness::Unusable(why) = readiness {
-                context.log.error(why);
+    /// An agent that cannot be used is a failure of the pass; one that is held is none.
+    fn say_who_is_held(&self, pass: &mut Pass) {
+        let mut unusable = Vec::new();
+        for (_, standing) in self.lineup.rows() {
+            if let Readiness::Unusable(why) = standing.worst() {
+                pass.fail(self.context, &anyhow!("{why}"));
+                unusable.push(why);
             }
         }
-        if let Some(why) = &self.waits {
-            context.log.notice(format_args!("tasks wait for {why}"));
+        if let Some(why) = self.waits.as_ref().filter(|why| !unusable.contains(why)) {
+            self.context.log.notice(format_args!("tasks wait for {why}"));
         }
     }
 }
@@ -311,6 +342,12 @@ impl<'a> ChosenFrom<'a> {
         self.at_work[index] += 1;
         Take::Chosen(Box::new(Assignment { task, rules, room, repository, who }))
     }
+}
+
+/// Whether the task leaves this machine.
+fn is_remote(context: Context<'_>, task: &WaitingTask) -> bool {
+    let pin = context.pin_of(&task.at.project);
+    context.destination(&task.task.header, pin.as_deref()).is_remote()
 }
 
 /// Whether a task that was read waits for a time or for others; what cannot be looked up is reported, and waits.

@@ -41,7 +41,7 @@ use crate::durable;
 use crate::environment::Environment;
 use crate::error::{self, Failure};
 use crate::event::{Event, EventKind};
-use crate::hold::Holds;
+use crate::hold::{Holds, Lineup, Wanted};
 use crate::log::{Log, Style};
 use crate::notify;
 use crate::passed;
@@ -62,8 +62,9 @@ pub(crate) struct Context<'a> {
     progress: &'a Progress,
     /// The clock is read once.
     now: Timestamp,
-    /// By `failover`, while the agents of this machine are held; or the remote engine, where a task's hint names that.
-    secutools_takes_over: bool,
+    /// How the agents stand, where `failover` names secutools: it takes over what none of them can be waited for; or the
+    /// remote engine does, where a task's hint names that.
+    lineup: Option<&'a Lineup<'a>>,
     /// Its jobs of today have cost as much as they may: tasks run here until midnight.
     secutools_over_budget: bool,
 }
@@ -177,7 +178,7 @@ pub fn main(environment: &Environment) -> ExitCode {
         log = log.without_events();
     }
     let now = Timestamp::now();
-    let (config, account) = (OnceCell::new(), OnceCell::new());
+    let (config, account, lineup) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
     // Only read where it is needed: `man` works with a broken configuration, too.
     let context = || -> Result<Context<'_>> {
         if config.get().is_none() {
@@ -187,18 +188,16 @@ pub fn main(environment: &Environment) -> ExitCode {
         }
         let config = config.get().context("the configuration was not read")?;
         let account = account.get_or_init(|| Account::new(config, &log));
-        let secutools_takes_over = config.agents.secutools_after.is_some()
-            && Holds::new(config, now)
-                .lineup()
-                .goes_to_secutools(&config.dispatcher.models.default);
-        let secutools_over_budget = Holds::new(config, now).is_secutools_over_budget()?;
+        let holds = Holds::new(config, now);
+        let secutools_over_budget = holds.is_secutools_over_budget()?;
+        let may_take_over = config.agents.secutools_after.is_some();
         Ok(Context {
             config,
             log: &log,
             account,
             progress: &progress,
             now,
-            secutools_takes_over,
+            lineup: may_take_over.then(|| lineup.get_or_init(|| holds.lineup())),
             secutools_over_budget,
         })
     };
@@ -319,14 +318,39 @@ impl<'a> Context<'a> {
         (agent.kind == AgentKind::Claude).then(|| Trust::read(&agent.claude.state))
     }
 
+    /// The agent that a project pins its tasks to, where that matters for their route. Rules that cannot be read pin nothing:
+    /// they hold the project's tasks later.
+    fn pin_of(self, project: &Project) -> Option<String> {
+        self.lineup?;
+        self.config.project_rules(&project.rules_path()).ok()?.agent
+    }
+
     /// Who works on a task: what the router decides, or the local agent where delegation is off.
-    fn destination(self, header: &Header) -> Provider {
-        let provider = self.route(header).provider;
+    fn destination(self, header: &Header, of_project: Option<&str>) -> Provider {
+        let provider = self.route(header, of_project).provider;
         if self.config.delegates_to(provider) { provider } else { Provider::ClaudeCode }
     }
 
+    /// What a task asks of the agents of this machine; `of_project` is the agent that its project pins it to.
+    fn wanted<'t>(
+        self,
+        task: &'t str,
+        header: &'t Header,
+        of_project: Option<&'t str>,
+    ) -> Wanted<'t>
+    where
+        'a: 't,
+    {
+        let models = &self.config.dispatcher.models;
+        Wanted {
+            task,
+            agent: header.pin.agent.as_deref().or(of_project),
+            model: header.pin.model.as_deref().unwrap_or(models.for_priority(header.priority)),
+        }
+    }
+
     /// Where the router sends a task, or, where no agent of this machine can be waited for, what `failover` says.
-    fn route(self, header: &Header) -> Decision {
+    fn route(self, header: &Header, of_project: Option<&str>) -> Decision {
         let auto = &self.config.auto_routes;
         let decision = router::decide(&header.routing, auto);
         // A cluster has no budget of secutools'.
@@ -337,8 +361,8 @@ impl<'a> Context<'a> {
         if is_spent(decision.provider) {
             return Decision { provider: Provider::ClaudeCode, rule: Rule::OverBudget };
         }
-        // A task that is pinned to an agent waits for that one.
-        let instead = match self.secutools_takes_over && header.pin.agent.is_none() {
+        let wanted = self.wanted("", header, of_project);
+        let instead = match self.lineup.is_some_and(|lineup| lineup.goes_to_secutools(wanted)) {
             true => router::failover(&header.routing, auto),
             false => None,
         };

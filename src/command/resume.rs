@@ -37,21 +37,22 @@ pub(super) fn run(context: Context<'_>) -> Result<Pass> {
             pass.events.push(event.because(reason));
         }
     }
+    // Sessions and agents are every project's.
     if !matches!(context.config.projects, Projects::Given(_)) {
         for session in session::attention_cooldowns(&context.config.state_dir)? {
             session.end_cooldown()?;
             let event = Event::of_session(EventKind::Resumed, session.name());
             pass.events.push(event.because("its cooldown has ended"));
         }
-    }
-    let holds = Holds::new(context.config, context.now);
-    for agent in context.config.agents.all() {
-        if holds.lift(&agent.name)? {
-            let name = Some(agent.name.clone());
-            let entry = Entry { agent: name.clone(), ..Entry::new(EventKind::Resumed) };
-            context.account.note(&entry.because("it is given tasks again"));
-            let event = Event::new(EventKind::Resumed).of_agent(name);
-            pass.events.push(event.because("it is given tasks again"));
+        let holds = Holds::new(context.config, context.now);
+        for agent in context.config.agents.all() {
+            if holds.lift(&agent.name)? {
+                let name = Some(agent.name.clone());
+                let entry = Entry { agent: name.clone(), ..Entry::new(EventKind::Resumed) };
+                context.account.note(&entry.because("it is given tasks again"));
+                let event = Event::new(EventKind::Resumed).of_agent(name);
+                pass.events.push(event.because("it is given tasks again"));
+            }
         }
     }
     if pass.events.is_empty() {

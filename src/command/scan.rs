@@ -134,9 +134,10 @@ fn route(
 ) -> Vec<(Provider, TaskRef)> {
     let (mut remote, mut waits) = (Vec::new(), Waits::new(context.now));
     for inbox in inboxes {
+        let pin = context.pin_of(&inbox.project);
         let headers = inbox.project.headers(&std::mem::take(&mut inbox.waiting));
         for (header, name) in pass.ok(context, headers).unwrap_or_default() {
-            let (decision, order) = (context.route(&header), header.order);
+            let (decision, order) = (context.route(&header, pin.as_deref()), header.order);
             if !delegations.iter().any(|it| it.takes(decision.provider)) {
                 inbox.waiting.push(name);
                 continue;

@@ -381,10 +381,14 @@ impl Agents {
         failover: Option<Vec<String>>,
         reset_further_than: SignedDuration,
     ) -> Result<Self, Failure> {
+        const FIRST: &str = "failover: name an agent of this machine that comes first";
         let wrong = |sentence: String| Err(Failure::Config(sentence));
         let (mut order, mut secutools_after) = (Vec::new(), None);
         for name in failover.iter().flatten() {
             if name == SECUTOOLS {
+                if order.is_empty() {
+                    return wrong(FIRST.to_owned());
+                }
                 secutools_after = secutools_after.or(Some(order.len()));
                 continue;
             }
@@ -402,7 +406,7 @@ impl Agents {
         }
         if order.is_empty() {
             if failover.is_some() {
-                return wrong("failover: name an agent that comes first".to_owned());
+                return wrong(FIRST.to_owned());
             }
             order.push(0);
         }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::config::{AgentConfig, AgentKind, Agents};
-use crate::marker::AgentHold;
+use crate::marker::{AgentHold, Probe};
 use crate::money::Cost;
 use crate::next_step::HoldCause;
 use crate::text::local_time;
@@ -41,6 +41,39 @@ impl Readiness {
     }
 }
 
+/// How an agent stands: as a whole, and with single models that are held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(super) all: Readiness,
+    /// Each with a hold.
+    pub(super) models: Vec<Readiness>,
+}
+
+impl From<Readiness> for Standing {
+    fn from(all: Readiness) -> Self {
+        Self { all, models: Vec::new() }
+    }
+}
+
+impl Standing {
+    /// The hold of the model with this name, `opus` or `claude-opus-4-5`.
+    pub(super) fn of_model(&self, model: &str) -> Option<&Readiness> {
+        let covers = |of: &str| model.to_lowercase().contains(of);
+        let is_of_it = |readiness: &&Readiness| {
+            readiness.hold().and_then(|hold| hold.model.as_deref()).is_some_and(covers)
+        };
+        self.models.iter().find(is_of_it)
+    }
+
+    /// What there is to say of the agent in one word: what holds one model, where nothing holds all.
+    pub(crate) fn worst(&self) -> &Readiness {
+        match &self.all {
+            Readiness::Ready => self.models.first().unwrap_or(&self.all),
+            all => all,
+        }
+    }
+}
+
 /// Who has a task, or why nobody has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Choice<'a> {
@@ -50,14 +83,20 @@ pub(crate) enum Choice<'a> {
         model: Option<String>,
         /// It finds out whether the agent's hold has ended.
         is_probe: bool,
+        /// Why one that comes before it, or the model that was asked for, does not have it.
+        passed_over: Option<String>,
     },
     /// No agent yet; a clause says why: `the agent claude, held until 15:00: …`.
     Wait(String),
+    /// The same, but it may be a probe behind all others: it was one before, in vain.
+    Last(String),
 }
 
 /// What a task asks for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted<'t> {
+    /// Project and name.
+    pub(crate) task: &'t str,
     /// The only agent that may have it; one that the configuration does not name is none.
     pub(crate) agent: Option<&'t str>,
     /// The model that Claude Code would be given.
@@ -69,36 +108,39 @@ pub(crate) struct Wanted<'t> {
 pub(crate) struct Lineup<'a> {
     agents: &'a Agents,
     now: Timestamp,
+    zone: TimeZone,
     /// In the order of [`Agents::all`].
-    standing: Vec<Readiness>,
-    /// Those that have a probe in this pass.
-    probed: HashSet<&'a str>,
+    standing: Vec<Standing>,
+    /// The holds that have a probe in this pass: the agent, and the model that it is about.
+    probed: HashSet<(&'a str, Option<String>)>,
+    /// Whether a task may be a probe that was one before in vain.
+    takes_last: bool,
 }
 
 impl<'a> Lineup<'a> {
     pub(super) fn new(
         agents: &'a Agents,
         now: Timestamp,
-        standing: impl Iterator<Item = Readiness>,
+        standing: impl Iterator<Item = Standing>,
     ) -> Self {
-        Self { agents, now, standing: standing.collect(), probed: HashSet::new() }
+        let (standing, zone) = (standing.collect(), TimeZone::system());
+        Self { agents, now, zone, standing, probed: HashSet::new(), takes_last: false }
     }
 
-    pub(crate) fn rows(&self) -> impl Iterator<Item = (&'a AgentConfig, &Readiness)> {
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (&'a AgentConfig, &Standing)> {
         self.agents.all().iter().zip(&self.standing)
     }
 
     /// Whether every agent is ready for every task, as a rule.
     pub(crate) fn is_all_ready(&self) -> bool {
-        self.standing.iter().all(|readiness| *readiness == Readiness::Ready)
+        self.standing.iter().all(|standing| *standing.worst() == Readiness::Ready)
     }
 
     /// Whether there is an agent to which some task could go.
     pub(crate) fn has_room(&self) -> bool {
-        self.rows().any(|(agent, readiness)| match readiness {
+        self.rows().any(|(agent, standing)| match &standing.all {
             Readiness::Ready => true,
-            _ if readiness.hold().is_some_and(|hold| hold.model.is_some()) => true,
-            Readiness::Due(_) => !self.probed.contains(agent.name.as_str()),
+            Readiness::Due(hold) => !self.has_probe(agent, hold),
             Readiness::Held(_)
             | Readiness::Probing(_)
             | Readiness::OverBudget { .. }
@@ -106,106 +148,177 @@ impl<'a> Lineup<'a> {
         })
     }
 
-    fn readiness(&self, agent: &AgentConfig) -> &Readiness {
-        let found = self.rows().find(|(one, _)| one.name == agent.name);
-        found.map_or(&Readiness::Ready, |(_, readiness)| readiness)
+    /// From now on those go, too, that were a probe before in vain: none of the others was one.
+    pub(crate) fn take_last(&mut self) {
+        self.takes_last = true;
     }
 
     /// Who has the task: the agent that it is pinned to, else the first of `failover` that is neither held nor waited for.
     pub(crate) fn choose(&self, wanted: Wanted<'_>) -> Choice<'a> {
         if let Some(agent) = wanted.agent.and_then(|name| self.agents.named(name)) {
-            return self
-                .try_agent(agent, wanted.model)
-                .unwrap_or_else(|(_, why)| Choice::Wait(why));
+            return self.try_agent(agent, wanted).unwrap_or_else(|refusal| refusal.choice());
         }
-        let mut first = None;
+        let mut refusals: Vec<Refusal> = Vec::new();
         for agent in self.agents.failover() {
-            match self.try_agent(agent, wanted.model) {
+            match self.try_agent(agent, wanted) {
+                Ok(Choice::Agent { agent, model, is_probe, passed_over }) => {
+                    let first = refusals.into_iter().next().map(|refusal| refusal.why);
+                    let passed_over = first.or(passed_over);
+                    return Choice::Agent { agent, model, is_probe, passed_over };
+                }
                 Ok(choice) => return choice,
-                Err((Patience::WaitForIt, why)) => return Choice::Wait(first.unwrap_or(why)),
-                Err((Patience::GoOn, why)) => first = first.or(Some(why)),
+                Err(refusal) if refusal.patience == Patience::WaitForIt => {
+                    return refusal.choice();
+                }
+                Err(refusal) => refusals.push(refusal),
             }
         }
-        Choice::Wait(first.unwrap_or_default())
+        // One that takes it last is worth more than the first that does not take it at all.
+        refusals.sort_by_key(|refusal| refusal.patience != Patience::ComeLast);
+        let first = refusals.into_iter().next();
+        first.map_or_else(|| Choice::Wait(String::new()), Refusal::choice)
     }
 
     /// Whether no agent of this machine that takes any task is to be waited for: then secutools takes over, where
-    /// `failover` names it.
-    pub(crate) fn goes_to_secutools(&self, model: &str) -> bool {
+    /// `failover` names it. A task that is pinned waits for its agent.
+    pub(crate) fn goes_to_secutools(&self, wanted: Wanted<'_>) -> bool {
         let Some(before) = self.agents.secutools_after else { return false };
-        self.agents
-            .failover()
-            .take(before)
-            .all(|agent| matches!(self.try_agent(agent, model), Err((Patience::GoOn, _))))
+        if wanted.agent.is_some_and(|name| self.agents.named(name).is_some()) {
+            return false;
+        }
+        self.agents.failover().take(before).all(|agent| {
+            let refusal = self.try_agent(agent, wanted).err();
+            refusal.is_some_and(|refusal| refusal.patience == Patience::GoOn)
+        })
     }
 
     /// The agent has a probe by now: no second one goes in this pass.
-    pub(crate) fn note_probe(&mut self, agent: &'a AgentConfig) {
-        self.probed.insert(&agent.name);
+    pub(crate) fn note_probe(&mut self, agent: &'a AgentConfig, model: Option<&str>) {
+        let found = self.rows().find(|(one, _)| one.name == agent.name);
+        let hold = found.and_then(|(_, standing)| match &standing.all {
+            Readiness::Ready => model.and_then(|model| standing.of_model(model)?.hold()),
+            all => all.hold(),
+        });
+        if let Some(of) = hold.map(|hold| hold.model.clone()) {
+            self.probed.insert((&agent.name, of));
+        }
     }
 
-    fn try_agent(
+    fn has_probe(&self, agent: &'a AgentConfig, hold: &AgentHold) -> bool {
+        self.probed.contains(&(agent.name.as_str(), hold.model.clone()))
+    }
+
+    fn try_agent(&self, agent: &'a AgentConfig, wanted: Wanted<'_>) -> Result<Choice<'a>, Refusal> {
+        let is_claude = agent.kind == AgentKind::Claude;
+        let chosen = |model: &str, is_probe, passed_over| {
+            let model = is_claude.then(|| model.to_owned());
+            Ok(Choice::Agent { agent, model, is_probe, passed_over })
+        };
+        let (name, model) = (&agent.name, wanted.model);
+        let found = self.rows().find(|(one, _)| one.name == agent.name);
+        let Some((_, standing)) = found else { return chosen(model, false, None) };
+        match &standing.all {
+            Readiness::Ready => {}
+            Readiness::Unusable(why) => {
+                return Err(Refusal { patience: Patience::GoOn, why: why.clone() });
+            }
+            Readiness::OverBudget { until, limit } => {
+                let until = local_time(*until, self.now, &self.zone);
+                let why = format!(
+                    "the agent {name}, which has spent its {limit} of today, until {until}"
+                );
+                return Err(Refusal { patience: Patience::GoOn, why });
+            }
+            held => {
+                return match self.try_probe(agent, held, wanted) {
+                    Ok(why) => chosen(model, true, Some(why)),
+                    Err(refusal) => Err(refusal),
+                };
+            }
+        }
+        let Some(held) = standing.of_model(model) else { return chosen(model, false, None) };
+        let refusal = match self.try_probe(agent, held, wanted) {
+            Ok(why) => return chosen(model, true, Some(why)),
+            Err(refusal) => refusal,
+        };
+        // Another model meanwhile, unless that is held, too.
+        let Some(other) = agent.fallback_model.as_deref() else { return Err(refusal) };
+        match standing.of_model(other) {
+            None => chosen(other, false, Some(refusal.why)),
+            Some(held) if self.try_probe(agent, held, wanted).is_ok() => {
+                chosen(other, true, Some(refusal.why))
+            }
+            Some(_) => Err(refusal),
+        }
+    }
+
+    /// Whether the task may be the hold's probe, and what for; else why not, and whether the agent is waited for.
+    fn try_probe(
         &self,
         agent: &'a AgentConfig,
-        model: &str,
-    ) -> Result<Choice<'a>, (Patience, String)> {
-        let is_claude = agent.kind == AgentKind::Claude;
-        let chosen = |model: &str, is_probe| {
-            let model = is_claude.then(|| model.to_owned());
-            Ok(Choice::Agent { agent, model, is_probe })
-        };
-        let readiness = self.readiness(agent);
-        let Some(hold) = readiness.hold() else {
-            return match readiness {
-                Readiness::Unusable(why) => Err((Patience::GoOn, why.clone())),
-                Readiness::OverBudget { until, limit } => {
-                    let until = local_time(*until, self.now, &TimeZone::system());
-                    let name = &agent.name;
-                    let why = format!(
-                        "the agent {name}, which has spent its {limit} of today, until {until}"
-                    );
-                    Err((Patience::GoOn, why))
-                }
-                _ => chosen(model, false),
-            };
-        };
-        if let Some(of) = &hold.model {
-            if of != model {
-                return chosen(model, false);
+        readiness: &Readiness,
+        wanted: Wanted<'_>,
+    ) -> Result<String, Refusal> {
+        let name = &agent.name;
+        let (hold, is_due) = match readiness {
+            Readiness::Due(hold) => (hold, true),
+            Readiness::Held(hold) => {
+                let until = local_time(hold.until, self.now, &self.zone);
+                let why = format!("the agent {name}, held until {until}: {}", hold.reason);
+                return Err(Refusal { patience: self.patience(readiness, hold), why });
             }
-            if let Some(other) = agent.fallback_model.as_deref().filter(|other| other != of) {
-                return chosen(other, false);
+            Readiness::Probing(hold) => (hold, false),
+            Readiness::Ready | Readiness::OverBudget { .. } | Readiness::Unusable(_) => {
+                return Ok(String::new());
             }
+        };
+        if !is_due || self.has_probe(agent, hold) {
+            let why = format!(
+                "the agent {name}: another task finds out whether this has ended: {}",
+                hold.reason
+            );
+            return Err(Refusal { patience: self.patience(readiness, hold), why });
         }
-        match readiness {
-            Readiness::Due(_) if !self.probed.contains(agent.name.as_str()) => chosen(model, true),
-            _ => Err((self.patience(hold), self.why(agent, readiness, hold))),
+        if !self.takes_last && hold.refused.iter().any(|task| task == wanted.task) {
+            let why = format!(
+                "the agent {name}: it has met this before, and another task goes first: {}",
+                hold.reason
+            );
+            return Err(Refusal { patience: Patience::ComeLast, why });
         }
+        Ok(format!("it finds out whether this has ended: {}", hold.reason))
     }
 
-    fn patience(&self, hold: &AgentHold) -> Patience {
+    fn patience(&self, readiness: &Readiness, hold: &AgentHold) -> Patience {
+        let most = self.agents.reset_further_than;
+        let hangs = |probe: &Probe| self.now.duration_since(probe.since) > most;
         let is_waited_for = match hold.cause {
-            HoldCause::Limit => {
-                hold.has_reset
-                    && hold.until.duration_since(self.now) <= self.agents.reset_further_than
+            // A probe that hangs is not waited for longer than a reset.
+            _ if matches!(readiness, Readiness::Probing(_))
+                && hold.probe.as_ref().is_some_and(hangs) =>
+            {
+                false
             }
+            HoldCause::Limit => hold.has_reset && hold.until.duration_since(self.now) <= most,
             HoldCause::Outage => hold.tries <= PATIENT_TRIES,
             HoldCause::Account => false,
         };
         if is_waited_for { Patience::WaitForIt } else { Patience::GoOn }
     }
+}
 
-    fn why(&self, agent: &AgentConfig, readiness: &Readiness, hold: &AgentHold) -> String {
-        let name = &agent.name;
-        match readiness {
-            Readiness::Held(_) => {
-                let until = local_time(hold.until, self.now, &TimeZone::system());
-                format!("the agent {name}, held until {until}: {}", hold.reason)
-            }
-            _ => format!(
-                "the agent {name}: another task finds out whether this has ended: {}",
-                hold.reason
-            ),
+/// Why an agent does not have a task, and what becomes of the task.
+#[derive(Debug)]
+struct Refusal {
+    patience: Patience,
+    why: String,
+}
+
+impl Refusal {
+    fn choice<'a>(self) -> Choice<'a> {
+        match self.patience {
+            Patience::ComeLast => Choice::Last(self.why),
+            Patience::WaitForIt | Patience::GoOn => Choice::Wait(self.why),
         }
     }
 }
@@ -214,5 +327,7 @@ impl<'a> Lineup<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Patience {
     WaitForIt,
+    /// It may be the agent's probe, behind all others.
+    ComeLast,
     GoOn,
 }

@@ -27,17 +27,32 @@ fn wall(cause: HoldCause, started: i64) -> Wall<'static> {
     }
 }
 
-const SONNET: Wanted<'static> = Wanted { agent: None, model: "sonnet" };
+const SONNET: Wanted<'static> = Wanted { task: "/p/a.md", agent: None, model: "sonnet" };
+
+fn probe(run: Uuid, session: &str, minute: i64) -> Probe {
+    Probe { run, session: session.to_owned(), task: "/p/a.md".to_owned(), since: at(minute) }
+}
+
+/// Notes that a session is at work on the run.
+fn at_work(config: &Config, session: &str, run: Uuid) {
+    let stamp = Stamp::new(&config.host, at(0));
+    let marker =
+        Dispatched { stamp, project: PathBuf::new(), task: "a.md".to_owned(), run, pane: None };
+    let path = config.state_dir.join(format!("sessions/{session}.dispatched"));
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    marker::write(&path, &marker).unwrap();
+}
 
 /// Who has a task now: `claude`, `claude?` for a probe, `-` for none.
 fn who(holds: &Holds<'_>, wanted: Wanted<'_>) -> String {
     match holds.lineup().choose(wanted) {
-        Choice::Agent { agent, model, is_probe } => {
+        Choice::Agent { agent, model, is_probe, .. } => {
             let model = model.filter(|model| model != wanted.model);
             let model = model.map_or_else(String::new, |model| format!(":{model}"));
             format!("{}{model}{}", agent.name, if is_probe { "?" } else { "" })
         }
         Choice::Wait(_) => "-".to_owned(),
+        Choice::Last(_) => "last".to_owned(),
     }
 }
 
@@ -62,47 +77,51 @@ fn a_wall_is_met_once_and_waited_for_longer_each_time() {
     }
     assert_eq!(begin(minute, &wall(HoldCause::Outage, minute - 1)), Some((1, 1)));
     assert_eq!(begin(minute, &wall(HoldCause::Account, minute - 1)), Some((60, 1)));
-    let reset = Wall { resets_at: Some(at(minute + 90)), ..wall(HoldCause::Limit, minute - 1) };
-    assert_eq!(begin(minute, &reset), Some((91, 1)));
+    let reset =
+        |minute| Wall { resets_at: Some(at(minute + 90)), ..wall(HoldCause::Limit, minute - 1) };
+    assert_eq!(begin(minute, &reset(minute)), None, "a login that is not valid is graver");
+    minute += 100;
+    assert_eq!(begin(minute, &reset(minute)), Some((91, 1)));
+    // Of a run that was at work before: it is reset later than an outage ends, and the other way round.
+    assert_eq!(begin(minute + 1, &wall(HoldCause::Outage, minute - 9)), None);
+    let holds = Holds::new(&config, at(minute));
+    holds.lift("claude").unwrap();
+    assert_eq!(begin(minute, &wall(HoldCause::Outage, minute - 1)), Some((1, 1)));
+    assert_eq!(begin(minute, &reset(minute)), Some((91, 1)));
 }
 
 #[test]
 fn one_probe_finds_out_whether_a_hold_has_ended() {
     let home = Home::new();
     let config = home.load();
-    let session = |run: Uuid| {
-        let stamp = Stamp::new(&config.host, at(0));
-        let (project, task) = (String::new(), "a.md".to_owned());
-        let project = PathBuf::from(project);
-        let marker = Dispatched { stamp, project, task, run, pane: None };
-        let path = config.state_dir.join("sessions/k-0.dispatched");
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        marker::write(&path, &marker).unwrap();
-    };
+    let session = |run: Uuid| at_work(&config, "k-0", run);
     let agent = config.agents.first();
     let holds = |minute| Holds::new(&config, at(minute));
+    let begin_probe = |minute, run, session| {
+        holds(minute).begin_probe(agent, Some("sonnet"), probe(run, session, minute))
+    };
     let first = wall(HoldCause::Limit, -1);
     holds(0).begin("claude", &first, |_| Ok(())).unwrap();
     assert_eq!(who(&holds(4), SONNET), "-");
     assert_eq!(who(&holds(5), SONNET), "claude?");
     let (one, other) = (Uuid::new_v4(), Uuid::new_v4());
-    assert!(!holds(4).begin_probe(agent, one, "k-0").unwrap());
+    assert!(!begin_probe(4, one, "k-0").unwrap());
     session(one);
-    assert!(holds(5).begin_probe(agent, one, "k-0").unwrap());
+    assert!(begin_probe(5, one, "k-0").unwrap());
     assert_eq!(who(&holds(6), SONNET), "-");
-    assert!(!holds(6).begin_probe(agent, other, "k-1").unwrap());
+    assert!(!begin_probe(6, other, "k-1").unwrap());
     assert!(!holds(6).end("claude", other).unwrap());
     // It was killed: its session has another run by now.
     session(other);
     assert_eq!(who(&holds(7), SONNET), "claude?");
-    assert!(holds(7).begin_probe(agent, other, "k-0").unwrap());
+    assert!(begin_probe(7, other, "k-0").unwrap());
     // The same wall once more.
     let again = Wall { run: other, ..wall(HoldCause::Limit, 7) };
     let hold = holds(8).begin("claude", &again, |_| Ok(())).unwrap().unwrap();
     assert_eq!((hold.tries, hold.since, hold.probe), (2, at(0), None));
     assert_eq!(who(&holds(17), SONNET), "-");
     session(one);
-    assert!(holds(18).begin_probe(agent, one, "k-0").unwrap());
+    assert!(begin_probe(18, one, "k-0").unwrap());
     assert!(holds(19).end("claude", one).unwrap());
     assert_eq!(who(&holds(19), SONNET), "claude");
 }
@@ -121,7 +140,7 @@ fn a_clock_that_was_set_back_holds_nobody_for_ever() {
 fn the_next_of_failover_has_what_is_not_waited_for() {
     let config = Home::with(AGENTS).load();
     let holds = |minute| Holds::new(&config, at(minute));
-    let to_secutools = |minute| holds(minute).lineup().goes_to_secutools("sonnet");
+    let to_secutools = |minute| holds(minute).lineup().goes_to_secutools(SONNET);
     let codex = Wanted { agent: Some("codex"), ..SONNET };
     assert_eq!(who(&holds(0), SONNET), "claude");
     assert_eq!(who(&holds(0), codex), "codex");
@@ -151,13 +170,66 @@ fn a_limit_of_one_model_leaves_the_others() {
     let opus = Wall { model: Some("opus"), ..wall(HoldCause::Limit, -1) };
     holds.begin("key", &opus, |_| Ok(())).unwrap();
     holds.begin("claude", &opus, |_| Ok(())).unwrap();
-    let of = |agent, model| Wanted { agent: Some(agent), model };
+    let of = |agent, model| Wanted { agent: Some(agent), model, ..SONNET };
     assert_eq!(who(&holds, of("claude", "opus")), "-");
     assert_eq!(who(&holds, of("claude", "sonnet")), "claude");
     assert_eq!(who(&holds, of("key", "opus")), "key:sonnet");
+    assert_eq!(who(&holds, of("key", "us.anthropic.Claude-Opus-4-5")), "key:sonnet");
+    // Once its time has come, a task finds out whether that has ended, and the others use the other model meanwhile.
+    let later = Holds::new(&config, at(5));
+    assert_eq!(who(&later, of("key", "opus")), "key?");
+    let run = Uuid::new_v4();
+    at_work(&config, "k-0", run);
+    let key = config.agents.named("key").unwrap();
+    assert!(later.begin_probe(key, Some("opus"), probe(run, "k-0", 5)).unwrap());
+    assert_eq!(who(&later, of("key", "opus")), "key:sonnet");
+    // Both models are at their limit: each has a hold of its own.
+    let sonnet = Wall { model: Some("sonnet"), ..wall(HoldCause::Limit, 4) };
+    assert!(later.begin("key", &sonnet, |_| Ok(())).unwrap().is_some());
+    assert_eq!(who(&later, of("key", "opus")), "-");
+    assert_eq!(who(&later, of("key", "sonnet")), "-");
+    assert_eq!(who(&later, of("key", "haiku")), "key");
+    assert!(later.end("key", run).unwrap());
+    assert_eq!(who(&later, of("key", "opus")), "key");
     // The account's own limit is another one.
-    holds.begin("key", &wall(HoldCause::Limit, -1), |_| Ok(())).unwrap();
-    assert_eq!(who(&holds, of("key", "opus")), "-");
+    later.begin("key", &wall(HoldCause::Limit, 4), |_| Ok(())).unwrap();
+    assert_eq!(who(&later, of("key", "haiku")), "-");
+    assert!(later.lift("key").unwrap());
+    assert_eq!(who(&later, of("key", "sonnet")), "key");
+}
+
+#[test]
+fn a_task_that_was_a_probe_in_vain_goes_behind_the_others() {
+    let config = Home::new().load();
+    let holds = |minute| Holds::new(&config, at(minute));
+    let agent = config.agents.first();
+    holds(0).begin("claude", &wall(HoldCause::Limit, -1), |_| Ok(())).unwrap();
+    let run = Uuid::new_v4();
+    at_work(&config, "k-0", run);
+    assert!(holds(5).begin_probe(agent, Some("sonnet"), probe(run, "k-0", 5)).unwrap());
+    let again = Wall { run, ..wall(HoldCause::Limit, 5) };
+    let hold = holds(6).begin("claude", &again, |_| Ok(())).unwrap().unwrap();
+    assert_eq!(hold.refused, ["/p/a.md"]);
+    let other = Wanted { task: "/p/b.md", ..SONNET };
+    assert_eq!(who(&holds(16), other), "claude?");
+    assert_eq!(who(&holds(16), SONNET), "last");
+    let mut lineup = holds(16).lineup();
+    lineup.take_last();
+    assert!(matches!(lineup.choose(SONNET), Choice::Agent { is_probe: true, .. }));
+}
+
+#[test]
+fn a_probe_that_hangs_is_not_waited_for_longer_than_a_reset() {
+    let config = Home::with(AGENTS).load();
+    let holds = |minute| Holds::new(&config, at(minute));
+    let near = Wall { resets_at: Some(at(1)), ..wall(HoldCause::Limit, -1) };
+    holds(0).begin("claude", &near, |_| Ok(())).unwrap();
+    let run = Uuid::new_v4();
+    at_work(&config, "k-0", run);
+    let agent = config.agents.first();
+    assert!(holds(2).begin_probe(agent, Some("sonnet"), probe(run, "k-0", 2)).unwrap());
+    assert_eq!(who(&holds(17), SONNET), "-");
+    assert_eq!(who(&holds(18), SONNET), "key");
 }
 
 #[test]

@@ -82,6 +82,9 @@ pub(crate) struct DecisionRow {
     pub(crate) rule: String,
     /// The agent that would have the task now; `None` where it leaves this machine, or waits for one.
     pub(crate) agent: Option<String>,
+    /// Why that one, where another comes before it, or where it finds out whether its hold has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) agent_reason: Option<String>,
     /// `None` where the provider chooses.
     pub(crate) model: Option<String>,
     pub(crate) priority: Priority,

@@ -69,7 +69,11 @@ fn decision(decision: &DecisionRow) -> String {
     };
     let priority = decision.priority.to_string();
     let mut rows = vec![("provider", place.as_str()), ("rule", decision.rule.as_str())];
-    rows.extend(decision.agent.as_deref().map(|agent| ("agent", agent)));
+    let agent = decision.agent.as_deref().map(|agent| match &decision.agent_reason {
+        Some(reason) => format!("{agent}: {reason}"),
+        None => agent.to_owned(),
+    });
+    rows.extend(agent.as_deref().map(|agent| ("agent", agent)));
     rows.extend([
         ("model", decision.model.as_deref().unwrap_or("-")),
         ("priority", priority.as_str()),

@@ -324,7 +324,7 @@ impl Pool<'_> {
             (Some(Exit::Code(_)), None) => true,
             (Some(exit), _) => {
                 let screen = self.words_of(exit, attempt.run.pane.as_ref());
-                let failure = exit.failure(agent, &attempt.claim.directory(), &screen);
+                let failure = exit.failure(agent, &attempt.claim.directory(), screen.as_deref());
                 return Ok(Some(Evidence::Failed(failure)));
             }
             (None, None) => started_agent && lives,

@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::snapshot::Run;
 use super::{Pool, Session};
 use crate::agent::claude::Transcript;
+use crate::agent::command::Exit;
 use crate::config::Occasion;
 use crate::event::{Event, EventKind};
 use crate::hold::Wall;
@@ -121,9 +122,16 @@ impl Pool<'_> {
         let Some(cause) = failure.hold else { return Ok(false) };
         let ClaimMarker { run, started_at, agent, .. } = claim.marker();
         let name = self.agent_of(claim.marker()).name.as_str();
-        // Claude Code calls a limit `seven_day_opus`, and the model `opus`.
-        let limited = failure.limited_model.as_deref().unwrap_or_default();
-        let model = agent.model.as_deref().filter(|model| limited.contains(model));
+        // Claude Code calls a limit `seven_day_opus`, and the model `opus` or `claude-opus-4-5`; the last word of
+        // `five_hour` is in no model's name.
+        let word = failure.limited_model.as_deref().and_then(|limit| limit.rsplit('_').next());
+        let is_models = |word: &&str| {
+            let model = agent.model.as_deref().unwrap_or_default().to_lowercase();
+            word.chars().all(|c| c.is_ascii_alphanumeric())
+                && !word.is_empty()
+                && model.contains(*word)
+        };
+        let model = word.filter(is_models);
         let wall = Wall {
             run: *run,
             started_at: *started_at,
@@ -136,7 +144,14 @@ impl Pool<'_> {
             Entry { agent: Some(name.to_owned()), run: Some(*run), ..Entry::new(EventKind::Hold) };
         let entry = entry.because(failure.reason.as_str());
         let tell = |hold: &AgentHold| self.account.tell_of_hold(&entry, name, hold.since);
-        let is_held = self.holds.begin(name, &wall, tell)?.is_some();
+        let is_held = match self.holds.begin(name, &wall, tell) {
+            Ok(hold) => hold.is_some(),
+            // The task goes back all the same; what cannot be read holds the agent as well.
+            Err(error) => {
+                self.log.error(format_args!("{error:#}"));
+                false
+            }
+        };
         if is_held {
             self.account.note(&entry);
         }
@@ -151,7 +166,16 @@ impl Pool<'_> {
         found: &Found,
     ) -> Result<Vec<Event>> {
         let name = self.agent_of(claim.marker()).name.as_str();
-        if !self.holds.is_probe(name, run.id())? || !self.has_answer(claim.marker(), found)? {
+        match self.holds.is_probe(name, run.id()) {
+            Ok(true) => {}
+            Ok(false) => return Ok(Vec::new()),
+            // What became of its task is filed all the same.
+            Err(error) => {
+                self.log.error(format_args!("{error:#}"));
+                return Ok(Vec::new());
+            }
+        }
+        if !self.has_answer(run, claim.marker(), found)? {
             return Ok(Vec::new());
         }
         if !self.holds.end(name, run.id())? {
@@ -164,9 +188,9 @@ impl Pool<'_> {
     }
 
     /// Whether what has held the agent is over, by what came of a run.
-    fn has_answer(&self, claim: &ClaimMarker, found: &Found) -> Result<bool> {
+    fn has_answer(&self, run: &Run, claim: &ClaimMarker, found: &Found) -> Result<bool> {
         if let Found::Started { agent: AgentState::Failed(failure), .. } = found
-            && failure.hold.is_some()
+            && !failure.counts
         {
             return Ok(false);
         }
@@ -179,11 +203,19 @@ impl Pool<'_> {
                 None => Ok(false),
             },
             None => Ok(match found {
-                Found::Started { agent, .. } => {
-                    matches!(agent, AgentState::Finished(_) | AgentState::Failed(_))
+                Found::Started {
+                    agent: AgentState::Finished(_) | AgentState::Failed(_), ..
+                } => {
+                    // Where its set-up has failed, or the program is missing, nobody was asked.
+                    matches!(Exit::read(&run.session.files().exit, run.id())?, Some(Exit::Code(_)))
                 }
-                Found::Noted(_) | Found::Checking { .. } | Found::Landing(_) => true,
-                Found::NoClaim | Found::NoTask { .. } | Found::Claimed | Found::Unstarted => false,
+                Found::Noted(Outcome::Done) | Found::Checking { .. } | Found::Landing(_) => true,
+                Found::NoClaim
+                | Found::NoTask { .. }
+                | Found::Claimed
+                | Found::Unstarted
+                | Found::Noted(_)
+                | Found::Started { .. } => false,
             }),
         }
     }

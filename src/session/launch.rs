@@ -23,10 +23,11 @@ use crate::config::Occasion;
 use crate::durable;
 use crate::event::{Event, EventKind};
 use crate::journal::Entry;
-use crate::marker::{self, Dispatched, Work};
+use crate::marker::{self, Dispatched, Probe, Work};
 use crate::next_step::{AttemptFailure, Phase, end_attempt};
 use crate::owner;
 use crate::queue::Skip;
+use crate::spend;
 use crate::task::Provider;
 
 impl Pool<'_> {
@@ -84,7 +85,15 @@ impl Pool<'_> {
         marker::write(&session.marker_path(), &marker)?;
         let run = Run { session: session.clone(), marker, pane: None };
         // Behind the session's marker: whoever finds that gone knows that this probe is none any more.
-        if who.is_probe && !self.holds.begin_probe(agent, run.id(), session.name())? {
+        let probe = who.is_probe.then(|| Probe {
+            run: run.id(),
+            session: session.name().to_owned(),
+            task: spend::task_key(task.at.project.path(), task.at.name.as_str()),
+            since: self.now,
+        });
+        if let Some(probe) = probe
+            && !self.holds.begin_probe(agent, who.model.as_deref(), probe)?
+        {
             // It is not held: another pass has sent a task, and this one waits for what comes of that.
             return durable::remove(&session.marker_path()).map(drop);
         }

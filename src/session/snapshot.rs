@@ -224,11 +224,15 @@ impl Pool<'_> {
         }
     }
 
-    /// What a window shows of a failed set-up, which says itself what is wrong; nothing where tmux does not have it.
-    pub(super) fn words_of(&self, exit: Exit, pane: Option<&AgentPane>) -> String {
-        // Of a good end nothing more is asked.
-        let pane = pane.filter(|_| matches!(exit, Exit::SetupFailed | Exit::Code(1..)));
-        pane.and_then(|pane| self.tmux.capture_last(&pane.id).ok()).unwrap_or_default()
+    /// What the window of an agent that has ended badly shows; `None` where tmux does not have it any more.
+    pub(super) fn words_of(&self, exit: Exit, pane: Option<&AgentPane>) -> Option<String> {
+        match exit {
+            Exit::SetupFailed | Exit::Code(1..) => {
+                pane.and_then(|pane| self.tmux.capture_last(&pane.id).ok())
+            }
+            // Nothing more is asked.
+            _ => Some(String::new()),
+        }
     }
 
     /// What an agent left whose turn has ended well.
@@ -260,7 +264,7 @@ impl Pool<'_> {
                 exit => {
                     let screen = self.words_of(exit, run.pane.as_ref());
                     let agent = self.agent_of(claim_marker);
-                    AgentState::Failed(exit.failure(agent, &claim.directory(), &screen))
+                    AgentState::Failed(exit.failure(agent, &claim.directory(), screen.as_deref()))
                 }
             });
         }

@@ -51,6 +51,16 @@ fn a_session_whose_name_begins_like_ours_is_not_ours() {
     assert_eq!(world.tmux.capture(&pane), before);
 }
 
+/// Waits until the shell has nothing more to write: what it greets with may come late.
+fn wait_for_prompt(world: &World, pane: &str) {
+    world.tmux.type_line(pane, "echo re''ady");
+    world.tmux.wait_until("the shell's prompt", || {
+        let screen = world.tmux.capture(pane);
+        let after = screen.rsplit_once("\nready\n").map_or("", |(_, after)| after);
+        after.trim_end().ends_with(['#', '$', '%', '>'])
+    });
+}
+
 /// What a person left in the session's shell is neither run nor lost.
 #[test]
 fn whatever_stands_on_the_command_line_is_left_there() {
@@ -67,6 +77,7 @@ fn whatever_stands_on_the_command_line_is_left_there() {
             let pane = world.tmux.new_session("new", &[shell]);
             world.tmux.run(&["kill-session", "-t", "=k-0:"]);
             world.tmux.run(&["rename-session", "-t", "=new:", "k-0"]);
+            wait_for_prompt(&world, &pane);
             for key in keys {
                 world.tmux.send_keys(&pane, &[key]);
                 let shown = key.trim_end_matches("Enter");

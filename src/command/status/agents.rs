@@ -14,7 +14,8 @@ pub(super) fn rows(context: Context<'_>, problems: &mut Problems<'_>) -> Vec<Age
         problems.note(&error);
         Default::default()
     });
-    let rows = lineup.rows().map(|(agent, readiness)| {
+    let rows = lineup.rows().map(|(agent, standing)| {
+        let readiness = standing.worst();
         let hold = readiness.hold();
         let state = match readiness {
             Readiness::Ready => AgentStanding::Ready,

@@ -11,7 +11,7 @@ use crate::agent::claude::Trust;
 use crate::checkout::{self, Standing};
 use crate::command::waits::{self, Waits};
 use crate::command::{Context, ground};
-use crate::hold::{Choice, Holds, Lineup, Wanted};
+use crate::hold::{Choice, Holds, Lineup};
 use crate::marker::{self, ClaimedCheckout, Phase, ToLand};
 use crate::money::Totals;
 use crate::pause;
@@ -23,6 +23,7 @@ use crate::report::{
     WorktreeRow,
 };
 use crate::session::{Pool, Session};
+use crate::spend;
 use crate::task::{Header, Isolation, Outcome, Priority, ProjectRules, Provider};
 use crate::text::path_text;
 
@@ -315,14 +316,15 @@ impl Collector<'_, '_> {
                 match project.glance(name) {
                     Ok(glance) => {
                         files.push((self.status.tasks.len(), glance.file));
-                        self.describe_waiting(&mut row, &glance);
+                        self.describe_waiting(&mut row, project, &glance);
                         if let Ok(rules) = rules {
                             let rules_of_task = rules.for_task(&glance.head.rules);
                             row.waits =
                                 waits_for_room(rules, rules_of_task.isolation, &inbox.dispatched);
                         }
                         if let Ok(rules) = rules {
-                            let why = self.waits_for_agent(rules, &glance.head);
+                            let task = spend::task_key(project.path(), &name.to_string_lossy());
+                            let why = self.waits_for_agent(&task, rules, &glance.head);
                             row.waits = row.waits.or(why);
                         }
                         if row.provider.is_some_and(Provider::is_remote) {
@@ -376,15 +378,11 @@ impl Collector<'_, '_> {
     }
 
     /// Whether every agent that may have the task is held, and until when.
-    fn waits_for_agent(&self, rules: &ProjectRules, head: &Header) -> Option<String> {
-        let models = &self.context.config.dispatcher.models;
-        let wanted = Wanted {
-            agent: head.pin.agent.as_deref().or(rules.agent.as_deref()),
-            model: head.pin.model.as_deref().unwrap_or(models.for_priority(head.priority)),
-        };
+    fn waits_for_agent(&self, task: &str, rules: &ProjectRules, head: &Header) -> Option<String> {
+        let wanted = self.context.wanted(task, head, rules.agent.as_deref());
         match self.lineup.choose(wanted) {
             Choice::Agent { .. } => None,
-            Choice::Wait(why) => Some(why),
+            Choice::Wait(why) | Choice::Last(why) => Some(why),
         }
     }
 
@@ -429,10 +427,16 @@ impl Collector<'_, '_> {
         Ok(())
     }
 
-    fn describe_waiting(&self, row: &mut TaskRow, glance: &crate::queue::Glance) {
+    fn describe_waiting(
+        &self,
+        row: &mut TaskRow,
+        project: &Project,
+        glance: &crate::queue::Glance,
+    ) {
         row.title.clone_from(&glance.head.title);
         row.since = glance.modified;
-        row.provider = Some(self.context.destination(&glance.head));
+        let pin = self.context.pin_of(project);
+        row.provider = Some(self.context.destination(&glance.head, pin.as_deref()));
         if let Some(ending) = &glance.ending
             && ending.outcome == Outcome::Released
         {

@@ -117,6 +117,7 @@ fn every_kind_of_event_has_its_word() {
 fn decisions() -> Report {
     let decision = DecisionRow {
         agent: None,
+        agent_reason: None,
         task: "in/a.md".into(),
         provider: Provider::Gpu,
         delegated: true,
@@ -134,6 +135,7 @@ fn decisions() -> Report {
         task: PathBuf::from(OsStr::from_bytes(b"caf\xe9.md")),
         provider: Provider::ClaudeCode,
         agent: Some("claude".to_owned()),
+        agent_reason: None,
         delegated: false,
         rule: "invalid-frontmatter".to_owned(),
         model: Some("sonnet".to_owned()),
