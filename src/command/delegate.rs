@@ -91,8 +91,8 @@ fn read(
                 let pin = context.pin_of(&waiting.at.project);
                 let decision = context.route(&waiting.task.header, pin.as_deref());
                 let order = &waiting.task.header.order;
-                let why = pass.ok(context, waits.why(&waiting.at.project, order));
-                let may_go = order.wrong.is_none() && why.is_some_and(|why| why.is_none());
+                let may_go = order.wrong.is_none()
+                    && !waits.blocks(context, &waiting.at.project, order, pass);
                 // One that was changed a moment ago may be local by now, or wait: the next pass has it.
                 if delegation.takes(decision.provider) && may_go {
                     submissions.push(Submission { waiting: *waiting, decision });

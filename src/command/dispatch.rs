@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use anyhow::anyhow;
@@ -17,7 +15,7 @@ use crate::config::AgentKind;
 use crate::event::{Event, EventKind};
 use crate::hold::{Choice, Holds, Lineup, Readiness, Wanted};
 use crate::plan::{self, Queue};
-use crate::queue::{self, Folder, Inbox, Project, Read, Skip, TaskRef, WaitingTask};
+use crate::queue::{self, Inbox, Project, Read, Skip, TaskRef, WaitingTask};
 use crate::session::{Assignment, ChosenAgent, Pool, Slot};
 use crate::spend;
 use crate::task::{self, Ending, Isolation, Order, Priority, ProjectRules, StartFrom, TaskTurn};
@@ -93,8 +91,7 @@ pub(super) fn choose(
         let count = (wanted - chosen.len()).max(passed_over).min(READ_TOGETHER);
         let (indices, tasks) = pick(inboxes, &mut queues, count, |index, name| {
             let Some(order) = dependents[index].get(name) else { return false };
-            pass.ok(context, waits.why(&inboxes[index].project, order))
-                .is_none_or(|why| why.is_some())
+            waits.blocks(context, &inboxes[index].project, order, pass)
         });
         if tasks.is_empty() {
             if last.is_empty() {
@@ -113,7 +110,12 @@ pub(super) fn choose(
                 Read::Task(task) => match obstacle(&task) {
                     Some(why) => pass.events.push(task.at.event(EventKind::Held).because(why)),
                     // It was changed since its head was read.
-                    None if waits_after_all(context, &mut waits, &task, pass) => {}
+                    None if waits.blocks(
+                        context,
+                        &task.at.project,
+                        &task.task.header.order,
+                        pass,
+                    ) => {}
                     None => match projects.take(context, index, *task, pass) {
                         Take::Chosen(assignment) => {
                             chosen.push(*assignment);
@@ -350,17 +352,6 @@ fn is_remote(context: Context<'_>, task: &WaitingTask) -> bool {
     context.destination(&task.task.header, pin.as_deref()).is_remote()
 }
 
-/// Whether a task that was read waits for a time or for others; what cannot be looked up is reported, and waits.
-fn waits_after_all(
-    context: Context<'_>,
-    waits: &mut Waits,
-    task: &WaitingTask,
-    pass: &mut Pass,
-) -> bool {
-    let why = waits.why(&task.at.project, &task.task.header.order);
-    pass.ok(context, why).is_none_or(|why| why.is_some())
-}
-
 /// Those whose turn it is, up to `count`: the index of each one's project, and the task. What `waits` is passed over
 /// without a look into its file.
 fn pick(
@@ -371,7 +362,7 @@ fn pick(
 ) -> (Vec<usize>, Vec<TaskRef>) {
     let (mut indices, mut tasks) = (Vec::new(), Vec::new());
     while tasks.len() < count {
-        let since = |index: usize, name: &OsStr| modified(&inboxes[index].project, name);
+        let since = |index: usize, name: &OsStr| inboxes[index].modified(name);
         let Some((index, name)) = plan::next(queues, since) else {
             break;
         };
@@ -385,18 +376,10 @@ fn pick(
     (indices, tasks)
 }
 
-/// When the file was last changed, in nanoseconds; a file that is gone is last.
-fn modified(project: &Project, name: &OsStr) -> i64 {
-    let metadata = fs::symlink_metadata(project.folder(Folder::Inbox).join(name));
-    metadata.map_or(i64::MAX, |it| {
-        it.mtime().saturating_mul(1_000_000_000).saturating_add(it.mtime_nsec())
-    })
-}
-
 /// Why no agent can be started for this task.
 fn obstacle(task: &WaitingTask) -> Option<String> {
-    if let Some(wrong) = &task.task.header.order.wrong {
-        return Some(format!("{wrong}: mend it"));
+    if let Some(wrong) = task.task.header.order.obstacle() {
+        return Some(wrong);
     }
     // Neither a marker nor a shell script can name it.
     let is_text = task.at.project.path().to_str().is_some();

@@ -143,13 +143,9 @@ fn route(
                 continue;
             }
             let Some(task) = inbox.task(&name) else { continue };
-            if let Some(wrong) = &order.wrong {
-                let why = format!("{wrong}: mend it");
+            if let Some(why) = order.obstacle() {
                 pass.events.push(task.event(EventKind::Held).because(why));
-            } else if pass
-                .ok(context, waits.why(&task.project, &order))
-                .is_some_and(|it| it.is_none())
-            {
+            } else if !waits.blocks(context, &task.project, &order, pass) {
                 remote.push((decision.provider, task));
             }
         }

@@ -6,6 +6,7 @@ use anyhow::Result;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::{Context, Pass};
 use crate::checkout::Repository;
 use crate::queue::{self, Dependencies, Folder, Project, TaskRef};
 use crate::task::{self, Order, StartFrom};
@@ -47,6 +48,18 @@ impl Waits {
             return Ok(None);
         }
         self.dependencies.wait(project, order)
+    }
+
+    /// Whether it waits at all. What cannot be looked up is reported, and waits.
+    pub(super) fn blocks(
+        &mut self,
+        context: Context<'_>,
+        project: &Project,
+        order: &Order,
+        pass: &mut Pass,
+    ) -> bool {
+        let why = self.why(project, order);
+        pass.ok(context, why).is_none_or(|why| why.is_some())
     }
 
     /// The same for people, who want to know of a circle: nothing in it ever goes.

@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::thread;
 
 use anyhow::{Context, Result};
@@ -32,6 +33,16 @@ pub struct Inbox {
     pub held: Vec<(OsString, Held)>,
     /// The keys of filed tasks whose refs are still in an exchange.
     pub(crate) leaving: Vec<Uuid>,
+}
+
+impl Inbox {
+    /// When the waiting file was last changed, in nanoseconds since 1970; a file that is gone is last.
+    pub(crate) fn modified(&self, name: &OsStr) -> i64 {
+        let metadata = fs::symlink_metadata(self.project.folder(Folder::Inbox).join(name));
+        metadata.map_or(i64::MAX, |it| {
+            it.mtime().saturating_mul(1_000_000_000).saturating_add(it.mtime_nsec())
+        })
+    }
 }
 
 impl Project {

@@ -205,9 +205,7 @@ impl<'a> Pool<'a> {
     /// The names of the sessions that [`Pool::free`] would lock, without locking.
     pub fn free_names(&self) -> Vec<Result<String>> {
         let is_free = |session: &Session| -> Result<bool> {
-            Ok(!session.is_marked()?
-                && !session.is_locked()?
-                && self.can_be_used(&self.availability(session)?))
+            Ok(!session.is_locked()? && self.usable(session)?.is_some())
         };
         self.sessions()
             .filter_map(|session| match is_free(&session) {
@@ -240,12 +238,21 @@ impl<'a> Pool<'a> {
         }))
     }
 
-    fn can_be_used(&self, availability: &Availability) -> bool {
-        match availability {
+    /// Whether the session can have a task: `Free`, or `Missing` where it may be created; else `None`.
+    fn usable(&self, session: &Session) -> Result<Option<Availability>> {
+        if session.is_marked()? {
+            return Ok(None);
+        }
+        let availability = self.availability(session)?;
+        let is_usable = match &availability {
             Availability::Free => true,
             Availability::Missing => self.config.pool.create,
             Availability::CoolingDown(_) | Availability::InUse | Availability::Busy(_) => false,
+        };
+        if !is_usable {
+            self.log.debug(format_args!("{} is not free: {availability:?}", session.name));
         }
+        Ok(is_usable.then_some(availability))
     }
 
     /// Locks one session, if it is free.
@@ -254,14 +261,7 @@ impl<'a> Pool<'a> {
             self.log.debug(format_args!("{}: another pass is at work on it", session.name));
             return Ok(None);
         };
-        if session.is_marked()? {
-            return Ok(None);
-        }
-        let availability = self.availability(&session)?;
-        if !self.can_be_used(&availability) {
-            self.log.debug(format_args!("{} is not free: {availability:?}", session.name));
-            return Ok(None);
-        }
+        let Some(availability) = self.usable(&session)? else { return Ok(None) };
         let exists = matches!(availability, Availability::Free);
         if !exists {
             self.check_server()?;

@@ -24,6 +24,13 @@ pub struct Order {
     pub wrong: Option<String>,
 }
 
+impl Order {
+    /// Why the task is held, where something is wrong with one of the two.
+    pub(crate) fn obstacle(&self) -> Option<String> {
+        Some(format!("{}: mend it", self.wrong.as_ref()?))
+    }
+}
+
 /// A time as a header has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {

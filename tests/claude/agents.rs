@@ -121,7 +121,7 @@ fn a_limit_of_one_model_holds_that_model_and_another_takes_the_task() {
         world.scan();
         world.api.turns().len() > 1
     });
-    let hold = world.hold("claude");
+    let hold = world.hold("claude@opus");
     assert_eq!((&hold["model"], &hold["cause"]), (&json!("opus"), &json!("limit")), "{hold}");
     let turns = world.api.turns();
     assert!(turns.last().unwrap().body["model"].as_str().unwrap().contains("sonnet"));

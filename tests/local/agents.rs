@@ -14,17 +14,17 @@ use super::support::program::write_program;
 use super::support::wait::poll;
 use super::world::{World, ending};
 
-fn hold_file(world: &World, agent: &str) -> PathBuf {
+pub(crate) fn hold_file(world: &World, agent: &str) -> PathBuf {
     world.sandbox.state_dir().join(format!("agents/{agent}.hold"))
 }
 
 #[track_caller]
-fn hold_of(world: &World, agent: &str) -> Value {
+pub(crate) fn hold_of(world: &World, agent: &str) -> Value {
     serde_json::from_slice(&fs::read(hold_file(world, agent)).unwrap()).unwrap()
 }
 
 /// The hold's time has come.
-fn let_it_end(world: &World, agent: &str) {
+pub(crate) fn let_it_end(world: &World, agent: &str) {
     let mut hold = hold_of(world, agent);
     hold["until"] = json!(Timestamp::now() - SignedDuration::from_secs(1));
     fs::write(hold_file(world, agent), hold.to_string()).unwrap();
@@ -273,9 +273,13 @@ fn a_hold_that_cannot_be_read_is_reported_and_gives_nobody_a_task() {
     fs::create_dir_all(world.sandbox.state_dir().join("agents")).unwrap();
     fs::write(hold_file(&world, "claude"), "{ nonsense").unwrap();
     let pass = world.ccl(&["scan"]);
-    assert_eq!(pass.events, [] as [Value; 0]);
-    assert!(pass.stderr.contains("claude.hold"), "{}", pass.stderr);
+    assert_eq!((pass.code, pass.events), (1, Vec::new()));
+    let sentence = "the agent claude gets no task: ";
+    assert_eq!(pass.stderr.matches(sentence).count(), 1, "{}", pass.stderr);
+    assert!(pass.stderr.contains("`ccl resume` removes it"), "{}", pass.stderr);
     assert_eq!(world.sandbox.ccl_json(&["status"])["agents"][0]["state"], "needs-attention");
+    assert_eq!(world.pass(&["resume"]), ["resumed claude"]);
+    assert_eq!(world.scan(), ["dispatched t.md ccl-auto-0"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod agents;
 mod crash;
 mod dialogs;
 mod files;
+mod holds;
 mod hooks;
 mod launch;
 mod life;

@@ -395,8 +395,8 @@ impl Collector<'_, '_> {
         glance: &crate::queue::Glance,
     ) -> Result<()> {
         let order = &glance.head.order;
-        if let Some(wrong) = &order.wrong {
-            hold(row, format!("{wrong}: mend it"));
+        if let Some(wrong) = order.obstacle() {
+            hold(row, wrong);
         } else if let Some(task) = inbox.task(name)
             && let Some(why) = self.waits.why_in_full(&task, order)?
         {

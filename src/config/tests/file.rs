@@ -392,7 +392,10 @@ fn agents_that_do_not_fit_are_refused() {
         ("agents: {a: {}}\nfailover: [a, remote]", "there is no agent `remote`"),
         ("agents: {a: {}}\nfailover: [b]", "failover: there is no agent `b`; there are: a"),
         ("agents: {a: {}}\nfailover: [a, a]", "`a` stands there twice"),
-        ("agents: {a: {}}\nfailover: [secutools]", "name an agent that comes first"),
+        (
+            "agents: {a: {}}\nfailover: [secutools]",
+            "name an agent of this machine that comes first",
+        ),
         (
             "agents: {a: {command: [x], kind: command, config_dir: /x}}",
             "config_dir: only Claude Code",
