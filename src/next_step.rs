@@ -126,12 +126,37 @@ pub(crate) enum CheckState {
 }
 
 /// What follows a red check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AfterRed {
     /// See first whether it was red before.
     CheckBase,
     GiveBack,
     GiveUp,
+    /// It would be given back, but for this.
+    NoFurtherRound(NoFurtherRound),
+}
+
+/// Why an agent's work is not given back to it. Each has the sentence that says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NoFurtherRound {
+    /// Its task has cost as much as it may.
+    OverBudget(String),
+    /// The configuration has it no more.
+    AgentGone(String),
+}
+
+impl NoFurtherRound {
+    /// The step that ends the attempt instead.
+    pub(crate) fn step(self) -> Step {
+        let (failure, outcome) = match self {
+            Self::OverBudget(why) => (AttemptFailure::of_task(why), Outcome::Failed),
+            Self::AgentGone(why) => {
+                let failure = AttemptFailure { counts: false, ..AttemptFailure::of_task(why) };
+                (failure, Outcome::Released)
+            }
+        };
+        Step::EndAttempt { failure, outcome, cooldown: false }
+    }
 }
 
 /// What an agent that has a task is doing, as far as there is evidence. Unknown is never taken for idle or done.
@@ -256,8 +281,8 @@ pub(crate) enum Step {
     Accept,
     /// Give the red check back to the agent. `red_before`: the base was looked at, and was red.
     GiveBack { red_before: Option<bool> },
-    /// File the task as failed: the check is still red.
-    GiveUp { red_before: Option<bool> },
+    /// File the task as failed: the check is still red, and no round follows, or the task is `over_budget`.
+    GiveUp { red_before: Option<bool>, over_budget: Option<String> },
     /// Note the failed attempt; back to the inbox, or to `failed/`. With a cooldown for the session where the agent
     /// failed; one that was interrupted is resumed at once.
     EndAttempt { failure: AttemptFailure, outcome: Outcome, cooldown: bool },
@@ -295,9 +320,15 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
             (CheckState::Ended(0), _) => Step::Accept,
             (CheckState::Ended(_), AfterRed::CheckBase) => Step::Check(Judged::Base),
             (CheckState::Ended(_), AfterRed::GiveBack) => Step::GiveBack { red_before: None },
-            (CheckState::Ended(_), AfterRed::GiveUp) => Step::GiveUp { red_before: None },
+            (CheckState::Ended(_), AfterRed::GiveUp) => {
+                Step::GiveUp { red_before: None, over_budget: None }
+            }
             (CheckState::BaseEnded(base), AfterRed::GiveUp) => {
-                Step::GiveUp { red_before: Some(*base != 0) }
+                Step::GiveUp { red_before: Some(*base != 0), over_budget: None }
+            }
+            (CheckState::Ended(_), AfterRed::NoFurtherRound(why)) => no_round(why, None),
+            (CheckState::BaseEnded(base), AfterRed::NoFurtherRound(why)) => {
+                no_round(why, Some(*base != 0))
             }
             (CheckState::BaseEnded(base), _) => Step::GiveBack { red_before: Some(*base != 0) },
             (CheckState::NotRun(what, _), _) if *may_try_again => Step::Check(*what),
@@ -333,6 +364,16 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
         },
     };
     if *attended { Step::Leave(Leave::Attended) } else { step }
+}
+
+/// The end of an attempt whose check is red. What that has said is filed with a task that is over its budget.
+fn no_round(why: &NoFurtherRound, red_before: Option<bool>) -> Step {
+    match why {
+        NoFurtherRound::OverBudget(why) => {
+            Step::GiveUp { red_before, over_budget: Some(why.clone()) }
+        }
+        NoFurtherRound::AgentGone(_) => why.clone().step(),
+    }
 }
 
 /// The step that ends an attempt: the task goes back to the inbox, or is given up after the last one that counts.
@@ -539,6 +580,17 @@ mod tests {
     #[test]
     fn checks() {
         use AfterRed::{CheckBase, GiveBack, GiveUp};
+        let given_up = |red_before, why: Option<&str>| Step::GiveUp {
+            red_before,
+            over_budget: why.map(str::to_owned),
+        };
+        let over = || AfterRed::NoFurtherRound(NoFurtherRound::OverBudget("budget".to_owned()));
+        let gone = || AfterRed::NoFurtherRound(NoFurtherRound::AgentGone("gone".to_owned()));
+        let released = Step::EndAttempt {
+            failure: AttemptFailure { counts: false, ..AttemptFailure::of_task("gone") },
+            outcome: Outcome::Released,
+            cooldown: false,
+        };
         use CheckState::{BaseEnded, Ended, NotRun, Running, Unstarted};
         let missing = |what| NotRun(what, "no such program".to_owned());
         let attention = Step::Leave(Leave::NeedsAttention("no such program".to_owned()));
@@ -550,10 +602,16 @@ mod tests {
             ("green at last", Ended(0), true, GiveUp, Step::Accept),
             ("the first red", Ended(1), true, CheckBase, Step::Check(base)),
             ("no worktree", Ended(1), true, GiveBack, Step::GiveBack { red_before: None }),
-            ("red for the last time", Ended(1), true, GiveUp, Step::GiveUp { red_before: None }),
+            ("red for the last time", Ended(1), true, GiveUp, given_up(None, None)),
+            ("red and paid for", Ended(1), true, over(), given_up(None, Some("budget"))),
+            ("the same", BaseEnded(0), true, over(), given_up(Some(false), Some("budget"))),
+            ("green and paid for", Ended(0), true, over(), Step::Accept),
+            ("red, and its agent is gone", Ended(1), true, gone(), released.clone()),
+            ("its base, too", BaseEnded(1), true, gone(), released),
+            ("green, and its agent is gone", Ended(0), true, gone(), Step::Accept),
             ("new", BaseEnded(0), true, GiveBack, Step::GiveBack { red_before: Some(false) }),
             ("red before", BaseEnded(2), true, GiveBack, Step::GiveBack { red_before: Some(true) }),
-            ("no rounds", BaseEnded(2), true, GiveUp, Step::GiveUp { red_before: Some(true) }),
+            ("no rounds", BaseEnded(2), true, GiveUp, given_up(Some(true), None)),
             ("it could not run", missing(work), true, GiveBack, Step::Check(work)),
             ("nor on the base", missing(base), true, GiveBack, Step::Check(base)),
             ("it still could not run", missing(work), false, GiveBack, attention),

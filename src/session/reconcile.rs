@@ -36,8 +36,8 @@ enum Finished {
     Filed(Box<Claim>, Option<PathBuf>, Vec<Event>),
     /// Its agent has it again, or its check.
     GoesOn,
-    /// Its check cannot judge it, for this reason.
-    Unjudged(Box<Claim>, String),
+    /// The attempt has to end with this step instead.
+    Ends(Box<Claim>, Step),
 }
 
 impl Pool<'_> {
@@ -198,14 +198,7 @@ impl Pool<'_> {
                     placed
                 }
                 Finished::GoesOn => return Ok(Vec::new()),
-                Finished::Unjudged(claim, why) => {
-                    let step = Step::EndAttempt {
-                        failure: AttemptFailure::of_task(why),
-                        outcome: Outcome::Failed,
-                        cooldown: false,
-                    };
-                    return self.carry_out(run, Some(*claim), &step);
-                }
+                Finished::Ends(claim, step) => return self.carry_out(run, Some(*claim), &step),
             },
             Step::Check(of) => {
                 self.note_red(run, &mut claim)?;
@@ -225,12 +218,12 @@ impl Pool<'_> {
                 events.extend(self.carry_out(run, Some(claim), &finish)?);
                 return Ok(events);
             }
-            Step::GiveUp { red_before } => {
+            Step::GiveUp { red_before, over_budget } => {
                 self.note_red(run, &mut claim)?;
                 self.end_agent_and_its_tools(run)?;
                 self.clear_check(&claim)?;
                 self.note_checked(&claim, &events);
-                self.give_up(&claim, *red_before)?
+                self.give_up(&claim, *red_before, over_budget.clone())?
             }
             Step::EndAttempt { failure, outcome, cooldown } => {
                 if *cooldown {
@@ -304,6 +297,9 @@ impl Pool<'_> {
         let events = match self.finish_branch(&mut claim)? {
             Branch::Finished(events) => events,
             Branch::Conflict(message) => {
+                if let Some(why) = self.no_further_round(&claim)? {
+                    return Ok(Finished::Ends(Box::new(claim), why.step()));
+                }
                 self.give_back(run, claim, message, Round::Conflict)?;
                 return Ok(Finished::GoesOn);
             }
@@ -320,7 +316,12 @@ impl Pool<'_> {
             };
             let why =
                 format!("its check cannot judge it: {}", why.unwrap_or("its worktree is broken"));
-            return Ok(Finished::Unjudged(Box::new(claim), why));
+            let step = Step::EndAttempt {
+                failure: AttemptFailure::of_task(why),
+                outcome: Outcome::Failed,
+                cooldown: false,
+            };
+            return Ok(Finished::Ends(Box::new(claim), step));
         }
         // What only a living agent shows is filed first: a pass that was killed after its end would leave a turn that
         // looks interrupted, and another agent would be given it again. Its cost, which Claude Code writes when it
@@ -328,9 +329,8 @@ impl Pool<'_> {
         if !report.only_while_it_lives {
             self.end_agent(run)?;
         }
-        let mut ending = self.ending(&claim, Outcome::Done, None);
+        let mut ending = self.ending(&claim, Outcome::Done, None).with_cost(self.cost(&claim)?);
         ending.model = report.model.clone().or(ending.model);
-        ending.cost = self.cost(&claim)?;
         ending.refused = report.refused;
         let footer = footer(&ending, report);
         let placed = self.file(&claim, &ending, || {
@@ -434,8 +434,9 @@ fn events_of(step: &Step, claim: Option<&Claim>) -> Vec<Event> {
             let rounds = marker.work.rules.check_rounds;
             vec![of_check(format!("red: given back to its agent, {round} of {rounds}"))]
         }
-        Step::GiveUp { .. } => {
-            vec![of_check("red: given up".to_owned()), of_task().because("its check is still red")]
+        Step::GiveUp { over_budget, .. } => {
+            let why = over_budget.as_deref().unwrap_or("its check is still red");
+            vec![of_check("red: given up".to_owned()), of_task().because(why)]
         }
         Step::Release | Step::TakeTicket => {
             vec![of_task().because(NOTHING_STARTED)]

@@ -90,7 +90,7 @@ impl Pool<'_> {
                     }
                     Phase::Checking => {
                         let asked = matches!(trigger, Trigger::Asked(_));
-                        self.find_check(&run, claim.marker(), asked)?
+                        self.find_check(&run, &claim, asked)?
                     }
                     Phase::Landing => Found::Landing(self.report(claim.marker())?),
                     phase => {
@@ -113,7 +113,7 @@ impl Pool<'_> {
             _ => None,
         };
         let over_budget = match (&cost_so_far, &claim) {
-            (Some(so_far), Some(claim)) => self.over_budget_so_far(claim, so_far)?,
+            (Some(so_far), Some(claim)) => self.over_budget_so_far(claim, so_far),
             _ => None,
         };
         let (time_limit, signs) = match (&found, &claim) {
@@ -313,6 +313,7 @@ impl Pool<'_> {
             screen,
             idle_hint: trigger.is_idle(claim.run),
             background: claude::has_background(&run.session.files().stop),
+            key_file: self.agent_of(claim).api_key_file.as_deref(),
             now: self.now,
         }))
     }

@@ -230,6 +230,7 @@ fn ending() -> BoxedStrategy<Ending> {
                 session,
                 agent_session,
                 job_id,
+                cost_of_task: cost.iter().cloned().collect(),
                 cost,
                 started_at,
                 ended_at,

@@ -55,7 +55,7 @@ pub(super) fn run(context: Context<'_>, environment: &Environment) -> Answer {
             checks.extend(mounts::checks(&projects));
             checks.extend(git::checks(config, &projects));
             checks.extend(remote::checks(config, &projects));
-            checks.extend(agent::trust(context.trust(), &projects));
+            checks.extend(agent::trust(context, &projects));
         }
         Err(error) => checks.push(DoctorRow::bad(
             "queue",
