@@ -15,7 +15,7 @@ pub enum EventKind {
     Added,
     /// An agent in a session has the task.
     Dispatched,
-    /// secutools has the task.
+    /// An engine has the task.
     Delegated,
     /// The task is left where it is.
     Held,

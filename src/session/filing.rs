@@ -289,12 +289,12 @@ pub(super) fn footer(ending: &Ending, report: &AgentReport) -> String {
         parts.push(format!("{read} tokens in, {written} out"));
     }
     if let Some(BranchEnding { summary, base_branch, landed, .. }) = ending.branch() {
-        let Summary { branch, base, commits, files, insertions, deletions, .. } = summary;
-        let stat = format!("{commits} commits, {files} files, +{insertions} -{deletions}");
-        let short = base.get(..12).unwrap_or(base);
+        let Summary { commits, files, insertions, deletions, .. } = summary;
         parts.push(match (landed, base_branch) {
-            (Some(true), Some(base)) => format!("landed in {base}: {stat}"),
-            _ => format!("{branch}: {stat}; look with `git diff {short}...{branch}`"),
+            (Some(true), Some(base)) => format!(
+                "landed in {base}: {commits} commits, {files} files, +{insertions} -{deletions}"
+            ),
+            _ => summary.to_string(),
         });
     }
     if let Some(id) = &ending.agent_session {
