@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::awake::{Awake, Worked};
 use crate::durable::{self, Staged, open_nofollow, read_at_most};
+use crate::money::Cost;
 pub use crate::next_step::{HoldCause, Judged, Phase, Round};
 use crate::task::{CheckEnding, GitEnding, TaskRules, Timeout};
 
@@ -91,6 +92,9 @@ pub struct Work {
     /// For what an agent of the task was ended in an earlier attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Timeout>,
+    /// What earlier attempts at the task have cost, by currency.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cost_before: Vec<Cost>,
 }
 
 impl Work {
@@ -222,6 +226,13 @@ pub struct StartedAgent {
     pub session: Option<Uuid>,
     /// How many bytes of that session's transcript are older than this run.
     pub transcript_from: u64,
+}
+
+impl StartedAgent {
+    /// Without one it is that of `agent:`, which is called by its kind.
+    pub(crate) fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(self.kind.as_str())
+    }
 }
 
 /// The worktree that a task has for itself: what the claim says before git is called, and the ending line after it.

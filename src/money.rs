@@ -50,6 +50,16 @@ impl Cost {
         Some(Cost { amount: canonical(amount)?, currency: Some(currency_code(currency)?) })
     }
 
+    /// What it is more than `before`, which counted of the same; nothing where it is less.
+    pub(crate) fn beyond(&self, before: Option<&Cost>) -> Cost {
+        let before = before.filter(|before| before.currency == self.currency);
+        let difference = before.and_then(|before| {
+            let more = amount(&self.amount)?.checked_sub(amount(&before.amount)?)?;
+            Some(more.max(Decimal::ZERO).normalize().to_string())
+        });
+        Cost { amount: difference.unwrap_or_else(|| self.amount.clone()), ..self.clone() }
+    }
+
     /// A cost whose currency is known beforehand; `amount` is a decimal number.
     pub(crate) fn of(amount: &str, currency: &str) -> Option<Cost> {
         Some(Cost { amount: canonical(amount)?, currency: Some(currency.to_owned()) })

@@ -189,12 +189,37 @@ pub(crate) enum CheckState {
 }
 
 /// What follows a red check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AfterRed {
     /// See first whether it was red before.
     CheckBase,
     GiveBack,
     GiveUp,
+    /// It would be given back, but for this.
+    NoFurtherRound(NoFurtherRound),
+}
+
+/// Why an agent's work is not given back to it. Each has the sentence that says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NoFurtherRound {
+    /// Its task has cost as much as it may.
+    OverBudget(String),
+    /// The configuration has it no more.
+    AgentGone(String),
+}
+
+impl NoFurtherRound {
+    /// The step that ends the attempt instead.
+    fn step(self) -> Step {
+        let (failure, outcome) = match self {
+            Self::OverBudget(why) => (AttemptFailure::of_task(why), Outcome::Failed),
+            Self::AgentGone(why) => {
+                let failure = AttemptFailure { counts: false, ..AttemptFailure::of_task(why) };
+                (failure, Outcome::Released)
+            }
+        };
+        Step::EndAttempt(AttemptEnd::of_task(failure, outcome))
+    }
 }
 
 /// What an agent that has a task is doing, as far as there is evidence. Unknown is never taken for idle or done.
@@ -327,8 +352,8 @@ pub(crate) enum Step {
     GiveBack { red_before: Option<bool> },
     /// Give the agent its branch back, with what it is asked to do about a conflict.
     GiveBackConflict(String),
-    /// File the task as failed: the check is still red.
-    GiveUp { red_before: Option<bool> },
+    /// File the task as failed: the check is still red, and no round follows, or the task is `over_budget`.
+    GiveUp { red_before: Option<bool>, over_budget: Option<String> },
     /// Note the failed attempt; back to the inbox, or to `failed/`.
     EndAttempt(AttemptEnd),
 }
@@ -420,9 +445,15 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
             }
             (CheckState::Ended(_), AfterRed::CheckBase) => Step::Check(Judged::Base),
             (CheckState::Ended(_), AfterRed::GiveBack) => Step::GiveBack { red_before: None },
-            (CheckState::Ended(_), AfterRed::GiveUp) => Step::GiveUp { red_before: None },
+            (CheckState::Ended(_), AfterRed::GiveUp) => {
+                Step::GiveUp { red_before: None, over_budget: None }
+            }
             (CheckState::BaseEnded(base), AfterRed::GiveUp) => {
-                Step::GiveUp { red_before: Some(*base != 0) }
+                Step::GiveUp { red_before: Some(*base != 0), over_budget: None }
+            }
+            (CheckState::Ended(_), AfterRed::NoFurtherRound(why)) => no_round(why, None),
+            (CheckState::BaseEnded(base), AfterRed::NoFurtherRound(why)) => {
+                no_round(why, Some(*base != 0))
             }
             (CheckState::BaseEnded(base), _) => Step::GiveBack { red_before: Some(*base != 0) },
             (CheckState::NotRun(what, _), _) if *may_try_again => Step::Check(*what),
@@ -457,6 +488,16 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
     if *attended { Step::Leave(Leave::Attended) } else { step }
 }
 
+/// The end of an attempt whose check is red. What that has said is filed with a task that is over its budget.
+fn no_round(why: &NoFurtherRound, red_before: Option<bool>) -> Step {
+    match why {
+        NoFurtherRound::OverBudget(why) => {
+            Step::GiveUp { red_before, over_budget: Some(why.clone()) }
+        }
+        NoFurtherRound::AgentGone(_) => why.clone().step(),
+    }
+}
+
 fn after_turn(then: AfterTurn, report: &AgentReport) -> Step {
     let report = report.clone();
     match then {
@@ -466,14 +507,20 @@ fn after_turn(then: AfterTurn, report: &AgentReport) -> Step {
     }
 }
 
-/// The step that follows [`Step::Land`], which only git can tell.
-pub(crate) fn after_branch(outcome: BranchOutcome, report: AgentReport) -> Step {
+/// The step that follows [`Step::Land`], which only git can tell. `no_round`: why its agent is not given a conflict.
+pub(crate) fn after_branch(
+    outcome: BranchOutcome,
+    no_round: Option<NoFurtherRound>,
+    report: AgentReport,
+) -> Step {
     match outcome {
         BranchOutcome::Finished { landed } => Step::Finish { report, landed },
         BranchOutcome::Unjudged(why) => {
             Step::EndAttempt(AttemptEnd::of_task(AttemptFailure::of_task(why), Outcome::Failed))
         }
-        BranchOutcome::Conflict(message) => Step::GiveBackConflict(message),
+        BranchOutcome::Conflict(message) => {
+            no_round.map_or(Step::GiveBackConflict(message), NoFurtherRound::step)
+        }
         BranchOutcome::Changed => Step::Check(Judged::Work),
     }
 }

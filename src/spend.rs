@@ -6,9 +6,9 @@
 //! counted as such, and not as zero.
 
 use std::collections::HashMap;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -57,16 +57,21 @@ impl Spend {
         self.directory.join(format!("{day}.jsonl"))
     }
 
-    /// Adds a line to the day of `now`, by one write, so that any number of passes may write at once.
+    /// Adds a line to the day of `now`, by one write, so that any number of passes may write at once. What a crash has torn
+    /// stays a line of its own.
     pub(crate) fn note(&self, line: &SpendLine, now: Timestamp) -> Result<()> {
         let path = self.path(day_of(now));
         let mut bytes = serde_json::to_vec(line).context("cannot write down a cost")?;
         bytes.push(b'\n');
-        let write = || -> io::Result<()> {
+        let mut write = || -> io::Result<()> {
             fs::create_dir_all(&self.directory)?;
             let mut options = OpenOptions::new();
-            let options = options.append(true).create(true).mode(durable::PRIVATE);
-            options.open(&path)?.write_all(&bytes)
+            let options = options.append(true).read(true).create(true).mode(durable::PRIVATE);
+            let mut file = options.open(&path)?;
+            if is_torn(&file)? {
+                bytes.insert(0, b'\n');
+            }
+            file.write_all(&bytes)
         };
         write().with_context(|| format!("cannot write {}", path.display()))
     }
@@ -81,28 +86,21 @@ impl Spend {
         }
     }
 
-    /// What each agent has spent on the day of `now`. A line that is torn is passed over.
+    /// What each agent has spent on the day of `now`; of a run that was at work at midnight, what came after. A line that is
+    /// torn is passed over.
     pub(crate) fn of_today(&self, now: Timestamp) -> Result<HashMap<String, Spent>> {
-        let mut lines = HashMap::new();
-        self.read(day_of(now), &mut lines)?;
-        let mut spent: HashMap<String, Spent> = HashMap::new();
-        for line in lines.values() {
-            spent.entry(line.agent.clone()).or_default().add(line);
-        }
-        Ok(spent)
-    }
-
-    /// What the attempts at a task have cost since yesterday, without this one.
-    pub(crate) fn of_task(&self, task: &str, without: Uuid, now: Timestamp) -> Result<Spent> {
+        let (mut lines, mut before) = (HashMap::new(), HashMap::new());
         let today = day_of(now);
-        // A run that was at work at midnight is in both.
-        let mut lines = HashMap::new();
-        for day in [today.yesterday().unwrap_or(today), today] {
-            self.read(day, &mut lines)?;
+        self.read(today, &mut lines)?;
+        if let (false, Ok(yesterday)) = (lines.is_empty(), today.yesterday()) {
+            self.read(yesterday, &mut before)?;
         }
-        let mut spent = Spent::default();
-        let of_others = |line: &&SpendLine| line.task == task && line.run != without;
-        lines.values().filter(of_others).for_each(|line| spent.add(line));
+        let mut spent: HashMap<String, Spent> = HashMap::new();
+        for (run, line) in &lines {
+            let before = before.get(run).and_then(|line| line.cost.as_ref());
+            let cost = line.cost.as_ref().map(|cost| cost.beyond(before));
+            spent.entry(line.agent.clone()).or_default().add(cost.as_ref());
+        }
         Ok(spent)
     }
 
@@ -125,10 +123,11 @@ impl Spend {
 }
 
 impl Spent {
-    fn add(&mut self, line: &SpendLine) {
-        match &line.cost {
-            Some(cost) => self.totals.add(cost),
-            None => self.unknown += 1,
+    /// An amount of a currency that nobody knows says no more than none.
+    fn add(&mut self, cost: Option<&Cost>) {
+        match cost {
+            Some(cost) if cost.currency.is_some() => self.totals.add(cost),
+            Some(_) | None => self.unknown += 1,
         }
     }
 }
@@ -136,6 +135,16 @@ impl Spent {
 /// How lines name a task.
 pub(crate) fn task_key(project: &Path, task: &str) -> String {
     project.join(task).to_string_lossy().into_owned()
+}
+
+/// Whether the file ends within a line.
+fn is_torn(file: &File) -> io::Result<bool> {
+    let length = file.metadata()?.len();
+    let mut last = [b'\n'];
+    if length > 0 {
+        file.read_exact_at(&mut last, length - 1)?;
+    }
+    Ok(last != [b'\n'])
 }
 
 fn day_of(now: Timestamp) -> Date {
@@ -182,22 +191,23 @@ mod tests {
         let mut torn = fs::read(&file).unwrap();
         torn.extend(b"{\"run\":");
         fs::write(&file, torn).unwrap();
+        // What is written behind it is not lost with it.
+        spend.note(&line("key", "/p/c.md", Some("0.5")), now).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 7);
+        // A server need not say which money it means.
+        let nameless = Cost { currency: None, ..Cost::of("9", "USD").unwrap() };
+        let nameless = SpendLine { cost: Some(nameless), ..line(OF_SECUTOOLS, "/p/d.md", None) };
+        spend.note(&nameless, now).unwrap();
         let today = spend.of_today(now).unwrap();
         let usd = |amount: &str| Cost::of(amount, "USD").unwrap();
         assert_eq!(today["claude"].totals.costs(), [usd("3.5")]);
         assert_eq!(today["claude"].unknown, 1);
+        assert_eq!(today["key"].totals.costs(), [usd("0.75")]);
+        assert_eq!((today[OF_SECUTOOLS].totals.costs(), today[OF_SECUTOOLS].unknown), (vec![], 1));
         assert!(today["claude"].totals.reaches(&usd("3.5")));
         assert!(!today["claude"].totals.reaches(&usd("3.51")));
-        assert_eq!(
-            spend.of_task("/p/a.md", Uuid::nil(), now).unwrap().totals.costs(),
-            [usd("3.75")]
-        );
         let tomorrow = midnight(now);
         assert!(tomorrow > now && spend.of_today(tomorrow).unwrap().is_empty());
-        assert_eq!(
-            spend.of_task("/p/a.md", first.run, tomorrow).unwrap().totals.costs(),
-            [usd("2.25")]
-        );
     }
 
     #[test]
@@ -222,11 +232,14 @@ mod tests {
         spend.note_so_far(&so_far(ended, Some("0.5")), now).unwrap();
         let today = |now| spend.of_today(now).unwrap().remove("claude").unwrap();
         assert_eq!((today(now).totals.costs(), today(now).unknown), (vec![usd("3.5")], 0));
-        // It was at work at midnight.
+        // It was at work at midnight: the rest was spent yesterday.
         let tomorrow = midnight(now);
         spend.note(&so_far(ended, Some("0.75")), tomorrow).unwrap();
-        assert_eq!(today(tomorrow).totals.costs(), [usd("0.75")]);
-        let of_task = spend.of_task("/p/a.md", Uuid::nil(), tomorrow).unwrap();
-        assert_eq!(of_task.totals.costs(), [usd("3.75")]);
+        assert_eq!(today(tomorrow).totals.costs(), [usd("0.25")]);
+        // Claude Code's own word may be less than what its tokens said.
+        spend.note(&so_far(ended, Some("0.375")), tomorrow).unwrap();
+        assert_eq!((today(tomorrow).totals.costs(), today(tomorrow).unknown), (vec![usd("0")], 0));
+        spend.note(&so_far(killed, None), tomorrow).unwrap();
+        assert_eq!(today(tomorrow).unknown, 1);
     }
 }

@@ -340,6 +340,69 @@ fn a_limit_in_the_middle(sessions: &[u32]) {
     }
 }
 
+/// The first agent is at its limit from its eleventh task on, and the next one goes on with all others.
+#[test]
+fn the_next_agent_goes_on_with_what_the_first_cannot_and_nothing_runs_twice() {
+    const TASKS: usize = 40;
+    let queues = Queues::new(4);
+    let here = queues.sandbox.path();
+    let begin = format!(
+        "echo >> {0}/starts\n\
+         if [ $(wc -l < {0}/starts) -gt 10 ]; then echo \"${{1%% *}}\" >> {0}/walls; exit 75; fi\n",
+        here.display()
+    );
+    let mut pool = queues.pool_whose_agent_begins(4, "one", &begin);
+    // The same without the beginning; a colleague's task has a sentence of its own before the prompt.
+    let next = pool.sandbox.path().join("next.sh");
+    let log = format!(
+        "name=$(printf '%s' \"$1\" | grep -o 't[0-9]*\\.md' | head -n 1)\n\
+         echo \"$name\" >> {0}/runs\necho \"$name\" >> {0}/next-runs\n",
+        here.display()
+    );
+    fs::write(&next, log).expect("the next agent");
+    let first = pool.sandbox.path().join("agent.sh");
+    pool.sandbox.config("agent", Value::Null);
+    let agents = json!({
+        "command": {"kind": "command", "command": ["sh", first], "limit_exit": 75},
+        "next": {"kind": "command", "command": ["sh", next]},
+    });
+    pool.sandbox.config("agents", agents);
+    pool.sandbox.config("failover", json!(["command", "next"]));
+    // What counted as an attempt would be in failed/.
+    pool.sandbox.config("dispatcher", json!({"max_attempts": 1}));
+    let names = queues.drop_tasks(TASKS, "go\n");
+    let killed = AtomicUsize::new(0);
+    queues.serve_by(&[&pool], 8, names, size().limit, |pool, args| {
+        if pass_or_kill(pool, args)? {
+            killed.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(())
+    });
+    let lines = |file: &str| -> Vec<String> {
+        let text = fs::read_to_string(here.join(file)).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    };
+    let (walls, next) = (lines("walls"), lines("next-runs"));
+    // Each session may have been on its way to the wall; a probe comes when five minutes are over, if at all.
+    assert!((1..=4 + 1).contains(&walls.len()), "{walls:?}");
+    // Two that start at the same moment may both see that the eleventh has.
+    assert!((TASKS - 10..TASKS).contains(&next.len()), "{next:?}");
+    for project in &queues.projects {
+        for name in project.done() {
+            let ending = ending_line(&project.read(&format!("done/{name}"))).expect("its ending");
+            let agent = if next.contains(&name) { "next" } else { "command" };
+            assert_eq!(
+                (&ending["attempt"], &ending["agent"]),
+                (&json!(1), &json!(agent)),
+                "{name}"
+            );
+        }
+    }
+    let journal = fs::read_to_string(pool.sandbox.state_dir().join("journal.jsonl")).expect("it");
+    let switched = journal.lines().filter(|line| line.contains("command → next")).count();
+    assert!(switched <= walls.len(), "{switched} switches\n{journal}");
+}
+
 #[test]
 fn a_limit_is_met_by_each_session_once_and_by_each_probe() {
     a_limit_in_the_middle(&[4]);

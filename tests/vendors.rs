@@ -18,6 +18,18 @@ const SESSION: &str = "ccl-auto-0";
 /// The largest of them takes ten seconds to start, on a loaded machine ten times as long.
 const LONG: Duration = Duration::from_secs(240);
 
+/// What the README says of the agent.
+#[track_caller]
+fn readme(agent: &str) -> Value {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let section = text.split("\n## When an account is at its limit\n").nth(1).unwrap();
+    let example = section.split("```").nth(1).unwrap().strip_prefix("yaml\n").unwrap();
+    let example: Value = serde_yaml::from_str(example).unwrap();
+    let agent = example["agents"][agent].clone();
+    assert!(agent["limit"].is_string(), "{example:#}");
+    agent
+}
+
 /// One agent that asks the stand-in.
 struct World {
     sandbox: Sandbox,
@@ -42,6 +54,7 @@ impl World {
         let api = VendorsApi::start();
         let mut agent = agent(&api, &sandbox);
         agent["kind"] = json!("command");
+        agent["limit"] = readme(name)["limit"].clone();
         sandbox.config("agents", json!({name: agent}));
         sandbox.config("pool", json!({"autonomous": {"max": 1}}));
         sandbox.config("dispatcher", json!({"max_attempts": 1}));
@@ -111,7 +124,6 @@ fn codex() {
             "command": [bin.join("codex"), "exec", "--sandbox", "workspace-write",
                         "-c", "model_provider=\"local\"", "-c", provider],
             "env": {"OPENAI_API_KEY": "k"},
-            "limit": "ERROR: (you.ve hit your usage limit|quota exceeded|exceeded retry limit, last status: 429)",
         })
     });
     let in_two_hours = Timestamp::now().as_second() + 7200;
@@ -138,7 +150,6 @@ fn gemini() {
             "command": [bin.join("gemini"), "-m", "gemini-2.5-pro", "--yolo", "-p"],
             "env": {"GEMINI_API_KEY": "k", "GEMINI_CLI_TRUST_WORKSPACE": "true",
                     "GOOGLE_GEMINI_BASE_URL": api.url()},
-            "limit": "(Terminal|Retryable)QuotaError|status: 429",
         })
     });
     let quota = json!({"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{
@@ -164,7 +175,6 @@ fn opencode() {
             "command": [bin.join("opencode"), "run"],
             "env": {"OPENCODE_CONFIG_CONTENT": config.to_string(), "OPENCODE_DISABLE_MODELS_FETCH": "1",
                     "OPENCODE_DISABLE_LSP_DOWNLOAD": "1"},
-            "limit": "Error: .*(usage limit|rate limit|current quota|too many requests)",
         })
     });
     // It tries again for a while, and shows the API's own words then.

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::transcript::{self, RunSummary};
-use crate::config::Questions;
+use crate::config::{ClaudeFiles, Questions};
 use crate::durable;
 use crate::money::Cost;
 
@@ -27,7 +27,11 @@ const MAX_TRANSCRIPT: u64 = 64 << 20;
 
 /// The directories that Claude Code may trust, by a person's word.
 #[derive(Debug)]
-pub(crate) struct Trust(Option<HashMap<String, TrustEntry>>);
+pub(crate) struct Trust {
+    entries: Option<HashMap<String, TrustEntry>>,
+    /// `CLAUDE_CONFIG_DIR` of those whose word it is, where that has to be set.
+    config_dir: Option<PathBuf>,
+}
 
 #[derive(Debug, Deserialize, Default)]
 struct TrustEntry {
@@ -38,17 +42,16 @@ struct TrustEntry {
 impl Trust {
     /// Reads `~/.claude.json`. Where it is missing or says nothing of projects,
     /// nothing is known and nothing is held for it.
-    pub(crate) fn read(claude_json: &Path) -> Self {
+    pub(crate) fn read(files: &ClaudeFiles) -> Self {
         #[derive(Deserialize)]
         struct Settings {
             projects: Option<HashMap<String, TrustEntry>>,
         }
-        Self(
-            fs::read(claude_json)
-                .ok()
-                .and_then(|bytes| serde_json::from_slice::<Settings>(&bytes).ok())
-                .and_then(|settings| settings.projects),
-        )
+        let entries = fs::read(&files.state)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice::<Settings>(&bytes).ok())
+            .and_then(|settings| settings.projects);
+        Self { entries, config_dir: files.config_dir().map(Path::to_owned) }
     }
 
     /// Whether the file says that neither `project` nor a directory above it is
@@ -66,7 +69,7 @@ impl Trust {
     }
 
     fn refuses_below(&self, project: &Path, top: &Path) -> bool {
-        let Some(entries) = &self.0 else {
+        let Some(entries) = &self.entries else {
             return false;
         };
         let real = project.canonicalize().unwrap_or_else(|_| project.to_owned());
@@ -77,11 +80,16 @@ impl Trust {
             .any(|directory| entries.get(directory).is_some_and(|entry| entry.accepted))
     }
 
-    pub(crate) fn advice(project: &Path) -> String {
-        format!(
-            "Claude Code does not trust the project: run `claude` once in {} and accept",
-            project.display()
-        )
+    pub(crate) fn advice(&self, project: &Path) -> String {
+        format!("Claude Code does not trust the project: {}", self.remedy(project))
+    }
+
+    pub(crate) fn remedy(&self, project: &Path) -> String {
+        let variable = self.config_dir.as_ref().map_or(String::new(), |dir| {
+            let quoted = super::quote_path(dir).unwrap_or_else(|_| dir.display().to_string());
+            format!("CLAUDE_CONFIG_DIR={quoted} ")
+        });
+        format!("run `{variable}claude` once in {} and accept", project.display())
     }
 }
 
@@ -316,9 +324,10 @@ mod tests {
         let project = root.join("a/b");
         fs::create_dir_all(&project).unwrap();
         let file = root.join(".claude.json");
+        let files = ClaudeFiles { directory: root.join(".claude"), state: file.clone() };
         let refuses = |json: String| {
             fs::write(&file, json).unwrap();
-            Trust::read(&file).refuses(&project)
+            Trust::read(&files).refuses(&project)
         };
         let entry = |path: &Path, accepted: bool| {
             format!(
@@ -335,10 +344,17 @@ mod tests {
         assert!(!refuses("nonsense".to_owned()));
         // In a repository of its own.
         fs::write(&file, entry(&root, true)).unwrap();
-        let trust = Trust::read(&file);
+        let trust = Trust::read(&files);
         assert!(trust.refuses_in_repository(&project, &project));
         assert!(!trust.refuses_in_repository(&project, &root));
-        assert!(!Trust::read(&root.join("missing")).refuses(&project));
+        assert!(trust.advice(&project).contains(": run `claude` once in /"));
+        let own =
+            ClaudeFiles { directory: root.join("it's"), state: root.join("it's/.claude.json") };
+        let trust = Trust::read(&own);
+        assert!(!trust.refuses(&project));
+        let command =
+            format!("run `CLAUDE_CONFIG_DIR=\"{}\" claude` once in", root.join("it's").display());
+        assert!(trust.advice(&project).contains(&command), "{}", trust.advice(&project));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Evidence counts in this order: transcript, registry, screen. What is missing
 //! is skipped; unknown is never taken for idle, and idle never for done.
 
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -35,6 +36,8 @@ pub struct Observations<'a> {
     pub idle_hint: bool,
     /// The last `Stop` hook named work that goes on in the background.
     pub background: bool,
+    /// The file with its key, where it has no login.
+    pub key_file: Option<&'a Path>,
     pub now: Timestamp,
 }
 
@@ -50,7 +53,7 @@ fn while_it_lives(seen: &Observations<'_>, summary: &RunSummary) -> AgentState {
         // cancel`. With a menu the registry says `waiting`.
         Some(Screen::Dialog(Dialog::Menu)) if seen.status == Some("idle") => {}
         Some(Screen::Dialog(dialog)) => {
-            return AgentState::NeedsAttention(dialog.advice().to_owned());
+            return AgentState::NeedsAttention(dialog.advice_for(seen.key_file));
         }
         _ if seen.status == Some("waiting") => {
             return AgentState::NeedsAttention(Dialog::Menu.advice().to_owned());
@@ -68,7 +71,7 @@ fn while_it_lives(seen: &Observations<'_>, summary: &RunSummary) -> AgentState {
             only_while_it_lives: !summary.background.is_empty(),
             ..report(summary)
         }),
-        Turn::Error(error) => AgentState::Failed(limits::failure(error, seen.now)),
+        Turn::Error(error) => AgentState::Failed(limits::failure(error, seen.key_file, seen.now)),
         Turn::StoppedByPerson => AgentState::NeedsAttention(
             "a person stopped the agent: attach to its session and let it go on, or end it"
                 .to_owned(),
@@ -92,7 +95,7 @@ fn after_its_end(seen: &Observations<'_>, summary: &RunSummary) -> AgentState {
             interrupted("the agent ended while its background work was still running")
         }
         Turn::Ended => AgentState::Finished(report(summary)),
-        Turn::Error(error) => AgentState::Failed(limits::failure(error, seen.now)),
+        Turn::Error(error) => AgentState::Failed(limits::failure(error, seen.key_file, seen.now)),
         Turn::Open | Turn::None | Turn::StoppedByPerson => {
             interrupted("the agent ended in the middle of its turn")
         }
@@ -113,7 +116,7 @@ fn at_the_limit(seen: &Observations<'_>, summary: &RunSummary) -> AgentState {
         _ if seen.summary.is_some() && seen.quiet < SETTLED => return AgentState::Working,
         _ => &shown,
     };
-    AgentState::Failed(limits::failure(error, seen.now))
+    AgentState::Failed(limits::failure(error, seen.key_file, seen.now))
 }
 
 fn is_idle(seen: &Observations<'_>) -> bool {

@@ -1,7 +1,10 @@
 //! What an API error means for the task and for the session. Pure.
 
+use std::path::Path;
+
 use jiff::{SignedDuration, Timestamp};
 
+use super::screen::Dialog;
 use super::transcript::ApiError;
 use crate::next_step::{AttemptFailure, HoldCause};
 
@@ -9,8 +12,8 @@ use crate::next_step::{AttemptFailure, HoldCause};
 const MAX_COOLDOWN: SignedDuration = SignedDuration::from_hours(32 * 24);
 
 /// What an API error means. Only the transcript's own field says when a limit is reset: the sentence
-/// beside it names a time for people, in words that change with every version.
-pub(crate) fn failure(error: &ApiError, now: Timestamp) -> AttemptFailure {
+/// beside it names a time for people, in words that change with every version. Whoever has a `key_file` has no login.
+pub(crate) fn failure(error: &ApiError, key_file: Option<&Path>, now: Timestamp) -> AttemptFailure {
     let sentence = error.text.trim();
     match classify(error.kind.as_deref(), sentence) {
         Cause::RateLimit => {
@@ -34,7 +37,8 @@ pub(crate) fn failure(error: &ApiError, now: Timestamp) -> AttemptFailure {
             }
         }
         Cause::Login => of_account(format!(
-            "Claude Code has no valid login, run `claude` and `/login`, then `ccl resume`: {sentence}"
+            "{}, then `ccl resume`: {sentence}",
+            Dialog::Login.advice_for(key_file)
         )),
         Cause::Billing => of_account(format!(
             "the account cannot be billed, see to its balance, then run `ccl resume`: {sentence}"

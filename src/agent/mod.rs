@@ -188,9 +188,9 @@ impl Launch<'_> {
              finish() {{ until {{ echo \"{run} $1\" > {exit}.new && mv {exit}.new {exit}; }} 2>/dev/null; do\n\
              \t[ -e {run_file} ] || exit; sleep 1; done; exit; }}\n\
              cd {directory} || finish {no_directory}\n\
-             command -v {program} >/dev/null || finish {no_program}\n\
              {config_dir}\
              {env}\
+             command -v {program} >/dev/null || finish {no_program}\n\
              rm {ticket} 2>/dev/null || exit 0\n\
              {setup}\
              {start}\n",

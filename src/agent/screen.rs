@@ -3,6 +3,8 @@
 //! A screen is only ever evidence of what is recognised on it: what is not
 //! recognised never counts as idle or done.
 
+use std::path::Path;
+
 use crate::next_step::{AttemptFailure, HoldCause};
 
 /// A screen that waits for a person.
@@ -22,8 +24,8 @@ pub enum Dialog {
 }
 
 impl Dialog {
-    /// The failed attempt of a task that met the screen in place of its first turn.
-    pub(crate) fn failure(self) -> AttemptFailure {
+    /// The failed attempt of a task that met the screen in place of its first turn; `key_file` is that of its agent.
+    pub(crate) fn failure(self, key_file: Option<&Path>) -> AttemptFailure {
         AttemptFailure {
             counts: self.is_of_task(),
             needs_attention: self.needs_attention(),
@@ -33,7 +35,20 @@ impl Dialog {
                 Self::Login => Some(HoldCause::Account),
                 _ => None,
             },
-            ..AttemptFailure::of_task(self.advice())
+            ..AttemptFailure::of_task(self.advice_for(key_file))
+        }
+    }
+
+    /// The same where the agent may have its key from a file, and no login.
+    pub(crate) fn advice_for(self, key_file: Option<&Path>) -> String {
+        match (self, key_file) {
+            (Self::Login, Some(file)) => {
+                format!(
+                    "the API does not take the key in {}: put a valid one there",
+                    file.display()
+                )
+            }
+            _ => self.advice().to_owned(),
         }
     }
 

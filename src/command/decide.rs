@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
 
+use super::trust::Trusts;
 use super::waits::Waits;
 use super::{Answer, Context, combine_exit};
 use crate::error;
@@ -123,6 +124,11 @@ fn decide<'a>(
     let (mut agent, mut model, mut agent_reason, mut waits) = (None, None, None, None);
     match (!delegated).then(|| lineup.choose(wanted)) {
         Some(Choice::Agent { agent: chosen, model: its, is_probe, passed_over }) => {
+            if let Ok(Some(project)) = project_of(path)
+                && let Some(why) = Trusts::default().refusal(chosen, project.path())
+            {
+                warnings.push(report::warning(path, None, &format!("it would be held: {why}")));
+            }
             if is_probe {
                 lineup.note_probe(chosen, its.as_deref());
             }

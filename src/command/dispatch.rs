@@ -216,11 +216,11 @@ impl<'a> Choosing<'a> {
         let choice = self.choose(&name, pinned, header.priority, header.pin.model.as_deref());
         let Choice::Agent { agent, model, is_probe, .. } = choice else { return Ok(None) };
         if agent.kind == AgentKind::Claude {
-            let read = || Trust::read(&agent.claude.state);
+            let read = || Trust::read(&agent.claude);
             let trust = self.trust.entry(&agent.name).or_insert_with(read);
             let project = task.at.project.path();
             if trust.refuses(project) {
-                return Err(Trust::advice(project));
+                return Err(trust.advice(project));
             }
         }
         if is_probe {

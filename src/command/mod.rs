@@ -20,6 +20,7 @@ mod retry;
 mod scan;
 mod status;
 mod target;
+mod trust;
 mod waits;
 
 use std::cell::OnceCell;
@@ -33,10 +34,9 @@ use clap::{CommandFactory, Parser};
 use jiff::Timestamp;
 
 use crate::account::Account;
-use crate::agent::claude::Trust;
 use crate::cli::{Cli, Command};
 use crate::concurrent;
-use crate::config::{AgentKind, Config, DelegationOff};
+use crate::config::{Config, DelegationOff};
 use crate::durable;
 use crate::environment::Environment;
 use crate::error::{self, Failure};
@@ -188,7 +188,11 @@ pub fn main(environment: &Environment) -> ExitCode {
         let config = config.get().context("the configuration was not read")?;
         let account = account.get_or_init(|| Account::new(config, &log));
         let holds = Holds::new(config, now);
-        let secutools_over_budget = holds.is_secutools_over_budget()?;
+        // What cannot be read may be more than is allowed, and stops nothing else.
+        let secutools_over_budget = holds.is_secutools_over_budget().unwrap_or_else(|error| {
+            log.warn(format_args!("secutools gets no task until this is mended: {error:#}"));
+            true
+        });
         let may_take_over = config.agents.secutools_after.is_some() && !secutools_over_budget;
         Ok(Context {
             config,
@@ -309,12 +313,6 @@ impl<'a> Context<'a> {
 
     fn pool(self) -> Result<Pool<'a>> {
         Pool::read(self.config, self.log, self.now)
-    }
-
-    /// Whom the first agent's Claude Code trusts; `None` where that agent is another program.
-    fn trust(self) -> Option<Trust> {
-        let agent = self.config.agents.first();
-        (agent.kind == AgentKind::Claude).then(|| Trust::read(&agent.claude.state))
     }
 
     /// The agent that a project pins its tasks to, where that matters for their route. Rules that cannot be read pin nothing:

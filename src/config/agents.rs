@@ -19,6 +19,11 @@ use crate::money::Cost;
 
 /// In `failover`: the task goes to the provider that its `complexity_hint` names.
 const SECUTOOLS: &str = "secutools";
+/// What Claude Code counts its costs in.
+const USD: &str = "USD";
+/// The variables that say whose login Claude Code uses.
+const CONFIG_DIR: &str = "CLAUDE_CONFIG_DIR";
+const LOGIN_VARIABLES: [&str; 2] = [CONFIG_DIR, "CLAUDE_CODE_OAUTH_TOKEN"];
 /// How much memory a pattern may take: the last screen is all that it is matched with.
 const LARGEST_PATTERN: usize = 1 << 20;
 
@@ -108,6 +113,26 @@ fn money<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cost>, D::
         Some(cost) => Ok(Some(cost)),
         None => Err(format!("`{text}` is no amount of money, such as 10 USD")),
     })
+}
+
+impl Budget {
+    fn is_given(&self) -> bool {
+        *self != Self::default()
+    }
+
+    /// Whether Claude Code's runs can reach it: what they cost is in USD.
+    fn check_usd(&self) -> Result<(), String> {
+        for (key, limit) in [("per_day", &self.per_day), ("per_task", &self.per_task)] {
+            if let Some(limit) = limit
+                && limit.currency.as_deref() != Some(USD)
+            {
+                return Err(format!(
+                    "budget.{key}: Claude Code says in {USD} what its runs cost, so {limit} would never be reached: name an amount in {USD}"
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What a million tokens of one model cost, in USD.
@@ -214,6 +239,9 @@ impl AgentConfig {
                 Some(key) => Err(format!(
                     "{key}: only Claude Code has that; take it out, or give the program its own by `env`"
                 )),
+                None if self.budget.is_given() => Err(
+                    "budget: nothing says what the runs of a program cost, so it would never be reached; take it out".to_owned()
+                ),
                 None => Ok(()),
             },
             AgentKind::Claude => match (placeholder, given(&of_command)) {
@@ -224,22 +252,35 @@ impl AgentConfig {
                 (None, Some(key)) => Err(format!(
                     "{key}: Claude Code says itself when a limit is reached; take it out, or set kind: command for another program"
                 )),
-                (None, None) => Ok(()),
+                (None, None) if self.env.contains_key(CONFIG_DIR) => Err(format!(
+                    "env.{CONFIG_DIR}: ccl has to know where Claude Code's files are; use config_dir in its place"
+                )),
+                (None, None) => self.budget.check_usd(),
             },
         }
     }
 
-    /// Whether the two differ in nothing but whose login they use.
+    /// Whether the two differ in nothing but whose login they use. What a run may cost and how it is watched makes no
+    /// other agent of it.
     fn is_same_but_for_login(&self, other: &Self) -> bool {
-        let bare = |agent: &Self| Self {
-            name: String::new(),
-            config_dir: None,
-            claude: ClaudeFiles::default(),
-            ..agent.clone()
+        let bare = |agent: &Self| {
+            let mut env = agent.env.clone();
+            env.retain(|name, _| !LOGIN_VARIABLES.contains(&name.as_str()));
+            Self {
+                name: String::new(),
+                config_dir: None,
+                env,
+                hooks: true,
+                questions: Questions::default(),
+                budget: Budget::default(),
+                claude: ClaudeFiles::default(),
+                ..agent.clone()
+            }
         };
-        self.kind == AgentKind::Claude
-            && self.config_dir != other.config_dir
-            && bare(self) == bare(other)
+        let login = |agent: &Self| {
+            (agent.config_dir.clone(), LOGIN_VARIABLES.map(|name| agent.env.get(name).cloned()))
+        };
+        login(self) != login(other) && bare(self) == bare(other)
     }
 }
 
@@ -413,7 +454,7 @@ impl Agents {
                 let (one, other) = (&all[*one], &all[*other]);
                 if one.is_same_but_for_login(other) {
                     return wrong(format!(
-                        "failover: `{}` and `{}` differ in nothing but config_dir: ccl does not switch between logins to get around a limit; \
+                        "failover: `{}` and `{}` differ in nothing but whose login they use (config_dir): ccl does not switch between logins to get around a limit; \
                          pin projects to them by `agent:` in project.yaml instead, or use an API key of your own",
                         one.name, other.name
                     ));
@@ -441,16 +482,22 @@ impl Agents {
         &self.all[self.failover[0]]
     }
 
+    /// The agent that a run was started with, where the configuration still has it, with the same conversations.
+    pub(crate) fn still_has(&self, started: &StartedAgent) -> Option<&AgentConfig> {
+        let has_files = |agent: &&AgentConfig| {
+            started.claude_dir.as_ref().is_none_or(|dir| agent.claude.directory == *dir)
+        };
+        self.named(started.name()).filter(|agent| agent.kind == started.kind).filter(has_files)
+    }
+
     /// The agent that a run was started with. One that the configuration no longer names is replaced by one that can go
     /// on with the same conversation.
     pub(crate) fn of_run(&self, started: &StartedAgent) -> &AgentConfig {
-        // As the one of `agent:` is called.
-        let name = started.name.as_deref().unwrap_or(started.kind.as_str());
         let is_like = |agent: &&AgentConfig| {
             agent.kind == started.kind
                 && started.claude_dir.as_ref().is_none_or(|dir| agent.claude.directory == *dir)
         };
-        self.named(name)
+        self.named(started.name())
             .filter(|agent| agent.kind == started.kind)
             .or_else(|| self.all.iter().find(is_like))
             .unwrap_or_else(|| self.first())

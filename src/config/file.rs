@@ -34,6 +34,7 @@ pub(super) struct File {
     pub(super) prices: BTreeMap<String, Price>,
     pub(super) routing: RoutingSection,
     pub(super) defaults: ProjectKeys,
+    #[serde(deserialize_with = "secutools_section")]
     pub(super) secutools: SecutoolsSection,
     pub(super) tmux: TmuxSection,
     pub(super) notify: Vec<CheckedNotifier>,
@@ -70,6 +71,19 @@ pub(super) struct SecutoolsSection {
     #[serde(deserialize_with = "optional_path")]
     pub(super) api_key_file: Option<PathBuf>,
     pub(super) budget: Budget,
+}
+
+fn secutools_section<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<SecutoolsSection, D::Error> {
+    checked(deserializer, |section: &SecutoolsSection| match section.budget.per_task {
+        // A job is over when its cost is known.
+        Some(_) => {
+            Err("budget.per_task: a job cannot be ended for its cost; take it out, and use per_day"
+                .to_owned())
+        }
+        None => Ok(()),
+    })
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -342,9 +342,10 @@ impl Project {
             }
             (_, None) => self.place(&filed, Folder::Inbox, name)?,
             (_, Some(written)) => {
-                // Its branch goes on where it is.
-                let ending = task::split(text).read_ending();
-                let ending = ending.filter(|ending| ending.branch().is_some());
+                // Its branch goes on where it is, and what it has cost is still paid for.
+                let ending = task::split(text)
+                    .read_ending()
+                    .filter(|ending| ending.branch().is_some() || !ending.cost_of_task.is_empty());
                 let again = ending.map(|ending| {
                     task::with_ending(written, &Ending { check: None, ..ending }, None, None)
                 });

@@ -68,16 +68,18 @@ impl Filing {
     }
 
     fn ending(&self, marker: &Delegated) -> Ending {
-        let attempt = task::parse(&marker.text).attempts_made().saturating_add(1);
-        Ending {
+        let task = task::parse(&marker.text);
+        let attempt = task.attempts_made().saturating_add(1);
+        let ending = Ending {
             provider: Some(marker.provider),
             job_id: marker.job_id().map(ToString::to_string),
-            cost: self.cost.clone(),
+            cost_of_task: task.cost(),
             started_at: Some(marker.started_at),
             ended_at: Some(self.at),
             reason: self.reason.clone(),
             ..Ending::new(marker.key, self.outcome, attempt)
-        }
+        };
+        ending.with_cost(self.cost.clone())
     }
 
     /// The task with its result, footer and ending line.

@@ -227,6 +227,7 @@ impl Delegation<'_> {
                 run: Some(marker.key),
                 provider: Some(marker.provider),
                 waited: account::waited(&task.project.waiting_path(&task.name), marker.started_at),
+                reason: Some(marker.rule.clone()),
                 ..Entry::of_task(EventKind::Delegated, task.project.path(), task.name.as_str())
             });
         }

@@ -245,6 +245,13 @@ pub(crate) struct Delegations {
     pub(crate) failed_24h: usize,
     /// One for each currency; empty where nothing is known.
     pub(crate) cost_24h: Vec<Cost>,
+    /// How many jobs that ended since midnight have no known cost, or one of no known currency.
+    #[serde(skip_serializing_if = "is_none")]
+    pub(crate) unknown_costs: usize,
+}
+
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 /// What one provider ended in the last 24 hours.

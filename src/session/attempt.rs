@@ -87,6 +87,7 @@ impl Pool<'_> {
         mut work: Work,
     ) -> Result<marker::ClaimMarker> {
         work.timeout = task.task.timeout();
+        work.cost_before = task.task.cost();
         work.begin(self.work_clock(&work.rules)?);
         let transcript_from = match conversation {
             Some(conversation) => Transcript::find(&agent.claude.directory, conversation.id)?
@@ -293,7 +294,9 @@ impl Pool<'_> {
             if started_agent && now >= look_at_screen {
                 look_at_screen = now + SCREEN_POLL;
                 if let Some(dialog) = self.first_dialog(attempt)? {
-                    return Ok(Evidence::Failed(dialog.failure()));
+                    let agent = self.agent_of(attempt.claim.marker());
+                    let failure = dialog.failure(agent.api_key_file.as_deref());
+                    return Ok(Evidence::Failed(failure));
                 }
             }
             let timed_out = now >= started + limit;

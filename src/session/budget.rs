@@ -7,9 +7,10 @@ use super::Pool;
 use super::evidence::ClaudeEvidence;
 use crate::agent::transcript::RunSummary;
 use crate::config::Price;
-use crate::money::Cost;
+use crate::money::{Cost, Totals};
+use crate::next_step::NoFurtherRound;
 use crate::queue::Claim;
-use crate::spend::{self, Spend, SpendLine};
+use crate::spend::{self, SpendLine};
 use crate::task::Outcome;
 
 /// What a token costs that was read from a cache, beside one that was not.
@@ -37,13 +38,9 @@ impl Pool<'_> {
     }
 
     /// Why the agent of a claim is to be ended although it works. Only between two of its tools.
-    pub(super) fn over_budget_so_far(
-        &self,
-        claim: &Claim,
-        so_far: &CostSoFar,
-    ) -> Result<Option<String>> {
+    pub(super) fn over_budget_so_far(&self, claim: &Claim, so_far: &CostSoFar) -> Option<String> {
         match so_far.is_in_a_tool {
-            true => Ok(None),
+            true => None,
             false => self.over_budget(claim, Some(&so_far.cost)),
         }
     }
@@ -73,25 +70,40 @@ impl Pool<'_> {
             return Ok(None);
         }
         let cost = self.cost(claim)?;
-        self.over_budget(claim, cost.as_ref())
+        Ok(self.over_budget(claim, cost.as_ref()))
+    }
+
+    /// Why the claim's agent is not given its work back after its turn. It has ended, and what it has cost is known.
+    pub(super) fn no_further_round(&self, claim: &Claim) -> Result<Option<NoFurtherRound>> {
+        let started = &claim.marker().agent;
+        let Some(agent) = self.config.agents.still_has(started) else {
+            return Ok(Some(NoFurtherRound::AgentGone(format!(
+                "its agent {} is not in the configuration any more, or not as it was: another attempt goes on from what is there",
+                started.name()
+            ))));
+        };
+        if agent.budget.per_task.is_none() {
+            return Ok(None);
+        }
+        let cost = self.cost(claim)?;
+        Ok(self.over_budget(claim, cost.as_ref()).map(NoFurtherRound::OverBudget))
     }
 
     /// Whether this cost and that of earlier attempts are as much as the task may cost: the sentence that says so.
-    fn over_budget(&self, claim: &Claim, cost: Option<&Cost>) -> Result<Option<String>> {
+    fn over_budget(&self, claim: &Claim, cost: Option<&Cost>) -> Option<String> {
         let marker = claim.marker();
-        let agent = self.agent_of(marker);
-        let Some(limit) = &agent.budget.per_task else { return Ok(None) };
-        let task = spend::task_key(claim.project().path(), claim.name().as_str());
-        let spend = Spend::new(&self.config.state_dir);
-        let mut spent = spend.of_task(&task, marker.run, self.now)?;
-        cost.into_iter().for_each(|cost| spent.totals.add(cost));
-        Ok(spent.totals.reaches(limit).then(|| {
+        // Nobody knows what one might that is gone.
+        let agent = self.config.agents.still_has(&marker.agent)?;
+        let limit = agent.budget.per_task.as_ref()?;
+        let mut totals = Totals::default();
+        marker.work.cost_before.iter().chain(cost).for_each(|cost| totals.add(cost));
+        totals.reaches(limit).then(|| {
             format!(
                 "budget: it has cost {} of the {limit} that a task of {} may: raise budget.per_task, and `ccl retry` it to go on",
-                spent.totals.costs().iter().map(ToString::to_string).collect::<Vec<_>>().join(" and "),
+                totals.costs().iter().map(ToString::to_string).collect::<Vec<_>>().join(" and "),
                 agent.name
             )
-        }))
+        })
     }
 
     /// What the tokens of its model cost.

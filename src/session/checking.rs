@@ -44,25 +44,38 @@ struct Prepared {
 
 impl Pool<'_> {
     /// How the check of a claim in phase `checking` stands. A person who asks may have mended what kept it from running.
-    pub(super) fn find_check(&self, run: &Run, claim: &ClaimMarker, asked: bool) -> Result<Found> {
-        let work = &claim.work;
-        let red = match &work.check {
+    pub(super) fn find_check(&self, run: &Run, claim: &Claim, asked: bool) -> Result<Found> {
+        let work = &claim.marker().work;
+        let may_try_again = asked || work.check.as_ref().is_none_or(|check| check.tries < TRIES);
+        let check = match &work.check {
+            Some(check) => self.check_state(run, claim.marker(), check)?,
+            None => CheckState::Unstarted,
+        };
+        let red = match check {
+            CheckState::Ended(1..) | CheckState::BaseEnded(_) => self.after_red(claim)?,
+            // Nothing depends on it yet.
+            _ => AfterRed::GiveBack,
+        };
+        Ok(Found::Checking { check, may_try_again, red })
+    }
+
+    fn after_red(&self, claim: &Claim) -> Result<AfterRed> {
+        let work = &claim.marker().work;
+        let has_rounds = work.rounds.red < work.rules.check_rounds;
+        if has_rounds && let Some(why) = self.no_further_round(claim)? {
+            return Ok(AfterRed::NoFurtherRound(why));
+        }
+        Ok(match &work.check {
             Some(CheckRun { of: Judged::Work, .. })
-                if is_in_worktree(claim)
+                if is_in_worktree(claim.marker())
                     && work.rounds.red == 0
                     && work.rounds.red_before.is_none() =>
             {
                 AfterRed::CheckBase
             }
-            _ if work.rounds.red < work.rules.check_rounds => AfterRed::GiveBack,
+            _ if has_rounds => AfterRed::GiveBack,
             _ => AfterRed::GiveUp,
-        };
-        let may_try_again = asked || work.check.as_ref().is_none_or(|check| check.tries < TRIES);
-        let check = match &work.check {
-            Some(check) => self.check_state(run, claim, check)?,
-            None => CheckState::Unstarted,
-        };
-        Ok(Found::Checking { check, may_try_again, red })
+        })
     }
 
     fn check_state(&self, run: &Run, claim: &ClaimMarker, check: &CheckRun) -> Result<CheckState> {
@@ -312,18 +325,19 @@ impl Pool<'_> {
         &self,
         claim: &Claim,
         red_before: Option<bool>,
+        over_budget: Option<String>,
     ) -> Result<Option<PathBuf>> {
         let work = &claim.marker().work;
         let red = work.red.as_ref().with_context(|| no_verdict(claim))?;
         let how = check::how(red.exit, red.seconds, work.rules.check_timeout);
-        let reason = format!("{} {how}", check::named(work_command(claim.marker())));
+        let still_red = || format!("{} {how}", check::named(work_command(claim.marker())));
+        let reason = over_budget.unwrap_or_else(still_red);
         let tree = work.check.as_ref().and_then(|check| check.tree.clone());
         let check = ending(work, red.exit, red.seconds, tree);
         let ending = Ending {
             check: Some(CheckEnding { red_before: red_before.or(check.red_before), ..check }),
-            cost: self.cost(claim)?,
             refused: self.refused(claim)?,
-            ..self.ending(claim, Outcome::Failed, Some(reason))
+            ..self.ending(claim, Outcome::Failed, Some(reason)).with_cost(self.cost(claim)?)
         };
         self.file(claim, &ending, || claim.finish(&ending, Some(&check::fenced(&red.tail)), None))
     }

@@ -41,7 +41,7 @@ impl Pool<'_> {
             ending.attempt = ending.attempt.saturating_sub(1);
         }
         ending.timeout = failure.timeout.or(ending.timeout);
-        ending.cost = self.cost(claim)?;
+        let mut ending = ending.with_cost(self.cost(claim)?);
         ending.refused = self.refused(claim)?;
         if failure.of_project {
             self.discard_worktree(claim)?;
@@ -208,6 +208,7 @@ impl Pool<'_> {
             agent_session: marker.agent.session.map(|id| id.to_string()),
             job_id: None,
             cost: None,
+            cost_of_task: marker.work.cost_before.clone(),
             started_at: Some(marker.started_at),
             ended_at: Some(self.now),
             reason,

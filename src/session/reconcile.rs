@@ -18,7 +18,8 @@ use crate::error::Failure;
 use crate::event::Event;
 use crate::marker::{self, Judged, Phase, Round};
 use crate::next_step::{
-    AgentReport, AttemptEnd, AttemptFailure, Found, Leave, Snapshot, Step, after_branch, next_step,
+    AgentReport, AttemptEnd, AttemptFailure, BranchOutcome, Found, Leave, Snapshot, Step,
+    after_branch, next_step,
 };
 use crate::notify::Notice;
 use crate::process;
@@ -206,7 +207,9 @@ impl Pool<'_> {
             Step::Accept { then } => self.accept_work(run, claim, *then),
             Step::Land { report, .. } => self.land_branch(run, claim, report),
             Step::Finish { report, landed } => self.finish(run, claim, report, landed),
-            Step::GiveUp { red_before } => self.give_up_work(run, claim, red_before),
+            Step::GiveUp { red_before, over_budget } => {
+                self.give_up_work(run, claim, red_before, over_budget)
+            }
             Step::EndAttempt(end) => self.fail(run, claim, end),
             Step::Place(outcome) => self.place(run, claim, outcome),
             Step::Release => self.release_as_it_was(claim, Step::Release),
@@ -312,13 +315,19 @@ impl Pool<'_> {
         Ok(Done::GoesOn(events))
     }
 
-    fn give_up_work(&self, run: &Run, mut claim: Claim, red_before: Option<bool>) -> Result<Done> {
-        let step = Step::GiveUp { red_before };
+    fn give_up_work(
+        &self,
+        run: &Run,
+        mut claim: Claim,
+        red_before: Option<bool>,
+        over_budget: Option<String>,
+    ) -> Result<Done> {
+        let step = Step::GiveUp { red_before, over_budget: over_budget.clone() };
         self.note_red(run, &mut claim)?;
         self.end_agent_and_its_tools(run)?;
         self.clear_check(&claim)?;
         self.note_checked(&claim, &events_of(&step, &claim));
-        let placed = self.give_up(&claim, red_before)?;
+        let placed = self.give_up(&claim, red_before, over_budget)?;
         Ok(Done::over(claim, step, placed))
     }
 
@@ -334,7 +343,12 @@ impl Pool<'_> {
             self.end_turn(run, &mut claim, Phase::Landing)?;
         }
         let outcome = self.finish_branch(&mut claim)?;
-        Ok(Done::Then(Box::new(claim), after_branch(outcome, report), Vec::new()))
+        let no_round = match outcome {
+            BranchOutcome::Conflict(_) => self.no_further_round(&claim)?,
+            _ => None,
+        };
+        let next = after_branch(outcome, no_round, report);
+        Ok(Done::Then(Box::new(claim), next, Vec::new()))
     }
 
     fn finish(&self, run: &Run, claim: Claim, report: AgentReport, landed: bool) -> Result<Done> {
@@ -344,9 +358,8 @@ impl Pool<'_> {
         if !report.only_while_it_lives {
             self.end_agent(run)?;
         }
-        let mut ending = self.ending(&claim, Outcome::Done, None);
+        let mut ending = self.ending(&claim, Outcome::Done, None).with_cost(self.cost(&claim)?);
         ending.model = report.model.clone().or(ending.model);
-        ending.cost = self.cost(&claim)?;
         ending.refused = report.refused;
         let footer = footer(&ending, &report);
         let placed = self.file(&claim, &ending, || {

@@ -113,7 +113,7 @@ impl Pool<'_> {
             _ => None,
         };
         let over_budget = match (&cost_so_far, &claim) {
-            (Some(so_far), Some(claim)) => self.over_budget_so_far(claim, so_far)?,
+            (Some(so_far), Some(claim)) => self.over_budget_so_far(claim, so_far),
             _ => None,
         };
         let (time_limit, signs) = match (&found, &claim) {
@@ -159,7 +159,7 @@ impl Pool<'_> {
             }
             Phase::Checking => {
                 let asked = matches!(trigger, Trigger::Asked(_));
-                let found = self.find_check(run, claim.marker(), asked)?;
+                let found = self.find_check(run, claim, asked)?;
                 // Its task is filed with what it has left, once that is green.
                 let claude = match &found {
                     Found::Checking { check: CheckState::Ended(0), .. } => {
@@ -320,13 +320,14 @@ impl Pool<'_> {
             };
             return Ok((state, None));
         };
-        let state = self.state_of_claude(run, &claude, lives, trigger)?;
+        let state = self.state_of_claude(run, marker, &claude, lives, trigger)?;
         Ok((state, Some(claude)))
     }
 
     fn state_of_claude(
         &self,
         run: &Run,
+        claim: &marker::ClaimMarker,
         claude: &ClaudeEvidence,
         lives: bool,
         trigger: Trigger,
@@ -350,6 +351,7 @@ impl Pool<'_> {
             screen: lives.then(|| screen::recognise(&capture)),
             idle_hint: trigger.is_idle(run.id()),
             background: claude::has_background(&run.session.files().stop),
+            key_file: self.agent_of(claim).api_key_file.as_deref(),
             now: self.now,
         }))
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Provider;
-use crate::money::Cost;
+use crate::money::{Cost, Totals};
 use crate::text::is_unprintable;
 
 const OPEN: &str = "<!-- ccl ";
@@ -43,6 +43,9 @@ pub struct Ending {
     pub job_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<Cost>,
+    /// What all attempts at the task have cost up to and with this one, by currency, as far as it is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cost_of_task: Vec<Cost>,
     /// When the agent was launched or the job submitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
@@ -192,6 +195,7 @@ impl Ending {
             agent_session: None,
             job_id: None,
             cost: None,
+            cost_of_task: Vec::new(),
             started_at: None,
             ended_at: None,
             reason: None,
@@ -200,6 +204,14 @@ impl Ending {
             refused: 0,
             timeout: None,
         }
+    }
+
+    /// Notes what the attempt has cost, where the ending knows what those before it have.
+    #[must_use]
+    pub(crate) fn with_cost(self, cost: Option<Cost>) -> Self {
+        let mut totals = Totals::default();
+        self.cost_of_task.iter().chain(&cost).for_each(|cost| totals.add(cost));
+        Self { cost_of_task: totals.costs(), cost, ..self }
     }
 
     /// The end of a task that nobody worked on: filed as failed at `at`, for `reason`.

@@ -28,6 +28,8 @@ pub(crate) use recurrence::{RECURRING_FIELDS, Recurrence, Schedule, recurrence};
 pub use rules::{Check, HeaderRules, Isolation, Land, ProjectRules, TaskRules, TimeLimit};
 pub use words::{Complexity, Preference, Priority, Provider, UnknownWord};
 
+use crate::money::Cost;
+
 /// A larger file, not counting its ending line, is no task.
 pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 
@@ -101,6 +103,12 @@ impl Task {
             Some(ending) if ending.outcome == Outcome::Released => ending.attempt,
             _ => 0,
         }
+    }
+
+    /// What the attempts at it have cost; a file that comes back after it was done starts afresh.
+    pub(crate) fn cost(&self) -> Vec<Cost> {
+        let unfinished = self.ending.as_ref().filter(|it| it.outcome != Outcome::Done);
+        unfinished.map_or_else(Vec::new, |ending| ending.cost_of_task.clone())
     }
 
     /// For what an agent of it was ended before its turn was over; a file that comes back starts afresh.

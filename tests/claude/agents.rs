@@ -7,7 +7,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::support::{Consent, Reply, Sandbox};
+use super::support::{Consent, Reply, Sandbox, claude_home};
 use super::world::{LONG, SESSION, Setup, World, kinds};
 
 const KEY: &str = "sk-ant-api03-of-the-agent-named-key-made-up-0000000000000";
@@ -96,6 +96,41 @@ fn a_key_goes_on_with_the_conversation_where_the_subscription_is_at_its_limit() 
     let mut found = Vec::new();
     files_with(world.sandbox.path(), KEY, &mut found);
     assert_eq!(found, [world.sandbox.path().join("key").display().to_string()]);
+}
+
+#[test]
+fn an_agent_with_a_directory_of_its_own_has_its_login_its_trust_and_its_conversations_there() {
+    let mut world = World::without_hooks();
+    let other = world.sandbox.path().join("other home");
+    claude_home::prepare_home(&other, &[world.project.root()], Consent::default());
+    // Beside a directory of its own there is no state file.
+    let directory = other.join(".claude");
+    fs::rename(other.join(".claude.json"), directory.join(".claude.json")).unwrap();
+    world.sandbox.config("agent", Value::Null);
+    let agents = json!({
+        "claude": {"hooks": false},
+        "own": {"hooks": false, "config_dir": directory},
+    });
+    world.sandbox.config("agents", agents);
+    let rules = world.project.root().join(".agent-queue/project.yaml");
+    fs::write(rules, "agent: own\n").unwrap();
+    world.api.otherwise(Reply::text("Fixed"));
+    world.dispatch("Fix it");
+    assert_eq!(world.claim()["agent"]["name"], "own");
+    let conversation = world.conversation();
+    let filed = super::support::wait::poll(LONG, || {
+        world.scan();
+        (world.project.task_places("fix.md") == ["done/fix.md"]).then(|| world.filed("done/fix.md"))
+    });
+    let ending = filed.expect("it is done").ending;
+    assert_eq!(ending["agent"], "own");
+    assert!(ending["cost"]["amount"].is_string(), "{ending:?}");
+    assert_eq!(ending["cost_of_task"], json!([ending["cost"]]));
+    let is_in = |directory: &Path| {
+        let slugs = fs::read_dir(directory.join("projects")).into_iter().flatten().flatten();
+        slugs.into_iter().any(|it| it.path().join(format!("{conversation}.jsonl")).exists())
+    };
+    assert!(is_in(&directory) && !is_in(&world.sandbox.home().join(".claude")));
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! The program itself against the stand-in server: a sandbox without any tmux.
 
+use std::fs;
 use std::process::Output;
 use std::time::Instant;
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::secutools_server::SecutoolsServer;
@@ -85,4 +87,36 @@ pub(crate) fn jobs_of(server: &SecutoolsServer, task: &str) -> usize {
     let asked = |body: &[u8]| -> Value { serde_json::from_slice(body).unwrap() };
     let jobs = server.jobs();
     jobs.iter().filter(|job| asked(&job.body)["metadata"]["task"] == task).count()
+}
+
+#[test]
+fn secutools_goes_on_with_what_may_leave_while_the_agents_are_held() {
+    let mut world = Binary::new();
+    world.sandbox.config("agents", json!({"claude": {"hooks": false}}));
+    world.sandbox.config("failover", json!(["claude", "secutools"]));
+    let now = Timestamp::now();
+    let hold = json!({
+        "version": 1, "host": "h", "at": now, "until": now + SignedDuration::from_hours(2), "model": null,
+        "cause": "limit", "reason": "the limit", "since": now, "tries": 1, "has_reset": true,
+    });
+    let agents = world.sandbox.state_dir().join("agents");
+    fs::create_dir_all(&agents).unwrap();
+    fs::write(agents.join("claude.hold"), hold.to_string()).unwrap();
+    let header = "allow_delegation: true\npreferred_ai: claude-code\ncomplexity_hint: low\n";
+    world.project.drop_task("t.md", format!("---\n{header}---\nDo it.\n"));
+    let output = world.pass(&["scan", "--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let event = &report["events"][0];
+    assert_eq!((&event["event"], &event["provider"]), (&json!("delegated"), &json!("gpu")));
+    assert_eq!(report["events"].as_array().unwrap().len(), 1, "{report:#}");
+    assert_eq!(jobs_of(&world.server, "t.md"), 1);
+    assert_eq!(world.project.marker("inbox/t.md.delegated")["rule"], "failover");
+    assert!(said(&output).contains("rule=failover"), "{}", said(&output));
+    let journal = fs::read_to_string(world.sandbox.state_dir().join("journal.jsonl")).unwrap();
+    let line: Value = serde_json::from_str(journal.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (&line["event"], &line["task"], &line["provider"], &line["reason"]),
+        (&json!("delegated"), &json!("t.md"), &json!("gpu"), &json!("failover")),
+        "{journal}"
+    );
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod agents;
+mod budgets;
 mod crash;
 mod dialogs;
 mod files;
@@ -10,6 +11,7 @@ mod hooks;
 mod launch;
 mod life;
 mod person;
+mod pins;
 mod rules;
 mod scan;
 mod servers;

@@ -229,6 +229,7 @@ fn ending() -> BoxedStrategy<Ending> {
                 session,
                 agent_session,
                 job_id,
+                cost_of_task: cost.iter().cloned().collect(),
                 cost,
                 started_at,
                 ended_at,

@@ -28,6 +28,7 @@ const LIVES: Observations<'static> = Observations {
     screen: None,
     idle_hint: false,
     background: false,
+    key_file: None,
     now: Timestamp::UNIX_EPOCH,
 };
 

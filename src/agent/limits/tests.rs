@@ -43,7 +43,7 @@ fn what_is_the_accounts_is_not_the_tasks() {
         ),
     ];
     for (kind, text, of_account, needs_attention) in cases {
-        let failure = failure(&error(kind, text), at(NOW));
+        let failure = failure(&error(kind, text), None, at(NOW));
         assert_eq!(
             (!failure.counts, failure.needs_attention),
             (of_account, needs_attention),
@@ -57,7 +57,7 @@ fn what_is_the_accounts_is_not_the_tasks() {
 fn only_the_transcripts_own_time_is_believed_and_only_if_it_is_near() {
     let until = |kind, resets_at| {
         let error = ApiError { resets_at, ..error(Some(kind), "resets 3pm (UTC)") };
-        failure(&error, at(NOW)).until
+        failure(&error, None, at(NOW)).until
     };
     let exact = at("2026-10-06T14:00:01Z");
     assert_eq!(until("rate_limit", Some(exact.as_second())), Some(exact));
@@ -74,13 +74,13 @@ fn only_the_transcripts_own_time_is_believed_and_only_if_it_is_near() {
 fn a_limit_of_money_that_names_its_reset_needs_nobody() {
     let reset = at("2026-10-06T14:00:01Z").as_second();
     let spent = error(Some("rate_limit"), "You're out of usage credits · resets 3pm (UTC)");
-    assert!(failure(&spent, at(NOW)).needs_attention);
-    assert!(!failure(&ApiError { resets_at: Some(reset), ..spent }, at(NOW)).needs_attention);
+    assert!(failure(&spent, None, at(NOW)).needs_attention);
+    assert!(!failure(&ApiError { resets_at: Some(reset), ..spent }, None, at(NOW)).needs_attention);
 }
 
 #[test]
 fn what_holds_an_agent_is_named() {
-    let hold = |kind, text| failure(&error(Some(kind), text), at(NOW)).hold;
+    let hold = |kind, text| failure(&error(Some(kind), text), None, at(NOW)).hold;
     assert_eq!(hold("rate_limit", "x"), Some(HoldCause::Limit));
     assert_eq!(hold("rate_limit", "You're out of usage credits"), Some(HoldCause::Account));
     assert_eq!(
@@ -94,5 +94,21 @@ fn what_holds_an_agent_is_named() {
         limit_type: Some("seven_day_opus".to_owned()),
         ..error(Some("rate_limit"), "x")
     };
-    assert_eq!(failure(&of_opus, at(NOW)).limited_model.as_deref(), Some("seven_day_opus"));
+    assert_eq!(failure(&of_opus, None, at(NOW)).limited_model.as_deref(), Some("seven_day_opus"));
+}
+
+#[test]
+fn a_key_that_is_not_taken_is_named_by_its_file() {
+    let file = std::path::Path::new("/home/a/key");
+    let refused = error(Some("authentication_failed"), "Invalid API key · Please run /login");
+    let with_key = failure(&refused, Some(file), at(NOW));
+    assert_eq!(
+        with_key.reason,
+        "the API does not take the key in /home/a/key: put a valid one there, then `ccl resume`: Invalid API key · Please run /login"
+    );
+    assert!(with_key.needs_attention && with_key.hold == Some(HoldCause::Account));
+    let login = failure(&refused, None, at(NOW)).reason;
+    assert!(login.starts_with("Claude Code has no valid login: run `claude`"), "{login}");
+    assert!(Dialog::Login.failure(Some(file)).reason.contains("the key in /home/a/key"));
+    assert!(Dialog::Login.failure(None).reason.contains("`/login`"));
 }

@@ -1,17 +1,18 @@
 //! The agent, as the login shell that starts it sees it.
 
-use std::path::Path;
-
-use crate::agent::claude::Trust;
 use crate::checkout::checkout_of;
 use crate::config::{self, AgentConfig, AgentKind, Config};
 use crate::environment::Environment;
+use crate::hold::{Choice, Holds};
 use crate::queue::Project;
 use crate::report::DoctorRow;
 use crate::subprocess::Call;
+use crate::task::Header;
 use crate::tmux::Tmux;
 
 use super::{LIMIT, ask, numbers};
+use crate::command::Context;
+use crate::command::trust::Trusts;
 
 /// From this version on its transcript, registry and hooks are those that `ccl` reads.
 const OLDEST_CLAUDE: [u32; 3] = [2, 1, 100];
@@ -139,44 +140,63 @@ fn in_shell(
     let path = tmux.display_global("#{PATH}").ok().filter(|path| !path.is_empty());
     let shell = agent.shell().as_os_str();
     let mut call = Call::in_own_session(shell, LIMIT);
+    // Behind the start-up files, as where it works. The values are in variables, so that no shell has to quote them.
+    let own = |name: &str| format!("CCL_DOCTOR_{name}");
+    let exports: String =
+        agent.env.keys().map(|name| format!("export {name}=\"${}\"; ", own(name))).collect();
     call.command
-        .args(["-l", "-i", "-c", &format!("exec sh -c '{script}'")])
+        .args(["-l", "-i", "-c", &format!("exec sh -c '{exports}{script}'")])
         .env_clear()
         .current_dir(&config.home)
         .env("HOME", &config.home)
         .env("SHELL", shell)
         .env("PATH", path.as_deref().unwrap_or(PATH))
         .env("TERM", "dumb")
-        .env("CCL_DOCTOR", agent.program());
+        .env("CCL_DOCTOR", agent.program())
+        .envs(agent.env.iter().map(|(name, value)| (own(name), value)));
     for name in ["USER", "LOGNAME", "LANG"] {
         call.command.envs(environment.var(name).map(|value| (name, value)));
     }
     call
 }
 
-/// Does Claude Code trust the projects? One finding where it does, else one for each that it refuses. One more, and no
-/// fault, for each repository that only newer versions refuse.
-pub(super) fn trust(trust: Option<Trust>, projects: &[Project]) -> Vec<DoctorRow> {
-    let Some(trust) = trust else {
-        return vec![DoctorRow::skipped("trust", "only Claude Code asks for it")];
-    };
-    let remedy = |path: &Path| format!("run `claude` once in {} and accept", path.display());
-    let (mut refused, mut asked) = (Vec::new(), Vec::new());
-    for path in projects.iter().map(Project::path) {
+/// Does Claude Code trust the projects, where a task would go to it? One finding where it does, else one for each that it
+/// refuses. One more, and no fault, for each repository that only newer versions refuse.
+pub(super) fn trust(context: Context<'_>, projects: &[Project]) -> Vec<DoctorRow> {
+    let agents = &context.config.agents;
+    let lineup = Holds::new(context.config, context.now).lineup();
+    let (mut trusts, header) = (Trusts::default(), Header::default());
+    let (mut refused, mut asked, mut looked_at) = (Vec::new(), Vec::new(), 0);
+    for project in projects {
+        let path = project.path();
+        // What is wrong with its rules is a finding of its own.
+        let rules = context.config.project_rules(&project.rules_path()).ok();
+        let pin = rules.as_ref().and_then(|rules| rules.agent.as_deref());
+        let agent = match lineup.choose(context.wanted("", &header, pin)) {
+            Choice::Agent { agent, .. } => agent,
+            Choice::Wait(_) | Choice::Last(_) => {
+                pin.and_then(|pin| agents.named(pin)).unwrap_or_else(|| agents.first())
+            }
+        };
+        let Some(trust) = trusts.of(agent) else { continue };
+        looked_at += 1;
         let shown = path.display();
         if trust.refuses(path) {
             let detail = format!("Claude Code does not trust {shown}");
-            refused.push(DoctorRow::bad("trust", detail, remedy(path)));
+            refused.push(DoctorRow::bad("trust", detail, trust.remedy(path)));
         } else if checkout_of(path).is_some_and(|top| trust.refuses_in_repository(path, top)) {
             let detail = format!(
                 "{shown} is in a git repository below what Claude Code trusts: 2.1.332, and perhaps others, asks there"
             );
             let note = DoctorRow::skipped("trust", detail);
-            asked.push(DoctorRow { remedy: Some(remedy(path)), ..note });
+            asked.push(DoctorRow { remedy: Some(trust.remedy(path)), ..note });
         }
     }
+    if looked_at == 0 && !projects.is_empty() {
+        return vec![DoctorRow::skipped("trust", "only Claude Code asks for it")];
+    }
     if refused.is_empty() {
-        let detail = format!("Claude Code refuses none of the {} project(s)", projects.len());
+        let detail = format!("Claude Code refuses none of the {looked_at} project(s)");
         refused.push(DoctorRow::good("trust", detail));
     }
     refused.into_iter().chain(asked).collect()

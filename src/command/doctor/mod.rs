@@ -51,7 +51,7 @@ pub(super) fn run(context: Context<'_>, environment: &Environment) -> Answer {
         Ok(projects) => {
             checks.extend(disk::queues(&projects));
             checks.extend(git::checks(config, &projects));
-            checks.extend(agent::trust(context.trust(), &projects));
+            checks.extend(agent::trust(context, &projects));
         }
         Err(error) => checks.push(DoctorRow::bad(
             "queue",

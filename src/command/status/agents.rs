@@ -5,9 +5,10 @@ use crate::command::status::Problems;
 use crate::hold::{Holds, Readiness};
 use crate::next_step::HoldCause;
 use crate::report::{AgentRow, AgentStanding};
-use crate::spend::Spend;
+use crate::spend::{OF_SECUTOOLS, Spend};
 
-pub(super) fn rows(context: Context<'_>, problems: &mut Problems<'_>) -> Vec<AgentRow> {
+/// The rows of the agents, and how many of secutools' jobs of today have no known cost.
+pub(super) fn rows(context: Context<'_>, problems: &mut Problems<'_>) -> (Vec<AgentRow>, usize) {
     let lineup = Holds::new(context.config, context.now).lineup();
     let spent = Spend::new(&context.config.state_dir).of_today(context.now);
     let mut spent = spent.unwrap_or_else(|error| {
@@ -50,5 +51,6 @@ pub(super) fn rows(context: Context<'_>, problems: &mut Problems<'_>) -> Vec<Age
             unknown_costs: spent.unknown,
         }
     });
-    rows.collect()
+    let rows = rows.collect();
+    (rows, spent.remove(OF_SECUTOOLS).map_or(0, |spent| spent.unknown))
 }

@@ -80,14 +80,16 @@ pub(super) fn collect(context: Context<'_>) -> Result<Collected> {
     });
     let projects = projects(context)?;
     let state_dir = &context.config.state_dir;
+    let (agents, unknown_jobs) = agents::rows(context, &mut problems);
     let mut status = Status {
         sessions: sessions::rows(context, &pool, &mut problems)
             .context("cannot look through the sessions' markers")?,
-        agents: agents::rows(context, &mut problems),
+        agents,
         paused: pause::read(&pause::of_state(state_dir)),
         passed: passed::last(state_dir),
         ..Status::default()
     };
+    status.delegated.unknown_costs = unknown_jobs;
     tasks::add(context, &pool, &projects, &mut problems, &mut status);
     let Problems { reported, exit, .. } = problems;
     Ok(Collected { status, problems: reported, exit })

@@ -1,5 +1,6 @@
 //! Every task that has not ended, what each project holds, and the last day.
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
@@ -7,11 +8,11 @@ use anyhow::{Error, Result};
 use uuid::Uuid;
 
 use super::{DAY, Problems};
-use crate::agent::claude::Trust;
 use crate::checkout::{self, Standing};
+use crate::command::trust::Trusts;
 use crate::command::waits::{self, Waits};
 use crate::command::{Context, ground};
-use crate::hold::{Choice, Holds, Lineup};
+use crate::hold::{Choice, Holds, Lineup, Wanted};
 use crate::marker::{self, ClaimedCheckout, Phase, ToLand};
 use crate::money::Totals;
 use crate::pause;
@@ -35,8 +36,7 @@ struct Collector<'a, 'p> {
     context: Context<'a>,
     /// Which pool this is; `None` where it has never claimed a task.
     owner: Option<Uuid>,
-    /// `None` where the agent is not Claude Code.
-    trust: Option<Trust>,
+    trusts: Trusts<'a>,
     lineup: Lineup<'a>,
     waits: Waits,
     problems: &'p mut Problems<'a>,
@@ -61,11 +61,10 @@ pub(super) fn add<'a>(
     let last_day = last_day
         .map(|provider| (DayRow { provider, ..DayRow::default() }, Totals::default()))
         .collect();
-    let trust = context.trust();
     let mut collector = Collector {
         context,
         owner,
-        trust,
+        trusts: Trusts::default(),
         lineup: Holds::new(context.config, context.now).lineup(),
         waits: Waits::new(context.now),
         problems,
@@ -309,6 +308,8 @@ impl Collector<'_, '_> {
         order.sort_unstable();
         let first = self.status.tasks.len();
         let mut files = Vec::new();
+        // Of the rows behind those that are looked at closely only the priority is known.
+        let (mut by_default, mut refusals) = (HashMap::new(), HashMap::new());
         for (index, (priority, name)) in order.iter().enumerate() {
             let mut row =
                 TaskRow { priority: Some(*priority), ..row(project, name, TaskState::Waiting) };
@@ -317,15 +318,16 @@ impl Collector<'_, '_> {
                     Ok(glance) => {
                         files.push((self.status.tasks.len(), glance.file));
                         self.describe_waiting(&mut row, project, &glance);
+                        let task = spend::task_key(project.path(), &name.to_string_lossy());
+                        let of_project = rules.as_ref().ok().and_then(|it| it.agent.as_deref());
+                        let wanted = self.context.wanted(&task, &glance.head, of_project);
+                        let refusal = self.trusts.refusal_of(&self.lineup, wanted, project.path());
+                        refusals.insert(self.status.tasks.len(), refusal);
                         if let Ok(rules) = rules {
                             let rules_of_task = rules.for_task(&glance.head.rules);
-                            row.waits =
+                            let room =
                                 waits_for_room(rules, rules_of_task.isolation, &inbox.dispatched);
-                        }
-                        if let Ok(rules) = rules {
-                            let task = spend::task_key(project.path(), &name.to_string_lossy());
-                            let why = self.waits_for_agent(&task, rules, &glance.head);
-                            row.waits = row.waits.or(why);
+                            row.waits = room.or_else(|| self.waits_for_agent(wanted));
                         }
                         if row.provider.is_some_and(Provider::is_remote) {
                             row.waits = None;
@@ -359,16 +361,22 @@ impl Collector<'_, '_> {
                 }
             }
         }
-        let is_refused = self.trust.as_ref().is_some_and(|trust| trust.refuses(project.path()));
-        let obstacle = match rules {
-            _ if is_refused => Some(Trust::advice(project.path())),
-            Err(error) => Some(error.clone()),
-            Ok(_) => None,
-        };
-        for row in &mut self.status.tasks[first..] {
+        for (index, row) in self.status.tasks.iter_mut().enumerate().skip(first) {
             let is_local = row.provider.is_none_or(|provider| !provider.is_remote());
-            if let (true, TaskState::Waiting, Some(why)) = (is_local, row.state, &obstacle) {
-                hold(row, why);
+            if is_local && row.state == TaskState::Waiting {
+                let refusal = refusals.remove(&index).unwrap_or_else(|| {
+                    let priority = row.priority.unwrap_or_default();
+                    let refusal = by_default.entry(priority).or_insert_with(|| {
+                        let header = Header { priority, ..Header::default() };
+                        let of_project = rules.as_ref().ok().and_then(|it| it.agent.as_deref());
+                        let wanted = self.context.wanted("", &header, of_project);
+                        self.trusts.refusal_of(&self.lineup, wanted, project.path())
+                    });
+                    refusal.clone()
+                });
+                if let Some(why) = refusal.or_else(|| rules.as_ref().err().cloned()) {
+                    hold(row, why);
+                }
             }
             if row.state == TaskState::Held {
                 row.waits = None;
@@ -378,8 +386,7 @@ impl Collector<'_, '_> {
     }
 
     /// Whether every agent that may have the task is held, and until when.
-    fn waits_for_agent(&self, task: &str, rules: &ProjectRules, head: &Header) -> Option<String> {
-        let wanted = self.context.wanted(task, head, rules.agent.as_deref());
+    fn waits_for_agent(&self, wanted: Wanted<'_>) -> Option<String> {
         match self.lineup.choose(wanted) {
             Choice::Agent { .. } => None,
             Choice::Wait(why) | Choice::Last(why) => Some(why),

@@ -403,13 +403,42 @@ fn agents_that_do_not_fit_are_refused() {
             "agents: {a: {config_dir: /x}, b: {config_dir: /y}}\nfailover: [a, b]",
             "does not switch between logins",
         ),
+        (
+            "agents: {a: {config_dir: /x, hooks: false, budget: {per_day: 1 USD}}, b: {questions: wait}}\nfailover: [a, b]",
+            "does not switch between logins",
+        ),
+        (
+            "agents: {a: {env: {CLAUDE_CODE_OAUTH_TOKEN: x, N: 1}}, b: {env: {N: 1}}}\nfailover: [b, a]",
+            "does not switch between logins",
+        ),
+        (
+            "agents: {a: {kind: command, command: [x], env: {CLAUDE_CONFIG_DIR: /x}}, b: {kind: command, command: [x]}}\nfailover: [b, a]",
+            "does not switch between logins",
+        ),
+        ("agents: {a: {env: {CLAUDE_CONFIG_DIR: /x}}}", "use config_dir in its place"),
+        ("agent: {budget: {per_day: 10 EUR}}", "budget.per_day: Claude Code says in USD"),
+        ("agent: {budget: {per_task: 10 EUR}}", "budget.per_task: Claude Code says in USD"),
+        (
+            "agents: {a: {kind: command, command: [x], budget: {per_task: 1 USD}}}",
+            "budget: nothing says what the runs of a program cost",
+        ),
+        ("secutools: {budget: {per_task: 1 EUR}}", "budget.per_task: a job cannot be ended"),
     ] {
         let error = Home::with(text).load_with(&Overrides::default()).unwrap_err();
         let error = format!("{error:#}");
         assert!(error.contains(sentence), "{text}: {error}");
     }
-    // Pinned by project they are what config_dir is for.
-    Home::with("agents: {a: {config_dir: /x}, b: {config_dir: /y}}").load();
+    for fits in [
+        // Pinned by project they are what config_dir is for.
+        "agents: {a: {config_dir: /x}, b: {config_dir: /y}}",
+        // Not the same: it has a key of the user's own.
+        "agents: {a: {}, b: {config_dir: /y, api_key_file: /k}}\nfailover: [a, b]",
+        "agents: {a: {}, b: {env: {CLAUDE_CODE_USE_BEDROCK: 1}}}\nfailover: [a, b]",
+        "agent: {budget: {per_day: 10 USD, per_task: 3 USD}}",
+        "secutools: {budget: {per_day: 10 EUR}}",
+    ] {
+        Home::with(fits).load();
+    }
 }
 
 #[test]

@@ -90,6 +90,7 @@ fn status() -> Report {
             done_24h: 3,
             failed_24h: 1,
             cost_24h: vec![Cost { amount: "0.0123".to_owned(), currency: Some("USD".to_owned()) }],
+            unknown_costs: 2,
         },
         last_24h: vec![
             DayRow { provider: Some(Provider::ClaudeCode), done: 1234, failed: 0, cost: vec![] },
@@ -133,7 +134,7 @@ fn the_status_as_json_has_every_key() {
     );
     assert_eq!(
         json["delegated"],
-        json!({"active": 1, "done_24h": 3, "failed_24h": 1, "cost_24h": [{"amount": "0.0123", "currency": "USD"}],
+        json!({"active": 1, "done_24h": 3, "failed_24h": 1, "cost_24h": [{"amount": "0.0123", "currency": "USD"}], "unknown_costs": 2,
                "jobs": [{"project": "/srv/app", "provider": "gemini", "job_id": "job_1", "phase": "submitted",
                          "task": "review-the-whole-of-the-authentication-and-session-handling-code.md",
                          "since": "2026-03-01T11:59:18Z", "reason": null}]})

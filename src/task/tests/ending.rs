@@ -18,10 +18,11 @@ fn an_ending_is_one_line_of_json_in_a_comment() {
     full.session = Some("ccl-auto-0".into());
     full.agent_session = Some("s".into());
     full.job_id = Some("j".into());
-    full.cost = Some(Cost { amount: "0.0123".into(), currency: Some("USD".into()) });
     full.started_at = Some("2026-01-02T03:04:05Z".parse().unwrap());
     full.ended_at = Some("2026-01-02T03:05:05.5Z".parse().unwrap());
     full.reason = Some("fine".into());
+    full.cost_of_task = vec![Cost::of("1", "EUR").unwrap(), Cost::of("0.5", "USD").unwrap()];
+    full = full.with_cost(Cost::of("0.0123", "USD"));
     full.refused = 2;
     full.timeout = Some(Timeout::MaxDuration);
     assert_eq!(
@@ -29,6 +30,7 @@ fn an_ending_is_one_line_of_json_in_a_comment() {
         "<!-- ccl {\"run\":\"00000000-0000-0000-0000-000000000007\",\"outcome\":\"done\",\"attempt\":2,\
          \"provider\":\"claude-api\",\"model\":\"opus\",\"session\":\"ccl-auto-0\",\"agent_session\":\"s\",\
          \"job_id\":\"j\",\"cost\":{\"amount\":\"0.0123\",\"currency\":\"USD\"},\
+         \"cost_of_task\":[{\"amount\":\"1\",\"currency\":\"EUR\"},{\"amount\":\"0.5123\",\"currency\":\"USD\"}],\
          \"started_at\":\"2026-01-02T03:04:05Z\",\"ended_at\":\"2026-01-02T03:05:05.5Z\",\"reason\":\"fine\",\
          \"refused\":2,\"timeout\":\"max_duration\"} -->"
     );

@@ -111,6 +111,7 @@ fn all_observations<'a>(
 ) -> impl Iterator<Item = Observations<'a>> {
     let statuses = [status, None, Some("idle"), Some("busy")];
     (0..64_usize).map(move |bits| Observations {
+        key_file: None,
         alive: bits & 1 != 0,
         idle_hint: bits & 2 != 0,
         background: bits & 4 != 0,
