@@ -66,11 +66,11 @@ pub(super) fn choose(
             if waits.is_early(&turn.order) {
                 continue;
             }
-            let queue = match agents.turn_of(&inbox.project, &name, &turn) {
-                Turn::Now => &mut waiting,
-                Turn::Last => &mut waiting_last,
+            let queue = match agents.eligible(&inbox.project, &name, &turn) {
+                Eligible::Now => &mut waiting,
+                Eligible::Last => &mut waiting_last,
                 // What no agent takes now is not read, however much of it waits.
-                Turn::Later => continue,
+                Eligible::Later => continue,
             };
             let TaskTurn { priority, order, .. } = turn;
             if !order.depends_on.is_empty() {
@@ -139,7 +139,7 @@ pub(super) fn choose(
 }
 
 /// When an agent takes a task.
-enum Turn {
+enum Eligible {
     Now,
     /// Behind all others: it was a probe before, in vain.
     Last,
@@ -165,9 +165,9 @@ impl<'a> AgentChooser<'a> {
     }
 
     /// When some agent takes the task, as far as its turn shows. Where all are ready nothing is looked up.
-    fn turn_of(&mut self, project: &Project, name: &OsStr, turn: &TaskTurn) -> Turn {
+    fn eligible(&mut self, project: &Project, name: &OsStr, turn: &TaskTurn) -> Eligible {
         if self.lineup.is_all_ready() {
-            return Turn::Now;
+            return Eligible::Now;
         }
         let pinned = match (&turn.pin.agent, self.pinned.get(project.path())) {
             (Some(agent), _) => Some(agent.clone()),
@@ -182,9 +182,9 @@ impl<'a> AgentChooser<'a> {
         };
         let task = spend::task_key(project.path(), &name.to_string_lossy());
         match self.choose(&task, pinned.as_deref(), turn.priority, turn.pin.model.as_deref()) {
-            Choice::Agent { .. } => Turn::Now,
-            Choice::Last(_) => Turn::Last,
-            Choice::Wait(_) => Turn::Later,
+            Choice::Agent { .. } => Eligible::Now,
+            Choice::Last(_) => Eligible::Last,
+            Choice::Wait(_) => Eligible::Later,
         }
     }
 

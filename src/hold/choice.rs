@@ -156,27 +156,27 @@ impl<'a> Lineup<'a> {
     /// Who has the task: the agent that it is pinned to, else the first of `failover` that is neither held nor waited for.
     pub(crate) fn choose(&self, wanted: Wanted<'_>) -> Choice<'a> {
         if let Some(agent) = wanted.agent.and_then(|name| self.agents.named(name)) {
-            return self.try_agent(agent, wanted).unwrap_or_else(|refusal| refusal.choice());
+            return self.try_agent(agent, wanted).unwrap_or_else(|why_not| why_not.choice());
         }
-        let mut refusals: Vec<Refusal> = Vec::new();
+        let mut not_taken: Vec<NotTaken> = Vec::new();
         for agent in self.agents.failover() {
             match self.try_agent(agent, wanted) {
                 Ok(Choice::Agent { agent, model, is_probe, passed_over }) => {
-                    let first = refusals.into_iter().next().map(|refusal| refusal.why);
+                    let first = not_taken.into_iter().next().map(|why_not| why_not.why);
                     let passed_over = first.or(passed_over);
                     return Choice::Agent { agent, model, is_probe, passed_over };
                 }
                 Ok(choice) => return choice,
-                Err(refusal) if refusal.patience == Patience::WaitForIt => {
-                    return refusal.choice();
+                Err(why_not) if why_not.patience == Patience::WaitForIt => {
+                    return why_not.choice();
                 }
-                Err(refusal) => refusals.push(refusal),
+                Err(why_not) => not_taken.push(why_not),
             }
         }
         // One that takes it last is worth more than the first that does not take it at all.
-        refusals.sort_by_key(|refusal| refusal.patience != Patience::ComeLast);
-        let first = refusals.into_iter().next();
-        first.map_or_else(|| Choice::Wait(String::new()), Refusal::choice)
+        not_taken.sort_by_key(|why_not| why_not.patience != Patience::ComeLast);
+        let first = not_taken.into_iter().next();
+        first.map_or_else(|| Choice::Wait(String::new()), NotTaken::choice)
     }
 
     /// Whether no agent of this machine that takes any task is to be waited for: then secutools takes over, where
@@ -187,8 +187,8 @@ impl<'a> Lineup<'a> {
             return false;
         }
         self.agents.failover().take(before).all(|agent| {
-            let refusal = self.try_agent(agent, wanted).err();
-            refusal.is_some_and(|refusal| refusal.patience == Patience::GoOn)
+            let why_not = self.try_agent(agent, wanted).err();
+            why_not.is_some_and(|why_not| why_not.patience == Patience::GoOn)
         })
     }
 
@@ -208,7 +208,11 @@ impl<'a> Lineup<'a> {
         self.probed.contains(&(agent.name.as_str(), hold.model.clone()))
     }
 
-    fn try_agent(&self, agent: &'a AgentConfig, wanted: Wanted<'_>) -> Result<Choice<'a>, Refusal> {
+    fn try_agent(
+        &self,
+        agent: &'a AgentConfig,
+        wanted: Wanted<'_>,
+    ) -> Result<Choice<'a>, NotTaken> {
         let is_claude = agent.kind == AgentKind::Claude;
         let chosen = |model: &str, is_probe, passed_over| {
             let model = is_claude.then(|| model.to_owned());
@@ -220,35 +224,35 @@ impl<'a> Lineup<'a> {
         match &standing.all {
             Readiness::Ready => {}
             Readiness::Unusable(why) => {
-                return Err(Refusal { patience: Patience::GoOn, why: why.clone() });
+                return Err(NotTaken { patience: Patience::GoOn, why: why.clone() });
             }
             Readiness::OverBudget { until, limit } => {
                 let until = local_time(*until, self.now, &self.zone);
                 let why = format!(
                     "the agent {name}, which has spent its {limit} of today, until {until}"
                 );
-                return Err(Refusal { patience: Patience::GoOn, why });
+                return Err(NotTaken { patience: Patience::GoOn, why });
             }
             held => {
                 return match self.try_probe(agent, held, wanted) {
                     Ok(why) => chosen(model, true, Some(why)),
-                    Err(refusal) => Err(refusal),
+                    Err(why_not) => Err(why_not),
                 };
             }
         }
         let Some(held) = standing.of_model(model) else { return chosen(model, false, None) };
-        let refusal = match self.try_probe(agent, held, wanted) {
+        let why_not = match self.try_probe(agent, held, wanted) {
             Ok(why) => return chosen(model, true, Some(why)),
-            Err(refusal) => refusal,
+            Err(why_not) => why_not,
         };
         // Another model meanwhile, unless that is held, too.
-        let Some(other) = agent.fallback_model.as_deref() else { return Err(refusal) };
+        let Some(other) = agent.fallback_model.as_deref() else { return Err(why_not) };
         match standing.of_model(other) {
-            None => chosen(other, false, Some(refusal.why)),
+            None => chosen(other, false, Some(why_not.why)),
             Some(held) if self.try_probe(agent, held, wanted).is_ok() => {
-                chosen(other, true, Some(refusal.why))
+                chosen(other, true, Some(why_not.why))
             }
-            Some(_) => Err(refusal),
+            Some(_) => Err(why_not),
         }
     }
 
@@ -258,14 +262,14 @@ impl<'a> Lineup<'a> {
         agent: &'a AgentConfig,
         readiness: &Readiness,
         wanted: Wanted<'_>,
-    ) -> Result<String, Refusal> {
+    ) -> Result<String, NotTaken> {
         let name = &agent.name;
         let (hold, is_due) = match readiness {
             Readiness::Due(hold) => (hold, true),
             Readiness::Held(hold) => {
                 let until = local_time(hold.until, self.now, &self.zone);
                 let why = format!("the agent {name}, held until {until}: {}", hold.reason);
-                return Err(Refusal { patience: self.patience(readiness, hold), why });
+                return Err(NotTaken { patience: self.patience(readiness, hold), why });
             }
             Readiness::Probing(hold) => (hold, false),
             Readiness::Ready | Readiness::OverBudget { .. } | Readiness::Unusable(_) => {
@@ -277,14 +281,14 @@ impl<'a> Lineup<'a> {
                 "the agent {name}: another task finds out whether this has ended: {}",
                 hold.reason
             );
-            return Err(Refusal { patience: self.patience(readiness, hold), why });
+            return Err(NotTaken { patience: self.patience(readiness, hold), why });
         }
         if !self.takes_last && hold.refused.iter().any(|task| task == wanted.task) {
             let why = format!(
                 "the agent {name}: it has met this before, and another task goes first: {}",
                 hold.reason
             );
-            return Err(Refusal { patience: Patience::ComeLast, why });
+            return Err(NotTaken { patience: Patience::ComeLast, why });
         }
         Ok(format!("it finds out whether this has ended: {}", hold.reason))
     }
@@ -309,12 +313,12 @@ impl<'a> Lineup<'a> {
 
 /// Why an agent does not have a task, and what becomes of the task.
 #[derive(Debug)]
-struct Refusal {
+struct NotTaken {
     patience: Patience,
     why: String,
 }
 
-impl Refusal {
+impl NotTaken {
     fn choice<'a>(self) -> Choice<'a> {
         match self.patience {
             Patience::ComeLast => Choice::Last(self.why),

@@ -7,7 +7,7 @@ use super::attempt::{Attempt, Conversation};
 use super::snapshot::Run;
 use crate::agent;
 use crate::agent::claude::Transcript;
-use crate::marker::{ClaimMarker, Round};
+use crate::marker::Round;
 use crate::next_step::Phase;
 use crate::queue::{self, Claim};
 
@@ -70,11 +70,4 @@ impl Pool<'_> {
         let task = queue::read_file(&path).map_err(anyhow::Error::from)?;
         Ok(agent::message(&self.config.dispatcher, claim.name().as_str(), &task.body, &path))
     }
-}
-
-/// The turn's work is another than the one that was checked, if any was: a check judges it anew.
-pub(super) fn check_again(claim: &mut ClaimMarker) {
-    claim.phase = Phase::Checking;
-    claim.work.check = None;
-    claim.work.checked = None;
 }

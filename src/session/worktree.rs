@@ -6,7 +6,6 @@
 use anyhow::Result;
 
 use super::Pool;
-use super::rounds::check_again;
 use crate::checkout::{self, LandStep, Leftovers, Obstacle, OpenError, Removal, Repository};
 use crate::config::Occasion;
 use crate::durable;
@@ -472,4 +471,11 @@ fn conflict_message(worktree: &Worktree, files: &[String]) -> String {
         "While you worked, {base} has moved on. Rebase your branch onto {base}, with `git rebase {base}`, and solve the conflicts in {}. Commit all of it on your branch, and do not touch {base} itself.",
         files.join(", ")
     )
+}
+
+/// The turn's work is another than the one that was checked, if any was: a check judges it anew.
+fn check_again(claim: &mut ClaimMarker) {
+    claim.phase = Phase::Checking;
+    claim.work.check = None;
+    claim.work.checked = None;
 }
