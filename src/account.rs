@@ -11,7 +11,7 @@ use crate::journal::{Entry, Journal};
 use crate::log::Log;
 use crate::notify::{Notice, Outbox};
 use crate::spend::{self, OF_SECUTOOLS, Spend, SpendLine};
-use crate::task::{Ending, Outcome};
+use crate::task::{Ending, Outcome, Provider};
 
 /// Where a pass tells of its work. Threads share it.
 pub(crate) struct Account<'a> {
@@ -44,10 +44,10 @@ impl<'a> Account<'a> {
 
     /// Notes that a branch has landed in its base; the event that says so.
     pub(crate) fn landed(&self, (project, task): (&Path, &str), branch: &str, base: &str) -> Event {
-        let what = format!("{branch} is in {base}");
+        let event = Event::landed(project, task, branch, base);
         let entry = Entry::of_task(EventKind::Landed, project, task);
-        self.note(&entry.because(what.as_str()));
-        Event::of_task(EventKind::Landed, project, task).because(what)
+        self.note(&Entry { reason: event.reason.clone(), ..entry });
+        event
     }
 
     /// Files a task: queues the words about it, has `file` file it, and adds it to the journal. `file` says whether it
@@ -87,6 +87,8 @@ impl<'a> Account<'a> {
     /// Writes down what a run has cost. What cannot be written is reported, and stops nothing.
     fn note_spent(&self, (project, task): (&Path, &str), ending: &Ending) {
         let agent = match ending.provider {
+            // What a cluster costs is nothing to secutools' budget.
+            Some(provider @ Provider::Remote) => provider.as_str(),
             Some(provider) if provider.is_remote() => OF_SECUTOOLS,
             _ => match ending.agent() {
                 Some(agent) => agent,

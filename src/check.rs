@@ -23,7 +23,7 @@ use crate::text::{excerpt, is_unprintable};
 pub(crate) const VARIABLE: &str = "CCL_CHECK";
 
 /// Neither `ccl`'s key nor a provider's is the check's business.
-const KEYS: &str = "SECUTOOLS_API_KEY CREDENTIALS_DIRECTORY ANTHROPIC_API_KEY ANTHROPIC_AUTH_TOKEN CLAUDE_CODE_OAUTH_TOKEN \
+pub(crate) const KEYS: &str = "SECUTOOLS_API_KEY CREDENTIALS_DIRECTORY ANTHROPIC_API_KEY ANTHROPIC_AUTH_TOKEN CLAUDE_CODE_OAUTH_TOKEN \
     OPENAI_API_KEY CODEX_API_KEY GEMINI_API_KEY GOOGLE_API_KEY OPENROUTER_API_KEY";
 
 /// What `timeout` ends with where the time ran out, and where what it ran did not end before it was killed.

@@ -8,6 +8,7 @@
 //! `ccl/T`; a line in the repository's `info/exclude`. Nothing is forced, no branch of anybody else's is moved but
 //! by a fast-forward, and git's own locks are never removed, except inside a worktree that nobody has worked in.
 
+mod exchange;
 mod git;
 mod landing;
 mod leftovers;
@@ -31,6 +32,7 @@ use crate::task::{BranchEnding, Summary};
 use crate::text::escape;
 use git::{Git, GitError, shown};
 
+pub(crate) use exchange::{Exchange, Moved, Terms, Travel};
 pub(crate) use landing::LandStep;
 #[cfg(test)]
 use landing::{Landing, Rebase};
@@ -44,7 +46,7 @@ const WORKTREES: &str = ".agent-queue/worktrees";
 /// The first git with `worktree remove`.
 const OLDEST: (u32, u32) = (2, 17);
 
-/// Why a project's tasks cannot have a worktree. Each is the sentence that mends it.
+/// Why a project's tasks cannot have a worktree, or cannot go to another machine. Each is the sentence that mends it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum Obstacle {
     #[error(
@@ -74,6 +76,33 @@ pub(crate) enum Obstacle {
         version(OLDEST)
     )]
     TooOld { found: String },
+    #[error(
+        "{count} files in {project} are not committed, and such changes do not travel: commit or stash them, or set \
+         `dirty: ignore` under `remote:`"
+    )]
+    Uncommitted { count: usize, project: String },
+    #[error(
+        "{project} is a shallow clone, of which git hands nothing on: run `git fetch --unshallow` there"
+    )]
+    Shallow { project: String },
+    #[error(
+        "{project} has submodules, which do not travel: set `submodules: true` under `remote:`, and let the workers reach them"
+    )]
+    Submodules { project: String },
+    #[error(
+        "{project} keeps files in LFS, which do not travel: set `lfs: true` under `remote:`, and let the workers reach them"
+    )]
+    Lfs { project: String },
+    #[error(
+        "{project} has no remote `{name}`, which `exchange` of `remote:` names: run `git remote add {name} URL` there, \
+         or give the exchange's address"
+    )]
+    NoRemote { name: String, project: String },
+    #[error(
+        "the address of `{name}` in {project} has a password in it, which every worker would show: let git ask its \
+         credential helper, or use ssh"
+    )]
+    PasswordInRemote { name: String, project: String },
     /// `safe.directory`. Git says itself what to do.
     #[error("git refuses to work in {project}: {words}")]
     NotTrusted { project: String, words: String },

@@ -243,7 +243,7 @@ Examples:
   ccl doctor
   ccl doctor --json | jq -r '.checks[] | select(.ok == false) | .remedy'")]
     Doctor,
-    /// Talk to secutools' job API by hand
+    /// Talk to the job API of secutools by hand, and look at jobs of the remote engine
     #[command(subcommand)]
     Job(JobCommand),
     /// Print a completion script for a shell
@@ -335,7 +335,8 @@ Examples:
     /// Print a job's state
     #[command(after_help = "\
 Examples:
-  ccl job get job_123")]
+  ccl job get job_123
+  ccl job get ccl-3f0c2a51-8d1e-4a57-9a3b-6f2f0c1d2e4b")]
     Get {
         /// The job's id
         #[arg(value_parser = job_id)]
@@ -359,9 +360,10 @@ fn priority() -> impl TypedValueParser<Value = Priority> {
     PossibleValuesParser::new(Priority::ALL.map(Priority::as_str)).try_map(|word| word.parse())
 }
 
-/// The providers that take jobs.
+/// The providers that take jobs by hand.
 fn remote_provider() -> impl TypedValueParser<Value = Provider> {
-    let remote = Provider::ALL.into_iter().filter(|provider| provider.is_remote());
+    let by_hand = |provider: &Provider| provider.is_remote() && *provider != Provider::Remote;
+    let remote = Provider::ALL.into_iter().filter(by_hand);
     PossibleValuesParser::new(remote.map(Provider::as_str)).try_map(|word| word.parse())
 }
 

@@ -209,6 +209,16 @@ pub(crate) fn open_nofollow(path: &Path) -> io::Result<File> {
     Ok(File::from(rustix::fs::open(path, NOFOLLOW, Mode::empty())?))
 }
 
+/// The same to lock it: for writing where that is allowed, since NFS locks no other descriptor, else for reading (a file
+/// that another user made).
+pub(crate) fn open_to_lock(path: &Path) -> io::Result<File> {
+    let flags = NOFOLLOW.difference(OFlags::RDONLY).union(OFlags::RDWR);
+    match rustix::fs::open(path, flags, Mode::empty()) {
+        Err(Errno::ACCESS | Errno::ROFS) => open_nofollow(path),
+        opened => Ok(File::from(opened?)),
+    }
+}
+
 /// The flags with which a file is opened that somebody else may have put there.
 pub(crate) const NOFOLLOW: OFlags =
     OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);

@@ -15,7 +15,7 @@ pub enum EventKind {
     Added,
     /// An agent in a session has the task.
     Dispatched,
-    /// secutools has the task.
+    /// An engine has the task.
     Delegated,
     /// The task is left where it is.
     Held,
@@ -80,6 +80,11 @@ impl Event {
     /// The event of a task; the rest is added by the methods below.
     pub(crate) fn of_task(event: EventKind, project: &Path, task: impl Into<String>) -> Self {
         Self { project: Some(project.to_owned()), task: Some(task.into()), ..Self::new(event) }
+    }
+
+    /// The event of a branch that is in its base.
+    pub(crate) fn landed(project: &Path, task: &str, branch: &str, base: &str) -> Self {
+        Self::of_task(EventKind::Landed, project, task).because(format!("{branch} is in {base}"))
     }
 
     /// The event of all tasks of a project.

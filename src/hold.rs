@@ -226,6 +226,12 @@ impl<'a> Holds<'a> {
         Ok(Some(hold))
     }
 
+    /// Whether [`Holds::begin`] would find it held already.
+    pub(crate) fn is_held_for(&self, agent: &str, wall: &Wall<'_>) -> Result<bool> {
+        let hold = read(&self.path(agent, wall.model), agent)?;
+        Ok(hold.is_some_and(|hold| self.is_older_news(wall, &hold)))
+    }
+
     /// Whether the run that has met this was at work before the hold began, so that it says nothing of the time since. A
     /// graver cause counts all the same: a limit that is reset tomorrow, behind an outage.
     fn is_older_news(&self, wall: &Wall<'_>, hold: &AgentHold) -> bool {

@@ -6,6 +6,36 @@ use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::money::Cost;
+use crate::task::Provider;
+
+/// Begins the names of `ccl`'s jobs at Ray; the key follows.
+const RAY_PREFIX: &str = "ccl-";
+
+/// What runs jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    #[default]
+    Secutools,
+    Ray,
+}
+
+impl EngineKind {
+    pub(crate) fn of(provider: Provider) -> Self {
+        match provider {
+            Provider::Remote => Self::Ray,
+            _ => Self::Secutools,
+        }
+    }
+
+    /// What sentences call it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Secutools => "secutools",
+            Self::Ray => "Ray",
+        }
+    }
+}
 
 /// The name that the engine gave a job: 1 to 128 of `A-Z a-z 0-9 . _ -`, and neither `.` nor `..`, so
 /// that it cannot lead to another path when it becomes part of a URL.
@@ -17,6 +47,21 @@ impl JobId {
     /// An id that no job has.
     pub(crate) fn unused() -> JobId {
         JobId(format!("ccl-doctor-{}", Uuid::new_v4()))
+    }
+
+    /// The one that Ray's job of this key has.
+    pub(crate) fn of_key(key: Uuid) -> JobId {
+        JobId(format!("{RAY_PREFIX}{key}"))
+    }
+
+    /// The key of a job of ours at Ray.
+    pub(crate) fn key(&self) -> Option<Uuid> {
+        self.0.strip_prefix(RAY_PREFIX).and_then(|key| Uuid::try_parse(key).ok())
+    }
+
+    /// The engine that has given it, or was given it.
+    pub(crate) fn engine(&self) -> EngineKind {
+        if self.key().is_some() { EngineKind::Ray } else { EngineKind::Secutools }
     }
 
     pub fn as_str(&self) -> &str {

@@ -1,5 +1,5 @@
-//! `ccl` hands Markdown task files to coding agents: to Claude Code in tmux sessions of this machine, or to the secutools
-//! AI platform over HTTP. Every call makes one pass and exits; what is remembered lies on disk.
+//! `ccl` hands Markdown task files to coding agents: to Claude Code in tmux sessions of this machine, to the secutools AI
+//! platform over HTTP, or to a Ray cluster by way of a git exchange. Every call makes one pass and exits; what is remembered lies on disk.
 //!
 //! # How a task flows
 //!
@@ -29,7 +29,8 @@
 //! - [`tmux`], [`process`], [`session`], [`agent`]: the terminal, what the kernel says of it, the pool, and what an agent
 //!   is doing. `checkout` is git: a task's worktree, what it left, and landing; `check` what judges the work. `subprocess` is one call of another
 //!   program.
-//! - [`remote`]: the jobs' life, and the engine they run on. `concurrent` is work on several threads, `progress` what
+//! - [`remote`]: the jobs' life, and the engine they run on: secutools, or Ray, to which work goes by the exchange of
+//!   `checkout`, and where a ref decides (`remote::run`). `concurrent` is work on several threads, `progress` what
 //!   a terminal shows meanwhile.
 //!
 //! Arrows point one way: command → (session, remote, report) → (queue, agent, checkout, tmux) → (marker, lock, durable,

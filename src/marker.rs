@@ -20,7 +20,7 @@ use uuid::Uuid;
 use crate::awake::{Awake, Worked};
 use crate::durable::{self, Staged, open_nofollow, read_at_most};
 use crate::money::Cost;
-pub use crate::next_step::{HoldCause, Judged, Phase};
+pub use crate::next_step::{HoldCause, Judged, Phase, Round};
 use crate::task::{CheckEnding, GitEnding, TaskRules, Timeout};
 
 /// The version of every marker that this program writes, and the only one it reads.
@@ -144,14 +144,6 @@ impl Rounds {
             Round::Conflict => &mut self.conflicts,
         }
     }
-}
-
-/// Why an agent was given something back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Round {
-    Red,
-    Conflict,
 }
 
 /// One run of the check.

@@ -2,6 +2,10 @@
 //!
 //! The session, its claim, its task file, its window and its agent are read once, into a [`Snapshot`]; [`next_step`]
 //! names the step; `session::reconcile` carries it out, and a dry run reports it instead.
+//!
+//! Two things show only once a step was begun: how a branch comes out ([`after_branch`]), and what an agent has cost that
+//! writes this down at its end ([`AttemptEnd::with_cost`]). A dry run reports what comes of the step where git finds
+//! nothing in the way, and the task has not become too dear.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -34,6 +38,14 @@ pub enum Judged {
     Base,
 }
 
+/// Why an agent was given something back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Round {
+    Red,
+    Conflict,
+}
+
 /// What holds an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -58,6 +70,58 @@ pub(crate) struct Snapshot {
     pub(crate) time_limit: Option<ReachedLimit>,
     /// Its task has cost as much as it may while it was at work: the sentence that says so.
     pub(crate) over_budget: Option<String>,
+    pub(crate) after_turn: AfterTurn,
+    /// What its agent has left, in the phases in which its turn is over: a green check, and `landing`.
+    pub(crate) report: AgentReport,
+    /// What it has failed for is what its agent is held for already.
+    pub(crate) already_held: bool,
+    /// It was sent to see whether its agent's hold has ended, and [`has_answer`].
+    pub(crate) ends_hold: bool,
+}
+
+/// What follows once the turn has ended well, or, where a check judges it, once that is green.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AfterTurn {
+    /// A check judges it.
+    Check,
+    /// Its branch is finished first.
+    Land(Prospect),
+    /// Its task is filed.
+    File,
+}
+
+/// What shows whether an agent was answered by what it asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answered {
+    /// Claude Code: its transcript has an answer of the API's, or none.
+    ByApi(bool),
+    /// Another program: it has started, and ended by itself, or not.
+    ByExit(bool),
+}
+
+/// How a branch comes out where git finds nothing in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Prospect {
+    /// It stays a branch.
+    Kept,
+    Landed,
+    /// No check could judge it, and none will.
+    Unjudged,
+}
+
+/// How a branch has come out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum BranchOutcome {
+    /// All that can be done with it is done.
+    Finished { landed: bool },
+    /// The same, but no check has judged it, for this reason.
+    Unjudged(String),
+    /// Its agent has to solve a conflict; what it is asked to do.
+    Conflict(String),
+    /// It would have to, but for this.
+    NoFurtherRound(NoFurtherRound),
+    /// It is another than the one that was checked, rebased or changed.
+    Changed,
 }
 
 /// A limit of time that an agent has reached.
@@ -101,14 +165,15 @@ pub(crate) enum Found {
     Noted(Outcome),
     /// The claim in phase `claimed`: nothing was started.
     Claimed,
-    /// The claim in phase `launching`, and the ticket lies there: the agent has not started.
-    Unstarted,
+    /// The claim in phase `launching`, and the ticket lies there: the agent has not started, or not on what it was given
+    /// back.
+    Unstarted { round: Option<Round> },
     /// The claim in phase `launching` or `working`, and the agent has started.
     Started { phase: Phase, agent: AgentState },
     /// The claim in phase `checking`.
     Checking { check: CheckState, may_try_again: bool, red: AfterRed },
     /// The claim in phase `landing`.
-    Landing(AgentReport),
+    Landing,
 }
 
 /// How the check stands.
@@ -155,7 +220,7 @@ impl NoFurtherRound {
                 (failure, Outcome::Released)
             }
         };
-        Step::EndAttempt { failure, outcome, cooldown: false }
+        Step::EndAttempt(AttemptEnd::of_task(failure, outcome))
     }
 }
 
@@ -271,21 +336,75 @@ pub(crate) enum Step {
     Release,
     /// Take the ticket away, then [`Step::Release`]; look again where the agent was faster.
     TakeTicket,
+    /// Take the ticket away from an agent that was given something back: what that was is found out once more.
+    TakeBackRound(Round),
     /// Move the task where its noted outcome says.
     Place(Outcome),
-    /// File the task in `done/`, once its branch is finished where it has one.
-    Finish(AgentReport),
+    /// The turn is over: note that, end the agent, and start the check.
+    EndTurn,
+    /// The same where no check judges it; finish the branch, then [`after_branch`].
+    Land { report: AgentReport, prospect: Prospect },
+    /// File the task in `done/`. `landed`: its branch is in its base.
+    Finish { report: AgentReport, landed: bool },
     /// Start the check on this, in a window of its own.
     Check(Judged),
-    /// The check is green: note that, and go on to finish.
-    Accept,
+    /// The check is green: note that, and go on with this step.
+    Accept { then: Box<Step> },
     /// Give the red check back to the agent. `red_before`: the base was looked at, and was red.
     GiveBack { red_before: Option<bool> },
+    /// Give the agent its branch back, with what it is asked to do about a conflict.
+    GiveBackConflict(String),
     /// File the task as failed: the check is still red, and no round follows, or the task is `over_budget`.
     GiveUp { red_before: Option<bool>, over_budget: Option<String> },
-    /// Note the failed attempt; back to the inbox, or to `failed/`. With a cooldown for the session where the agent
-    /// failed; one that was interrupted is resumed at once.
-    EndAttempt { failure: AttemptFailure, outcome: Outcome, cooldown: bool },
+    /// Note the failed attempt; back to the inbox, or to `failed/`.
+    EndAttempt(AttemptEnd),
+}
+
+/// How an attempt ends that has failed, or was interrupted.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct AttemptEnd {
+    pub(crate) failure: AttemptFailure,
+    pub(crate) outcome: Outcome,
+    /// The session rests. Not after an attempt that was interrupted: that one is resumed at once.
+    pub(crate) cooldown: bool,
+    /// Its agent is held for it from now on, and was not before.
+    pub(crate) hold: bool,
+    /// Why no further attempt follows although this failure leaves room for one.
+    pub(crate) over_budget: Option<String>,
+}
+
+impl AttemptEnd {
+    /// One that concerns nobody but the task.
+    pub(crate) fn of_task(failure: AttemptFailure, outcome: Outcome) -> Self {
+        Self { failure, outcome, cooldown: false, hold: false, over_budget: None }
+    }
+
+    /// The task goes back to the inbox, or is given up after the last attempt that counts.
+    pub(crate) fn after(failure: AttemptFailure, last_attempt: bool, cooldown: bool) -> Self {
+        let gives_up = failure.counts && last_attempt;
+        let outcome = if gives_up { Outcome::Failed } else { Outcome::Released };
+        let hold = failure.hold.is_some();
+        // What a project does wrong, or an agent's account, is not the session's fault.
+        let cooldown = cooldown && !failure.of_project && !hold;
+        Self { cooldown, hold, ..Self::of_task(failure, outcome) }
+    }
+
+    /// The same once its agent has ended, and with that written down what it has cost: a task that would go back is given
+    /// up where it is `over_budget`, with the sentence that says so.
+    pub(crate) fn with_cost(self, over_budget: Option<String>) -> Self {
+        match (self.outcome, &over_budget) {
+            (Outcome::Released, Some(_)) => Self { outcome: Outcome::Failed, over_budget, ..self },
+            _ => self,
+        }
+    }
+
+    /// The failure that is noted in the task.
+    pub(crate) fn noted(&self) -> AttemptFailure {
+        match &self.over_budget {
+            Some(why) => AttemptFailure::of_task(why.as_str()),
+            None => self.failure.clone(),
+        }
+    }
 }
 
 /// Why nothing is done.
@@ -303,7 +422,11 @@ pub(crate) enum Leave {
 
 /// The next step for what was found: one row of a table after the other. The tests below are that table.
 pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
-    let Snapshot { found, attended, last_attempt, time_limit, over_budget } = snapshot;
+    let Snapshot { found, attended, last_attempt, time_limit, over_budget, .. } = snapshot;
+    let end_attempt = |failure, cooldown| {
+        let end = AttemptEnd::after(failure, *last_attempt, cooldown);
+        Step::EndAttempt(AttemptEnd { hold: end.hold && !snapshot.already_held, ..end })
+    };
     let step = match found {
         Found::NoClaim => Step::Clear,
         // An agent that filed its own task may say its last words, unless somebody took the task away from it.
@@ -312,12 +435,16 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
         Found::Noted(outcome) => Step::Place(*outcome),
         // No agent was started, so there is nothing a person could be looking at.
         Found::Claimed => return Step::Release,
-        Found::Unstarted => return Step::TakeTicket,
-        Found::Landing(report) => Step::Finish(report.clone()),
+        Found::Unstarted { round: None } => return Step::TakeTicket,
+        Found::Unstarted { round: Some(round) } => return Step::TakeBackRound(*round),
+        Found::Landing => after_turn(snapshot.after_turn, &snapshot.report),
         Found::Checking { check, may_try_again, red } => match (check, red) {
             (CheckState::Running, _) => return Step::Leave(Leave::Checking),
             (CheckState::Unstarted, _) => Step::Check(Judged::Work),
-            (CheckState::Ended(0), _) => Step::Accept,
+            (CheckState::Ended(0), _) => {
+                let then = after_turn(snapshot.after_turn, &snapshot.report);
+                Step::Accept { then: Box::new(then) }
+            }
             (CheckState::Ended(_), AfterRed::CheckBase) => Step::Check(Judged::Base),
             (CheckState::Ended(_), AfterRed::GiveBack) => Step::GiveBack { red_before: None },
             (CheckState::Ended(_), AfterRed::GiveUp) => {
@@ -342,24 +469,21 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
             }
             AgentState::Working if *attended => return Step::Leave(Leave::AtWork),
             AgentState::Working => match (over_budget, time_limit) {
-                (Some(reason), _) => Step::EndAttempt {
-                    failure: AttemptFailure::of_task(reason.as_str()),
-                    outcome: Outcome::Failed,
-                    cooldown: false,
-                },
-                // The same conversation goes on in a moment, so the session rests only after a failed attempt.
-                (None, Some(reached)) => {
-                    end_attempt(reached.failure(), *last_attempt, reached.again)
+                (Some(reason), _) => {
+                    let failure = AttemptFailure::of_task(reason.as_str());
+                    Step::EndAttempt(AttemptEnd::of_task(failure, Outcome::Failed))
                 }
+                // The same conversation goes on in a moment, so the session rests only after a failed attempt.
+                (None, Some(reached)) => end_attempt(reached.failure(), reached.again),
                 (None, None) => return Step::Leave(Leave::AtWork),
             },
             AgentState::NeedsAttention(reason) => {
                 return Step::Leave(Leave::NeedsAttention(reason.clone()));
             }
-            AgentState::Finished(report) => Step::Finish(report.clone()),
-            AgentState::Failed(failure) => end_attempt(failure.clone(), *last_attempt, true),
+            AgentState::Finished(report) => after_turn(snapshot.after_turn, report),
+            AgentState::Failed(failure) => end_attempt(failure.clone(), true),
             AgentState::Interrupted(reason) => {
-                end_attempt(AttemptFailure::of_task(reason.as_str()), *last_attempt, false)
+                end_attempt(AttemptFailure::of_task(reason.as_str()), false)
             }
         },
     };
@@ -376,263 +500,45 @@ fn no_round(why: &NoFurtherRound, red_before: Option<bool>) -> Step {
     }
 }
 
-/// The step that ends an attempt: the task goes back to the inbox, or is given up after the last one that counts.
-pub(crate) fn end_attempt(failure: AttemptFailure, last_attempt: bool, cooldown: bool) -> Step {
-    // What a project does wrong, or an agent's account, is not the session's fault.
-    let cooldown = cooldown && !failure.of_project && failure.hold.is_none();
-    let outcome = if failure.counts && last_attempt { Outcome::Failed } else { Outcome::Released };
-    Step::EndAttempt { failure, outcome, cooldown }
+fn after_turn(then: AfterTurn, report: &AgentReport) -> Step {
+    let report = report.clone();
+    match then {
+        AfterTurn::Check => Step::EndTurn,
+        AfterTurn::Land(prospect) => Step::Land { report, prospect },
+        AfterTurn::File => Step::Finish { report, landed: false },
+    }
+}
+
+/// The step that follows [`Step::Land`], which only git can tell.
+pub(crate) fn after_branch(outcome: BranchOutcome, report: AgentReport) -> Step {
+    match outcome {
+        BranchOutcome::Finished { landed } => Step::Finish { report, landed },
+        BranchOutcome::Unjudged(why) => {
+            Step::EndAttempt(AttemptEnd::of_task(AttemptFailure::of_task(why), Outcome::Failed))
+        }
+        BranchOutcome::Conflict(message) => Step::GiveBackConflict(message),
+        BranchOutcome::NoFurtherRound(why) => why.step(),
+        BranchOutcome::Changed => Step::Check(Judged::Work),
+    }
+}
+
+/// Whether a run that was sent to see whether its agent's hold has ended shows that it has.
+pub(crate) fn has_answer(found: &Found, answered: Answered) -> bool {
+    use AgentState::{Failed, Finished, Interrupted, NeedsAttention, Working};
+    match (found, answered) {
+        // It has met the same, or nobody was asked.
+        (Found::Started { agent: Failed(failure), .. }, _) if !failure.counts => false,
+        (_, Answered::ByApi(is_answered)) => is_answered,
+        (Found::Started { agent, .. }, Answered::ByExit(has_ended)) => match agent {
+            // Where the program could not be started, nobody was asked.
+            Finished(_) | Failed(_) => has_ended,
+            Working | NeedsAttention(_) | Interrupted(_) => false,
+        },
+        (Found::Noted(Outcome::Done) | Found::Checking { .. } | Found::Landing, _) => true,
+        (Found::NoClaim | Found::NoTask { .. } | Found::Noted(_), _) => false,
+        (Found::Claimed | Found::Unstarted { .. }, _) => false,
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn started(phase: Phase, agent: AgentState) -> Found {
-        Found::Started { phase, agent }
-    }
-
-    fn step(found: Found, attended: bool, last_attempt: bool) -> Step {
-        next_step(&Snapshot { found, attended, last_attempt, time_limit: None, over_budget: None })
-    }
-
-    fn finished() -> AgentState {
-        AgentState::Finished(AgentReport::default())
-    }
-
-    fn limit() -> AttemptFailure {
-        AttemptFailure { counts: false, ..AttemptFailure::of_task("the account's limit") }
-    }
-
-    /// What is found of an agent that has its task.
-    #[test]
-    fn what_costs_too_much_is_ended_and_filed() {
-        let next = |agent, attended| {
-            let found = started(Phase::Working, agent);
-            let over_budget = Some("budget".to_owned());
-            next_step(&Snapshot {
-                found,
-                attended,
-                last_attempt: false,
-                time_limit: None,
-                over_budget,
-            })
-        };
-        let failure = AttemptFailure::of_task("budget");
-        let ended = Step::EndAttempt { failure, outcome: Outcome::Failed, cooldown: false };
-        assert_eq!(next(AgentState::Working, false), ended);
-        assert_eq!(next(AgentState::Working, true), Step::Leave(Leave::AtWork));
-        assert_eq!(next(finished(), false), Step::Finish(AgentReport::default()));
-    }
-
-    #[test]
-    fn finish() {
-        use AgentState::{Failed, Interrupted, NeedsAttention, Working};
-        let ended = |failure: AttemptFailure, outcome, cooldown| Step::EndAttempt {
-            failure,
-            outcome,
-            cooldown,
-        };
-        let error = || AttemptFailure::of_task("an API error");
-        let gone = || AttemptFailure::of_task("gone in mid-turn");
-        let interrupted = || Interrupted("gone in mid-turn".to_owned());
-        let question = || "a question".to_owned();
-        for (row, agent, last_attempt, expected) in [
-            ("the turn ended well", finished(), false, Step::Finish(AgentReport::default())),
-            ("the last turn ended well", finished(), true, Step::Finish(AgentReport::default())),
-            ("an API error", Failed(error()), false, ended(error(), Outcome::Released, true)),
-            ("the last error", Failed(error()), true, ended(error(), Outcome::Failed, true)),
-            (
-                "a limit never files it",
-                Failed(limit()),
-                true,
-                ended(limit(), Outcome::Released, true),
-            ),
-            ("gone in mid-turn", interrupted(), false, ended(gone(), Outcome::Released, false)),
-            ("the last one gone", interrupted(), true, ended(gone(), Outcome::Failed, false)),
-            (
-                "a project's set-up",
-                Failed(AttemptFailure::of_project("npm")),
-                true,
-                ended(AttemptFailure::of_project("npm"), Outcome::Released, false),
-            ),
-            ("busy", Working, false, Step::Leave(Leave::AtWork)),
-            (
-                "a question",
-                NeedsAttention(question()),
-                false,
-                Step::Leave(Leave::NeedsAttention(question())),
-            ),
-        ] {
-            let found = started(Phase::Working, agent);
-            assert_eq!(step(found.clone(), false, last_attempt), expected, "{row}");
-            let while_attended = match &expected {
-                Step::Leave(_) => expected.clone(),
-                _ => Step::Leave(Leave::Attended),
-            };
-            assert_eq!(step(found, true, last_attempt), while_attended, "attended: {row}");
-        }
-    }
-
-    /// What is found of an agent that is at work, and has reached a limit of time.
-    #[test]
-    fn limits_of_time() {
-        use AgentState::{Failed, NeedsAttention, Working};
-        use Timeout::{MaxDuration, Stall};
-        let found = |agent| started(Phase::Working, agent);
-        let question = || "a question".to_owned();
-        let api_error = || AttemptFailure::of_task("an API error");
-        let at_work = Step::Leave(Leave::AtWork);
-        for (row, what, agent, again, attended, last_attempt, expected) in [
-            ("first", MaxDuration, Working, false, false, false, Some((Outcome::Released, false))),
-            (
-                "first of the last",
-                Stall,
-                Working,
-                false,
-                false,
-                true,
-                Some((Outcome::Released, false)),
-            ),
-            ("again", Stall, Working, true, false, false, Some((Outcome::Released, true))),
-            (
-                "again, and last",
-                MaxDuration,
-                Working,
-                true,
-                false,
-                true,
-                Some((Outcome::Failed, true)),
-            ),
-            ("a person looks", MaxDuration, Working, true, true, true, None),
-        ] {
-            let reached = ReachedLimit { what, limit: SignedDuration::from_mins(90), again };
-            let snapshot = Snapshot {
-                found: found(agent),
-                attended,
-                last_attempt,
-                time_limit: Some(reached),
-                over_budget: None,
-            };
-            let expected = match expected {
-                None => at_work.clone(),
-                Some((outcome, counts)) => Step::EndAttempt {
-                    failure: AttemptFailure { counts, ..reached.failure() },
-                    outcome,
-                    cooldown: counts,
-                },
-            };
-            assert_eq!(next_step(&snapshot), expected, "{row}");
-        }
-        // What else there is to see of it goes first.
-        let reached =
-            ReachedLimit { what: Stall, limit: SignedDuration::from_mins(30), again: false };
-        let next = |found| {
-            let time_limit = Some(reached);
-            next_step(&Snapshot {
-                found,
-                attended: false,
-                last_attempt: false,
-                time_limit,
-                over_budget: None,
-            })
-        };
-        assert_eq!(next(found(finished())), Step::Finish(AgentReport::default()));
-        assert_eq!(next(found(Failed(api_error()))), end_attempt(api_error(), false, true));
-        let asks = next(found(NeedsAttention(question())));
-        assert_eq!(asks, Step::Leave(Leave::NeedsAttention(question())));
-        assert_eq!(next(started(Phase::Launching, Working)), Step::MarkWorking);
-        assert_eq!(next(Found::Claimed), Step::Release);
-        assert_eq!(
-            reached.failure().reason,
-            "the agent was ended: it showed no sign of life for as long as `stall`, 30m; it is resumed once"
-        );
-    }
-
-    /// What a killed pass left.
-    #[test]
-    fn crashes() {
-        let launching = |agent| started(Phase::Launching, agent);
-        let question = AgentState::NeedsAttention("a question".to_owned());
-        let gone = |taken_back, at_work| Found::NoTask { taken_back, at_work };
-        for (row, found, expected) in [
-            ("marker, but no claim", Found::NoClaim, Step::Clear),
-            ("claimed", Found::Claimed, Step::Release),
-            ("launching, the ticket is there", Found::Unstarted, Step::TakeTicket),
-            ("launching, it works", launching(AgentState::Working), Step::MarkWorking),
-            ("launching, it asks something", launching(question), Step::MarkWorking),
-            ("launching, it is done", launching(finished()), Step::Finish(AgentReport::default())),
-            ("outcome noted", Found::Noted(Outcome::Failed), Step::Place(Outcome::Failed)),
-            (
-                "landing",
-                Found::Landing(AgentReport::default()),
-                Step::Finish(AgentReport::default()),
-            ),
-            ("no task", gone(false, false), Step::RemoveClaim { taken_back: false }),
-            ("no task, its agent works on", gone(false, true), Step::Leave(Leave::AtWork)),
-            ("the task was taken back", gone(true, true), Step::RemoveClaim { taken_back: true }),
-        ] {
-            assert_eq!(step(found, false, false), expected, "{row}");
-        }
-    }
-
-    /// What is found of a check.
-    #[test]
-    fn checks() {
-        use AfterRed::{CheckBase, GiveBack, GiveUp};
-        let given_up = |red_before, why: Option<&str>| Step::GiveUp {
-            red_before,
-            over_budget: why.map(str::to_owned),
-        };
-        let over = || AfterRed::NoFurtherRound(NoFurtherRound::OverBudget("budget".to_owned()));
-        let gone = || AfterRed::NoFurtherRound(NoFurtherRound::AgentGone("gone".to_owned()));
-        let released = Step::EndAttempt {
-            failure: AttemptFailure { counts: false, ..AttemptFailure::of_task("gone") },
-            outcome: Outcome::Released,
-            cooldown: false,
-        };
-        use CheckState::{BaseEnded, Ended, NotRun, Running, Unstarted};
-        let missing = |what| NotRun(what, "no such program".to_owned());
-        let attention = Step::Leave(Leave::NeedsAttention("no such program".to_owned()));
-        let (work, base) = (Judged::Work, Judged::Base);
-        for (row, check, may_try_again, red, expected) in [
-            ("not started", Unstarted, true, CheckBase, Step::Check(work)),
-            ("it runs", Running, true, CheckBase, Step::Leave(Leave::Checking)),
-            ("green", Ended(0), true, CheckBase, Step::Accept),
-            ("green at last", Ended(0), true, GiveUp, Step::Accept),
-            ("the first red", Ended(1), true, CheckBase, Step::Check(base)),
-            ("no worktree", Ended(1), true, GiveBack, Step::GiveBack { red_before: None }),
-            ("red for the last time", Ended(1), true, GiveUp, given_up(None, None)),
-            ("red and paid for", Ended(1), true, over(), given_up(None, Some("budget"))),
-            ("the same", BaseEnded(0), true, over(), given_up(Some(false), Some("budget"))),
-            ("green and paid for", Ended(0), true, over(), Step::Accept),
-            ("red, and its agent is gone", Ended(1), true, gone(), released.clone()),
-            ("its base, too", BaseEnded(1), true, gone(), released),
-            ("green, and its agent is gone", Ended(0), true, gone(), Step::Accept),
-            ("new", BaseEnded(0), true, GiveBack, Step::GiveBack { red_before: Some(false) }),
-            ("red before", BaseEnded(2), true, GiveBack, Step::GiveBack { red_before: Some(true) }),
-            ("no rounds", BaseEnded(2), true, GiveUp, given_up(Some(true), None)),
-            ("it could not run", missing(work), true, GiveBack, Step::Check(work)),
-            ("nor on the base", missing(base), true, GiveBack, Step::Check(base)),
-            ("it still could not run", missing(work), false, GiveBack, attention),
-        ] {
-            let found = Found::Checking { check, may_try_again, red };
-            assert_eq!(step(found.clone(), false, false), expected, "{row}");
-            let while_attended = match &expected {
-                Step::Leave(_) => expected.clone(),
-                _ => Step::Leave(Leave::Attended),
-            };
-            assert_eq!(step(found, true, true), while_attended, "attended: {row}");
-        }
-    }
-
-    #[test]
-    fn a_person_keeps_what_can_be_looked_at() {
-        for found in [Found::NoClaim, Found::Noted(Outcome::Done)] {
-            assert_eq!(step(found, true, false), Step::Leave(Leave::Attended));
-        }
-        // Nothing was started.
-        assert_eq!(step(Found::Claimed, true, false), Step::Release);
-        assert_eq!(step(Found::Unstarted, true, false), Step::TakeTicket);
-    }
-}
+mod tests;

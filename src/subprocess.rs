@@ -33,6 +33,8 @@ pub(crate) enum RunError {
     NotFound { program: String },
     #[error("`{program}` gave no answer within {} s", limit.as_secs())]
     Timeout { program: String, limit: Duration },
+    #[error("`{program}` printed more than {} MiB", MAX_OUTPUT >> 20)]
+    TooLong { program: String },
     #[error("cannot run `{program}`{place}: {source}")]
     Io { program: String, place: String, source: io::Error },
 }
@@ -90,6 +92,7 @@ impl Call {
                 RunError::NotFound { program }
             }
             ErrorKind::TimedOut => RunError::Timeout { program, limit: self.limit },
+            ErrorKind::FileTooLarge => RunError::TooLong { program },
             _ => {
                 let place =
                     directory.map_or_else(String::new, |it| format!(" in {}", it.display()));
@@ -99,7 +102,8 @@ impl Call {
     }
 }
 
-/// Reads what a program prints until it has ended. An error of kind `TimedOut` says that the deadline came first.
+/// Reads what a program prints until it has ended. An error of kind `TimedOut` says that the deadline came first, one of
+/// kind `FileTooLarge` that it prints too much.
 fn collect(child: &mut Child, deadline: Instant) -> io::Result<Output> {
     let exit = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
     let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
@@ -146,7 +150,7 @@ fn drain(pipe: &mut Option<impl Read>, into: &mut Vec<u8>) -> io::Result<()> {
     let room = MAX_OUTPUT + 1 - into.len();
     let read = open.take(room as u64).read_to_end(into);
     if into.len() > MAX_OUTPUT {
-        return Err(io::Error::other(format!("it printed more than {} MiB", MAX_OUTPUT >> 20)));
+        return Err(ErrorKind::FileTooLarge.into());
     }
     match read {
         Ok(_) => *pipe = None,

@@ -137,7 +137,7 @@ impl Tmux {
         let output = call.run().map_err(|error| match error {
             RunError::NotFound { program } => TmuxError::NotInstalled { program },
             RunError::Timeout { limit, .. } => TmuxError::Timeout { args: owned(args), limit },
-            RunError::Io { .. } => failed(error.to_string()),
+            RunError::TooLong { .. } | RunError::Io { .. } => failed(error.to_string()),
         })?;
         if output.status.success() {
             return Ok(output.stdout);

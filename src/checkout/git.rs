@@ -1,6 +1,7 @@
 //! One call of git: plain output, nobody is asked, no hook runs, and a lock in the way is waited for, then named.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitStatus, Output};
@@ -169,6 +170,12 @@ pub(super) struct Git<'a> {
     /// The worktree that it changes; none where it only looks.
     changes: Option<&'a Path>,
     patience: Duration,
+    /// None: what is usual for calls that look, or change something.
+    limit: Option<Duration>,
+    /// Whether it is without a terminal, on which ssh would ask whatever its environment says.
+    alone: bool,
+    /// The file that is its standard input.
+    input: Option<&'a Path>,
 }
 
 impl<'a> Git<'a> {
@@ -178,7 +185,16 @@ impl<'a> Git<'a> {
         args: impl IntoIterator<Item = A>,
     ) -> Self {
         let args = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
-        Self { directory, args, settings: Vec::new(), changes: None, patience: PATIENCE }
+        Self {
+            directory,
+            args,
+            settings: Vec::new(),
+            changes: None,
+            patience: PATIENCE,
+            limit: None,
+            alone: false,
+            input: None,
+        }
     }
 
     /// A call that changes `worktree`, or what belongs to it.
@@ -195,6 +211,16 @@ impl<'a> Git<'a> {
         Self { patience: Duration::ZERO, ..self }
     }
 
+    /// For one that talks with another machine: it may not take longer, and nobody is asked for anything.
+    pub(super) fn remote(self, limit: Duration) -> Self {
+        Self { limit: Some(limit), alone: true, ..self }
+    }
+
+    /// For one that reads this file.
+    pub(super) fn with_input(self, input: &'a Path) -> Self {
+        Self { input: Some(input), ..self }
+    }
+
     /// `key=value` for this call.
     pub(super) fn with(mut self, settings: &[&'static str]) -> Self {
         self.settings.extend(settings);
@@ -205,7 +231,7 @@ impl<'a> Git<'a> {
     pub(super) fn run(&self) -> Result<Vec<u8>, GitError> {
         let deadline = Instant::now() + self.patience;
         loop {
-            let output = self.call().run()?;
+            let output = self.call()?.run()?;
             if output.status.success() {
                 return Ok(output.stdout);
             }
@@ -230,9 +256,21 @@ impl<'a> Git<'a> {
         }
     }
 
-    fn call(&self) -> Call {
-        let limit = if self.changes.is_some() { WRITE_LIMIT } else { READ_LIMIT };
-        let mut call = Call::new("git", limit);
+    fn call(&self) -> Result<Call, GitError> {
+        let usual = if self.changes.is_some() { WRITE_LIMIT } else { READ_LIMIT };
+        let limit = self.limit.unwrap_or(usual);
+        let mut call = match self.alone {
+            true => Call::in_own_session("git", limit),
+            false => Call::new("git", limit),
+        };
+        if let Some(path) = self.input {
+            let opened = File::open(path).map_err(|source| RunError::Io {
+                program: "git".to_owned(),
+                place: format!(" with {}", path.display()),
+                source,
+            })?;
+            call = call.with_input(opened);
+        }
         for variable in INHERITED.into_iter().chain(KEY_VARIABLES) {
             call.command.env_remove(variable);
         }
@@ -254,7 +292,7 @@ impl<'a> Git<'a> {
             call.command.args(["-c", setting]);
         }
         call.command.args(&self.args);
-        call
+        Ok(call)
     }
 
     fn error(&self, output: &Output) -> GitError {

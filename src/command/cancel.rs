@@ -7,11 +7,10 @@ use anyhow::{Context as _, Result, bail};
 use super::target::{self, Place, Target};
 use super::{Context, Pass};
 use crate::durable;
-use crate::error::Failure;
 use crate::event::{Event, EventKind};
 use crate::journal::Entry;
 use crate::queue::{Skip, TaskRef};
-use crate::remote::{Delegation, Limits};
+use crate::remote::Delegation;
 use crate::session::{Pool, Session};
 use crate::task::Ending;
 
@@ -35,12 +34,7 @@ fn withdraw(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {
     let task = TaskRef { project: project.clone(), name: name.clone() };
     if durable::exists(&project.delegated_path(name))? {
         let Context { config, log, now, .. } = context;
-        let secutools = config.secutools.as_ref().map_err(|off| {
-            Failure::Config(format!("it is delegated, and secutools cannot be asked: {off}"))
-        })?;
-        let limits = Limits::default();
-        let delegation = Delegation::new(secutools, &config.host, log, now, limits, false)?;
-        let delegation = delegation.telling(context.account);
+        let delegation = Delegation::for_task(&task, config, log, now)?.telling(context.account);
         if let Some(event) = delegation.cancel(&task, REASON)? {
             return Ok(vec![event]);
         }

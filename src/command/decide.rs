@@ -10,8 +10,9 @@ use super::{Answer, Context, combine_exit};
 use crate::error;
 use crate::hold::{Choice, Holds, Lineup};
 use crate::queue::{self, Name, Project, QUEUE, Skip, TaskRef};
+use crate::remote::{self, Departure};
 use crate::report::{self, DecisionRow, Report};
-use crate::task::{Order, ProjectRules, Task};
+use crate::task::{Order, ProjectRules, Provider, Task};
 use crate::text::path_text;
 
 /// Decides for each file that can be read, and reports errors for the others.
@@ -24,7 +25,8 @@ pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Answer {
         let decision = read(file).and_then(|task| {
             let rules = project_rules(context, file)?;
             let waits = waits(context, file, &task)?;
-            let decision = decide(context, &mut lineup, file, &task, &rules);
+            let project = project_of(file)?;
+            let decision = decide(context, &mut lineup, file, project.as_ref(), &task, &rules)?;
             // What it depends on comes before who has it.
             Ok(DecisionRow { waits: waits.or(decision.waits), ..decision })
         });
@@ -90,23 +92,43 @@ fn decide<'a>(
     context: Context<'a>,
     lineup: &mut Lineup<'a>,
     path: &Path,
+    project: Option<&Project>,
     task: &Task,
     rules_of_project: &ProjectRules,
-) -> DecisionRow {
+) -> Result<DecisionRow> {
     let config = context.config;
     let decision = context.route(&task.header, rules_of_project.agent.as_deref());
-    let is_on = config.secutools.is_ok();
+    let is_on = match decision.provider {
+        Provider::Remote => config.remote.is_some(),
+        _ => config.secutools.is_ok(),
+    };
     let delegated = decision.provider.is_remote() && is_on;
     let rules = (!delegated).then(|| rules_of_project.for_task(&task.header.rules));
     let warnings = task.warnings.iter();
     let mut warnings: Vec<String> =
         warnings.map(|w| report::warning(path, Some((w.line, w.column)), &w.message)).collect();
-    if let (true, Err(off)) = (decision.provider.is_remote(), &config.secutools) {
+    let off = match (decision.provider, &config.secutools) {
+        (Provider::Remote, _) if !is_on => {
+            Some("there is no `remote:` in the configuration".to_owned())
+        }
+        (Provider::Remote | Provider::ClaudeCode, _) | (_, Ok(_)) => None,
+        (_, Err(off)) => Some(off.to_string()),
+    };
+    if let Some(off) = off {
         let sentence = format!("it runs locally whatever the rule says: {off}");
         warnings.push(report::warning(path, None, &sentence));
     }
     let of_project = rules_of_project.for_task(&task.header.rules);
-    if let (true, Some(command)) = (delegated, of_project.check.command()) {
+    if let (true, Some(settings), Some(project)) =
+        (delegated && decision.provider == Provider::Remote, &config.remote, project)
+        && let Departure::Held(why) = remote::departure(settings, project.path())?
+    {
+        warnings.push(report::warning(path, None, &format!("it would be held: {why}")));
+    }
+    // The runner of the remote engine has it judged, too.
+    let judged = Some(&of_project).filter(|_| !delegated || decision.provider == Provider::Remote);
+    let is_unchecked = delegated && decision.provider != Provider::Remote;
+    if let (true, Some(command)) = (is_unchecked, of_project.check.command()) {
         let sentence = format!(
             "the check `{command}` does not judge it there: it is done when the provider says so"
         );
@@ -137,7 +159,7 @@ fn decide<'a>(
         Some(Choice::Wait(why) | Choice::Last(why)) => waits = Some(format!("for {why}")),
         None => {}
     }
-    DecisionRow {
+    Ok(DecisionRow {
         task: path.to_owned(),
         provider: decision.provider,
         delegated,
@@ -149,8 +171,8 @@ fn decide<'a>(
         priority: task.header.priority,
         isolation: rules.as_ref().map(|rules| rules.isolation),
         land: rules.as_ref().map(|rules| rules.land),
-        check: rules.and_then(|rules| rules.check.command().map(str::to_owned)),
+        check: judged.and_then(|rules| rules.check.command().map(str::to_owned)),
         waits,
         warnings,
-    }
+    })
 }

@@ -1,12 +1,23 @@
-//! Tasks for secutools: the remote half of `scan`, and of `reap`.
+//! Tasks for secutools or the remote engine: the remote half of `scan`, and of `reap`.
 
 use super::dispatch::{self, READ_TOGETHER};
 use super::waits::Waits;
 use super::{Context, Pass, combine_exit};
 use crate::queue::{self, Inbox, Read, TaskRef};
-use crate::remote::{Delegation, RemoteOutcome, Submission};
+use crate::remote::{self, Delegation, EngineKind, RemoteOutcome, Submission};
 
-/// Goes on with what earlier passes have begun, and delegates the tasks that route to secutools.
+/// What talks to each engine that is configured.
+pub(super) fn open<'a>(
+    context: Context<'a>,
+    dry_run: bool,
+    pass: &mut Pass,
+) -> Vec<Delegation<'a>> {
+    let Context { config, log, account, now, .. } = context;
+    let opened = Delegation::open(config, log, account, now, dry_run).into_iter();
+    opened.filter_map(|delegation| pass.ok(context, delegation)).collect()
+}
+
+/// Goes on with what earlier passes have begun, and delegates the tasks that route to the engine.
 /// Returns those that it does not have, which are for sessions.
 pub(super) fn submit(
     context: Context<'_>,
@@ -18,7 +29,7 @@ pub(super) fn submit(
     let mut local = report(context, delegation.resume(begun), pass);
     // In groups: the texts of all tasks together may be too much for the memory.
     for group in remote.chunks(READ_TOGETHER) {
-        let submissions = read(context, group, delegation.is_dry_run(), pass);
+        let submissions = read(context, group, delegation, pass);
         local.extend(report(context, delegation.submit(submissions), pass));
     }
     note_unauthorized(delegation, pass);
@@ -44,13 +55,25 @@ fn note_unauthorized(delegation: &Delegation<'_>, pass: &mut Pass) {
 }
 
 /// Warns of jobs that were made while delegation was on: their results are not fetched any more.
-pub(super) fn warn_delegation_disabled(context: Context<'_>, inboxes: &[Inbox]) {
-    let begun: Vec<TaskRef> = inboxes.iter().flat_map(Inbox::delegated_tasks).collect();
-    if let (Some(task), Err(off)) = (begun.first(), &context.config.secutools) {
-        context.log.warn(format_args!(
-            "the results of {} task(s) at secutools, such as {task}, are not fetched: {off}",
-            begun.len()
-        ));
+pub(super) fn warn_delegation_disabled(context: Context<'_>, inboxes: &[Inbox], pass: &mut Pass) {
+    let config = context.config;
+    for (kind, is_on) in [
+        (EngineKind::Secutools, config.secutools.is_ok()),
+        (EngineKind::Ray, config.remote.is_some()),
+    ] {
+        if is_on {
+            continue;
+        }
+        let mut begun: Vec<TaskRef> = inboxes.iter().flat_map(Inbox::delegated_tasks).collect();
+        begun.retain(|task| pass.ok(context, remote::engine_of(task)) == Some(kind));
+        if let Some(task) = begun.first() {
+            context.log.warn(format_args!(
+                "the results of {} task(s) at {}, such as {task}, are not fetched: {}",
+                begun.len(),
+                kind.as_str(),
+                remote::why_off(kind, config)
+            ));
+        }
     }
 }
 
@@ -58,7 +81,7 @@ pub(super) fn warn_delegation_disabled(context: Context<'_>, inboxes: &[Inbox]) 
 fn read(
     context: Context<'_>,
     tasks: &[TaskRef],
-    dry_run: bool,
+    delegation: &Delegation<'_>,
     pass: &mut Pass,
 ) -> Vec<Submission> {
     let (mut submissions, mut waits) = (Vec::new(), Waits::new(context.now));
@@ -71,17 +94,19 @@ fn read(
                 let may_go = order.wrong.is_none()
                     && !waits.blocks(context, &waiting.at.project, order, pass);
                 // One that was changed a moment ago may be local by now, or wait: the next pass has it.
-                if decision.provider.is_remote() && may_go {
+                if delegation.takes(decision.provider) && may_go {
                     submissions.push(Submission { waiting: *waiting, decision });
                 }
             }
-            Read::Skipped(at, skip) => dispatch::pass_over(context, &at, skip, dry_run, pass),
+            Read::Skipped(at, skip) => {
+                dispatch::pass_over(context, &at, skip, delegation.is_dry_run(), pass);
+            }
         }
     }
     submissions
 }
 
-/// Reports what became of each task, and returns those that secutools does not have.
+/// Reports what became of each task, and returns those that the engine does not have.
 fn report(
     context: Context<'_>,
     outcomes: Vec<(TaskRef, RemoteOutcome)>,

@@ -1,4 +1,4 @@
-//! `ccl job`: secutools' job API by hand, for scripts.
+//! `ccl job`: the job API of secutools by hand, for scripts, and a look at jobs of the remote engine.
 
 use std::path::Path;
 use std::thread;
@@ -13,7 +13,8 @@ use crate::error::Failure;
 use crate::queue;
 use crate::remote::secutools::{self, Client};
 use crate::remote::{
-    self, Certainty, EngineError, ErrorKind, Job, JobId, JobStatus, Limits, NotAccepted,
+    self, Certainty, Engine, EngineError, EngineKind, ErrorKind, Job, JobId, JobStatus, Limits,
+    NotAccepted,
 };
 use crate::report::Report;
 use crate::task::{self, Field, HeaderState, Preference, Provider, Task};
@@ -28,28 +29,40 @@ const MOST_FAILURES: u32 = 12;
 /// A person who asks for a job gets results that are too long for a pass, up to this many bytes.
 const LONGEST_ANSWER: u64 = 256 << 20;
 
+/// Why no task is given to the remote engine by hand.
+const AN_INBOX: &str =
+    "a task for `remote` goes through an inbox: only so its work comes back as a branch";
+
 pub(super) fn run(context: Context<'_>, command: &JobCommand) -> Result<Answer> {
-    let secutools = context
-        .config
-        .secutools
-        .as_ref()
-        .map_err(|off| Failure::Config(format!("secutools cannot be asked: {off}")))?;
-    let limits = Limits { longest_answer: LONGEST_ANSWER, ..Limits::default() };
-    let client = remote::client(secutools, limits)?;
     match command {
-        JobCommand::Submit { file, provider } => submit(context, &client, file, *provider),
+        JobCommand::Submit { file, provider } => match engine(context, EngineKind::Secutools)? {
+            Engine::Secutools(client) => submit(context, &client, file, *provider),
+            Engine::Ray(_) => Err(anyhow!(AN_INBOX)),
+        },
         JobCommand::Get { id } => {
-            let job = client.get(id).map_err(no_answer)?;
+            let job = engine(context, id.engine())?.get(id).map_err(no_answer)?;
             Ok(Report::Job { job }.into())
         }
         JobCommand::Result { id, wait } => {
+            let engine = engine(context, id.engine())?;
             let job = match wait {
-                true => wait_for(context, &client, id)?,
-                false => client.get(id).map_err(no_answer)?,
+                true => wait_for(context, &engine, id)?,
+                false => engine.get(id).map_err(no_answer)?,
             };
-            Ok(result(context, job))
+            let job = engine.with_output(job)?;
+            Ok(result(context, &engine, job))
         }
     }
+}
+
+/// The engine, which has to be configured.
+fn engine(context: Context<'_>, kind: EngineKind) -> Result<Engine<'_>> {
+    let limits = Limits { longest_answer: LONGEST_ANSWER, ..Limits::default() };
+    let engine = Engine::of(kind, context.config, limits)?;
+    engine.ok_or_else(|| {
+        let off = remote::why_off(kind, context.config);
+        anyhow!(Failure::Config(format!("{} cannot be asked: {off}", kind.as_str())))
+    })
 }
 
 fn submit(
@@ -74,7 +87,9 @@ fn submit(
         .and_then(|bytes| Ok(task::parse(task::text_of(&bytes)?)))
         .with_context(|| format!("{} is not submitted", file.display()))?;
     context.warn_about(file, &task);
-    let provider = provider.or_else(|| provider_of(&task)).with_context(|| {
+    let provider = provider.or_else(|| provider_of(&task));
+    ensure!(provider != Some(Provider::Remote), "{} is not submitted: {AN_INBOX}", file.display());
+    let provider = provider.with_context(|| {
         format!(
             "{} names no provider: add `preferred_ai: gpu`, `gemini` or `claude-api` to its header, or give --provider",
             file.display()
@@ -131,12 +146,12 @@ fn is_lasting(error: &EngineError) -> bool {
 }
 
 /// Asks until the job has ended, with ever longer pauses. A server that fails for a while is asked again.
-fn wait_for(context: Context<'_>, client: &Client, id: &JobId) -> Result<Job> {
+fn wait_for(context: Context<'_>, engine: &Engine<'_>, id: &JobId) -> Result<Job> {
     let _waiting = context.progress.wait_for(&format!("job {id}"));
     let (mut pause, mut failures) = (FIRST_PAUSE, 0);
     loop {
         let mut retry_after = None;
-        match client.get(id) {
+        match engine.get(id) {
             Ok(job) if job.status.is_final() => return Ok(job),
             Ok(_) => failures = 0,
             Err(error) => {
@@ -154,11 +169,12 @@ fn wait_for(context: Context<'_>, client: &Client, id: &JobId) -> Result<Job> {
 }
 
 /// What the job has made; the exit status is how it ended.
-fn result(context: Context<'_>, job: Job) -> Answer {
+fn result(context: Context<'_>, engine: &Engine<'_>, job: Job) -> Answer {
     let exit = match &job.status {
         JobStatus::Succeeded => 0,
         status if status.is_final() => {
-            let why = job.error.as_deref().unwrap_or("secutools gives no reason");
+            let no_reason = format!("{} gives no reason", engine.name());
+            let why = job.error.as_deref().unwrap_or(&no_reason);
             context.log.error(format_args!(
                 "job {} has ended as {}: {}",
                 job.id,

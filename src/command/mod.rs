@@ -36,7 +36,7 @@ use jiff::Timestamp;
 use crate::account::Account;
 use crate::cli::{Cli, Command};
 use crate::concurrent;
-use crate::config::{Config, DelegationOff};
+use crate::config::Config;
 use crate::durable;
 use crate::environment::Environment;
 use crate::error::{self, Failure};
@@ -62,7 +62,8 @@ pub(crate) struct Context<'a> {
     progress: &'a Progress,
     /// The clock is read once.
     now: Timestamp,
-    /// How the agents stand, where `failover` names secutools: it takes over what none of them can be waited for.
+    /// How the agents stand, where `failover` names secutools: it takes over what none of them can be waited for; or the
+    /// remote engine does, where a task's hint names that.
     lineup: Option<&'a Lineup<'a>>,
     /// Its jobs of today have cost as much as they may: tasks run here until midnight.
     secutools_over_budget: bool,
@@ -193,7 +194,7 @@ pub fn main(environment: &Environment) -> ExitCode {
             log.warn(format_args!("secutools gets no task until this is mended: {error:#}"));
             true
         });
-        let may_take_over = config.agents.secutools_after.is_some() && !secutools_over_budget;
+        let may_take_over = config.agents.secutools_after.is_some();
         Ok(Context {
             config,
             log: &log,
@@ -322,13 +323,10 @@ impl<'a> Context<'a> {
         self.config.project_rules(&project.rules_path()).ok()?.agent
     }
 
-    /// Who works on a task: what the router decides, or the local agent where delegation is off. An address without a key
-    /// counts as on: hooks are not given the key, but `scan` may have it.
+    /// Who works on a task: what the router decides, or the local agent where delegation is off.
     fn destination(self, header: &Header, of_project: Option<&str>) -> Provider {
-        match self.config.secutools {
-            Ok(_) | Err(DelegationOff::NoKey) => self.route(header, of_project).provider,
-            Err(_) => Provider::ClaudeCode,
-        }
+        let provider = self.route(header, of_project).provider;
+        if self.config.delegates_to(provider) { provider } else { Provider::ClaudeCode }
     }
 
     /// What a task asks of the agents of this machine; `of_project` is the agent that its project pins it to.
@@ -353,14 +351,20 @@ impl<'a> Context<'a> {
     fn route(self, header: &Header, of_project: Option<&str>) -> Decision {
         let auto = &self.config.auto_routes;
         let decision = router::decide(&header.routing, auto);
-        if decision.provider.is_remote() && self.secutools_over_budget {
+        // A cluster has no budget of secutools'.
+        let is_spent = |provider: Provider| {
+            let is_at_secutools = provider.is_remote() && provider != Provider::Remote;
+            is_at_secutools && self.secutools_over_budget
+        };
+        if is_spent(decision.provider) {
             return Decision { provider: Provider::ClaudeCode, rule: Rule::OverBudget };
         }
         let wanted = self.wanted("", header, of_project);
-        match self.lineup.is_some_and(|lineup| lineup.goes_to_secutools(wanted)) {
-            true => router::failover(&header.routing, auto).unwrap_or(decision),
-            false => decision,
-        }
+        let instead = match self.lineup.is_some_and(|lineup| lineup.goes_to_secutools(wanted)) {
+            true => router::failover(&header.routing, auto),
+            false => None,
+        };
+        instead.filter(|it| !is_spent(it.provider)).unwrap_or(decision)
     }
 
     /// Files what the sessions did, all at once: one that has to be waited for does not hold up the others.

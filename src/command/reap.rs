@@ -1,11 +1,11 @@
-//! `ccl reap`: file what has ended, here and at secutools.
+//! `ccl reap`: file what has ended, here and at the engines.
 
 use anyhow::Result;
 
 use super::{Context, Pass, delegate, dispatch};
 use crate::durable;
-use crate::queue::{Folder, Inbox};
-use crate::remote::Delegation;
+use crate::queue::{Folder, Inbox, TaskRef};
+use crate::remote;
 use crate::session;
 
 pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
@@ -17,14 +17,15 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
             Err(error) => pass.fail(context, &error),
         }
     }
-    match Delegation::open(context.config, context.log, context.account, context.now, dry_run) {
-        Ok(Some(delegation)) => {
-            let inboxes = dispatch::list(context, &context.projects()?, &mut pass);
-            let begun = inboxes.iter().flat_map(Inbox::delegated_tasks).collect();
-            delegate::reap(context, &delegation, begun, &mut pass);
+    let delegations = delegate::open(context, dry_run, &mut pass);
+    if !delegations.is_empty() {
+        let inboxes = dispatch::list(context, &context.projects()?, &mut pass);
+        let begun: Vec<TaskRef> = inboxes.iter().flat_map(Inbox::delegated_tasks).collect();
+        let leaving: Vec<_> = inboxes.iter().flat_map(remote::leaving_keys).collect();
+        for delegation in &delegations {
+            delegate::reap(context, delegation, begun.clone(), &mut pass);
+            delegation.sweep_exchanges(&leaving);
         }
-        Ok(None) => {}
-        Err(error) => pass.fail(context, &error),
     }
     if dry_run {
         return Ok(pass);

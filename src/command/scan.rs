@@ -1,4 +1,4 @@
-//! `ccl scan`: route every waiting task, to secutools or to a free session.
+//! `ccl scan`: route every waiting task, to an engine or to a free session.
 
 use anyhow::{Context as _, Result};
 use jiff::tz::TimeZone;
@@ -23,21 +23,23 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
     let mut inboxes = dispatch::list(context, &projects, &mut pass);
     report_held(&inboxes, &mut pass);
     pause::take_out_paused(context, &mut inboxes, &mut pass);
-    match Delegation::open(context.config, context.log, context.account, context.now, dry_run) {
-        Ok(Some(delegation)) => {
-            let begun = inboxes.iter().flat_map(Inbox::delegated_tasks).collect();
-            let remote = route(context, &mut inboxes, &mut pass);
-            // What secutools does not take waits for a session in this same pass.
-            for task in delegate::submit(context, &delegation, begun, remote, &mut pass) {
+    delegate::warn_delegation_disabled(context, &inboxes, &mut pass);
+    // Without an engine its tasks are for a session.
+    let delegations = delegate::open(context, dry_run, &mut pass);
+    if !delegations.is_empty() {
+        let begun: Vec<TaskRef> = inboxes.iter().flat_map(Inbox::delegated_tasks).collect();
+        let mut remote = route(context, &delegations, &mut inboxes, &mut pass);
+        for delegation in &delegations {
+            let own = remote.extract_if(.., |(provider, _)| delegation.takes(*provider));
+            let own = own.map(|(_, task)| task).collect();
+            // What an engine does not take waits for a session in this same pass.
+            for task in delegate::submit(context, delegation, begun.clone(), own, &mut pass) {
                 let home = inboxes.iter_mut().find(|inbox| inbox.project == task.project);
                 if let Some(home) = home {
                     home.waiting.push(task.name.as_str().into());
                 }
             }
         }
-        Ok(None) => delegate::warn_delegation_disabled(context, &inboxes),
-        // Without secutools every task is for a session.
-        Err(error) => pass.fail(context, &error),
     }
     if inboxes.iter().all(|inbox| inbox.waiting.is_empty()) {
         report_nothing_waits(context, &inboxes, &pass);
@@ -122,16 +124,21 @@ fn report_held(inboxes: &[Inbox], pass: &mut Pass) {
     }
 }
 
-/// Takes the tasks that route to secutools out of those that wait for sessions. Of a project whose
-/// routes cannot be read, nothing waits in this pass.
-fn route(context: Context<'_>, inboxes: &mut [Inbox], pass: &mut Pass) -> Vec<TaskRef> {
+/// Takes the tasks that route to one of the engines out of those that wait for sessions. Of a project
+/// whose routes cannot be read, nothing waits in this pass.
+fn route(
+    context: Context<'_>,
+    delegations: &[Delegation<'_>],
+    inboxes: &mut [Inbox],
+    pass: &mut Pass,
+) -> Vec<(Provider, TaskRef)> {
     let (mut remote, mut waits) = (Vec::new(), Waits::new(context.now));
     for inbox in inboxes {
         let pin = context.pin_of(&inbox.project);
         let headers = inbox.project.headers(&std::mem::take(&mut inbox.waiting));
         for (header, name) in pass.ok(context, headers).unwrap_or_default() {
             let (decision, order) = (context.route(&header, pin.as_deref()), header.order);
-            if !decision.provider.is_remote() {
+            if !delegations.iter().any(|it| it.takes(decision.provider)) {
                 inbox.waiting.push(name);
                 continue;
             }
@@ -139,7 +146,7 @@ fn route(context: Context<'_>, inboxes: &mut [Inbox], pass: &mut Pass) -> Vec<Ta
             if let Some(why) = order.obstacle() {
                 pass.events.push(task.event(EventKind::Held).because(why));
             } else if !waits.blocks(context, &task.project, &order, pass) {
-                remote.push(task);
+                remote.push((decision.provider, task));
             }
         }
     }

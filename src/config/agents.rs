@@ -16,6 +16,7 @@ use super::{Questions, scalar, shell};
 use crate::error::Failure;
 use crate::marker::{AgentKind, StartedAgent};
 use crate::money::Cost;
+use crate::task::Provider;
 
 /// In `failover`: the task goes to the provider that its `complexity_hint` names.
 const SECUTOOLS: &str = "secutools";
@@ -335,8 +336,9 @@ impl<'de> Deserialize<'de> for AgentName {
 /// The name of an agent; it is one of a file, too.
 pub(super) fn name(text: &str) -> Result<String, String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if text == SECUTOOLS {
-        return Err(format!("`{SECUTOOLS}` is the name of a provider: choose another one"));
+    // Their jobs' costs stand under these names.
+    if [SECUTOOLS, Provider::Remote.as_str()].contains(&text) {
+        return Err(format!("`{text}` is the name of a provider: choose another one"));
     }
     match !text.is_empty() && text.len() <= 40 && text.chars().all(is_plain) {
         true => Ok(text.to_owned()),

@@ -4,6 +4,7 @@
 //! only then its line and column are known.
 
 use super::agents::{self, AgentSections};
+use super::engine::RemoteSection;
 use super::notify::NotifierSection;
 use super::scalar::{self, scalar};
 use super::url::ServerUrl;
@@ -36,6 +37,8 @@ pub(super) struct File {
     pub(super) defaults: ProjectKeys,
     #[serde(deserialize_with = "secutools_section")]
     pub(super) secutools: SecutoolsSection,
+    #[serde(deserialize_with = "remote_section")]
+    pub(super) remote: Option<RemoteSection>,
     pub(super) tmux: TmuxSection,
     pub(super) notify: Vec<CheckedNotifier>,
     pub(super) http: HttpSection,
@@ -231,4 +234,10 @@ fn pool_section<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PoolSectio
         }
         Ok(())
     })
+}
+
+fn remote_section<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<RemoteSection>, D::Error> {
+    checked(deserializer, RemoteSection::check).map(Some)
 }

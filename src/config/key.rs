@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 /// The environment variables that hold the API key or lead to it. No child of ours is given them.
 pub(crate) const KEY_VARIABLES: [&str; 2] = ["SECUTOOLS_API_KEY", "CREDENTIALS_DIRECTORY"];
 
+/// The file of the API key, in messages.
+const KEY_FILE: &str = "the API key file";
+
 /// The platform that tasks may be delegated to.
 #[derive(Clone)]
 pub struct Secutools {
@@ -116,8 +119,22 @@ pub(super) fn api_key(
         return Ok(None);
     };
     // systemd keeps others from the credential, in ways that its mode does not show.
-    let credential = read(&directory.join("secutools_api_key"))?;
+    let credential = read(&directory.join("secutools_api_key"), KEY_FILE)?;
     Ok(credential.map(|(key, _)| (key, KeySource::Credential)))
+}
+
+/// The key in a file that nobody else may read. `what` is the file in messages.
+pub(super) fn from_file(path: &Path, what: &str) -> Result<ApiKey> {
+    let (key, mode) = read(path, what)?.ok_or_else(|| unusable(path, what, "it does not exist"))?;
+    if mode & 0o077 != 0 {
+        let others = format!(
+            "other users may read it (mode {:04o}); run `chmod 600 {}`",
+            mode & 0o7777,
+            path.display()
+        );
+        return Err(unusable(path, what, &others).into());
+    }
+    Ok(key)
 }
 
 impl Secutools {
@@ -156,22 +173,13 @@ pub(super) fn variable<T>(
 
 /// The key in a file that nobody else may read.
 pub(crate) fn private(path: &Path) -> Result<ApiKey> {
-    let (key, mode) = read(path)?.ok_or_else(|| unusable(path, "it does not exist"))?;
-    if mode & 0o077 != 0 {
-        let others = format!(
-            "other users may read it (mode {:04o}); run `chmod 600 {}`",
-            mode & 0o7777,
-            path.display()
-        );
-        return Err(unusable(path, &others).into());
-    }
-    Ok(key)
+    from_file(path, KEY_FILE)
 }
 
 /// The key in the file, and the file's mode; `None` where there is no file. A FIFO is not waited for.
-fn read(path: &Path) -> Result<Option<(ApiKey, u32)>> {
+fn read(path: &Path, what: &str) -> Result<Option<(ApiKey, u32)>> {
     const LIMIT: u64 = 16 * 1024;
-    let failed = |error| unreadable_config(format!("the API key file {}", path.display()), error);
+    let failed = |error| unreadable_config(format!("{what} {}", path.display()), error);
     let opened = OpenOptions::new()
         .read(true)
         .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
@@ -183,14 +191,14 @@ fn read(path: &Path) -> Result<Option<(ApiKey, u32)>> {
     };
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
-        return Err(unusable(path, "it is not a regular file").into());
+        return Err(unusable(path, what, "it is not a regular file").into());
     }
     let mut text = String::new();
     file.take(LIMIT).read_to_string(&mut text).map_err(failed)?;
-    let key = ApiKey::parse(&text).map_err(|error| unusable(path, &error))?;
+    let key = ApiKey::parse(&text).map_err(|error| unusable(path, what, &error))?;
     Ok(Some((key, metadata.mode())))
 }
 
-fn unusable(path: &Path, reason: &str) -> Failure {
-    Failure::Config(format!("the API key file {}: {reason}", path.display()))
+fn unusable(path: &Path, what: &str, reason: &str) -> Failure {
+    Failure::Config(format!("{what} {}: {reason}", path.display()))
 }

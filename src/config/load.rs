@@ -52,6 +52,8 @@ impl Config {
         };
         let notifiers = std::mem::take(&mut file.notify).into_iter();
         let notifiers = notifiers.map(|section| section.0.resolve(environment, resolve)).collect();
+        let remote = std::mem::take(&mut file.remote);
+        let remote = remote.map(|section| section.resolve(environment, resolve)).transpose()?;
         let api_key = key::api_key(environment, file.secutools.api_key_file.take().map(resolve))?;
         Ok(Self {
             state_dir: state_dir(overrides, file.state_dir.map(resolve), environment, &home)?,
@@ -66,6 +68,7 @@ impl Config {
             auto_routes: file.routing.auto,
             defaults: file.defaults,
             secutools: Secutools::new(url, api_key, environment),
+            remote: remote.flatten(),
             tmux: file.tmux.command,
             notifiers,
             http_hosts: file.http.hosts.into_iter().map(|host| host.0).collect(),

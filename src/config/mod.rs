@@ -1,6 +1,7 @@
 //! File and environment → one checked [`Config`].
 
 mod agents;
+mod engine;
 mod file;
 mod key;
 mod load;
@@ -14,6 +15,8 @@ mod url;
 mod value;
 
 pub(crate) use agents::{AgentConfig, Agents, Budget, ClaudeFiles, Price};
+pub use engine::RemoteEngine;
+pub(crate) use engine::{ExchangeAt, Uncommitted, has_password};
 pub use key::{ApiKey, DelegationOff, KeySource, Secutools};
 pub(crate) use key::{KEY_VARIABLES, private as private_key};
 pub(crate) use notify::{NoticeFormat, Notifier, Occasion, Receiver};
@@ -22,7 +25,7 @@ pub use url::ServerUrl;
 pub(crate) use self::project::ProjectKeys;
 pub use crate::marker::AgentKind;
 use crate::router::AutoRoutes;
-use crate::task::Priority;
+use crate::task::{Priority, Provider};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -48,6 +51,8 @@ pub struct Config {
     pub(crate) defaults: ProjectKeys,
     /// Or why nothing is delegated.
     pub(crate) secutools: Result<Secutools, DelegationOff>,
+    /// Where tasks of the provider `remote` go; `None`: they run here.
+    pub(crate) remote: Option<RemoteEngine>,
     /// The tmux command and its first arguments, such as `tmux -L ccl`.
     pub(crate) tmux: Vec<String>,
     /// To whom words are sent.
@@ -76,6 +81,18 @@ impl Config {
     ) -> Option<String> {
         let by_priority = || self.dispatcher.models.for_priority(priority);
         (agent.kind == AgentKind::Claude).then(|| pinned.unwrap_or_else(by_priority).to_owned())
+    }
+
+    /// Whether tasks of the provider leave this machine. An address of secutools without a key counts as on: hooks are not
+    /// given the key, but `scan` may have it.
+    pub(crate) fn delegates_to(&self, provider: Provider) -> bool {
+        match provider {
+            Provider::ClaudeCode => false,
+            Provider::Remote => self.remote.is_some(),
+            Provider::Gpu | Provider::Gemini | Provider::ClaudeApi => {
+                matches!(self.secutools, Ok(_) | Err(DelegationOff::NoKey))
+            }
+        }
     }
 
     /// The tmux command as a person types it.

@@ -10,6 +10,7 @@ use std::thread;
 
 use anyhow::{Context, Result};
 use rustix::fs::Mode;
+use uuid::Uuid;
 
 use super::{Folder, Held, Name, Project, TaskRef};
 use crate::concurrent;
@@ -30,6 +31,8 @@ pub struct Inbox {
     pub delegated: Vec<OsString>,
     /// Files that wait but are not touched.
     pub held: Vec<(OsString, Held)>,
+    /// The keys of filed tasks whose refs are still in an exchange.
+    pub(crate) leaving: Vec<Uuid>,
 }
 
 impl Inbox {
@@ -52,6 +55,7 @@ impl Project {
             dispatched: Vec::new(),
             delegated: Vec::new(),
             held: Vec::new(),
+            leaving: Vec::new(),
         };
         for entry in durable::list_dir(&self.folder(Folder::Inbox))? {
             let entry = entry?;
@@ -61,8 +65,9 @@ impl Project {
                 let task = bytes.strip_suffix(suffix).filter(|task| task.ends_with(b".md"));
                 task.map(|task| OsStr::from_bytes(task).to_owned())
             };
-            if bytes.starts_with(b".") {
-                continue;
+            if let Some(hidden) = bytes.strip_prefix(b".") {
+                let key = hidden.strip_suffix(b".leaving").map(Uuid::try_parse_ascii);
+                inbox.leaving.extend(key.and_then(Result::ok));
             } else if let Some(task) = task_before(b".dispatched".as_slice()) {
                 inbox.dispatched.push(task);
             } else if let Some(task) = task_before(b".delegated") {

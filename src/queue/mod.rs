@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use uuid::Uuid;
 
 pub use claim::{Claim, ClaimLookup};
 pub(crate) use depends::{Dependencies, resolve};
@@ -206,13 +207,33 @@ impl Project {
         self.folder(Folder::Inbox).join(format!(".{name}.claim"))
     }
 
+    /// `inbox/.KEY.leaving`: the marker of a filed task whose refs are still in an exchange.
+    pub(crate) fn leaving_path(&self, key: Uuid) -> PathBuf {
+        self.folder(Folder::Inbox).join(format!(".{key}.leaving"))
+    }
+
+    /// Gives a marker the name that it keeps until its refs are gone. The caller holds the lock.
+    pub(crate) fn set_aside(&self, name: &Name, key: Uuid) -> Result<()> {
+        let (from, to) = (self.delegated_path(name), self.leaving_path(key));
+        std::fs::rename(&from, &to)
+            .with_context(|| format!("cannot rename {} to {}", from.display(), to.display()))
+    }
+
     fn beside(&self, name: &str, suffix: &str) -> PathBuf {
         self.folder(Folder::Inbox).join(format!("{name}.{suffix}"))
     }
 
     /// Takes the lock under which tasks change hands; held only for a moment.
     pub(crate) fn lock(&self) -> Result<Lock> {
-        lock::exclusive(&self.path.join(QUEUE).join(".lock"))
+        let lock = lock::exclusive(&self.path.join(QUEUE).join(".lock"))?;
+        // On NFS names are up to half a minute old, also under a lock, until the directory is opened.
+        let inbox = self.folder(Folder::Inbox);
+        match durable::open_dir(&inbox) {
+            Err(error) if !durable::is_no_directory(&error) => {
+                Err(error).with_context(|| format!("cannot open {}", inbox.display()))
+            }
+            _ => Ok(lock),
+        }
     }
 
     /// Takes the lock under which git's branches and worktrees are changed: one landing after the other, of whichever

@@ -23,12 +23,13 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::waiting::{self, Skip};
+use super::waiting::{self, Contents, Skip};
 use super::{Folder, MAX_NAME, Name, Project, QUEUE};
 use crate::durable;
 use crate::marker::{self, Stamp};
 use crate::process::Writers;
 use crate::task::{self, RECURRING_FIELDS, Recurrence, Schedule};
+use crate::text::local_time;
 
 /// A slot that no pass has served within this time was missed; or within half the interval, if that is less.
 const PUNCTUAL: SignedDuration = SignedDuration::from_mins(10);
@@ -96,6 +97,14 @@ struct RecurringFile {
     changed_at: Timestamp,
 }
 
+/// What has come of a look into a file.
+enum RecurringRead {
+    Gone,
+    /// Nothing is made of it until somebody has mended it; the sentence says how.
+    Held(String),
+    Read(Box<RecurringFile>),
+}
+
 impl Project {
     fn recurring_folder(&self) -> PathBuf {
         self.path().join(QUEUE).join("recurring")
@@ -159,14 +168,25 @@ impl Recurring {
         read_slot(rest.split('.').next()?)
     }
 
-    fn read(&self) -> Result<RecurringFile, Skip> {
+    fn read(&self) -> Result<RecurringRead> {
         let path = self.project.recurring_folder().join(self.name.as_str());
-        let contents = waiting::read_regular(&path)?;
-        let changed_at = contents.changed_at();
-        let held = |why: String| Skip::Failed(Unserved(why).into());
-        let text = task::text_of(&contents.bytes).map_err(|unfit| held(unfit.to_string()))?;
+        let contents = match waiting::read_regular(&path) {
+            Ok(contents) => contents,
+            Err(Skip::Gone) => return Ok(RecurringRead::Gone),
+            Err(Skip::Failed(error)) => return Err(error),
+            Err(held) => return Ok(RecurringRead::Held(held.to_string())),
+        };
+        Ok(match self.understand(&contents) {
+            Ok(file) => RecurringRead::Read(Box::new(file)),
+            Err(why) => RecurringRead::Held(why),
+        })
+    }
+
+    /// The error is a sentence for people: why nothing can be made of it.
+    fn understand(&self, contents: &Contents) -> Result<RecurringFile, String> {
+        let text = task::text_of(&contents.bytes).map_err(|unfit| unfit.to_string())?;
         let at = |(line, column), message: &dyn fmt::Display| {
-            held(format!("recurring/{}:{line}:{column}: {message}", self.name))
+            format!("recurring/{}:{line}:{column}: {message}", self.name)
         };
         let recurrence = task::recurrence(text)
             .map_err(|wrong| at((wrong.line, wrong.column), &wrong.message))?;
@@ -180,32 +200,18 @@ impl Recurring {
             })?,
         };
         if self.task_name(Timestamp::UNIX_EPOCH).len() > MAX_NAME - "15".len() {
-            return Err(held(
-                "its name is too long for the slots behind it: shorten it".to_owned(),
-            ));
+            return Err("its name is too long for the slots behind it: shorten it".to_owned());
         }
+        let changed_at = contents.changed_at();
         Ok(RecurringFile { text: text.to_owned(), recurrence, zone, changed_at })
-    }
-
-    /// The same, or why nothing is made of it; `None` where it is gone.
-    fn read_or_why(&self) -> Result<Option<Result<RecurringFile, String>>> {
-        match self.read() {
-            Ok(reading) => Ok(Some(Ok(reading))),
-            Err(Skip::Gone) => Ok(None),
-            Err(Skip::Failed(error)) => match error.downcast::<Unserved>() {
-                Ok(Unserved(why)) => Ok(Some(Err(why))),
-                Err(error) => Err(error),
-            },
-            Err(held) => Ok(Some(Err(held.to_string()))),
-        }
     }
 
     /// Serves the slot that has come, if one has; says what that did. A dry run only says so.
     pub(crate) fn serve(&self, clock: &Clock<'_>, dry_run: bool) -> Result<Option<Served>> {
-        let reading = match self.read_or_why()? {
-            None => return Ok(None),
-            Some(Err(why)) => return Ok(Some(Served::Held(why))),
-            Some(Ok(reading)) => reading,
+        let reading = match self.read()? {
+            RecurringRead::Gone => return Ok(None),
+            RecurringRead::Held(why) => return Ok(Some(Served::Held(why))),
+            RecurringRead::Read(reading) => reading,
         };
         if let Some(HoldMarker { stamp, reason }) = marker::read(&self.beside("hold"))? {
             return Ok(Some(Served::OnHold { since: stamp.at, reason, is_new: false }));
@@ -386,12 +392,12 @@ impl Recurring {
 
     /// What `status` shows; `None` where it is gone.
     pub(crate) fn outlook(&self, now: Timestamp) -> Result<Option<Outlook>> {
-        let reading = match self.read_or_why()? {
-            None => return Ok(None),
-            Some(Err(why)) => {
+        let reading = match self.read()? {
+            RecurringRead::Gone => return Ok(None),
+            RecurringRead::Held(why) => {
                 return Ok(Some(Outlook { schedule: None, next: None, held: Some(why) }));
             }
-            Some(Ok(reading)) => reading,
+            RecurringRead::Read(reading) => reading,
         };
         let schedule = Some(reading.recurrence.schedule_text.clone());
         if let Some(HoldMarker { reason, .. }) = marker::read(&self.beside("hold"))? {
@@ -404,7 +410,8 @@ impl Recurring {
             (None, _) => Some("no slot of it ever comes: mend its `at`".to_owned()),
             // Served while the clock was wrong: nothing comes before that, so that no slot comes twice.
             (Some(_), Some(last)) if last.duration_since(now) > SKEW => Some(format!(
-                "its last slot, {last}, has not come yet: if the clock was wrong then, remove {}",
+                "its last slot ({}) has not come yet: if the clock was wrong then, remove {}",
+                local_time(last, now, &TimeZone::system()),
                 self.beside("last").display()
             )),
             _ => None,
@@ -412,11 +419,6 @@ impl Recurring {
         Ok(Some(Outlook { schedule, next, held }))
     }
 }
-
-/// Why nothing can be made of a file.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Unserved(String);
 
 /// A slot that has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

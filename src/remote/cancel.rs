@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
+use super::engine::Engine;
 use super::filing::Filing;
 use super::marker::{Delegated, DelegationPhase};
 use super::submit::lock_marker;
@@ -20,6 +21,15 @@ impl Delegation<'_> {
         let Some(marker) = marker::read::<Delegated>(&path)? else {
             return Ok(None);
         };
+        if let (Engine::Ray(ray), Some(note)) = (&self.engine, &marker.exchange) {
+            // Whoever submits it holds this lock.
+            let _lock = match &marker.phase {
+                DelegationPhase::Submitted { .. } => None,
+                DelegationPhase::Submitting { .. } => Some(lock_marker(&path)?.ok_or_else(busy)?),
+            };
+            let outcome = self.cancel_run(ray, task, &marker, note, reason)?;
+            return filed(outcome).map(Some);
+        }
         match &marker.phase {
             DelegationPhase::Submitted { job_id, .. } => self.end_job(task, &marker, job_id),
             DelegationPhase::Submitting { .. } => self.withdraw(task, reason),
@@ -29,13 +39,13 @@ impl Delegation<'_> {
 
     /// Whatever the server answers, the job itself shows what came of it: it may have ended before.
     fn end_job(&self, task: &TaskRef, marker: &Delegated, id: &JobId) -> Result<Event> {
-        let asked = match self.client.cancel(id) {
+        let asked = match self.engine.cancel(id) {
             Err(error) if error.kind.server_state() != ServerState::Answering => {
                 return Err(not_cancelled(error, id));
             }
             asked => asked,
         };
-        match (self.client.get(id), asked) {
+        match (self.engine.get(id), asked) {
             (Ok(job), _) if job.status.is_final() => {
                 self.put_away(task, marker, &Filing::of_job(&job, self.now()))
             }
@@ -49,11 +59,7 @@ impl Delegation<'_> {
     /// Takes back what was not submitted yet.
     fn withdraw(&self, task: &TaskRef, reason: &str) -> Result<Event> {
         let path = task.project.delegated_path(&task.name);
-        let _lock = lock_marker(&path)?.ok_or_else(|| {
-            let busy =
-                "another process submits it at this moment: look with `ccl status`, then try again";
-            Failure::Temporary(busy.to_owned())
-        })?;
+        let _lock = lock_marker(&path)?.ok_or_else(busy)?;
         let marker: Delegated = marker::read(&path)?.context("it has just been filed")?;
         if !matches!(marker.phase, DelegationPhase::Submitting { ambiguous: false, .. }) {
             bail!(
@@ -72,12 +78,21 @@ impl Delegation<'_> {
     }
 
     fn put_away(&self, task: &TaskRef, marker: &Delegated, filing: &Filing) -> Result<Event> {
-        match self.file(task, marker, filing)? {
-            RemoteOutcome::Event(event) => Ok(event),
-            _ => bail!(Failure::Temporary(
-                "another pass is just filing it: look with `ccl status`".to_owned()
-            )),
-        }
+        filed(self.file(task, marker, filing)?)
+    }
+}
+
+fn busy() -> Failure {
+    let busy = "another process submits it at this moment: look with `ccl status`, then try again";
+    Failure::Temporary(busy.to_owned())
+}
+
+fn filed(outcome: RemoteOutcome) -> Result<Event> {
+    match outcome {
+        RemoteOutcome::Event(event) => Ok(event),
+        _ => bail!(Failure::Temporary(
+            "another pass is just filing it: look with `ccl status`".to_owned()
+        )),
     }
 }
 
@@ -86,9 +101,11 @@ fn not_cancelled(error: EngineError, id: &JobId) -> anyhow::Error {
         "it is not known whether job {id} was cancelled; `ccl reap` files what comes of it"
     );
     match error.kind {
-        ErrorKind::NotSent | ErrorKind::Silent | ErrorKind::Busy | ErrorKind::Failing => {
-            Failure::Temporary(format!("{unknown}: {error}")).into()
-        }
+        ErrorKind::NotSent
+        | ErrorKind::Silent
+        | ErrorKind::Busy
+        | ErrorKind::NoExchange
+        | ErrorKind::Failing => Failure::Temporary(format!("{unknown}: {error}")).into(),
         ErrorKind::UnknownJob | ErrorKind::Refused | ErrorKind::Garbled | ErrorKind::TooLong => {
             anyhow!("{unknown}: {error} (a server may have no way to cancel jobs)")
         }

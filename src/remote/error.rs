@@ -34,6 +34,8 @@ pub enum ErrorKind {
     Refused,
     /// It broke off, or what it said cannot be understood.
     Garbled,
+    /// The exchange does not take what the job is to work on: nothing was asked of the engine.
+    NoExchange,
     /// The answer is longer than [`Limits::longest_answer`](super::Limits).
     TooLong,
 }
@@ -91,7 +93,7 @@ impl ErrorKind {
             ErrorKind::Unauthorized | ErrorKind::UnknownJob | ErrorKind::Refused => {
                 Certainty::Refused
             }
-            ErrorKind::Busy => Certainty::Later,
+            ErrorKind::Busy | ErrorKind::NoExchange => Certainty::Later,
             ErrorKind::Silent | ErrorKind::Failing | ErrorKind::Garbled | ErrorKind::TooLong => {
                 Certainty::Ambiguous
             }
@@ -104,6 +106,7 @@ impl ErrorKind {
             ErrorKind::Unauthorized => ServerState::Unauthorized,
             ErrorKind::UnknownJob
             | ErrorKind::Busy
+            | ErrorKind::NoExchange
             | ErrorKind::Failing
             | ErrorKind::Refused
             | ErrorKind::Garbled

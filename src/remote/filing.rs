@@ -17,7 +17,7 @@ use crate::marker;
 use crate::money::Cost;
 use crate::process::OpenFiles;
 use crate::queue::{Folder, TaskRef};
-use crate::task::{self, Ending, Outcome};
+use crate::task::{self, BranchEnding, CheckEnding, Ending, GitEnding, Outcome, Timeout};
 use crate::text::{self, escape};
 
 /// The footer quotes at most this many characters of a server's words.
@@ -25,13 +25,21 @@ const MAX_WORDS: usize = 300;
 
 /// What is to be written into the filed task.
 pub(super) struct Filing {
-    outcome: Outcome,
-    result: Option<String>,
+    pub(super) outcome: Outcome,
+    pub(super) result: Option<String>,
     /// Who worked on it, in the server's words.
-    worker: Option<String>,
-    cost: Option<Cost>,
-    reason: Option<String>,
-    at: Timestamp,
+    pub(super) worker: Option<String>,
+    pub(super) cost: Option<Cost>,
+    pub(super) reason: Option<String>,
+    pub(super) at: Timestamp,
+    /// The agent's own name for its conversation.
+    pub(super) session: Option<String>,
+    pub(super) git: Option<GitEnding>,
+    pub(super) check: Option<CheckEnding>,
+    /// What has ended its agent.
+    pub(super) timeout: Option<Timeout>,
+    /// What a red check has printed has no line below it.
+    pub(super) has_footer: bool,
 }
 
 impl Filing {
@@ -50,20 +58,28 @@ impl Filing {
             result,
             worker: job.provider.clone(),
             cost: job.cost.clone(),
-            reason,
-            at,
+            ..Self::bare(at, reason)
         }
     }
 
     /// A task of which nothing more can be learned.
     pub(super) fn given_up(at: Timestamp, reason: String) -> Filing {
+        Self::bare(at, Some(reason))
+    }
+
+    fn bare(at: Timestamp, reason: Option<String>) -> Filing {
         Filing {
             outcome: Outcome::Failed,
             result: None,
             worker: None,
             cost: None,
-            reason: Some(reason),
+            reason,
             at,
+            session: None,
+            git: None,
+            check: None,
+            timeout: None,
+            has_footer: true,
         }
     }
 
@@ -77,6 +93,10 @@ impl Filing {
             started_at: Some(marker.started_at),
             ended_at: Some(self.at),
             reason: self.reason.clone(),
+            agent_session: self.session.clone(),
+            git: self.git.clone(),
+            check: self.check.clone(),
+            timeout: self.timeout,
             ..Ending::new(marker.key, self.outcome, attempt)
         };
         ending.with_cost(self.cost.clone())
@@ -84,8 +104,8 @@ impl Filing {
 
     /// The task with its result, footer and ending line.
     fn text(&self, marker: &Delegated, ending: &Ending) -> String {
-        let footer = self.footer(marker);
-        task::with_ending(&marker.text, ending, self.result.as_deref(), Some(&footer))
+        let footer = self.has_footer.then(|| self.footer(marker));
+        task::with_ending(&marker.text, ending, self.result.as_deref(), footer.as_deref())
     }
 
     /// The one line for people: what went wrong, who worked on it, for how long, at what cost.
@@ -95,6 +115,9 @@ impl Filing {
         parts.push(one_line(self.worker.as_deref().unwrap_or(marker.provider.as_str())));
         parts.push(format!("{:#}", SignedDuration::from_secs(seconds)));
         parts.push(self.cost.as_ref().map_or("cost unknown".to_owned(), Cost::to_string));
+        if let Some(GitEnding::Branch(BranchEnding { summary, .. })) = &self.git {
+            parts.push(summary.to_string());
+        }
         parts.extend(marker.job_id().map(|id| format!("job {id}")));
         format!("*{}*", parts.join(" · "))
     }
@@ -178,7 +201,12 @@ impl Delegation<'_> {
             // Should the machine crash, the marker must not be gone while the task is back.
             durable::sync_dir(&project.folder(Folder::Inbox))?;
         }
-        durable::remove(&path).map(|_| true)
+        match &marker.exchange {
+            // Its refs have to go, and the task's name is free meanwhile.
+            Some(_) => project.set_aside(name, marker.key)?,
+            None => durable::remove(&path).map(drop)?,
+        }
+        Ok(true)
     }
 }
 

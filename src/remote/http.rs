@@ -76,12 +76,12 @@ pub(super) struct TransportError {
 pub(super) struct Http {
     agent: ureq::Agent,
     pub(super) url: ServerUrl,
-    authorization: HeaderValue,
+    authorization: Option<HeaderValue>,
     pub(super) limits: Limits,
 }
 
 impl Http {
-    /// Connections to `url` with the API key `key`. `proxy` is the URL of an http(s) proxy, as
+    /// Connections to `url` with the key `key`, where the server asks for one. `proxy` is the URL of an http(s) proxy, as
     /// [`ServerUrl::proxy`] finds it; it never applies to a server on this machine. No connection
     /// is made yet. Certificates are checked against the system's trust store.
     ///
@@ -89,17 +89,11 @@ impl Http {
     /// repeated in the error.
     pub(super) fn new(
         url: ServerUrl,
-        key: &str,
+        key: Option<&str>,
         proxy: Option<&str>,
         limits: Limits,
     ) -> anyhow::Result<Http> {
-        ensure!(
-            !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic()),
-            "the secutools API key is empty or holds blanks or characters other than ASCII"
-        );
-        let mut authorization = HeaderValue::try_from(format!("Bearer {key}"))
-            .context("the secutools API key cannot stand in a header")?;
-        authorization.set_sensitive(true);
+        let authorization = key.map(authorization).transpose()?;
         let proxy = proxy.filter(|_| !url.is_loopback()).map(usable_proxy).transpose()?;
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
         let config = ureq::Agent::config_builder()
@@ -119,16 +113,23 @@ impl Http {
         Ok(Http { agent: config.into(), url, authorization, limits })
     }
 
-    /// Posts JSON under an idempotency key.
-    pub(super) fn post(&self, path: &str, body: &[u8], key: Uuid) -> Result<Reply, TransportError> {
+    /// Posts JSON, under an idempotency key where the server knows those.
+    pub(super) fn post(
+        &self,
+        path: &str,
+        body: &[u8],
+        key: Option<Uuid>,
+    ) -> Result<Reply, TransportError> {
         let mut tracked = TrackedBody { rest: body, is_begun: false };
-        let answer = self
+        let mut request = self
             .request(self.agent.post(self.address(path)))
             .header(header::CONTENT_TYPE, "application/json")
-            .header(header::CONTENT_LENGTH, body.len())
+            .header(header::CONTENT_LENGTH, body.len());
+        if let Some(key) = key {
             // RFC 8941 asks for the quotes: the header's value is a string.
-            .header("Idempotency-Key", format!("\"{key}\""))
-            .send(SendBody::from_reader(&mut tracked));
+            request = request.header("Idempotency-Key", format!("\"{key}\""));
+        }
+        let answer = request.send(SendBody::from_reader(&mut tracked));
         self.reply(answer, tracked.is_begun)
     }
 
@@ -219,8 +220,23 @@ impl Http {
     }
 
     fn request<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
-        request.header(header::AUTHORIZATION, self.authorization.clone())
+        match &self.authorization {
+            Some(authorization) => request.header(header::AUTHORIZATION, authorization.clone()),
+            None => request,
+        }
     }
+}
+
+/// The one header that carries the key.
+fn authorization(key: &str) -> anyhow::Result<HeaderValue> {
+    ensure!(
+        !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic()),
+        "the API key is empty or holds blanks or characters other than ASCII"
+    );
+    let mut authorization = HeaderValue::try_from(format!("Bearer {key}"))
+        .context("the API key cannot stand in a header")?;
+    authorization.set_sensitive(true);
+    Ok(authorization)
 }
 
 /// A request's body that notes whether it was asked for. ureq asks for it only once there is a

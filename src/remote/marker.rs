@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Certainty, JobId};
+use super::{Certainty, EngineKind, JobId};
 use crate::event::{Event, EventKind};
 use crate::marker::Stamp;
 use crate::queue::TaskRef;
-use crate::task::Provider;
+use crate::task::{Provider, TaskRules};
 
 /// How long a task waits for a server that does not take it.
 const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
@@ -37,8 +37,45 @@ pub struct Delegated {
     pub provider: Provider,
     pub rule: String,
     pub started_at: Timestamp,
+    /// Absent in the markers of secutools.
+    #[serde(default, skip_serializing_if = "is_secutools")]
+    pub engine: EngineKind,
+    /// How the work goes to the engine and comes back; none at secutools, which gets no files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<ExchangeNote>,
     #[serde(flatten)]
     pub phase: DelegationPhase,
+}
+
+fn is_secutools(engine: &EngineKind) -> bool {
+    *engine == EngineKind::Secutools
+}
+
+/// What a marker says of the exchange, where the run's ref decides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExchangeNote {
+    pub url: String,
+    /// The commit that the run starts from; its message is the prompt.
+    pub base: String,
+    /// Whether the engine may have been asked for the job. Before that no runner can begin.
+    pub is_sent: bool,
+    /// The project's commit below it, and the branch that was checked out.
+    pub head: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// The body of the request, sent again where the engine has forgotten the job.
+    pub request: String,
+    /// What holds for this run, whatever becomes of the files that said so.
+    pub rules: TaskRules,
+    /// The claim of the runner that is at work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<String>,
+    /// The branch that takes the work, noted before it is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<String>,
+    /// How often a job came to nothing before anybody began.
+    #[serde(default)]
+    pub restarts: u32,
 }
 
 /// How far a delegated task has come.
@@ -77,11 +114,21 @@ impl Delegated {
         let is_due =
             not_before.is_none_or(|then| then <= now || between(now, then) > LONGEST_RETRY_AFTER);
         let age = between(self.started_at, now);
-        match (is_due, ambiguous) {
-            (false, _) => Next::Wait,
-            (true, _) if may_send && age < KEY_LIFE => Next::Send,
-            (true, true) => judge(Certainty::Ambiguous, age, tries),
-            (true, false) => judge(Certainty::Later, age, tries),
+        let certainty = if ambiguous { Certainty::Ambiguous } else { Certainty::Later };
+        match is_due {
+            false => Next::Wait,
+            true if may_send && (age < KEY_LIFE || self.exchange.is_some()) => Next::Send,
+            true => self.judge(certainty, age, tries),
+        }
+    }
+
+    /// See [`judge`]. With an exchange it is always known in the end: the ref tells.
+    pub(super) fn judge(&self, certainty: Certainty, age: Duration, tries: u32) -> Next {
+        match (&self.exchange, certainty) {
+            (None, _) => judge(certainty, age, tries),
+            (Some(_), Certainty::Ambiguous) => Next::Wait,
+            (Some(_), _) if age >= LONGEST_WAIT => Next::RunLocally,
+            (Some(_), _) => Next::Wait,
         }
     }
 
@@ -117,7 +164,7 @@ pub(super) enum Next {
 
 /// Judges a submission that was not accepted by what all its tries together mean, how long ago the
 /// first was, and how many there were.
-pub(super) fn judge(certainty: Certainty, age: Duration, tries: u32) -> Next {
+fn judge(certainty: Certainty, age: Duration, tries: u32) -> Next {
     match certainty {
         Certainty::NeverReached | Certainty::Refused => Next::RunLocally,
         Certainty::Later if age >= LONGEST_WAIT => Next::RunLocally,
@@ -196,6 +243,8 @@ mod tests {
                 provider: Provider::Gpu,
                 rule: "auto".to_owned(),
                 started_at: start,
+                engine: EngineKind::Secutools,
+                exchange: None,
                 phase: DelegationPhase::Submitting {
                     request: "{}".to_owned(),
                     ambiguous,
@@ -206,6 +255,28 @@ mod tests {
             };
             assert_eq!(marker.next(later(age), may_send), next, "{marker:?} after {age} s");
         }
+    }
+
+    /// The ref tells in the end: nothing is given up for its age, and the key lives as long as the task.
+    #[test]
+    fn with_an_exchange_what_is_not_certain_waits_and_what_was_never_taken_runs_here_after_an_hour()
+    {
+        let start: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
+        let text = format!(
+            r#"{{"version":1,"host":"box","at":"2026-01-02T03:04:05Z","key":"{}","text":"Do it.","provider":"remote","rule":"auto","started_at":"2026-01-02T03:04:05Z","engine":"ray","exchange":{{"url":"/x.git","base":"b","is_sent":true,"head":"h","branch":"main","request":"{{}}","rules":{},"restarts":1}},"phase":"submitting","request":"","ambiguous":true,"tries":9,"not_before":null,"reason":null}}"#,
+            Uuid::nil(),
+            serde_json::to_string(&TaskRules::default()).unwrap()
+        );
+        let marker: Delegated = crate::marker::parse(text.as_bytes()).unwrap();
+        assert_eq!(serde_json::to_string(&marker).unwrap(), text);
+        for (age, certainty, next) in
+            [(HOUR - 1, Later, Wait), (HOUR, Later, RunLocally), (48 * HOUR, Ambiguous, Wait)]
+        {
+            let judged = marker.judge(certainty, Duration::from_secs(age), 9);
+            assert_eq!(judged, next, "{certainty:?} after {age} s");
+        }
+        let later = start.checked_add(Duration::from_secs(48 * HOUR)).unwrap();
+        assert_eq!((marker.next(later, true), marker.next(later, false)), (Send, Wait));
     }
 
     #[test]

@@ -19,15 +19,23 @@
 //! same bytes: the server makes one job of them.
 //!
 //! The job's life is [`submit`], [`poll`], [`filing`] and [`cancel`], with what they write down in
-//! [`marker`]. It knows nothing of HTTP: [`secutools`] is the engine, over [`http`];
-//! what both sides speak of is in [`crate::job`] and [`error`].
+//! [`marker`]. It knows nothing of HTTP: [`engine`] is [`secutools`] or [`ray`], over [`http`] and [`answer`];
+//! what all sides speak of is in [`crate::job`] and [`error`]. At Ray the work goes by an [`exchange`], where [`run`]
+//! decides, and a [`result`] comes back with its agent's [`output`].
 
+mod answer;
 mod cancel;
+mod engine;
 mod error;
+mod exchange;
 mod filing;
 pub mod http;
 mod marker;
+mod output;
 mod poll;
+mod ray;
+mod result;
+mod run;
 pub mod secutools;
 mod status;
 mod submit;
@@ -49,13 +57,16 @@ use crate::event::Event;
 use crate::log::Log;
 use crate::queue::{TaskRef, WaitingTask};
 use crate::router::Decision;
+use crate::task::Provider;
 use secutools::Client;
 
-pub use crate::job::{Accepted, Job, JobId, JobStatus};
+pub use crate::job::{Accepted, EngineKind, Job, JobId, JobStatus};
+pub(crate) use engine::{Departure, Engine, departure, ray_client};
 pub use error::{Certainty, EngineError, ErrorKind, NotAccepted, ServerState};
 pub use http::Limits;
-pub use marker::{Delegated, DelegationPhase};
+pub use marker::{Delegated, DelegationPhase, ExchangeNote};
 pub use status::job_row;
+pub(crate) use status::{engine_of, leaving_keys};
 
 /// No request begins later than this after the pass's first: what is left then waits for the next
 /// pass, and a slow server does not hold up what runs here.
@@ -67,7 +78,7 @@ pub struct Delegation<'a> {
     log: &'a Log,
     /// Where it is told; nowhere, where nobody wants to know.
     account: Option<&'a Account<'a>>,
-    client: Client,
+    engine: Engine<'a>,
     /// The pass's time, and when it was handed to us: the clock is read once.
     now: (Timestamp, Instant),
     /// What would be done is decided and returned as ever, but nothing is changed on the disk and
@@ -114,7 +125,7 @@ pub enum RemoteOutcome {
 }
 
 impl<'a> Delegation<'a> {
-    /// What talks to the configured server; `None` where delegation is off. No connection is made
+    /// What talks to the configured engines: none where delegation is off. No connection is made
     /// yet. The error: a proxy that cannot be used.
     pub(crate) fn open(
         config: &'a Config,
@@ -122,12 +133,33 @@ impl<'a> Delegation<'a> {
         account: &'a Account<'a>,
         now: Timestamp,
         dry_run: bool,
-    ) -> Result<Option<Self>> {
-        let Ok(secutools) = &config.secutools else {
-            return Ok(None);
-        };
-        let new = Self::new(secutools, &config.host, log, now, Limits::default(), dry_run)?;
-        Ok(Some(new.telling(account)))
+    ) -> Vec<Result<Self>> {
+        let kinds = [EngineKind::Secutools, EngineKind::Ray];
+        let engines =
+            kinds.into_iter().filter_map(|kind| {
+                Some(Engine::of(kind, config, Limits::default()).transpose()?.map(|engine| {
+                    Self::of(engine, &config.host, log, now, dry_run).telling(account)
+                }))
+            });
+        engines.collect()
+    }
+
+    /// What talks to the engine that has the task.
+    pub(crate) fn for_task(
+        task: &TaskRef,
+        config: &'a Config,
+        log: &'a Log,
+        now: Timestamp,
+    ) -> Result<Self> {
+        let kind = engine_of(task)?;
+        let engine = Engine::of(kind, config, Limits::default())?.ok_or_else(|| {
+            Failure::Config(format!(
+                "it is delegated, and {} cannot be asked: {}",
+                kind.as_str(),
+                why_off(kind, config)
+            ))
+        })?;
+        Ok(Self::of(engine, &config.host, log, now, false))
     }
 
     pub fn new(
@@ -138,17 +170,27 @@ impl<'a> Delegation<'a> {
         limits: Limits,
         dry_run: bool,
     ) -> Result<Self> {
-        Ok(Self {
+        let engine = Engine::Secutools(Box::new(client(secutools, limits)?));
+        Ok(Self::of(engine, host, log, now, dry_run))
+    }
+
+    fn of(engine: Engine<'a>, host: &'a str, log: &'a Log, now: Timestamp, dry_run: bool) -> Self {
+        Self {
             host,
             log,
             account: None,
-            client: client(secutools, limits)?,
+            engine,
             now: (now, Instant::now()),
             dry_run,
             answered: AtomicBool::new(false),
             stopped: Mutex::new(None),
             local_lock: Mutex::new(()),
-        })
+        }
+    }
+
+    /// Whether tasks of the provider go to this engine.
+    pub(crate) fn takes(&self, provider: Provider) -> bool {
+        provider.is_remote() && EngineKind::of(provider) == self.engine.kind()
     }
 
     /// The same, which tells of its work.
@@ -190,7 +232,8 @@ impl<'a> Delegation<'a> {
         let mut stopped = locked(&self.stopped);
         if stopped.is_none() && self.now.1.elapsed() > TIME_BUDGET {
             self.log.warn(format_args!(
-                "this pass has talked with secutools for {} s: what is left waits for the next pass",
+                "this pass has talked with {} for {} s: what is left waits for the next pass",
+                self.engine.name(),
                 TIME_BUDGET.as_secs()
             ));
             *stopped = Some(StopReason::TimeUp);
@@ -215,12 +258,25 @@ impl<'a> Delegation<'a> {
                 *stopped = Some(StopReason::Silent(text.clone()));
             }
             (ServerState::Unauthorized, _) => {
+                let key = match self.engine.kind() {
+                    EngineKind::Secutools => "the secutools API key",
+                    EngineKind::Ray => "the token in remote.token_file",
+                };
                 self.log.error(format_args!(
-                    "{text}; check the secutools API key. Nothing more is asked of the server in this pass"
+                    "{text}; check {key}. Nothing more is asked of the server in this pass"
                 ));
                 *stopped = Some(StopReason::Unauthorized(text.clone()));
             }
         }
+    }
+}
+
+/// Why an engine is not asked for anything.
+pub(crate) fn why_off(kind: EngineKind, config: &Config) -> String {
+    match (kind, &config.secutools) {
+        (EngineKind::Ray, _) => "there is no `remote:` in the configuration".to_owned(),
+        (EngineKind::Secutools, Err(off)) => off.to_string(),
+        (EngineKind::Secutools, Ok(_)) => String::new(),
     }
 }
 

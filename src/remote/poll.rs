@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::engine::{Engine, RayEngine};
 use super::filing::Filing;
-use super::marker::{Delegated, DelegationPhase, between};
+use super::marker::{Delegated, DelegationPhase, ExchangeNote, between};
+use super::submit::lock_marker;
 use super::{
     Delegation, EngineError, ErrorKind, Job, JobId, JobStatus, RemoteOutcome, ServerState,
+    StopReason,
 };
 use crate::concurrent::locked;
 use crate::marker::{self, Stamp};
@@ -32,13 +35,19 @@ impl Delegation<'_> {
         let Some(marker) = marker::read::<Delegated>(&path)? else {
             return Ok(RemoteOutcome::Nothing);
         };
+        if marker.engine != self.engine.kind() {
+            return Ok(RemoteOutcome::Nothing);
+        }
+        if let (Engine::Ray(ray), Some(note)) = (&self.engine, &marker.exchange) {
+            return self.poll_exchange(ray, task, &marker, note);
+        }
         let DelegationPhase::Submitted { job_id: id, unknown_since, .. } = &marker.phase else {
             return Ok(RemoteOutcome::Nothing);
         };
         if self.stopped().is_some() {
             return Ok(RemoteOutcome::Nothing);
         }
-        let answer = self.client.get(id);
+        let answer = self.engine.get(id);
         self.note_exchange(answer.as_ref().err());
         let now = self.now();
         match (answer, unknown_since) {
@@ -71,7 +80,42 @@ impl Delegation<'_> {
         Ok(RemoteOutcome::Nothing)
     }
 
-    fn log_unfinished(&self, task: &TaskRef, job: &Job) {
+    /// The same where the work goes by an exchange, which is asked whatever the engine says.
+    fn poll_exchange(
+        &self,
+        ray: &RayEngine<'_>,
+        task: &TaskRef,
+        marker: &Delegated,
+        note: &ExchangeNote,
+    ) -> Result<RemoteOutcome> {
+        let path = task.project.delegated_path(&task.name);
+        let _lock = match &marker.phase {
+            DelegationPhase::Submitted { .. } => None,
+            // Whoever submits it holds this lock.
+            DelegationPhase::Submitting { .. } if note.is_sent => match lock_marker(&path)? {
+                Some(lock) => Some(lock),
+                None => return Ok(RemoteOutcome::Nothing),
+            },
+            DelegationPhase::Submitting { .. } => return Ok(RemoteOutcome::Nothing),
+        };
+        let unasked =
+            |text: String| EngineError { kind: ErrorKind::Silent, retry_after: None, text };
+        let answer = match (self.stopped(), marker.job_id()) {
+            (Some(StopReason::TimeUp), _) => return Ok(RemoteOutcome::Nothing),
+            (Some(StopReason::Silent(text) | StopReason::Unauthorized(text)), _) => {
+                Err(unasked(text))
+            }
+            (None, None) => Err(unasked("it is not known yet whether Ray has taken it".to_owned())),
+            (None, Some(id)) => {
+                let answer = self.engine.get(id);
+                self.note_exchange(answer.as_ref().err());
+                answer
+            }
+        };
+        self.poll_run(ray, task, marker, note, answer)
+    }
+
+    pub(super) fn log_unfinished(&self, task: &TaskRef, job: &Job) {
         let (id, word) = (&job.id, escape(job.status.as_str()));
         match job.status {
             JobStatus::Unknown(_) => self.log.warn(format_args!(

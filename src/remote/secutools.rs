@@ -20,7 +20,7 @@ use uuid::Uuid;
 pub mod answer;
 
 use super::error::{EngineError, NotAccepted};
-use super::http::{Http, Limits, Reply, TransportError};
+use super::http::{Http, Limits};
 use super::{Accepted, Certainty, Job, JobId};
 use crate::config::ServerUrl;
 use crate::task::{Provider, Task};
@@ -40,7 +40,7 @@ impl Client {
         proxy: Option<&str>,
         limits: Limits,
     ) -> anyhow::Result<Client> {
-        let http = Http::new(url, key, proxy, limits)?;
+        let http = Http::new(url, Some(key), proxy, limits)?;
         Ok(Client { http, key: key.to_owned() })
     }
 
@@ -55,8 +55,9 @@ impl Client {
         let mut earlier = None;
         let mut tries = 0;
         loop {
-            let reply = self.http.post("/v1/jobs", body, key);
-            let answer = self.received(reply).and_then(|reply| self.reader().submission(&reply));
+            let reply = self.http.post("/v1/jobs", body, Some(key));
+            let answer =
+                self.reader().0.received(reply).and_then(|reply| self.reader().submission(&reply));
             let error = match answer {
                 Ok(accepted) => return Ok(accepted),
                 Err(error) => error,
@@ -78,7 +79,7 @@ impl Client {
     }
 
     pub fn get(&self, id: &JobId) -> Result<Job, EngineError> {
-        let reply = self.received(self.http.get(&format!("/v1/jobs/{id}")))?;
+        let reply = self.reader().0.received(self.http.get(&format!("/v1/jobs/{id}")))?;
         self.reader().job(&reply, id)
     }
 
@@ -86,16 +87,9 @@ impl Client {
     /// says nothing of it: a server that does not offer it answers 404 or 405, and the job goes on.
     /// What has become of the job, [`Client::get`] says. One request; to ask twice does no harm.
     pub(crate) fn cancel(&self, id: &JobId) -> Result<(), EngineError> {
-        let reply = self.received(self.http.post_empty(&format!("/v1/jobs/{id}/cancel")))?;
-        self.reader().check_success(&reply)
-    }
-
-    fn received(&self, reply: Result<Reply, TransportError>) -> Result<Reply, EngineError> {
-        reply.map_err(|TransportError { kind, text }| EngineError {
-            kind,
-            retry_after: None,
-            text: self.reader().sentence(&text),
-        })
+        let reply = self.http.post_empty(&format!("/v1/jobs/{id}/cancel"));
+        let answers = self.reader().0;
+        answers.check_success(&answers.received(reply)?)
     }
 
     fn reader(&self) -> Reader<'_> {

@@ -1,10 +1,12 @@
 //! What `status` shows of delegated tasks: from markers, without the network.
 
 use anyhow::Result;
+use uuid::Uuid;
 
 use super::marker::{Delegated, DelegationPhase};
+use crate::job::EngineKind;
 use crate::marker;
-use crate::queue::TaskRef;
+use crate::queue::{Inbox, Project, TaskRef};
 use crate::report::JobRow;
 
 /// The job that a delegated task is; `None` if its marker has just gone.
@@ -20,7 +22,11 @@ pub fn job_row(task: &TaskRef) -> Result<Option<JobRow>> {
             unknown_since,
             ..
         } => (
-            "submitted",
+            if marker.exchange.as_ref().is_some_and(|note| note.claim.is_some()) {
+                "running"
+            } else {
+                "submitted"
+            },
             *submitted_at,
             unknown_since.map(|_| {
                 "secutools does not know the job, or its answer is too long: if that stays so, the task is given up".to_owned()
@@ -36,4 +42,15 @@ pub fn job_row(task: &TaskRef) -> Result<Option<JobRow>> {
         since: Some(since),
         reason,
     }))
+}
+
+/// The engine that has the task.
+pub(crate) fn engine_of(task: &TaskRef) -> Result<EngineKind> {
+    let marker = marker::read::<Delegated>(&task.project.delegated_path(&task.name))?;
+    Ok(marker.map_or(EngineKind::Secutools, |marker| marker.engine))
+}
+
+/// The runs of filed tasks whose refs are still in an exchange.
+pub(crate) fn leaving_keys(inbox: &Inbox) -> Vec<(Project, Uuid)> {
+    inbox.leaving.iter().map(|key| (inbox.project.clone(), *key)).collect()
 }

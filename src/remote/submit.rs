@@ -9,10 +9,12 @@ use anyhow::{Context, Result};
 use jiff::SignedDuration;
 use uuid::Uuid;
 
+use super::engine::{Engine, Ground};
 use super::filing::Filing;
 use super::marker::{self, Delegated, DelegationPhase, Next, between};
 use super::{
-    Accepted, Certainty, Delegation, NotAccepted, RemoteOutcome, StopReason, Submission, secutools,
+    Accepted, Certainty, Delegation, EngineKind, ErrorKind, NotAccepted, RemoteOutcome, StopReason,
+    Submission,
 };
 use crate::account;
 use crate::concurrent::locked;
@@ -22,6 +24,7 @@ use crate::journal::Entry;
 use crate::lock;
 use crate::marker::{self as markers, Stamp};
 use crate::queue::{TaskRef, WaitingTask};
+use crate::router::Decision;
 use crate::text::escape;
 
 /// A submission that this pass alone may send: its marker is there and locked.
@@ -32,6 +35,8 @@ struct Pending {
     /// this one goes on.
     earlier: Certainty,
     tries: u32,
+    /// What the marker said of its exchange, which says `is_sent` while this one goes on.
+    was_sent: bool,
     /// The marker's file, locked.
     _lock: File,
 }
@@ -56,30 +61,36 @@ impl Delegation<'_> {
     fn submit_one(&self, Submission { waiting, decision }: Submission) -> Result<RemoteOutcome> {
         match self.stopped() {
             Some(StopReason::Silent(reason) | StopReason::Unauthorized(reason)) => {
-                return Ok(RemoteOutcome::RunLocally { reason });
+                return Ok(match self.engine.kind() {
+                    EngineKind::Secutools => RemoteOutcome::RunLocally { reason },
+                    // What was meant for a cluster is not to pile up on one machine.
+                    EngineKind::Ray => self.held(&waiting, decision, reason),
+                });
             }
             Some(StopReason::TimeUp) => return Ok(RemoteOutcome::Nothing),
             None => {}
         }
+        let ground = match self.engine.ground(&waiting)? {
+            Ground::Held(reason) => return Ok(self.held(&waiting, decision, reason)),
+            ground => ground,
+        };
         if self.dry_run {
             let event = waiting.at.event(EventKind::Delegated).by(decision.provider, None);
             return Ok(RemoteOutcome::Event(event.because(decision.rule.to_string())));
         }
-        let request = secutools::request_body(
-            &waiting.task,
-            waiting.at.name.as_str(),
-            waiting.at.project.path(),
-            decision.provider,
-            self.host,
-        );
+        let key = Uuid::new_v4();
+        let (request, exchange) =
+            self.engine.compose(&waiting, decision.provider, ground, key, self.host)?;
         let now = self.now();
         let marker = Delegated {
             stamp: Stamp::new(self.host, now),
-            key: Uuid::new_v4(),
+            key,
             text: waiting.text.clone(),
             provider: decision.provider,
             rule: decision.rule.to_string(),
             started_at: now,
+            engine: self.engine.kind(),
+            exchange,
             phase: DelegationPhase::Submitting {
                 request: request.clone(),
                 ambiguous: true,
@@ -92,7 +103,13 @@ impl Delegation<'_> {
             return Ok(RemoteOutcome::Nothing);
         };
         let earlier = Certainty::NeverReached;
-        self.send(&waiting.at, Pending { marker, request, earlier, tries: 0, _lock: lock })
+        let pending = Pending { marker, request, earlier, tries: 0, was_sent: false, _lock: lock };
+        self.send(&waiting.at, pending)
+    }
+
+    fn held(&self, waiting: &WaitingTask, decision: Decision, reason: String) -> RemoteOutcome {
+        let event = waiting.at.event(EventKind::Held).by(decision.provider, None);
+        RemoteOutcome::Event(event.because(reason))
     }
 
     /// Writes the marker and locks it. `None`: the task is not the file any more that was read, or
@@ -122,7 +139,7 @@ impl Delegation<'_> {
             return Ok(RemoteOutcome::Nothing);
         };
         let next = self.next(&marker);
-        if next == Next::Wait {
+        if next == Next::Wait || marker.engine != self.engine.kind() {
             return Ok(RemoteOutcome::Nothing);
         }
         if self.dry_run && next == Next::Send {
@@ -170,6 +187,7 @@ impl Delegation<'_> {
         };
         let mut marker: Delegated = markers::read_file(&lock, &path)?;
         let next = self.next(&marker);
+        let was_sent = marker.exchange.as_ref().is_some_and(|note| note.is_sent);
         let DelegationPhase::Submitting { request, ambiguous, tries, .. } = &mut marker.phase
         else {
             return Ok(None);
@@ -177,6 +195,9 @@ impl Delegation<'_> {
         let (request, tries, was_ambiguous) = (request.clone(), *tries, *ambiguous);
         if next == Next::Send && !was_ambiguous {
             *ambiguous = true;
+            if let Some(note) = &mut marker.exchange {
+                note.is_sent = true;
+            }
             marker.stamp = Stamp::new(self.host, self.now());
             super::save(task, &marker)?;
             match lock_marker(&path)? {
@@ -185,11 +206,11 @@ impl Delegation<'_> {
             }
         }
         let earlier = if was_ambiguous { Certainty::Ambiguous } else { Certainty::Later };
-        Ok(Some((Pending { marker, request, earlier, tries, _lock: lock }, next)))
+        Ok(Some((Pending { marker, request, earlier, tries, was_sent, _lock: lock }, next)))
     }
 
     fn send(&self, task: &TaskRef, pending: Pending) -> Result<RemoteOutcome> {
-        match self.client.submit(pending.request.as_bytes(), pending.marker.key) {
+        match self.engine.submit(task.project.path(), &pending.marker, &pending.request) {
             Ok(accepted) => {
                 self.note_exchange(None);
                 self.accept(task, pending.marker, &accepted)
@@ -240,9 +261,18 @@ impl Delegation<'_> {
         pending: Pending,
         NotAccepted { certainty, error }: &NotAccepted,
     ) -> Result<RemoteOutcome> {
-        let Pending { mut marker, request, earlier, tries, _lock } = pending;
-        let (now, tries, certainty) = (self.now(), tries + 1, certainty.after(earlier));
-        let next = marker::judge(certainty, between(marker.started_at, now), tries);
+        let Pending { mut marker, request, earlier, tries, was_sent, _lock } = pending;
+        let (now, tries) = (self.now(), tries + 1);
+        let certainty = match &mut marker.exchange {
+            None => certainty.after(earlier),
+            // Ray was asked about the job itself, by its name.
+            Some(note) => {
+                let is_unsent = matches!(error.kind, ErrorKind::NotSent | ErrorKind::NoExchange);
+                note.is_sent = was_sent || !is_unsent;
+                *certainty
+            }
+        };
+        let next = marker.judge(certainty, between(marker.started_at, now), tries);
         if next != Next::Wait {
             return self.end_submission(task, &marker, next, &error.text);
         }
@@ -281,6 +311,9 @@ impl Delegation<'_> {
                 self.file(task, marker, &Filing::given_up(self.now(), reason))
             }
             Next::RunLocally => {
+                if let (Engine::Ray(ray), Some(note)) = (&self.engine, &marker.exchange) {
+                    return self.withdraw_run(ray, task, marker, note, reason);
+                }
                 if !self.dry_run {
                     let _local = locked(&self.local_lock);
                     let _project = task.project.lock()?;
@@ -294,7 +327,7 @@ impl Delegation<'_> {
 
 /// Locks a marker. `None`: there is none, somebody holds it, or it was replaced at this moment.
 pub(super) fn lock_marker(path: &Path) -> Result<Option<File>> {
-    let file = match durable::open_nofollow(path) {
+    let file = match durable::open_to_lock(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("cannot open {}", path.display())),

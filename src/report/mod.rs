@@ -88,10 +88,10 @@ pub(crate) struct DecisionRow {
     /// `None` where the provider chooses.
     pub(crate) model: Option<String>,
     pub(crate) priority: Priority,
-    /// These three are `None` where it leaves this machine.
+    /// These two are `None` where it leaves this machine.
     pub(crate) isolation: Option<Isolation>,
     pub(crate) land: Option<Land>,
-    /// The command that would judge it; `None` where nothing would.
+    /// The command that would judge it; `None` where nothing would, as at secutools.
     pub(crate) check: Option<String>,
     /// For what time or tasks it waits.
     pub(crate) waits: Option<String>,

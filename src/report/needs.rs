@@ -35,7 +35,7 @@ pub(crate) enum NeedKind {
     Held,
     /// Nothing is made of a file of `recurring/`.
     Recurring,
-    /// secutools has a task, or is to get it, and something is in the way; it is tried again.
+    /// An engine has a task, or is to get it, and something is in the way; it is tried again.
     Job,
 }
 
@@ -122,7 +122,10 @@ impl Status {
         let (kind, reason) = match task.state {
             TaskState::Waiting => return None,
             TaskState::Held => (NeedKind::Held, task.reason.clone()?),
-            TaskState::Dispatched | TaskState::Checking | TaskState::DelegatedToSecutools => {
+            TaskState::Dispatched
+            | TaskState::Checking
+            | TaskState::DelegatedToSecutools
+            | TaskState::DelegatedToRemote => {
                 let asks = session.and_then(|session| session.reason.clone());
                 match (asks, &task.reason) {
                     (Some(asks), _) => (NeedKind::Attention, asks),

@@ -55,7 +55,7 @@ fn tasks(text: &mut Exposition, status: &Status) {
     let families: [(&str, &str, Count<'_>); 5] = [
         ("ccl_tasks_held", "Tasks in the inbox that are not taken.", &|row| count(row, None)),
         ("ccl_tasks_dispatched", "Tasks in sessions.", &|row| row.dispatched),
-        ("ccl_tasks_delegated", "Tasks at secutools.", &|row| row.delegated),
+        ("ccl_tasks_delegated", "Tasks at secutools or the remote engine.", &|row| row.delegated),
         ("ccl_tasks_done", "Files in done/.", &|row| row.done),
         ("ccl_tasks_failed", "Files in failed/.", &|row| row.failed),
     ];

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::job::EngineKind;
 use crate::money::Cost;
 use crate::pause::Pause;
 use crate::task::{Priority, Provider};
@@ -38,9 +39,10 @@ impl Status {
             let priority = match task.state {
                 TaskState::Waiting => Some(task.priority.unwrap_or_default()),
                 TaskState::Held => None,
-                TaskState::Dispatched | TaskState::Checking | TaskState::DelegatedToSecutools => {
-                    continue;
-                }
+                TaskState::Dispatched
+                | TaskState::Checking
+                | TaskState::DelegatedToSecutools
+                | TaskState::DelegatedToRemote => continue,
             };
             *counts.entry((task.project.as_path(), priority)).or_default() += 1;
         }
@@ -234,9 +236,21 @@ pub(crate) enum TaskState {
     /// Its agent's turn is over, and a check judges the work.
     Checking,
     DelegatedToSecutools,
+    /// The engine of `remote:` has it.
+    DelegatedToRemote,
 }
 
-/// What secutools has.
+impl TaskState {
+    /// Of a task that the provider has.
+    pub(crate) fn delegated_to(provider: Option<Provider>) -> Self {
+        match provider {
+            Some(Provider::Remote) => Self::DelegatedToRemote,
+            _ => Self::DelegatedToSecutools,
+        }
+    }
+}
+
+/// What the engines have.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(crate) struct Delegations {
     pub(crate) active: usize,
@@ -252,6 +266,21 @@ pub(crate) struct Delegations {
 
 fn is_none(count: &usize) -> bool {
     *count == 0
+}
+
+impl Delegations {
+    /// Where the jobs are.
+    pub(super) fn place(&self) -> &'static str {
+        let has = |engine| {
+            let mut providers = self.jobs.iter().filter_map(|job| job.provider);
+            providers.any(|provider| EngineKind::of(provider) == engine)
+        };
+        match (has(EngineKind::Secutools), has(EngineKind::Ray)) {
+            (_, false) => "secutools",
+            (false, true) => "Ray",
+            (true, true) => "secutools and Ray",
+        }
+    }
 }
 
 /// What one provider ended in the last 24 hours.
@@ -274,7 +303,7 @@ pub struct JobRow {
     pub provider: Option<Provider>,
     /// `None` while it is being submitted.
     pub job_id: Option<String>,
-    /// `submitting` or `submitted`.
+    /// `submitting`, `submitted`, or `running` where the engine's runner has claimed it.
     pub phase: String,
     pub since: Option<Timestamp>,
     /// What keeps it from being submitted.

@@ -72,7 +72,7 @@ impl View<'_> {
     /// What needs a person, each with the sentence that mends it.
     fn needs(&self) -> String {
         let needs = self.status.needs().into_iter();
-        // What secutools does not take is tried again, and stands with the jobs.
+        // What an engine does not take is tried again, and stands with the jobs.
         let needs: Vec<Need<'_>> = needs.filter(|need| need.kind != NeedKind::Job).collect();
         // Each has the sentence in its own row, also where others have the same.
         let each: Vec<(&Need<'_>, &str)> = needs
@@ -242,7 +242,8 @@ impl View<'_> {
                 TaskState::Held
                 | TaskState::Dispatched
                 | TaskState::Checking
-                | TaskState::DelegatedToSecutools => {}
+                | TaskState::DelegatedToSecutools
+                | TaskState::DelegatedToRemote => {}
             }
         }
         let names = ["TASK", "PROJECT", "STATE", "PRIORITY", "SINCE", "WHERE"];

@@ -62,6 +62,7 @@ pub(super) fn decisions(decisions: &[DecisionRow]) -> String {
 fn decision(decision: &DecisionRow) -> String {
     let provider = decision.provider.as_str();
     let place = match (decision.delegated, decision.provider.is_remote()) {
+        (true, _) if decision.provider == Provider::Remote => "remote, as a job of Ray".to_owned(),
         (true, _) => format!("{provider}, through secutools"),
         (false, false) => provider.to_owned(),
         (false, true) => format!("{provider}, but delegation is off: it runs here"),

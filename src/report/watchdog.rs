@@ -7,7 +7,7 @@ use super::rows::Delegations;
 use super::{SessionRow, Status, TaskRow, json};
 
 impl Status {
-    /// Sessions, stale tasks and what secutools has. A delegated task is never stale.
+    /// Sessions, stale tasks and what the engines have. A delegated task is never stale.
     pub(crate) fn watchdog_json(&self) -> Result<String> {
         #[derive(Serialize)]
         struct Watchdog<'a> {
@@ -22,7 +22,7 @@ impl Status {
         json::line(&Watchdog { version: 1, sessions, stale: *stale, stale_tasks, delegated })
     }
 
-    /// What secutools has: the `delegated` object of the status.
+    /// What the engines have: the `delegated` object of the status.
     pub(crate) fn delegated_json(&self) -> Result<String> {
         json::line(&self.delegated)
     }

@@ -10,7 +10,7 @@ fn route(fields: &str) -> (Provider, Rule) {
 
 #[test]
 fn every_rule_of_the_table() {
-    use Provider::{ClaudeApi, ClaudeCode, Gemini, Gpu};
+    use Provider::{ClaudeApi, ClaudeCode, Gemini, Gpu, Remote};
     for (fields, provider, rule) in [
         ("", ClaudeCode, "delegation-not-allowed"),
         ("title: T", ClaudeCode, "delegation-not-allowed"),
@@ -26,6 +26,13 @@ fn every_rule_of_the_table() {
         ("allow_delegation: true\npreferred_ai: gpu", Gpu, "preferred-ai"),
         ("allow_delegation: TRUE\npreferred_ai: ' Gemini '", Gemini, "preferred-ai"),
         ("allow_delegation: true\npreferred_ai: claude-api", ClaudeApi, "preferred-ai"),
+        ("allow_delegation: true\npreferred_ai: remote", Remote, "preferred-ai"),
+        ("preferred_ai: remote", ClaudeCode, "delegation-not-allowed"),
+        (
+            "allow_delegation: true\npreferred_ai: remote\nneeds_claude_code: true",
+            ClaudeCode,
+            "needs-claude-code",
+        ),
         ("allow_delegation: true\npreferred_ai: gpu\ncomplexity_hint: high", Gpu, "preferred-ai"),
         (
             "allow_delegation: true\npreferred_ai: gpu\nneeds_claude_code: false",
@@ -117,9 +124,9 @@ fn an_unknown_hint_keeps_even_a_named_provider_from_the_task() {
 #[test]
 fn auto_follows_the_configured_routes() {
     let routes =
-        AutoRoutes { low: Provider::ClaudeCode, medium: Provider::ClaudeApi, high: Provider::Gpu };
+        AutoRoutes { low: Provider::ClaudeCode, medium: Provider::Remote, high: Provider::Gpu };
     for (hint, provider) in
-        [("low", Provider::ClaudeCode), ("medium", Provider::ClaudeApi), ("high", Provider::Gpu)]
+        [("low", Provider::ClaudeCode), ("medium", Provider::Remote), ("high", Provider::Gpu)]
     {
         let task = parse(&format!("---\nallow_delegation: true\ncomplexity_hint: {hint}\n---\n"));
         let decision = decide(&task.header.routing, &routes);

@@ -4,11 +4,11 @@ use anyhow::Result;
 use rust_decimal::Decimal;
 
 use super::Pool;
-use crate::agent::claude::Transcript;
+use super::evidence::ClaudeEvidence;
 use crate::agent::transcript::RunSummary;
 use crate::config::Price;
 use crate::money::{Cost, Totals};
-use crate::next_step::{AttemptFailure, NoFurtherRound};
+use crate::next_step::NoFurtherRound;
 use crate::queue::Claim;
 use crate::spend::{self, SpendLine};
 use crate::task::Outcome;
@@ -25,20 +25,16 @@ pub(super) struct CostSoFar {
 
 impl Pool<'_> {
     /// What the agent of a claim has cost so far, where a budget depends on it and the price of its model is known.
-    pub(super) fn cost_so_far(&self, claim: &Claim) -> Result<Option<CostSoFar>> {
-        let marker = claim.marker();
-        let budget = &self.agent_of(marker).budget;
-        let (true, Some(id)) =
-            (budget.per_task.is_some() || budget.per_day.is_some(), marker.agent.session)
-        else {
-            return Ok(None);
-        };
-        let Some(transcript) = Transcript::find(self.claude_dir_of(marker), id)? else {
-            return Ok(None);
-        };
-        let summary = transcript.summary(marker.agent.transcript_from)?;
-        let cost = self.price_of(&summary);
-        Ok(cost.map(|cost| CostSoFar { cost, is_in_a_tool: summary.is_in_a_tool }))
+    pub(super) fn cost_so_far(
+        &self,
+        claim: &Claim,
+        claude: Option<&ClaudeEvidence>,
+    ) -> Option<CostSoFar> {
+        let budget = &self.agent_of(claim.marker()).budget;
+        let has_budget = budget.per_task.is_some() || budget.per_day.is_some();
+        let summary = claude.filter(|_| has_budget)?.summary.as_ref()?;
+        let cost = self.price_of(summary)?;
+        Some(CostSoFar { cost, is_in_a_tool: summary.is_in_a_tool })
     }
 
     /// Why the agent of a claim is to be ended although it works. Only between two of its tools.
@@ -69,12 +65,12 @@ impl Pool<'_> {
         &self,
         claim: &Claim,
         outcome: Outcome,
-    ) -> Result<Option<AttemptFailure>> {
+    ) -> Result<Option<String>> {
         if outcome != Outcome::Released || self.agent_of(claim.marker()).budget.per_task.is_none() {
             return Ok(None);
         }
         let cost = self.cost(claim)?;
-        Ok(self.over_budget(claim, cost.as_ref()).map(AttemptFailure::of_task))
+        Ok(self.over_budget(claim, cost.as_ref()))
     }
 
     /// Why the claim's agent is not given its work back after its turn. It has ended, and what it has cost is known.

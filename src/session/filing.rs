@@ -7,14 +7,13 @@ use anyhow::Result;
 use super::snapshot::Run;
 use super::{Pool, Session};
 use crate::agent::claude::Transcript;
-use crate::agent::command::Exit;
 use crate::config::Occasion;
 use crate::event::{Event, EventKind};
 use crate::hold::Wall;
 use crate::journal::Entry;
 use crate::marker::{self, AgentHold, ClaimMarker, ClaimedCheckout, Cooldown, SetupHold};
 use crate::money::Cost;
-use crate::next_step::{AgentReport, AgentState, AttemptFailure, Found};
+use crate::next_step::{AgentReport, AttemptFailure};
 use crate::notify::Notice;
 use crate::queue::Claim;
 use crate::task::{BranchEnding, Ending, Outcome, Provider, Summary};
@@ -119,29 +118,13 @@ impl Pool<'_> {
 
     /// Holds the agent where it has met what stands in the way of all of its tasks. False: it does not, or is held already.
     pub(super) fn hold_agent(&self, claim: &Claim, failure: &AttemptFailure) -> Result<bool> {
-        let Some(cause) = failure.hold else { return Ok(false) };
-        let ClaimMarker { run, started_at, agent, .. } = claim.marker();
+        let Some(wall) = wall(claim, failure) else { return Ok(false) };
         let name = self.agent_of(claim.marker()).name.as_str();
-        // Claude Code calls a limit `seven_day_opus`, and the model `opus` or `claude-opus-4-5`; the last word of
-        // `five_hour` is in no model's name.
-        let word = failure.limited_model.as_deref().and_then(|limit| limit.rsplit('_').next());
-        let is_models = |word: &&str| {
-            let model = agent.model.as_deref().unwrap_or_default().to_lowercase();
-            word.chars().all(|c| c.is_ascii_alphanumeric())
-                && !word.is_empty()
-                && model.contains(*word)
+        let entry = Entry {
+            agent: Some(name.to_owned()),
+            run: Some(wall.run),
+            ..Entry::new(EventKind::Hold)
         };
-        let model = word.filter(is_models);
-        let wall = Wall {
-            run: *run,
-            started_at: *started_at,
-            cause,
-            model,
-            resets_at: failure.until,
-            reason: &failure.reason,
-        };
-        let entry =
-            Entry { agent: Some(name.to_owned()), run: Some(*run), ..Entry::new(EventKind::Hold) };
         let entry = entry.because(failure.reason.as_str());
         let tell = |hold: &AgentHold| self.account.tell_of_hold(&entry, name, hold.since);
         let is_held = match self.holds.begin(name, &wall, tell) {
@@ -158,66 +141,38 @@ impl Pool<'_> {
         Ok(is_held)
     }
 
-    /// Ends the hold of the agent whose probe this run is, once that has an answer.
-    pub(super) fn settle_probe(
-        &self,
-        run: &Run,
-        claim: &Claim,
-        found: &Found,
-    ) -> Result<Vec<Event>> {
-        let name = self.agent_of(claim.marker()).name.as_str();
-        match self.holds.is_probe(name, run.id()) {
-            Ok(true) => {}
-            Ok(false) => return Ok(Vec::new()),
-            // What became of its task is filed all the same.
-            Err(error) => {
-                self.log.error(format_args!("{error:#}"));
-                return Ok(Vec::new());
-            }
-        }
-        if !self.has_answer(run, claim.marker(), found)? {
-            return Ok(Vec::new());
-        }
-        if !self.holds.end(name, run.id())? {
-            return Ok(Vec::new());
-        }
-        let reason = format!("{name} answers again");
-        let entry = Entry { agent: Some(name.to_owned()), ..Entry::new(EventKind::Resumed) };
-        self.account.note(&entry.because(reason.as_str()));
-        Ok(vec![Event::new(EventKind::Resumed).of_agent(Some(name.to_owned())).because(reason)])
+    /// Whether [`Pool::hold_agent`] would find the agent held already. A hold that cannot be read is reported there.
+    pub(super) fn is_held_for(&self, claim: &Claim, failure: &AttemptFailure) -> bool {
+        let name = &self.agent_of(claim.marker()).name;
+        wall(claim, failure).is_some_and(|wall| self.holds.is_held_for(name, &wall).unwrap_or(true))
     }
 
-    /// Whether what has held the agent is over, by what came of a run.
-    fn has_answer(&self, run: &Run, claim: &ClaimMarker, found: &Found) -> Result<bool> {
-        if let Found::Started { agent: AgentState::Failed(failure), .. } = found
-            && !failure.counts
-        {
-            return Ok(false);
+    /// Whether this run was sent to see whether its agent's hold has ended.
+    pub(super) fn is_probe(&self, run: &Run, claim: &Claim) -> bool {
+        let name = &self.agent_of(claim.marker()).name;
+        self.holds.is_probe(name, run.id()).unwrap_or_else(|error| {
+            // What became of its task is filed all the same.
+            self.log.error(format_args!("{error:#}"));
+            false
+        })
+    }
+
+    /// Ends the hold of the agent whose probe this run is; none where another pass has.
+    pub(super) fn end_hold(&self, run: &Run, claim: &Claim) -> Result<Option<Event>> {
+        if !self.holds.end(&self.agent_of(claim.marker()).name, run.id())? {
+            return Ok(None);
         }
-        match claim.agent.session {
-            Some(id) => match Transcript::find(self.claude_dir_of(claim), id)? {
-                // Only an answer of the API's names a model.
-                Some(transcript) => {
-                    Ok(transcript.summary(claim.agent.transcript_from)?.model.is_some())
-                }
-                None => Ok(false),
-            },
-            None => Ok(match found {
-                Found::Started {
-                    agent: AgentState::Finished(_) | AgentState::Failed(_), ..
-                } => {
-                    // Where its set-up has failed, or the program is missing, nobody was asked.
-                    matches!(Exit::read(&run.session.files().exit, run.id())?, Some(Exit::Code(_)))
-                }
-                Found::Noted(Outcome::Done) | Found::Checking { .. } | Found::Landing(_) => true,
-                Found::NoClaim
-                | Found::NoTask { .. }
-                | Found::Claimed
-                | Found::Unstarted
-                | Found::Noted(_)
-                | Found::Started { .. } => false,
-            }),
-        }
+        let event = self.resumed(claim);
+        let entry = Entry { agent: event.agent.clone(), ..Entry::new(EventKind::Resumed) };
+        self.account.note(&Entry { reason: event.reason.clone(), ..entry });
+        Ok(Some(event))
+    }
+
+    /// What is reported of an agent's hold that its probe has ended.
+    pub(super) fn resumed(&self, claim: &Claim) -> Event {
+        let name = self.agent_of(claim.marker()).name.as_str();
+        let resumed = Event::new(EventKind::Resumed).of_agent(Some(name.to_owned()));
+        resumed.because(format!("{name} answers again"))
     }
 
     /// Writes the session's cooldown.
@@ -288,6 +243,26 @@ impl Pool<'_> {
     }
 }
 
+/// What a run has met that holds its agent, if it has.
+fn wall<'f>(claim: &'f Claim, failure: &'f AttemptFailure) -> Option<Wall<'f>> {
+    let ClaimMarker { run, started_at, agent, .. } = claim.marker();
+    // Claude Code calls a limit `seven_day_opus`, and the model `opus` or `claude-opus-4-5`; the last word of `five_hour`
+    // is in no model's name.
+    let word = failure.limited_model.as_deref().and_then(|limit| limit.rsplit('_').next());
+    let is_models = |word: &&str| {
+        let model = agent.model.as_deref().unwrap_or_default().to_lowercase();
+        word.chars().all(|c| c.is_ascii_alphanumeric()) && !word.is_empty() && model.contains(*word)
+    };
+    Some(Wall {
+        run: *run,
+        started_at: *started_at,
+        cause: failure.hold?,
+        model: word.filter(is_models),
+        resets_at: failure.until,
+        reason: &failure.reason,
+    })
+}
+
 /// The one line for people: who, where, how long, at what cost, and how to go on.
 pub(super) fn footer(ending: &Ending, report: &AgentReport) -> String {
     let session = ending.session.as_deref().unwrap_or("?");
@@ -314,12 +289,12 @@ pub(super) fn footer(ending: &Ending, report: &AgentReport) -> String {
         parts.push(format!("{read} tokens in, {written} out"));
     }
     if let Some(BranchEnding { summary, base_branch, landed, .. }) = ending.branch() {
-        let Summary { branch, base, commits, files, insertions, deletions, .. } = summary;
-        let stat = format!("{commits} commits, {files} files, +{insertions} -{deletions}");
-        let short = base.get(..12).unwrap_or(base);
+        let Summary { commits, files, insertions, deletions, .. } = summary;
         parts.push(match (landed, base_branch) {
-            (Some(true), Some(base)) => format!("landed in {base}: {stat}"),
-            _ => format!("{branch}: {stat}; look with `git diff {short}...{branch}`"),
+            (Some(true), Some(base)) => format!(
+                "landed in {base}: {commits} commits, {files} files, +{insertions} -{deletions}"
+            ),
+            _ => summary.to_string(),
         });
     }
     if let Some(id) = &ending.agent_session {

@@ -24,7 +24,7 @@ use crate::durable;
 use crate::event::{Event, EventKind};
 use crate::journal::Entry;
 use crate::marker::{self, Dispatched, Probe, Work};
-use crate::next_step::{AttemptFailure, Phase, end_attempt};
+use crate::next_step::{AttemptEnd, AttemptFailure, Phase, Step};
 use crate::owner;
 use crate::queue::Skip;
 use crate::spend;
@@ -190,8 +190,8 @@ impl Pool<'_> {
     ) -> Result<()> {
         let Attempt { run, claim, .. } = attempt;
         self.log_attempt(&claim, &failure);
-        let step = end_attempt(failure.clone(), self.is_last_attempt(&claim), true);
-        events.extend(self.carry_out(&run, Some(claim), &step)?);
+        let end = AttemptEnd::after(failure.clone(), self.is_last_attempt(&claim), true);
+        events.extend(self.carry_out(&run, Some(claim), Step::EndAttempt(end))?);
         if failure.is_of_machine() {
             bail!(failure.reason);
         }

@@ -7,6 +7,7 @@
 mod attempt;
 mod budget;
 mod checking;
+mod evidence;
 mod files;
 mod filing;
 mod launch;
@@ -14,6 +15,7 @@ mod reconcile;
 mod rounds;
 mod server;
 mod snapshot;
+mod step_events;
 mod time_limit;
 mod worktree;
 

@@ -7,37 +7,55 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Pid;
 use uuid::Uuid;
 
-use super::filing::{NOTHING_STARTED, footer};
+use super::filing::footer;
 use super::server::{Panes, UNSEEN};
 use super::snapshot::{Reading, Run, Trigger};
-use super::worktree::Branch;
+use super::step_events::{events_of, green, place_of};
 use super::{Pool, Session, unavailable};
 use crate::config::Occasion;
 use crate::durable;
 use crate::error::Failure;
-use crate::event::{Event, EventKind};
-use crate::marker::{self, ClaimedCheckout, Judged, Round};
+use crate::event::Event;
+use crate::marker::{self, Judged, Phase, Round};
 use crate::next_step::{
-    AgentReport, AttemptFailure, Found, Leave, Phase, Snapshot, Step, next_step,
+    AgentReport, AttemptEnd, AttemptFailure, BranchOutcome, Found, Leave, Snapshot, Step,
+    after_branch, next_step,
 };
 use crate::notify::Notice;
 use crate::process;
 use crate::queue::Claim;
-use crate::task::{GitEnding, Outcome, Provider};
+use crate::task::Outcome;
 
 /// How long a hook or a person waits for a pass that is at work on the session.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long an agent may take to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What came of a turn that ended well.
-enum Finished {
-    /// The task is filed, or has left the inbox, and what happened besides.
-    Filed(Box<Claim>, Option<PathBuf>, Vec<Event>),
-    /// Its agent has it again, or its check.
-    GoesOn,
-    /// The attempt has to end with this step instead.
-    Ends(Box<Claim>, Step),
+/// What has come of a step.
+enum Done {
+    /// The run goes on in its session; what is reported of that.
+    GoesOn(Vec<Event>),
+    /// Another step follows at once; what is reported before that.
+    Then(Box<Claim>, Step, Vec<Event>),
+    /// The run is over: the session is to be freed.
+    Over {
+        claim: Box<Claim>,
+        /// As it came out, which is reported.
+        step: Step,
+        /// The task lay where the claim says, until this moved it. Else there is nothing to report of it.
+        was_there: bool,
+    },
+}
+
+impl Done {
+    fn quietly((): ()) -> Self {
+        Self::GoesOn(Vec::new())
+    }
+
+    /// `placed`: where the task lies now; none where it has left the inbox meanwhile.
+    fn over(claim: Claim, step: Step, placed: Option<PathBuf>) -> Self {
+        Self::Over { claim: Box::new(claim), step, was_there: placed.is_some() }
+    }
 }
 
 impl Pool<'_> {
@@ -55,15 +73,17 @@ impl Pool<'_> {
         self.reconcile_locked(session, trigger).with_context(|| format!("session {}", session.name))
     }
 
-    /// What [`Pool::reconcile`] would file.
+    /// What [`Pool::reconcile`] would report, as far as it can be known beforehand: see [`crate::next_step`]. Each session
+    /// is looked at by itself: of two that meet the same limit, each says that it holds their agent.
     pub fn reconcile_dry_run(&self, session: &Session) -> Result<Vec<Event>> {
         if session.is_locked()? {
             return Ok(Vec::new());
         }
-        let reading = self.read_run(session, Trigger::Poll)?;
-        Ok(reading.map_or_else(Vec::new, |Reading { claim, snapshot, .. }| {
-            events_of(&next_step(&snapshot), claim.as_ref())
-        }))
+        let Some(reading) = self.read_run(session, Trigger::Poll)? else { return Ok(Vec::new()) };
+        let Some(claim) = &reading.claim else { return Ok(Vec::new()) };
+        let resumed = reading.snapshot.ends_hold.then(|| self.resumed(claim));
+        let events = events_of(&next_step(&reading.snapshot), claim);
+        Ok(resumed.into_iter().chain(events).collect())
     }
 
     pub(super) fn reconcile_locked(
@@ -75,11 +95,11 @@ impl Pool<'_> {
             let Some(reading) = self.read_run(session, trigger)? else {
                 return Ok(Vec::new());
             };
-            let Reading { run, claim, snapshot, signs, cost_so_far } = reading;
-            let mut events = match &claim {
-                Some(claim) => self.settle_probe(&run, claim, &snapshot.found)?,
-                None => Vec::new(),
-            };
+            let Reading { run, claim, snapshot, signs, cost_so_far, .. } = reading;
+            let mut events = Vec::new();
+            if let (true, Some(claim)) = (snapshot.ends_hold, &claim) {
+                events.extend(self.end_hold(&run, claim)?);
+            }
             if let Some(signs) = signs {
                 // It tells nothing once the machine was started again.
                 marker::write_unsynced(&session.signs_path(), &signs)?;
@@ -89,10 +109,12 @@ impl Pool<'_> {
             }
             let step = next_step(&snapshot);
             // Without its ticket the agent cannot start any more. Where it has just taken it, it has started.
-            if step == Step::TakeTicket && !durable::remove(&session.files().ticket)? {
+            if matches!(step, Step::TakeTicket | Step::TakeBackRound(_))
+                && !durable::remove(&session.files().ticket)?
+            {
                 continue;
             }
-            events.extend(self.carry_out(&run, claim, &step)?);
+            events.extend(self.carry_out(&run, claim, step)?);
             return Ok(events);
         }
     }
@@ -116,147 +138,101 @@ impl Pool<'_> {
                 next_step(&Snapshot { attended: false, ..snapshot })
             }
             Found::Claimed
-            | Found::Unstarted
+            | Found::Unstarted { .. }
             | Found::Started { .. }
             | Found::Checking { .. }
-            | Found::Landing(_) => Step::EndAttempt {
-                failure: AttemptFailure::of_task(reason),
-                outcome: Outcome::Failed,
-                cooldown: false,
-            },
+            | Found::Landing => {
+                let failure = AttemptFailure::of_task(reason);
+                Step::EndAttempt(AttemptEnd::of_task(failure, Outcome::Failed))
+            }
         };
-        self.carry_out(&run, claim, &step)
+        self.carry_out(&run, claim, step)
     }
 
-    /// Does what the step says. The session's lock is held.
+    /// Does what the step says, and what follows from that at once; what is reported of it. The session's lock is held.
     pub(super) fn carry_out(
         &self,
         run: &Run,
         claim: Option<Claim>,
-        step: &Step,
+        mut step: Step,
     ) -> Result<Vec<Event>> {
-        let mut events = events_of(step, claim.as_ref());
         let Some(mut claim) = claim else {
-            if *step == Step::Clear {
+            if step == Step::Clear {
                 self.end_agent(run)?;
                 self.clear(run)?;
             }
-            return Ok(events);
+            return Ok(Vec::new());
         };
-        let placed = match step {
-            Step::Leave(why) => {
-                self.log.debug(format_args!("{} is left: {why:?}", run.session.name));
-                self.tell_of_attention(&claim, why)?;
-                self.keep_time(&mut claim, why)?;
-                return Ok(events);
-            }
-            Step::MarkWorking => {
-                claim.advance(Phase::Working, self.now)?;
-                return Ok(events);
-            }
-            Step::Clear | Step::RemoveClaim { .. } => {
-                self.log.info(format_args!(
-                    "{}: {} has left the inbox; the session is free again",
-                    run.session.name,
-                    claim.name()
-                ));
-                match step {
-                    Step::RemoveClaim { taken_back: true } => self.end_agent_and_its_tools(run)?,
-                    _ => self.end_agent(run)?,
+        let mut events = Vec::new();
+        loop {
+            match self.take_step(run, claim, step)? {
+                Done::GoesOn(reported) => {
+                    events.extend(reported);
+                    return Ok(events);
                 }
-                self.clear_check(&claim)?;
-                self.leave_worktree(&claim)?;
-                claim.remove()?;
-                None
-            }
-            Step::Release => {
-                self.unmake_worktree(&claim)?;
-                self.release(&claim)?
-            }
-            Step::TakeTicket => {
-                // A shell that still reads its start-up files ignores SIGTERM, but not the end of its terminal.
-                self.close_window(run)?;
-                self.end_agent(run)?;
-                if self.take_back_round(&mut claim)? {
-                    return Ok(Vec::new());
+                Done::Then(the_same, next, reported) => {
+                    events.extend(reported);
+                    (claim, step) = (*the_same, next);
                 }
-                self.unmake_worktree(&claim)?;
-                self.release(&claim)?
-            }
-            Step::Place(outcome) => {
-                self.end_agent(run)?;
-                let ending = match claim.ending()? {
-                    Some(ending) => ending,
-                    None => self.ending(&claim, *outcome, None),
-                };
-                self.file(&claim, &ending, || claim.place(*outcome))?
-            }
-            Step::Finish(report) => match self.finish(run, claim, report)? {
-                Finished::Filed(filed, placed, more) => {
-                    claim = *filed;
-                    events.extend(more);
-                    placed
+                Done::Over { claim, step, was_there } => {
+                    self.free_session(run, &claim, &step)?;
+                    let reported = events_of(&step, &claim).into_iter();
+                    events.extend(reported.filter(|event| was_there || event.task.is_none()));
+                    return Ok(events);
                 }
-                Finished::GoesOn => return Ok(Vec::new()),
-                Finished::Ends(claim, step) => return self.carry_out(run, Some(*claim), &step),
-            },
+            }
+        }
+    }
+
+    fn take_step(&self, run: &Run, mut claim: Claim, step: Step) -> Result<Done> {
+        match step {
+            Step::Leave(why) => self.leave(run, &mut claim, &why).map(Done::quietly),
+            Step::MarkWorking => claim.advance(Phase::Working, self.now).map(Done::quietly),
+            Step::TakeBackRound(round) => {
+                self.end_unstarted(run)?;
+                self.take_back_round(&mut claim, round).map(Done::quietly)
+            }
+            Step::EndTurn => {
+                self.end_turn(run, &mut claim, Phase::Checking)?;
+                self.start_check(run, claim, Judged::Work).map(Done::quietly)
+            }
             Step::Check(of) => {
                 self.note_red(run, &mut claim)?;
-                self.start_check(run, claim, *of)?;
-                return Ok(events);
+                self.start_check(run, claim, of).map(Done::quietly)
             }
-            Step::GiveBack { red_before } => {
-                self.note_red(run, &mut claim)?;
-                self.note_checked(&claim, &events);
-                self.give_back_red(run, claim, *red_before)?;
-                return Ok(events);
+            Step::GiveBack { red_before } => self.give_back_work(run, claim, red_before),
+            Step::GiveBackConflict(message) => {
+                self.give_back(run, claim, message, Round::Conflict).map(Done::quietly)
             }
-            Step::Accept => {
-                self.accept(run, &mut claim)?;
-                self.note_checked(&claim, &events);
-                let finish = Step::Finish(self.report(claim.marker())?);
-                events.extend(self.carry_out(run, Some(claim), &finish)?);
-                return Ok(events);
-            }
+            Step::Accept { then } => self.accept_work(run, claim, *then),
+            Step::Land { report, .. } => self.land_branch(run, claim, report),
+            Step::Finish { report, landed } => self.finish(run, claim, report, landed),
             Step::GiveUp { red_before, over_budget } => {
-                self.note_red(run, &mut claim)?;
-                self.end_agent_and_its_tools(run)?;
-                self.clear_check(&claim)?;
-                self.note_checked(&claim, &events);
-                self.give_up(&claim, *red_before, over_budget.clone())?
+                self.give_up_work(run, claim, red_before, over_budget)
             }
-            Step::EndAttempt { failure, outcome, cooldown } => {
-                if *cooldown {
-                    self.start_cooldown(&run.session, failure)?;
-                }
-                // Where it was held already, that was said.
-                if !self.hold_agent(&claim, failure)? {
-                    events.retain(|event| event.event != EventKind::Hold);
-                }
-                // What it has cost is known once it has ended.
-                self.end_agent_and_its_tools(run)?;
-                match self.given_up_for_its_cost(&claim, *outcome)? {
-                    Some(failure) => {
-                        let outcome = Outcome::Failed;
-                        let placed = self.end_attempt(&claim, &failure, outcome)?;
-                        let given_up = Step::EndAttempt { failure, outcome, cooldown: false };
-                        events.retain(|event| event.task.is_none());
-                        events.splice(0..0, events_of(&given_up, Some(&claim)));
-                        placed
-                    }
-                    None => self.end_attempt(&claim, failure, *outcome)?,
-                }
+            Step::EndAttempt(end) => self.fail(run, claim, end),
+            Step::Place(outcome) => self.place(run, claim, outcome),
+            Step::Release => self.release_as_it_was(claim, Step::Release),
+            Step::TakeTicket => {
+                self.end_unstarted(run)?;
+                self.release_as_it_was(claim, Step::TakeTicket)
             }
-        };
-        // Clearing may fail; no later pass reports what was filed, so the error does.
-        let what =
-            || format!("{} {}, but its session is not free yet", claim.name(), place_of(step));
-        self.clear(run).with_context(what)?;
-        if placed.is_none() {
-            // The task left the inbox meanwhile: there is nothing to report of it.
-            events.retain(|event| event.task.is_none());
+            Step::Clear => self.remove_claim(run, claim, false),
+            Step::RemoveClaim { taken_back } => self.remove_claim(run, claim, taken_back),
         }
-        Ok(events)
+    }
+
+    /// Frees the session of a run that is over. No later pass reports what was filed, so an error does.
+    fn free_session(&self, run: &Run, claim: &Claim, step: &Step) -> Result<()> {
+        self.clear(run).with_context(|| {
+            format!("{} {}, but its session is not free yet", claim.name(), place_of(step))
+        })
+    }
+
+    fn leave(&self, run: &Run, claim: &mut Claim, why: &Leave) -> Result<()> {
+        self.log.debug(format_args!("{} is left: {why:?}", run.session.name));
+        self.tell_of_attention(claim, why)?;
+        self.keep_time(claim, why)
     }
 
     /// Tells people once that an agent waits for them; again after it has gone on.
@@ -276,53 +252,107 @@ impl Pool<'_> {
         }
     }
 
-    fn finish(&self, run: &Run, mut claim: Claim, report: &AgentReport) -> Result<Finished> {
-        let work = &claim.marker().work;
-        let is_checked = work.rules.check.command().is_some();
-        let is_in_worktree = matches!(work.checkout, Some(ClaimedCheckout::Own { .. }));
-        if claim.marker().phase != Phase::Landing && (is_checked || is_in_worktree) {
-            // The turn is over, whatever can be seen of it later.
-            let clock = self.work_clock(&work.rules)?;
-            claim.update(self.now, |claim| {
-                claim.phase = if is_checked { Phase::Checking } else { Phase::Landing };
-                claim.work.check = None;
-                claim.work.end(clock);
-            })?;
-            self.end_agent(run)?;
-            if is_checked {
-                self.start_check(run, claim, Judged::Work)?;
-                return Ok(Finished::GoesOn);
-            }
+    /// Ends what has not started its agent, and cannot any more.
+    fn end_unstarted(&self, run: &Run) -> Result<()> {
+        // A shell that still reads its start-up files ignores SIGTERM, but not the end of its terminal.
+        self.close_window(run)?;
+        self.end_agent(run)
+    }
+
+    fn release_as_it_was(&self, claim: Claim, step: Step) -> Result<Done> {
+        self.unmake_worktree(&claim)?;
+        let placed = self.release(&claim)?;
+        Ok(Done::over(claim, step, placed))
+    }
+
+    fn remove_claim(&self, run: &Run, claim: Claim, taken_back: bool) -> Result<Done> {
+        self.log.info(format_args!(
+            "{}: {} has left the inbox; the session is free again",
+            run.session.name,
+            claim.name()
+        ));
+        match taken_back {
+            true => self.end_agent_and_its_tools(run)?,
+            false => self.end_agent(run)?,
         }
-        let events = match self.finish_branch(&mut claim)? {
-            Branch::Finished(events) => events,
-            Branch::Conflict(message) => {
-                if let Some(why) = self.no_further_round(&claim)? {
-                    return Ok(Finished::Ends(Box::new(claim), why.step()));
-                }
-                self.give_back(run, claim, message, Round::Conflict)?;
-                return Ok(Finished::GoesOn);
-            }
-            Branch::Unchecked => {
-                self.start_check(run, claim, Judged::Work)?;
-                return Ok(Finished::GoesOn);
-            }
+        self.clear_check(&claim)?;
+        self.leave_worktree(&claim)?;
+        claim.remove()?;
+        Ok(Done::over(claim, Step::RemoveClaim { taken_back }, None))
+    }
+
+    fn place(&self, run: &Run, claim: Claim, outcome: Outcome) -> Result<Done> {
+        self.end_agent(run)?;
+        let ending = match claim.ending()? {
+            Some(ending) => ending,
+            None => self.ending(&claim, outcome, None),
         };
-        if is_checked && claim.marker().work.checked.is_none() {
-            let ending = self.git_ending(&claim);
-            let why = match &ending {
-                Some(GitEnding::Branch(branch)) => branch.reason.as_deref(),
-                _ => None,
-            };
-            let why =
-                format!("its check cannot judge it: {}", why.unwrap_or("its worktree is broken"));
-            let step = Step::EndAttempt {
-                failure: AttemptFailure::of_task(why),
-                outcome: Outcome::Failed,
-                cooldown: false,
-            };
-            return Ok(Finished::Ends(Box::new(claim), step));
+        let placed = self.file(&claim, &ending, || claim.place(outcome))?;
+        Ok(Done::over(claim, Step::Place(outcome), placed))
+    }
+
+    /// Notes that the turn is over, whatever can be seen of it later, and ends the agent.
+    fn end_turn(&self, run: &Run, claim: &mut Claim, phase: Phase) -> Result<()> {
+        let clock = self.work_clock(&claim.marker().work.rules)?;
+        claim.update(self.now, |claim| {
+            claim.phase = phase;
+            claim.work.check = None;
+            claim.work.end(clock);
+        })?;
+        self.end_agent(run)
+    }
+
+    fn give_back_work(
+        &self,
+        run: &Run,
+        mut claim: Claim,
+        red_before: Option<bool>,
+    ) -> Result<Done> {
+        let events = events_of(&Step::GiveBack { red_before }, &claim);
+        self.note_red(run, &mut claim)?;
+        self.note_checked(&claim, &events);
+        self.give_back_red(run, claim, red_before)?;
+        Ok(Done::GoesOn(events))
+    }
+
+    fn give_up_work(
+        &self,
+        run: &Run,
+        mut claim: Claim,
+        red_before: Option<bool>,
+        over_budget: Option<String>,
+    ) -> Result<Done> {
+        self.note_red(run, &mut claim)?;
+        self.end_agent_and_its_tools(run)?;
+        self.clear_check(&claim)?;
+        let step = Step::GiveUp { red_before, over_budget: over_budget.clone() };
+        self.note_checked(&claim, &events_of(&step, &claim));
+        let placed = self.give_up(&claim, red_before, over_budget)?;
+        Ok(Done::over(claim, step, placed))
+    }
+
+    fn accept_work(&self, run: &Run, mut claim: Claim, then: Step) -> Result<Done> {
+        self.accept(run, &mut claim)?;
+        let events = vec![green(&claim)];
+        self.note_checked(&claim, &events);
+        Ok(Done::Then(Box::new(claim), then, events))
+    }
+
+    fn land_branch(&self, run: &Run, mut claim: Claim, report: AgentReport) -> Result<Done> {
+        if claim.marker().phase != Phase::Landing {
+            self.end_turn(run, &mut claim, Phase::Landing)?;
         }
+        let outcome = match self.finish_branch(&mut claim)? {
+            BranchOutcome::Conflict(message) => match self.no_further_round(&claim)? {
+                Some(why) => BranchOutcome::NoFurtherRound(why),
+                None => BranchOutcome::Conflict(message),
+            },
+            outcome => outcome,
+        };
+        Ok(Done::Then(Box::new(claim), after_branch(outcome, report), Vec::new()))
+    }
+
+    fn finish(&self, run: &Run, claim: Claim, report: AgentReport, landed: bool) -> Result<Done> {
         // What only a living agent shows is filed first: a pass that was killed after its end would leave a turn that
         // looks interrupted, and another agent would be given it again. Its cost, which Claude Code writes when it
         // ends, stays unknown then.
@@ -332,14 +362,28 @@ impl Pool<'_> {
         let mut ending = self.ending(&claim, Outcome::Done, None).with_cost(self.cost(&claim)?);
         ending.model = report.model.clone().or(ending.model);
         ending.refused = report.refused;
-        let footer = footer(&ending, report);
+        let footer = footer(&ending, &report);
         let placed = self.file(&claim, &ending, || {
             claim.finish(&ending, report.answer.as_deref(), Some(&footer))
         })?;
         if report.only_while_it_lives {
             self.end_agent(run)?;
         }
-        Ok(Finished::Filed(Box::new(claim), placed, events))
+        Ok(Done::over(claim, Step::Finish { report, landed }, placed))
+    }
+
+    fn fail(&self, run: &Run, claim: Claim, mut end: AttemptEnd) -> Result<Done> {
+        if end.cooldown {
+            self.start_cooldown(&run.session, &end.failure)?;
+        }
+        // Another pass may have been faster.
+        end.hold = self.hold_agent(&claim, &end.failure)?;
+        // What it has cost is known once it has ended.
+        self.end_agent_and_its_tools(run)?;
+        let over_budget = self.given_up_for_its_cost(&claim, end.outcome)?;
+        let end = end.with_cost(over_budget);
+        let placed = self.end_attempt(&claim, &end.noted(), end.outcome)?;
+        Ok(Done::over(claim, Step::EndAttempt(end), placed))
     }
 
     /// Ends the agent of this run, wherever it is. One that has not started cannot start any more.
@@ -381,78 +425,4 @@ fn leader(run: &Run) -> Result<Option<Pid>> {
     let server = pane.server.as_ref().map(|server| server.pid);
     let is_gone = process::is_another_users(pane.pid, server).context(UNSEEN)?;
     Ok((!is_gone).then_some(pane.pid))
-}
-
-/// Where the step leaves the task.
-fn outcome_of(step: &Step) -> Outcome {
-    match step {
-        Step::Finish(_) => Outcome::Done,
-        Step::Place(outcome) | Step::EndAttempt { outcome, .. } => *outcome,
-        Step::GiveUp { .. } => Outcome::Failed,
-        _ => Outcome::Released,
-    }
-}
-
-/// The same in words that follow the task's name.
-fn place_of(step: &Step) -> &'static str {
-    match outcome_of(step) {
-        _ if matches!(step, Step::Clear | Step::RemoveClaim { .. }) => "has left the inbox",
-        Outcome::Done => "is done, and filed in done/",
-        Outcome::Failed => "is filed in failed/",
-        Outcome::Released => "waits in the inbox again",
-    }
-}
-
-/// The events of a step, as a pass and a dry run report them.
-fn events_of(step: &Step, claim: Option<&Claim>) -> Vec<Event> {
-    let Some(claim) = claim else { return Vec::new() };
-    let marker = claim.marker();
-    let of_task = || {
-        let kind = match outcome_of(step) {
-            Outcome::Done => EventKind::Done,
-            Outcome::Failed => EventKind::Failed,
-            Outcome::Released => EventKind::Released,
-        };
-        Event::of_task(kind, claim.project().path(), claim.name().as_str())
-            .in_session(&marker.session)
-            .by(Provider::ClaudeCode, marker.agent.model.clone())
-    };
-    let of_check = |how: String| {
-        Event::of_task(EventKind::Checked, claim.project().path(), claim.name().as_str())
-            .in_session(&marker.session)
-            .because(how)
-    };
-    match step {
-        Step::Leave(_)
-        | Step::MarkWorking
-        | Step::Clear
-        | Step::RemoveClaim { .. }
-        | Step::Check(_) => Vec::new(),
-        Step::Accept => vec![of_check("green".to_owned())],
-        Step::GiveBack { .. } => {
-            let round = marker.work.rounds.red + 1;
-            let rounds = marker.work.rules.check_rounds;
-            vec![of_check(format!("red: given back to its agent, {round} of {rounds}"))]
-        }
-        Step::GiveUp { over_budget, .. } => {
-            let why = over_budget.as_deref().unwrap_or("its check is still red");
-            vec![of_check("red: given up".to_owned()), of_task().because(why)]
-        }
-        Step::Release | Step::TakeTicket => {
-            vec![of_task().because(NOTHING_STARTED)]
-        }
-        Step::Place(_) | Step::Finish(_) => vec![of_task()],
-        Step::EndAttempt { failure, cooldown, .. } => {
-            let cooldown = cooldown.then(|| {
-                Event::of_session(EventKind::Cooldown, &marker.session)
-                    .because(failure.reason.as_str())
-            });
-            let hold = failure.hold.map(|_| {
-                let hold = Event::new(EventKind::Hold).of_agent(marker.agent.name.clone());
-                hold.because(failure.reason.as_str())
-            });
-            let ended = of_task().because(failure.reason.as_str());
-            [ended].into_iter().chain(cooldown).chain(hold).collect()
-        }
-    }
 }

@@ -51,8 +51,7 @@ impl Pool<'_> {
     }
 
     /// Where the agent was to be given something back and never started on it: what that was is found out once more.
-    pub(super) fn take_back_round(&self, claim: &mut Claim) -> Result<bool> {
-        let Some(round) = claim.marker().work.rounds.last else { return Ok(false) };
+    pub(super) fn take_back_round(&self, claim: &mut Claim, round: Round) -> Result<()> {
         let clock = self.work_clock(&claim.marker().work.rules)?;
         claim.update(self.now, |claim| {
             claim.phase = match round {
@@ -62,8 +61,7 @@ impl Pool<'_> {
             claim.work.check = None;
             claim.work.rounds.take_back(round);
             claim.work.end(clock);
-        })?;
-        Ok(true)
+        })
     }
 
     /// What the agent of a claimed task was asked to do.

@@ -7,17 +7,20 @@ use anyhow::{Context, Error, Result, bail};
 use uuid::Uuid;
 
 use super::budget::CostSoFar;
+use super::evidence::ClaudeEvidence;
 use super::server::{Panes, UNSEEN};
+use super::worktree::after_turn;
 use super::{Pool, Session, unavailable};
-use crate::agent::claude::{self, Transcript};
+use crate::agent::claude;
 use crate::agent::command::Exit;
-use crate::agent::judge::{Observations, judge, report};
+use crate::agent::judge::{Observations, judge};
 use crate::agent::screen;
-use crate::agent::transcript::RunSummary;
 use crate::config::AgentConfig;
 use crate::durable;
 use crate::marker::{self, AgentPane, Dispatched, Server, Signs};
-use crate::next_step::{AgentReport, AgentState, Found, Phase, Snapshot};
+use crate::next_step::{
+    AfterTurn, AgentReport, AgentState, Answered, CheckState, Found, Phase, Snapshot, has_answer,
+};
 use crate::owner;
 use crate::process;
 use crate::queue::{Claim, ClaimLookup, Name, Project};
@@ -65,8 +68,17 @@ pub(crate) struct Reading {
     pub(crate) snapshot: Snapshot,
     /// What a pass notes of the agent's signs of life.
     pub(super) signs: Option<Signs>,
+    /// What its Claude Code has left, where that was looked at.
+    pub(super) claude: Option<ClaudeEvidence>,
     /// And of what it costs.
     pub(super) cost_so_far: Option<CostSoFar>,
+}
+
+impl Reading {
+    /// What an agent at work does: the last tool that it used. It is for people only, so what cannot be read is nothing.
+    pub(crate) fn activity(&self) -> Option<String> {
+        self.claude.as_ref()?.transcript.as_ref()?.last_tool()
+    }
 }
 
 impl Pool<'_> {
@@ -79,36 +91,24 @@ impl Pool<'_> {
         self.check_server_of(&marker.task, pane.as_ref())?;
         let lookup = self.find_claim(&marker)?;
         let run = Run { session: session.clone(), marker, pane };
-        let (claim, found) = match lookup {
-            ClaimLookup::Void => (None, Found::NoClaim),
-            ClaimLookup::Active(claim, Some(outcome)) => (Some(claim), Found::Noted(outcome)),
-            ClaimLookup::Active(claim, None) => {
-                let found = match claim.marker().phase {
-                    Phase::Claimed => Found::Claimed,
-                    Phase::Launching if durable::exists(&session.files().ticket)? => {
-                        Found::Unstarted
-                    }
-                    Phase::Checking => {
-                        let asked = matches!(trigger, Trigger::Asked(_));
-                        self.find_check(&run, &claim, asked)?
-                    }
-                    Phase::Landing => Found::Landing(self.report(claim.marker())?),
-                    phase => {
-                        Found::Started { phase, agent: self.agent_state(&run, &claim, trigger)? }
-                    }
-                };
-                (Some(claim), found)
+        let (found, mut claude) = self.look(&run, &lookup, trigger)?;
+        let claim = match lookup {
+            ClaimLookup::Void => None,
+            ClaimLookup::Active(claim, _) | ClaimLookup::TaskMissing(claim) => Some(claim),
+        };
+        let is_probe = claim.as_ref().is_some_and(|claim| self.is_probe(&run, claim));
+        if let (true, None, Some(claim)) = (is_probe, &claude, &claim) {
+            claude = self.claude_evidence(claim.marker())?;
+        }
+        let already_held = match (&found, &claim) {
+            (Found::Started { agent: AgentState::Failed(failure), .. }, Some(claim)) => {
+                self.is_held_for(claim, failure)
             }
-            ClaimLookup::TaskMissing(claim) => {
-                let taken_back = durable::exists(&claim.project().waiting_path(claim.name()))?;
-                let at_work = claim.marker().phase != Phase::Claimed
-                    && self.agent_state(&run, &claim, Trigger::Poll)? == AgentState::Working;
-                (Some(claim), Found::NoTask { taken_back, at_work })
-            }
+            _ => false,
         };
         let cost_so_far = match (&found, &claim) {
             (Found::Started { phase: Phase::Working, agent: AgentState::Working }, Some(claim)) => {
-                self.cost_so_far(claim)?
+                self.cost_so_far(claim, claude.as_ref())
             }
             _ => None,
         };
@@ -118,11 +118,15 @@ impl Pool<'_> {
         };
         let (time_limit, signs) = match (&found, &claim) {
             (Found::Started { agent: AgentState::Working, .. }, Some(claim)) => {
-                self.reached_limit(&run, claim.marker())?
+                self.reached_limit(&run, claim.marker(), claude.as_ref())?
             }
             _ => (None, None),
         };
         let snapshot = Snapshot {
+            ends_hold: is_probe && has_answer(&found, answered(&run, claude.as_ref())?),
+            already_held,
+            after_turn: claim.as_ref().map_or(AfterTurn::File, after_turn),
+            report: claude.as_ref().map(ClaudeEvidence::report).unwrap_or_default(),
             found,
             attended: run.pane.as_ref().is_some_and(|pane| {
                 self.has_pane(Some(pane))
@@ -132,7 +136,56 @@ impl Pool<'_> {
             time_limit,
             over_budget,
         };
-        Ok(Some(Reading { run, claim, snapshot, signs, cost_so_far }))
+        Ok(Some(Reading { run, claim, snapshot, signs, claude, cost_so_far }))
+    }
+
+    /// What lies where the marker points, and what its Claude Code has left, where something depends on that.
+    fn look(
+        &self,
+        run: &Run,
+        lookup: &ClaimLookup,
+        trigger: Trigger,
+    ) -> Result<(Found, Option<ClaudeEvidence>)> {
+        let claim = match lookup {
+            ClaimLookup::Void => return Ok((Found::NoClaim, None)),
+            ClaimLookup::Active(_, Some(outcome)) => return Ok((Found::Noted(*outcome), None)),
+            ClaimLookup::TaskMissing(claim) => return self.look_for_work(run, claim),
+            ClaimLookup::Active(claim, None) => claim,
+        };
+        Ok(match claim.marker().phase {
+            Phase::Claimed => (Found::Claimed, None),
+            Phase::Launching if durable::exists(&run.session.files().ticket)? => {
+                (Found::Unstarted { round: claim.marker().work.rounds.last }, None)
+            }
+            Phase::Checking => {
+                let asked = matches!(trigger, Trigger::Asked(_));
+                let found = self.find_check(run, claim, asked)?;
+                // Its task is filed with what it has left, once that is green.
+                let claude = match &found {
+                    Found::Checking { check: CheckState::Ended(0), .. } => {
+                        self.claude_evidence(claim.marker())?
+                    }
+                    _ => None,
+                };
+                (found, claude)
+            }
+            Phase::Landing => (Found::Landing, self.claude_evidence(claim.marker())?),
+            phase @ (Phase::Launching | Phase::Working) => {
+                let (agent, claude) = self.agent_state(run, claim, trigger)?;
+                (Found::Started { phase, agent }, claude)
+            }
+        })
+    }
+
+    /// The same where the task is gone: its agent may still work.
+    fn look_for_work(&self, run: &Run, claim: &Claim) -> Result<(Found, Option<ClaudeEvidence>)> {
+        let taken_back = durable::exists(&claim.project().waiting_path(claim.name()))?;
+        let no_task = |at_work| Found::NoTask { taken_back, at_work };
+        if claim.marker().phase == Phase::Claimed {
+            return Ok((no_task(false), None));
+        }
+        let (agent, claude) = self.agent_state(run, claim, Trigger::Poll)?;
+        Ok((no_task(agent == AgentState::Working), claude))
     }
 
     /// The agent that the claim's run was started with.
@@ -146,12 +199,6 @@ impl Pool<'_> {
             Some(noted) => noted,
             None => &self.agent_of(claim).claude.directory,
         }
-    }
-
-    /// What an agent at work does: the last tool that it used. It is for people only, so what cannot be read is nothing.
-    pub(crate) fn activity(&self, claim: &Claim) -> Option<String> {
-        let id = claim.marker().agent.session?;
-        Transcript::find(self.claude_dir_of(claim.marker()), id).ok()??.last_tool()
     }
 
     pub(super) fn is_last_attempt(&self, claim: &Claim) -> bool {
@@ -235,65 +282,56 @@ impl Pool<'_> {
         }
     }
 
-    /// What an agent left whose turn has ended well.
-    pub(super) fn report(&self, claim: &marker::ClaimMarker) -> Result<AgentReport> {
-        let Some(id) = claim.agent.session else { return Ok(AgentReport::default()) };
-        Ok(match Transcript::find(self.claude_dir_of(claim), id)? {
-            Some(transcript) => report(&summary_of(&transcript, claim)?),
-            None => AgentReport::default(),
-        })
-    }
-
-    /// What the agent is doing, by all the evidence there is.
-    fn agent_state(&self, run: &Run, claim: &Claim, trigger: Trigger) -> Result<AgentState> {
+    /// What the agent is doing, by all the evidence there is, and what its Claude Code has left, where that counts.
+    fn agent_state(
+        &self,
+        run: &Run,
+        claim: &Claim,
+        trigger: Trigger,
+    ) -> Result<(AgentState, Option<ClaudeEvidence>)> {
         // Looked at before the evidence: what an agent leaves at its end is there once it is gone.
         let lives = match agent_lives(run.pane.as_ref(), run.id()) {
             // The agent is behind a `sudo` of its own, say.
             Err(error) if is_forbidden(&error) => {
-                return Ok(AgentState::NeedsAttention(
-                    "its agent belongs to another user (`sudo`?), who hides whether it is done: attach to its session and end it"
-                        .to_owned(),
-                ));
+                let why = "its agent belongs to another user (`sudo`?), who hides whether it is done: attach to its session and end it";
+                return Ok((AgentState::NeedsAttention(why.to_owned()), None));
             }
             lives => lives?,
         };
-        let claim_marker = claim.marker();
+        let marker = claim.marker();
         if let Some(exit) = Exit::read(&run.session.files().exit, run.id())? {
-            return Ok(match exit {
+            let state = match exit {
                 Exit::Code(0) => AgentState::Finished(AgentReport::default()),
                 exit => {
                     let screen = self.words_of(exit, run.pane.as_ref());
-                    let agent = self.agent_of(claim_marker);
+                    let agent = self.agent_of(marker);
                     AgentState::Failed(exit.failure(agent, &claim.directory(), screen.as_deref()))
                 }
-            });
+            };
+            return Ok((state, None));
         }
-        match claim_marker.agent.session {
-            None if lives => Ok(AgentState::Working),
-            None => Ok(AgentState::Interrupted(format!(
-                "{} ended without an exit status: it was killed, or its window was closed",
-                self.agent_of(claim_marker).program()
-            ))),
-            Some(id) => self.state_of_claude(run, claim_marker, id, lives, trigger),
-        }
+        let Some(claude) = self.claude_evidence(marker)? else {
+            let state = match lives {
+                true => AgentState::Working,
+                false => AgentState::Interrupted(format!(
+                    "{} ended without an exit status: it was killed, or its window was closed",
+                    self.agent_of(marker).program()
+                )),
+            };
+            return Ok((state, None));
+        };
+        let state = self.state_of_claude(run, marker, &claude, lives, trigger)?;
+        Ok((state, Some(claude)))
     }
 
     fn state_of_claude(
         &self,
         run: &Run,
         claim: &marker::ClaimMarker,
-        id: Uuid,
+        claude: &ClaudeEvidence,
         lives: bool,
         trigger: Trigger,
     ) -> Result<AgentState> {
-        let claude_dir = self.claude_dir_of(claim);
-        let transcript = Transcript::find(claude_dir, id)?;
-        let summary = match &transcript {
-            Some(transcript) => Some(summary_of(transcript, claim)?),
-            None => None,
-        };
-        let registered =
-            claude::registered(claude_dir, id, |pid| process::is_of_run(pid, claim.run));
         let capture = match &run.pane {
             Some(pane) if lives && self.has_pane(Some(pane)) => {
                 match self.tmux.capture(&pane.id) {
@@ -304,14 +342,14 @@ impl Pool<'_> {
             }
             _ => String::new(),
         };
-        let screen = lives.then(|| screen::recognise(&capture));
+        let ClaudeEvidence { transcript, summary, registered } = claude;
         Ok(judge(&Observations {
             alive: lives,
             status: registered.as_ref().and_then(|entry| entry.status.as_deref()),
             quiet: claude::quiet_for(transcript.as_ref(), registered.as_ref(), self.now),
             summary: summary.as_ref(),
-            screen,
-            idle_hint: trigger.is_idle(claim.run),
+            screen: lives.then(|| screen::recognise(&capture)),
+            idle_hint: trigger.is_idle(run.id()),
             background: claude::has_background(&run.session.files().stop),
             key_file: self.agent_of(claim).api_key_file.as_deref(),
             now: self.now,
@@ -319,20 +357,19 @@ impl Pool<'_> {
     }
 }
 
-fn is_pane(noted: Option<&AgentPane>, pane: &Pane) -> bool {
-    noted.is_some_and(|noted| (&noted.id, noted.pid) == (&pane.id, pane.pid))
+/// What shows whether its agent was answered.
+fn answered(run: &Run, claude: Option<&ClaudeEvidence>) -> Result<Answered> {
+    Ok(match claude {
+        Some(claude) => Answered::ByApi(claude.has_answer()),
+        None => {
+            let exit = Exit::read(&run.session.files().exit, run.id())?;
+            Answered::ByExit(matches!(exit, Some(Exit::Code(_))))
+        }
+    })
 }
 
-/// What the transcript says of this run. Where the agent was given something back, only what came after it shows how its
-/// turn stands: what an earlier round started has ended with it.
-pub(super) fn summary_of(
-    transcript: &Transcript,
-    claim: &marker::ClaimMarker,
-) -> Result<RunSummary> {
-    let whole = transcript.summary(claim.agent.transcript_from)?;
-    let Some(from) = claim.work.rounds.transcript_from else { return Ok(whole) };
-    let RunSummary { turn, background, calls, .. } = transcript.summary(from)?;
-    Ok(RunSummary { turn, background, calls, ..whole })
+fn is_pane(noted: Option<&AgentPane>, pane: &Pane) -> bool {
+    noted.is_some_and(|noted| (&noted.id, noted.pid) == (&pane.id, pane.pid))
 }
 
 /// Whether the agent of this run lives: the process of its window, or, where that is gone or not known, the one that

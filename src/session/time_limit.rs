@@ -4,11 +4,12 @@
 //! when the agent began. What it shows of its work, and since when, is noted by each pass that finds something new.
 
 use anyhow::{Context, Result};
-use uuid::Uuid;
 
 use super::Pool;
-use super::snapshot::{Run, summary_of};
-use crate::agent::claude::{self, Transcript};
+use super::evidence::ClaudeEvidence;
+use super::snapshot::Run;
+use crate::agent::claude;
+use crate::agent::transcript::RunSummary;
 use crate::awake::Awake;
 use crate::marker::{self, ClaimMarker, Signs};
 use crate::next_step::{Leave, ReachedLimit};
@@ -45,6 +46,7 @@ impl Pool<'_> {
         &self,
         run: &Run,
         claim: &ClaimMarker,
+        claude: Option<&ClaudeEvidence>,
     ) -> Result<(Option<ReachedLimit>, Option<Signs>)> {
         let TaskRules { max_duration, stall, .. } = &claim.work.rules;
         let again = claim.work.timeout.is_some();
@@ -54,11 +56,11 @@ impl Pool<'_> {
             return Ok((Some(ReachedLimit { what: Timeout::MaxDuration, limit, again }), None));
         }
         // Another agent than Claude Code shows no more than that it lives.
-        let (Some(limit), Some(id)) = (stall.0, claim.agent.session) else {
+        let (Some(limit), Some(claude)) = (stall.0, claude) else {
             return Ok((None, None));
         };
         let now = clock()?;
-        let signs = self.signs(run, claim, id, now)?;
+        let signs = self.signs(run, claude, now)?;
         let is_new = signs.since == now;
         let reached = now.since(signs.since).is_some_and(|silent| silent >= limit);
         let reached = reached.then_some(ReachedLimit { what: Timeout::Stall, limit, again });
@@ -66,11 +68,8 @@ impl Pool<'_> {
     }
 
     /// What Claude Code shows of its work, and since when passes have seen nothing else.
-    fn signs(&self, run: &Run, claim: &ClaimMarker, id: Uuid, now: Awake) -> Result<Signs> {
-        let claude_dir = self.claude_dir_of(claim);
-        let transcript = Transcript::find(claude_dir, id)?;
-        let registered =
-            claude::registered(claude_dir, id, |pid| process::is_of_run(pid, claim.run));
+    fn signs(&self, run: &Run, claude: &ClaudeEvidence, now: Awake) -> Result<Signs> {
+        let ClaudeEvidence { transcript, registered, .. } = claude;
         // Each round has a window of its own.
         let window = run.pane.as_ref().map(|pane| pane.pid);
         let signs = claude::signs(transcript.as_ref(), registered.as_ref())?;
@@ -79,26 +78,24 @@ impl Pool<'_> {
         let noted: Option<Signs> = marker::read(&run.session.signs_path()).unwrap_or(None);
         let noted = noted.filter(|noted| {
             let is_of_now = now.since(noted.since).is_some();
-            noted.run == claim.run && noted.seen == seen && is_of_now
+            noted.run == run.id() && noted.seen == seen && is_of_now
         });
         let since = match noted {
-            Some(noted) if !runs_a_tool(transcript.as_ref(), claim)? => noted.since,
+            Some(noted) if !runs_a_tool(run, claude)? => noted.since,
             _ => now,
         };
-        Ok(Signs { stamp: self.stamp(), run: claim.run, seen, since })
+        Ok(Signs { stamp: self.stamp(), run: run.id(), seen, since })
     }
 }
 
 /// Whether the agent waits for a command that it runs. While it waits for the API, what lives beside it is something
 /// else: a server of tools, say, which lives as long as the agent.
-fn runs_a_tool(transcript: Option<&Transcript>, claim: &ClaimMarker) -> Result<bool> {
-    if let Some(transcript) = transcript
-        && summary_of(transcript, claim)?.waits_for_api()
-    {
+fn runs_a_tool(run: &Run, claude: &ClaudeEvidence) -> Result<bool> {
+    if claude.summary.as_ref().is_some_and(RunSummary::waits_for_api) {
         return Ok(false);
     }
-    let agent = process::leader_of(claim.run);
-    let others = agent.and_then(|agent| process::has_others(claim.run, agent));
+    let agent = process::leader_of(run.id());
+    let others = agent.and_then(|agent| process::has_others(run.id(), agent));
     others.context("cannot see which commands the agent runs")
 }
 

@@ -13,8 +13,8 @@ use crate::checkout::{self, LandStep, Leftovers, Obstacle, OpenError, Removal, R
 use crate::config::Occasion;
 use crate::durable;
 use crate::error::{Failure, TEMPORARY, exit_code};
-use crate::event::Event;
-use crate::marker::{self, ClaimedCheckout, ToLand, Worktree};
+use crate::marker::{self, ClaimMarker, ClaimedCheckout, Phase, ToLand, Worktree};
+use crate::next_step::{AfterTurn, BranchOutcome, Prospect};
 use crate::notify::Notice;
 use crate::process;
 use crate::queue::{Claim, Project, WaitingTask};
@@ -26,18 +26,11 @@ use crate::task::{
 /// How long what the agent has left running may take to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// Why a task is filed as failed although its agent has ended its turn.
+pub(super) const UNJUDGED: &str = "its check cannot judge it";
+
 /// How often a branch is checked again whose base has moved on meanwhile.
 const ROUNDS: u32 = 3;
-
-/// How far a branch has come.
-pub(super) enum Branch {
-    /// All that can be done is done; what happened besides the task's end.
-    Finished(Vec<Event>),
-    /// Its agent has to solve a conflict; what it is to be asked.
-    Conflict(String),
-    /// It is another than the one that was checked, rebased or changed: the claim is in phase `checking` again.
-    Unchecked,
-}
 
 impl Pool<'_> {
     /// What the project's own checkout is like before an agent works in it; `None` outside of git, or where git does not
@@ -148,34 +141,56 @@ impl Pool<'_> {
     }
 
     /// Commits what the agent left, brings the branch into its base where that is wanted, notes what came of it, and
-    /// removes the worktree. The agent has ended.
-    pub(super) fn finish_branch(&self, claim: &mut Claim) -> Result<Branch> {
-        let Some(ClaimedCheckout::Own { worktree, .. }) = &claim.marker().work.checkout else {
-            return Ok(Branch::Finished(Vec::new()));
+    /// removes the worktree. The agent has ended. Where it is [`BranchOutcome::Changed`] the claim is in phase `checking`
+    /// again.
+    pub(super) fn finish_branch(&self, claim: &mut Claim) -> Result<BranchOutcome> {
+        let outcome = match &claim.marker().work.checkout {
+            Some(ClaimedCheckout::Own { worktree, .. }) => {
+                let mut worktree = worktree.clone();
+                let _lock = claim.project().lock_checkout()?;
+                match self.finish_locked(claim, &mut worktree) {
+                    // No later pass could do more, and the session is not to wait for a person.
+                    Err(error) if !is_temporary(&error) => {
+                        self.leave_branch(claim, &worktree, &error)?
+                    }
+                    finished => finished?,
+                }
+            }
+            Some(ClaimedCheckout::Shared { .. }) | None => {
+                BranchOutcome::Finished { landed: false }
+            }
         };
-        let mut worktree = worktree.clone();
-        let _lock = claim.project().lock_checkout()?;
-        match self.finish_locked(claim, &mut worktree) {
-            // No later pass could do more, and the session is not to wait for a person.
-            Err(error) if !is_temporary(&error) => self.leave_branch(claim, &worktree, &error),
-            finished => finished,
-        }
+        Ok(match outcome {
+            BranchOutcome::Finished { .. } if is_unjudged(claim.marker()) => {
+                BranchOutcome::Unjudged(self.why_unjudged(claim))
+            }
+            outcome => outcome,
+        })
+    }
+
+    fn why_unjudged(&self, claim: &Claim) -> String {
+        let why = match self.git_ending(claim) {
+            Some(GitEnding::Branch(branch)) => branch.reason,
+            Some(GitEnding::Checkout(_)) | None => None,
+        };
+        format!("{UNJUDGED}: {}", why.as_deref().unwrap_or("its worktree is broken"))
     }
 
     /// The checkout's lock is held.
-    fn finish_locked(&self, claim: &mut Claim, worktree: &mut Worktree) -> Result<Branch> {
+    fn finish_locked(&self, claim: &mut Claim, worktree: &mut Worktree) -> Result<BranchOutcome> {
         let repository = self.repository(claim)?;
         if claim.marker().work.git.is_none() {
             if self.has_changed_since_its_check(&repository, worktree, claim)? {
                 claim.update(self.now, check_again)?;
-                return Ok(Branch::Unchecked);
+                return Ok(BranchOutcome::Changed);
             }
             let mut landed = None;
             let mut reason = self.commit_leftovers(&repository, worktree, claim)?;
             // What its agent left elsewhere is to land, too.
             let has_work = reason.is_some() || repository.has_commits(worktree)?;
             if wants_to_land(claim) && has_work {
-                let why_not = reason.clone().or_else(|| why_not_to_land(claim, worktree));
+                let is_green = claim.marker().work.checked.as_ref().is_some_and(|it| it.exit == 0);
+                let why_not = reason.clone().or_else(|| why_not_to_land(claim, worktree, is_green));
                 let outcome = match why_not {
                     Some(why) => LandStep::Refused(why),
                     None => self.land(&repository, worktree, claim)?,
@@ -187,7 +202,7 @@ impl Pool<'_> {
                             check_again(claim);
                             claim.work.rounds.rebased += 1;
                         })?;
-                        return Ok(Branch::Unchecked);
+                        return Ok(BranchOutcome::Changed);
                     }
                     LandStep::Rebased => {
                         reason = Some(format!(
@@ -196,7 +211,7 @@ impl Pool<'_> {
                         landed = Some(false);
                     }
                     LandStep::Conflict(files) if claim.marker().work.rounds.conflicts == 0 => {
-                        return Ok(Branch::Conflict(conflict_message(worktree, &files)));
+                        return Ok(BranchOutcome::Conflict(conflict_message(worktree, &files)));
                     }
                     LandStep::Conflict(files) => {
                         let files = files.join(", ");
@@ -223,15 +238,17 @@ impl Pool<'_> {
         if let (true, Some(base)) = (has_landed(claim), &worktree.base_branch) {
             repository.delete_landed(worktree, base)?;
         }
-        Ok(Branch::Finished(self.landed(claim, worktree).into_iter().collect()))
+        Ok(self.note_landed(claim, worktree))
     }
 
-    /// What is reported, and noted in the journal, of a branch that has landed.
-    fn landed(&self, claim: &Claim, worktree: &Worktree) -> Option<Event> {
-        let base = worktree.base_branch.as_deref().filter(|_| has_landed(claim))?;
-        let at = (claim.project().path(), claim.name().as_str());
-        let event = self.account.landed(at, &worktree.branch, base);
-        Some(event.in_session(&claim.marker().session))
+    /// Nothing more can be done with the branch. Where it has landed, that goes into the journal.
+    fn note_landed(&self, claim: &Claim, worktree: &Worktree) -> BranchOutcome {
+        let landed_in = worktree.base_branch.as_deref().filter(|_| has_landed(claim));
+        if let Some(base) = landed_in {
+            let at = (claim.project().path(), claim.name().as_str());
+            self.account.landed(at, &worktree.branch, base);
+        }
+        BranchOutcome::Finished { landed: landed_in.is_some() }
     }
 
     /// The end of a branch that nothing more can be done with: what there is stays where it is.
@@ -240,7 +257,7 @@ impl Pool<'_> {
         claim: &mut Claim,
         worktree: &Worktree,
         error: &anyhow::Error,
-    ) -> Result<Branch> {
+    ) -> Result<BranchOutcome> {
         let why = format!("{error:#}");
         let path = worktree.path.display();
         self.log.warn(format_args!("{}: {path} stays as it is: {why}", claim.name()));
@@ -254,7 +271,7 @@ impl Pool<'_> {
             };
             self.note_branch(claim, ending)?;
         }
-        Ok(Branch::Finished(self.landed(claim, worktree).into_iter().collect()))
+        Ok(self.note_landed(claim, worktree))
     }
 
     /// Notes what has become of the branch; from then on only its worktree has to go.
@@ -414,19 +431,42 @@ fn wants_to_land(claim: &Claim) -> bool {
     claim.marker().work.rules.land == Land::Rebase
 }
 
-/// Why the branch does not land by itself.
-fn why_not_to_land(claim: &Claim, worktree: &Worktree) -> Option<String> {
+/// What follows the turn of the claim's agent, or, in phase `checking`, a green check.
+pub(super) fn after_turn(claim: &Claim) -> AfterTurn {
+    let marker = claim.marker();
+    let is_checked = marker.work.rules.check.command().is_some();
+    match (marker.phase, &marker.work.checkout) {
+        (Phase::Claimed | Phase::Launching | Phase::Working, _) if is_checked => AfterTurn::Check,
+        // Never is it filed as done.
+        (Phase::Landing, _) if is_unjudged(marker) => AfterTurn::Land(Prospect::Unjudged),
+        (phase, Some(ClaimedCheckout::Own { worktree, .. })) => {
+            let is_green = is_checked && matches!(phase, Phase::Checking | Phase::Landing);
+            let lands = match marker.work.git {
+                Some(_) => has_landed(claim),
+                None => {
+                    wants_to_land(claim) && why_not_to_land(claim, worktree, is_green).is_none()
+                }
+            };
+            AfterTurn::Land(if lands { Prospect::Landed } else { Prospect::Kept })
+        }
+        (_, Some(ClaimedCheckout::Shared { .. }) | None) => AfterTurn::File,
+    }
+}
+
+/// Whether a check was to judge the work, and none has.
+fn is_unjudged(claim: &ClaimMarker) -> bool {
+    claim.work.rules.check.command().is_some() && claim.work.checked.is_none()
+}
+
+/// Why the branch does not land by itself. `is_green`: its check is.
+fn why_not_to_land(claim: &Claim, worktree: &Worktree, is_green: bool) -> Option<String> {
     let name = claim.name();
     if worktree.base_branch.is_none() {
         return Some("it did not start from a branch, so there is none to land in".to_owned());
     }
     match claim.marker().work.rules.check {
         Check::Off => None,
-        Check::Command(_)
-            if claim.marker().work.checked.as_ref().is_some_and(|it| it.exit == 0) =>
-        {
-            None
-        }
+        Check::Command(_) if is_green => None,
         Check::Unsaid | Check::Command(_) => Some(format!(
             "nothing has checked it: look at it and run `ccl land {name}`, or say `check: none` in project.yaml"
         )),

@@ -1,6 +1,6 @@
 //! The one line in which `ccl` notes inside a task file what became of it.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -136,6 +136,19 @@ pub struct Summary {
     /// Lines; a binary file has none.
     pub insertions: u64,
     pub deletions: u64,
+}
+
+/// `ccl/fix: 2 commits, 3 files, +10 -2; look with `git diff 0123456789ab...ccl/fix``
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { branch, base, commits, files, insertions, deletions, .. } = self;
+        let short = base.get(..12).unwrap_or(base);
+        write!(
+            f,
+            "{branch}: {commits} commits, {files} files, +{insertions} -{deletions}; \
+             look with `git diff {short}...{branch}`"
+        )
+    }
 }
 
 impl Summary {

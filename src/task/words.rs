@@ -19,6 +19,8 @@ pub enum Provider {
     Gemini,
     /// Claude's API, through secutools.
     ClaudeApi,
+    /// The engine that `remote:` of the configuration names.
+    Remote,
 }
 
 impl Provider {
@@ -97,7 +99,13 @@ macro_rules! words {
 }
 
 words! {
-    Provider { ClaudeCode = "claude-code", Gpu = "gpu", Gemini = "gemini", ClaudeApi = "claude-api" }
+    Provider {
+        ClaudeCode = "claude-code",
+        Gpu = "gpu",
+        Gemini = "gemini",
+        ClaudeApi = "claude-api",
+        Remote = "remote"
+    }
     Priority { Critical = "critical", High = "high", Default = "default", Low = "low" }
     Isolation { None = "none", Worktree = "worktree" }
     Land { None = "none", Rebase = "rebase" }

@@ -9,6 +9,7 @@
 mod checkouts;
 mod delegations;
 mod order;
+mod remote;
 #[path = "../support/mod.rs"]
 mod support;
 mod table;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         ("journal", order::journal),
         ("checkouts", checkouts::rows),
         ("delegations", delegations::rows),
+        ("remote", remote::rows),
     ];
     table::print_head();
     let mut all_hold = true;

@@ -17,7 +17,7 @@ use super::shortest;
 use super::table::Row;
 
 #[path = "../support/secutools_server/mod.rs"]
-mod secutools_server;
+pub(super) mod secutools_server;
 
 const TASKS: usize = 1000;
 const KEY: &str = "sk-bench";

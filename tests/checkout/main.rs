@@ -5,6 +5,7 @@ mod agents;
 mod check;
 mod demo;
 mod depends;
+mod dry_run;
 mod kill;
 mod kill_check;
 mod land;

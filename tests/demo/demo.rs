@@ -3,12 +3,14 @@
 //!
 //! `cargo run --release --example demo` needs Rust and tmux and nothing else;
 //! with `-- --agent claude` the Claude Code on the PATH does the work, in a
-//! directory below the current one, which it has to trust.
+//! directory below the current one, which it has to trust. With `-- --remote`
+//! a task goes to a Ray head of the demo's own, where Ray is installed.
 #![allow(clippy::print_stdout, clippy::print_stderr, unreachable_pub)]
 
 mod clear;
 #[path = "../support/nested_cargo.rs"]
 mod nested_cargo;
+mod remote;
 #[path = "../support/secutools_server/mod.rs"]
 mod secutools_server;
 mod stage;
@@ -50,6 +52,9 @@ const CHANGES: &[(&str, &str)] = &[
 ];
 
 fn main() -> Result<()> {
+    if std::env::args().skip(1).eq(["--remote"]) {
+        return remote::play(stage::build_ccl);
+    }
     let mut stage = Stage::set(AgentChoice::from_arguments()?)?;
     for (name, text) in TASKS {
         stage.drop_task(name, text)?;

@@ -48,7 +48,7 @@ impl AgentChoice {
         match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             [] => Ok(Self::Shell),
             ["--agent", "claude"] => Ok(Self::Claude),
-            _ => bail!("usage: demo [--agent claude]"),
+            _ => bail!("usage: demo [--agent claude | --remote]"),
         }
     }
 }
@@ -302,7 +302,7 @@ fn names(directory: &Path) -> Result<Vec<String>> {
 }
 
 /// Cargo builds an example without the program: build it, the same way.
-fn build_ccl() -> Result<PathBuf> {
+pub fn build_ccl() -> Result<PathBuf> {
     eprintln!("Building ccl …");
     let profile = nested_cargo::build(&["--bin", "ccl"]).map_err(Error::msg)?;
     Ok(profile.join("ccl"))

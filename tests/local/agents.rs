@@ -252,7 +252,10 @@ fn a_program_says_by_its_screen_or_its_status_that_its_limit_is_reached() {
         project.drop_task("t.md", "Do it.\n");
         assert_eq!(world.scan(), ["dispatched t.md ccl-auto-0"]);
         world.wait_for_exit("ccl-auto-0");
-        assert_eq!(world.pass(&["reap"]), ["released t.md ccl-auto-0", "hold codex"], "{says}");
+        for pass in [&["reap", "--dry-run"][..], &["reap"]] {
+            let held = ["released t.md ccl-auto-0", "hold codex"];
+            assert_eq!(world.pass(pass), held, "{pass:?}: {says}");
+        }
         let end = ending(&project, "inbox/t.md");
         assert_eq!((&end["attempt"], &end["agent"]), (&json!(0), &json!("codex")), "{end}");
         assert!(end["reason"].as_str().unwrap().contains("limit is reached"), "{end}");
@@ -261,7 +264,9 @@ fn a_program_says_by_its_screen_or_its_status_that_its_limit_is_reached() {
         fs::write(&go, "").unwrap();
         assert_eq!(world.scan(), ["dispatched t.md ccl-auto-0"]);
         world.wait_for_exit("ccl-auto-0");
-        assert_eq!(world.pass(&["reap"]), ["resumed codex", "done t.md ccl-auto-0"]);
+        for pass in [&["reap", "--dry-run"][..], &["reap"]] {
+            assert_eq!(world.pass(pass), ["resumed codex", "done t.md ccl-auto-0"], "{pass:?}");
+        }
         assert!(!hold_file(&world, "codex").exists());
     }
 }

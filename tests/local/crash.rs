@@ -4,7 +4,7 @@ use std::fs;
 
 use ccl::config::AgentKind;
 use ccl::marker::{
-    self, AgentPane, ClaimMarker, Dispatched, Phase, Server, Stamp, StartedAgent, Work,
+    self, AgentPane, ClaimMarker, Dispatched, Phase, Round, Server, Stamp, StartedAgent, Work,
 };
 use ccl::owner;
 use ccl::tmux::{NewPane, NewWindow, Tmux};
@@ -278,6 +278,28 @@ fn every_row_of_the_table_is_set_right_by_one_pass() {
     assert!(!retired.has_marker(&world));
     assert_eq!(world.tmux.capture("=retired-8:").trim(), "$");
     assert_eq!(world.pass(&["reap"]), [""; 0]);
+}
+
+/// Killed after the ticket was written with which its agent was to go on, before that took it: nothing is released.
+#[test]
+fn a_round_that_never_began_is_taken_back() {
+    for (round, phase) in [(Round::Red, "checking"), (Round::Conflict, "landing")] {
+        let world = World::commands(1);
+        let mut left = Left::stage(&world, 0, Phase::Launching);
+        left.claim.work.rounds.last = Some(round);
+        left.claim.work.rounds.red = 1;
+        left.claim.work.rounds.conflicts = 1;
+        left.write_claim();
+        left.file(&world, "ticket", "");
+        for pass in [&["reap", "--dry-run"][..], &["reap"]] {
+            assert_eq!(world.pass(pass), [""; 0], "{pass:?}");
+        }
+        let claim = left.project.marker("inbox/.a.md.claim");
+        assert_eq!(claim["phase"], phase);
+        let rounds = &claim["rounds"];
+        let taken = if round == Round::Red { &rounds["red"] } else { &rounds["conflicts"] };
+        assert_eq!((taken, &rounds["last"]), (&json!(0), &json!(null)), "{rounds}");
+    }
 }
 
 #[test]

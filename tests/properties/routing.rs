@@ -79,6 +79,7 @@ fn header_line() -> impl Strategy<Value = String> {
         "gpu",
         "gemini",
         "claude-api",
+        "remote",
         "claude-code",
         "gpt",
         "[web, auth]",

@@ -24,6 +24,7 @@ mod nested_cargo;
 pub mod npm;
 pub mod program;
 pub mod real_claude;
+pub mod real_ray;
 pub mod sandbox;
 pub mod scenes;
 pub mod tmux_server;

@@ -6,6 +6,8 @@
 mod agent;
 mod disk;
 mod git;
+mod mounts;
+mod remote;
 mod server;
 mod units;
 
@@ -50,7 +52,9 @@ pub(super) fn run(context: Context<'_>, environment: &Environment) -> Answer {
     match context.projects() {
         Ok(projects) => {
             checks.extend(disk::queues(&projects));
+            checks.extend(mounts::checks(&projects));
             checks.extend(git::checks(config, &projects));
+            checks.extend(remote::checks(config, &projects));
             checks.extend(agent::trust(context, &projects));
         }
         Err(error) => checks.push(DoctorRow::bad(

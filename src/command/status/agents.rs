@@ -6,8 +6,9 @@ use crate::hold::{Holds, Readiness};
 use crate::next_step::HoldCause;
 use crate::report::{AgentRow, AgentStanding};
 use crate::spend::{OF_SECUTOOLS, Spend};
+use crate::task::Provider;
 
-/// The rows of the agents, and how many of secutools' jobs of today have no known cost.
+/// The rows of the agents, and how many of the engines' jobs of today have no known cost.
 pub(super) fn rows(context: Context<'_>, problems: &mut Problems<'_>) -> (Vec<AgentRow>, usize) {
     let lineup = Holds::new(context.config, context.now).lineup();
     let spent = Spend::new(&context.config.state_dir).of_today(context.now);
@@ -52,5 +53,6 @@ pub(super) fn rows(context: Context<'_>, problems: &mut Problems<'_>) -> (Vec<Ag
         }
     });
     let rows = rows.collect();
-    (rows, spent.remove(OF_SECUTOOLS).map_or(0, |spent| spent.unknown))
+    let of_jobs = [OF_SECUTOOLS, Provider::Remote.as_str()].into_iter();
+    (rows, of_jobs.filter_map(|name| spent.remove(name)).map(|spent| spent.unknown).sum())
 }

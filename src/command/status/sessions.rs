@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::Problems;
 use crate::command::Context;
-use crate::next_step::{Found, Leave, Phase, Snapshot, Step, next_step};
+use crate::next_step::{Found, Leave, Phase, Prospect, Snapshot, Step, next_step};
 use crate::report::{SessionRow, SessionState};
 use crate::session::{self, Availability, Pool, Reading, Session, Trigger};
 
@@ -85,9 +85,10 @@ fn at_work(
     context: Context<'_>,
     pool: &Pool<'_>,
     session: &Session,
-    Reading { run, claim, snapshot, .. }: Reading,
+    reading: Reading,
 ) -> Result<SessionRow> {
-    let activity = claim.as_ref().and_then(|claim| pool.activity(claim));
+    let activity = reading.activity();
+    let Reading { run, claim, snapshot, .. } = reading;
     let since = claim.map_or(run.marker.stamp.at, |claim| match &claim.marker().work.check {
         Some(check) if claim.marker().phase == Phase::Checking => check.started_at,
         _ => claim.marker().started_at,
@@ -96,7 +97,7 @@ fn at_work(
     let (state, reason) = match &snapshot.found {
         Found::Claimed => (SessionState::Claiming, None),
         Found::NoClaim if is_locked => (SessionState::Claiming, None),
-        Found::Unstarted | Found::Started { phase: Phase::Launching, .. } if is_locked => {
+        Found::Unstarted { .. } | Found::Started { phase: Phase::Launching, .. } if is_locked => {
             (SessionState::Launching, None)
         }
         _ => next(&snapshot),
@@ -131,9 +132,13 @@ fn next(snapshot: &Snapshot) -> (SessionState, Option<String>) {
             (SessionState::Working, looked_at)
         }
         Step::Leave(Leave::Checking) => (SessionState::Checking, None),
-        Step::Check(_) | Step::Accept | Step::GiveBack { .. } | Step::GiveUp { .. } => {
+        Step::Check(_) | Step::Accept { .. } | Step::GiveBack { .. } | Step::GiveUp { .. } => {
             let why = "the check stands still: the next pass goes on with it";
             (SessionState::Checking, Some(why.to_owned()))
+        }
+        Step::EndTurn => {
+            let why = "its turn is over: the next pass has its check judge it";
+            (SessionState::Working, Some(why.to_owned()))
         }
         Step::Leave(Leave::NeedsAttention(what)) => (SessionState::NeedsAttention, Some(what)),
         Step::Leave(Leave::Attended) => {
@@ -143,12 +148,19 @@ fn next(snapshot: &Snapshot) -> (SessionState, Option<String>) {
         Step::Clear | Step::RemoveClaim { .. } => {
             busy("its task is not at work any more: the next pass frees it")
         }
+        Step::TakeBackRound(_) | Step::GiveBackConflict(_) => {
+            busy("its agent has not gone on with what it was given back: the next pass looks again")
+        }
         Step::Release | Step::TakeTicket => {
             busy("its agent was not started: the next pass gives the task back")
         }
         Step::Place(_) => working("its task has ended"),
-        Step::Finish(_) => working("its turn is over"),
-        Step::EndAttempt { failure, .. } => working(&failure.reason),
+        Step::Land { prospect: Prospect::Landed, .. } => {
+            let why = "its turn is over: the next pass lands its branch, and files it";
+            (SessionState::Working, Some(why.to_owned()))
+        }
+        Step::Land { .. } | Step::Finish { .. } => working("its turn is over"),
+        Step::EndAttempt(end) => working(&end.failure.reason),
     }
 }
 

@@ -288,7 +288,7 @@ impl Collector<'_, '_> {
             job_id: job.job_id.clone(),
             since: job.since,
             reason: job.reason.clone(),
-            ..row(&task.project, name, TaskState::DelegatedToSecutools)
+            ..row(&task.project, name, TaskState::delegated_to(job.provider))
         };
         self.status.delegated.jobs.push(job);
         Ok(Some(row))

@@ -120,7 +120,7 @@ pool: [
 → 1:7: pool: invalid type: sequence, expected keys and values
 
 a: b: c
-→ 1:1: unknown key `a`; there are: pool, dispatcher, agent, agents, failover, reset_further_than, prices, routing, defaults, secutools, tmux, notify, http, state_dir, host
+→ 1:1: unknown key `a`; there are: pool, dispatcher, agent, agents, failover, reset_further_than, prices, routing, defaults, secutools, remote, tmux, notify, http, state_dir, host
 
 host: a
 ---
@@ -388,9 +388,14 @@ fn agents_that_do_not_fit_are_refused() {
         ("agents: {}", "agents: there is none"),
         ("agents: {a b: {}}", "`a b` is no name for an agent"),
         ("agents: {secutools: {}}", "the name of a provider"),
+        ("agents: {remote: {}}", "the name of a provider"),
+        ("agents: {a: {}}\nfailover: [a, remote]", "there is no agent `remote`"),
         ("agents: {a: {}}\nfailover: [b]", "failover: there is no agent `b`; there are: a"),
         ("agents: {a: {}}\nfailover: [a, a]", "`a` stands there twice"),
-        ("agents: {a: {}}\nfailover: [secutools]", "name an agent that comes first"),
+        (
+            "agents: {a: {}}\nfailover: [secutools]",
+            "name an agent of this machine that comes first",
+        ),
         (
             "agents: {a: {command: [x], kind: command, config_dir: /x}}",
             "config_dir: only Claude Code",

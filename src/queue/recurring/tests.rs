@@ -25,7 +25,10 @@ fn project(header: &str) -> (tempfile::TempDir, Project) {
 }
 
 fn serve(project: &Project, now: Timestamp) -> Option<Served> {
-    let recurring = &project.recurring().unwrap()[0];
+    serve_one(&project.recurring().unwrap()[0], now)
+}
+
+fn serve_one(recurring: &Recurring, now: Timestamp) -> Option<Served> {
     recurring.serve(&Clock { now, host: "h" }, false).unwrap()
 }
 
@@ -140,6 +143,30 @@ fn what_cannot_be_read_is_held_with_its_place() {
     let recurring = &project.recurring().unwrap()[0];
     let clock = Clock { now: at("2026-11-26T02:00:00Z"), host: "h" };
     assert!(format!("{:#}", recurring.serve(&clock, false).unwrap_err()).contains("is left alone"));
+}
+
+#[test]
+fn what_is_no_regular_file_is_held_and_what_is_gone_is_nothing() {
+    let (_dir, project) = project("every: 1h");
+    let (recurring, now) = (&project.recurring().unwrap()[0], at("2026-11-26T02:00:00Z"));
+    let path = project.recurring_folder().join("r.md");
+    fs::rename(&path, project.recurring_folder().join("elsewhere")).unwrap();
+    assert_eq!(recurring.outlook(now).unwrap(), None);
+    assert_eq!(serve_one(recurring, now), None);
+    std::os::unix::fs::symlink("elsewhere", &path).unwrap();
+    let held = recurring.outlook(now).unwrap().unwrap().held.unwrap();
+    assert!(held.contains("it is not a regular file"), "{held}");
+    assert_eq!(serve_one(recurring, now), Some(Served::Held(held)));
+}
+
+#[test]
+fn a_slot_of_a_clock_that_was_wrong_is_said_in_local_time() {
+    let (_dir, project) = project("every: 1h");
+    made(serve(&project, at("2027-01-10T02:00:00Z"))).unwrap();
+    let now = at("2026-11-26T02:00:00Z");
+    let held = project.recurring().unwrap()[0].outlook(now).unwrap().unwrap().held.unwrap();
+    assert!(held.starts_with("its last slot (2027-01-"), "{held}");
+    assert!(held.contains(", in 45 days) has not come yet"), "{held}");
 }
 
 #[test]

@@ -91,7 +91,7 @@ impl StatusPage<'_> {
         page.into_string()
     }
 
-    /// What needs a person; what secutools does not take is tried again, and stands with the jobs.
+    /// What needs a person; what an engine does not take is tried again, and stands with the jobs.
     fn needs(&self) -> Vec<Need<'_>> {
         let needs = self.status.needs().into_iter();
         needs.filter(|need| need.kind != NeedKind::Job).collect()
@@ -163,7 +163,7 @@ impl StatusPage<'_> {
                 (tile(&format!("{working}/{}", status.sessions.len()), "sessions at work", "sessions", false))
                 (tile(&waiting.to_string(), if waiting == 1 { "task waits" } else { "tasks wait" }, "queues", false))
                 @if status.delegated.active > 0 {
-                    (tile(&status.delegated.active.to_string(), "at secutools", "jobs", false))
+                    (tile(&status.delegated.active.to_string(), &format!("at {}", status.delegated.place()), "jobs", false))
                 }
                 (tile(&done.to_string(), "done in 24 h", "last-day", false))
                 (tile(&failed.to_string(), "failed in 24 h", "last-day", failed > 0))

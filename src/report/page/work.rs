@@ -187,7 +187,7 @@ impl StatusPage<'_> {
             (table("", &["Task", "Job", "Since"], &rows))
             @if hidden > 0 { p .soft { "… and " (count(hidden, "job", "jobs")) " more" } }
         };
-        section("jobs", "At secutools", &content)
+        section("jobs", &format!("At {}", self.status.delegated.place()), &content)
     }
 
     /// The agents with their holds, unless all that can be said is that the only one is ready.

@@ -168,10 +168,11 @@ fn states_have_their_words() {
         TaskState::Held,
         TaskState::Dispatched,
         TaskState::DelegatedToSecutools,
+        TaskState::DelegatedToRemote,
     ];
     assert_eq!(
         words(&states.map(|state| json!(state))).join("|"),
-        "waiting|held|dispatched|delegated_to_secutools"
+        "waiting|held|dispatched|delegated_to_secutools|delegated_to_remote"
     );
 }
 

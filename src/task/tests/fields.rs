@@ -84,6 +84,7 @@ fn words_are_trimmed_and_case_does_not_matter() {
         ("'gemini '", Preference::Provider(Provider::Gemini)),
         ("Claude-API # comment", Preference::Provider(Provider::ClaudeApi)),
         (">\n  gpu", Preference::Provider(Provider::Gpu)),
+        ("Remote", Preference::Provider(Provider::Remote)),
     ] {
         let task = with_header(&format!("preferred_ai: {word}"));
         assert_eq!(task.header.routing.preferred_ai, Field::Given(preference), "{word}");
@@ -164,7 +165,7 @@ fn warnings_say_where_and_what() {
         warnings(&task),
         [
             "3:19: `allow_delegation` must be true or false without quotes, not `yes`; the task stays on this machine",
-            "4:17: `preferred_ai` is `gpt`, not one of auto, claude-code, gpu, gemini, claude-api; \
+            "4:17: `preferred_ai` is `gpt`, not one of auto, claude-code, gpu, gemini, claude-api, remote; \
              the task stays on this machine",
             "5:1: `complexity_hint` must be a word, not nothing; the task stays on this machine",
             "6:1: `allow-delegation` is not a known field; did you mean `allow_delegation`?",

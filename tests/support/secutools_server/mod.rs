@@ -18,8 +18,7 @@ use serde_json::{Value, json};
 
 mod wire;
 
-use wire::read_request;
-pub use wire::{Answer, Request, Step};
+pub use wire::{Answer, Request, Step, read_request};
 
 /// A job that the server has made.
 #[derive(Debug, Clone)]

@@ -81,7 +81,7 @@ impl Answer {
         self
     }
 
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = format!("HTTP/1.1 {} Whatever\r\n", self.status).into_bytes();
         for (name, value) in &self.headers {
             bytes.extend(format!("{name}: {value}\r\n").bytes());
@@ -115,7 +115,7 @@ impl Request {
 }
 
 /// Reads one request, or fails where the client has gone.
-pub(super) fn read_request(reader: &mut impl BufRead, connection: usize) -> io::Result<Request> {
+pub fn read_request(reader: &mut impl BufRead, connection: usize) -> io::Result<Request> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();

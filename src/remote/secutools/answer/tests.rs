@@ -96,29 +96,6 @@ fn the_key_is_hidden_wherever_the_server_echoes_it() {
     let body = r#"{"status":"sk-secret","provider":"sk-secret","error":"bad sk\u002dsecret",
         "result":{"output":"sk-secret","usage":{"x":"sk\u002dsecret"}}}"#;
     assert!(!format!("{:?}", job(body).unwrap()).contains(KEY));
-    assert_eq!(reader().excerpt("Bearer sk-secret?"), "Bearer [API key]?");
-    let cut = format!("{}sk-secret", "x".repeat(EXCERPT - 4));
-    assert!(!reader().excerpt(&cut).contains("sk-s"));
-}
-
-#[test]
-fn an_excerpt_is_one_short_harmless_line() {
-    for (body, want) in [
-        (
-            r#"{"title":"Bad","detail":"no\nsuch \u001b[2Jprovider"}"#,
-            r"Bad: no such \u{1b}[2Jprovider",
-        ),
-        (r#"{"message":"x"}"#, r#"{"message":"x"}"#),
-        ("<h1>502\nBad</h1>", "<h1>502 Bad</h1>"),
-        ("  \r\n", ""),
-        ("\u{9b}31m", r"\u{9b}31m"),
-    ] {
-        assert_eq!(reader().excerpt(body), want, "{body}");
-    }
-    for long in ["ä", "\u{1}"] {
-        let excerpt = reader().excerpt(&long.repeat(5000));
-        assert_eq!(excerpt.chars().count(), EXCERPT + 1, "{excerpt}");
-    }
 }
 
 #[test]

@@ -1,0 +1,309 @@
+//! The exchange: a bare repository by which a task's work goes to another machine, and comes back.
+//!
+//! ```text
+//! refs/ccl/KEY/base    what is to be worked on, and the prompt
+//! refs/ccl/KEY/run     absent -> claim -> result, or -> tombstone: moved by compare-and-swap only
+//! ```
+//!
+//! In the project nothing changes but git's objects, and a branch `ccl/T` for what came back: no ref of anybody else's,
+//! no file, and no `FETCH_HEAD`.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tempfile::NamedTempFile;
+
+use super::git::{Git, GitError, shown};
+use super::{GitStatus, Obstacle, OpenError, Repository, is_object_name};
+use crate::config::{ExchangeAt, has_password};
+use crate::marker::Worktree;
+use crate::subprocess::RunError;
+use crate::task::Summary;
+use crate::text::escape;
+
+/// For one call of git that talks with the exchange.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Who makes the commits that are not a person's or an agent's.
+const IDENTITY: &[&str] =
+    &["user.name=ccl", "user.email=ccl@localhost", "i18n.commitEncoding=UTF-8"];
+
+/// What a user may have set for their own pushes and fetches.
+const PUSH: &[&str] = &["push.followTags=false", "push.gpgSign=false", "push.recurseSubmodules=no"];
+const FETCH: &[&str] =
+    &["fetch.fsckObjects=true", "fetch.prune=false", "fetch.writeCommitGraph=false"];
+
+/// What may be left behind.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    pub(crate) uncommitted: bool,
+    pub(crate) submodules: bool,
+    pub(crate) lfs: bool,
+}
+
+/// A project as it goes to another machine.
+#[derive(Debug, Clone)]
+pub(crate) struct Travel {
+    pub(crate) head: String,
+    /// The branch that is checked out.
+    pub(crate) branch: Option<String>,
+    /// Where the project lies in its repository.
+    pub(crate) subdirectory: PathBuf,
+    /// Where submodules and LFS start from, if anything is to be fetched from there.
+    pub(crate) origin: Option<String>,
+    /// The exchange's address.
+    pub(crate) url: String,
+}
+
+/// What became of an attempt to move a ref.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moved {
+    Yes,
+    /// It is not what it was taken for: somebody else has moved it.
+    Refused,
+}
+
+impl Repository {
+    /// The project as it would go to the exchange, or what holds it here.
+    pub(crate) fn travel(&self, exchange: &ExchangeAt, terms: Terms) -> Result<Travel, OpenError> {
+        let project = || shown(&self.project);
+        let (head, branch) =
+            self.head.clone().ok_or_else(|| Obstacle::NoCommit { project: project() })?;
+        if self.look(["rev-parse", "--is-shallow-repository"]).word()? == "true" {
+            return Err(Obstacle::Shallow { project: project() }.into());
+        }
+        let modules = ["ls-tree", "--full-tree", "--name-only", head.as_str(), ".gitmodules"];
+        if !terms.submodules && !self.look(modules).run()?.is_empty() {
+            return Err(Obstacle::Submodules { project: project() }.into());
+        }
+        let attributes = ":(top,glob)**/.gitattributes";
+        let pointers =
+            ["grep", "--quiet", "-F", "-e", "filter=lfs", head.as_str(), "--", attributes];
+        if !terms.lfs && self.look(pointers).is_yes()? {
+            return Err(Obstacle::Lfs { project: project() }.into());
+        }
+        if !terms.uncommitted {
+            let count = GitStatus::of(&self.project)?.changed;
+            if count > 0 {
+                return Err(Obstacle::Uncommitted { count, project: project() }.into());
+            }
+        }
+        let origin = match terms.lfs || terms.submodules {
+            true => self.address_of("origin")?.filter(|address| !has_password(address)),
+            false => None,
+        };
+        let url = match exchange {
+            ExchangeAt::Url(url) => url.clone(),
+            ExchangeAt::RemoteOfProject(name) => {
+                let (name, project) = (escape(name).into_owned(), project());
+                match self.address_of(&name)? {
+                    None => return Err(Obstacle::NoRemote { name, project }.into()),
+                    Some(url) if has_password(&url) => {
+                        return Err(Obstacle::PasswordInRemote { name, project }.into());
+                    }
+                    Some(url) => url,
+                }
+            }
+        };
+        Ok(Travel { head, branch, subdirectory: self.subdirectory.clone(), origin, url })
+    }
+
+    fn address_of(&self, remote: &str) -> Result<Option<String>, GitError> {
+        match self.look(["remote", "get-url", remote]).word() {
+            Ok(url) => Ok(Some(url)),
+            Err(GitError::Failed { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The branch that takes what came back for the task `T.md`: the first of `ccl/T`, `ccl/T.2` … that is free.
+    pub(crate) fn plan_branch(&self, task: &str, base: &str) -> Result<Worktree, OpenError> {
+        self.plan(task, Some(base), None)
+    }
+
+    /// Makes a branch of a commit; false where there is one of this name that is something else.
+    pub(crate) fn make_branch(&self, branch: &str, commit: &str) -> Result<bool> {
+        if let Some(tip) = self.find_tip(branch)? {
+            return Ok(tip == commit);
+        }
+        let name = format!("refs/heads/{branch}");
+        // The empty value says that there must be none.
+        let args = ["update-ref", "--create-reflog", "-m", "ccl", name.as_str(), commit, ""];
+        match Git::change(&self.project, &self.project, args).run() {
+            Ok(_) => Ok(true),
+            Err(error @ GitError::Failed { .. }) => match self.find_tip(branch)? {
+                Some(tip) => Ok(tip == commit),
+                None => Err(error.into()),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What a branch brings that started from `base`.
+    pub(crate) fn summary_of(&self, branch: &str, base: &str) -> Result<Summary> {
+        self.summary(&Worktree {
+            path: self.worktrees.clone(),
+            branch: branch.to_owned(),
+            base: base.to_owned(),
+            base_branch: None,
+            subdirectory: PathBuf::new(),
+        })
+    }
+}
+
+/// An exchange, as a project's git reaches it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Exchange<'a> {
+    pub(crate) project: &'a Path,
+    pub(crate) url: &'a str,
+}
+
+impl<'a> Exchange<'a> {
+    /// The exchange as an empty repository in `directory` reaches it, which this makes.
+    pub(crate) fn scratch(directory: &'a Path, url: &'a str) -> Result<Self, GitError> {
+        Git::change(directory, directory, ["init", "--quiet", "--bare"]).run()?;
+        Ok(Self { project: directory, url })
+    }
+}
+
+impl Exchange<'_> {
+    /// A commit of the tree of `of`, with these parents. Nothing refers to it yet.
+    pub(crate) fn commit(&self, of: &str, parents: &[&str], message: &str) -> Result<String> {
+        let mut file = NamedTempFile::new().context("cannot make a file for a commit's message")?;
+        file.write_all(message.as_bytes()).context("cannot write a commit's message")?;
+        let tree = format!("{of}^{{tree}}");
+        let mut args = vec!["commit-tree", tree.as_str(), "-F", "-"];
+        args.extend(parents.iter().flat_map(|parent| ["-p", parent]));
+        let commit = Git::change(self.project, self.project, args).with(IDENTITY);
+        Ok(commit.with_input(file.path()).word()?)
+    }
+
+    /// Gives `reference` this commit; nothing happens where it has it already.
+    pub(crate) fn push(&self, commit: &str, reference: &str) -> Result<(), GitError> {
+        let refspec = format!("{commit}:{reference}");
+        self.change(["push", "--quiet", self.url, refspec.as_str()], PUSH).run().map(drop)
+    }
+
+    /// Asks whether something could be pushed, and pushes nothing.
+    pub(crate) fn try_push(&self, commit: &str, reference: &str) -> Result<(), GitError> {
+        let refspec = format!("{commit}:{reference}");
+        let args = ["push", "--quiet", "--dry-run", self.url, refspec.as_str()];
+        self.change(args, PUSH).run().map(drop)
+    }
+
+    /// Moves a ref from `old`, or makes it where that is none.
+    pub(crate) fn swap(
+        &self,
+        reference: &str,
+        old: Option<&str>,
+        new: &str,
+    ) -> Result<Moved, GitError> {
+        let lease = format!("--force-with-lease={reference}:{}", old.unwrap_or_default());
+        let refspec = format!("{new}:{reference}");
+        let args = ["push", "--quiet", lease.as_str(), self.url, refspec.as_str()];
+        match self.change(args, PUSH).run() {
+            Ok(_) => Ok(Moved::Yes),
+            // In the words of the client that has seen it, and of a server that has seen it in the last moment.
+            Err(error)
+                if ["stale info", "fetch first", "but expected", "reference already exists"]
+                    .iter()
+                    .any(|words| error.says(words)) =>
+            {
+                Ok(Moved::Refused)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes a ref; nothing happens where there is none.
+    pub(crate) fn delete(&self, reference: &str) -> Result<(), GitError> {
+        let refspec = format!(":{reference}");
+        match self.change(["push", "--quiet", self.url, refspec.as_str()], PUSH).run() {
+            Err(error) if !error.says("remote ref does not exist") => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// All refs of `ccl` there, with the objects that they name.
+    pub(crate) fn list(&self) -> Result<HashMap<String, String>, GitError> {
+        let args = ["ls-remote", "--refs", self.url, "refs/ccl/*"];
+        let printed = Git::look(self.project, args).remote(LIMIT).run()?;
+        let printed = String::from_utf8_lossy(&printed);
+        let pairs = printed.lines().filter_map(|line| line.split_once('\t'));
+        let pairs = pairs.filter(|(object, _)| is_object_name(object));
+        Ok(pairs.map(|(object, name)| (name.to_owned(), object.to_owned())).collect())
+    }
+
+    /// Brings what a ref names, and all that it needs, into the project's git, and checks every object.
+    pub(crate) fn fetch(&self, reference: &str) -> Result<(), GitError> {
+        let args = [
+            "fetch",
+            "--quiet",
+            "--no-tags",
+            "--no-recurse-submodules",
+            "--no-write-fetch-head",
+            "--no-auto-gc",
+            self.url,
+            reference,
+        ];
+        self.change(args, FETCH).run().map(drop)
+    }
+
+    /// The bytes of a commit, `None` where the project's git has no such commit, or one that is too long to be read.
+    pub(crate) fn read_commit(&self, object: &str) -> Result<Option<Vec<u8>>, GitError> {
+        match Git::look(self.project, ["cat-file", "commit", object]).run() {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(GitError::Failed { .. } | GitError::Run(RunError::TooLong { .. })) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the project's git has the object.
+    pub(crate) fn has(&self, object: &str) -> Result<bool, GitError> {
+        match Git::look(self.project, ["cat-file", "-e", object]).run() {
+            Ok(_) => Ok(true),
+            Err(GitError::Failed { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What a runner wrote into a file of its result; nothing where it has none of this name.
+    pub(crate) fn read_file(&self, commit: &str, name: &str) -> Result<String> {
+        let file = format!("{commit}:{name}");
+        match Git::look(self.project, ["cat-file", "blob", file.as_str()]).run() {
+            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(GitError::Failed { .. }) => Ok(String::new()),
+            // A runner cuts it; whoever has put it there is not to hold up what else there is.
+            Err(GitError::Run(RunError::TooLong { .. })) => {
+                Ok("(It is longer than what any runner hands in.)".to_owned())
+            }
+            Err(error) => {
+                Err(error).with_context(|| format!("cannot read what the runner wrote, `{name}`"))
+            }
+        }
+    }
+
+    fn change<'s>(
+        &'s self,
+        args: impl IntoIterator<Item = &'s str>,
+        settings: &[&'static str],
+    ) -> Git<'s> {
+        Git::change(self.project, self.project, args).with(settings).remote(LIMIT)
+    }
+}
+
+impl GitError {
+    /// Whether git refused an object that a fetch has brought, and would refuse it again. A connection that broke off, or
+    /// a disk that is full, has other words.
+    pub(crate) fn is_bad_object(&self) -> bool {
+        self.says("fsck error")
+    }
+
+    /// Whether it is the time limit that ended the call.
+    pub(crate) fn is_timeout(&self) -> bool {
+        matches!(self, Self::Run(RunError::Timeout { .. }))
+    }
+}

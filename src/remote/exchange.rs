@@ -1,0 +1,500 @@
+//! A job whose work goes by an exchange: the ref `run` there decides what became of it, and the engine's word is a hint.
+//!
+//! | engine | `run` | what is done |
+//! | --- | --- | --- |
+//! | whatever, also nothing | result | file it |
+//! | whatever | tombstone | what it says |
+//! | ended, or unknown | claim | tombstone, then `failed/` |
+//! | ended | absent | tombstone, then again under a new key, three times at most |
+//! | unknown | absent | ask for the same job again |
+//! | anything else | claim, absent | wait |
+//!
+//! Every step may be cut off, and is then made again: a tombstone says why it is there, the branch that takes the work
+//! is noted before it is made, and a filed task's marker becomes `inbox/.KEY.leaving` until the refs are gone.
+
+use anyhow::{Context, Result, anyhow};
+use uuid::Uuid;
+
+use super::engine::RayEngine;
+use super::filing::Filing;
+use super::marker::{Delegated, DelegationPhase, ExchangeNote};
+use super::run::{self, Refs, RunCommit, RunResult, Tombstone, Why};
+use super::{Delegation, EngineError, ErrorKind, Job, JobId, JobStatus, RemoteOutcome, StopReason};
+use crate::checkout::{Exchange, Moved};
+use crate::concurrent::locked;
+use crate::durable;
+use crate::error::Failure;
+use crate::marker::{self as markers, Stamp};
+use crate::queue::{Project, TaskRef};
+use crate::text::{escape, excerpt};
+
+/// How often a job that came to nothing before anybody began is asked for anew.
+const MOST_RESTARTS: u32 = 3;
+
+/// What an engine's or an agent's own errors are cut to in a sentence.
+pub(super) const LONGEST_ERROR: usize = 300;
+
+/// What `run` is at the moment.
+enum RunState {
+    Absent,
+    Claim(String),
+    Result(String, Box<RunResult>),
+    Tombstone(Tombstone),
+    /// Something that no runner has written for this task. The sentence says what.
+    Foreign(String, String),
+    /// The exchange does not say, or it moves at this moment; why. What is known of it is at most its commit's name.
+    Unknown(Option<String>, String),
+}
+
+impl Delegation<'_> {
+    /// Does what the table says.
+    pub(super) fn poll_run(
+        &self,
+        ray: &RayEngine<'_>,
+        task: &TaskRef,
+        marker: &Delegated,
+        note: &ExchangeNote,
+        answer: Result<Job, EngineError>,
+    ) -> Result<RemoteOutcome> {
+        let exchange = Exchange { project: task.project.path(), url: &note.url };
+        let seen = self.look(ray, exchange, marker, note)?;
+        // A submission that is under way, or whose outcome is not known, goes on by itself.
+        let is_submitted = marker.job_id().is_some();
+        let is_over = is_submitted
+            && match &answer {
+                Ok(job) => job.status.is_final(),
+                Err(error) => error.kind == ErrorKind::UnknownJob,
+            };
+        match (seen, answer) {
+            (RunState::Result(commit, result), _) => {
+                self.file_result(ray, task, marker, note, &commit, &result)
+            }
+            (RunState::Tombstone(tombstone), _) => self.bury(ray, task, marker, &tombstone),
+            (RunState::Foreign(commit, why), _) => {
+                let tombstone = Tombstone::new(Why::Lost, why);
+                self.take_back(ray, task, marker, note, Some(&commit), &tombstone)
+            }
+            (RunState::Claim(claim), answer) if is_over => {
+                let why = match &answer {
+                    Ok(job) => why_ended(job),
+                    Err(error) => {
+                        format!("Ray has forgotten the job, at which a runner was at work: {error}")
+                    }
+                };
+                let why = format!("{why}; its runner has handed nothing in");
+                let tombstone = Tombstone::new(why_lost(&answer), why);
+                self.take_back(ray, task, marker, note, Some(&claim), &tombstone)
+            }
+            // Somebody else has removed what a runner had put there: it is not to be done twice.
+            (RunState::Absent, answer) if is_over && has_begun(note, &answer) => {
+                let why = "its run has been removed from the exchange, where a runner had begun";
+                let tombstone = Tombstone::new(why_lost(&answer), why.to_owned());
+                self.take_back(ray, task, marker, note, None, &tombstone)
+            }
+            (RunState::Absent, Ok(job)) if is_over => {
+                let why = match job.status {
+                    JobStatus::Cancelled => Why::Cancelled,
+                    _ => Why::Unbegun,
+                };
+                let sentence = format!("{}; no runner had begun", why_ended(&job));
+                let tombstone = Tombstone::new(why, sentence);
+                self.take_back(ray, task, marker, note, None, &tombstone)
+            }
+            (RunState::Absent, Err(error)) if is_over => {
+                self.log.warn(format_args!("{task}: {error}: it is asked for once more"));
+                self.change(task, marker, ask_again)?;
+                Ok(RemoteOutcome::Nothing)
+            }
+            (seen, answer) => {
+                if let RunState::Unknown(_, why) = &seen {
+                    self.log.warn(format_args!("{task}: {why}"));
+                }
+                match answer {
+                    Ok(job) => self.log_unfinished(task, &job),
+                    Err(error) if is_submitted && self.stopped().is_none() => {
+                        self.log.warn(format_args!("{task}: {error}"));
+                    }
+                    // It was logged once, for all jobs.
+                    Err(_) => {}
+                }
+                match seen {
+                    RunState::Claim(claim) if note.claim.as_ref() != Some(&claim) => {
+                        self.change(task, marker, |marker| {
+                            if let Some(note) = &mut marker.exchange {
+                                note.claim = Some(claim.clone());
+                            }
+                        })?;
+                    }
+                    _ => {}
+                }
+                Ok(RemoteOutcome::Nothing)
+            }
+        }
+    }
+
+    /// What `run` is. Whatever it names that was not seen before is fetched.
+    fn look(
+        &self,
+        ray: &RayEngine<'_>,
+        exchange: Exchange<'_>,
+        marker: &Delegated,
+        note: &ExchangeNote,
+    ) -> Result<RunState> {
+        let refs = match ray.refs(exchange) {
+            Ok(refs) => refs,
+            Err(why) => return Ok(RunState::Unknown(None, why)),
+        };
+        let name = Refs::of(marker.key).run;
+        let Some(commit) = refs.get(&name).cloned() else { return Ok(RunState::Absent) };
+        if note.claim.as_ref() == Some(&commit) {
+            return Ok(RunState::Claim(commit));
+        }
+        // Also where its commit is here already: a fetch that was killed may have left all but that away.
+        if let Err(error) = exchange.fetch(&name) {
+            let words = format!("what came back cannot be fetched: {error}");
+            return Ok(match error.is_bad_object() {
+                true => RunState::Foreign(commit, words),
+                false => RunState::Unknown(Some(commit), words),
+            });
+        }
+        let foreign =
+            |what: &str| format!("its run in the exchange {} is {what}", escape(&note.url));
+        let Some(bytes) = exchange.read_commit(&commit)? else {
+            return Ok(match exchange.has(&commit)? {
+                true => RunState::Foreign(commit, foreign("no commit")),
+                false => RunState::Unknown(None, "its run moves at this moment".to_owned()),
+            });
+        };
+        Ok(match run::parse(&bytes, &note.base) {
+            RunCommit::Claim => RunState::Claim(commit),
+            RunCommit::Tombstone(tombstone) => RunState::Tombstone(tombstone),
+            RunCommit::Foreign(what) => RunState::Foreign(commit, foreign(what)),
+            RunCommit::Result(result) => {
+                let claim = exchange.read_commit(&result.claim)?;
+                match claim.is_some_and(|claim| run::is_claim_of(&claim, &note.base)) {
+                    true => RunState::Result(commit, Box::new(result)),
+                    false => RunState::Foreign(commit, foreign("the result of another task")),
+                }
+            }
+        })
+    }
+
+    /// Takes the run away from whoever has it, or may still come, and does what that was for.
+    fn take_back(
+        &self,
+        ray: &RayEngine<'_>,
+        task: &TaskRef,
+        marker: &Delegated,
+        note: &ExchangeNote,
+        old: Option<&str>,
+        tombstone: &Tombstone,
+    ) -> Result<RemoteOutcome> {
+        if !self.dry_run && !self.swap(task, marker, note, old, tombstone)? {
+            self.log
+                .debug(format_args!("{task}: its run has just moved: the next pass looks again"));
+            return Ok(RemoteOutcome::Nothing);
+        }
+        self.bury(ray, task, marker, tombstone)
+    }
+
+    /// Puts a tombstone in place of `old`; false where that is not there any more.
+    fn swap(
+        &self,
+        task: &TaskRef,
+        marker: &Delegated,
+        note: &ExchangeNote,
+        old: Option<&str>,
+        tombstone: &Tombstone,
+    ) -> Result<bool> {
+        let exchange = Exchange { project: task.project.path(), url: &note.url };
+        // Nothing refers to it here: after two weeks a person's git may have thrown it away.
+        if !exchange.has(&note.base)? {
+            exchange
+                .fetch(&Refs::of(marker.key).base)
+                .context("cannot fetch what the run starts from")?;
+        }
+        let message = serde_json::to_string(tombstone)?;
+        // What a stranger has put there is not to be handed on.
+        let claim = old.filter(|old| note.claim.as_deref() == Some(*old));
+        let parents: Vec<&str> = [note.base.as_str()].into_iter().chain(claim).collect();
+        let commit = exchange.commit(&note.base, &parents, &message)?;
+        let moved = exchange.swap(&Refs::of(marker.key).run, old, &commit).with_context(|| {
+            format!("{task} cannot be taken back from the exchange {}", escape(&note.url))
+        })?;
+        Ok(moved == Moved::Yes)
+    }
+
+    /// Does what a tombstone is there for.
+    fn bury(
+        &self,
+        ray: &RayEngine<'_>,
+        task: &TaskRef,
+        marker: &Delegated,
+        tombstone: &Tombstone,
+    ) -> Result<RemoteOutcome> {
+        let restarts = marker.exchange.as_ref().map_or(0, |note| note.restarts);
+        let reason = excerpt(&tombstone.reason, 2000);
+        match tombstone.tombstone {
+            Why::Unbegun if restarts < MOST_RESTARTS => {
+                self.log.warn(format_args!("{task}: {reason}: it is asked for anew"));
+                self.begin_anew(task, marker)?;
+                Ok(RemoteOutcome::Nothing)
+            }
+            Why::Unbegun => {
+                let reason = format!("{reason}; so it was {} times", MOST_RESTARTS + 1);
+                self.file_and_clean(ray, task, marker, &Filing::given_up(self.now(), reason))
+            }
+            Why::Lost | Why::Cancelled => {
+                self.file_and_clean(ray, task, marker, &Filing::given_up(self.now(), reason))
+            }
+            Why::Withdrawn => self.leave(ray, task, marker, reason),
+        }
+    }
+
+    /// Files the task, and takes its refs away.
+    pub(super) fn file_and_clean(
+        &self,
+        ray: &RayEngine<'_>,
+        task: &TaskRef,
+        marker: &Delegated,
+        filing: &Filing,
+    ) -> Result<RemoteOutcome> {
+        let outcome = self.file(task, marker, filing)?;
+        if !self.dry_run && durable::exists(&task.project.leaving_path(marker.key))? {
+            self.clean(ray, &task.project, marker.key);
+        }
+        Ok(outcome)
+    }
+
+    /// Removes the marker of a task that a session gets.
+    fn leave(
+        &self,
+        ray: &RayEngine<'_>,
+        task: &TaskRef,
+        marker: &Delegated,
+        reason: String,
+    ) -> Result<RemoteOutcome> {
+        if !self.dry_run {
+            let path = task.project.delegated_path(&task.name);
+            {
+                let _local = locked(&self.local_lock);
+                let _lock = task.project.lock()?;
+                let current: Option<Delegated> = markers::read(&path)?;
+                if current.is_none_or(|it| it.key != marker.key) {
+                    return Ok(RemoteOutcome::Nothing);
+                }
+                task.project.set_aside(&task.name, marker.key)?;
+            }
+            self.clean(ray, &task.project, marker.key);
+        }
+        Ok(RemoteOutcome::RunLocally { reason })
+    }
+
+    /// The end of a submission that a session gets instead: nobody is to begin with it any more.
+    pub(super) fn withdraw_run(
+        &self,
+        ray: &RayEngine<'_>,
+        task: &TaskRef,
+        marker: &Delegated,
+        note: &ExchangeNote,
+        reason: &str,
+    ) -> Result<RemoteOutcome> {
+        if !note.is_sent || self.dry_run {
+            return self.leave(ray, task, marker, reason.to_owned());
+        }
+        let exchange = Exchange { project: task.project.path(), url: &note.url };
+        match self.look(ray, exchange, marker, note)? {
+            RunState::Absent => {
+                let tombstone = Tombstone::new(Why::Withdrawn, reason.to_owned());
+                self.take_back(ray, task, marker, note, None, &tombstone)
+            }
+            RunState::Tombstone(tombstone) => self.bury(ray, task, marker, &tombstone),
+            RunState::Unknown(_, why) => {
+                self.log.warn(format_args!("{task} cannot be taken back to run here: {why}"));
+                Ok(RemoteOutcome::Nothing)
+            }
+            // Somebody is at work after all.
+            RunState::Claim(_) | RunState::Result(..) | RunState::Foreign(..) => {
+                let now = self.now();
+                self.change(task, marker, |marker| {
+                    marker.phase = DelegationPhase::Submitted {
+                        job_id: JobId::of_key(marker.key),
+                        submitted_at: now,
+                        unknown_since: None,
+                    };
+                })?;
+                Ok(RemoteOutcome::Nothing)
+            }
+        }
+    }
+
+    /// A person wants it to end: whoever has the run loses it, unless the result is there already.
+    pub(super) fn cancel_run(
+        &self,
+        ray: &RayEngine<'_>,
+        task: &TaskRef,
+        marker: &Delegated,
+        note: &ExchangeNote,
+        reason: &str,
+    ) -> Result<RemoteOutcome> {
+        let tombstone = Tombstone::new(Why::Cancelled, reason.to_owned());
+        if !note.is_sent {
+            return self.bury(ray, task, marker, &tombstone);
+        }
+        // A hint, as all that is said to it.
+        if let Err(error) = ray.client.cancel(&JobId::of_key(marker.key)) {
+            self.log.warn(format_args!("{task}: {error}"));
+        }
+        let exchange = Exchange { project: task.project.path(), url: &note.url };
+        match self.look(ray, exchange, marker, note)? {
+            RunState::Result(commit, result) => {
+                self.file_result(ray, task, marker, note, &commit, &result)
+            }
+            RunState::Tombstone(_) => self.bury(ray, task, marker, &tombstone),
+            RunState::Absent => self.take_back(ray, task, marker, note, None, &tombstone),
+            // Also one that cannot be fetched: it may be too large ever to be.
+            RunState::Claim(old) | RunState::Foreign(old, _) | RunState::Unknown(Some(old), _) => {
+                self.take_back(ray, task, marker, note, Some(&old), &tombstone)
+            }
+            RunState::Unknown(None, why) => Err(anyhow!(Failure::Temporary(format!(
+                "its run cannot be taken away from who may be at work on it: {why}"
+            )))),
+        }
+    }
+
+    /// Asks for the task under another key, after the old one's tombstone. The old one's refs go.
+    fn begin_anew(&self, task: &TaskRef, marker: &Delegated) -> Result<()> {
+        let (old, new) = (marker.key, Uuid::new_v4());
+        let now = self.now();
+        let begun = self.change_with(task, marker, |project, marker| {
+            // Before the marker: what is not noted would stay in the exchange.
+            durable::write(
+                &project.leaving_path(old),
+                &serde_json::to_vec(marker)?,
+                durable::PRIVATE,
+            )?;
+            if let Some(note) = &mut marker.exchange {
+                // A key is random: nothing else in the request looks like it.
+                note.request = note.request.replace(&old.to_string(), &new.to_string());
+                note.restarts += 1;
+                note.claim = None;
+                note.work = None;
+            }
+            marker.key = new;
+            marker.started_at = now;
+            ask_again(marker);
+            Ok(())
+        })?;
+        if !begun {
+            self.log.debug(format_args!("{task}: another pass has begun anew"));
+        }
+        Ok(())
+    }
+
+    /// Changes a marker, unless it is another submission's by now; whether it did.
+    pub(super) fn change(
+        &self,
+        task: &TaskRef,
+        marker: &Delegated,
+        change: impl FnOnce(&mut Delegated),
+    ) -> Result<bool> {
+        self.change_with(task, marker, |_, marker| {
+            change(marker);
+            Ok(())
+        })
+    }
+
+    fn change_with(
+        &self,
+        task: &TaskRef,
+        marker: &Delegated,
+        change: impl FnOnce(&Project, &mut Delegated) -> Result<()>,
+    ) -> Result<bool> {
+        if self.dry_run {
+            return Ok(true);
+        }
+        let path = task.project.delegated_path(&task.name);
+        let _local = locked(&self.local_lock);
+        let _lock = task.project.lock()?;
+        let Some(mut current) = markers::read::<Delegated>(&path)? else { return Ok(false) };
+        if !current.is_same_submission(marker) {
+            return Ok(false);
+        }
+        change(&task.project, &mut current)?;
+        current.stamp = Stamp::new(self.host, self.now());
+        super::save(task, &current)?;
+        Ok(true)
+    }
+
+    /// Takes the refs away of what was filed; what cannot be taken away is tried again by a later pass.
+    fn clean(&self, ray: &RayEngine<'_>, project: &Project, key: Uuid) {
+        if let Err(error) = self.try_clean(ray, project, key) {
+            self.log.debug(format_args!(
+                "refs/ccl/{key} stays in the exchange until the next pass: {error:#}"
+            ));
+        }
+    }
+
+    fn try_clean(&self, ray: &RayEngine<'_>, project: &Project, key: Uuid) -> Result<()> {
+        let path = project.leaving_path(key);
+        let Some(marker) = markers::read::<Delegated>(&path)? else { return Ok(()) };
+        if let Some(note) = &marker.exchange {
+            if ray.why_silent(&note.url).is_some()
+                || matches!(self.stopped(), Some(StopReason::TimeUp))
+            {
+                return Ok(());
+            }
+            let exchange = Exchange { project: project.path(), url: &note.url };
+            let refs = Refs::of(key);
+            // In this order: a runner that comes in between finds `run`, or no base.
+            for name in [&refs.base, &refs.run] {
+                if let Err(error) = exchange.delete(name) {
+                    if error.is_timeout() {
+                        ray.note_silent(&note.url, &error.to_string());
+                    }
+                    return Err(error.into());
+                }
+            }
+        }
+        durable::remove(&path).map(drop)
+    }
+
+    /// Takes the refs away that earlier passes have left.
+    pub(crate) fn sweep_exchanges(&self, leaving: &[(Project, Uuid)]) {
+        if let (super::engine::Engine::Ray(ray), false) = (&self.engine, self.dry_run) {
+            leaving.iter().for_each(|(project, key)| self.clean(ray, project, *key));
+        }
+    }
+}
+
+/// The same job is to be asked for in the next pass.
+fn ask_again(marker: &mut Delegated) {
+    marker.phase = DelegationPhase::Submitting {
+        request: String::new(),
+        ambiguous: true,
+        tries: 0,
+        not_before: None,
+        reason: None,
+    };
+}
+
+/// Whether a runner was seen at work, or has ended well, which it does with a result only.
+fn has_begun(note: &ExchangeNote, answer: &Result<Job, EngineError>) -> bool {
+    note.claim.is_some() || answer.as_ref().is_ok_and(|job| job.status == JobStatus::Succeeded)
+}
+
+fn why_lost(answer: &Result<Job, EngineError>) -> Why {
+    match answer {
+        Ok(job) if job.status == JobStatus::Cancelled => Why::Cancelled,
+        _ => Why::Lost,
+    }
+}
+
+/// What Ray says of a job that has ended.
+fn why_ended(job: &Job) -> String {
+    let status = job.status.as_str();
+    match &job.error {
+        Some(error) => format!("Ray: job {status}: {}", excerpt(error, LONGEST_ERROR)),
+        None => format!("Ray: job {status}"),
+    }
+}

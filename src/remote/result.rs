@@ -1,0 +1,179 @@
+//! What a runner has handed in becomes a branch, and a filed task.
+
+use anyhow::Result;
+
+use super::engine::{RayEngine, time_limit};
+use super::exchange::LONGEST_ERROR;
+use super::filing::Filing;
+use super::marker::{Delegated, ExchangeNote};
+use super::output::{self, Spoken};
+use super::run::RunResult;
+use super::{Delegation, RemoteOutcome};
+use crate::check;
+use crate::checkout::{Exchange, OpenError, Repository};
+use crate::durable;
+use crate::marker::{self as markers, Stamp, ToLand};
+use crate::queue::TaskRef;
+use crate::task::{BranchEnding, CheckEnding, GitEnding, Land, Outcome, Timeout};
+use crate::text::excerpt;
+
+/// What `timeout` ends with where the time ran out.
+const TIMED_OUT: i32 = 124;
+/// The same where what it ran had to be killed, or was killed by somebody else.
+const KILLED: i32 = 128 + 9;
+/// What the runner notes where it could not check the project out.
+const NOT_PREPARED: i32 = 125;
+/// What a shell, and `timeout`, end with where there is no such program.
+const NO_PROGRAM: i32 = 127;
+
+impl Delegation<'_> {
+    /// Files what a runner has handed in: its work becomes a branch, its words the task's result.
+    pub(super) fn file_result(
+        &self,
+        ray: &RayEngine<'_>,
+        task: &TaskRef,
+        marker: &Delegated,
+        note: &ExchangeNote,
+        commit: &str,
+        result: &RunResult,
+    ) -> Result<RemoteOutcome> {
+        let exchange = Exchange { project: task.project.path(), url: &note.url };
+        let read = |name: &str| exchange.read_file(commit, name);
+        let spoken = output::read(&read("output")?);
+        let reason = why_failed(result, &spoken, &read("errors")?, note);
+        let is_done = reason.is_none();
+        let git = match self.dry_run || result.work == note.head {
+            true => None,
+            false => Some(self.bring_in(task, marker, note, result, is_done)?),
+        };
+        let check = note.rules.check.command().zip(result.check);
+        let tail = match check {
+            Some((_, it)) if it.exit != 0 => Some(check::fenced(&check::tail(&read("check")?))),
+            _ => None,
+        };
+        let text = Some(spoken.text).filter(|text| !text.is_empty());
+        let nothing = || is_done.then(|| "(its agent printed nothing.)".to_owned());
+        let filing = Filing {
+            outcome: if is_done { Outcome::Done } else { Outcome::Failed },
+            has_footer: tail.is_none(),
+            result: tail.or(text).or_else(nothing),
+            worker: Some(format!("remote, on {}", result.host)),
+            cost: spoken.cost,
+            session: spoken.session,
+            git,
+            check: check.map(|(command, it)| CheckEnding {
+                command: command.to_owned(),
+                exit: it.exit,
+                seconds: it.seconds,
+                rounds: 0,
+                tree: None,
+                red_before: None,
+            }),
+            timeout: (result.exit == TIMED_OUT).then_some(Timeout::MaxDuration),
+            reason,
+            at: self.now(),
+        };
+        self.file_and_clean(ray, task, marker, &filing)
+    }
+
+    /// Makes the branch of the work: one for one result, also after a kill.
+    fn bring_in(
+        &self,
+        task: &TaskRef,
+        marker: &Delegated,
+        note: &ExchangeNote,
+        result: &RunResult,
+        is_done: bool,
+    ) -> Result<GitEnding> {
+        let TaskRef { project, name } = task;
+        let _lock = project.lock_checkout()?;
+        let repository = Repository::open(project.path()).map_err(of_project)?;
+        let mut noted = note.work.clone();
+        let branch = loop {
+            let branch = match noted.take() {
+                Some(branch) => branch,
+                None => {
+                    let plan = repository.plan_branch(name.as_str(), &note.head);
+                    let branch = plan.map_err(of_project)?.branch;
+                    let is_noted = self.change(task, marker, |marker| {
+                        if let Some(note) = &mut marker.exchange {
+                            note.work = Some(branch.clone());
+                        }
+                    })?;
+                    anyhow::ensure!(is_noted, "another pass has just filed {task}");
+                    branch
+                }
+            };
+            if repository.make_branch(&branch, &result.work)? {
+                break branch;
+            }
+        };
+        let summary = repository.summary_of(&branch, &note.head)?;
+        let wants_to_land = is_done && note.rules.land == Land::Rebase;
+        let reason = "it was worked on elsewhere: look at it, and `ccl land` it";
+        if wants_to_land {
+            let to_land = ToLand {
+                stamp: Stamp::new(self.host, self.now()),
+                task: name.to_string(),
+                branch,
+                reason: reason.to_owned(),
+            };
+            let path = project.to_land_path(&to_land.branch);
+            durable::make_dir(path.parent().unwrap_or(project.path()))?;
+            markers::write(&path, &to_land)?;
+        }
+        Ok(GitEnding::Branch(BranchEnding {
+            summary,
+            base_branch: note.branch.clone(),
+            landed: wants_to_land.then_some(false),
+            reason: wants_to_land.then(|| reason.to_owned()),
+        }))
+    }
+}
+
+fn of_project(error: OpenError) -> anyhow::Error {
+    match error {
+        OpenError::Obstacle(obstacle) => obstacle.into(),
+        OpenError::Failed(error) => error,
+    }
+}
+
+/// Why the work on a task has failed; `None`: it has not.
+fn why_failed(
+    result: &RunResult,
+    spoken: &Spoken,
+    errors: &str,
+    note: &ExchangeNote,
+) -> Option<String> {
+    let host = &result.host;
+    let last = errors.lines().rev().map(str::trim).find(|line| !line.is_empty());
+    let said = last.map_or(String::new(), |line| format!(": {}", excerpt(line, LONGEST_ERROR)));
+    match (result.exit, note.rules.check.command().zip(result.check)) {
+        (NOT_PREPARED, _) => Some(format!("the project could not be checked out on {host}{said}")),
+        (NO_PROGRAM, _) => Some(format!("{host} has no such program for an agent{said}")),
+        (TIMED_OUT, _) => {
+            let limit = time_limit(&note.rules);
+            Some(format!("it worked for longer than `max_duration`, {limit:#}, on {host}{said}"))
+        }
+        (KILLED, _) => Some(format!("its agent was killed on {host}{said}")),
+        (exit, _) if exit != 0 => {
+            let said = if said.is_empty() { of_agent(spoken) } else { said };
+            Some(format!("its agent ended with exit code {exit} on {host}{said}"))
+        }
+        (_, _) if spoken.is_error => {
+            Some(format!("its agent has failed on {host}{}", of_agent(spoken)))
+        }
+        (_, Some((command, check))) if check.exit != 0 => {
+            let how = check::how(check.exit, check.seconds, note.rules.check_timeout);
+            Some(format!("{} {how}", check::named(command)))
+        }
+        _ => None,
+    }
+}
+
+fn of_agent(spoken: &Spoken) -> String {
+    match spoken.text.as_str() {
+        "" => String::new(),
+        text => format!(": {}", excerpt(text, LONGEST_ERROR)),
+    }
+}

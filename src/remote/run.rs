@@ -1,0 +1,188 @@
+//! What the ref `run` of an exchange says. Pure.
+//!
+//! ```text
+//! claim       parent base               {"version":1,"claim":"RANDOM","host"}
+//! result      parents claim and work    {"version":1,"exit","host","work","check":{"exit","seconds"}}; output, errors, check in its tree
+//! tombstone   parent base or claim      {"version":1,"tombstone","reason"}
+//! ```
+//!
+//! All of it was written by somebody else, also the tombstones: nothing is believed that does not hang together.
+
+use serde::{Deserialize, Serialize};
+
+/// The refs of one key.
+pub(super) struct Refs {
+    pub(super) base: String,
+    pub(super) run: String,
+}
+
+impl Refs {
+    pub(super) fn of(key: uuid::Uuid) -> Self {
+        Self { base: format!("refs/ccl/{key}/base"), run: format!("refs/ccl/{key}/run") }
+    }
+}
+
+/// What the commit says that `run` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum RunCommit {
+    /// A runner is at work.
+    Claim,
+    Result(RunResult),
+    /// `ccl` took the run away.
+    Tombstone(Tombstone),
+    /// Neither of these. The words follow "it names".
+    Foreign(&'static str),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RunResult {
+    /// The agent's exit status.
+    pub(super) exit: i32,
+    pub(super) host: String,
+    pub(super) check: Option<CheckResult>,
+    /// The claim that it stands on.
+    pub(super) claim: String,
+    /// The last commit of the work.
+    pub(super) work: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(super) struct CheckResult {
+    pub(super) exit: i32,
+    pub(super) seconds: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Tombstone {
+    version: u32,
+    /// Why it was taken away.
+    pub(super) tombstone: Why,
+    /// The sentence that stands in the filed task.
+    pub(super) reason: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Why {
+    /// Its engine has ended it, or forgotten it, and there is no result.
+    Lost,
+    /// The same, and nobody ever began: another run may take its place.
+    Unbegun,
+    /// A person wants that.
+    Cancelled,
+    /// The task runs here after all.
+    Withdrawn,
+}
+
+impl Tombstone {
+    pub(super) fn new(tombstone: Why, reason: String) -> Self {
+        Self { version: 1, tombstone, reason }
+    }
+}
+
+/// A commit object, as far as it counts here.
+struct Commit<'a> {
+    parents: Vec<&'a str>,
+    message: &'a str,
+}
+
+impl<'a> Commit<'a> {
+    fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let (head, message) = text.split_once("\n\n")?;
+        let parents = head.lines().filter_map(|line| line.strip_prefix("parent ")).collect();
+        Some(Self { parents, message })
+    }
+}
+
+/// The keys of all three kinds.
+#[derive(Deserialize)]
+struct RunMessage {
+    version: u32,
+    claim: Option<String>,
+    tombstone: Option<serde_json::Value>,
+    exit: Option<i32>,
+    host: Option<String>,
+    work: Option<String>,
+    check: Option<CheckResult>,
+}
+
+/// Reads the commit that `run` names; `base` is what it has to start from. A result is only believed once
+/// [`is_claim_of`] has seen its claim.
+pub(super) fn parse(bytes: &[u8], base: &str) -> RunCommit {
+    let Some(commit) = Commit::parse(bytes) else {
+        return RunCommit::Foreign("a commit that ccl cannot read");
+    };
+    let line = commit.message.trim();
+    let Ok(message) = serde_json::from_str::<RunMessage>(line) else {
+        return RunCommit::Foreign("a commit that no runner of ccl has made");
+    };
+    if message.version != 1 {
+        return RunCommit::Foreign("a commit of another version of ccl");
+    }
+    if message.tombstone.is_some() {
+        return match serde_json::from_str(line) {
+            Ok(tombstone) => RunCommit::Tombstone(tombstone),
+            Err(_) => RunCommit::Foreign("a commit of another version of ccl"),
+        };
+    }
+    match (message, commit.parents.as_slice()) {
+        (RunMessage { claim: Some(_), .. }, [parent]) if *parent == base => RunCommit::Claim,
+        (RunMessage { exit: Some(exit), host, work: Some(work), check, .. }, [claim, parent])
+            if *parent == work =>
+        {
+            let host = host.unwrap_or_default().chars().take(64).collect();
+            RunCommit::Result(RunResult { exit, host, check, claim: (*claim).to_owned(), work })
+        }
+        _ => RunCommit::Foreign("the work on another task"),
+    }
+}
+
+/// Whether a commit is a claim of the run that starts from `base`.
+pub(super) fn is_claim_of(bytes: &[u8], base: &str) -> bool {
+    parse(bytes, base) == RunCommit::Claim
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commit(parents: &[&str], message: &str) -> Vec<u8> {
+        let parents: String = parents.iter().map(|it| format!("parent {it}\n")).collect();
+        format!("tree t\n{parents}author a <a@b> 1 +0000\n\n{message}\n").into_bytes()
+    }
+
+    #[test]
+    fn claim_result_and_tombstone_are_told_apart() {
+        let read = |parents: &[&str], message: &str| parse(&commit(parents, message), "base");
+        assert_eq!(read(&["base"], r#"{"version":1,"claim":"ab","host":"h"}"#), RunCommit::Claim);
+        let result =
+            r#"{"version":1,"exit":3,"host":"h","work":"w","check":{"exit":1,"seconds":7}}"#;
+        let RunCommit::Result(result) = read(&["c", "w"], result) else { panic!("no result") };
+        assert_eq!((result.exit, result.claim.as_str(), result.work.as_str()), (3, "c", "w"));
+        assert_eq!(result.check, Some(CheckResult { exit: 1, seconds: 7 }));
+        let tombstone = Tombstone::new(Why::Lost, "why".to_owned());
+        let text = serde_json::to_string(&tombstone).unwrap();
+        assert_eq!(text, r#"{"version":1,"tombstone":"lost","reason":"why"}"#);
+        assert_eq!(read(&["base"], &text), RunCommit::Tombstone(tombstone));
+    }
+
+    #[test]
+    fn what_does_not_hang_together_is_not_believed() {
+        for (parents, message) in [
+            (vec!["other"], r#"{"version":1,"claim":"ab"}"#),
+            (vec!["base", "x"], r#"{"version":1,"claim":"ab"}"#),
+            (vec!["c"], r#"{"version":1,"exit":0,"work":"w"}"#),
+            (vec!["c", "x"], r#"{"version":1,"exit":0,"work":"w"}"#),
+            (vec!["c", "w"], r#"{"version":2,"exit":0,"work":"w"}"#),
+            (vec!["c", "w"], r#"{"version":1,"exit":"0","work":"w"}"#),
+            (vec!["c", "w"], "first"),
+            (vec!["base"], r#"{"version":1,"tombstone":"dissolved","reason":"x"}"#),
+        ] {
+            let read = parse(&commit(&parents, message), "base");
+            assert!(matches!(read, RunCommit::Foreign(_)), "{parents:?} {message}: {read:?}");
+        }
+        assert!(matches!(parse(b"\xff", "base"), RunCommit::Foreign(_)));
+        assert!(!is_claim_of(&commit(&["other"], r#"{"version":1,"claim":"a"}"#), "base"));
+    }
+}

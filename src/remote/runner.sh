@@ -1,0 +1,83 @@
+# The runner of a job: claims the run, has the agent work, hands in what came of it.
+# 75: somebody else has the run, or it is over; 76: it was taken away meanwhile; else the status of the agent.
+set -u
+exec </dev/null
+url=$1 key=$2 directory=$3 limit=$4 task=$5 origin=$6 lfs=$7 submodules=$8 check=$9
+shift 9
+check_limit=$1 protect=$2 keys=$3
+shift 3
+unset RAY_AUTH_TOKEN RAY_AUTH_TOKEN_PATH
+base=refs/ccl/$key/base run=refs/ccl/$key/run exit=0 red=0 checked=
+host=$(uname -n | tr -cd 'A-Za-z0-9._-')
+work=$(mktemp -d "${TMPDIR:-/tmp}/ccl-XXXXXX") || exit 75
+trap 'rm -rf "$work"' EXIT
+trap 'exit 143' HUP INT TERM
+tree=$work/tree
+g() {
+    GIT_TERMINAL_PROMPT=0 git -C "$tree" -c core.hooksPath=/dev/null -c user.name=ccl -c user.email=ccl@localhost \
+        -c commit.gpgSign=false -c gc.auto=0 -c maintenance.auto=false "$@"
+}
+tip() { list=$(g ls-remote "$url" "$1") && printf %s "${list%%[!0-9a-f]*}"; }
+move() { g push -q --force-with-lease="$run:$1" "$url" "$2:$run"; }
+
+git init -q "$tree" && g fetch -q --no-tags "$url" "+$base:$base" || exit 75
+given=$(g rev-parse "$base") && head=$(g rev-parse "$base^") || exit 75
+claim=$(g commit-tree "$base^{tree}" -p "$base" \
+    -m "{\"version\":1,\"claim\":\"$(od -An -N16 -tx1 /dev/urandom | tr -cd 0-9a-f)\",\"host\":\"$host\"}") || exit 75
+move '' "$claim" || [ "$(tip "$run")" = "$claim" ] || exit 75
+# Of a run that was filed meanwhile there is neither ref: the claim made one that nobody may have.
+[ "$(tip "$base")" = "$given" ] || { g push -q --force-with-lease="$run:$claim" "$url" ":$run"; exit 75; }
+
+: >"$work/output"
+{
+    { [ -z "$origin" ] || g remote add origin "$origin"; } && g checkout -q -b work "$head" &&
+        { [ "$lfs" = false ] || g lfs pull; } &&
+        { [ "$submodules" = false ] || g submodule update -q --init --recursive; } && cd "$tree/$directory"
+} 2>"$work/errors" || exit=125
+g cat-file commit "$base" | sed '1,/^$/d' >"$work/prompt"
+[ $exit != 0 ] ||
+    timeout --foreground -k 30 "$limit" "$@" <"$work/prompt" >"$work/output" 2>"$work/errors" || exit=$?
+cd "$tree" && rm -f .git/index.lock
+{
+    g add --all -- ':(top)' ':(exclude,top,glob)**/.agent-queue/**' &&
+        { g diff --cached --quiet || g commit -q --no-verify -m "ccl: what $task left uncommitted"; }
+} >/dev/null 2>>"$work/errors"
+commit=$(g rev-parse --verify -q HEAD) || commit=$head
+
+if [ -n "$check" ] && [ $exit = 0 ]; then
+    began=$(date +%s) place=$tree
+    if [ -n "$protect" ]; then
+        # What is protected is as it was before the agent came.
+        place=$work/judged
+        g worktree add -q --detach "$place" "$commit" || red=125
+        (
+            cd "$place" && set -f && IFS='
+' && for glob in $protect; do
+                git rm -rqf --ignore-unmatch -- ":(top,glob)$glob"
+                git checkout -q "$head" -- ":(top,glob)$glob"
+            done
+        ) 2>/dev/null
+    fi
+    (
+        unset $keys
+        export CCL_TASK="$task" CCL_BASE="$head"
+        [ $red = 0 ] && cd "$place/$directory" && timeout -k 10 "$check_limit" sh -c "$check"
+    ) >"$work/check" 2>&1 || red=$?
+    tail -c 16384 "$work/check" >"$work/tail" && mv "$work/tail" "$work/check"
+    checked=",\"check\":{\"exit\":$red,\"seconds\":$(($(date +%s) - began))}"
+fi
+
+cd "$work" && for file in output errors check; do
+    [ ! -e "$file" ] || printf '100644 blob %s\t%s\n' "$(head -c 8388608 "$file" | g hash-object -w --stdin)" "$file"
+done >entries
+result=$(g commit-tree "$(g mktree <entries)" -p "$claim" -p "$commit" \
+    -m "{\"version\":1,\"exit\":$exit,\"host\":\"$host\",\"work\":\"$commit\"$checked}") || exit 76
+[ $exit != 0 ] || exit=$red
+for pause in 0 2 10 30 60 120 300 600; do
+    sleep "$pause"
+    move "$claim" "$result" && exit "$exit"
+    now=$(tip "$run") || continue
+    [ "$now" != "$result" ] || exit "$exit"
+    [ "$now" = "$claim" ] || exit 76
+done
+exit 76

@@ -1,0 +1,171 @@
+//! The real Ray: submit, run, result, cancel; twenty runners with one key; a head that is killed and forgets.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::support::real_ray::{RealRay, URL};
+use crate::support::wait_until;
+use crate::world::{AGENT, LONG, TASK, TOKEN, World};
+
+const RESOURCES: &str = r#"{"ccl": 30}"#;
+const LATER: &str = r#"{"ccl": 30, "late": 30}"#;
+
+/// The agent of the tests; where the task says so, it waits for a word before it goes on.
+fn patient() -> String {
+    format!(
+        "{AGENT}grep -q 'wait for it' \"$HOME/prompt\" || exit 0\nuntil [ -e \"$HOME/go\" ]; do sleep 0.05; done\n"
+    )
+}
+
+fn waiting_task() -> String {
+    TASK.replace("Do it", "Do it, and wait for it")
+}
+
+/// A world whose Ray is a real one; its token is as long as Ray wants it.
+fn real() -> (World, RealRay) {
+    let mut world = World::with_agent(&patient());
+    let token = TOKEN.repeat(3);
+    fs::write(world.sandbox.path().join("token"), &token).unwrap();
+    let ray = RealRay::new(&world.node(), &token);
+    ray.take_in(&mut world.sandbox);
+    world.sandbox.config("remote", json!({"url": URL}));
+    (world, ray)
+}
+
+fn status_of(world: &World, id: &str) -> String {
+    let output = world.sandbox.ccl(["job", "get", id, "--json"]).output().unwrap();
+    let job: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    job["job"]["status"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The id of the task's job, which has to be submitted: a head that was just started may still say no.
+fn submitted(world: &World, task: &str) -> String {
+    let is_there = || {
+        let marker = world.project.queue("inbox").join(format!("{task}.delegated"));
+        let marker: Value = serde_json::from_slice(&fs::read(marker).ok()?).ok()?;
+        marker["job_id"].as_str().map(str::to_owned)
+    };
+    wait_until(&format!("the job of {task}"), LONG, || {
+        world.run(&["scan"]);
+        // The pause before the next try is not what this is about.
+        let path = world.project.queue("inbox").join(format!("{task}.delegated"));
+        if let (None, Ok(text)) = (is_there(), fs::read_to_string(&path)) {
+            let mut marker: Value = serde_json::from_str(&text).unwrap();
+            marker["not_before"] = Value::Null;
+            fs::write(&path, marker.to_string()).unwrap();
+        }
+        is_there().is_some()
+    });
+    is_there().unwrap()
+}
+
+#[test]
+fn submit_run_result_cancel_and_twenty_runners_with_one_key() {
+    let (world, ray) = real();
+    ray.start(RESOURCES);
+    world.project.drop_task("a.md", TASK);
+    let id = submitted(&world, "a.md");
+    world.converge("a.md", "done/a.md");
+    assert_eq!(world.agents(), 1);
+    assert_eq!(world.ending("done/a.md")["job_id"], id.as_str());
+    assert_eq!(world.project.git(["show", "ccl/a:two"]), "uncommitted");
+    let prompt = fs::read_to_string(world.node().join("prompt")).unwrap();
+    assert!(prompt.starts_with("[a.md] Do it: $HOME `x` 'ö'.\n"), "{prompt}");
+    let env = fs::read_to_string(world.node().join("env")).unwrap();
+    assert!(env.contains("RAY_ADDRESS=") && !env.contains(&TOKEN.repeat(3)), "{env}");
+    let doctor = String::from_utf8(world.run(&["doctor"]).stdout).unwrap();
+    assert!(doctor.contains("Ray 2."), "{doctor}");
+
+    // Twenty more jobs under other ids, with the very same entrypoint.
+    world.project.drop_task("b.md", waiting_task());
+    let id = submitted(&world, "b.md");
+    let request: Value = {
+        let marker = world.marker("b.md");
+        serde_json::from_str(marker["exchange"]["request"].as_str().unwrap()).unwrap()
+    };
+    let twins_of = (0..20).map(|number| {
+        let mut body = request.clone();
+        body["submission_id"] = json!(format!("twin-{number}"));
+        body.to_string()
+    });
+    ray.post(&twins_of.collect::<Vec<_>>());
+    // One of the twenty-one has the run, and has not ended.
+    wait_until("the end of all but one", LONG, || {
+        let twins = twins(&ray);
+        let at_work = twins.iter().filter(|status| *status == "RUNNING").count();
+        twins.len() == 20 && at_work <= 1 && !twins.iter().any(|status| status == "PENDING")
+    });
+    fs::write(world.node().join("go"), "").unwrap();
+    wait_until("the result", LONG, || {
+        world.run(&["reap"]);
+        world.project.done().contains(&"b.md".to_owned())
+    });
+    assert_eq!(world.agents(), 2, "one for each task");
+    assert!(!id.is_empty());
+
+    // Cancelled while it runs.
+    fs::remove_file(world.node().join("go")).unwrap();
+    world.project.drop_task("c.md", waiting_task());
+    let id = submitted(&world, "c.md");
+    wait_until("the agent", LONG, || world.agents() == 3);
+    world.pass(&["cancel", "c"]);
+    assert_eq!(world.project.failed(), ["c.md"]);
+    wait_until("the end of the job", LONG, || status_of(&world, &id) == "cancelled");
+    assert!(world.refs().is_empty(), "{:?}", world.refs());
+}
+
+/// What Ray says of the jobs whose ids begin with `twin`.
+fn twins(ray: &RealRay) -> Vec<String> {
+    let jobs: Value = serde_json::from_str(&ray.get("/api/jobs/")).unwrap_or_default();
+    let jobs = jobs.as_array().into_iter().flatten();
+    let is_twin =
+        |job: &&Value| job["submission_id"].as_str().is_some_and(|id| id.starts_with("twin"));
+    jobs.filter(is_twin).map(|job| job["status"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn a_head_that_is_killed_in_each_phase_costs_no_second_agent_and_no_result() {
+    let (mut world, ray) = real();
+    // Nobody can begin: the node has no such resource.
+    ray.start(RESOURCES);
+    world.sandbox.config("remote", json!({"resources": {"late": 1}}));
+    world.project.drop_task("a.md", TASK);
+    let first = submitted(&world, "a.md");
+    ray.kill_head();
+    let output = world.run(&["reap"]);
+    assert!(output.status.success(), "{output:?}");
+    ray.start(LATER);
+    world.converge("a.md", "done/a.md");
+    assert_eq!(
+        (world.agents(), world.ending("done/a.md")["job_id"].as_str()),
+        (1, Some(first.as_str()))
+    );
+
+    // An agent is at work.
+    world.project.drop_task("b.md", waiting_task());
+    submitted(&world, "b.md");
+    wait_until("the agent", LONG, || world.agents() == 2);
+    ray.kill_head();
+    ray.start(LATER);
+    wait_until("the end of b.md", LONG, || {
+        world.run(&["reap"]);
+        world.project.failed() == ["b.md"]
+    });
+    // Its runner comes back late, if the kill has not taken it.
+    fs::write(world.node().join("go"), "").unwrap();
+    wait_until("the end of the runner", LONG, || {
+        !String::from_utf8_lossy(&ray.run(["ps", "-ef"]).stdout).contains("refs/ccl/")
+    });
+    assert!(world.refs().is_empty(), "{:?}", world.refs());
+    assert_eq!(world.agents(), 2);
+
+    // The result is in, and nobody has filed it yet.
+    world.project.drop_task("c.md", TASK);
+    let id = submitted(&world, "c.md");
+    wait_until("its result", LONG, || status_of(&world, &id) == "succeeded");
+    ray.kill_head();
+    world.run(&["reap"]);
+    assert_eq!(world.project.done(), ["a.md", "c.md"]);
+    assert_eq!(world.agents(), 3);
+}

@@ -1,0 +1,145 @@
+//! The runner by itself: one of many, killed at every moment.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use crate::ray_server::Worker;
+use crate::support::faults::is_long;
+use crate::support::git::{git, instead_of_git};
+use crate::support::{wait_until, write_program};
+use crate::world::{AGENT, LONG, Runner, TASK, World};
+
+fn submitted(world: &World) -> (String, String) {
+    world.project.drop_task("a.md", TASK);
+    world.pass(&["scan"]);
+    let (id, job) = world.ray.only_job();
+    (id, job.entrypoint())
+}
+
+#[test]
+fn twenty_runners_with_one_key_are_one_agent() {
+    let world = World::new();
+    let (id, entrypoint) = submitted(&world);
+    let mut runners: Vec<Runner> = (0..20).map(|_| Runner::start(&world, &entrypoint)).collect();
+    let codes: Vec<Option<i32>> = runners.iter_mut().map(Runner::wait).collect();
+    assert_eq!(world.agents(), 1);
+    assert_eq!(codes.iter().filter(|code| **code == Some(0)).count(), 1, "{codes:?}");
+    assert_eq!(codes.iter().filter(|code| **code == Some(75)).count(), 19, "{codes:?}");
+    world.ray.set(&id, "SUCCEEDED", None);
+    world.converge("a.md", "done/a.md");
+}
+
+/// A shell for the runner's worker: SIGKILL to the whole group before the nth command of the script, of its functions and
+/// of what it runs in a subshell.
+fn mortal_shell(world: &World, nth: usize) -> Worker {
+    let mut worker = world.worker();
+    let bin = world.node().join("bin");
+    fs::create_dir(&bin).unwrap();
+    let count = world.node().join("count");
+    fs::write(&count, "0\n").unwrap();
+    let trap = format!(
+        "read -r ccl_count <{count}; echo $((ccl_count + 1)) >{count}; [ \"$ccl_count\" != {nth} ] || kill -9 0",
+        count = count.display()
+    );
+    let script = format!(
+        "#!/bin/sh\nscript=$2\nshift 2\nexec bash --posix -c \"set -T; trap '{}' DEBUG\n$script\" \"$@\"\n",
+        trap.replace('$', "\\$").replace('"', "\\\"")
+    );
+    write_program(&bin.join("sh"), &script);
+    let path = std::env::var("PATH").unwrap();
+    worker.env.insert("PATH".into(), format!("{}:{path}", bin.display()).into());
+    worker
+}
+
+/// Killed at every line: the work is done once, or given up, and never twice. With `CCL_TEST_LONG=1` at each command, else
+/// at a fair sample of them.
+#[test]
+fn a_runner_that_is_killed_anywhere_costs_no_second_agent() {
+    let (mut kills, mut ends) = (0, BTreeSet::new());
+    for nth in (0..).step_by(if is_long() { 1 } else { 4 }) {
+        let world = World::new();
+        fs::write(world.project.root().join(".agent-queue/project.yaml"), "check: test -e one\n")
+            .unwrap();
+        let (id, entrypoint) = submitted(&world);
+        let status = mortal_shell(&world, nth).command(&entrypoint).status().unwrap();
+        let was_killed = status.code().is_none();
+        kills += usize::from(was_killed);
+        world.ray.set(&id, if was_killed { "FAILED" } else { "SUCCEEDED" }, None);
+        // Ray has restarted it, which it never does: it is another one with the same key.
+        let again = world.worker().command(&entrypoint).status().unwrap();
+        world.pass(&["reap"]);
+        let places = world.project.task_places("a.md");
+        match places[0].as_str() {
+            "done/a.md" => {}
+            "failed/a.md" => {
+                let reason = world.ending("failed/a.md")["reason"].to_string();
+                assert!(reason.contains("has handed nothing in"), "{nth}: {reason}");
+            }
+            other => panic!("{nth}: {other}"),
+        }
+        assert!(world.agents() <= 1, "{nth}: {} agents, {again}", world.agents());
+        assert!(places[0] != "done/a.md" || world.agents() == 1, "{nth}");
+        ends.insert((places[0].clone(), world.agents()));
+        if !was_killed {
+            break;
+        }
+    }
+    assert!(kills >= 12, "only {kills} kills");
+    // Before the claim, before the agent, after it, and at the very end.
+    let place = |place: &str, agents| (format!("{place}/a.md"), agents);
+    assert_eq!(ends, [place("done", 1), place("failed", 0), place("failed", 1)].into());
+}
+
+/// A task that was filed between the runner's look at its base and its claim: nobody begins with it, and nothing is left.
+#[test]
+fn a_runner_that_claims_what_is_over_gives_it_up() {
+    let (world, key, entrypoint) = World::submitted();
+    let mut worker = world.worker();
+    let path = instead_of_git(&world.node(), |git| {
+        let exchange = world.exchange();
+        let remove =
+            format!("{git} --git-dir={} update-ref -d refs/ccl/{key}/base", exchange.display());
+        format!("#!/bin/sh\ncase \"$*\" in *' push '*) {remove} ;; esac\nexec {git} \"$@\"\n")
+    });
+    worker.env.insert("PATH".into(), path);
+    let status = worker.command(&entrypoint).status().unwrap();
+    assert_eq!((status.code(), world.agents()), (Some(75), 0));
+    assert!(world.refs().is_empty(), "{:?}", world.refs());
+}
+
+/// Its exchange is away when it has something to hand in.
+#[test]
+fn a_runner_waits_for_its_exchange_and_loses_nothing() {
+    let world =
+        World::with_agent(&format!("{AGENT}until [ -e \"$HOME/go\" ]; do sleep 0.02; done\n"));
+    let (id, entrypoint) = submitted(&world);
+    let mut runner = Runner::start(&world, &entrypoint);
+    wait_until("the agent", LONG, || world.node().join("pwd").exists());
+    let elsewhere = world.sandbox.path().join("elsewhere.git");
+    fs::rename(world.exchange(), &elsewhere).unwrap();
+    // A tool that says when the first attempt was made is git itself, which has gone by then: its pause follows.
+    fs::write(world.node().join("go"), "").unwrap();
+    wait_until("a pause of the runner", LONG, || is_asleep(runner.group()));
+    fs::rename(&elsewhere, world.exchange()).unwrap();
+    assert_eq!(runner.wait(), Some(0));
+    world.ray.set(&id, "SUCCEEDED", None);
+    world.converge("a.md", "done/a.md");
+    git(world.project.root(), ["rev-parse", "ccl/a"]);
+}
+
+/// Whether a process of the group is `sleep 2` or a longer one.
+fn is_asleep(group: i32) -> bool {
+    let processes =
+        fs::read_dir("/proc").unwrap().filter_map(|it| it.unwrap().file_name().into_string().ok());
+    let mut processes = processes.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+    processes.any(|pid| {
+        let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        let stat = String::from_utf8_lossy(&read("stat")).into_owned();
+        let of_group =
+            stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(2).map(str::to_owned));
+        let words = read("cmdline");
+        of_group == Some(group.to_string())
+            && words.starts_with(b"sleep\0")
+            && !words.ends_with(b"\x000\0")
+    })
+}
