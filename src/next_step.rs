@@ -118,8 +118,6 @@ pub(crate) enum BranchOutcome {
     Unjudged(String),
     /// Its agent has to solve a conflict; what it is asked to do.
     Conflict(String),
-    /// It would have to, but for this.
-    NoFurtherRound(NoFurtherRound),
     /// It is another than the one that was checked, rebased or changed.
     Changed,
 }
@@ -212,7 +210,7 @@ pub(crate) enum NoFurtherRound {
 
 impl NoFurtherRound {
     /// The step that ends the attempt instead.
-    pub(crate) fn step(self) -> Step {
+    fn step(self) -> Step {
         let (failure, outcome) = match self {
             Self::OverBudget(why) => (AttemptFailure::of_task(why), Outcome::Failed),
             Self::AgentGone(why) => {
@@ -509,15 +507,20 @@ fn after_turn(then: AfterTurn, report: &AgentReport) -> Step {
     }
 }
 
-/// The step that follows [`Step::Land`], which only git can tell.
-pub(crate) fn after_branch(outcome: BranchOutcome, report: AgentReport) -> Step {
+/// The step that follows [`Step::Land`], which only git can tell. `no_round`: why its agent is not given a conflict.
+pub(crate) fn after_branch(
+    outcome: BranchOutcome,
+    no_round: Option<NoFurtherRound>,
+    report: AgentReport,
+) -> Step {
     match outcome {
         BranchOutcome::Finished { landed } => Step::Finish { report, landed },
         BranchOutcome::Unjudged(why) => {
             Step::EndAttempt(AttemptEnd::of_task(AttemptFailure::of_task(why), Outcome::Failed))
         }
-        BranchOutcome::Conflict(message) => Step::GiveBackConflict(message),
-        BranchOutcome::NoFurtherRound(why) => why.step(),
+        BranchOutcome::Conflict(message) => {
+            no_round.map_or(Step::GiveBackConflict(message), NoFurtherRound::step)
+        }
         BranchOutcome::Changed => Step::Check(Judged::Work),
     }
 }

@@ -177,17 +177,15 @@ fn crashes() {
 #[test]
 fn checks() {
     use AfterRed::{CheckBase, GiveBack, GiveUp};
-    use CheckState::{BaseEnded, Ended, NotRun, Running, Unstarted};
     let given_up = |red_before, why: Option<&str>| Step::GiveUp {
         red_before,
         over_budget: why.map(str::to_owned),
     };
     let over = || AfterRed::NoFurtherRound(NoFurtherRound::OverBudget("budget".to_owned()));
     let gone = || AfterRed::NoFurtherRound(NoFurtherRound::AgentGone("gone".to_owned()));
-    let released = || {
-        let failure = AttemptFailure { counts: false, ..AttemptFailure::of_task("gone") };
-        Step::EndAttempt(AttemptEnd::of_task(failure, Outcome::Released))
-    };
+    let failure = AttemptFailure { counts: false, ..AttemptFailure::of_task("gone") };
+    let released = Step::EndAttempt(AttemptEnd::of_task(failure, Outcome::Released));
+    use CheckState::{BaseEnded, Ended, NotRun, Running, Unstarted};
     let accepted = || Step::Accept { then: Box::new(filed()) };
     let missing = |what| NotRun(what, "no such program".to_owned());
     let attention = Step::Leave(Leave::NeedsAttention("no such program".to_owned()));
@@ -203,8 +201,8 @@ fn checks() {
         ("red and paid for", Ended(1), true, over(), given_up(None, Some("budget"))),
         ("the same", BaseEnded(0), true, over(), given_up(Some(false), Some("budget"))),
         ("green and paid for", Ended(0), true, over(), accepted()),
-        ("red, and its agent is gone", Ended(1), true, gone(), released()),
-        ("its base, too", BaseEnded(1), true, gone(), released()),
+        ("red, and its agent is gone", Ended(1), true, gone(), released.clone()),
+        ("its base, too", BaseEnded(1), true, gone(), released),
         ("green, and its agent is gone", Ended(0), true, gone(), accepted()),
         ("new", BaseEnded(0), true, GiveBack, Step::GiveBack { red_before: Some(false) }),
         ("red before", BaseEnded(2), true, GiveBack, Step::GiveBack { red_before: Some(true) }),
@@ -280,18 +278,26 @@ fn after_the_branch() {
     use BranchOutcome::{Changed, Conflict, Finished, Unjudged};
     let failed = |why: &str| AttemptEnd::of_task(AttemptFailure::of_task(why), Outcome::Failed);
     let finish = |landed| Step::Finish { report: said("x"), landed };
-    for (outcome, expected) in [
-        (Finished { landed: false }, finish(false)),
-        (Finished { landed: true }, finish(true)),
-        (Unjudged("broken".to_owned()), Step::EndAttempt(failed("broken"))),
-        (Conflict("solve it".to_owned()), Step::GiveBackConflict("solve it".to_owned())),
+    let gone = || NoFurtherRound::AgentGone("gone".to_owned());
+    let released = AttemptFailure { counts: false, ..AttemptFailure::of_task("gone") };
+    for (outcome, no_round, expected) in [
         (
-            BranchOutcome::NoFurtherRound(NoFurtherRound::OverBudget("budget".to_owned())),
+            Conflict("solve it".to_owned()),
+            Some(NoFurtherRound::OverBudget("budget".to_owned())),
             Step::EndAttempt(failed("budget")),
         ),
-        (Changed, Step::Check(Judged::Work)),
+        (
+            Conflict("solve it".to_owned()),
+            Some(gone()),
+            Step::EndAttempt(AttemptEnd::of_task(released, Outcome::Released)),
+        ),
+        (Finished { landed: false }, None, finish(false)),
+        (Finished { landed: true }, None, finish(true)),
+        (Unjudged("broken".to_owned()), None, Step::EndAttempt(failed("broken"))),
+        (Conflict("solve it".to_owned()), None, Step::GiveBackConflict("solve it".to_owned())),
+        (Changed, None, Step::Check(Judged::Work)),
     ] {
-        assert_eq!(after_branch(outcome, said("x")), expected);
+        assert_eq!(after_branch(outcome, no_round, said("x")), expected);
     }
 }
 

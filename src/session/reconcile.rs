@@ -322,10 +322,10 @@ impl Pool<'_> {
         red_before: Option<bool>,
         over_budget: Option<String>,
     ) -> Result<Done> {
+        let step = Step::GiveUp { red_before, over_budget: over_budget.clone() };
         self.note_red(run, &mut claim)?;
         self.end_agent_and_its_tools(run)?;
         self.clear_check(&claim)?;
-        let step = Step::GiveUp { red_before, over_budget: over_budget.clone() };
         self.note_checked(&claim, &events_of(&step, &claim));
         let placed = self.give_up(&claim, red_before, over_budget)?;
         Ok(Done::over(claim, step, placed))
@@ -342,14 +342,13 @@ impl Pool<'_> {
         if claim.marker().phase != Phase::Landing {
             self.end_turn(run, &mut claim, Phase::Landing)?;
         }
-        let outcome = match self.finish_branch(&mut claim)? {
-            BranchOutcome::Conflict(message) => match self.no_further_round(&claim)? {
-                Some(why) => BranchOutcome::NoFurtherRound(why),
-                None => BranchOutcome::Conflict(message),
-            },
-            outcome => outcome,
+        let outcome = self.finish_branch(&mut claim)?;
+        let no_round = match outcome {
+            BranchOutcome::Conflict(_) => self.no_further_round(&claim)?,
+            _ => None,
         };
-        Ok(Done::Then(Box::new(claim), after_branch(outcome, report), Vec::new()))
+        let next = after_branch(outcome, no_round, report);
+        Ok(Done::Then(Box::new(claim), next, Vec::new()))
     }
 
     fn finish(&self, run: &Run, claim: Claim, report: AgentReport, landed: bool) -> Result<Done> {

@@ -38,10 +38,11 @@ pub(super) fn events_of(step: &Step, claim: &Claim) -> Vec<Event> {
             let (round, rounds) = (work.rounds.red + 1, work.rules.check_rounds);
             vec![checked(claim, format!("red: given back to its agent, {round} of {rounds}"))]
         }
-        Step::GiveUp { .. } => vec![
-            checked(claim, "red: given up".to_owned()),
-            of_task(Outcome::Failed, claim).because("its check is still red"),
-        ],
+        Step::GiveUp { over_budget, .. } => {
+            let why = over_budget.as_deref().unwrap_or("its check is still red");
+            let checked = checked(claim, "red: given up".to_owned());
+            vec![checked, of_task(Outcome::Failed, claim).because(why)]
+        }
         Step::EndAttempt(end) => of_attempt(end, claim),
     }
 }
