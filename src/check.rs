@@ -39,9 +39,6 @@ const DEAD: &str = "Pane is dead";
 /// A command may be a script; of a longer one sentences quote the beginning.
 const LONG_COMMAND: usize = 200;
 
-/// How long what a check has left running may take to end by itself.
-pub(crate) const GRACE: Duration = Duration::from_secs(5);
-
 /// How much longer than its time limit a check that a person waits for may take: for its set-up, and to be killed.
 const AFTER_TIMEOUT: Duration = Duration::from_mins(10);
 
@@ -80,6 +77,8 @@ impl Script<'_> {
         };
         let setup = self.setup.as_ref().map_or(Ok(String::new()), Setup::script)?;
         let environment = environment(*id, self.task, self.base)?;
+        // `finish` tries again and again: on a full disk the exit would be lost. It stops when the session's files are
+        // cleared.
         Ok(format!(
             "# Check {id} of run {run} of ccl. It starts once: whoever removes the ticket starts it.\n\
              [ \"${{CCL_RUN-}}\" = {run} ] || exit 0\n\
@@ -128,12 +127,15 @@ pub(crate) struct ForegroundEnd {
 impl ForegroundCheck<'_> {
     /// Runs the check to its end, and ends what it leaves running.
     pub(crate) fn wait(&self) -> Result<ForegroundEnd> {
-        let (id, output) = (Uuid::new_v4(), NamedTempFile::new().context("cannot make a file")?);
+        let (id, output) = (
+            Uuid::new_v4(),
+            NamedTempFile::new().context("cannot make a temporary file for the check's output")?,
+        );
         let mut call = Call::new("sh", self.timeout.unsigned_abs() + AFTER_TIMEOUT);
         call.command.arg("-c").arg(self.text(id, output.path())?).current_dir(self.directory);
         let started = Instant::now();
         let ended = call.run();
-        process::terminate_marked(VARIABLE, &id.to_string(), GRACE)?;
+        process::terminate_marked(VARIABLE, &id.to_string(), process::GRACE)?;
         let exit = ended?.status;
         Ok(ForegroundEnd {
             status: CheckExit::Status(exit.code().unwrap_or(KILLED)).status(),
@@ -213,7 +215,7 @@ pub(crate) fn how(status: i32, seconds: u64, timeout: SignedDuration) -> String 
     }
 }
 
-/// What the agent is told of a red check.
+/// The message to the agent about a red check.
 pub fn message(command: &str, how: &str, tail: &str, before: Option<&str>) -> String {
     let command = plain(command);
     let command = match command.trim() {

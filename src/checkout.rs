@@ -33,11 +33,11 @@ use crate::text::escape;
 use git::{Git, GitError, shown};
 
 pub(crate) use exchange::{Exchange, Moved, Terms, Travel};
-pub(crate) use landing::LandStep;
+pub(crate) use landing::{LandStep, base_moved_on};
 #[cfg(test)]
 use landing::{Landing, Rebase};
 pub(crate) use leftovers::Leftovers;
-pub(crate) use worktree::{Removal, Standing, setup_stamp, standing};
+pub(crate) use worktree::{ListedWorktree, Removal, list_worktrees, setup_stamp};
 
 /// What the queue's directory is called, in a repository and in its worktrees.
 const QUEUE: &str = ".agent-queue";

@@ -31,11 +31,11 @@ pub enum EventKind {
     Landed,
     /// A session takes no task for a while.
     Cooldown,
-    /// An agent, a project or a recurring task is held until its time has come or a person says so.
+    /// An agent, a project or a recurring task is held, until its time has come or until `ccl resume`.
     Hold,
     /// Another agent goes on with the task than the one that began it.
     Switched,
-    /// Nothing is handed out until a person says so.
+    /// Nothing is handed out until `ccl resume`.
     Paused,
     /// Tasks are handed out again, or a hold has ended.
     Resumed,
@@ -97,22 +97,18 @@ impl Event {
         Self::new(event).in_session(session)
     }
 
-    /// The same, in a session.
     pub(crate) fn in_session(self, session: &str) -> Self {
         Self { session: Some(session.to_owned()), ..self }
     }
 
-    /// The same, with who works on it and the model, where one is known.
     pub(crate) fn by(self, provider: Provider, model: Option<String>) -> Self {
         Self { provider: Some(provider), model, ..self }
     }
 
-    /// The same, of an agent of this machine, where its name is known.
     pub(crate) fn of_agent(self, agent: Option<String>) -> Self {
         Self { agent, ..self }
     }
 
-    /// The same, with the reason.
     pub(crate) fn because(self, reason: impl Into<String>) -> Self {
         Self { reason: Some(reason.into()), ..self }
     }

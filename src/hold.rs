@@ -31,8 +31,6 @@ use crate::spend::{self, Spend, Spent};
 
 pub(crate) use choice::{Choice, Lineup, Readiness, Standing, Wanted};
 
-/// A hold that is newer than this pass by no more was written by one that ran beside it.
-const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 /// Claude Code's clock and the account's need not be the same.
 const BEHIND_RESET: SignedDuration = SignedDuration::from_mins(1);
 /// How long what only a person can mend is left alone.
@@ -176,7 +174,7 @@ impl<'a> Holds<'a> {
             return Readiness::Probing(hold);
         }
         // One that begins in the future was written while the clock was wrong, and nobody knows when it would end.
-        match hold.until > self.now && hold.stamp.at <= self.now + CLOCK_SKEW {
+        match hold.until > self.now && hold.stamp.at <= self.now + marker::CLOCK_SKEW {
             true => Readiness::Held(hold),
             false => Readiness::Due(hold),
         }

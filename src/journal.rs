@@ -1,6 +1,6 @@
 //! `STATE/journal.jsonl`: one line for every change of a task's, an agent's or a project's state.
 //!
-//! It is an account, not a state: nothing is decided by it, and a line that is lost or torn is passed over. Lines are only
+//! It is a log, not a state: nothing is decided by it, and a line that is lost or torn is passed over. Lines are only
 //! added, each by one `write`, so that any number of passes may write at once. At 64 MiB the file is moved aside.
 
 use std::fs::{self, File, OpenOptions};
@@ -29,38 +29,38 @@ const MAX_REASON: usize = 500;
 
 /// One line. What is not known is left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// When the line was written.
-    pub time: Timestamp,
-    pub event: EventKind,
+    pub(crate) time: Timestamp,
+    pub(crate) event: EventKind,
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
         serialize_with = "text::optional_path"
     )]
-    pub project: Option<PathBuf>,
+    pub(crate) project: Option<PathBuf>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task: Option<String>,
+    pub(crate) task: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub run: Option<Uuid>,
+    pub(crate) run: Option<Uuid>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub agent: Option<String>,
+    pub(crate) agent: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub provider: Option<Provider>,
+    pub(crate) provider: Option<Provider>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub attempt: Option<u32>,
+    pub(crate) attempt: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cost: Option<Cost>,
+    pub(crate) cost: Option<Cost>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// How many seconds a task had waited when it was dispatched or delegated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub waited: Option<u64>,
+    pub(crate) waited: Option<u64>,
 }
 
 impl Entry {
     /// An entry of which only the kind is known. Its time is set when it is written.
-    pub fn new(event: EventKind) -> Self {
+    pub(crate) fn new(event: EventKind) -> Self {
         Self {
             time: Timestamp::UNIX_EPOCH,
             event,
@@ -77,12 +77,11 @@ impl Entry {
     }
 
     /// The entry of a task.
-    pub fn of_task(event: EventKind, project: &Path, task: &str) -> Self {
+    pub(crate) fn of_task(event: EventKind, project: &Path, task: &str) -> Self {
         Self { project: Some(project.to_owned()), task: Some(task.to_owned()), ..Self::new(event) }
     }
 
-    /// The same, with what an ending line says of the run.
-    pub fn of_run(self, ending: &Ending) -> Self {
+    pub(crate) fn of_run(self, ending: &Ending) -> Self {
         Self {
             run: Some(ending.run).filter(|run| !run.is_nil()),
             agent: ending.agent().map(str::to_owned),
@@ -94,25 +93,24 @@ impl Entry {
         }
     }
 
-    /// The same, with the reason.
-    pub fn because(self, reason: impl Into<String>) -> Self {
+    pub(crate) fn because(self, reason: impl Into<String>) -> Self {
         Self { reason: Some(reason.into()), ..self }
     }
 }
 
-/// Where the account of one state directory is written.
+/// The journal of one state directory.
 #[derive(Debug, Clone)]
-pub struct Journal {
+pub(crate) struct Journal {
     path: PathBuf,
 }
 
 impl Journal {
-    pub fn new(state_dir: &Path) -> Self {
+    pub(crate) fn new(state_dir: &Path) -> Self {
         Self { path: state_dir.join("journal.jsonl") }
     }
 
     /// Adds a line; its time is now.
-    pub fn write(&self, entry: &Entry) -> Result<()> {
+    pub(crate) fn write(&self, entry: &Entry) -> Result<()> {
         let mut entry = Entry { time: Timestamp::now(), ..entry.clone() };
         if let Some(reason) = &mut entry.reason
             && let Some((end, _)) = reason.char_indices().nth(MAX_REASON)
@@ -158,11 +156,10 @@ impl Journal {
         for number in (1..KEPT).rev() {
             let (older, newer) = (self.aside(number + 1), self.aside(number));
             if durable::exists(&newer)? {
-                fs::rename(&newer, &older)?;
+                rename(&newer, &older)?;
             }
         }
-        fs::rename(&self.path, self.aside(1))?;
-        Ok(())
+        rename(&self.path, &self.aside(1))
     }
 
     /// `journal.jsonl.1`
@@ -171,7 +168,7 @@ impl Journal {
     }
 
     /// Hands the entries of `since` and later to `take`, the oldest file first. What is no entry is passed over.
-    pub fn read(&self, since: Timestamp, mut take: impl FnMut(Entry)) -> Result<()> {
+    pub(crate) fn read(&self, since: Timestamp, mut take: impl FnMut(Entry)) -> Result<()> {
         let older = (1..=KEPT).rev().map(|number| self.aside(number));
         for path in older.chain([self.path.clone()]) {
             read_file(&path, since, &mut take)
@@ -213,6 +210,11 @@ fn parse(line: &[u8]) -> Option<Entry> {
         let last = line.windows(BEGINNING.len()).rposition(|part| part == BEGINNING)?;
         (last > 0).then(|| serde_json::from_slice(&line[last..]).ok())?
     })
+}
+
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to)
+        .with_context(|| format!("cannot rename {} to {}", from.display(), to.display()))
 }
 
 #[cfg(test)]

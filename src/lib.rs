@@ -1,5 +1,6 @@
-//! `ccl` hands Markdown task files to coding agents: to Claude Code in tmux sessions of this machine, to the secutools AI
-//! platform over HTTP, or to a Ray cluster by way of a git exchange. Every call makes one pass and exits; what is remembered lies on disk.
+//! `ccl` hands Markdown task files to coding agents: to Claude Code in tmux sessions of this machine, to the secutools
+//! AI platform over HTTP, or to a Ray cluster by way of a git exchange. Every call makes one pass and exits; what is
+//! remembered lies on disk.
 //!
 //! # How a task flows
 //!
@@ -22,23 +23,23 @@
 //!   [`config`] what is set, `report` what standard output shows, [`log`] what standard error shows, `error` which exit
 //!   status that is.
 //! - [`web`] is one HTTP request, and the response to it.
-//! - `account` is what a pass tells of its work: [`journal`], a line for every change, and `notify`, words to people.
-//! - [`task`], [`router`], [`plan`], `calendar`, [`next_step`], [`event`], `job`, [`money`], `awake`, `text`: pure. [`environment`] is
-//!   read once, and handed down like the clock.
+//! - `records` is what a pass records: `journal`, a line for every change, and `notify`, notifications.
+//! - `hold` is which agents may have a task, `spend` what each has cost today, `pause` whether tasks are handed out at
+//!   all, `last_scan` when the last scan ended.
+//! - [`task`], [`router`], [`plan`], `calendar`, [`next_step`], [`event`], `job`, [`money`], `monotonic`, `text`: pure.
+//!   [`environment`] is read once, and handed down like the clock.
 //! - [`durable`], [`lock`], [`marker`], [`owner`], [`queue`]: the disk. Every state is a name, every step one rename.
-//! - [`tmux`], [`process`], [`session`], [`agent`]: the terminal, what the kernel says of it, the pool, and what an agent
-//!   is doing. `checkout` is git: a task's worktree, what it left, and landing; `check` what judges the work. `subprocess` is one call of another
-//!   program.
+//! - [`tmux`], [`process`], [`session`], [`agent`]: the terminal, what the kernel says of it, the pool, and what an
+//!   agent is doing. `checkout` is git: a task's worktree, what it left, and landing; `check` what judges the work.
+//!   `subprocess` is one call of another program.
 //! - [`remote`]: the jobs' life, and the engine they run on: secutools, or Ray, to which work goes by the exchange of
 //!   `checkout`, and where a ref decides (`remote::run`). `concurrent` is work on several threads, `progress` what
 //!   a terminal shows meanwhile.
 //!
 //! Arrows point one way: command → (session, remote, report) → (queue, agent, checkout, tmux) → (marker, lock, durable,
-//! process) → the pure rooms.
+//! process, subprocess) → the pure rooms.
 
-mod account;
 pub mod agent;
-mod awake;
 mod calendar;
 pub mod check;
 mod checkout;
@@ -52,20 +53,22 @@ mod error;
 pub mod event;
 mod hold;
 mod job;
-pub mod journal;
+mod journal;
+mod last_scan;
 pub mod lock;
 pub mod log;
 pub mod marker;
 pub mod money;
+mod monotonic;
 pub mod next_step;
 mod notify;
 pub mod owner;
-mod passed;
 mod pause;
 pub mod plan;
 pub mod process;
 mod progress;
 pub mod queue;
+mod records;
 pub mod remote;
 mod report;
 pub mod router;

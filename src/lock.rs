@@ -17,7 +17,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::error::Failure;
 
 /// How long a lock that is held only for a moment is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// [`is_held`] takes the lock for an instant to see whether it can.
 const PROBE: Duration = Duration::from_millis(20);
 
@@ -77,11 +77,11 @@ fn poll(path: &Path, limit: Duration) -> Result<Option<Lock>> {
 /// Takes a lock that others hold only for a moment; fails as [`Failure::Temporary`]
 /// if somebody keeps it for longer than ten seconds.
 pub(crate) fn exclusive(path: &Path) -> Result<Lock> {
-    within(path, PATIENCE)?.ok_or_else(|| {
+    within(path, LOCK_WAIT)?.ok_or_else(|| {
         Failure::Temporary(format!(
             "{} has been locked by another process for {} s; see who holds it with `fuser {}`",
             path.display(),
-            PATIENCE.as_secs(),
+            LOCK_WAIT.as_secs(),
             path.display()
         ))
         .into()
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn who_only_looks_keeps_nobody_from_locking() {
+    fn is_held_keeps_nobody_from_locking() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         try_exclusive(&path).unwrap().unwrap();
@@ -173,7 +173,7 @@ mod tests {
         let held = try_exclusive(&path).unwrap().unwrap();
         assert!(within(&path, Duration::ZERO).unwrap().is_none());
         thread::scope(|scope| {
-            let waiting = scope.spawn(|| within(&path, PATIENCE).unwrap().is_some());
+            let waiting = scope.spawn(|| within(&path, LOCK_WAIT).unwrap().is_some());
             drop(held);
             assert!(waiting.join().unwrap());
         });

@@ -11,16 +11,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rustix::process::Pid;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::awake::{Awake, Worked};
 use crate::durable::{self, Staged, open_nofollow, read_at_most};
 use crate::money::Cost;
-pub use crate::next_step::{HoldCause, Judged, Phase, Round};
+use crate::monotonic::{MonotonicTime, WorkTime};
+pub use crate::next_step::{CheckTarget, HoldCause, Phase, Round};
 use crate::task::{CheckEnding, GitEnding, TaskRules, Timeout};
 
 /// The version of every marker that this program writes, and the only one it reads.
@@ -29,6 +29,10 @@ pub const VERSION: u32 = 1;
 /// A marker with a prompt in it is the longest: its request is up to 1 MiB of
 /// text, which JSON may write with six characters for one.
 const MAX_BYTES: u64 = 16 << 20;
+
+/// A marker may be newer than the pass that reads it, where another pass wrote it meanwhile, but by no more than this:
+/// else the clock was wrong.
+pub(crate) const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// What every marker begins with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,7 +92,7 @@ pub struct Work {
     pub git: Option<GitEnding>,
     /// How long its agent has worked; counted where `max_duration` is set.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub worked: Option<Worked>,
+    pub worked: Option<WorkTime>,
     /// For what an agent of the task was ended in an earlier attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Timeout>,
@@ -99,14 +103,14 @@ pub struct Work {
 
 impl Work {
     /// Its agent begins, or goes on, where its time is counted.
-    pub(crate) fn begin(&mut self, now: Option<Awake>) {
+    pub(crate) fn begin(&mut self, now: Option<MonotonicTime>) {
         if let Some(now) = now {
             self.worked.get_or_insert_default().begin(now);
         }
     }
 
     /// The turn of its agent is over.
-    pub(crate) fn end(&mut self, now: Option<Awake>) {
+    pub(crate) fn end(&mut self, now: Option<MonotonicTime>) {
         if let (Some(worked), Some(now)) = (&mut self.worked, now) {
             worked.end(now);
         }
@@ -131,8 +135,8 @@ impl Rounds {
         self.transcript_from = Some(transcript_from);
     }
 
-    /// It never was.
-    pub(crate) fn take_back(&mut self, round: Round) {
+    /// It was never given to the agent, and does not count.
+    pub(crate) fn undo(&mut self, round: Round) {
         let count = self.count(round);
         *count = count.saturating_sub(1);
         self.last = None;
@@ -151,7 +155,7 @@ impl Rounds {
 pub struct CheckRun {
     /// Of this very run of it, so that what another one wrote late is not taken for its end.
     pub id: Uuid,
-    pub of: Judged,
+    pub of: CheckTarget,
     pub started_at: Timestamp,
     /// How often it was started since something could last be judged.
     pub tries: u32,
@@ -163,6 +167,7 @@ pub struct CheckRun {
     pub head: Option<String>,
 }
 
+/// What a red check of the work said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RedCheck {
     /// Which run of the check.
@@ -212,6 +217,7 @@ impl AgentKind {
     }
 }
 
+/// The agent of a run, as it was when it started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartedAgent {
     /// Its name in the configuration; claims of earlier versions have none.
@@ -314,7 +320,7 @@ pub(crate) struct Signs {
     pub(crate) run: Uuid,
     /// Length and time of all that it writes, in one line.
     pub(crate) seen: String,
-    pub(crate) since: Awake,
+    pub(crate) since: MonotonicTime,
 }
 
 /// A pane's id, `%12`: unique for the life of its server, and never reused.

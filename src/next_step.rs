@@ -31,7 +31,7 @@ pub enum Phase {
 /// What a check judges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Judged {
+pub enum CheckTarget {
     /// What the agent has made.
     Work,
     /// What it started from, to see whether that was red before.
@@ -185,7 +185,7 @@ pub(crate) enum CheckState {
     /// It was started on what the agent started from, and judged that.
     BaseEnded(i32),
     /// It did not judge this, for this reason.
-    NotRun(Judged, String),
+    NotRun(CheckTarget, String),
 }
 
 /// What follows a red check.
@@ -193,7 +193,7 @@ pub(crate) enum CheckState {
 pub(crate) enum AfterRed {
     /// See first whether it was red before.
     CheckBase,
-    GiveBack,
+    RequestFix,
     GiveUp,
     /// It would be given back, but for this.
     NoFurtherRound(NoFurtherRound),
@@ -335,7 +335,7 @@ pub(crate) enum Step {
     /// Take the ticket away, then [`Step::Release`]; look again where the agent was faster.
     TakeTicket,
     /// Take the ticket away from an agent that was given something back: what that was is found out once more.
-    TakeBackRound(Round),
+    UndoRound(Round),
     /// Move the task where its noted outcome says.
     Place(Outcome),
     /// The turn is over: note that, end the agent, and start the check.
@@ -345,13 +345,13 @@ pub(crate) enum Step {
     /// File the task in `done/`. `landed`: its branch is in its base.
     Finish { report: AgentReport, landed: bool },
     /// Start the check on this, in a window of its own.
-    Check(Judged),
+    Check(CheckTarget),
     /// The check is green: note that, and go on with this step.
     Accept { then: Box<Step> },
     /// Give the red check back to the agent. `red_before`: the base was looked at, and was red.
-    GiveBack { red_before: Option<bool> },
+    RequestFix { red_before: Option<bool> },
     /// Give the agent its branch back, with what it is asked to do about a conflict.
-    GiveBackConflict(String),
+    RequestFixOfConflict(String),
     /// File the task as failed: the check is still red, and no round follows, or the task is `over_budget`.
     GiveUp { red_before: Option<bool>, over_budget: Option<String> },
     /// Note the failed attempt; back to the inbox, or to `failed/`.
@@ -434,17 +434,17 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
         // No agent was started, so there is nothing a person could be looking at.
         Found::Claimed => return Step::Release,
         Found::Unstarted { round: None } => return Step::TakeTicket,
-        Found::Unstarted { round: Some(round) } => return Step::TakeBackRound(*round),
+        Found::Unstarted { round: Some(round) } => return Step::UndoRound(*round),
         Found::Landing => after_turn(snapshot.after_turn, &snapshot.report),
         Found::Checking { check, may_try_again, red } => match (check, red) {
             (CheckState::Running, _) => return Step::Leave(Leave::Checking),
-            (CheckState::Unstarted, _) => Step::Check(Judged::Work),
+            (CheckState::Unstarted, _) => Step::Check(CheckTarget::Work),
             (CheckState::Ended(0), _) => {
                 let then = after_turn(snapshot.after_turn, &snapshot.report);
                 Step::Accept { then: Box::new(then) }
             }
-            (CheckState::Ended(_), AfterRed::CheckBase) => Step::Check(Judged::Base),
-            (CheckState::Ended(_), AfterRed::GiveBack) => Step::GiveBack { red_before: None },
+            (CheckState::Ended(_), AfterRed::CheckBase) => Step::Check(CheckTarget::Base),
+            (CheckState::Ended(_), AfterRed::RequestFix) => Step::RequestFix { red_before: None },
             (CheckState::Ended(_), AfterRed::GiveUp) => {
                 Step::GiveUp { red_before: None, over_budget: None }
             }
@@ -455,7 +455,7 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
             (CheckState::BaseEnded(base), AfterRed::NoFurtherRound(why)) => {
                 no_round(why, Some(*base != 0))
             }
-            (CheckState::BaseEnded(base), _) => Step::GiveBack { red_before: Some(*base != 0) },
+            (CheckState::BaseEnded(base), _) => Step::RequestFix { red_before: Some(*base != 0) },
             (CheckState::NotRun(what, _), _) if *may_try_again => Step::Check(*what),
             (CheckState::NotRun(_, why), _) => {
                 return Step::Leave(Leave::NeedsAttention(why.clone()));
@@ -471,7 +471,7 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
                     let failure = AttemptFailure::of_task(reason.as_str());
                     Step::EndAttempt(AttemptEnd::of_task(failure, Outcome::Failed))
                 }
-                // The same conversation goes on in a moment, so the session rests only after a failed attempt.
+                // The same conversation goes on in a moment, so the session cools down only after a failed attempt.
                 (None, Some(reached)) => end_attempt(reached.failure(), reached.again),
                 (None, None) => return Step::Leave(Leave::AtWork),
             },
@@ -519,9 +519,9 @@ pub(crate) fn after_branch(
             Step::EndAttempt(AttemptEnd::of_task(AttemptFailure::of_task(why), Outcome::Failed))
         }
         BranchOutcome::Conflict(message) => {
-            no_round.map_or(Step::GiveBackConflict(message), NoFurtherRound::step)
+            no_round.map_or(Step::RequestFixOfConflict(message), NoFurtherRound::step)
         }
-        BranchOutcome::Changed => Step::Check(Judged::Work),
+        BranchOutcome::Changed => Step::Check(CheckTarget::Work),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Words to people: what happened is queued as a file, and sent beside the pass's work.
+//! Notifications: what happened is queued as a file, and sent beside the pass's work.
 //!
 //! ```text
 //! STATE/notify/ID.N.json    one event for the Nth entry of `notify:`; gone once it was taken, or after a day
@@ -32,11 +32,11 @@ use crate::text;
 
 /// No id has more characters, but for the occasion behind it.
 const MAX_ID: usize = 150;
-/// An event that nobody has taken for so long is given up.
+/// An event that nobody has taken for this long is given up.
 const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// A state that lasts is noted anew after this, so that its note outlives the sweep.
 const NOTED_ANEW: Duration = Duration::from_secs(24 * 60 * 60);
-/// A note that was not renewed for so long is of a state that is over.
+/// A note that was not renewed for this long is of a state that is over.
 const NOTE_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// One event, as it is sent: JSON with all keys, `null` where something is not known.
@@ -82,29 +82,25 @@ impl Notice {
         }
     }
 
-    /// The same of a run; one that nobody worked on has no run, and gets an id of its own.
+    /// The notice of a run; one that nobody worked on has no run, and gets an id of its own.
     pub(crate) fn of_run(event: Occasion, run: Uuid, time: Timestamp) -> Self {
         let run = if run.is_nil() { Uuid::new_v4() } else { run };
         Self::new(event, &run.to_string(), time)
     }
 
-    /// The same, about a task.
     pub(crate) fn about(self, project: &Path, task: &str) -> Self {
         Self { project: Some(project.to_owned()), task: Some(task.to_owned()), ..self }
     }
 
-    /// The same, about what a line of the journal is about.
     pub(crate) fn of_entry(self, entry: &Entry) -> Self {
         let Entry { project, task, agent, reason, .. } = entry.clone();
         Self { project, task, agent, reason, ..self }
     }
 
-    /// The same, by an agent, at a cost.
     pub(crate) fn by(self, agent: Option<&str>, cost: Option<Cost>) -> Self {
         Self { agent: agent.map(str::to_owned), cost, ..self }
     }
 
-    /// The same, with the reason.
     pub(crate) fn because(self, reason: impl Into<String>) -> Self {
         Self { reason: Some(reason.into()), ..self }
     }
@@ -190,8 +186,10 @@ impl<'a> Outbox<'a> {
             .with_context(|| format!("cannot make {}", self.directory.display()))?;
         for (number, notifier) in self.listeners(notice.event) {
             let body = notice.body.clone().filter(|_| notifier.body);
-            let json = serde_json::to_vec(&Notice { body, ..notice.clone() })?;
-            durable::write(&self.file(&notice.id, number), &json, durable::PRIVATE)?;
+            let path = self.file(&notice.id, number);
+            let json = serde_json::to_vec(&Notice { body, ..notice.clone() })
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            durable::write(&path, &json, durable::PRIVATE)?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! `STATE/paused` and `.agent-queue/paused`: nothing is handed out until a person says so.
+//! `STATE/paused` and `.agent-queue/paused`: nothing is handed out until `ccl resume`.
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ use crate::durable;
 use crate::marker::{self, Stamp, Unreadable};
 use crate::text::{self, local_time};
 
-/// Of somebody's words at most so many characters are shown.
+/// At most this many characters of a person's text are shown.
 const MAX_WORDS: usize = 300;
 
 /// Since when nothing is handed out, on whose word, and why.

@@ -20,17 +20,18 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 use uuid::Uuid;
 
-pub(crate) use clock::awake;
-pub use ending::{Ended, EndingError, terminate, terminate_all, terminate_marked};
-pub use service::{in_service, unit_of_cgroup};
+pub(crate) use clock::monotonic_now;
+pub use ending::{Ended, EndingError, terminate, terminate_all};
+pub(crate) use ending::{GRACE, terminate_marked};
+pub(crate) use service::in_service;
 pub(crate) use writers::{OpenFiles, Writers};
 
 /// The environment variable that holds the run a process works for.
-pub const RUN_VARIABLE: &str = "CCL_RUN";
+pub(crate) const RUN_VARIABLE: &str = "CCL_RUN";
 
 /// The environment variable that holds the number of the process that was started for a run: the agent itself, or the
 /// script that waits for it. What it starts inherits the variable and has another number.
-pub const LEADER_VARIABLE: &str = "CCL_PID";
+pub(crate) const LEADER_VARIABLE: &str = "CCL_PID";
 
 /// One line of `/proc/PID/stat`, as far as it is needed (proc_pid_stat(5)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +87,7 @@ fn proc_path(pid: Pid, file: &str) -> PathBuf {
 
 /// Where this program lies. After an upgrade, which puts another file in its place, `/proc/self/exe` says
 /// `ccl (deleted)`: then what lies there now.
-pub fn own_program() -> io::Result<PathBuf> {
+pub(crate) fn own_program() -> io::Result<PathBuf> {
     let program = std::env::current_exe()?;
     let replaced = program.as_os_str().as_bytes().strip_suffix(b" (deleted)");
     Ok(match replaced {
@@ -178,7 +179,7 @@ pub fn window_lives(pid: Pid, server: Option<Pid>, run: Uuid) -> io::Result<bool
 /// Whether the number of a window's process has been given to another user's since, as after a restart of the machine:
 /// it may not be looked at, and its parent is not the tmux `server`. What the window shows may hide too, behind a
 /// `sudo` of its own, but stays that server's child.
-pub fn is_another_users(pid: Pid, server: Option<Pid>) -> io::Result<bool> {
+pub(crate) fn is_another_users(pid: Pid, server: Option<Pid>) -> io::Result<bool> {
     match environ(pid) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             let process = stat(pid)?;
@@ -223,7 +224,7 @@ fn visibly(carries: io::Result<bool>) -> io::Result<bool> {
 
 /// The process group that was started for `run`, wherever it is: its window may be gone. What the agent put into groups
 /// of their own, a server that is to stay, does not count.
-pub fn group_of(run: Uuid) -> io::Result<Option<Pid>> {
+pub(crate) fn group_of(run: Uuid) -> io::Result<Option<Pid>> {
     for process in processes_that(|_| true)? {
         let Some(group) = process.pgrp else { continue };
         let leader = group.as_raw_pid().to_string();
@@ -238,7 +239,7 @@ pub fn group_of(run: Uuid) -> io::Result<Option<Pid>> {
 
 /// The process that was started for `run`, wherever it is. Without it, others of its group are only what it left
 /// behind.
-pub fn leader_of(run: Uuid) -> io::Result<Option<Pid>> {
+pub(crate) fn leader_of(run: Uuid) -> io::Result<Option<Pid>> {
     let Some(group) = group_of(run)? else {
         return Ok(None);
     };

@@ -22,7 +22,7 @@ use crate::subprocess::{Call, RunError};
 use crate::text::is_session_name;
 
 /// How long a tmux call may take before it is killed: a hanging server must not hang a pass.
-pub const CALL_LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(10);
 
 /// One line of `list-panes -a`. A pane whose window is linked to several sessions has a line in each.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,7 +107,7 @@ pub struct Tmux {
 }
 
 impl Tmux {
-    /// The server that `command` reaches, with [`CALL_LIMIT`].
+    /// The server that `command` reaches, with `CALL_LIMIT`.
     pub fn new(command: Vec<String>) -> Self {
         Self { command, limit: CALL_LIMIT }
     }
@@ -254,7 +254,7 @@ impl Tmux {
     }
 
     /// The same, and that many lines above it, as far as tmux has kept them; what it has wrapped is one line again.
-    pub fn capture_history(&self, pane: &PaneId, lines: u32) -> Result<String, TmuxError> {
+    pub(crate) fn capture_history(&self, pane: &PaneId, lines: u32) -> Result<String, TmuxError> {
         let start = format!("-{lines}");
         let printed =
             self.call(&["capture-pane", "-p", "-J", "-S", &start, "-t", pane.as_str()])?;
@@ -278,7 +278,7 @@ impl Tmux {
     ///
     /// # Errors
     /// [`TmuxError::NoServer`] where there is no server.
-    pub fn display_global(&self, format: &'static str) -> Result<String, TmuxError> {
+    pub(crate) fn display_global(&self, format: &'static str) -> Result<String, TmuxError> {
         let printed = self.call(&["display-message", "-p", format])?;
         Ok(String::from_utf8_lossy(&printed).trim_end_matches('\n').to_owned())
     }

@@ -173,13 +173,14 @@ impl Launch<'_> {
         let (directory, run_file) = (quote_path(self.directory)?, quote_path(&files.run)?);
         let run = self.run;
         let start = match self.kind {
-            AgentKind::Claude => format!("exec {}", self.words()?),
+            AgentKind::Claude => format!("exec {}", self.command_line()?),
             // SIGTERM is for the agent: were the script to end before it, the terminal would hang up on it.
-            AgentKind::Command => format!("trap : TERM\n{}\nfinish $?", self.words()?),
+            AgentKind::Command => format!("trap : TERM\n{}\nfinish $?", self.command_line()?),
         };
         // The run is compared first: this file may be the next run's by the time the shell of a slow window reads it.
         // CCL_PID tells the agent from what it starts, which inherits both. What can be seen to keep the agent from
-        // starting is written down before the ticket is taken, so that no attempt counts.
+        // starting is written down before the ticket is taken, so that no attempt counts. `finish` tries again and
+        // again: on a full disk the exit would be lost. It stops when the session's files are cleared.
         Ok(format!(
             "# Run {run} of ccl. It starts once: whoever removes the ticket starts it.\n\
              [ \"${{CCL_RUN-}}\" = {run} ] || exit 0\n\
@@ -230,7 +231,8 @@ impl Launch<'_> {
         Ok(lines)
     }
 
-    fn words(&self) -> Result<String> {
+    /// The agent's command, with what `ccl` adds to it, as a line of shell.
+    fn command_line(&self) -> Result<String> {
         let mut words = Vec::new();
         let mut has_prompt = false;
         for word in self.command {
@@ -302,7 +304,7 @@ impl Launch<'_> {
 /// argument: it keeps the input of `Stop` in `stop`, and has tmux call `assign`,
 /// whose standard input is not the hook's. Any output would put the pane into a
 /// mode, and so would an exit code, which tmux shows there: so there is neither.
-pub fn hook_script(tmux: &[String], assign: &[String], stop: &Path) -> Result<String> {
+pub(crate) fn hook_script(tmux: &[String], assign: &[String], stop: &Path) -> Result<String> {
     let tmux = tmux.iter().map(|word| quote(word)).collect::<Result<Vec<_>>>()?;
     // tmux expands `#` in what it runs.
     let command =
@@ -318,7 +320,7 @@ pub fn hook_script(tmux: &[String], assign: &[String], stop: &Path) -> Result<St
 }
 
 /// A path as one word of a shell's command line.
-pub fn quote_path(path: &Path) -> Result<String> {
+pub(crate) fn quote_path(path: &Path) -> Result<String> {
     let text = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
     quote(text)
 }

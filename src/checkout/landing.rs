@@ -67,7 +67,14 @@ pub(crate) enum LandStep {
 }
 
 /// How often a branch is rebased whose base moves on meanwhile.
-const ROUNDS: usize = 3;
+const ROUNDS: u32 = 3;
+
+/// What is said where the base moved on `times` times while a branch was to land.
+pub(crate) fn base_moved_on(times: u32) -> String {
+    format!(
+        "its base moved on {times} times meanwhile: run `ccl land` when nobody is pushing to it"
+    )
+}
 
 impl Repository {
     /// Brings the branch into the branch that it started from. `note` is called with the worktree's new base before
@@ -106,9 +113,7 @@ impl Repository {
                 Landing::Moved => {}
             }
         }
-        Ok(LandStep::Refused(format!(
-            "`{base_branch}` moved on {ROUNDS} times meanwhile: land it once that rests"
-        )))
+        Ok(LandStep::Refused(base_moved_on(ROUNDS)))
     }
 
     fn has_landed(&self, worktree: &Worktree, base_branch: &str) -> Result<bool> {

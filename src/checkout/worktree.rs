@@ -30,7 +30,7 @@ pub(crate) enum Removal {
 
 /// A worktree in a project's queue, as its files show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct ListedWorktree {
     pub(crate) path: PathBuf,
     /// None where HEAD is detached, or kept in another form than a file (`reftable`).
     pub(crate) branch: Option<String>,
@@ -39,7 +39,7 @@ pub(crate) struct Standing {
 }
 
 /// The worktrees of a project, by name. Starts no process; what is no worktree is left out.
-pub(crate) fn standing(project: &Path) -> Result<Vec<Standing>> {
+pub(crate) fn list_worktrees(project: &Path) -> Result<Vec<ListedWorktree>> {
     let mut found = Vec::new();
     for entry in durable::list_dir(&project.join(WORKTREES))? {
         let path = entry?.path();
@@ -54,7 +54,7 @@ pub(crate) fn standing(project: &Path) -> Result<Vec<Standing>> {
         // What git writes there instead of a branch's name where refs are no files.
         let branch = head.strip_prefix("ref: refs/heads/").filter(|name| *name != ".invalid");
         let branch = branch.map(ToOwned::to_owned);
-        found.push(Standing { branch, locked: text("locked")?, path });
+        found.push(ListedWorktree { branch, locked: text("locked")?, path });
     }
     found.sort_by(|one, other| one.path.cmp(&other.path));
     Ok(found)
@@ -180,14 +180,14 @@ impl Repository {
 
     /// A worktree, made anew, in which a check judges `commit`: detached, with what the globs in `protect` name as it is in
     /// the task's base.
-    pub(crate) fn judge(
+    pub(crate) fn make_check_worktree(
         &self,
         worktree: &Worktree,
         commit: &str,
         protect: &[String],
     ) -> Result<Worktree> {
-        let judged = Self::judging(worktree);
-        self.unjudge(worktree)?;
+        let judged = Self::check_worktree_of(worktree);
+        self.remove_check_worktree(worktree)?;
         self.exclude()?;
         let args = [OsStr::new("worktree"), "add".as_ref(), "--detach".as_ref()];
         let args = args.into_iter().chain([judged.path.as_os_str(), OsStr::new(commit)]);
@@ -199,13 +199,13 @@ impl Repository {
     }
 
     /// Removes the worktree of a check, whatever that has left there.
-    pub(crate) fn unjudge(&self, worktree: &Worktree) -> Result<()> {
-        let judged = Self::judging(worktree);
+    pub(crate) fn remove_check_worktree(&self, worktree: &Worktree) -> Result<()> {
+        let judged = Self::check_worktree_of(worktree);
         wait_for_idle(&judged)?;
         self.throw_away(&judged)
     }
 
-    fn judging(worktree: &Worktree) -> Worktree {
+    fn check_worktree_of(worktree: &Worktree) -> Worktree {
         let name = worktree.path.file_name().unwrap_or_default().to_string_lossy();
         Worktree {
             path: worktree.path.with_file_name(format!(".{name}.check")),

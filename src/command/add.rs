@@ -43,7 +43,7 @@ pub(super) fn run(context: Context<'_>, start: Option<&Path>, new: &NewTask) -> 
         );
     }
     let file = placed.file_name().unwrap_or_default().to_string_lossy();
-    context.account.note(&Entry::of_task(EventKind::Added, project.path(), &file));
+    context.records.note(&Entry::of_task(EventKind::Added, project.path(), &file));
     let event = Event::of_task(EventKind::Added, project.path(), file);
     Ok(Pass { events: vec![event], ..Pass::default() })
 }

@@ -12,25 +12,29 @@ use crate::error::Failure;
 use crate::session::{Pool, Session, Trigger};
 
 /// When a hook fires, the agent's own files may not be complete yet.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TURN_END_WAIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(200);
 
-/// One pass for one session; without a name, for the one it is called in. A hook names the `run` that its agent worked on;
-/// a person does not.
-pub(super) fn run(context: Context<'_>, name: Option<&str>, run: Option<Uuid>) -> Result<Pass> {
+/// One pass for one session; without a name, for the one it is called in. A hook names `hook_run`, the run that its
+/// agent worked on; a person does not.
+pub(super) fn run(
+    context: Context<'_>,
+    session_name: Option<&str>,
+    hook_run: Option<Uuid>,
+) -> Result<Pass> {
     let mut pass = Pass::default();
-    let session = resolve_session(context, &context.pool()?, name)?;
-    if run.is_none() {
+    let session = resolve_session(context, &context.pool()?, session_name)?;
+    if hook_run.is_none() {
         // A person who calls it has mended what the cooldown was for.
         session.end_cooldown()?;
     }
     // A hook that finds nothing to do is no news; a person asked for something.
     let notice = |clause: &str| {
-        if run.is_none() {
+        if hook_run.is_none() {
             context.log.notice(format_args!("{} {clause}", session.name()));
         }
     };
-    let Some(pool) = reconcile(context, &session, run, &mut pass)? else {
+    let Some(pool) = reconcile(context, &session, hook_run, &mut pass)? else {
         if let (0, Some(marker)) = (pass.exit, session.dispatched()?) {
             notice(&format!("works on {}, and is given no other task before it ends", marker.task));
         }
@@ -76,7 +80,7 @@ fn reconcile<'a>(
         pass.take(context, pool.reconcile(session, trigger));
         trigger = Trigger::Idle(run);
         // From the first look on: the pass that launched the agent may have held the session until now.
-        let deadline = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
+        let deadline = *deadline.get_or_insert_with(|| Instant::now() + TURN_END_WAIT);
         let Some(marker) = session.dispatched()? else {
             return Ok(Some(pool));
         };
@@ -93,7 +97,7 @@ fn resolve_session(context: Context<'_>, pool: &Pool<'_>, name: Option<&str>) ->
     let config = context.config;
     let name = match name {
         Some(name) => name.to_owned(),
-        None => own_session(context, pool)?,
+        None => session_of_caller(context, pool)?,
     };
     let session = Session::new(&config.state_dir, &name);
     if config.dedicated.iter().any(|dedicated| dedicated.session == name) {
@@ -113,7 +117,7 @@ fn resolve_session(context: Context<'_>, pool: &Pool<'_>, name: Option<&str>) ->
     Ok(session)
 }
 
-fn own_session(context: Context<'_>, pool: &Pool<'_>) -> Result<String> {
+fn session_of_caller(context: Context<'_>, pool: &Pool<'_>) -> Result<String> {
     let outside = Failure::Usage("name a session: ccl was not called inside tmux".to_owned());
     let pane = context.config.tmux_pane.as_deref().context(outside)?;
     let name = pool.session_of(pane).with_context(|| {

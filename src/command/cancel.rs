@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::target::{self, Place, Target};
+use super::target::{self, Target, TaskPlace};
 use super::{Context, Pass};
 use crate::durable;
 use crate::event::{Event, EventKind};
@@ -18,14 +18,14 @@ const REASON: &str = "cancelled";
 
 /// Files one task as failed, with the reason `cancelled`.
 pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
-    let target = target::find(context, task, &[&[Place::Waiting, Place::Dispatched]])?;
+    let target = target::find(context, task, &[&[TaskPlace::Waiting, TaskPlace::Dispatched]])?;
     let events = match target.place {
-        Place::Dispatched => end(context, &target),
+        TaskPlace::Dispatched => end(context, &target),
         _ => withdraw(context, &target),
     };
     let events = events.with_context(|| format!("cannot cancel {target}"))?;
     let Target { project, name, .. } = &target;
-    context.account.note(&Entry::of_task(EventKind::Cancelled, project.path(), name.as_str()));
+    context.records.note(&Entry::of_task(EventKind::Cancelled, project.path(), name.as_str()));
     Ok(Pass { events, ..Pass::default() })
 }
 
@@ -34,7 +34,8 @@ fn withdraw(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {
     let task = TaskRef { project: project.clone(), name: name.clone() };
     if durable::exists(&project.delegated_path(name))? {
         let Context { config, log, now, .. } = context;
-        let delegation = Delegation::for_task(&task, config, log, now)?.telling(context.account);
+        let delegation =
+            Delegation::for_task(&task, config, log, now)?.with_records(context.records);
         if let Some(event) = delegation.cancel(&task, REASON)? {
             return Ok(vec![event]);
         }
@@ -47,8 +48,8 @@ fn withdraw(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {
     let ending = Ending::unworked(context.now, REASON.to_owned());
     let at = (project.path(), name.as_str());
     let placed = context
-        .account
-        .filing(at, &ending, || Ok(text), || project.reject(name, &seen, &ending))?
+        .records
+        .file_and_record(at, &ending, || Ok(text), || project.reject(name, &seen, &ending))?
         .context("another pass has just taken it, or it was changed: look with `ccl status`")?;
     let file = placed.file_name().unwrap_or_default().to_string_lossy();
     Ok(vec![Event::of_task(EventKind::Failed, project.path(), file).because(REASON)])

@@ -27,7 +27,7 @@ pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Answer {
             let waits = waits(context, file, &task)?;
             let project = project_of(file)?;
             let decision = decide(context, &mut lineup, file, project.as_ref(), &task, &rules)?;
-            // What it depends on comes before who has it.
+            // Its dependencies are named before its agent's hold.
             Ok(DecisionRow { waits: waits.or(decision.waits), ..decision })
         });
         match decision {

@@ -12,8 +12,8 @@ pub(super) fn open<'a>(
     dry_run: bool,
     pass: &mut Pass,
 ) -> Vec<Delegation<'a>> {
-    let Context { config, log, account, now, .. } = context;
-    let opened = Delegation::open(config, log, account, now, dry_run).into_iter();
+    let Context { config, log, records, now, .. } = context;
+    let opened = Delegation::open(config, log, records, now, dry_run).into_iter();
     opened.filter_map(|delegation| pass.ok(context, delegation)).collect()
 }
 

@@ -1,4 +1,4 @@
-//! Waiting tasks for free sessions: the local half of `scan`, and of `assign`.
+//! The local half of `scan`, and of `assign`: which waiting tasks go, and to which agents.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::anyhow;
 
 use super::waits::{self, Waits};
-use super::{Context, Pass, ground};
+use super::{Context, Pass, preconditions};
 use crate::agent::claude::Trust;
 use crate::checkout::Repository;
 use crate::concurrent;
@@ -53,7 +53,7 @@ pub(super) fn choose(
         return Vec::new();
     }
     let mut waits = Waits::new(context.now);
-    let mut agents = Choosing::new(context);
+    let mut agents = AgentChooser::new(context);
     // Those that an agent takes only where no other task can be its probe come behind all others.
     let (mut queues, mut last) = (Vec::new(), Vec::new());
     // Few depend on others: what those say is kept until their turn comes.
@@ -82,14 +82,14 @@ pub(super) fn choose(
         last.push(Queue::new(inbox.dispatched.len(), waiting_last));
         dependents.push(depend);
     }
-    let mut projects = ChosenFrom::new(inboxes, agents);
+    let mut projects = ProjectRoom::new(inboxes, agents);
     let (mut chosen, mut passed_over) = (Vec::new(), 0);
     // Behind a probe nothing more goes: what waits is not read to its end to find that out.
     while chosen.len() < wanted && projects.agents.lineup.has_room() {
         // As many as can be used are read together, and more where many had to be passed over: those that are not used go
         // on waiting.
         let count = (wanted - chosen.len()).max(passed_over).min(READ_TOGETHER);
-        let (indices, tasks) = pick(inboxes, &mut queues, count, |index, name| {
+        let (indices, tasks) = next_in_turn(inboxes, &mut queues, count, |index, name| {
             let Some(order) = dependents[index].get(name) else { return false };
             waits.blocks(context, &inboxes[index].project, order, pass)
         });
@@ -116,13 +116,13 @@ pub(super) fn choose(
                         &task.task.header.order,
                         pass,
                     ) => {}
-                    None => match projects.take(context, index, *task, pass) {
-                        Take::Chosen(assignment) => {
+                    None => match projects.admit(context, index, *task, pass) {
+                        Admission::Admitted(assignment) => {
                             chosen.push(*assignment);
                             continue;
                         }
-                        Take::Passed => {}
-                        Take::Closed => queues[index].close(),
+                        Admission::Passed => {}
+                        Admission::ProjectClosed => queues[index].close(),
                     },
                 },
                 Read::Skipped(at, skip) => {
@@ -146,8 +146,8 @@ enum Turn {
     Later,
 }
 
-/// Finds each task its agent.
-struct Choosing<'a> {
+/// Chooses the agent of each task.
+struct AgentChooser<'a> {
     context: Context<'a>,
     lineup: Lineup<'a>,
     /// Whom the Claude Code of each agent trusts, once one has been chosen.
@@ -158,7 +158,7 @@ struct Choosing<'a> {
     waits: Option<String>,
 }
 
-impl<'a> Choosing<'a> {
+impl<'a> AgentChooser<'a> {
     fn new(context: Context<'a>) -> Self {
         let lineup = Holds::new(context.config, context.now).lineup();
         Self { context, lineup, trust: HashMap::new(), pinned: HashMap::new(), waits: None }
@@ -205,7 +205,7 @@ impl<'a> Choosing<'a> {
     }
 
     /// The agent of a task that goes; `None` where it waits for one. The error is the reason to hold it.
-    fn take(
+    fn assign_agent(
         &mut self,
         task: &WaitingTask,
         of_project: Option<&str>,
@@ -246,10 +246,10 @@ impl<'a> Choosing<'a> {
 
 /// The projects that tasks are chosen from: what each says of its tasks, read at most once in a pass, and how many of
 /// its tasks are at work or chosen.
-struct ChosenFrom<'a> {
+struct ProjectRoom<'a> {
     rules: Vec<Rules>,
     at_work: Vec<usize>,
-    agents: Choosing<'a>,
+    agents: AgentChooser<'a>,
 }
 
 enum Rules {
@@ -260,16 +260,16 @@ enum Rules {
     Held,
 }
 
-enum Take {
-    Chosen(Box<Assignment>),
+enum Admission {
+    Admitted(Box<Assignment>),
     /// It has to wait, or is held; another task of the project may go.
     Passed,
     /// Nothing more of the project goes in this pass.
-    Closed,
+    ProjectClosed,
 }
 
-impl<'a> ChosenFrom<'a> {
-    fn new(inboxes: &[Inbox], agents: Choosing<'a>) -> Self {
+impl<'a> ProjectRoom<'a> {
+    fn new(inboxes: &[Inbox], agents: AgentChooser<'a>) -> Self {
         Self {
             agents,
             rules: inboxes.iter().map(|_| Rules::Unread).collect(),
@@ -277,17 +277,17 @@ impl<'a> ChosenFrom<'a> {
         }
     }
 
-    /// Takes the task of the project at `index`, where the project has room for it.
-    fn take(
+    /// Admits the task of the project at `index`, where the project has room for it and an agent takes it.
+    fn admit(
         &mut self,
         context: Context<'_>,
         index: usize,
         task: WaitingTask,
         pass: &mut Pass,
-    ) -> Take {
+    ) -> Admission {
         let project = &task.at.project;
         if let Rules::Unread = self.rules[index] {
-            self.rules[index] = match ground::rules(context.config, project) {
+            self.rules[index] = match preconditions::of_project(context.config, project) {
                 Ok((rules, repository)) => Rules::Read(Box::new(rules), repository),
                 Err(why) => {
                     let event = Event::of_project(EventKind::Held, project.path());
@@ -297,7 +297,7 @@ impl<'a> ChosenFrom<'a> {
             };
         }
         let Rules::Read(project_rules, repository) = &self.rules[index] else {
-            return Take::Closed;
+            return Admission::ProjectClosed;
         };
         let is_full = |room: Option<usize>| room.is_some_and(|room| self.at_work[index] > room);
         let mut rules = project_rules.for_task(&task.task.header.rules);
@@ -305,8 +305,8 @@ impl<'a> ChosenFrom<'a> {
         if is_full(room) {
             // What waits behind it may want a worktree, but a project that is full as a whole is not read to its end.
             return match is_full(project_rules.room_beside(project_rules.task.isolation)) {
-                true => Take::Closed,
-                false => Take::Passed,
+                true => Admission::ProjectClosed,
+                false => Admission::Passed,
             };
         }
         // What its project says of all tasks was looked at above.
@@ -314,35 +314,35 @@ impl<'a> ChosenFrom<'a> {
             != (project_rules.task.isolation, &project_rules.task.protect);
         let repository = match is_other {
             false => Ok(repository.clone()),
-            true => ground::check(project, project_rules, &rules),
+            true => preconditions::of_task(project, project_rules, &rules),
         };
         let repository = match repository {
             Ok(repository) => repository,
             Err(why) => {
                 let event = task.at.event(EventKind::Held);
                 pass.events.push(event.because(format!("{why:#}")));
-                return Take::Passed;
+                return Admission::Passed;
             }
         };
         if rules.isolation == Isolation::Worktree && !task.task.header.order.depends_on.is_empty() {
             let branches = waits::branches(project, &task.task.header.order);
-            let Some(branches) = pass.ok(context, branches) else { return Take::Passed };
+            let Some(branches) = pass.ok(context, branches) else { return Admission::Passed };
             match task::start_from(&waits::borrowed(&branches)) {
                 StartFrom::Base => {}
                 StartFrom::Branch(branch) => rules.base = Some(branch.to_owned()),
-                StartFrom::WaitsFor(_) => return Take::Passed,
+                StartFrom::WaitsFor(_) => return Admission::Passed,
             }
         }
-        let who = match self.agents.take(&task, project_rules.agent.as_deref()) {
+        let who = match self.agents.assign_agent(&task, project_rules.agent.as_deref()) {
             Ok(Some(who)) => who,
-            Ok(None) => return Take::Passed,
+            Ok(None) => return Admission::Passed,
             Err(why) => {
                 pass.events.push(task.at.event(EventKind::Held).because(why));
-                return Take::Passed;
+                return Admission::Passed;
             }
         };
         self.at_work[index] += 1;
-        Take::Chosen(Box::new(Assignment { task, rules, room, repository, who }))
+        Admission::Admitted(Box::new(Assignment { task, rules, room, repository, who }))
     }
 }
 
@@ -354,7 +354,7 @@ fn is_remote(context: Context<'_>, task: &WaitingTask) -> bool {
 
 /// Those whose turn it is, up to `count`: the index of each one's project, and the task. What `waits` is passed over
 /// without a look into its file.
-fn pick(
+fn next_in_turn(
     inboxes: &[Inbox],
     queues: &mut [Queue],
     count: usize,
@@ -405,7 +405,7 @@ pub(super) fn pass_over(
             let reject = || {
                 let place = (at.project.path(), at.name.as_str());
                 let file = || at.project.reject(&at.name, &seen, &ending);
-                context.account.filing(place, &ending, || Ok(None), file)
+                context.records.file_and_record(place, &ending, || Ok(None), file)
             };
             let filed = dry_run || pass.ok(context, reject()).flatten().is_some();
             if filed {

@@ -14,8 +14,8 @@ use super::status::{self, Collected};
 use super::{Context, report};
 use crate::cli::ReportFormat;
 use crate::error::{self, TEMPORARY};
+use crate::last_scan;
 use crate::log::Log;
-use crate::passed;
 use crate::report::{OVERDUE, POLICY, Report, metrics};
 use crate::text::local_time;
 use crate::web::request::read;
@@ -181,7 +181,7 @@ fn illnesses(context: Context<'_>) -> Vec<String> {
         }
         Ok(_) => {}
     }
-    match passed::last(&context.config.state_dir) {
+    match last_scan::read(&context.config.state_dir) {
         None => found.push("no scan has been made yet".to_owned()),
         Some(passed) if context.now.duration_since(passed) > OVERDUE => {
             let at = local_time(passed, context.now, &TimeZone::system());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::target::{self, Place};
+use super::target::{self, TaskPlace};
 use super::{Context, Pass};
 use crate::agent::Setup;
 use crate::check::{self, ForegroundCheck};
@@ -20,7 +20,7 @@ use crate::task::{BranchEnding, CheckEnding, Ending, GitEnding, TaskRules};
 const ROUNDS: u32 = 3;
 
 pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
-    let target = target::find(context, task, &[&[Place::Done]])?;
+    let target = target::find(context, task, &[&[TaskPlace::Done]])?;
     let (project, name) = (&target.project, &target.name);
     let ending = project.ending(target.place.folder(), name)?;
     let Some((ending, branch)) = ending.as_ref().and_then(|it| Some((it, it.branch()?))) else {
@@ -67,12 +67,12 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
                 None => green.tree == Some(repository.tree_of_head(&worktree)?),
             };
             if !is_judged {
-                let judging = Judging::prepare(context, &target, &repository, &worktree)?;
+                let recheck = Recheck::prepare(context, &target, &repository, &worktree)?;
                 // It may take long, and other branches may land meanwhile.
                 drop(lock);
-                let judged = judging.wait(&target, ending, &worktree, &green.command);
+                let judged = recheck.wait(&target, ending, &worktree, &green.command);
                 lock = project.lock_checkout()?;
-                judging.clear(&repository, &worktree)?;
+                recheck.clear(&repository, &worktree)?;
                 *green = CheckEnding { rounds: green.rounds, ..judged? };
                 judged_head = Some(head);
                 continue;
@@ -104,12 +104,12 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
     repository.delete_landed(&worktree, &base)?;
     drop(lock);
     durable::remove(&project.to_land_path(&worktree.branch))?;
-    let landed = context.account.landed((project.path(), name.as_str()), &worktree.branch, &base);
+    let landed = context.records.landed((project.path(), name.as_str()), &worktree.branch, &base);
     Ok(Pass { events: vec![landed], ..Pass::default() })
 }
 
 /// A check that is to judge a branch once more, because that is another by now.
-struct Judging {
+struct Recheck {
     rules: TaskRules,
     /// Where it runs: the task's, or one that was made for it.
     place: Worktree,
@@ -117,7 +117,7 @@ struct Judging {
     tree: String,
 }
 
-impl Judging {
+impl Recheck {
     /// The checkout's lock is held.
     fn prepare(
         context: Context<'_>,
@@ -135,7 +135,11 @@ impl Judging {
         let rules = rules.for_task(&task.header.rules);
         let place = match rules.protect.is_empty() {
             true => worktree.clone(),
-            false => repository.judge(worktree, &repository.head_of(worktree)?, &rules.protect)?,
+            false => repository.make_check_worktree(
+                worktree,
+                &repository.head_of(worktree)?,
+                &rules.protect,
+            )?,
         };
         let (stamp, tree) = (checkout::setup_stamp(&place)?, repository.tree_of(&place)?);
         Ok(Self { rules, place, stamp, tree })
@@ -195,7 +199,7 @@ impl Judging {
         match self.rules.protect.is_empty() {
             // It was clean before.
             true => repository.drop_uncommitted(worktree).map(drop),
-            false => repository.unjudge(worktree),
+            false => repository.remove_check_worktree(worktree),
         }
     }
 }

@@ -7,11 +7,11 @@ mod decide;
 mod delegate;
 mod dispatch;
 mod doctor;
-mod ground;
 mod http;
 mod job;
 mod land;
 mod pause;
+mod preconditions;
 mod projects;
 mod reap;
 mod report;
@@ -33,7 +33,6 @@ use anyhow::{Context as _, Result};
 use clap::{CommandFactory, Parser};
 use jiff::Timestamp;
 
-use crate::account::Account;
 use crate::cli::{Cli, Command};
 use crate::concurrent;
 use crate::config::Config;
@@ -42,11 +41,12 @@ use crate::environment::Environment;
 use crate::error::{self, Failure};
 use crate::event::{Event, EventKind};
 use crate::hold::{Holds, Lineup, Wanted};
+use crate::last_scan;
 use crate::log::{Log, Style};
 use crate::notify;
-use crate::passed;
 use crate::progress::Progress;
 use crate::queue::Project;
+use crate::records::Records;
 use crate::report::{Report, TerminalStyle, print, warning};
 use crate::router::{self, Decision, Rule};
 use crate::session::{Pool, Session, Trigger};
@@ -58,7 +58,7 @@ use crate::text::escape;
 pub(crate) struct Context<'a> {
     config: &'a Config,
     log: &'a Log,
-    account: &'a Account<'a>,
+    records: &'a Records<'a>,
     progress: &'a Progress,
     /// The clock is read once.
     now: Timestamp,
@@ -178,7 +178,7 @@ pub fn main(environment: &Environment) -> ExitCode {
         log = log.without_events();
     }
     let now = Timestamp::now();
-    let (config, account, lineup) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+    let (config, records, lineup) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
     // Only read where it is needed: `man` works with a broken configuration, too.
     let context = || -> Result<Context<'_>> {
         if config.get().is_none() {
@@ -187,7 +187,7 @@ pub fn main(environment: &Environment) -> ExitCode {
             let _is_first = config.set(read);
         }
         let config = config.get().context("the configuration was not read")?;
-        let account = account.get_or_init(|| Account::new(config, &log));
+        let records = records.get_or_init(|| Records::new(config, &log));
         let holds = Holds::new(config, now);
         // What cannot be read may be more than is allowed, and stops nothing else.
         let secutools_over_budget = holds.is_secutools_over_budget().unwrap_or_else(|error| {
@@ -198,7 +198,7 @@ pub fn main(environment: &Environment) -> ExitCode {
         Ok(Context {
             config,
             log: &log,
-            account,
+            records,
             progress: &progress,
             now,
             lineup: may_take_over.then(|| lineup.get_or_init(|| holds.lineup())),
@@ -218,9 +218,9 @@ pub fn main(environment: &Environment) -> ExitCode {
         log.error(format_args!("{error:#}"));
         error::exit_code(&error)
     });
-    // Behind the result, which is not kept waiting for whoever does not answer.
-    if let (true, Some(account)) = (cli.changes_something(), account.get()) {
-        account.outbox().send(notify::BUDGET);
+    // Sent after the result, so that a slow receiver does not delay it.
+    if let (true, Some(records)) = (cli.changes_something(), records.get()) {
+        records.outbox().send(notify::BUDGET);
     }
     ExitCode::from(exit)
 }
@@ -302,7 +302,7 @@ impl<'a> Context<'a> {
 
     /// Notes that a scan has ended, however it did. Where that cannot be noted, it is reported, and stops nothing.
     fn note_scan(self) {
-        if let Err(error) = passed::note(&self.config.state_dir) {
+        if let Err(error) = last_scan::touch(&self.config.state_dir) {
             self.log.warn(format_args!("{error:#}"));
         }
     }

@@ -31,7 +31,7 @@ pub(super) fn run(
         words.extend(reason.clone());
         let event = Event { project: place.project.clone(), ..Event::new(EventKind::Paused) };
         let words = words.join(": ");
-        context.account.note(&Entry {
+        context.records.note(&Entry {
             project: place.project,
             ..Entry::new(EventKind::Paused).because(words.as_str())
         });

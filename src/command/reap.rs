@@ -34,7 +34,7 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
     // directories are not walked every minute.
     let now = std::time::SystemTime::try_from(context.now)?;
     pass.ok(context, session::sweep(&context.config.state_dir, context.now));
-    pass.ok(context, context.account.outbox().sweep(context.now));
+    pass.ok(context, context.records.outbox().sweep(context.now));
     for project in context.projects()? {
         pass.ok(context, durable::sweep(&project.folder(Folder::Inbox), now));
         pass.ok(context, project.sweep_recurring(now));

@@ -1,4 +1,4 @@
-//! `ccl resume`: tasks are handed out again, and what was held until a person says so is not held any more.
+//! `ccl resume`: tasks are handed out again, and what is held until this command is held no longer.
 
 use anyhow::Result;
 
@@ -17,7 +17,7 @@ pub(super) fn run(context: Context<'_>) -> Result<Pass> {
     for PauseScope { file, project } in pause::places(context)? {
         if crate::pause::end(&file)? {
             let event = Event { project: project.clone(), ..Event::new(EventKind::Resumed) };
-            context.account.note(&Entry { project, ..Entry::new(EventKind::Resumed) });
+            context.records.note(&Entry { project, ..Entry::new(EventKind::Resumed) });
             pass.events.push(event);
         }
     }
@@ -25,14 +25,14 @@ pub(super) fn run(context: Context<'_>) -> Result<Pass> {
         if pass.ok(context, durable::remove(&project.setup_hold_path())).unwrap_or_default() {
             let (path, reason) = (project.path(), "its setup is tried again");
             let entry = Entry { project: Some(path.to_owned()), ..Entry::new(EventKind::Resumed) };
-            context.account.note(&entry.because(reason));
+            context.records.note(&entry.because(reason));
             pass.events.push(Event::of_project(EventKind::Resumed, path).because(reason));
         }
         let lifted = project.lift_recurring_holds();
         for task in pass.ok(context, lifted).unwrap_or_default() {
             let (path, reason) = (project.path(), "its slots are served again");
             let entry = Entry::of_task(EventKind::Resumed, path, &task);
-            context.account.note(&entry.because(reason));
+            context.records.note(&entry.because(reason));
             let event = Event::of_task(EventKind::Resumed, path, task);
             pass.events.push(event.because(reason));
         }
@@ -49,14 +49,14 @@ pub(super) fn run(context: Context<'_>) -> Result<Pass> {
             if holds.lift(&agent.name)? {
                 let name = Some(agent.name.clone());
                 let entry = Entry { agent: name.clone(), ..Entry::new(EventKind::Resumed) };
-                context.account.note(&entry.because("it is given tasks again"));
+                context.records.note(&entry.because("it is given tasks again"));
                 let event = Event::new(EventKind::Resumed).of_agent(name);
                 pass.events.push(event.because("it is given tasks again"));
             }
         }
     }
     if pass.events.is_empty() {
-        context.log.notice("nothing is paused, and nothing is held until a person says so");
+        context.log.notice("nothing is paused, and nothing is held until `ccl resume`");
     }
     Ok(pass)
 }

@@ -4,13 +4,13 @@ use std::ffi::OsStr;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::target::{self, Place};
+use super::target::{self, TaskPlace};
 use super::{Context, Pass};
 use crate::event::{Event, EventKind};
 use crate::journal::Entry;
 
 pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
-    let target = target::find(context, task, &[&[Place::Failed], &[Place::Done]])?;
+    let target = target::find(context, task, &[&[TaskPlace::Failed], &[TaskPlace::Done]])?;
     let placed = target
         .project
         .requeue(target.place.folder(), &target.name)
@@ -19,7 +19,7 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
         bail!("another process has just moved {target} away");
     };
     let name = file.to_string_lossy();
-    context.account.note(&Entry::of_task(EventKind::Retried, target.project.path(), &name));
+    context.records.note(&Entry::of_task(EventKind::Retried, target.project.path(), &name));
     let event = Event::of_task(EventKind::Released, target.project.path(), name);
     Ok(Pass { events: vec![event], ..Pass::default() })
 }

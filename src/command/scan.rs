@@ -8,7 +8,8 @@ use super::waits::Waits;
 use super::{Context, Pass, delegate, pause};
 use crate::event::{Event, EventKind};
 use crate::journal::Entry;
-use crate::queue::{Clock, Folder, Inbox, Project, Served, TaskRef};
+use crate::marker::Stamp;
+use crate::queue::{Folder, Inbox, Project, Served, TaskRef};
 use crate::remote::Delegation;
 use crate::session::{self, Assignment, Pool, Slot};
 use crate::task::Provider;
@@ -77,37 +78,38 @@ fn reconcile<'a>(context: Context<'a>, dry_run: bool, pass: &mut Pass) -> Result
 
 /// Makes the tasks of the slots that have come.
 fn serve_recurring(context: Context<'_>, projects: &[Project], dry_run: bool, pass: &mut Pass) {
-    let clock = Clock { now: context.now, host: &context.config.host };
+    let stamp = Stamp::new(&context.config.host, context.now);
     for project in projects {
         for recurring in pass.ok(context, project.recurring()).into_iter().flatten() {
-            let served = recurring.serve(&clock, dry_run);
+            let served = recurring.serve(&stamp, dry_run);
             let served = served.with_context(|| format!("recurring task {}", recurring.name()));
             let Some(served) = pass.ok(context, served).flatten() else { continue };
-            let event = |kind| Event::of_task(kind, project.path(), recurring.name());
+            let event_of = |kind| Event::of_task(kind, project.path(), recurring.name());
             match served {
                 Served::Made { task, slot } => {
                     let when = local_time(slot, context.now, &TimeZone::system());
                     let reason = format!("its slot has come: {when}");
                     if !dry_run {
                         let entry = Entry::of_task(EventKind::Added, project.path(), &task);
-                        context.account.note(&entry.because(reason.as_str()));
+                        context.records.note(&entry.because(reason.as_str()));
                     }
                     let event = Event::of_task(EventKind::Added, project.path(), task);
                     pass.events.push(event.because(reason));
                 }
-                Served::Held(why) => pass.events.push(event(EventKind::Held).because(why)),
+                Served::Held(why) => pass.events.push(event_of(EventKind::Held).because(why)),
                 Served::OnHold { since, reason, is_new } => {
                     let entry = Entry::of_task(EventKind::Hold, project.path(), recurring.name());
                     let entry = entry.because(reason.as_str());
                     let name = path_text(&project.path().join(recurring.name()));
+                    // In every pass: `queue_once` sends it once for each hold.
                     if !dry_run {
-                        pass.ok(context, context.account.tell_of_hold(&entry, &name, since));
+                        pass.ok(context, context.records.notify_hold(&entry, &name, since));
                     }
                     if is_new {
-                        context.account.note(&entry);
+                        context.records.note(&entry);
                     }
                     let kind = if is_new { EventKind::Hold } else { EventKind::Held };
-                    pass.events.push(event(kind).because(reason));
+                    pass.events.push(event_of(kind).because(reason));
                 }
             }
         }

@@ -11,7 +11,7 @@ use crate::queue::{Folder, Name, Project, QUEUE};
 use crate::text::path_text;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum TaskPlace {
     /// `inbox/T.md`; delegated, if there is a `T.md.delegated`.
     Waiting,
     /// `inbox/T.md.dispatched`
@@ -20,7 +20,7 @@ pub(super) enum Place {
     Failed,
 }
 
-impl Place {
+impl TaskPlace {
     pub(super) fn folder(self) -> Folder {
         match self {
             Self::Waiting | Self::Dispatched => Folder::Inbox,
@@ -34,13 +34,13 @@ impl Place {
 pub(super) struct Target {
     pub(super) project: Project,
     pub(super) name: Name,
-    pub(super) place: Place,
+    pub(super) place: TaskPlace,
 }
 
 impl Target {
     fn path(&self) -> PathBuf {
         match self.place {
-            Place::Dispatched => self.project.dispatched_path(&self.name),
+            TaskPlace::Dispatched => self.project.dispatched_path(&self.name),
             place => self.project.folder(place.folder()).join(self.name.as_str()),
         }
     }
@@ -49,7 +49,7 @@ impl Target {
     fn exists(&self) -> bool {
         let is_there = |path: PathBuf| path.symlink_metadata().is_ok();
         is_there(self.path())
-            || self.place == Place::Waiting && is_there(self.project.delegated_path(&self.name))
+            || self.place == TaskPlace::Waiting && is_there(self.project.delegated_path(&self.name))
     }
 }
 
@@ -62,7 +62,7 @@ impl fmt::Display for Target {
 
 /// Finds the task in one of the places. By its name it is looked for in the first places of all projects, then in the
 /// next.
-pub(super) fn find(context: Context<'_>, task: &OsStr, places: &[&[Place]]) -> Result<Target> {
+pub(super) fn find(context: Context<'_>, task: &OsStr, places: &[&[TaskPlace]]) -> Result<Target> {
     let path = Path::new(task);
     if path.components().count() > 1 || path.is_absolute() {
         let target = by_path(path)?.filter(|target| places.concat().contains(&target.place));
@@ -96,7 +96,7 @@ pub(super) fn find(context: Context<'_>, task: &OsStr, places: &[&[Place]]) -> R
     )
 }
 
-fn by_name(projects: &[Project], task: &Path, places: &[Place]) -> Result<Vec<Target>> {
+fn by_name(projects: &[Project], task: &Path, places: &[TaskPlace]) -> Result<Vec<Target>> {
     let mut file = task.as_os_str().to_owned();
     if task.extension().is_none_or(|extension| extension != "md") {
         file.push(".md");
@@ -126,10 +126,10 @@ fn by_path(path: &Path) -> Result<Option<Target>> {
         return Ok(None);
     };
     let (file, place) = match (folder, file.strip_suffix(".dispatched")) {
-        ("inbox", Some(file)) => (file, Place::Dispatched),
-        ("inbox", None) => (file.strip_suffix(".delegated").unwrap_or(file), Place::Waiting),
-        ("done", _) => (file, Place::Done),
-        ("failed", _) => (file, Place::Failed),
+        ("inbox", Some(file)) => (file, TaskPlace::Dispatched),
+        ("inbox", None) => (file.strip_suffix(".delegated").unwrap_or(file), TaskPlace::Waiting),
+        ("done", _) => (file, TaskPlace::Done),
+        ("failed", _) => (file, TaskPlace::Failed),
         _ => return Ok(None),
     };
     Ok(Name::from_marker(file).map(|name| Target {
@@ -140,11 +140,11 @@ fn by_path(path: &Path) -> Result<Option<Target>> {
 }
 
 /// `in failed/ or done/`
-fn named(places: &[Place]) -> String {
-    let word = |place: &Place| match place {
-        Place::Waiting | Place::Dispatched => "inbox/",
-        Place::Done => "done/",
-        Place::Failed => "failed/",
+fn named(places: &[TaskPlace]) -> String {
+    let word = |place: &TaskPlace| match place {
+        TaskPlace::Waiting | TaskPlace::Dispatched => "inbox/",
+        TaskPlace::Done => "done/",
+        TaskPlace::Failed => "failed/",
     };
     let mut words: Vec<&str> = places.iter().map(word).collect();
     words.dedup();

@@ -481,6 +481,7 @@ impl Agents {
 
     /// The agent that takes tasks first.
     pub(crate) fn first(&self) -> &AgentConfig {
+        // `Agents::new` refuses an empty failover.
         &self.all[self.failover[0]]
     }
 

@@ -55,7 +55,7 @@ pub struct Config {
     pub(crate) remote: Option<RemoteEngine>,
     /// The tmux command and its first arguments, such as `tmux -L ccl`.
     pub(crate) tmux: Vec<String>,
-    /// To whom words are sent.
+    /// Who is notified.
     pub(crate) notifiers: Vec<Notifier>,
     /// Names that `ccl http` answers to, beside those of every machine.
     pub(crate) http_hosts: Vec<String>,

@@ -1,4 +1,4 @@
-//! `notify:`: to whom words are sent, on which occasions.
+//! `notify:`: who is notified, on which occasions.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use super::scalar::{self, scalar};
 use super::url::{ServerUrl, UrlError};
 use crate::environment::Environment;
 
-/// What people can be told of.
+/// What people can be notified of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Occasion {
@@ -72,7 +72,7 @@ impl Receiver {
     }
 }
 
-/// Where words are posted: https, or http on this machine; with a query, if there is one.
+/// Where notifications are posted: https, or http on this machine; with a query, if there is one.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Address {
     server: ServerUrl,

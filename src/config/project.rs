@@ -14,7 +14,7 @@ use crate::task::{Check, Isolation, Land, ProjectRules, TaskRules, TimeLimit};
 /// A longer file is no `project.yaml`.
 const MAX_BYTES: u64 = 64 << 10;
 
-/// A check stands in the ending line of its task, which has room for so much of it.
+/// A check is part of its task's ending line, which has room for this much.
 const MAX_CHECK: usize = 4 << 10;
 
 /// What is said of a project's tasks; `None` where nothing is.

@@ -33,7 +33,7 @@ impl ServerUrl {
         Self::read(text).map_err(|error| error.to_string())
     }
 
-    /// The same, with an error that can be told apart.
+    /// The same, with an error whose kind callers can distinguish.
     pub(super) fn read(text: &str) -> Result<ServerUrl, UrlError> {
         let text = text.trim().trim_end_matches('/');
         if text.contains('@') {
@@ -72,7 +72,7 @@ impl ServerUrl {
     }
 
     /// Whether the server runs on this machine: such a server is never reached through a proxy.
-    pub fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         is_loopback(&self.host)
     }
 

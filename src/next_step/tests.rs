@@ -153,12 +153,12 @@ fn crashes() {
         (
             "the same of what was red",
             Found::Unstarted { round: Some(Round::Red) },
-            Step::TakeBackRound(Round::Red),
+            Step::UndoRound(Round::Red),
         ),
         (
             "of a conflict",
             Found::Unstarted { round: Some(Round::Conflict) },
-            Step::TakeBackRound(Round::Conflict),
+            Step::UndoRound(Round::Conflict),
         ),
         ("launching, it works", launching(AgentState::Working), Step::MarkWorking),
         ("launching, it asks something", launching(question), Step::MarkWorking),
@@ -176,7 +176,7 @@ fn crashes() {
 /// What is found of a check.
 #[test]
 fn checks() {
-    use AfterRed::{CheckBase, GiveBack, GiveUp};
+    use AfterRed::{CheckBase, GiveUp, RequestFix};
     let given_up = |red_before, why: Option<&str>| Step::GiveUp {
         red_before,
         over_budget: why.map(str::to_owned),
@@ -189,14 +189,14 @@ fn checks() {
     let accepted = || Step::Accept { then: Box::new(filed()) };
     let missing = |what| NotRun(what, "no such program".to_owned());
     let attention = Step::Leave(Leave::NeedsAttention("no such program".to_owned()));
-    let (work, base) = (Judged::Work, Judged::Base);
+    let (work, base) = (CheckTarget::Work, CheckTarget::Base);
     for (row, check, may_try_again, red, expected) in [
         ("not started", Unstarted, true, CheckBase, Step::Check(work)),
         ("it runs", Running, true, CheckBase, Step::Leave(Leave::Checking)),
         ("green", Ended(0), true, CheckBase, accepted()),
         ("green at last", Ended(0), true, GiveUp, accepted()),
         ("the first red", Ended(1), true, CheckBase, Step::Check(base)),
-        ("no worktree", Ended(1), true, GiveBack, Step::GiveBack { red_before: None }),
+        ("no worktree", Ended(1), true, RequestFix, Step::RequestFix { red_before: None }),
         ("red for the last time", Ended(1), true, GiveUp, given_up(None, None)),
         ("red and paid for", Ended(1), true, over(), given_up(None, Some("budget"))),
         ("the same", BaseEnded(0), true, over(), given_up(Some(false), Some("budget"))),
@@ -204,12 +204,12 @@ fn checks() {
         ("red, and its agent is gone", Ended(1), true, gone(), released.clone()),
         ("its base, too", BaseEnded(1), true, gone(), released),
         ("green, and its agent is gone", Ended(0), true, gone(), accepted()),
-        ("new", BaseEnded(0), true, GiveBack, Step::GiveBack { red_before: Some(false) }),
-        ("red before", BaseEnded(2), true, GiveBack, Step::GiveBack { red_before: Some(true) }),
+        ("new", BaseEnded(0), true, RequestFix, Step::RequestFix { red_before: Some(false) }),
+        ("red before", BaseEnded(2), true, RequestFix, Step::RequestFix { red_before: Some(true) }),
         ("no rounds", BaseEnded(2), true, GiveUp, given_up(Some(true), None)),
-        ("it could not run", missing(work), true, GiveBack, Step::Check(work)),
-        ("nor on the base", missing(base), true, GiveBack, Step::Check(base)),
-        ("it still could not run", missing(work), false, GiveBack, attention),
+        ("it could not run", missing(work), true, RequestFix, Step::Check(work)),
+        ("nor on the base", missing(base), true, RequestFix, Step::Check(base)),
+        ("it still could not run", missing(work), false, RequestFix, attention),
     ] {
         let found = Found::Checking { check, may_try_again, red };
         assert_eq!(step(found.clone(), false, false), expected, "{row}");
@@ -229,7 +229,7 @@ fn a_person_keeps_what_can_be_looked_at() {
     // Nothing was started.
     assert_eq!(step(Found::Claimed, true, false), Step::Release);
     for (round, expected) in
-        [(None, Step::TakeTicket), (Some(Round::Red), Step::TakeBackRound(Round::Red))]
+        [(None, Step::TakeTicket), (Some(Round::Red), Step::UndoRound(Round::Red))]
     {
         assert_eq!(step(Found::Unstarted { round }, true, false), expected);
     }
@@ -294,8 +294,8 @@ fn after_the_branch() {
         (Finished { landed: false }, None, finish(false)),
         (Finished { landed: true }, None, finish(true)),
         (Unjudged("broken".to_owned()), None, Step::EndAttempt(failed("broken"))),
-        (Conflict("solve it".to_owned()), None, Step::GiveBackConflict("solve it".to_owned())),
-        (Changed, None, Step::Check(Judged::Work)),
+        (Conflict("solve it".to_owned()), None, Step::RequestFixOfConflict("solve it".to_owned())),
+        (Changed, None, Step::Check(CheckTarget::Work)),
     ] {
         assert_eq!(after_branch(outcome, no_round, said("x")), expected);
     }

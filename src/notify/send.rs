@@ -24,14 +24,14 @@ pub(crate) const BUDGET: Duration = Duration::from_secs(5);
 const MAX_HEADERS: u64 = 16 << 10;
 
 impl Outbox<'_> {
-    /// Sends what waits, for at most so long. What is not taken waits for the next pass; after a day it is given up.
+    /// Sends what waits, within `budget`. What is not taken waits for the next pass; after a day it is given up.
     pub(crate) fn send(&self, budget: Duration) {
         if self.notifiers.is_empty() {
             return;
         }
         let deadline = Instant::now() + budget;
         if let Err(error) = self.send_until(deadline) {
-            self.log.warn(format_args!("words to people wait for the next pass: {error:#}"));
+            self.log.warn(format_args!("notifications wait for the next pass: {error:#}"));
         }
     }
 
@@ -57,7 +57,7 @@ impl Outbox<'_> {
                     && !std::mem::replace(&mut is_reported, true)
                 {
                     self.log.warn(format_args!(
-                        "cannot tell {}: {error:#}; it is tried again in the next pass",
+                        "cannot notify {}: {error:#}; the next pass tries again",
                         notifier.target.name()
                     ));
                 }
@@ -93,13 +93,15 @@ impl Outbox<'_> {
         } else if Timestamp::now().duration_since(notice.time).unsigned_abs() > LIFE {
             durable::remove(file)?;
             self.log.warn(format_args!(
-                "{} was not told within a day, and is not told any more: {}",
+                "gave up notifying {} after a day: {}",
                 notifier.target.name(),
                 notice.line()
             ));
         } else if let Ok(opened) = File::options().write(true).open(file) {
             // The others go first the next time.
-            opened.set_modified(SystemTime::now())?;
+            opened
+                .set_modified(SystemTime::now())
+                .with_context(|| format!("cannot set the time of {}", file.display()))?;
         }
         sent
     }

@@ -7,15 +7,15 @@ use jiff::SignedDuration;
 use rustix::time::{ClockId, clock_gettime};
 use uuid::Uuid;
 
-use crate::awake::Awake;
+use crate::monotonic::MonotonicTime;
 
-/// This moment.
-pub(crate) fn awake() -> io::Result<Awake> {
+/// The monotonic time now.
+pub(crate) fn monotonic_now() -> io::Result<MonotonicTime> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     let boot = Uuid::try_parse(boot.trim()).map_err(io::Error::other)?;
     let now = clock_gettime(ClockId::Monotonic);
     let nanoseconds = i32::try_from(now.tv_nsec).unwrap_or_default();
-    Ok(Awake::new(boot, SignedDuration::new(now.tv_sec, nanoseconds)))
+    Ok(MonotonicTime::new(boot, SignedDuration::new(now.tv_sec, nanoseconds)))
 }
 
 #[cfg(test)]
@@ -27,10 +27,10 @@ mod tests {
     #[test]
     fn it_goes_on() {
         let outer = Instant::now();
-        let first = awake().unwrap();
+        let first = monotonic_now().unwrap();
         let inner = Instant::now();
         let at_least = inner.elapsed();
-        let passed = awake().unwrap().since(first).unwrap().unsigned_abs();
+        let passed = monotonic_now().unwrap().since(first).unwrap().unsigned_abs();
         assert!((at_least..=outer.elapsed()).contains(&passed), "{passed:?}");
     }
 }

@@ -14,6 +14,8 @@ use uuid::Uuid;
 
 use super::{RUN_VARIABLE, carries_run, environ_has, group_of, members, processes_that, visibly};
 
+/// How long what is sent SIGTERM may take to end by itself.
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// How long to wait for what SIGKILL ends.
 const AFTER_KILL: Duration = Duration::from_secs(5);
 
@@ -74,7 +76,11 @@ pub fn terminate_all(run: Uuid, leader: Option<Pid>, grace: Duration) -> Result<
 }
 
 /// Ends every process that was started with `name=value` in its environment, but for this one.
-pub fn terminate_marked(name: &str, value: &str, grace: Duration) -> Result<(), EndingError> {
+pub(crate) fn terminate_marked(
+    name: &str,
+    value: &str,
+    grace: Duration,
+) -> Result<(), EndingError> {
     for (signal, limit) in [(Signal::TERM, grace), (Signal::KILL, AFTER_KILL)] {
         let deadline = Instant::now() + limit;
         for (process, handle) in &carriers(name, value)? {

@@ -7,12 +7,12 @@ use std::fs;
 /// The environment does not show it: panes inherit `INVOCATION_ID` from the server's unit. A pane lies in the cgroup of
 /// the unit that holds its server, so called there this names the server's service. Without a login manager
 /// the services of ssh and cron hold their users' sessions.
-pub fn in_service() -> Option<String> {
+pub(crate) fn in_service() -> Option<String> {
     unit_of_cgroup(&fs::read_to_string("/proc/self/cgroup").ok()?)
 }
 
 /// The innermost unit in a text such as `/proc/self/cgroup` holds, if that is a service.
-pub fn unit_of_cgroup(cgroups: &str) -> Option<String> {
+fn unit_of_cgroup(cgroups: &str) -> Option<String> {
     cgroups.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':');
         let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);

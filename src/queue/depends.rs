@@ -80,8 +80,8 @@ impl Dependencies {
                 crooked = way.len();
                 continue;
             }
-            if let Ok(glance) = further.project.glance(further.name.as_str().as_ref()) {
-                way.push((further, glance.head.order.depends_on));
+            if let Ok(peek) = further.project.peek(further.name.as_str().as_ref()) {
+                way.push((further, peek.head.order.depends_on));
             }
         }
         None

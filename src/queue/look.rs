@@ -29,7 +29,7 @@ const LISTED: usize = 64 << 10;
 
 /// What the first and the last bytes of a task's file say.
 #[derive(Debug)]
-pub(crate) struct Glance {
+pub(crate) struct Peek {
     pub head: Header,
     pub ending: Option<Ending>,
     pub modified: Option<Timestamp>,
@@ -60,7 +60,7 @@ pub(crate) struct EndedTasks {
 impl Project {
     /// Glances at a file of the inbox; at most 80 KiB of it are read. The
     /// answer says why it is left alone, if it is no file of ours to read.
-    pub(crate) fn glance(&self, file_name: &OsStr) -> Result<Glance, Skip> {
+    pub(crate) fn peek(&self, file_name: &OsStr) -> Result<Peek, Skip> {
         let path = self.folder(Folder::Inbox).join(file_name);
         let (file, metadata) = waiting::open_regular(&path)?;
         let failed = || format!("cannot read {}", path.display());
@@ -68,7 +68,7 @@ impl Project {
         let length = file.read_at(&mut first, 0).with_context(failed)?;
         first.truncate(length);
         let ending = ending(&file, metadata.len()).with_context(failed)?;
-        Ok(Glance {
+        Ok(Peek {
             head: task::head(&first)
                 .unwrap_or_else(|| task::parse(&String::from_utf8_lossy(&first)).header),
             ending,
@@ -258,12 +258,12 @@ mod tests {
         let end = ending_at("2026-03-01T12:00:00Z");
         let text = format!("---\ntitle: T\npriority: low\n---\n{}\n{end}\n", "é".repeat(200_000));
         fs::write(&path, text).unwrap();
-        let glance = project.glance(OsStr::new("a.md")).unwrap();
-        assert_eq!(glance.head.title.as_deref(), Some("T"));
-        assert_eq!(glance.head.priority, task::Priority::Low);
-        assert_eq!(glance.ending.unwrap().attempt, 1);
+        let peek = project.peek(OsStr::new("a.md")).unwrap();
+        assert_eq!(peek.head.title.as_deref(), Some("T"));
+        assert_eq!(peek.head.priority, task::Priority::Low);
+        assert_eq!(peek.ending.unwrap().attempt, 1);
         fs::write(&path, "---\ntitle: unclosed").unwrap();
-        assert!(project.glance(OsStr::new("a.md")).is_ok());
+        assert!(project.peek(OsStr::new("a.md")).is_ok());
     }
 
     #[test]
@@ -272,7 +272,7 @@ mod tests {
         let inbox = project.folder(Folder::Inbox);
         symlink("/etc/passwd", inbox.join("link.md")).unwrap();
         fs::create_dir(inbox.join("dir.md")).unwrap();
-        let skip = |name: &str| project.glance(OsStr::new(name)).unwrap_err();
+        let skip = |name: &str| project.peek(OsStr::new(name)).unwrap_err();
         assert!(matches!(skip("link.md"), Skip::Held(Held::NotRegular)));
         assert!(matches!(skip("dir.md"), Skip::Held(Held::NotRegular)));
         assert!(matches!(skip("none.md"), Skip::Gone));

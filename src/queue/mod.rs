@@ -36,8 +36,8 @@ use uuid::Uuid;
 pub use claim::{Claim, ClaimLookup};
 pub(crate) use depends::{Dependencies, resolve};
 pub use inbox::Inbox;
-pub(crate) use look::{EndedTask, Glance};
-pub(crate) use recurring::{Clock, Outlook, Served};
+pub(crate) use look::{EndedTask, Peek};
+pub(crate) use recurring::{Outlook, Served};
 pub use waiting::{Held, Read, Seen, Skip, WaitingTask};
 pub(crate) use waiting::{read_all, read_file};
 
@@ -57,7 +57,7 @@ pub(crate) const QUEUE: &str = ".agent-queue";
 const MAX_NAME: usize = 200;
 
 /// How long a pass waits for another one that changes the project's branches.
-const PATIENCE: Duration = Duration::from_secs(30);
+const CHECKOUT_LOCK_WAIT: Duration = Duration::from_secs(30);
 
 /// The name of a task's file in the inbox, `T.md`: text without control
 /// characters, at most 200 bytes.
@@ -239,7 +239,8 @@ impl Project {
     /// Takes the lock under which git's branches and worktrees are changed: one landing after the other, of whichever
     /// pool. It is a lock of its own, since a large checkout takes seconds, and claims must not wait for it.
     pub(crate) fn lock_checkout(&self) -> Result<Lock> {
-        lock::within(&self.path.join(QUEUE).join(".checkout.lock"), PATIENCE)?.with_context(|| {
+        let path = self.path.join(QUEUE).join(".checkout.lock");
+        lock::within(&path, CHECKOUT_LOCK_WAIT)?.with_context(|| {
             Failure::Temporary(format!(
                 "another pass changes branches in {}: try again in a moment, or leave it to a later pass",
                 self.path.display()

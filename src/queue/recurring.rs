@@ -35,7 +35,7 @@ use crate::text::local_time;
 const PUNCTUAL: SignedDuration = SignedDuration::from_mins(10);
 /// Clocks of machines that share a queue differ by less.
 const SKEW: SignedDuration = SignedDuration::from_hours(24);
-/// After so many failures in a row nothing more is made until a person says so.
+/// After this many failures in a row a recurring task is held until `ccl resume`.
 const FAILURES: usize = 3;
 
 /// `.T.md.last`
@@ -63,13 +63,6 @@ pub(crate) struct Recurring {
     name: Name,
 }
 
-/// A moment, and where it is.
-#[derive(Debug, Clone)]
-pub(crate) struct Clock<'a> {
-    pub(crate) now: Timestamp,
-    pub(crate) host: &'a str,
-}
-
 /// What a pass did about one file.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Served {
@@ -77,7 +70,7 @@ pub(crate) enum Served {
     Made { task: String, slot: Timestamp },
     /// It makes nothing until somebody has mended it.
     Held(String),
-    /// It makes nothing until a person says so; `is_new`: from now on.
+    /// It makes nothing until `ccl resume`; `is_new`: from now on.
     OnHold { since: Timestamp, reason: String, is_new: bool },
 }
 
@@ -161,7 +154,7 @@ impl Recurring {
         format!("{}.{}.md", self.stem(), slot_text(slot))
     }
 
-    /// The slot that a task's name tells of.
+    /// The slot that a task's name encodes.
     fn slot_of(&self, task: &str) -> Option<Timestamp> {
         let rest = task.strip_prefix(self.stem())?.strip_prefix('.')?.strip_suffix(".md")?;
         // A task that came back under another name: `T.20261127T0100Z.2.md`.
@@ -207,7 +200,7 @@ impl Recurring {
     }
 
     /// Serves the slot that has come, if one has; says what that did. A dry run only says so.
-    pub(crate) fn serve(&self, clock: &Clock<'_>, dry_run: bool) -> Result<Option<Served>> {
+    pub(crate) fn serve(&self, stamp: &Stamp, dry_run: bool) -> Result<Option<Served>> {
         let reading = match self.read()? {
             RecurringRead::Gone => return Ok(None),
             RecurringRead::Held(why) => return Ok(Some(Served::Held(why))),
@@ -218,7 +211,7 @@ impl Recurring {
         }
         let last: Option<LastSlot> = marker::read(&self.beside("last"))?;
         let has_failed = self.has_failed_in_a_row(last.as_ref())?;
-        let due = reading.due(last.as_ref().map(|last| last.slot), clock.now);
+        let due = reading.due(last.as_ref().map(|last| last.slot), stamp.at);
         let is_new = last.is_none();
         if dry_run {
             let makes =
@@ -230,12 +223,12 @@ impl Recurring {
         if !has_failed && !is_new && due.is_none() && self.unfinished()?.is_empty() {
             return Ok(None);
         }
-        self.serve_locked(&reading, clock)
+        self.serve_locked(&reading, stamp)
     }
 
     /// The same under the project's lock, and from what is found then.
-    fn serve_locked(&self, reading: &RecurringFile, clock: &Clock<'_>) -> Result<Option<Served>> {
-        let Clock { now, host } = *clock;
+    fn serve_locked(&self, reading: &RecurringFile, stamp: &Stamp) -> Result<Option<Served>> {
+        let now = stamp.at;
         let _lock = self.project.lock()?;
         if marker::read::<HoldMarker>(&self.beside("hold"))?.is_some() {
             return Ok(None);
@@ -245,14 +238,16 @@ impl Recurring {
             return Ok(Some(made));
         }
         if self.has_failed_in_a_row(last.as_ref())? {
-            return self.begin_hold(clock).map(Some);
+            return self.begin_hold(stamp).map(Some);
         }
-        let stamp = Stamp::new(host, now);
         let Some(due) = reading.due(last.as_ref().map(|last| last.slot), now) else {
             if last.is_none() {
                 // From now on its slots count.
                 let slot = reading.first_sight(now);
-                marker::write(&self.beside("last"), &LastSlot { stamp, slot, made: Vec::new() })?;
+                marker::write(
+                    &self.beside("last"),
+                    &LastSlot { stamp: stamp.clone(), slot, made: Vec::new() },
+                )?;
             }
             return Ok(None);
         };
@@ -272,7 +267,10 @@ impl Recurring {
             made.push(name.clone());
             made.drain(..made.len().saturating_sub(FAILURES));
         }
-        marker::write(&self.beside("last"), &LastSlot { stamp, slot: due.slot, made })?;
+        marker::write(
+            &self.beside("last"),
+            &LastSlot { stamp: stamp.clone(), slot: due.slot, made },
+        )?;
         if passes {
             return Ok(None);
         }
@@ -366,14 +364,16 @@ impl Recurring {
     }
 
     /// The lock is held.
-    fn begin_hold(&self, clock: &Clock<'_>) -> Result<Served> {
+    fn begin_hold(&self, stamp: &Stamp) -> Result<Served> {
         let reason = format!(
             "its last {FAILURES} tasks have failed: look at them in failed/, then run `ccl resume --project {}`",
             self.project.path().display()
         );
-        let stamp = Stamp::new(clock.host, clock.now);
-        marker::write(&self.beside("hold"), &HoldMarker { stamp, reason: reason.clone() })?;
-        Ok(Served::OnHold { since: clock.now, reason, is_new: true })
+        marker::write(
+            &self.beside("hold"),
+            &HoldMarker { stamp: stamp.clone(), reason: reason.clone() },
+        )?;
+        Ok(Served::OnHold { since: stamp.at, reason, is_new: true })
     }
 
     /// False if it was not held.

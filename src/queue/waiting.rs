@@ -180,8 +180,8 @@ impl Contents {
 
     /// The task in the file, unless it may still be written.
     fn into_task(self, at: TaskRef, open: &OpenFiles) -> Result<WaitingTask, Skip> {
-        let rested = has_rested(&self.metadata);
-        if open.is_written(&self.metadata).unwrap_or(!rested) {
+        let settled = is_settled(&self.metadata);
+        if open.is_written(&self.metadata).unwrap_or(!settled) {
             return Err(Held::BeingWritten.into());
         }
         let seen = Seen::of(&self.metadata);
@@ -190,7 +190,7 @@ impl Contents {
                 Ok(WaitingTask { at, seen, task: task::parse(text), text: text.to_owned() })
             }
             // Many editors close a new file before there is anything in it.
-            Err(Unfit::Empty) if !rested => Err(Held::BeingWritten.into()),
+            Err(Unfit::Empty) if !settled => Err(Held::BeingWritten.into()),
             Err(unfit) => Err(Skip::Unfit(seen, unfit)),
         }
     }
@@ -225,20 +225,19 @@ pub(super) fn open_regular(path: &Path) -> Result<(File, fs::Metadata), Skip> {
     }
 }
 
-/// Whether somebody may still be writing the file. The processes that have it
-/// open are looked at where they can be seen, which is the case for a file of
-/// our own user and for root; else it has to have rested for a second.
+/// Whether somebody may still be writing the file. The processes that have it open are looked at where they can be
+/// seen, which is the case for a file of our own user and for root; else it must be unchanged for a second.
 pub(super) fn is_being_written(path: &Path, writers: &Writers) -> Result<bool> {
     let metadata =
         fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
     let is_written = writers
         .of(&metadata)
         .with_context(|| format!("cannot find out who writes to {}", path.display()))?;
-    Ok(is_written.unwrap_or_else(|| !has_rested(&metadata)))
+    Ok(is_written.unwrap_or_else(|| !is_settled(&metadata)))
 }
 
-/// Whether the file has not changed for a second. One with a time in the future counts as rested.
-fn has_rested(metadata: &fs::Metadata) -> bool {
+/// Whether the file has not changed for a second. One with a time in the future counts as settled.
+fn is_settled(metadata: &fs::Metadata) -> bool {
     !metadata.modified().is_ok_and(|modified| {
         SystemTime::now().duration_since(modified).is_ok_and(|age| age < SETTLED)
     })

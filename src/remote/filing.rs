@@ -154,10 +154,10 @@ impl Delegation<'_> {
         }
         let ending = filing.ending(marker);
         let file = || self.place(task, marker, filing, &ending).map(|placed| placed.then_some(()));
-        let filed = match self.account {
-            Some(account) => {
+        let filed = match self.records {
+            Some(records) => {
                 let at = (project.path(), name.as_str());
-                account.filing(at, &ending, || Ok(Some(marker.text.clone())), file)?
+                records.file_and_record(at, &ending, || Ok(Some(marker.text.clone())), file)?
             }
             None => file()?,
         };

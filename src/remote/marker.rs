@@ -180,6 +180,7 @@ fn judge(certainty: Certainty, age: Duration, tries: u32) -> Next {
 /// How long to wait after the `tries`th submission: what the server asked for, else a minute,
 /// doubling to ten.
 pub(super) fn pause(tries: u32, asked_for: Option<Duration>) -> Duration {
+    // Ten reach the longest pause; a larger power could overflow.
     let doublings = tries.saturating_sub(1).min(10);
     asked_for.unwrap_or((FIRST_PAUSE * 2_u32.pow(doublings)).min(LONGEST_PAUSE))
 }

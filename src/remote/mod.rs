@@ -48,7 +48,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 
-use crate::account::Account;
 use crate::concurrent::{self, locked};
 use crate::config::{Config, Secutools};
 use crate::durable;
@@ -56,6 +55,7 @@ use crate::error::Failure;
 use crate::event::Event;
 use crate::log::Log;
 use crate::queue::{TaskRef, WaitingTask};
+use crate::records::Records;
 use crate::router::Decision;
 use crate::task::Provider;
 use secutools::Client;
@@ -76,8 +76,8 @@ const TIME_BUDGET: Duration = Duration::from_secs(60);
 pub struct Delegation<'a> {
     host: &'a str,
     log: &'a Log,
-    /// Where it is told; nowhere, where nobody wants to know.
-    account: Option<&'a Account<'a>>,
+    /// Where work is recorded; `None` in tests.
+    records: Option<&'a Records<'a>>,
     engine: Engine<'a>,
     /// The pass's time, and when it was handed to us: the clock is read once.
     now: (Timestamp, Instant),
@@ -130,17 +130,16 @@ impl<'a> Delegation<'a> {
     pub(crate) fn open(
         config: &'a Config,
         log: &'a Log,
-        account: &'a Account<'a>,
+        records: &'a Records<'a>,
         now: Timestamp,
         dry_run: bool,
     ) -> Vec<Result<Self>> {
         let kinds = [EngineKind::Secutools, EngineKind::Ray];
-        let engines =
-            kinds.into_iter().filter_map(|kind| {
-                Some(Engine::of(kind, config, Limits::default()).transpose()?.map(|engine| {
-                    Self::of(engine, &config.host, log, now, dry_run).telling(account)
-                }))
-            });
+        let engines = kinds.into_iter().filter_map(|kind| {
+            Some(Engine::of(kind, config, Limits::default()).transpose()?.map(|engine| {
+                Self::of(engine, &config.host, log, now, dry_run).with_records(records)
+            }))
+        });
         engines.collect()
     }
 
@@ -178,7 +177,7 @@ impl<'a> Delegation<'a> {
         Self {
             host,
             log,
-            account: None,
+            records: None,
             engine,
             now: (now, Instant::now()),
             dry_run,
@@ -193,9 +192,9 @@ impl<'a> Delegation<'a> {
         provider.is_remote() && EngineKind::of(provider) == self.engine.kind()
     }
 
-    /// The same, which tells of its work.
-    pub(crate) fn telling(self, account: &'a Account<'a>) -> Self {
-        Self { account: Some(account), ..self }
+    /// The same, which records its work.
+    pub(crate) fn with_records(self, records: &'a Records<'a>) -> Self {
+        Self { records: Some(records), ..self }
     }
 
     pub(crate) fn is_dry_run(&self) -> bool {
@@ -285,7 +284,9 @@ fn save(task: &TaskRef, marker: &Delegated) -> Result<()> {
     let path = task.project.delegated_path(&task.name);
     let mode =
         path.symlink_metadata().map_or(durable::PRIVATE, |found| found.mode() & durable::SHARED);
-    durable::write(&path, &serde_json::to_vec(marker)?, mode)
+    let json =
+        serde_json::to_vec(marker).with_context(|| format!("cannot write {}", path.display()))?;
+    durable::write(&path, &json, mode)
 }
 
 pub(crate) fn client(secutools: &Secutools, limits: Limits) -> Result<Client> {

@@ -16,7 +16,6 @@ use super::{
     Accepted, Certainty, Delegation, EngineKind, ErrorKind, NotAccepted, RemoteOutcome, StopReason,
     Submission,
 };
-use crate::account;
 use crate::concurrent::locked;
 use crate::durable::{self, FileId};
 use crate::event::EventKind;
@@ -24,6 +23,7 @@ use crate::journal::Entry;
 use crate::lock;
 use crate::marker::{self as markers, Stamp};
 use crate::queue::{TaskRef, WaitingTask};
+use crate::records;
 use crate::router::Decision;
 use crate::text::escape;
 
@@ -124,7 +124,9 @@ impl Delegation<'_> {
         if !waiting.seen.is_still(&task) || durable::exists(&project.dispatched_path(name))? {
             return Ok(None);
         }
-        match durable::create(&path, &serde_json::to_vec(marker)?, mode & durable::SHARED)? {
+        let json = serde_json::to_vec(marker)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        match durable::create(&path, &json, mode & durable::SHARED)? {
             true => lock_marker(&path),
             false => Ok(None),
         }
@@ -243,11 +245,11 @@ impl Delegation<'_> {
             accepted.id,
             escape(&marker.rule)
         ));
-        if let Some(account) = self.account {
-            account.note(&Entry {
+        if let Some(records) = self.records {
+            records.note(&Entry {
                 run: Some(marker.key),
                 provider: Some(marker.provider),
-                waited: account::waited(&task.project.waiting_path(&task.name), marker.started_at),
+                waited: records::waited(&task.project.waiting_path(&task.name), marker.started_at),
                 reason: Some(marker.rule.clone()),
                 ..Entry::of_task(EventKind::Delegated, task.project.path(), task.name.as_str())
             });

@@ -1,4 +1,4 @@
-//! What the journal tells of the last day, hour by hour, and of the last month, day by day. Pure.
+//! What the journal shows of the last day, hour by hour, and of the last month, day by day. Pure.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;

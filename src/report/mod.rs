@@ -37,12 +37,12 @@ pub(crate) use page::{POLICY, StatusPage};
 pub(crate) use prometheus::metrics;
 pub(crate) use rows::JobRow;
 pub(crate) use rows::{
-    AgentRow, AgentStanding, DayRow, ProjectRow, RecurringRow, RecurringState, SessionRow,
+    AgentReadiness, AgentRow, DayRow, ProjectRow, RecurringRow, RecurringState, SessionRow,
     SessionState, Status, TaskRow, TaskState, ToLandRow, WorktreeRow,
 };
 pub(crate) use summary::{AttentionRow, DoneRow, FailedRow, ProjectSummary, Runs, WorkReport};
 
-/// A timer makes a scan every minute, which takes seconds: where none has ended for so long, tasks are not handed out.
+/// A timer makes a scan every minute, which takes seconds: where none has ended for this long, nothing is handed out.
 pub(crate) const OVERDUE: SignedDuration = SignedDuration::from_mins(5);
 
 /// The result of one command.

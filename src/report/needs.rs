@@ -5,7 +5,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::{AgentStanding, SessionState, Status, TaskRow, TaskState};
+use super::{AgentReadiness, SessionState, Status, TaskRow, TaskState};
 use crate::task::Provider;
 
 /// One thing that waits for a person; what has the same cause is one.
@@ -54,7 +54,7 @@ impl NeedKind {
 
 impl<'a> Need<'a> {
     /// Adds what has the same cause.
-    fn join(&mut self, other: Need<'a>) {
+    fn merge(&mut self, other: Need<'a>) {
         self.names.extend(other.names);
         self.session = None;
         self.since = [self.since, other.since].into_iter().flatten().min();
@@ -80,7 +80,7 @@ impl Status {
             since: row.since,
             reason: row.reason.clone().unwrap_or_else(|| "attach to it and look".to_owned()),
         });
-        let agents = self.agents.iter().filter(|row| row.state == AgentStanding::NeedsAttention);
+        let agents = self.agents.iter().filter(|row| row.state == AgentReadiness::NeedsAttention);
         let agents = agents.map(|row| Need {
             kind: NeedKind::Attention,
             project: None,
@@ -104,7 +104,7 @@ impl Status {
         for need in tasks.chain(sessions).chain(agents).chain(recurring) {
             let cause = (need.kind, need.project, need.reason.clone());
             match places.get(&cause).and_then(|place| needs.get_mut(*place)) {
-                Some(first) => first.join(need),
+                Some(first) => first.merge(need),
                 None => {
                     places.insert(cause, needs.len());
                     needs.push(need);
@@ -165,7 +165,7 @@ mod tests {
         }
     }
 
-    fn told(status: &Status) -> Vec<String> {
+    fn sentences(status: &Status) -> Vec<String> {
         let line =
             |need: &Need<'_>| format!("{:?} {}: {}", need.kind, need.names.join(" "), need.reason);
         status.needs().iter().map(line).collect()
@@ -214,7 +214,7 @@ mod tests {
             ..Status::default()
         };
         assert_eq!(
-            told(&status),
+            sentences(&status),
             [
                 "Attention asks.md: s-0 asks",
                 "Attention s-1: s-1 asks",
@@ -226,6 +226,6 @@ mod tests {
                 "Job job.md: it does not answer",
             ]
         );
-        assert_eq!(told(&Status::default()), [""; 0]);
+        assert_eq!(sentences(&Status::default()), [""; 0]);
     }
 }

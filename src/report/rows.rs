@@ -78,7 +78,7 @@ pub(crate) struct AgentRow {
     pub(crate) name: String,
     /// `claude` or `command`.
     pub(crate) kind: &'static str,
-    pub(crate) state: AgentStanding,
+    pub(crate) state: AgentReadiness,
     /// The end of its hold.
     pub(crate) until: Option<Timestamp>,
     pub(crate) reason: Option<String>,
@@ -91,7 +91,7 @@ pub(crate) struct AgentRow {
 /// Whether it is given tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum AgentStanding {
+pub(crate) enum AgentReadiness {
     Ready,
     Held,
     /// A task finds out whether its hold has ended, or the next one will.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::table::{Cell, Colour, Row, table, wrap};
 use super::text::{distance, short, word};
 use super::{
-    AgentRow, AgentStanding, Need, NeedKind, RecurringState, SessionRow, SessionState, Status,
+    AgentReadiness, AgentRow, Need, NeedKind, RecurringState, SessionRow, SessionState, Status,
     TaskRow, TaskState, TerminalStyle,
 };
 use crate::pause::Pause;
@@ -161,16 +161,16 @@ impl View<'_> {
 
     /// The agents, unless all that can be said is that the only one is ready.
     fn agents(&self) -> String {
-        if let [AgentRow { state: AgentStanding::Ready, .. }] = self.status.agents.as_slice() {
+        if let [AgentRow { state: AgentReadiness::Ready, .. }] = self.status.agents.as_slice() {
             return String::new();
         }
         let rows = self.status.agents.iter().map(|row| {
             let colour = match row.state {
-                AgentStanding::Ready => None,
-                AgentStanding::Held | AgentStanding::Probing | AgentStanding::OverBudget => {
+                AgentReadiness::Ready => None,
+                AgentReadiness::Held | AgentReadiness::Probing | AgentReadiness::OverBudget => {
                     Some(Colour::WAITING)
                 }
-                AgentStanding::NeedsAttention => Some(Colour::BAD),
+                AgentReadiness::NeedsAttention => Some(Colour::BAD),
             };
             let until = row.until.map(|until| local_time(until, self.now, &self.style.zone));
             Row {

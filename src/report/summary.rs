@@ -90,8 +90,8 @@ struct EndedRun {
     cost: Option<Cost>,
 }
 
-/// The runs that ended, each once, whoever tells of it: the journal has all those of this pool, the task files also those
-/// of others.
+/// The runs that ended, each once, whichever source has it: the journal has all those of this pool, the task files also
+/// those of others.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Runs {
     ended: HashMap<Uuid, EndedRun>,
@@ -109,7 +109,7 @@ impl Runs {
         self.waited.extend(entry.waited);
     }
 
-    /// The ending line of a task file. Where the journal has told of the run, the two say the same.
+    /// The ending line of a task file. Where the journal has the run, the two say the same.
     pub(crate) fn add_ending(&mut self, ending: &Ending) {
         if !ending.run.is_nil() {
             let agent = ending.agent().map(str::to_owned);
@@ -171,7 +171,7 @@ impl Runs {
     }
 }
 
-/// The nearest rank: the smallest of which so many in a hundred are no larger.
+/// The nearest-rank percentile.
 pub(super) fn percentile(sorted: &[u64], percent: usize) -> Option<u64> {
     let rank = (sorted.len() * percent).div_ceil(100);
     sorted.get(rank.checked_sub(1)?).copied()
@@ -409,23 +409,23 @@ mod tests {
     }
 
     proptest! {
-        /// Whichever of them the journal has told of, once or twice.
+        /// Whichever of them the journal has, once or twice.
         #[test]
         fn the_sums_equal_those_of_the_ending_lines(
             runs in prop::collection::vec((0..3_usize, prop::option::of(0..10_000_u32), 0..2_usize, 0..4_u8), 0..40)
         ) {
             let mut collected = Runs::default();
             let mut expected: BTreeMap<(usize, &str), u64> = BTreeMap::new();
-            for (number, (who, cents, currency, told)) in runs.iter().enumerate() {
+            for (number, (who, cents, currency, times)) in runs.iter().enumerate() {
                 let provider = Provider::ALL[*who];
                 let currency = ["USD", "EUR"][*currency];
                 let cost = cents.and_then(|cents| Cost::of(&format!("{}.{:02}", cents / 100, cents % 100), currency));
                 let ending = ending(number as u128 + 1, provider, cost);
-                for _ in 1..*told {
+                for _ in 1..*times {
                     collected.add_entry(entry(&ending));
                 }
-                // Either tells of each.
-                if *told != 2 {
+                // Either source has each.
+                if *times != 2 {
                     collected.add_ending(&ending);
                 }
                 if let Some(cents) = cents {

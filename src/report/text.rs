@@ -149,7 +149,7 @@ pub(super) fn word<T: Serialize>(value: &T) -> String {
     }
 }
 
-/// How long so many seconds are: `12s`, `5m`, `3h 20m`, `2d 4h`.
+/// Seconds as people say them: `12s`, `5m`, `3h 20m`, `2d 4h`.
 pub(super) fn duration(seconds: u64) -> String {
     let two = |large: u64, of: char, small: u64, and: char| match small {
         0 => format!("{large}{of}"),

@@ -29,7 +29,7 @@ use crate::tmux::{NewWindow, TmuxError};
 const SHORTEST_POLL: Duration = Duration::from_millis(5);
 const LONGEST_POLL: Duration = Duration::from_millis(50);
 /// How long tmux may take to read what a program wrote before it ended.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const LAST_SCREEN_WAIT: Duration = Duration::from_secs(2);
 /// How often the screen is looked at, which costs a call of tmux.
 const SCREEN_POLL: Duration = Duration::from_millis(500);
 
@@ -43,7 +43,7 @@ pub(super) struct Attempt {
     pub(super) taken_over: Option<TakenOver>,
 }
 
-/// Who has begun a task that another agent goes on with, and why that one does not.
+/// Which agent began a task that another one continues, and why it stopped.
 pub(super) struct TakenOver {
     pub(super) from: String,
     pub(super) why: String,
@@ -267,8 +267,8 @@ impl Pool<'_> {
         marker::write_unsynced(&run.session.marker_path(), &run.marker)
     }
 
-    /// Waits until the script in the window has taken its ticket, up to `prompt_timeout`: who finds the ticket later may
-    /// take it away.
+    /// Waits until the script in the window has taken its ticket, up to `prompt_timeout`. A later pass may remove a
+    /// ticket that still lies there.
     pub(super) fn await_start(&self, run: &Run, ticket: &Path) -> Result<()> {
         let deadline = Instant::now() + self.config.dispatcher.prompt_timeout;
         while durable::exists(ticket)? && has_process(run)? && Instant::now() < deadline {
@@ -414,7 +414,7 @@ impl Pool<'_> {
     /// What the window shows once its process has ended, none where a person has closed it. tmux may have read the last
     /// words by then, or not yet.
     fn last_screen(&self, attempt: &Attempt) -> Result<Option<String>> {
-        let deadline = Instant::now() + LAST_WORDS;
+        let deadline = Instant::now() + LAST_SCREEN_WAIT;
         while let Some(pane) = &attempt.run.pane {
             let all_read = unless_closed(Some(self.tmux.has_read_all(&pane.id)))?;
             if all_read != Some(false) || Instant::now() > deadline {

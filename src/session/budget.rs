@@ -13,7 +13,7 @@ use crate::queue::Claim;
 use crate::spend::{self, SpendLine};
 use crate::task::Outcome;
 
-/// What a token costs that was read from a cache, beside one that was not.
+/// A cached input token costs a tenth of a fresh one.
 const CACHED: Decimal = Decimal::from_parts(1, 0, 0, false, 1);
 
 /// What an agent at work has cost.
@@ -50,7 +50,7 @@ impl Pool<'_> {
         let marker = claim.marker();
         let agent = self.agent_of(marker);
         if agent.budget.per_day.is_some() {
-            self.account.note_cost_so_far(SpendLine {
+            self.records.note_cost_so_far(SpendLine {
                 run: marker.run,
                 agent: agent.name.clone(),
                 task: spend::task_key(claim.project().path(), claim.name().as_str()),

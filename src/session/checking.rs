@@ -17,11 +17,11 @@ use super::Pool;
 use super::snapshot::{Run, agent_lives};
 use super::worktree::is_temporary;
 use crate::agent::{CheckFiles, Setup};
-use crate::check::{self, CheckExit, GRACE, Script, TRIES};
+use crate::check::{self, CheckExit, Script, TRIES};
 use crate::checkout;
 use crate::durable;
 use crate::marker::{
-    CheckRun, ClaimMarker, ClaimedCheckout, Judged, Phase, RedCheck, Round, Work, Worktree,
+    CheckRun, CheckTarget, ClaimMarker, ClaimedCheckout, Phase, RedCheck, Round, Work, Worktree,
 };
 use crate::next_step::{AfterRed, CheckState, Found};
 use crate::process;
@@ -29,7 +29,7 @@ use crate::queue::Claim;
 use crate::task::{Check, CheckEnding, Ending, Outcome};
 
 /// How long tmux may take to read what the check has printed; of megabytes it has read less than was written.
-const LAST_WORDS: Duration = Duration::from_secs(20);
+const CHECK_OUTPUT_WAIT: Duration = Duration::from_secs(20);
 /// How many lines of its window are looked at for the last 4 KiB.
 const LINES: u32 = 2000;
 
@@ -54,7 +54,7 @@ impl Pool<'_> {
         let red = match check {
             CheckState::Ended(1..) | CheckState::BaseEnded(_) => self.after_red(claim)?,
             // Nothing depends on it yet.
-            _ => AfterRed::GiveBack,
+            _ => AfterRed::RequestFix,
         };
         Ok(Found::Checking { check, may_try_again, red })
     }
@@ -66,14 +66,14 @@ impl Pool<'_> {
             return Ok(AfterRed::NoFurtherRound(why));
         }
         Ok(match &work.check {
-            Some(CheckRun { of: Judged::Work, .. })
+            Some(CheckRun { of: CheckTarget::Work, .. })
                 if is_in_worktree(claim.marker())
                     && work.rounds.red == 0
                     && work.rounds.red_before.is_none() =>
             {
                 AfterRed::CheckBase
             }
-            _ if has_rounds => AfterRed::GiveBack,
+            _ if has_rounds => AfterRed::RequestFix,
             _ => AfterRed::GiveUp,
         })
     }
@@ -97,11 +97,11 @@ impl Pool<'_> {
                 ),
             ),
             (Some(exit), of) => match (exit.status(), of) {
-                (Some(status), Judged::Work) => CheckState::Ended(status),
-                (Some(status), Judged::Base) => CheckState::BaseEnded(status),
+                (Some(status), CheckTarget::Work) => CheckState::Ended(status),
+                (Some(status), CheckTarget::Base) => CheckState::BaseEnded(status),
                 // On what the agent started from it need not be there.
-                (None, Judged::Base) => CheckState::BaseEnded(127),
-                (None, Judged::Work) => CheckState::NotRun(
+                (None, CheckTarget::Base) => CheckState::BaseEnded(127),
+                (None, CheckTarget::Work) => CheckState::NotRun(
                     of,
                     format!(
                         "{check_named} could not be run ({}): mend it, then run `ccl assign {}`",
@@ -124,7 +124,7 @@ impl Pool<'_> {
     }
 
     /// Starts the check on what the agent has made, or on what it started from.
-    pub(super) fn start_check(&self, run: &Run, mut claim: Claim, of: Judged) -> Result<()> {
+    pub(super) fn start_check(&self, run: &Run, mut claim: Claim, of: CheckTarget) -> Result<()> {
         self.close_window(run)?;
         self.clear_check(&claim)?;
         let Prepared { directory, worktree, tree, head } = match self.prepare_check(&claim, of) {
@@ -195,7 +195,7 @@ impl Pool<'_> {
     }
 
     /// Where the check runs, and what it judges there.
-    fn prepare_check(&self, claim: &Claim, of: Judged) -> Result<Prepared> {
+    fn prepare_check(&self, claim: &Claim, of: CheckTarget) -> Result<Prepared> {
         let Some(ClaimedCheckout::Own { worktree, .. }) = &claim.marker().work.checkout else {
             let directory = claim.project().path().to_owned();
             return Ok(Prepared { directory, worktree: None, tree: None, head: None });
@@ -203,8 +203,10 @@ impl Pool<'_> {
         let _lock = claim.project().lock_checkout()?;
         let repository = self.repository(claim)?;
         let (judged, head) = match of {
-            Judged::Base => (repository.judge(worktree, &worktree.base, &[])?, None),
-            Judged::Work => {
+            CheckTarget::Base => {
+                (repository.make_check_worktree(worktree, &worktree.base, &[])?, None)
+            }
+            CheckTarget::Work => {
                 // The agent may have removed it.
                 repository.make(worktree, claim.marker().run, false)?;
                 let stuck = self.commit_leftovers(&repository, worktree, claim)?;
@@ -212,7 +214,7 @@ impl Pool<'_> {
                 let protect = &claim.marker().work.rules.protect;
                 let judged = match protect.is_empty() {
                     true => worktree.clone(),
-                    false => repository.judge(worktree, &head, protect)?,
+                    false => repository.make_check_worktree(worktree, &head, protect)?,
                 };
                 (judged, Some(head).filter(|_| stuck.is_none()))
             }
@@ -225,7 +227,7 @@ impl Pool<'_> {
     pub(super) fn clear_check(&self, claim: &Claim) -> Result<()> {
         let work = &claim.marker().work;
         if let Some(check) = &work.check {
-            process::terminate_marked(check::VARIABLE, &check.id.to_string(), GRACE)?;
+            process::terminate_marked(check::VARIABLE, &check.id.to_string(), process::GRACE)?;
         }
         // One is made to put protected paths back, and to see whether it was red before.
         let has_worktree = !work.rules.protect.is_empty() || work.red.is_some();
@@ -233,7 +235,7 @@ impl Pool<'_> {
             (&work.checkout, &work.rules.check, has_worktree)
         {
             let _lock = claim.project().lock_checkout()?;
-            match self.repository(claim).and_then(|it| it.unjudge(worktree)) {
+            match self.repository(claim).and_then(|it| it.remove_check_worktree(worktree)) {
                 // Its agent has broken the repository: the task is filed all the same.
                 Err(error) if !is_temporary(&error) => {
                     self.log.warn(format_args!("{}: {error:#}", claim.name()));
@@ -246,7 +248,7 @@ impl Pool<'_> {
 
     /// Notes what a red check of the work has said, before anything is done about it.
     pub(super) fn note_red(&self, run: &Run, claim: &mut Claim) -> Result<()> {
-        let Some(check) = claim.marker().work.check.clone().filter(|it| it.of == Judged::Work)
+        let Some(check) = claim.marker().work.check.clone().filter(|it| it.of == CheckTarget::Work)
         else {
             return Ok(());
         };
@@ -269,7 +271,7 @@ impl Pool<'_> {
     /// What the check's window shows, and what has scrolled out of it; nothing where it was closed.
     fn screen_of_check(&self, run: &Run) -> String {
         let Some(pane) = &run.pane else { return String::new() };
-        let deadline = Instant::now() + LAST_WORDS;
+        let deadline = Instant::now() + CHECK_OUTPUT_WAIT;
         while !self.tmux.has_read_all(&pane.id).unwrap_or(true) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -297,7 +299,7 @@ impl Pool<'_> {
     }
 
     /// Gives the red check back to the agent.
-    pub(super) fn give_back_red(
+    pub(super) fn request_fix_of_red(
         &self,
         run: &Run,
         mut claim: Claim,
@@ -317,7 +319,7 @@ impl Pool<'_> {
         };
         let how = check::how(red.exit, red.seconds, work.rules.check_timeout);
         let message = check::message(work_command(claim.marker()), &how, &red.tail, base);
-        self.give_back(run, claim, message, Round::Red)
+        self.request_fix(run, claim, message, Round::Red)
     }
 
     /// Files the task as failed, with the last of what its check has printed.

@@ -5,16 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::agent::{CheckFiles, Files};
 use crate::durable;
 use crate::lock::{self, Lock};
 use crate::marker::{self, Cooldown, Dispatched};
-
-/// A marker that is newer than this pass by no more was written by one that ran
-/// beside it.
-const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// One session's name and files in `STATE/sessions/`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,7 +80,7 @@ impl Session {
     /// wrong, and nobody knows when it would end.
     pub fn cooldown(&self, now: Timestamp) -> Result<Option<Cooldown>, marker::Unreadable> {
         let cooldown: Option<Cooldown> = marker::read(&self.cooldown_path())?;
-        Ok(cooldown.filter(|it| it.until > now && it.stamp.at <= now + CLOCK_SKEW))
+        Ok(cooldown.filter(|it| it.until > now && it.stamp.at <= now + marker::CLOCK_SKEW))
     }
 
     /// Ends its cooldown, if it has one: a person has mended what it was for.
@@ -93,7 +89,7 @@ impl Session {
     }
 
     /// Whether another process is at work on it.
-    pub fn is_locked(&self) -> Result<bool> {
+    pub(crate) fn is_locked(&self) -> Result<bool> {
         lock::is_held(&self.lock_path())
     }
 
@@ -102,7 +98,7 @@ impl Session {
         lock::try_exclusive(&self.lock_path())
     }
 
-    /// Waits so long for another pass that is at work on it.
+    /// Waits up to `limit` for another pass that is at work on it.
     pub(super) fn lock_within(&self, limit: Duration) -> Result<Option<Lock>> {
         self.make_directory()?;
         lock::within(&self.lock_path(), limit)
@@ -150,7 +146,7 @@ pub(crate) fn attention_cooldowns(state_dir: &Path) -> Result<Vec<Session>> {
 }
 
 /// Removes what killed processes left unfinished in `STATE`, a day later.
-pub fn sweep(state_dir: &Path, now: Timestamp) -> Result<()> {
+pub(crate) fn sweep(state_dir: &Path, now: Timestamp) -> Result<()> {
     let now = SystemTime::try_from(now).context("the clock is out of range")?;
     durable::sweep(state_dir, now)?;
     durable::sweep(&state_dir.join("agents"), now)?;

@@ -21,8 +21,8 @@ use crate::text::path_text;
 
 pub(super) const NOTHING_STARTED: &str =
     "the pass that had claimed it ended before it started anything";
-/// What people are told of an agent that no session can start until somebody acts.
-pub(super) const OF_AGENT: &str = "agent";
+/// The id of the one notice about an agent that no session can start.
+pub(super) const AGENT_NOTICE_ID: &str = "agent";
 
 impl Pool<'_> {
     /// Notes an attempt that came to nothing, and files or gives back its task. Its agent has ended.
@@ -49,7 +49,7 @@ impl Pool<'_> {
         self.file(claim, &ending, || claim.finish(&ending, None, None))
     }
 
-    /// Files a task, and tells of it.
+    /// Files a task, and records it.
     pub(super) fn file(
         &self,
         claim: &Claim,
@@ -57,14 +57,14 @@ impl Pool<'_> {
         file: impl FnOnce() -> Result<Option<PathBuf>>,
     ) -> Result<Option<PathBuf>> {
         let at = (claim.project().path(), claim.name().as_str());
-        self.account.filing(at, ending, || claim.text(), file)
+        self.records.file_and_record(at, ending, || claim.text(), file)
     }
 
     /// Adds what a check has said to the journal.
     pub(super) fn note_checked(&self, claim: &Claim, events: &[Event]) {
         for event in events.iter().filter(|event| event.event == EventKind::Checked) {
             let (project, name) = (claim.project().path(), claim.name().as_str());
-            self.account.note(&Entry {
+            self.records.note(&Entry {
                 run: Some(claim.marker().run),
                 reason: event.reason.clone(),
                 ..Entry::of_task(EventKind::Checked, project, name)
@@ -78,7 +78,7 @@ impl Pool<'_> {
         if placed.is_some() {
             let (project, name) = (claim.project().path(), claim.name().as_str());
             let entry = Entry::of_task(EventKind::Released, project, name);
-            self.account.note(&entry.because(NOTHING_STARTED));
+            self.records.note(&entry.because(NOTHING_STARTED));
         }
         Ok(placed)
     }
@@ -109,10 +109,10 @@ impl Pool<'_> {
         let entry =
             Entry { project: Some(project.path().to_owned()), ..Entry::new(EventKind::Hold) };
         let entry = entry.because(failure.reason.as_str());
-        // Before the marker: a pass that is killed in between holds it, and tells of it, once more.
-        self.account.tell_of_hold(&entry, &path_text(project.path()), self.now)?;
+        // Before the marker: a pass that is killed in between holds it, and notifies, once more.
+        self.records.notify_hold(&entry, &path_text(project.path()), self.now)?;
         marker::write(&project.setup_hold_path(), &hold)?;
-        self.account.note(&entry);
+        self.records.note(&entry);
         Ok(())
     }
 
@@ -126,7 +126,7 @@ impl Pool<'_> {
             ..Entry::new(EventKind::Hold)
         };
         let entry = entry.because(failure.reason.as_str());
-        let tell = |hold: &AgentHold| self.account.tell_of_hold(&entry, name, hold.since);
+        let tell = |hold: &AgentHold| self.records.notify_hold(&entry, name, hold.since);
         let is_held = match self.holds.begin(name, &wall, tell) {
             Ok(hold) => hold.is_some(),
             // The task goes back all the same; what cannot be read holds the agent as well.
@@ -136,7 +136,7 @@ impl Pool<'_> {
             }
         };
         if is_held {
-            self.account.note(&entry);
+            self.records.note(&entry);
         }
         Ok(is_held)
     }
@@ -164,7 +164,7 @@ impl Pool<'_> {
         }
         let event = self.resumed(claim);
         let entry = Entry { agent: event.agent.clone(), ..Entry::new(EventKind::Resumed) };
-        self.account.note(&Entry { reason: event.reason.clone(), ..entry });
+        self.records.note(&Entry { reason: event.reason.clone(), ..entry });
         Ok(Some(event))
     }
 
@@ -188,9 +188,9 @@ impl Pool<'_> {
         marker::write(&session.cooldown_path(), &cooldown)?;
         if failure.needs_attention {
             // One message for the agent, and not one for each session that meets the same.
-            let notice = Notice::new(Occasion::NeedsAttention, OF_AGENT, self.now);
+            let notice = Notice::new(Occasion::NeedsAttention, AGENT_NOTICE_ID, self.now);
             let notice = notice.because(failure.reason.as_str());
-            self.account.outbox().queue_once(notice, || Ok(None))?;
+            self.records.outbox().queue_once(notice, || Ok(None))?;
         }
         Ok(())
     }

@@ -13,10 +13,9 @@ use anyhow::{Context, Error, Result, bail};
 use uuid::Uuid;
 
 use super::attempt::{Attempt, Evidence, TakenOver};
-use super::filing::OF_AGENT;
+use super::filing::AGENT_NOTICE_ID;
 use super::snapshot::{Run, Trigger};
 use super::{Assignment, Pool, Session, Slot, unavailable};
-use crate::account;
 use crate::agent;
 use crate::checkout::OpenError;
 use crate::config::Occasion;
@@ -27,6 +26,7 @@ use crate::marker::{self, Dispatched, Probe, Work};
 use crate::next_step::{AttemptEnd, AttemptFailure, Phase, Step};
 use crate::owner;
 use crate::queue::Skip;
+use crate::records;
 use crate::spend;
 use crate::task::Provider;
 
@@ -215,21 +215,21 @@ impl Pool<'_> {
                 .by(Provider::ClaudeCode, model),
         );
         let (project, name) = (claim.project(), claim.name());
-        self.account.note(&Entry {
+        self.records.note(&Entry {
             run: Some(marker.run),
             agent: marker.agent.name.clone(),
             provider: Some(Provider::ClaudeCode),
             attempt: Some(marker.attempt),
-            waited: account::waited(&project.dispatched_path(name), self.now),
+            waited: records::waited(&project.dispatched_path(name), self.now),
             ..Entry::of_task(EventKind::Dispatched, project.path(), name.as_str())
         });
-        self.account.outbox().forget(Occasion::NeedsAttention, OF_AGENT)?;
+        self.records.outbox().forget(Occasion::NeedsAttention, AGENT_NOTICE_ID)?;
         if let (Some(TakenOver { from, why }), Some(to)) = (&attempt.taken_over, &marker.agent.name)
         {
             let what = format!("{from} → {to}: {why}");
             let entry = Entry::of_task(EventKind::Switched, project.path(), name.as_str());
             let entry = Entry { run: Some(marker.run), agent: Some(to.clone()), ..entry };
-            self.account.note(&entry.because(what.as_str()));
+            self.records.note(&entry.because(what.as_str()));
             let event = Event::of_task(EventKind::Switched, project.path(), name.as_str());
             events.push(event.in_session(session).because(what));
         }

@@ -24,7 +24,6 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use crate::account::Account;
 use crate::checkout::Repository;
 use crate::config::Config;
 use crate::error::Failure;
@@ -35,21 +34,21 @@ use crate::marker::{Cooldown, PaneId, Stamp};
 use crate::owner;
 use crate::process::{self, Writers};
 use crate::queue::WaitingTask;
+use crate::records::Records;
 use crate::task::TaskRules;
 use crate::text::local_time;
 use crate::tmux::{Pane, Tmux, TmuxError};
 use server::{Panes, PanesNow};
 
-pub(crate) use files::attention_cooldowns;
-pub use files::{Session, marked, sweep};
-pub(crate) use snapshot::Reading;
-pub use snapshot::Trigger;
+pub use files::{Session, marked};
+pub(crate) use files::{attention_cooldowns, sweep};
+pub(crate) use snapshot::{Reading, Trigger};
 
 /// A person who pressed a key this recently is still looking at the session.
 const ATTENDED: SignedDuration = SignedDuration::from_secs(60);
 
-/// Services whose end does not end what was started in them: without a login manager they hold their users' sessions.
-const OUTLIVING: &[&str] = &["ssh.service", "sshd.service", "cron.service", "crond.service"];
+/// Login services: what was started in them outlives them. Without a login manager user sessions live in their cgroup.
+const LOGIN_SERVICES: &[&str] = &["ssh.service", "sshd.service", "cron.service", "crond.service"];
 
 /// What a session without a marker can be used for.
 #[derive(Debug)]
@@ -119,7 +118,7 @@ pub struct Pool<'a> {
     config: &'a Config,
     log: &'a Log,
     now: Timestamp,
-    account: Account<'a>,
+    records: Records<'a>,
     holds: Holds<'a>,
     tmux: Tmux,
     panes: Panes,
@@ -141,18 +140,18 @@ impl<'a> Pool<'a> {
     }
 
     /// The pool as it lies on disk, where tmux cannot be asked.
-    pub fn without_tmux(config: &'a Config, log: &'a Log, now: Timestamp) -> Self {
+    pub(crate) fn without_tmux(config: &'a Config, log: &'a Log, now: Timestamp) -> Self {
         Self {
             config,
             log,
             now,
-            account: Account::new(config, log),
+            records: Records::new(config, log),
             holds: Holds::new(config, now),
             tmux: Tmux::new(config.tmux.clone()),
             panes: Panes::NotAsked,
             panes_now: PanesNow::new(),
             may_start_server: process::in_service()
-                .is_none_or(|unit| OUTLIVING.contains(&unit.as_str())),
+                .is_none_or(|unit| LOGIN_SERVICES.contains(&unit.as_str())),
             writers: Writers::default(),
         }
     }
@@ -174,7 +173,7 @@ impl<'a> Pool<'a> {
     }
 
     /// Whether the session is one of the pool's.
-    pub fn is_ours(&self, session: &Session) -> bool {
+    pub(crate) fn is_ours(&self, session: &Session) -> bool {
         self.sessions().any(|ours| ours == *session)
     }
 
@@ -306,7 +305,7 @@ impl<'a> Pool<'a> {
     }
 
     /// The session of this server, of the pool or not, that `pane` is in.
-    pub fn session_of(&self, pane: &str) -> Option<&str> {
+    pub(crate) fn session_of(&self, pane: &str) -> Option<&str> {
         self.all_panes()
             .find(|candidate| candidate.id.as_str() == pane)
             .map(|pane| pane.session.as_str())

@@ -16,7 +16,7 @@ use crate::config::Occasion;
 use crate::durable;
 use crate::error::Failure;
 use crate::event::Event;
-use crate::marker::{self, Judged, Phase, Round};
+use crate::marker::{self, CheckTarget, Phase, Round};
 use crate::next_step::{
     AgentReport, AttemptEnd, AttemptFailure, BranchOutcome, Found, Leave, Snapshot, Step,
     after_branch, next_step,
@@ -27,10 +27,7 @@ use crate::queue::Claim;
 use crate::task::Outcome;
 
 /// How long a hook or a person waits for a pass that is at work on the session.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long an agent may take to end by itself.
-const GRACE: Duration = Duration::from_secs(5);
-
+const SESSION_LOCK_WAIT: Duration = Duration::from_secs(10);
 /// What has come of a step.
 enum Done {
     /// The run goes on in its session; what is reported of that.
@@ -61,11 +58,11 @@ impl Done {
 impl Pool<'_> {
     /// Looks at what a session with a marker did, and files what has ended. No event: nothing has ended, or another
     /// process is at work on it.
-    pub fn reconcile(&self, session: &Session, trigger: Trigger) -> Result<Vec<Event>> {
+    pub(crate) fn reconcile(&self, session: &Session, trigger: Trigger) -> Result<Vec<Event>> {
         let lock = match trigger {
             Trigger::Poll => session.try_lock()?,
             // The other process may have looked before the agent became idle.
-            Trigger::Idle(_) | Trigger::Asked(_) => session.lock_within(PATIENCE)?,
+            Trigger::Idle(_) | Trigger::Asked(_) => session.lock_within(SESSION_LOCK_WAIT)?,
         };
         let Some(_lock) = lock else {
             return Ok(Vec::new());
@@ -75,7 +72,7 @@ impl Pool<'_> {
 
     /// What [`Pool::reconcile`] would report, as far as it can be known beforehand: see [`crate::next_step`]. Each session
     /// is looked at by itself: of two that meet the same limit, each says that it holds their agent.
-    pub fn reconcile_dry_run(&self, session: &Session) -> Result<Vec<Event>> {
+    pub(crate) fn reconcile_dry_run(&self, session: &Session) -> Result<Vec<Event>> {
         if session.is_locked()? {
             return Ok(Vec::new());
         }
@@ -101,7 +98,7 @@ impl Pool<'_> {
                 events.extend(self.end_hold(&run, claim)?);
             }
             if let Some(signs) = signs {
-                // It tells nothing once the machine was started again.
+                // Not synced: after a reboot it means nothing.
                 marker::write_unsynced(&session.signs_path(), &signs)?;
             }
             if let (Some(claim), Some(so_far)) = (&claim, cost_so_far) {
@@ -109,7 +106,7 @@ impl Pool<'_> {
             }
             let step = next_step(&snapshot);
             // Without its ticket the agent cannot start any more. Where it has just taken it, it has started.
-            if matches!(step, Step::TakeTicket | Step::TakeBackRound(_))
+            if matches!(step, Step::TakeTicket | Step::UndoRound(_))
                 && !durable::remove(&session.files().ticket)?
             {
                 continue;
@@ -121,7 +118,7 @@ impl Pool<'_> {
 
     /// Ends the agent of `run`, whatever it is doing, and files its task as failed with `reason`.
     pub fn cancel(&self, session: &Session, run: Uuid, reason: &str) -> Result<Vec<Event>> {
-        let Some(_lock) = session.lock_within(PATIENCE)? else {
+        let Some(_lock) = session.lock_within(SESSION_LOCK_WAIT)? else {
             bail!(Failure::Temporary(format!(
                 "another pass is at work on {}: try again in a moment",
                 session.name
@@ -188,21 +185,21 @@ impl Pool<'_> {
         match step {
             Step::Leave(why) => self.leave(run, &mut claim, &why).map(Done::quietly),
             Step::MarkWorking => claim.advance(Phase::Working, self.now).map(Done::quietly),
-            Step::TakeBackRound(round) => {
+            Step::UndoRound(round) => {
                 self.end_unstarted(run)?;
-                self.take_back_round(&mut claim, round).map(Done::quietly)
+                self.undo_round(&mut claim, round).map(Done::quietly)
             }
             Step::EndTurn => {
                 self.end_turn(run, &mut claim, Phase::Checking)?;
-                self.start_check(run, claim, Judged::Work).map(Done::quietly)
+                self.start_check(run, claim, CheckTarget::Work).map(Done::quietly)
             }
             Step::Check(of) => {
                 self.note_red(run, &mut claim)?;
                 self.start_check(run, claim, of).map(Done::quietly)
             }
-            Step::GiveBack { red_before } => self.give_back_work(run, claim, red_before),
-            Step::GiveBackConflict(message) => {
-                self.give_back(run, claim, message, Round::Conflict).map(Done::quietly)
+            Step::RequestFix { red_before } => self.note_and_request_fix(run, claim, red_before),
+            Step::RequestFixOfConflict(message) => {
+                self.request_fix(run, claim, message, Round::Conflict).map(Done::quietly)
             }
             Step::Accept { then } => self.accept_work(run, claim, *then),
             Step::Land { report, .. } => self.land_branch(run, claim, report),
@@ -231,22 +228,22 @@ impl Pool<'_> {
 
     fn leave(&self, run: &Run, claim: &mut Claim, why: &Leave) -> Result<()> {
         self.log.debug(format_args!("{} is left: {why:?}", run.session.name));
-        self.tell_of_attention(claim, why)?;
+        self.notify_attention(claim, why)?;
         self.keep_time(claim, why)
     }
 
-    /// Tells people once that an agent waits for them; again after it has gone on.
-    fn tell_of_attention(&self, claim: &Claim, why: &Leave) -> Result<()> {
+    /// Notifies people once that an agent waits for them; again after it has gone on.
+    fn notify_attention(&self, claim: &Claim, why: &Leave) -> Result<()> {
         let run = claim.marker().run;
         match why {
             Leave::NeedsAttention(reason) => {
                 let notice = Notice::of_run(Occasion::NeedsAttention, run, self.now)
                     .about(claim.project().path(), claim.name().as_str())
                     .because(reason.as_str());
-                self.account.outbox().queue_once(notice, || claim.text())
+                self.records.outbox().queue_once(notice, || claim.text())
             }
             Leave::AtWork => {
-                self.account.outbox().forget(Occasion::NeedsAttention, &run.to_string())
+                self.records.outbox().forget(Occasion::NeedsAttention, &run.to_string())
             }
             Leave::Checking | Leave::Attended => Ok(()),
         }
@@ -302,16 +299,16 @@ impl Pool<'_> {
         self.end_agent(run)
     }
 
-    fn give_back_work(
+    fn note_and_request_fix(
         &self,
         run: &Run,
         mut claim: Claim,
         red_before: Option<bool>,
     ) -> Result<Done> {
-        let events = events_of(&Step::GiveBack { red_before }, &claim);
+        let events = events_of(&Step::RequestFix { red_before }, &claim);
         self.note_red(run, &mut claim)?;
         self.note_checked(&claim, &events);
-        self.give_back_red(run, claim, red_before)?;
+        self.request_fix_of_red(run, claim, red_before)?;
         Ok(Done::GoesOn(events))
     }
 
@@ -388,7 +385,7 @@ impl Pool<'_> {
     /// Ends the agent of this run, wherever it is. One that has not started cannot start any more.
     pub(super) fn end_agent(&self, run: &Run) -> Result<()> {
         durable::remove(&run.session.files().ticket)?;
-        process::terminate(run.id(), leader(run)?, GRACE)?;
+        process::terminate(run.id(), leader(run)?, process::GRACE)?;
         Ok(())
     }
 
@@ -396,7 +393,7 @@ impl Pool<'_> {
     /// ended well it may: a server, say, that the task asked for.
     pub(super) fn end_agent_and_its_tools(&self, run: &Run) -> Result<()> {
         durable::remove(&run.session.files().ticket)?;
-        Ok(process::terminate_all(run.id(), leader(run)?, GRACE)?)
+        Ok(process::terminate_all(run.id(), leader(run)?, process::GRACE)?)
     }
 
     pub(super) fn close_window(&self, run: &Run) -> Result<()> {

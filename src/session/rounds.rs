@@ -14,7 +14,7 @@ use crate::queue::{self, Claim};
 impl Pool<'_> {
     /// Gives the agent what came of its turn, in the same conversation. It goes on in a window of its own; what it does
     /// is for a later pass to see, or for its hook.
-    pub(super) fn give_back(
+    pub(super) fn request_fix(
         &self,
         run: &Run,
         claim: Claim,
@@ -51,7 +51,7 @@ impl Pool<'_> {
     }
 
     /// Where the agent was to be given something back and never started on it: what that was is found out once more.
-    pub(super) fn take_back_round(&self, claim: &mut Claim, round: Round) -> Result<()> {
+    pub(super) fn undo_round(&self, claim: &mut Claim, round: Round) -> Result<()> {
         let clock = self.work_clock(&claim.marker().work.rules)?;
         claim.update(self.now, |claim| {
             claim.phase = match round {
@@ -59,7 +59,7 @@ impl Pool<'_> {
                 Round::Conflict => Phase::Landing,
             };
             claim.work.check = None;
-            claim.work.rounds.take_back(round);
+            claim.work.rounds.undo(round);
             claim.work.end(clock);
         })
     }

@@ -25,7 +25,7 @@ pub(super) enum Panes {
 
 impl Pool<'_> {
     /// Whether there is a tmux server.
-    pub fn has_server(&self) -> bool {
+    pub(crate) fn has_server(&self) -> bool {
         matches!(self.panes, Panes::Of(_))
     }
 
@@ -40,7 +40,7 @@ impl Pool<'_> {
     /// Fails where a session would have to be created but there is no tmux server, and none may be started: one started
     /// by a systemd service dies with it, and one that took the place of a server that lives would make its agents
     /// unreachable.
-    pub fn check_server(&self) -> Result<()> {
+    pub(crate) fn check_server(&self) -> Result<()> {
         if self.has_server() || self.config.pool.max == 0 {
             return Ok(());
         }

@@ -28,7 +28,7 @@ use crate::tmux::{Pane, TmuxError};
 
 /// Why a pass looks at a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trigger {
+pub(crate) enum Trigger {
     /// An ordinary pass looks at all of them.
     Poll,
     /// Somebody who watches it says that it is idle: its agent's hook, about this run.
@@ -205,9 +205,8 @@ impl Pool<'_> {
         claim.marker().attempt >= self.config.dispatcher.max_attempts
     }
 
-    /// The pane that was opened for the run. A launch that could not note it has left it to tmux: a killed one of another
-    /// pass, or one of this pass, which has looked before. What is noted then is none, or the window of the try before,
-    /// which is closed.
+    /// The run's pane. The marker may lack it (the launch was killed) or name the previous try's closed window: then
+    /// tmux is asked by the run's id.
     fn pane_of(&self, marker: &Dispatched) -> Result<Option<AgentPane>> {
         let noted = marker.pane.clone();
         if self.has_pane(noted.as_ref()) || matches!(self.panes, Panes::NotAsked) {

@@ -15,10 +15,10 @@ pub(super) fn events_of(step: &Step, claim: &Claim) -> Vec<Event> {
         | Step::MarkWorking
         | Step::Clear
         | Step::RemoveClaim { .. }
-        | Step::TakeBackRound(_)
+        | Step::UndoRound(_)
         | Step::EndTurn
         | Step::Check(_)
-        | Step::GiveBackConflict(_) => Vec::new(),
+        | Step::RequestFixOfConflict(_) => Vec::new(),
         Step::Release | Step::TakeTicket => {
             vec![of_task(Outcome::Released, claim).because(NOTHING_STARTED)]
         }
@@ -33,7 +33,7 @@ pub(super) fn events_of(step: &Step, claim: &Claim) -> Vec<Event> {
             events.extend(events_of(then, claim));
             events
         }
-        Step::GiveBack { .. } => {
+        Step::RequestFix { .. } => {
             let work = &claim.marker().work;
             let (round, rounds) = (work.rounds.red + 1, work.rules.check_rounds);
             vec![checked(claim, format!("red: given back to its agent, {round} of {rounds}"))]

@@ -10,16 +10,16 @@ use super::evidence::ClaudeEvidence;
 use super::snapshot::Run;
 use crate::agent::claude;
 use crate::agent::transcript::RunSummary;
-use crate::awake::Awake;
 use crate::marker::{self, ClaimMarker, Signs};
+use crate::monotonic::MonotonicTime;
 use crate::next_step::{Leave, ReachedLimit};
 use crate::process;
 use crate::queue::Claim;
 use crate::task::{TaskRules, Timeout};
 
 impl Pool<'_> {
-    /// This moment, where the time of the claim's agent is counted.
-    pub(super) fn work_clock(&self, rules: &TaskRules) -> Result<Option<Awake>> {
+    /// The monotonic time now; `None` where no `max_duration` is set, so that nothing is counted.
+    pub(super) fn work_clock(&self, rules: &TaskRules) -> Result<Option<MonotonicTime>> {
         rules.max_duration.0.map(|_| clock()).transpose()
     }
 
@@ -68,7 +68,7 @@ impl Pool<'_> {
     }
 
     /// What Claude Code shows of its work, and since when passes have seen nothing else.
-    fn signs(&self, run: &Run, claude: &ClaudeEvidence, now: Awake) -> Result<Signs> {
+    fn signs(&self, run: &Run, claude: &ClaudeEvidence, now: MonotonicTime) -> Result<Signs> {
         let ClaudeEvidence { transcript, registered, .. } = claude;
         // Each round has a window of its own.
         let window = run.pane.as_ref().map(|pane| pane.pid);
@@ -99,6 +99,6 @@ fn runs_a_tool(run: &Run, claude: &ClaudeEvidence) -> Result<bool> {
     others.context("cannot see which commands the agent runs")
 }
 
-fn clock() -> Result<Awake> {
-    process::awake().context("cannot read for how long the machine has been awake")
+fn clock() -> Result<MonotonicTime> {
+    process::monotonic_now().context("cannot read for how long the machine has been awake")
 }

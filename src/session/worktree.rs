@@ -3,8 +3,6 @@
 //! The claim names path, branch and base before git is called, and what came of them before the worktree goes. So the next
 //! pass goes on where a killed one stood.
 
-use std::time::Duration;
-
 use anyhow::Result;
 
 use super::Pool;
@@ -22,9 +20,6 @@ use crate::task::{
     BranchEnding, Check, CheckoutEnding, Ending, GitEnding, Isolation, Land, Outcome, Summary,
     TaskRules,
 };
-
-/// How long what the agent has left running may take to end by itself.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// Why a task is filed as failed although its agent has ended its turn.
 pub(super) const UNJUDGED: &str = "its check cannot judge it";
@@ -205,9 +200,7 @@ impl Pool<'_> {
                         return Ok(BranchOutcome::Changed);
                     }
                     LandStep::Rebased => {
-                        reason = Some(format!(
-                            "its base moved on {ROUNDS} times while it was checked: land it once that rests"
-                        ));
+                        reason = Some(checkout::base_moved_on(ROUNDS));
                         landed = Some(false);
                     }
                     LandStep::Conflict(files) if claim.marker().work.rounds.conflicts == 0 => {
@@ -246,7 +239,7 @@ impl Pool<'_> {
         let landed_in = worktree.base_branch.as_deref().filter(|_| has_landed(claim));
         if let Some(base) = landed_in {
             let at = (claim.project().path(), claim.name().as_str());
-            self.account.landed(at, &worktree.branch, base);
+            self.records.landed(at, &worktree.branch, base);
         }
         BranchOutcome::Finished { landed: landed_in.is_some() }
     }
@@ -378,7 +371,7 @@ impl Pool<'_> {
         }
         self.log.info(format_args!("{}: it has changed since its check", claim.name()));
         // Or it would go on changing it.
-        process::terminate_all(claim.marker().run, None, GRACE)?;
+        process::terminate_all(claim.marker().run, None, process::GRACE)?;
         Ok(true)
     }
 
@@ -412,7 +405,7 @@ impl Pool<'_> {
         let notice = Notice::of_run(Occasion::ToLand, claim.marker().run, self.now)
             .about(claim.project().path(), claim.name().as_str())
             .because(format!("{}: {}", marker.branch, marker.reason));
-        self.account.outbox().queue_once(notice, || claim.text())
+        self.records.outbox().queue_once(notice, || claim.text())
     }
 }
 

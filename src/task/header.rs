@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::parts::Opening;
 use super::recurrence::RECURRING_FIELDS;
-use super::yaml::{self, KeyOrValue, KeyValue, Place, Value};
+use super::yaml::{self, KeyOrValue, KeyValue, Position, Value};
 use super::{
     Check, Complexity, HeaderRules, MAX_HEADER_BYTES, Moment, Order, Preference, Priority,
     TaskTurn, TimeLimit, UnknownWord,
@@ -132,7 +132,7 @@ pub(super) struct Problem {
 }
 
 enum At {
-    Place(Place),
+    Position(Position),
     Entry(usize, KeyOrValue),
 }
 
@@ -158,23 +158,23 @@ pub(super) fn read(text: &str, opening: Opening) -> (Header, Vec<Problem>) {
     }
 }
 
-fn unreadable(place: Place, why: &str) -> (Header, Vec<Problem>) {
+fn unreadable(place: Position, why: &str) -> (Header, Vec<Problem>) {
     let routing = Routing { state: HeaderState::Unreadable, ..Routing::default() };
     let message = format!("{why}; {STAYS}");
-    (Header { routing, ..Header::default() }, vec![Problem { at: At::Place(place), message }])
+    (Header { routing, ..Header::default() }, vec![Problem { at: At::Position(place), message }])
 }
 
 /// Refuses what the YAML library reports without a place (control characters) or resolves wrongly (of two anchors of one
 /// name it may take the wrong one, and a header does not need them).
-fn refuse_odd_text(yaml: &str) -> Result<(), (Place, String)> {
+fn refuse_odd_text(yaml: &str) -> Result<(), (Position, String)> {
     let odd = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}');
     if let Some(at) = yaml.find(odd) {
-        return Err((place_of(yaml, at), "there is a control character; remove it".to_owned()));
+        return Err((position_of(yaml, at), "there is a control character; remove it".to_owned()));
     }
     let anchors: HashSet<&str> = names_after(yaml, '&').map(|(_, name)| name).collect();
     match names_after(yaml, '*').find(|(_, name)| anchors.contains(name)) {
         Some((at, name)) => Err((
-            place_of(yaml, at),
+            position_of(yaml, at),
             format!("aliases are not read here; write out what `*{name}` stands for"),
         )),
         None => Ok(()),
@@ -191,7 +191,7 @@ fn names_after(yaml: &str, sign: char) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-fn place_of(text: &str, offset: usize) -> Place {
+fn position_of(text: &str, offset: usize) -> Position {
     let before = &text[..offset];
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
@@ -489,8 +489,8 @@ pub(super) fn warnings(text: &str, opening: Opening, problems: Vec<Problem>) -> 
     let more = problems.len().saturating_sub(MAX_WARNINGS);
     let with_place = |Problem { at, message }| {
         let (line, column) = match at {
-            At::Place(place) => place,
-            At::Entry(index, what) => yaml::place(yaml, index, what),
+            At::Position(place) => place,
+            At::Entry(index, what) => yaml::position(yaml, index, what),
         };
         Warning { line, column, message }
     };

@@ -54,7 +54,7 @@ pub(crate) fn recurrence(text: &str) -> Result<Recurrence, Warning> {
         if !RECURRING_FIELDS.contains(&key.as_str()) {
             continue;
         }
-        let place = |what| yaml::place(yaml, index, what);
+        let place = |what| yaml::position(yaml, index, what);
         let complain = |why: String| wrong(place(KeyOrValue::Value), format!("`{key}` {why}"));
         if !seen.insert(key.clone()) {
             let message = format!("`{key}` is given twice: remove one");

@@ -44,7 +44,7 @@ impl Value {
 }
 
 /// A place in the file: line and column from 1, the column in characters.
-pub(super) type Place = (usize, usize);
+pub(super) type Position = (usize, usize);
 
 #[derive(Clone, Copy)]
 pub(super) enum KeyOrValue {
@@ -53,7 +53,7 @@ pub(super) enum KeyOrValue {
 }
 
 /// The fields in their order, duplicates included, or what is wrong and where.
-pub(super) fn entries(yaml: &str) -> Result<Vec<KeyValue>, (Place, String)> {
+pub(super) fn entries(yaml: &str) -> Result<Vec<KeyValue>, (Position, String)> {
     serde_yaml::Deserializer::from_str(yaml).deserialize_any(Top).map_err(|error| {
         let place = error.location().map_or((1, 1), |at| (at.line(), at.column()));
         let mut why = without_place(&error.to_string()).to_owned();
@@ -68,7 +68,7 @@ pub(super) fn entries(yaml: &str) -> Result<Vec<KeyValue>, (Place, String)> {
 /// Where the key or the value of the entry at `index` stands.
 ///
 /// The library knows places only of errors, so the header is read once more and refused at what is looked for.
-pub(super) fn place(yaml: &str, index: usize, what: KeyOrValue) -> Place {
+pub(super) fn position(yaml: &str, index: usize, what: KeyOrValue) -> Position {
     let refused =
         serde_yaml::Deserializer::from_str(yaml).deserialize_any(RefuseAt { index, what });
     let location = refused.err().and_then(|error| error.location());

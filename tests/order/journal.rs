@@ -75,7 +75,7 @@ fn a_task_s_whole_life_stands_in_it() {
     drop(tmux);
 }
 
-/// The account is no state: without it all goes on.
+/// The journal is no state: without it all goes on.
 #[test]
 fn a_journal_that_cannot_be_written_stops_nothing() {
     let (sandbox, project) = sandbox();

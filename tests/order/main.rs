@@ -1,4 +1,4 @@
-//! Time, order, pause, words to people, the journal and the report.
+//! Time, order, pause, notifications, the journal and the report.
 
 // A step of a test that fails ends the test.
 #![allow(missing_docs, clippy::unwrap_used)]

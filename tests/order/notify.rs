@@ -125,10 +125,7 @@ fn after_a_day_an_event_is_given_up() {
     fs::File::options().write(true).open(&nonsense).unwrap().set_modified(two_days_ago).unwrap();
     let out = sandbox.ccl(["reap"]).output().unwrap();
     let said = String::from_utf8(out.stderr).unwrap();
-    assert!(
-        said.contains("is not told any more: failed: The title (a.md of web): cancelled"),
-        "{said}"
-    );
+    assert!(said.contains("after a day: failed: The title (a.md of web): cancelled"), "{said}");
     assert!(queued(&sandbox).is_empty());
 }
 
@@ -212,7 +209,7 @@ fn a_server_that_refuses_or_moves_has_not_taken_it_and_no_secret_is_logged() {
         project.drop_task("a.md", "x");
         let out = sandbox.ccl(["cancel", "a", "-v"]).output().unwrap();
         let said = String::from_utf8(out.stderr).unwrap();
-        assert!(said.contains("cannot tell 127.0.0.1: it answered with "), "{said}");
+        assert!(said.contains("cannot notify 127.0.0.1: it answered with "), "{said}");
         assert!(!said.contains("xyz"), "{said}");
         assert_eq!((queued(&sandbox).len(), requests.lock().unwrap().len()), (1, 1));
     }

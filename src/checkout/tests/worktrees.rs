@@ -13,12 +13,12 @@ fn a_worktree_is_made_once_and_removed_with_its_empty_branch() {
     let worktree = world.worktree("T.md");
     assert_eq!(fs::read_to_string(worktree.path.join("README")).unwrap(), "one\ntwo\nthree\n");
     assert_eq!(git_in(&worktree.path, ["branch", "--show-current"]), "ccl/T");
-    let expected = Standing {
+    let expected = ListedWorktree {
         path: worktree.path.clone(),
         branch: Some("ccl/T".to_owned()),
         locked: Some(format!("ccl {RUN}")),
     };
-    assert_eq!(standing(&world.project).unwrap(), [expected]);
+    assert_eq!(list_worktrees(&world.project).unwrap(), [expected]);
     assert_eq!(world.git(["status", "--porcelain"]), "");
     // The agent's work outlives a second call, fresh or not.
     write_in(&worktree.path, "work", "");
@@ -38,7 +38,7 @@ fn a_worktree_is_made_once_and_removed_with_its_empty_branch() {
     assert!(!worktree.path.exists());
     assert_eq!(world.git(["branch", "--list", "ccl/*"]), "");
     assert_eq!(world.git(["worktree", "list"]).lines().count(), 1);
-    assert_eq!(standing(&world.project).unwrap(), []);
+    assert_eq!(list_worktrees(&world.project).unwrap(), []);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_worktree_that_holds_something_of_its_own_stays() {
     // What is not clean only for git itself.
     write_in(&worktree.path, ".agent-queue/inbox/later.md", "");
     assert!(kept().contains("contains modified or untracked files"), "{}", kept());
-    assert!(standing(&world.project).unwrap()[0].locked.is_some());
+    assert!(list_worktrees(&world.project).unwrap()[0].locked.is_some());
     fs::remove_dir_all(worktree.path.join(QUEUE)).unwrap();
     // A branch of the agent's own.
     git_in(&worktree.path, ["checkout", "--quiet", "saved"]);
@@ -306,7 +306,7 @@ fn a_removal_that_was_killed_is_finished_and_never_committed() {
     for gone in [&[][..], &["README"], &[".git"], &[".git", "README", "sub/file", "work"]] {
         half_remove(gone);
         assert_eq!(repository.remove(&worktree).unwrap(), Removal::Removed);
-        assert!(!worktree.path.exists() && standing(&world.project).unwrap().is_empty());
+        assert!(!worktree.path.exists() && list_worktrees(&world.project).unwrap().is_empty());
         // A further attempt gets all of it back.
         half_remove(gone);
         repository.make(&worktree, RUN, false).unwrap();

@@ -65,7 +65,7 @@ impl Units {
         vec![self.timer(), self.server(), self.last_pass(now), self.http(), linger(user)]
     }
 
-    /// Who does not want it need not have it.
+    /// The page is optional.
     fn http(&self) -> DoctorRow {
         const UNIT: &str = "ccl-http.socket";
         let get = |property| self.get(UNIT, property);

@@ -4,7 +4,7 @@ use crate::command::Context;
 use crate::command::status::Problems;
 use crate::hold::{Holds, Readiness};
 use crate::next_step::HoldCause;
-use crate::report::{AgentRow, AgentStanding};
+use crate::report::{AgentReadiness, AgentRow};
 use crate::spend::{OF_SECUTOOLS, Spend};
 use crate::task::Provider;
 
@@ -20,14 +20,14 @@ pub(super) fn rows(context: Context<'_>, problems: &mut Problems<'_>) -> (Vec<Ag
         let readiness = standing.worst();
         let hold = readiness.hold();
         let state = match readiness {
-            Readiness::Ready => AgentStanding::Ready,
-            Readiness::Unusable(_) => AgentStanding::NeedsAttention,
+            Readiness::Ready => AgentReadiness::Ready,
+            Readiness::Unusable(_) => AgentReadiness::NeedsAttention,
             Readiness::Held(hold) if hold.cause == HoldCause::Account => {
-                AgentStanding::NeedsAttention
+                AgentReadiness::NeedsAttention
             }
-            Readiness::Held(_) => AgentStanding::Held,
-            Readiness::Due(_) | Readiness::Probing(_) => AgentStanding::Probing,
-            Readiness::OverBudget { .. } => AgentStanding::OverBudget,
+            Readiness::Held(_) => AgentReadiness::Held,
+            Readiness::Due(_) | Readiness::Probing(_) => AgentReadiness::Probing,
+            Readiness::OverBudget { .. } => AgentReadiness::OverBudget,
         };
         let reason = match readiness {
             Readiness::Unusable(why) => Some(why.clone()),

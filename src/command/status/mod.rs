@@ -16,7 +16,7 @@ use crate::cli::StatusFormat;
 use crate::config::Projects;
 use crate::error::{self, Failure};
 use crate::journal::Journal;
-use crate::passed;
+use crate::last_scan;
 use crate::pause;
 use crate::queue::Project;
 use crate::report::{self, History, Report, Status, StatusPage};
@@ -86,7 +86,7 @@ pub(super) fn collect(context: Context<'_>) -> Result<Collected> {
             .context("cannot look through the sessions' markers")?,
         agents,
         paused: pause::read(&pause::of_state(state_dir)),
-        passed: passed::last(state_dir),
+        passed: last_scan::read(state_dir),
         ..Status::default()
     };
     status.delegated.unknown_costs = unknown_jobs;
@@ -95,7 +95,7 @@ pub(super) fn collect(context: Context<'_>) -> Result<Collected> {
     Ok(Collected { status, problems: reported, exit })
 }
 
-/// The page for a browser: the status, and what the journal tells of the time before.
+/// The page for a browser: the status, and what the journal shows of the time before.
 pub(super) fn page(context: Context<'_>, collected: &Collected) -> String {
     let Collected { status, problems, .. } = collected;
     let zone = TimeZone::system();

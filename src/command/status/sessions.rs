@@ -132,7 +132,7 @@ fn next(snapshot: &Snapshot) -> (SessionState, Option<String>) {
             (SessionState::Working, looked_at)
         }
         Step::Leave(Leave::Checking) => (SessionState::Checking, None),
-        Step::Check(_) | Step::Accept { .. } | Step::GiveBack { .. } | Step::GiveUp { .. } => {
+        Step::Check(_) | Step::Accept { .. } | Step::RequestFix { .. } | Step::GiveUp { .. } => {
             let why = "the check stands still: the next pass goes on with it";
             (SessionState::Checking, Some(why.to_owned()))
         }
@@ -148,7 +148,7 @@ fn next(snapshot: &Snapshot) -> (SessionState, Option<String>) {
         Step::Clear | Step::RemoveClaim { .. } => {
             busy("its task is not at work any more: the next pass frees it")
         }
-        Step::TakeBackRound(_) | Step::GiveBackConflict(_) => {
+        Step::UndoRound(_) | Step::RequestFixOfConflict(_) => {
             busy("its agent has not gone on with what it was given back: the next pass looks again")
         }
         Step::Release | Step::TakeTicket => {

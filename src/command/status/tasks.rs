@@ -8,10 +8,10 @@ use anyhow::{Error, Result};
 use uuid::Uuid;
 
 use super::{DAY, Problems};
-use crate::checkout::{self, Standing};
+use crate::checkout::{self, ListedWorktree};
 use crate::command::trust::Trusts;
 use crate::command::waits::{self, Waits};
-use crate::command::{Context, ground};
+use crate::command::{Context, preconditions};
 use crate::hold::{Choice, Holds, Lineup, Wanted};
 use crate::marker::{self, ClaimedCheckout, Phase, ToLand};
 use crate::money::Totals;
@@ -102,7 +102,9 @@ impl Collector<'_, '_> {
         let failed = self.ended(project, Folder::Failed)?;
         let rules = match inbox.waiting.is_empty() {
             true => self.context.config.project_rules(&project.rules_path()),
-            false => ground::rules(self.context.config, project).map(|(rules, _)| rules),
+            false => {
+                preconditions::of_project(self.context.config, project).map(|(rules, _)| rules)
+            }
         };
         let (to_land, worktrees) =
             (self.branches_to_land(project), self.worktrees(project, &inbox));
@@ -154,7 +156,7 @@ impl Collector<'_, '_> {
     }
 
     fn worktrees(&mut self, project: &Project, inbox: &Inbox) -> Vec<WorktreeRow> {
-        let found = checkout::standing(project.path()).unwrap_or_else(|error| {
+        let found = checkout::list_worktrees(project.path()).unwrap_or_else(|error| {
             self.problems.note(&error);
             Vec::new()
         });
@@ -167,7 +169,7 @@ impl Collector<'_, '_> {
             // One that cannot be read is reported where its task is.
             .filter_map(|name| Some((name, project.claimant(&Name::new(name).ok()?).ok()??)))
             .collect();
-        let row = |Standing { path, branch, .. }| {
+        let row = |ListedWorktree { path, branch, .. }| {
             let has_it = |claim: &marker::ClaimMarker| match &claim.work.checkout {
                 Some(ClaimedCheckout::Own { worktree, .. }) => worktree.path == path,
                 _ => false,
@@ -206,17 +208,17 @@ impl Collector<'_, '_> {
             }));
         };
         let file_name = format!("{name}.dispatched");
-        let glance = match project.glance(file_name.as_ref()) {
-            Ok(glance) => glance,
+        let peek = match project.peek(file_name.as_ref()) {
+            Ok(peek) => peek,
             Err(Skip::Gone) => return Ok(None),
             Err(Skip::Failed(error)) => return Err(error),
             Err(held) => return Err(Error::msg(format!("{file_name}: {held}"))),
         };
         let mut row = TaskRow {
-            priority: Some(glance.head.priority),
-            title: glance.head.title,
+            priority: Some(peek.head.priority),
+            title: peek.head.title,
             provider: Some(Provider::ClaudeCode),
-            since: glance.modified,
+            since: peek.modified,
             ..row(project, file, TaskState::Dispatched)
         };
         let claim = match project.claimant(&name) {
@@ -280,7 +282,7 @@ impl Collector<'_, '_> {
             return Ok(None);
         };
         let name = OsStr::new(task.name.as_str());
-        let head = task.project.glance(name).ok().map(|glance| glance.head);
+        let head = task.project.peek(name).ok().map(|peek| peek.head);
         let row = TaskRow {
             priority: head.as_ref().map(|head| head.priority),
             title: head.and_then(|head| head.title),
@@ -314,17 +316,17 @@ impl Collector<'_, '_> {
             let mut row =
                 TaskRow { priority: Some(*priority), ..row(project, name, TaskState::Waiting) };
             if index < CLOSELY {
-                match project.glance(name) {
-                    Ok(glance) => {
-                        files.push((self.status.tasks.len(), glance.file));
-                        self.describe_waiting(&mut row, project, &glance);
+                match project.peek(name) {
+                    Ok(peek) => {
+                        files.push((self.status.tasks.len(), peek.file));
+                        self.describe_waiting(&mut row, project, &peek);
                         let task = spend::task_key(project.path(), &name.to_string_lossy());
                         let of_project = rules.as_ref().ok().and_then(|it| it.agent.as_deref());
-                        let wanted = self.context.wanted(&task, &glance.head, of_project);
+                        let wanted = self.context.wanted(&task, &peek.head, of_project);
                         let refusal = self.trusts.refusal_of(&self.lineup, wanted, project.path());
                         refusals.insert(self.status.tasks.len(), refusal);
                         if let Ok(rules) = rules {
-                            let rules_of_task = rules.for_task(&glance.head.rules);
+                            let rules_of_task = rules.for_task(&peek.head.rules);
                             let room =
                                 waits_for_room(rules, rules_of_task.isolation, &inbox.dispatched);
                             row.waits = room.or_else(|| self.waits_for_agent(wanted));
@@ -333,12 +335,12 @@ impl Collector<'_, '_> {
                             row.waits = None;
                         }
                         if let Ok(rules) = rules
-                            && rules.for_task(&glance.head.rules).isolation == Isolation::Worktree
-                            && let Some(why) = waits::why_to_land(project, &glance.head.order)?
+                            && rules.for_task(&peek.head.rules).isolation == Isolation::Worktree
+                            && let Some(why) = waits::why_to_land(project, &peek.head.order)?
                         {
                             row.waits = Some(why);
                         }
-                        self.describe_order(&mut row, inbox, name, &glance)?;
+                        self.describe_order(&mut row, inbox, name, &peek)?;
                         if is_paused && row.state == TaskState::Waiting {
                             row.waits = Some("it is paused, until `ccl resume`".to_owned());
                         }
@@ -399,9 +401,9 @@ impl Collector<'_, '_> {
         row: &mut TaskRow,
         inbox: &Inbox,
         name: &OsStr,
-        glance: &crate::queue::Glance,
+        peek: &crate::queue::Peek,
     ) -> Result<()> {
-        let order = &glance.head.order;
+        let order = &peek.head.order;
         if let Some(wrong) = order.obstacle() {
             hold(row, wrong);
         } else if let Some(task) = inbox.task(name)
@@ -434,23 +436,18 @@ impl Collector<'_, '_> {
         Ok(())
     }
 
-    fn describe_waiting(
-        &self,
-        row: &mut TaskRow,
-        project: &Project,
-        glance: &crate::queue::Glance,
-    ) {
-        row.title.clone_from(&glance.head.title);
-        row.since = glance.modified;
+    fn describe_waiting(&self, row: &mut TaskRow, project: &Project, peek: &crate::queue::Peek) {
+        row.title.clone_from(&peek.head.title);
+        row.since = peek.modified;
         let pin = self.context.pin_of(project);
-        row.provider = Some(self.context.destination(&glance.head, pin.as_deref()));
-        if let Some(ending) = &glance.ending
+        row.provider = Some(self.context.destination(&peek.head, pin.as_deref()));
+        if let Some(ending) = &peek.ending
             && ending.outcome == Outcome::Released
         {
             row.attempt = Some(ending.attempt + 1);
             row.reason = ending.reason.as_ref().map(|reason| format!("the last attempt: {reason}"));
         }
-        if !glance.is_single {
+        if !peek.is_single {
             hold(row, Held::SecondLink);
         }
     }

@@ -70,7 +70,7 @@ fn frame(context: Context<'_>, environment: &Environment) -> Result<String> {
     Ok(format!("{text}{}", String::from_utf8_lossy(&said)))
 }
 
-/// What a log was told.
+/// What was written to a log.
 #[derive(Clone, Default)]
 struct Said(Arc<Mutex<Vec<u8>>>);
 

@@ -29,7 +29,7 @@ fn serve(project: &Project, now: Timestamp) -> Option<Served> {
 }
 
 fn serve_one(recurring: &Recurring, now: Timestamp) -> Option<Served> {
-    recurring.serve(&Clock { now, host: "h" }, false).unwrap()
+    recurring.serve(&Stamp::new("h", now), false).unwrap()
 }
 
 fn made(served: Option<Served>) -> Option<String> {
@@ -141,8 +141,8 @@ fn what_cannot_be_read_is_held_with_its_place() {
     let (_dir, project) = project("every: 1h");
     fs::write(project.recurring_folder().join(".r.md.last"), "nonsense").unwrap();
     let recurring = &project.recurring().unwrap()[0];
-    let clock = Clock { now: at("2026-11-26T02:00:00Z"), host: "h" };
-    assert!(format!("{:#}", recurring.serve(&clock, false).unwrap_err()).contains("is left alone"));
+    let stamp = Stamp::new("h", at("2026-11-26T02:00:00Z"));
+    assert!(format!("{:#}", recurring.serve(&stamp, false).unwrap_err()).contains("is left alone"));
 }
 
 #[test]
@@ -173,9 +173,9 @@ fn a_slot_of_a_clock_that_was_wrong_is_said_in_local_time() {
 fn a_dry_run_changes_nothing() {
     let (_dir, project) = project("every: 1h");
     let recurring = &project.recurring().unwrap()[0];
-    let clock = Clock { now: at("2026-11-26T02:00:00Z"), host: "h" };
+    let stamp = Stamp::new("h", at("2026-11-26T02:00:00Z"));
     for _ in 0..2 {
-        assert!(made(recurring.serve(&clock, true).unwrap()).is_some());
+        assert!(made(recurring.serve(&stamp, true).unwrap()).is_some());
     }
     assert_eq!(fs::read_dir(project.recurring_folder()).unwrap().count(), 1);
     assert!(project.list().unwrap().waiting.is_empty());

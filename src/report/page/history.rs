@@ -77,7 +77,7 @@ impl StatusPage<'_> {
 
     fn waits(&self) -> Markup {
         let days = self.history.days();
-        let told = |median, p90| {
+        let wait_text = |median, p90| {
             format!("half within {}, nine of ten within {}", duration(median), duration(p90))
         };
         let waits: Vec<_> = days
@@ -89,7 +89,7 @@ impl StatusPage<'_> {
             slot: *slot,
             median: *median,
             p90: *p90,
-            told: format!("{name}: {}", told(*median, *p90)),
+            tooltip: format!("{name}: {}", wait_text(*median, *p90)),
         });
         let drawing = plot::ranges(days.len(), &ranges.collect::<Vec<_>>());
         let rows = html! {
@@ -104,7 +104,7 @@ impl StatusPage<'_> {
         };
         let numbers = table("", &["Day", "#Median", "#90 %", "#Tasks"], &rows);
         let summary = match waits.last() {
-            Some((_, name, (median, p90, _))) => format!("On {name} {}.", told(*median, *p90)),
+            Some((_, name, (median, p90, _))) => format!("On {name} {}.", wait_text(*median, *p90)),
             None => "No task was handed out.".to_owned(),
         };
         let key = html! {
@@ -148,7 +148,7 @@ fn ended(
     let bars = |of: fn(&EndedCounts) -> usize, word: &str| -> Vec<Bar> {
         let bars = slots.iter().enumerate().map(|(slot, (name, ended))| {
             let number = of(ended);
-            Bar { slot, value: number as f64, told: format!("{name}: {number} {word}") }
+            Bar { slot, value: number as f64, tooltip: format!("{name}: {number} {word}") }
         });
         bars.filter(|bar| bar.value > 0.0).collect()
     };
@@ -245,7 +245,7 @@ fn cost(
             slot: *slot,
             // Only for the drawing.
             value: amount.parse().unwrap_or(0.0),
-            told: format!("{day}: {} {amount} {word}", escape(agent)),
+            tooltip: format!("{day}: {} {amount} {word}", escape(agent)),
         });
         total.add(&Cost { amount: amount.clone(), currency: None });
     }

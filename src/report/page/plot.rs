@@ -20,7 +20,7 @@ pub(super) struct Figure<'a> {
     /// Part of its elements' names.
     pub(super) id: &'a str,
     pub(super) title: &'a str,
-    /// What whoever cannot see the drawing is told.
+    /// The text alternative, for screen readers.
     pub(super) summary: &'a str,
     /// Of the slots that have one, the label below.
     pub(super) labels: &'a [(usize, String)],
@@ -68,10 +68,10 @@ impl Figure<'_> {
 pub(super) struct Bar {
     pub(super) slot: usize,
     pub(super) value: f64,
-    pub(super) told: String,
+    pub(super) tooltip: String,
 }
 
-/// Bars up from a line and others down from it: which is which is told by their place.
+/// Bars up and down from one line; the direction tells them apart.
 pub(super) fn up_and_down(slots: usize, up: &[Bar], down: &[Bar]) -> Markup {
     let most = |bars: &[Bar]| bars.iter().map(|bar| bar.value).fold(0.0, f64::max);
     let (above, below) = (most(up), most(down));
@@ -86,7 +86,7 @@ pub(super) fn up_and_down(slots: usize, up: &[Bar], down: &[Bar]) -> Markup {
         let (from, to) = (y(0.0), y(sign * bar.value));
         html! {
             rect .(class) x=(short(x)) y=(short(from.min(to))) width=(short(width)) height=(short((from - to).abs())) {
-                title { (bar.told) }
+                title { (bar.tooltip) }
             }
         }
     };
@@ -133,19 +133,26 @@ pub(super) fn stacked(slots: usize, series: &[Vec<Bar>]) -> Markup {
         @for (index, bar, foot) in standing {
             @let (x, width) = place(bar.slot, slots);
             @let (from, to) = (y(foot), y(foot + bar.value));
-            (patterned(index, x, to, width, from - to, Some(&bar.told)))
+            (patterned(index, x, to, width, from - to, Some(&bar.tooltip)))
         }
         line .axis x1=(LEFT) x2=(WIDTH - RIGHT) y1=(short(FOOT)) y2=(short(FOOT)) {}
     }
 }
 
 /// A rectangle in the colour and the pattern of a series.
-fn patterned(index: usize, x: f64, y: f64, width: f64, height: f64, told: Option<&str>) -> Markup {
+fn patterned(
+    index: usize,
+    x: f64,
+    y: f64,
+    width: f64,
+    height: f64,
+    tooltip: Option<&str>,
+) -> Markup {
     let (x, y, width, height) = (short(x), short(y), short(width), short(height.max(0.0)));
     let index = index.min(SERIES - 1);
     html! {
         rect .(format!("f{index}")) x=(x) y=(y) width=(width) height=(height) {
-            @if let Some(told) = told { title { (told) } }
+            @if let Some(tooltip) = tooltip { title { (tooltip) } }
         }
         @if index > 0 {
             rect fill=(format!("url(#p{index})")) x=(x) y=(y) width=(width) height=(height) pointer-events="none" {}
@@ -194,7 +201,7 @@ pub(super) struct WaitRange {
     pub(super) slot: usize,
     pub(super) median: u64,
     pub(super) p90: u64,
-    pub(super) told: String,
+    pub(super) tooltip: String,
 }
 
 pub(super) fn ranges(slots: usize, ranges: &[WaitRange]) -> Markup {
@@ -234,7 +241,7 @@ pub(super) fn ranges(slots: usize, ranges: &[WaitRange]) -> Markup {
             @let (x, width) = place(range.slot, slots);
             @let x = short(x + width / 2.0);
             g {
-                title { (range.told) }
+                title { (range.tooltip) }
                 line .range x1=(x) x2=(x) y1=(short(y(range.median))) y2=(short(y(range.p90))) {}
                 circle .ring cx=(x) cy=(short(y(range.p90))) r="3" {}
                 circle .dot cx=(x) cy=(short(y(range.median))) r="3" {}
@@ -325,7 +332,8 @@ mod tests {
     }
 
     fn bars(values: &[f64]) -> Vec<Bar> {
-        let bar = |(slot, value): (usize, &f64)| Bar { slot, value: *value, told: String::new() };
+        let bar =
+            |(slot, value): (usize, &f64)| Bar { slot, value: *value, tooltip: String::new() };
         values.iter().enumerate().map(bar).collect()
     }
 
@@ -348,7 +356,7 @@ mod tests {
     #[test]
     fn waits_of_any_length_have_a_scale() {
         for (median, p90) in [(0, 0), (1, 1), (3, 40), (59, 7 * 86_400), (90 * 86_400, u64::MAX)] {
-            let range = WaitRange { slot: 0, median, p90, told: String::new() };
+            let range = WaitRange { slot: 0, median, p90, tooltip: String::new() };
             let drawn = ranges(1, &[range]);
             let y = values(&drawn, "cy");
             assert!(y.iter().all(|y| (TOP..=FOOT).contains(y)), "{median} {p90}: {drawn:?}");

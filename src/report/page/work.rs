@@ -12,7 +12,7 @@ use crate::journal::Entry;
 use crate::report::status_view::spent;
 use crate::report::text::{duration, word};
 use crate::report::{
-    AgentRow, AgentStanding, ProjectRow, SessionRow, SessionState, TaskRow, TaskState,
+    AgentReadiness, AgentRow, ProjectRow, SessionRow, SessionState, TaskRow, TaskState,
 };
 use crate::task::{Priority, Provider};
 use crate::text::{escape, path_text};
@@ -192,15 +192,16 @@ impl StatusPage<'_> {
 
     /// The agents with their holds, unless all that can be said is that the only one is ready.
     pub(super) fn agents(&self) -> Markup {
-        if let [AgentRow { state: AgentStanding::Ready, .. }] | [] = self.status.agents.as_slice() {
+        if let [AgentRow { state: AgentReadiness::Ready, .. }] | [] = self.status.agents.as_slice()
+        {
             return Markup::default();
         }
         let rows = html! {
             @for row in &self.status.agents {
                 @let colour = match row.state {
-                    AgentStanding::Ready => "good",
-                    AgentStanding::NeedsAttention => "bad",
-                    AgentStanding::Held | AgentStanding::Probing | AgentStanding::OverBudget => "wait",
+                    AgentReadiness::Ready => "good",
+                    AgentReadiness::NeedsAttention => "bad",
+                    AgentReadiness::Held | AgentReadiness::Probing | AgentReadiness::OverBudget => "wait",
                 };
                 tr {
                     th scope="row" { (words(&row.name)) }

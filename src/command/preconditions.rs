@@ -1,4 +1,4 @@
-//! What a project is like for an agent: its rules, and whether git can give what they ask for.
+//! What must hold before a task goes: its project's rules can be read, and git can give what they ask for.
 
 use anyhow::{Result, bail};
 
@@ -10,20 +10,20 @@ use crate::task::{Isolation, ProjectRules, TaskRules};
 
 /// The rules of a project, and the repository where its tasks have worktrees; or the sentence that says why none of its
 /// local tasks goes.
-pub(super) fn rules(
+pub(super) fn of_project(
     config: &Config,
     project: &Project,
 ) -> Result<(ProjectRules, Option<Repository>)> {
     let rules = config.project_rules(&project.rules_path())?;
-    let repository = check(project, &rules, &rules.task)?;
+    let repository = of_task(project, &rules, &rules.task)?;
     Ok((rules, repository))
 }
 
 /// Where a task with these rules has its worktree, if it has one; the sentence that mends it, if it cannot go. Outside of
 /// git no process is started, and in it none for a task that neither has a worktree nor requires a clean checkout.
-pub(super) fn check(
+pub(super) fn of_task(
     project: &Project,
-    of_project: &ProjectRules,
+    project_rules: &ProjectRules,
     rules: &TaskRules,
 ) -> Result<Option<Repository>> {
     if rules.isolation == Isolation::None && !rules.protect.is_empty() {
@@ -44,7 +44,7 @@ pub(super) fn check(
             }
             return Ok(Some(repository));
         }
-        Isolation::None if of_project.require_clean => {
+        Isolation::None if project_rules.require_clean => {
             if !checkout::is_inside_git(project.path()) {
                 bail!(
                     "project.yaml says require_clean, and {} is in no git repository: run `git init` there, or take that out",

@@ -1,4 +1,4 @@
-//! What a pass tells of its work: lines of the journal, and words to people.
+//! What a pass records of its work: lines of the journal, and notifications.
 
 use std::path::Path;
 
@@ -13,15 +13,15 @@ use crate::notify::{Notice, Outbox};
 use crate::spend::{self, OF_SECUTOOLS, Spend, SpendLine};
 use crate::task::{Ending, Outcome, Provider};
 
-/// Where a pass tells of its work. Threads share it.
-pub(crate) struct Account<'a> {
+/// Where a pass records its work. Threads share it.
+pub(crate) struct Records<'a> {
     journal: Journal,
     outbox: Outbox<'a>,
     spend: Spend,
     log: &'a Log,
 }
 
-impl<'a> Account<'a> {
+impl<'a> Records<'a> {
     pub(crate) fn new(config: &'a Config, log: &'a Log) -> Self {
         Self {
             journal: Journal::new(&config.state_dir),
@@ -50,9 +50,9 @@ impl<'a> Account<'a> {
         event
     }
 
-    /// Files a task: queues the words about it, has `file` file it, and adds it to the journal. `file` says whether it
-    /// did; where the task has left meanwhile, whoever took it has told.
-    pub(crate) fn filing<T>(
+    /// Files a task: queues the notification of it, has `file` file it, and adds it to the journal. `file` says whether
+    /// it did; where the task has left meanwhile, whoever took it has recorded that.
+    pub(crate) fn file_and_record<T>(
         &self,
         (project, task): (&Path, &str),
         ending: &Ending,
@@ -110,9 +110,9 @@ impl<'a> Account<'a> {
         }
     }
 
-    /// Tells people once that an agent, a project or a recurring task is held; every pass that finds it held says so here.
-    /// `name` says which one it is; `since` tells one hold from the next.
-    pub(crate) fn tell_of_hold(&self, entry: &Entry, name: &str, since: Timestamp) -> Result<()> {
+    /// Notifies people once that an agent, a project or a recurring task is held; every pass that finds it held calls
+    /// this. `name` says which one it is; `since` tells one hold from the next.
+    pub(crate) fn notify_hold(&self, entry: &Entry, name: &str, since: Timestamp) -> Result<()> {
         let notice = Notice::new(Occasion::Hold, &format!("{name}-{since}"), since);
         self.outbox.queue_once(notice.of_entry(entry), || Ok(None))
     }

@@ -14,18 +14,18 @@ fn of_state(state_dir: &Path) -> PathBuf {
     state_dir.join("passed")
 }
 
-/// Notes that a scan has ended: the file's time is now.
-pub(crate) fn note(state_dir: &Path) -> Result<()> {
+/// A scan has ended: the file's time is now.
+pub(crate) fn touch(state_dir: &Path) -> Result<()> {
     let path = of_state(state_dir);
-    let touch = || {
+    let write = || {
         let mut options = OpenOptions::new();
         let options = options.write(true).create(true).truncate(false).mode(durable::PRIVATE);
         // What is written is the same every time; a write sets the time.
         options.open(&path)?.write_all(b"\n")
     };
-    let touched = match touch() {
+    let touched = match write() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fs::create_dir_all(state_dir).and_then(|()| touch())
+            fs::create_dir_all(state_dir).and_then(|()| write())
         }
         touched => touched,
     };
@@ -33,7 +33,7 @@ pub(crate) fn note(state_dir: &Path) -> Result<()> {
 }
 
 /// When the last scan ended; `None` where there was none, or the file cannot be looked at.
-pub(crate) fn last(state_dir: &Path) -> Option<Timestamp> {
+pub(crate) fn read(state_dir: &Path) -> Option<Timestamp> {
     let modified = fs::symlink_metadata(of_state(state_dir)).ok()?.modified().ok()?;
     Timestamp::try_from(modified).ok()
 }
@@ -44,17 +44,17 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn every_note_sets_the_time() {
+    fn every_touch_sets_the_time() {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
-        assert_eq!(last(&state), None);
-        note(&state).unwrap();
+        assert_eq!(read(&state), None);
+        touch(&state).unwrap();
         let old = std::time::SystemTime::now() - Duration::from_secs(3600);
         let file = OpenOptions::new().write(true).open(of_state(&state)).unwrap();
         file.set_modified(old).unwrap();
-        assert_eq!(last(&state), Timestamp::try_from(old).ok());
-        note(&state).unwrap();
-        assert!(last(&state) > Timestamp::try_from(old + Duration::from_secs(3000)).ok());
+        assert_eq!(read(&state), Timestamp::try_from(old).ok());
+        touch(&state).unwrap();
+        assert!(read(&state) > Timestamp::try_from(old + Duration::from_secs(3000)).ok());
         assert_eq!(fs::read(of_state(&state)).unwrap(), b"\n");
     }
 }
