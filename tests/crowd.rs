@@ -371,13 +371,7 @@ fn the_next_agent_goes_on_with_what_the_first_cannot_and_nothing_runs_twice() {
     // What counted as an attempt would be in failed/.
     pool.sandbox.config("dispatcher", json!({"max_attempts": 1}));
     let names = queues.drop_tasks(TASKS, "go\n");
-    let killed = AtomicUsize::new(0);
-    queues.serve_by(&[&pool], 8, names, size().limit, |pool, args| {
-        if pass_or_kill(pool, args)? {
-            killed.fetch_add(1, Ordering::SeqCst);
-        }
-        Ok(())
-    });
+    queues.serve(&[&pool], 8, names, size().limit);
     let lines = |file: &str| -> Vec<String> {
         let text = fs::read_to_string(here.join(file)).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
