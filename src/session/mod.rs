@@ -263,11 +263,23 @@ impl<'a> Pool<'a> {
             return Ok(None);
         };
         let Some(availability) = self.usable(&session)? else { return Ok(None) };
+        self.close_leftovers(&session)?;
         let exists = matches!(availability, Availability::Free);
         if !exists {
             self.check_server()?;
         }
         Ok(Some(Slot { session, exists, _lock: lock }))
+    }
+
+    /// Closes the windows of runs that are over. A killed pass leaves its call to tmux behind, which may open one after
+    /// another pass has cleared the run; without its ticket nothing starts in it.
+    fn close_leftovers(&self, session: &Session) -> Result<()> {
+        for pane in self.all_panes().filter(|pane| pane.session == session.name && pane.dead) {
+            if let Some(run) = pane.run {
+                self.tmux.close_pane(&pane.id, run).map_err(|error| unavailable(&error))?;
+            }
+        }
+        Ok(())
     }
 
     /// Why no session is free, one clause for each.

@@ -192,6 +192,10 @@ fn a_dead_pane_does_not_make_a_session_busy() {
     let is_dead = || tmux.format(pane.id.as_str(), "#{pane_dead}") == "1";
     tmux.wait_until("the agent has ended", is_dead);
     sessions.assert_all_free("the dead pane of an agent that nobody knows");
+    // That one is closed: its run is over. The person's stays.
+    let panes = tmux.run(&["list-panes", "-s", "-t", "=s-0:", "-F", "#{pane_id}"]);
+    assert_eq!(panes.lines().count(), 2, "{panes}");
+    assert!(!panes.lines().any(|id| id == pane.id.as_str()), "{panes}");
 }
 
 #[test]
