@@ -106,11 +106,16 @@ pub(crate) fn terminate_marked(
 }
 
 /// The processes that carry it, but for this one: an agent may have called `ccl`. Each with a handle that was opened
-/// before it was looked at, so that no later process of its number is signalled.
+/// before it was looked at for the last time, so that no later process of its number is signalled.
 fn carriers(name: &str, value: &str) -> io::Result<Vec<(Pid, OwnedFd)>> {
     let mut found = Vec::new();
     for process in processes_that(|process| process.pid != getpid())? {
+        // Few do: a handle for each process of the machine would cost more than the look itself.
+        if !visibly(environ_has(process.pid, name, value))? {
+            continue;
+        }
         let Ok(handle) = pidfd_open(process.pid, PidfdFlags::empty()) else { continue };
+        // Once more behind the handle: the number may be another process's by now.
         if visibly(environ_has(process.pid, name, value))? {
             found.push((process.pid, handle));
         }
