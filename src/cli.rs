@@ -91,7 +91,7 @@ Examples:
         #[arg(long, value_name = "UUID", hide = true)]
         run: Option<Uuid>,
     },
-    /// File what has ended, in sessions and at secutools
+    /// File what has ended, in sessions and elsewhere
     #[command(after_help = "\
 Examples:
   ccl reap                look at what was dispatched and delegated, and file what has ended
