@@ -33,8 +33,15 @@ const IDENTITY: &[&str] =
 
 /// What a user may have set for their own pushes and fetches.
 const PUSH: &[&str] = &["push.followTags=false", "push.gpgSign=false", "push.recurseSubmodules=no"];
-const FETCH: &[&str] =
-    &["fetch.fsckObjects=true", "fetch.prune=false", "fetch.writeCommitGraph=false"];
+/// With all of it synced: once the task is filed, the only other copy is deleted in the exchange.
+const FETCH: &[&str] = &[
+    "fetch.fsckObjects=true",
+    "fetch.prune=false",
+    "fetch.writeCommitGraph=false",
+    "core.fsync=all",
+    // Before git 2.36.
+    "core.fsyncObjectFiles=true",
+];
 
 /// What may be left behind.
 #[derive(Debug, Clone, Copy)]
@@ -131,7 +138,17 @@ impl Repository {
         }
         let name = format!("refs/heads/{branch}");
         // The empty value says that there must be none.
-        let args = ["update-ref", "--create-reflog", "-m", "ccl", name.as_str(), commit, ""];
+        let args = [
+            "-c",
+            "core.fsync=all",
+            "update-ref",
+            "--create-reflog",
+            "-m",
+            "ccl",
+            name.as_str(),
+            commit,
+            "",
+        ];
         match Git::change(&self.project, &self.project, args).run() {
             Ok(_) => Ok(true),
             Err(error @ GitError::Failed { .. }) => match self.find_tip(branch)? {

@@ -80,11 +80,12 @@ impl ExchangeAt {
     }
 }
 
-/// Whether `text` is an address with a password in it: `https://name:word@host/`.
+/// Whether `text` is an address with a password in it: `https://name:word@host/`, and over HTTP `https://TOKEN@host/`, too.
 pub(crate) fn has_password(text: &str) -> bool {
-    let Some((_, rest)) = text.split_once("://") else { return false };
+    let Some((scheme, rest)) = text.split_once("://") else { return false };
     let authority = rest.split('/').next().unwrap_or_default();
-    authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
+    let is_http = ["http", "https"].iter().any(|http| scheme.eq_ignore_ascii_case(http));
+    authority.rsplit_once('@').is_some_and(|(user, _)| is_http || user.contains(':'))
 }
 
 /// What becomes of a task whose project has uncommitted changes, which do not travel.
@@ -289,7 +290,9 @@ mod tests {
     fn a_password_is_seen_in_an_address() {
         for (text, has) in [
             ("https://a:b@c/d", true),
-            ("https://a@c/d:e@f", false),
+            ("https://ghp_token@c/d", true),
+            ("https://c/d:e@f", false),
+            ("ssh://a:b@c/d", true),
             ("ssh://git@box/x", false),
             ("git@box:x", false),
             ("/srv/x.git", false),

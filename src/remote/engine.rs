@@ -296,7 +296,11 @@ impl<'a> RayEngine<'a> {
         }
         let exchange = Exchange { project, url: &note.url };
         if let Err(error) = exchange.push(&note.base, &Refs::of(key).base) {
-            return Err(no_exchange(self.note_silent(&note.url, &error.to_string())));
+            // What is refused is this project's matter; who does not answer is not asked again in this pass.
+            return Err(no_exchange(match error.is_timeout() {
+                true => self.note_silent(&note.url, &error.to_string()),
+                false => silence(&note.url, &error.to_string()),
+            }));
         }
         self.client.submit(&JobId::of_key(key), note.request.as_bytes())
     }
@@ -317,6 +321,14 @@ impl<'a> RayEngine<'a> {
     /// Why nothing more is asked of the exchange in this pass.
     pub(super) fn why_silent(&self, url: &str) -> Option<String> {
         locked(&self.listed).get(url).and_then(|known| known.as_ref().err().cloned())
+    }
+
+    /// The next look at the exchange is a new one, where the last one had no answer.
+    pub(super) fn look_again(&self, url: &str) {
+        let mut listed = locked(&self.listed);
+        if listed.get(url).is_some_and(|known| known.is_err()) {
+            listed.remove(url);
+        }
     }
 
     /// From now on nothing more is asked of the exchange in this pass; the sentence that says so.

@@ -303,6 +303,8 @@ impl Delegation<'_> {
             return self.leave(ray, task, marker, reason.to_owned());
         }
         let exchange = Exchange { project: task.project.path(), url: &note.url };
+        // A push of this pass may have had no answer, and it is to be withdrawn for just that.
+        ray.look_again(&note.url);
         match self.look(ray, exchange, marker, note)? {
             RunState::Absent => {
                 let tombstone = Tombstone::new(Why::Withdrawn, reason.to_owned());

@@ -12,9 +12,10 @@ host=$(uname -n | tr -cd 'A-Za-z0-9._-')
 work=$(mktemp -d "${TMPDIR:-/tmp}/ccl-XXXXXX") || exit 75
 trap 'rm -rf "$work"' EXIT
 trap 'exit 143' HUP INT TERM
-tree=$work/tree
+tree=$work/tree patience=600
+# A connection that is half dead is not waited for.
 g() {
-    GIT_TERMINAL_PROMPT=0 git -C "$tree" -c core.hooksPath=/dev/null -c user.name=ccl -c user.email=ccl@localhost \
+    GIT_TERMINAL_PROMPT=0 timeout -k 10 "$patience" git -C "$tree" -c core.hooksPath=/dev/null -c user.name=ccl -c user.email=ccl@localhost \
         -c commit.gpgSign=false -c gc.auto=0 -c maintenance.auto=false "$@"
 }
 tip() { list=$(g ls-remote "$url" "$1") && printf %s "${list%%[!0-9a-f]*}"; }
@@ -25,15 +26,19 @@ given=$(g rev-parse "$base") && head=$(g rev-parse "$base^") || exit 75
 claim=$(g commit-tree "$base^{tree}" -p "$base" \
     -m "{\"version\":1,\"claim\":\"$(od -An -N16 -tx1 /dev/urandom | tr -cd 0-9a-f)\",\"host\":\"$host\"}") || exit 75
 move '' "$claim" || [ "$(tip "$run")" = "$claim" ] || exit 75
+# The agent may have git throw away what nothing refers to.
+g update-ref "refs/ccl/$key/claim" "$claim"
 # Of a run that was filed meanwhile there is neither ref: the claim made one that nobody may have.
 [ "$(tip "$base")" = "$given" ] || { g push -q --force-with-lease="$run:$claim" "$url" ":$run"; exit 75; }
 
+patience=7200
 : >"$work/output"
 {
     { [ -z "$origin" ] || g remote add origin "$origin"; } && g checkout -q -b work "$head" &&
         { [ "$lfs" = false ] || g lfs pull; } &&
         { [ "$submodules" = false ] || g submodule update -q --init --recursive; } && cd "$tree/$directory"
 } 2>"$work/errors" || exit=125
+patience=600
 g cat-file commit "$base" | sed '1,/^$/d' >"$work/prompt"
 [ $exit != 0 ] ||
     timeout --foreground -k 30 "$limit" "$@" <"$work/prompt" >"$work/output" 2>"$work/errors" || exit=$?

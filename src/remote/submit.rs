@@ -237,7 +237,9 @@ impl Delegation<'_> {
             submitted_at: now,
             unknown_since: None,
         };
-        super::save(task, &marker)?;
+        if !self.save_submission(task, &marker)? {
+            return Ok(RemoteOutcome::Nothing);
+        }
         self.log.event(format_args!(
             "DELEGATED task={} provider={} job={} rule={}",
             escape(task.name.as_str()),
@@ -255,6 +257,18 @@ impl Delegation<'_> {
             });
         }
         Ok(RemoteOutcome::Event(marker.event(task, EventKind::Delegated)))
+    }
+
+    /// Writes down what came of a submission. False: another pass has filed its task meanwhile, or begun it anew.
+    fn save_submission(&self, task: &TaskRef, marker: &Delegated) -> Result<bool> {
+        let _local = locked(&self.local_lock);
+        let _lock = task.project.lock()?;
+        let current: Option<Delegated> = markers::read(&task.project.delegated_path(&task.name))?;
+        if current.is_none_or(|current| current.key != marker.key) {
+            return Ok(false);
+        }
+        super::save(task, marker)?;
+        Ok(true)
     }
 
     fn not_accepted(
@@ -287,7 +301,9 @@ impl Delegation<'_> {
             not_before: now.checked_add(pause).ok(),
             reason: Some(error.text.clone()),
         };
-        super::save(task, &marker)?;
+        if !self.save_submission(task, &marker)? {
+            return Ok(RemoteOutcome::Nothing);
+        }
         let pause = SignedDuration::try_from(pause)?;
         let reason = format!("{error}; it is submitted again in {pause:#}");
         self.log.warn(format_args!("{task}: {reason}"));
