@@ -33,14 +33,12 @@ const IDENTITY: &[&str] =
 
 /// What a user may have set for their own pushes and fetches.
 const PUSH: &[&str] = &["push.followTags=false", "push.gpgSign=false", "push.recurseSubmodules=no"];
-/// With all of it synced: once the task is filed, the only other copy is deleted in the exchange.
+/// With all of it synced, by git 2.36 and newer: once the task is filed, the only other copy is deleted in the exchange.
 const FETCH: &[&str] = &[
     "fetch.fsckObjects=true",
     "fetch.prune=false",
     "fetch.writeCommitGraph=false",
     "core.fsync=all",
-    // Before git 2.36.
-    "core.fsyncObjectFiles=true",
 ];
 
 /// What may be left behind.

@@ -24,7 +24,7 @@ use crate::checkout::{Exchange, Moved};
 use crate::concurrent::locked;
 use crate::durable;
 use crate::error::Failure;
-use crate::marker::{self as markers, Stamp};
+use crate::marker as markers;
 use crate::queue::{Project, TaskRef};
 use crate::text::{escape, excerpt};
 
@@ -391,41 +391,6 @@ impl Delegation<'_> {
             self.log.debug(format_args!("{task}: another pass has begun anew"));
         }
         Ok(())
-    }
-
-    /// Changes a marker, unless it is another submission's by now; whether it did.
-    pub(super) fn change(
-        &self,
-        task: &TaskRef,
-        marker: &Delegated,
-        change: impl FnOnce(&mut Delegated),
-    ) -> Result<bool> {
-        self.change_with(task, marker, |_, marker| {
-            change(marker);
-            Ok(())
-        })
-    }
-
-    fn change_with(
-        &self,
-        task: &TaskRef,
-        marker: &Delegated,
-        change: impl FnOnce(&Project, &mut Delegated) -> Result<()>,
-    ) -> Result<bool> {
-        if self.dry_run {
-            return Ok(true);
-        }
-        let path = task.project.delegated_path(&task.name);
-        let _local = locked(&self.local_lock);
-        let _lock = task.project.lock()?;
-        let Some(mut current) = markers::read::<Delegated>(&path)? else { return Ok(false) };
-        if !current.is_same_submission(marker) {
-            return Ok(false);
-        }
-        change(&task.project, &mut current)?;
-        current.stamp = Stamp::new(self.host, self.now());
-        super::save(task, &current)?;
-        Ok(true)
     }
 
     /// Takes the refs away of what was filed; what cannot be taken away is tried again by a later pass.

@@ -54,7 +54,8 @@ use crate::durable;
 use crate::error::Failure;
 use crate::event::Event;
 use crate::log::Log;
-use crate::queue::{TaskRef, WaitingTask};
+use crate::marker::{self as markers, Stamp};
+use crate::queue::{Project, TaskRef, WaitingTask};
 use crate::records::Records;
 use crate::router::Decision;
 use crate::task::Provider;
@@ -267,6 +268,41 @@ impl<'a> Delegation<'a> {
                 *stopped = Some(StopReason::Unauthorized(text.clone()));
             }
         }
+    }
+
+    /// Changes a marker, unless it is another submission's by now; whether it did.
+    fn change(
+        &self,
+        task: &TaskRef,
+        marker: &Delegated,
+        change: impl FnOnce(&mut Delegated),
+    ) -> Result<bool> {
+        self.change_with(task, marker, |_, marker| {
+            change(marker);
+            Ok(())
+        })
+    }
+
+    fn change_with(
+        &self,
+        task: &TaskRef,
+        marker: &Delegated,
+        change: impl FnOnce(&Project, &mut Delegated) -> Result<()>,
+    ) -> Result<bool> {
+        if self.dry_run {
+            return Ok(true);
+        }
+        let path = task.project.delegated_path(&task.name);
+        let _local = locked(&self.local_lock);
+        let _lock = task.project.lock()?;
+        let Some(mut current) = markers::read::<Delegated>(&path)? else { return Ok(false) };
+        if !current.is_same_submission(marker) {
+            return Ok(false);
+        }
+        change(&task.project, &mut current)?;
+        current.stamp = Stamp::new(self.host, self.now());
+        save(task, &current)?;
+        Ok(true)
     }
 }
 

@@ -12,8 +12,7 @@ use super::{
     Delegation, EngineError, ErrorKind, Job, JobId, JobStatus, RemoteOutcome, ServerState,
     StopReason,
 };
-use crate::concurrent::locked;
-use crate::marker::{self, Stamp};
+use crate::marker;
 use crate::queue::TaskRef;
 use crate::text::escape;
 
@@ -128,25 +127,13 @@ impl Delegation<'_> {
     /// Writes into the marker that from now on nothing can be learned of the job, or that
     /// something is after all.
     fn note_unknown(&self, task: &TaskRef, marker: &Delegated, is_unknown: bool) -> Result<()> {
-        if self.dry_run {
-            return Ok(());
-        }
-        let path = task.project.delegated_path(&task.name);
-        let _local = locked(&self.local_lock);
-        let _lock = task.project.lock()?;
-        let Some(mut current) = marker::read::<Delegated>(&path)? else {
-            return Ok(());
-        };
-        if !current.is_same_submission(marker) {
-            return Ok(());
-        }
-        if let DelegationPhase::Submitted { unknown_since, .. } = &mut current.phase {
-            let now = self.now();
-            *unknown_since = is_unknown.then_some(now);
-            current.stamp = Stamp::new(self.host, now);
-            super::save(task, &current)?;
-        }
-        Ok(())
+        let now = self.now();
+        let changed = self.change(task, marker, |marker| {
+            if let DelegationPhase::Submitted { unknown_since, .. } = &mut marker.phase {
+                *unknown_since = is_unknown.then_some(now);
+            }
+        });
+        changed.map(drop)
     }
 }
 

@@ -230,16 +230,15 @@ impl Delegation<'_> {
         mut marker: Delegated,
         accepted: &Accepted,
     ) -> Result<RemoteOutcome> {
-        let now = self.now();
-        marker.stamp = Stamp::new(self.host, now);
-        marker.phase = DelegationPhase::Submitted {
+        let phase = DelegationPhase::Submitted {
             job_id: accepted.id.clone(),
-            submitted_at: now,
+            submitted_at: self.now(),
             unknown_since: None,
         };
-        if !self.save_submission(task, &marker)? {
+        if !self.change(task, &marker, |marker| marker.phase = phase.clone())? {
             return Ok(RemoteOutcome::Nothing);
         }
+        marker.phase = phase;
         self.log.event(format_args!(
             "DELEGATED task={} provider={} job={} rule={}",
             escape(task.name.as_str()),
@@ -257,18 +256,6 @@ impl Delegation<'_> {
             });
         }
         Ok(RemoteOutcome::Event(marker.event(task, EventKind::Delegated)))
-    }
-
-    /// Writes down what came of a submission. False: another pass has filed its task meanwhile, or begun it anew.
-    fn save_submission(&self, task: &TaskRef, marker: &Delegated) -> Result<bool> {
-        let _local = locked(&self.local_lock);
-        let _lock = task.project.lock()?;
-        let current: Option<Delegated> = markers::read(&task.project.delegated_path(&task.name))?;
-        if current.is_none_or(|current| current.key != marker.key) {
-            return Ok(false);
-        }
-        super::save(task, marker)?;
-        Ok(true)
     }
 
     fn not_accepted(
@@ -293,15 +280,21 @@ impl Delegation<'_> {
             return self.end_submission(task, &marker, next, &error.text);
         }
         let pause = marker::pause(tries, error.retry_after);
-        marker.stamp = Stamp::new(self.host, now);
-        marker.phase = DelegationPhase::Submitting {
+        let is_sent = marker.exchange.as_ref().map(|note| note.is_sent);
+        let phase = DelegationPhase::Submitting {
             request,
             ambiguous: certainty == Certainty::Ambiguous,
             tries,
             not_before: now.checked_add(pause).ok(),
             reason: Some(error.text.clone()),
         };
-        if !self.save_submission(task, &marker)? {
+        let is_changed = self.change(task, &marker, |marker| {
+            marker.phase = phase;
+            if let (Some(note), Some(is_sent)) = (&mut marker.exchange, is_sent) {
+                note.is_sent = is_sent;
+            }
+        })?;
+        if !is_changed {
             return Ok(RemoteOutcome::Nothing);
         }
         let pause = SignedDuration::try_from(pause)?;
