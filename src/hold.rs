@@ -35,7 +35,7 @@ pub(crate) use choice::{Choice, Lineup, Readiness, Standing, Wanted};
 const BEHIND_RESET: SignedDuration = SignedDuration::from_mins(1);
 /// How long what only a person can mend is left alone.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_hours(1);
-/// Of so many tasks it is noted that they were a probe in vain.
+/// At most this many tasks are noted as probes in vain.
 const MOST_REFUSED: usize = 100;
 
 /// What a run has met.
@@ -273,11 +273,7 @@ impl<'a> Holds<'a> {
     ) -> Result<bool> {
         let _lock = self.lock(&agent.name)?;
         let standing = self.standing(agent);
-        let readiness = match &standing.all {
-            Readiness::Ready => model.and_then(|model| standing.of_model(model)),
-            all => Some(all),
-        };
-        match readiness {
+        match standing.in_the_way(model) {
             None => Ok(true),
             Some(Readiness::Due(hold)) => {
                 let path = self.path(&agent.name, hold.model.as_deref());

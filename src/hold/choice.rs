@@ -57,12 +57,20 @@ impl From<Readiness> for Standing {
 
 impl Standing {
     /// The hold of the model with this name, `opus` or `claude-opus-4-5`.
-    pub(super) fn of_model(&self, model: &str) -> Option<&Readiness> {
+    fn of_model(&self, model: &str) -> Option<&Readiness> {
         let covers = |of: &str| model.to_lowercase().contains(of);
         let is_of_it = |readiness: &&Readiness| {
             readiness.hold().and_then(|hold| hold.model.as_deref()).is_some_and(covers)
         };
         self.models.iter().find(is_of_it)
+    }
+
+    /// What stands in the way of a task with this model, or of any.
+    pub(super) fn in_the_way(&self, model: Option<&str>) -> Option<&Readiness> {
+        match &self.all {
+            Readiness::Ready => model.and_then(|model| self.of_model(model)),
+            all => Some(all),
+        }
     }
 
     /// What there is to say of the agent in one word: what holds one model, where nothing holds all.
@@ -194,14 +202,14 @@ impl<'a> Lineup<'a> {
 
     /// The agent has a probe by now: no second one goes in this pass.
     pub(crate) fn note_probe(&mut self, agent: &'a AgentConfig, model: Option<&str>) {
-        let found = self.rows().find(|(one, _)| one.name == agent.name);
-        let hold = found.and_then(|(_, standing)| match &standing.all {
-            Readiness::Ready => model.and_then(|model| standing.of_model(model)?.hold()),
-            all => all.hold(),
-        });
+        let hold = self.standing_of(agent).and_then(|it| it.in_the_way(model)?.hold());
         if let Some(of) = hold.map(|hold| hold.model.clone()) {
             self.probed.insert((&agent.name, of));
         }
+    }
+
+    fn standing_of(&self, agent: &AgentConfig) -> Option<&Standing> {
+        self.rows().find(|(one, _)| one.name == agent.name).map(|(_, standing)| standing)
     }
 
     fn has_probe(&self, agent: &'a AgentConfig, hold: &AgentHold) -> bool {
@@ -219,8 +227,7 @@ impl<'a> Lineup<'a> {
             Ok(Choice::Agent { agent, model, is_probe, passed_over })
         };
         let (name, model) = (&agent.name, wanted.model);
-        let found = self.rows().find(|(one, _)| one.name == agent.name);
-        let Some((_, standing)) = found else { return chosen(model, false, None) };
+        let Some(standing) = self.standing_of(agent) else { return chosen(model, false, None) };
         match &standing.all {
             Readiness::Ready => {}
             Readiness::Unusable(why) => {

@@ -319,9 +319,9 @@ impl Collector<'_, '_> {
                 match project.peek(name) {
                     Ok(peek) => {
                         files.push((self.status.tasks.len(), peek.file));
-                        self.describe_waiting(&mut row, project, &peek);
-                        let task = spend::task_key(project.path(), &name.to_string_lossy());
                         let of_project = rules.as_ref().ok().and_then(|it| it.agent.as_deref());
+                        self.describe_waiting(&mut row, of_project, &peek);
+                        let task = spend::task_key(project.path(), &name.to_string_lossy());
                         let wanted = self.context.wanted(&task, &peek.head, of_project);
                         let refusal = self.trusts.refusal_of(&self.lineup, wanted, project.path());
                         refusals.insert(self.status.tasks.len(), refusal);
@@ -436,11 +436,15 @@ impl Collector<'_, '_> {
         Ok(())
     }
 
-    fn describe_waiting(&self, row: &mut TaskRow, project: &Project, peek: &crate::queue::Peek) {
+    fn describe_waiting(
+        &self,
+        row: &mut TaskRow,
+        of_project: Option<&str>,
+        peek: &crate::queue::Peek,
+    ) {
         row.title.clone_from(&peek.head.title);
         row.since = peek.modified;
-        let pin = self.context.pin_of(project);
-        row.provider = Some(self.context.destination(&peek.head, pin.as_deref()));
+        row.provider = Some(self.context.destination(&peek.head, of_project));
         if let Some(ending) = &peek.ending
             && ending.outcome == Outcome::Released
         {
