@@ -125,6 +125,26 @@ fn an_exchange_that_takes_nothing_is_named() {
     assert!(said.contains("git init --bare"), "{said}");
 }
 
+/// What the exchange does not take of one task keeps no other from going.
+#[test]
+fn a_push_that_is_refused_silences_the_exchange_for_nobody_else() {
+    let world = World::new();
+    // In whatever order they are sent, some come behind one that is refused.
+    for number in 0..20 {
+        world.project.drop_task(format!("heavy{number}.md"), format!("{TASK}It is too heavy.\n"));
+        world.project.drop_task(format!("light{number}.md"), TASK);
+    }
+    let hook = world.exchange().join("hooks/pre-receive");
+    let refuses = "#!/bin/sh\nwhile read -r _ new _; do git cat-file commit \"$new\" | grep -q heavy && exit 1; done; exit 0\n";
+    fs::write(&hook, refuses).unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    world.pass(&["scan"]);
+    for number in 0..20 {
+        assert_eq!(world.marker(&format!("heavy{number}.md"))["phase"], "submitting");
+        assert_eq!(world.marker(&format!("light{number}.md"))["phase"], "submitted");
+    }
+}
+
 /// All open runs of one exchange are asked for at once, and a project without remote tasks costs no git.
 #[test]
 fn one_look_at_the_exchange_for_all_tasks() {

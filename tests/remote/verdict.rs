@@ -42,6 +42,15 @@ fn the_check_judges_the_commit_and_what_it_protects_is_as_it_was() {
     }
 }
 
+/// An agent may clear up its repository, where nothing but the runner knows of the claim.
+#[test]
+fn an_agent_that_has_git_throw_away_what_it_does_not_refer_to_loses_nothing() {
+    let world = World::with_agent("#!/bin/sh\necho done >one\ngit gc --quiet --prune=now\n").runs();
+    world.project.drop_task("a.md", TASK);
+    world.converge("a.md", "done/a.md");
+    assert_eq!(world.project.git(["show", "ccl/a:one"]), "done");
+}
+
 #[test]
 fn what_claude_code_says_of_its_work_is_read() {
     let agent = "#!/bin/sh\ncat >/dev/null\necho '{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\
