@@ -218,11 +218,17 @@ fn a_pass_that_gives_the_task_to_another_agent() {
         prepare: be_held,
         afterwards: |world, task, when| {
             // Where the killed one had begun a launch, one pass gives the task back, and a later one launches it.
-            let deadline = std::time::Instant::now() + support::PATIENCE;
-            while world.runs(task) != 2 {
-                assert!(std::time::Instant::now() < deadline, "{when}: the other agent runs");
-                world.pass(&["scan"]);
-            }
+            support::wait_until(
+                &format!("{when}: the other agent runs"),
+                support::PATIENCE,
+                || {
+                    let runs = world.runs(task) == 2;
+                    if !runs {
+                        world.pass(&["scan"]);
+                    }
+                    runs
+                },
+            );
             assert_eq!(hold(world, when)["tries"], 1, "{when}");
         },
         runs: 2,
