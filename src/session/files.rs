@@ -1,6 +1,5 @@
 //! What a session has on disk, in `STATE/sessions/`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -105,8 +104,7 @@ impl Session {
     }
 
     pub(super) fn make_directory(&self) -> Result<()> {
-        fs::create_dir_all(&self.directory)
-            .with_context(|| format!("cannot make {}", self.directory.display()))
+        durable::make_dirs(&self.directory)
     }
 }
 
