@@ -11,6 +11,7 @@ use assert_cmd::Command;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
+use super::program::write_apart;
 use super::tmux_server::{Builder, MARK, TmuxServer};
 
 /// How long one run of `ccl` may take before the test gives it up.
@@ -204,7 +205,7 @@ impl Project {
     pub fn drop_task(&self, name: impl AsRef<OsStr>, text: impl AsRef<[u8]>) -> PathBuf {
         let path = self.queue("inbox").join(name.as_ref());
         let hidden = self.queue("inbox").join(".dropping");
-        write(&hidden, text.as_ref());
+        write_apart(&hidden, text.as_ref());
         fs::rename(&hidden, &path).expect("the task is dropped");
         path
     }

@@ -160,8 +160,10 @@ impl UserManager {
         let output = self.systemctl_unchecked(args);
         assert!(
             output.status.success(),
-            "systemctl --user {args:?}: {}\n{}\n{:#?}",
+            "systemctl --user {args:?}: {}\n{}\n{}\n{:#?}",
             String::from_utf8_lossy(&output.stderr),
+            // Its exit status: 200 and above are systemd's own, for what it could not set up.
+            String::from_utf8_lossy(&self.systemctl_unchecked(&["status", "ccl.service"]).stdout),
             self.log(),
             self.journal
         );
