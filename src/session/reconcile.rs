@@ -92,7 +92,7 @@ impl Pool<'_> {
             let Some(reading) = self.read_run(session, trigger)? else {
                 return Ok(Vec::new());
             };
-            let Reading { run, claim, snapshot, signs, cost_so_far, .. } = reading;
+            let Reading { run, mut claim, snapshot, signs, cost_so_far, .. } = reading;
             let mut events = Vec::new();
             if let (true, Some(claim)) = (snapshot.ends_hold, &claim) {
                 events.extend(self.end_hold(&run, claim)?);
@@ -110,6 +110,9 @@ impl Pool<'_> {
                 && !durable::remove(&session.files().ticket)?
             {
                 continue;
+            }
+            if let Some(claim) = &mut claim {
+                self.keep_time(claim, &step, snapshot.asks_nobody)?;
             }
             events.extend(self.carry_out(&run, claim, step)?);
             return Ok(events);
@@ -183,7 +186,7 @@ impl Pool<'_> {
 
     fn take_step(&self, run: &Run, mut claim: Claim, step: Step) -> Result<Done> {
         match step {
-            Step::Leave(why) => self.leave(run, &mut claim, &why).map(Done::quietly),
+            Step::Leave(why) => self.leave(run, &claim, &why).map(Done::quietly),
             Step::MarkWorking => claim.advance(Phase::Working, self.now).map(Done::quietly),
             Step::UndoRound(round) => {
                 self.end_unstarted(run)?;
@@ -226,10 +229,9 @@ impl Pool<'_> {
         })
     }
 
-    fn leave(&self, run: &Run, claim: &mut Claim, why: &Leave) -> Result<()> {
+    fn leave(&self, run: &Run, claim: &Claim, why: &Leave) -> Result<()> {
         self.log.debug(format_args!("{} is left: {why:?}", run.session.name));
-        self.notify_attention(claim, why)?;
-        self.keep_time(claim, why)
+        self.notify_attention(claim, why)
     }
 
     /// Notifies people once that an agent waits for them; again after it has gone on.
