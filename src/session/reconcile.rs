@@ -106,9 +106,7 @@ impl Pool<'_> {
             }
             let step = next_step(&snapshot);
             // Without its ticket the agent cannot start any more. Where it has just taken it, it has started.
-            if matches!(step, Step::TakeTicket | Step::UndoRound(_))
-                && !durable::remove(&session.files().ticket)?
-            {
+            if matches!(step, Step::TakeTicket | Step::UndoRound(_)) && !session.take_ticket()? {
                 continue;
             }
             if let Some(claim) = &mut claim {
@@ -413,6 +411,7 @@ impl Pool<'_> {
         self.close_window(run)?;
         run.session.files().remove()?;
         durable::remove(&run.session.signs_path())?;
+        durable::remove(&run.session.taken_path())?;
         durable::remove(&run.session.marker_path()).map(drop)
     }
 }

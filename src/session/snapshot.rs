@@ -168,7 +168,7 @@ impl Pool<'_> {
         };
         Ok(match claim.marker().phase {
             Phase::Claimed => (Found::Claimed, None),
-            Phase::Launching if durable::exists(&run.session.files().ticket)? => {
+            Phase::Launching if run.session.is_unstarted()? => {
                 (Found::Unstarted { round: claim.marker().work.rounds.last }, None)
             }
             Phase::Checking => {
