@@ -4,7 +4,7 @@
 //! One run of a check is three files in `STATE/sessions/`: `NAME.check` (the script), `NAME.check-ticket` (the right to
 //! start) and `NAME.check-exit` (how it ended, `ID STATUS`). Its output is what the window shows.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use tempfile::NamedTempFile;
 use uuid::Uuid;
 
 use crate::agent::{CheckFiles, Setup, quote, quote_path};
+use crate::durable;
 use crate::process;
 use crate::subprocess::Call;
 use crate::text::{excerpt, is_unprintable};
@@ -188,13 +189,9 @@ pub(crate) enum CheckExit {
 impl CheckExit {
     /// Reads `NAME.check-exit`; `None` while the check runs. What an earlier run wrote late is not this one's.
     pub(crate) fn read(path: &Path, id: Uuid) -> Result<Option<Self>> {
-        match fs::read_to_string(path) {
-            Ok(text) => Ok(text
-                .strip_prefix(&format!("{id} "))
-                .map(|word| word.trim().parse().map_or(Self::NotRun, Self::Status))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-        }
+        let Some(text) = durable::read_text(path)? else { return Ok(None) };
+        let word = text.strip_prefix(&format!("{id} "));
+        Ok(word.map(|word| word.trim().parse().map_or(Self::NotRun, Self::Status)))
     }
 
     /// The status, unless that says that nothing ran: the shell found no such program, or may not run it.
@@ -318,7 +315,7 @@ mod tests {
             (format!("{} 0\n", Uuid::new_v4()), None),
             (String::new(), None),
         ] {
-            fs::write(&path, text).unwrap();
+            std::fs::write(&path, text).unwrap();
             assert_eq!(CheckExit::read(&path, id).unwrap(), exit);
         }
     }

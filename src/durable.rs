@@ -230,6 +230,20 @@ pub(crate) fn read_at_most(from: impl Read, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// All of a file; `None` where there is none.
+pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// The same as text; what is not UTF-8 in it is replaced.
+pub(crate) fn read_text(path: &Path) -> Result<Option<String>> {
+    Ok(read(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
 /// Whether there is a file of this name, a link included. What cannot be looked
 /// at is an error: it must not be taken for something that is gone.
 pub(crate) fn exists(path: &Path) -> Result<bool> {
@@ -248,6 +262,11 @@ pub(crate) fn remove(path: &Path) -> Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error).with_context(|| format!("cannot remove {}", path.display())),
     }
+}
+
+/// Makes a directory and those above it. They are not synced: where nothing lies in them yet, nothing is lost.
+pub(crate) fn make_dirs(directory: &Path) -> Result<()> {
+    fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))
 }
 
 /// Makes a directory in one that is there.

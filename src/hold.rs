@@ -15,10 +15,9 @@
 
 mod choice;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
@@ -73,8 +72,7 @@ impl<'a> Holds<'a> {
     /// Held only for a moment.
     fn lock(&self, agent: &str) -> Result<Lock> {
         let directory = self.directory();
-        fs::create_dir_all(&directory)
-            .with_context(|| format!("cannot make {}", directory.display()))?;
+        durable::make_dirs(&directory)?;
         lock::exclusive(&directory.join(format!("{agent}.lock")))
     }
 

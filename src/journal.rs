@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::durable;
-use crate::event::EventKind;
+use crate::event::{Event, EventKind};
 use crate::lock;
 use crate::money::Cost;
 use crate::task::{Ending, Provider};
@@ -74,6 +74,12 @@ impl Entry {
             reason: None,
             waited: None,
         }
+    }
+
+    /// The entry of what happened in a pass.
+    pub(crate) fn of(event: &Event) -> Self {
+        let Event { event, project, task, agent, provider, reason, .. } = event.clone();
+        Self { project, task, agent, provider, reason, ..Self::new(event) }
     }
 
     /// The entry of a task.

@@ -182,8 +182,7 @@ impl<'a> Outbox<'a> {
             Some(text) => notice.of_text(&text),
             None => notice,
         };
-        fs::create_dir_all(&self.directory)
-            .with_context(|| format!("cannot make {}", self.directory.display()))?;
+        durable::make_dirs(&self.directory)?;
         for (number, notifier) in self.listeners(notice.event) {
             let body = notice.body.clone().filter(|_| notifier.body);
             let path = self.file(&notice.id, number);
@@ -216,7 +215,7 @@ impl<'a> Outbox<'a> {
             Err(_) => self.queue(notice, text)?,
         }
         let told = self.directory.join("told");
-        fs::create_dir_all(&told).with_context(|| format!("cannot make {}", told.display()))?;
+        durable::make_dirs(&told)?;
         durable::write(&note, b"", durable::PRIVATE)
     }
 

@@ -1,10 +1,9 @@
 //! `STATE/owner`: a UUID that says which pool this is. Several users, machines or state directories
 //! may share a queue; a claim names the pool that made it.
 
-use std::io;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use uuid::Uuid;
 
 use crate::durable;
@@ -12,16 +11,13 @@ use crate::durable;
 /// `None` if this pool has never claimed anything.
 pub(crate) fn known(state_dir: &Path) -> Result<Option<Uuid>> {
     let path = state_dir.join("owner");
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Uuid::try_parse(text.trim()).map(Some).with_context(|| {
-            format!(
-                "{} does not hold a UUID: write into it the `owner` that the claims of your tasks (inbox/.T.md.claim) name, or remove it if no task is at work",
-                path.display()
-            )
-        }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
+    let Some(text) = durable::read_text(&path)? else { return Ok(None) };
+    Uuid::try_parse(text.trim()).map(Some).with_context(|| {
+        format!(
+            "{} does not hold a UUID: write into it the `owner` that the claims of your tasks (inbox/.T.md.claim) name, or remove it if no task is at work",
+            path.display()
+        )
+    })
 }
 
 /// The same, made now if there is none.
@@ -29,8 +25,7 @@ pub fn ensure(state_dir: &Path) -> Result<Uuid> {
     if let Some(owner) = known(state_dir)? {
         return Ok(owner);
     }
-    std::fs::create_dir_all(state_dir)
-        .with_context(|| format!("cannot make {}", state_dir.display()))?;
+    durable::make_dirs(state_dir)?;
     let owner = Uuid::new_v4();
     let path = state_dir.join("owner");
     durable::create(&path, format!("{owner}\n").as_bytes(), durable::SHARED)?;

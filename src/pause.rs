@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
@@ -47,8 +47,7 @@ pub(crate) fn begin(
     reason: Option<String>,
 ) -> Result<()> {
     if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)
-            .with_context(|| format!("cannot make {}", directory.display()))?;
+        durable::make_dirs(directory)?;
     }
     marker::write(path, &PauseMarker { stamp, who, reason })
 }

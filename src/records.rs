@@ -45,8 +45,7 @@ impl<'a> Records<'a> {
     /// Notes that a branch has landed in its base; the event that says so.
     pub(crate) fn landed(&self, (project, task): (&Path, &str), branch: &str, base: &str) -> Event {
         let event = Event::landed(project, task, branch, base);
-        let entry = Entry::of_task(EventKind::Landed, project, task);
-        self.note(&Entry { reason: event.reason.clone(), ..entry });
+        self.note(&Entry::of(&event));
         event
     }
 

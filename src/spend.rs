@@ -107,13 +107,7 @@ impl Spend {
     /// Adds the last line of each run of the day.
     fn read(&self, day: Date, lines: &mut HashMap<Uuid, SpendLine>) -> Result<()> {
         let path = self.path(day);
-        let text = match fs::read(&path) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot read {}", path.display()));
-            }
-        };
+        let Some(text) = durable::read_text(&path)? else { return Ok(()) };
         for line in text.lines().filter_map(|line| serde_json::from_str::<SpendLine>(line).ok()) {
             let known = lines.remove(&line.run).and_then(|before| before.cost);
             lines.insert(line.run, SpendLine { cost: line.cost.or(known), ..line });

@@ -1,13 +1,12 @@
 //! An agent of kind `command`: any program that takes a prompt and exits.
 
-use std::fs;
-use std::io;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use uuid::Uuid;
 
 use crate::config::AgentConfig;
+use crate::durable;
 use crate::next_step::{AttemptFailure, HoldCause};
 
 /// How a launch ended, as `NAME.run` noted it in `NAME.exit`.
@@ -35,19 +34,14 @@ impl Exit {
     /// Reads `NAME.exit`, `RUN WORD`; `None` while the agent runs. What an earlier
     /// run's script wrote late is not this run's end.
     pub fn read(path: &Path, run: Uuid) -> Result<Option<Self>> {
-        match fs::read_to_string(path) {
-            Ok(text) => {
-                Ok(text.strip_prefix(&format!("{run} ")).and_then(|word| match word.trim() {
-                    Self::NO_DIRECTORY => Some(Self::NoDirectory),
-                    Self::NO_PROGRAM => Some(Self::NoProgram),
-                    Self::OTHER_CONFIG_DIR => Some(Self::OtherConfigDir),
-                    Self::SETUP_FAILED => Some(Self::SetupFailed),
-                    code => code.parse().ok().map(Self::Code),
-                }))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-        }
+        let Some(text) = durable::read_text(path)? else { return Ok(None) };
+        Ok(text.strip_prefix(&format!("{run} ")).and_then(|word| match word.trim() {
+            Self::NO_DIRECTORY => Some(Self::NoDirectory),
+            Self::NO_PROGRAM => Some(Self::NoProgram),
+            Self::OTHER_CONFIG_DIR => Some(Self::OtherConfigDir),
+            Self::SETUP_FAILED => Some(Self::SetupFailed),
+            code => code.parse().ok().map(Self::Code),
+        }))
     }
 
     /// What it means for the task, and what a person can do; `screen` is what the agent's window shows last, `None` where

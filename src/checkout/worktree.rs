@@ -478,21 +478,14 @@ impl Repository {
     fn exclude(&self) -> Result<()> {
         let directory = self.common.join("info");
         let path = directory.join("exclude");
-        let old = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot read {}", path.display()));
-            }
-        };
+        let old = durable::read(&path)?.unwrap_or_default();
         let line = exclude_line(&self.subdirectory);
         let is_line = |found: &[u8]| found.strip_suffix(b"\r").unwrap_or(found) == line;
         if old.split(|byte| *byte == b'\n').any(is_line) {
             return Ok(());
         }
         let before: &[u8] = if old.is_empty() || old.ends_with(b"\n") { b"" } else { b"\n" };
-        fs::create_dir_all(&directory)
-            .with_context(|| format!("cannot create {}", directory.display()))?;
+        durable::make_dirs(&directory)?;
         // One write at its end: another project of this repository may add its own line at this moment, the file may be
         // a link of the user's, and nobody would sweep a temporary file here.
         fs::File::options()

@@ -11,7 +11,6 @@ use crate::cli::NewTask;
 use crate::durable::read_at_most;
 use crate::error::Failure;
 use crate::event::{Event, EventKind};
-use crate::journal::Entry;
 use crate::queue::{Folder, Name, Project};
 use crate::task::{self, HeaderState, Task};
 use crate::text::path_text;
@@ -43,9 +42,9 @@ pub(super) fn run(context: Context<'_>, start: Option<&Path>, new: &NewTask) -> 
         );
     }
     let file = placed.file_name().unwrap_or_default().to_string_lossy();
-    context.records.note(&Entry::of_task(EventKind::Added, project.path(), &file));
-    let event = Event::of_task(EventKind::Added, project.path(), file);
-    Ok(Pass { events: vec![event], ..Pass::default() })
+    let mut pass = Pass::default();
+    pass.record(context, Event::of_task(EventKind::Added, project.path(), file));
+    Ok(pass)
 }
 
 /// The project that `--project` names, else the one around `start`, else the only one there is.

@@ -47,7 +47,7 @@ fn read(path: &Path) -> Result<Task> {
         Skip::Gone => anyhow!("there is no file {}", path.display()),
         Skip::Held(held) => anyhow!("{} would be held: {held}", path.display()),
         Skip::Unfit(_, unfit) => anyhow!("{} would be filed as failed: {unfit}", path.display()),
-        Skip::Full | Skip::Failed(_) => skip.into(),
+        other => other.into(),
     })
 }
 

@@ -85,22 +85,24 @@ fn read(
     pass: &mut Pass,
 ) -> Vec<Submission> {
     let (mut submissions, mut waits) = (Vec::new(), Waits::new(context.now));
-    for read in pass.ok(context, queue::read_all(tasks.to_vec())).unwrap_or_default() {
+    let read = pass.ok(context, queue::read_all(tasks.to_vec())).unwrap_or_default();
+    let dry_run = delegation.is_dry_run();
+    let mut pass_over = |at: &TaskRef, skip| dispatch::pass_over(context, at, skip, dry_run, pass);
+    for read in read {
         match read {
             Read::Task(waiting) => {
                 let pin = context.pin_of(&waiting.at.project);
                 let decision = context.route(&waiting.task.header, pin.as_deref());
-                let order = &waiting.task.header.order;
-                let may_go = order.wrong.is_none()
-                    && !waits.blocks(context, &waiting.at.project, order, pass);
-                // One that was changed a moment ago may be local by now, or wait: the next pass has it.
-                if delegation.takes(decision.provider) && may_go {
-                    submissions.push(Submission { waiting: *waiting, decision });
+                // One that was changed a moment ago may be local by now: the next pass has it.
+                if !delegation.takes(decision.provider) {
+                    continue;
+                }
+                match waits.admit(&waiting.at.project, &waiting.task.header.order) {
+                    Ok(()) => submissions.push(Submission { waiting: *waiting, decision }),
+                    Err(skip) => pass_over(&waiting.at, skip),
                 }
             }
-            Read::Skipped(at, skip) => {
-                dispatch::pass_over(context, &at, skip, delegation.is_dry_run(), pass);
-            }
+            Read::Skipped(at, skip) => pass_over(&at, skip),
         }
     }
     submissions

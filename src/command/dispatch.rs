@@ -18,7 +18,9 @@ use crate::plan::{self, Queue};
 use crate::queue::{self, Inbox, Project, Read, Skip, TaskRef, WaitingTask};
 use crate::session::{Assignment, ChosenAgent, Pool, Slot};
 use crate::spend;
-use crate::task::{self, Ending, Isolation, Order, Priority, ProjectRules, StartFrom, TaskTurn};
+use crate::task::{
+    self, Ending, Isolation, Order, Priority, ProjectRules, StartFrom, TaskRules, TaskTurn,
+};
 
 /// How many tasks are read before one look for those still being written: a look costs some milliseconds, a task up to a
 /// megabyte of memory.
@@ -52,90 +54,103 @@ pub(super) fn choose(
     if wanted == 0 {
         return Vec::new();
     }
-    let mut waits = Waits::new(context.now);
-    let mut agents = AgentChooser::new(context);
-    // Those that an agent takes only where no other task can be its probe come behind all others.
-    let (mut queues, mut last) = (Vec::new(), Vec::new());
-    // Few depend on others: what those say is kept until their turn comes.
-    let mut dependents: Vec<HashMap<OsString, Order>> = Vec::new();
-    for inbox in inboxes {
-        let turns = pass.ok(context, inbox.project.turns(&inbox.waiting)).unwrap_or_default();
-        let (mut waiting, mut depend) = (Vec::with_capacity(turns.len()), HashMap::new());
-        let mut waiting_last = Vec::new();
-        for (turn, name) in turns {
-            if waits.is_early(&turn.order) {
-                continue;
-            }
-            let queue = match agents.eligible(&inbox.project, &name, &turn) {
-                Eligible::Now => &mut waiting,
-                Eligible::Last => &mut waiting_last,
-                // What no agent takes now is not read, however much of it waits.
-                Eligible::Later => continue,
-            };
-            let TaskTurn { priority, order, .. } = turn;
-            if !order.depends_on.is_empty() {
-                depend.insert(name.clone(), order);
-            }
-            queue.push((priority, name));
-        }
-        queues.push(Queue::new(inbox.dispatched.len(), waiting));
-        last.push(Queue::new(inbox.dispatched.len(), waiting_last));
-        dependents.push(depend);
-    }
-    let mut projects = ProjectRoom::new(inboxes, agents);
+    let dry_run = mode == Mode::DryRun;
+    let (mut waits, mut agents) = (Waits::new(context.now), AgentChooser::new(context));
+    let Candidates { mut queues, mut last, dependents } =
+        Candidates::list(context, inboxes, &waits, &mut agents, pass);
+    let mut rooms = ProjectRooms::new(context, inboxes, agents);
     let (mut chosen, mut passed_over) = (Vec::new(), 0);
     // Behind a probe nothing more goes: what waits is not read to its end to find that out.
-    while chosen.len() < wanted && projects.agents.lineup.has_room() {
+    while chosen.len() < wanted && rooms.agents.lineup.has_room() {
         // As many as can be used are read together, and more where many had to be passed over: those that are not used go
         // on waiting.
         let count = (wanted - chosen.len()).max(passed_over).min(READ_TOGETHER);
-        let (indices, tasks) = next_in_turn(inboxes, &mut queues, count, |index, name| {
-            let Some(order) = dependents[index].get(name) else { return false };
-            waits.blocks(context, &inboxes[index].project, order, pass)
+        let (indices, tasks) = next_in_turn(inboxes, &mut queues, count, |index, task| {
+            let Some(order) = dependents[index].get(OsStr::new(task.name.as_str())) else {
+                return true;
+            };
+            let admitted = waits.admit(&task.project, order);
+            admitted.map_err(|skip| pass_over(context, task, skip, dry_run, pass)).is_ok()
         });
         if tasks.is_empty() {
             if last.is_empty() {
                 break;
             }
             queues = std::mem::take(&mut last);
-            projects.agents.lineup.take_last();
+            rooms.agents.lineup.take_last();
             continue;
         }
         let Some(read) = pass.ok(context, queue::read_all(tasks)) else {
             break;
         };
         for (index, read) in indices.into_iter().zip(read) {
-            match read {
-                Read::Task(task) if mode == Mode::Assign && is_remote(context, &task) => {}
-                Read::Task(task) => match obstacle(&task) {
-                    Some(why) => pass.events.push(task.at.event(EventKind::Held).because(why)),
-                    // It was changed since its head was read.
-                    None if waits.blocks(
-                        context,
-                        &task.at.project,
-                        &task.task.header.order,
-                        pass,
-                    ) => {}
-                    None => match projects.admit(context, index, *task, pass) {
-                        Admission::Admitted(assignment) => {
-                            chosen.push(*assignment);
-                            continue;
-                        }
-                        Admission::Passed => {}
-                        Admission::ProjectClosed => queues[index].close(),
-                    },
+            let (at, skip) = match read {
+                Read::Task(task) => match rooms.admit(index, &task, mode, &mut waits) {
+                    Ok(Admission { rules, room, repository, who }) => {
+                        chosen.push(Assignment { task: *task, rules, room, repository, who });
+                        continue;
+                    }
+                    Err(skip) => (task.at, skip),
                 },
-                Read::Skipped(at, skip) => {
-                    pass_over(context, &at, skip, mode == Mode::DryRun, pass);
-                }
+                Read::Skipped(at, skip) => (at, skip),
+            };
+            match skip {
+                Skip::Full | Skip::ProjectHeld(_) => queues[index].close(),
+                _ => queues[index].not_started(),
             }
-            queues[index].not_started();
+            pass_over(context, &at, skip, dry_run, pass);
             passed_over += 1;
         }
     }
     chosen.truncate(wanted);
-    projects.agents.say_who_is_held(pass);
+    rooms.agents.say_who_is_held(pass);
     chosen
+}
+
+/// What may go, as far as the first bytes of the files say: a queue for each inbox.
+struct Candidates {
+    queues: Vec<Queue>,
+    /// Those that an agent takes only where no other task can be its probe: they come behind all others.
+    last: Vec<Queue>,
+    /// The orders of those that depend on others. They are few, and are looked at when their turn comes.
+    dependents: Vec<HashMap<OsString, Order>>,
+}
+
+impl Candidates {
+    fn list(
+        context: Context<'_>,
+        inboxes: &[Inbox],
+        waits: &Waits,
+        agents: &mut AgentChooser<'_>,
+        pass: &mut Pass,
+    ) -> Self {
+        let mut found = Self { queues: Vec::new(), last: Vec::new(), dependents: Vec::new() };
+        for inbox in inboxes {
+            let turns = pass.ok(context, inbox.project.turns(&inbox.waiting)).unwrap_or_default();
+            let (mut waiting, mut depend) = (Vec::with_capacity(turns.len()), HashMap::new());
+            let mut waiting_last = Vec::new();
+            for (turn, name) in turns {
+                // What cannot go now is neither looked at again nor read, however much of it waits.
+                if waits.is_early(&turn.order) {
+                    continue;
+                }
+                let queue = match agents.eligible(&inbox.project, &name, &turn) {
+                    Eligible::Now => &mut waiting,
+                    Eligible::Last => &mut waiting_last,
+                    Eligible::Later => continue,
+                };
+                let TaskTurn { priority, order, .. } = turn;
+                if !order.depends_on.is_empty() {
+                    depend.insert(name.clone(), order);
+                }
+                queue.push((priority, name));
+            }
+            found.queues.push(Queue::new(inbox.dispatched.len(), waiting));
+            found.last.push(Queue::new(inbox.dispatched.len(), waiting_last));
+            found.dependents.push(depend);
+        }
+        found
+    }
 }
 
 /// When an agent takes a task.
@@ -204,29 +219,31 @@ impl<'a> AgentChooser<'a> {
         choice
     }
 
-    /// The agent of a task that goes; `None` where it waits for one. The error is the reason to hold it.
+    /// The agent of a task that goes.
     fn assign_agent(
         &mut self,
         task: &WaitingTask,
         of_project: Option<&str>,
-    ) -> Result<Option<ChosenAgent>, String> {
+    ) -> Result<ChosenAgent, Skip> {
         let header = &task.task.header;
         let pinned = header.pin.agent.as_deref().or(of_project);
         let name = spend::task_key(task.at.project.path(), task.at.name.as_str());
         let choice = self.choose(&name, pinned, header.priority, header.pin.model.as_deref());
-        let Choice::Agent { agent, model, is_probe, .. } = choice else { return Ok(None) };
+        let Choice::Agent { agent, model, is_probe, .. } = choice else {
+            return Err(Skip::NotYet);
+        };
         if agent.kind == AgentKind::Claude {
             let read = || Trust::read(&agent.claude);
             let trust = self.trust.entry(&agent.name).or_insert_with(read);
             let project = task.at.project.path();
             if trust.refuses(project) {
-                return Err(trust.advice(project));
+                return Err(Skip::HeldBecause(trust.advice(project)));
             }
         }
         if is_probe {
             self.lineup.note_probe(agent, model.as_deref());
         }
-        Ok(Some(ChosenAgent { name: agent.name.clone(), model, is_probe }))
+        Ok(ChosenAgent { name: agent.name.clone(), model, is_probe })
     }
 
     /// An agent that cannot be used is a failure of the pass; one that is held is none.
@@ -246,7 +263,8 @@ impl<'a> AgentChooser<'a> {
 
 /// The projects that tasks are chosen from: what each says of its tasks, read at most once in a pass, and how many of
 /// its tasks are at work or chosen.
-struct ProjectRoom<'a> {
+struct ProjectRooms<'a> {
+    context: Context<'a>,
     rules: Vec<Rules>,
     at_work: Vec<usize>,
     agents: AgentChooser<'a>,
@@ -256,93 +274,92 @@ enum Rules {
     Unread,
     /// With the repository, where its tasks have worktrees.
     Read(Box<ProjectRules>, Option<Repository>),
-    /// Nothing goes in this pass, which was reported once for all of its tasks.
+    /// Nothing of the project goes in this pass, which was said.
     Held,
 }
 
-enum Admission {
-    Admitted(Box<Assignment>),
-    /// It has to wait, or is held; another task of the project may go.
-    Passed,
-    /// Nothing more of the project goes in this pass.
-    ProjectClosed,
+/// Leave for a task to go: the rest of its [`Assignment`].
+struct Admission {
+    rules: TaskRules,
+    room: Option<usize>,
+    repository: Option<Repository>,
+    who: ChosenAgent,
 }
 
-impl<'a> ProjectRoom<'a> {
-    fn new(inboxes: &[Inbox], agents: AgentChooser<'a>) -> Self {
+impl<'a> ProjectRooms<'a> {
+    fn new(context: Context<'a>, inboxes: &[Inbox], agents: AgentChooser<'a>) -> Self {
         Self {
+            context,
             agents,
             rules: inboxes.iter().map(|_| Rules::Unread).collect(),
             at_work: inboxes.iter().map(|inbox| inbox.dispatched.len()).collect(),
         }
     }
 
-    /// Admits the task of the project at `index`, where the project has room for it and an agent takes it.
+    /// Admits the task of the project at `index`, where nothing of its own stands in its way, the project has room for it
+    /// and an agent takes it.
     fn admit(
         &mut self,
-        context: Context<'_>,
         index: usize,
-        task: WaitingTask,
-        pass: &mut Pass,
-    ) -> Admission {
-        let project = &task.at.project;
-        if let Rules::Unread = self.rules[index] {
-            self.rules[index] = match preconditions::of_project(context.config, project) {
-                Ok((rules, repository)) => Rules::Read(Box::new(rules), repository),
-                Err(why) => {
-                    let event = Event::of_project(EventKind::Held, project.path());
-                    pass.events.push(event.because(format!("{why:#}")));
-                    Rules::Held
-                }
-            };
+        task: &WaitingTask,
+        mode: Mode,
+        waits: &mut Waits,
+    ) -> Result<Admission, Skip> {
+        let (project, header) = (&task.at.project, &task.task.header);
+        if mode == Mode::Assign && is_remote(self.context, task) {
+            return Err(Skip::NotYet);
         }
-        let Rules::Read(project_rules, repository) = &self.rules[index] else {
-            return Admission::ProjectClosed;
+        // Its file may have changed since its first bytes were read.
+        waits.admit(project, &header.order)?;
+        // Neither a marker nor a shell script can name it.
+        if project.path().to_str().is_none() {
+            let why = "the path of its project is not UTF-8: rename the directory";
+            return Err(Skip::HeldBecause(why.to_owned()));
+        }
+        if let Rules::Unread = self.rules[index] {
+            match preconditions::of_project(self.context.config, project) {
+                Ok((rules, repository)) => {
+                    self.rules[index] = Rules::Read(Box::new(rules), repository);
+                }
+                Err(why) => {
+                    self.rules[index] = Rules::Held;
+                    return Err(Skip::ProjectHeld(format!("{why:#}")));
+                }
+            }
+        }
+        // Others of it may have been read together with the one that found it held.
+        let Rules::Read(of_project, repository) = &self.rules[index] else {
+            return Err(Skip::Full);
         };
         let is_full = |room: Option<usize>| room.is_some_and(|room| self.at_work[index] > room);
-        let mut rules = project_rules.for_task(&task.task.header.rules);
-        let room = project_rules.room_beside(rules.isolation);
+        let mut rules = of_project.for_task(&header.rules);
+        let room = of_project.room_beside(rules.isolation);
         if is_full(room) {
             // What waits behind it may want a worktree, but a project that is full as a whole is not read to its end.
-            return match is_full(project_rules.room_beside(project_rules.task.isolation)) {
-                true => Admission::ProjectClosed,
-                false => Admission::Passed,
-            };
+            return Err(match is_full(of_project.room_beside(of_project.task.isolation)) {
+                true => Skip::Full,
+                false => Skip::NotYet,
+            });
         }
         // What its project says of all tasks was looked at above.
         let is_other = (rules.isolation, &rules.protect)
-            != (project_rules.task.isolation, &project_rules.task.protect);
+            != (of_project.task.isolation, &of_project.task.protect);
         let repository = match is_other {
-            false => Ok(repository.clone()),
-            true => preconditions::of_task(project, project_rules, &rules),
+            false => repository.clone(),
+            true => preconditions::of_task(project, of_project, &rules)
+                .map_err(|why| Skip::HeldBecause(format!("{why:#}")))?,
         };
-        let repository = match repository {
-            Ok(repository) => repository,
-            Err(why) => {
-                let event = task.at.event(EventKind::Held);
-                pass.events.push(event.because(format!("{why:#}")));
-                return Admission::Passed;
-            }
-        };
-        if rules.isolation == Isolation::Worktree && !task.task.header.order.depends_on.is_empty() {
-            let branches = waits::branches(project, &task.task.header.order);
-            let Some(branches) = pass.ok(context, branches) else { return Admission::Passed };
+        if rules.isolation == Isolation::Worktree && !header.order.depends_on.is_empty() {
+            let branches = waits::branches(project, &header.order)?;
             match task::start_from(&waits::borrowed(&branches)) {
                 StartFrom::Base => {}
                 StartFrom::Branch(branch) => rules.base = Some(branch.to_owned()),
-                StartFrom::WaitsFor(_) => return Admission::Passed,
+                StartFrom::WaitsFor(_) => return Err(Skip::NotYet),
             }
         }
-        let who = match self.agents.assign_agent(&task, project_rules.agent.as_deref()) {
-            Ok(Some(who)) => who,
-            Ok(None) => return Admission::Passed,
-            Err(why) => {
-                pass.events.push(task.at.event(EventKind::Held).because(why));
-                return Admission::Passed;
-            }
-        };
+        let who = self.agents.assign_agent(task, of_project.agent.as_deref())?;
         self.at_work[index] += 1;
-        Admission::Admitted(Box::new(Assignment { task, rules, room, repository, who }))
+        Ok(Admission { rules, room, repository, who })
     }
 }
 
@@ -352,13 +369,13 @@ fn is_remote(context: Context<'_>, task: &WaitingTask) -> bool {
     context.destination(&task.task.header, pin.as_deref()).is_remote()
 }
 
-/// Those whose turn it is, up to `count`: the index of each one's project, and the task. What `waits` is passed over
-/// without a look into its file.
+/// Those whose turn it is, up to `count`: the index of each one's project, and the task. What `may_go` refuses is passed
+/// over without a look into its file.
 fn next_in_turn(
     inboxes: &[Inbox],
     queues: &mut [Queue],
     count: usize,
-    mut waits: impl FnMut(usize, &OsStr) -> bool,
+    mut may_go: impl FnMut(usize, &TaskRef) -> bool,
 ) -> (Vec<usize>, Vec<TaskRef>) {
     let (mut indices, mut tasks) = (Vec::new(), Vec::new());
     while tasks.len() < count {
@@ -366,27 +383,20 @@ fn next_in_turn(
         let Some((index, name)) = plan::next(queues, since) else {
             break;
         };
-        if waits(index, &name) {
-            queues[index].not_started();
-        } else if let Some(task) = inboxes[index].task(&name) {
-            indices.push(index);
-            tasks.push(task);
+        let task = inboxes[index].task(&name);
+        match task.filter(|task| may_go(index, task)) {
+            Some(task) => {
+                indices.push(index);
+                tasks.push(task);
+            }
+            None => queues[index].not_started(),
         }
     }
     (indices, tasks)
 }
 
-/// Why no agent can be started for this task.
-fn obstacle(task: &WaitingTask) -> Option<String> {
-    if let Some(wrong) = task.task.header.order.obstacle() {
-        return Some(wrong);
-    }
-    // Neither a marker nor a shell script can name it.
-    let is_text = task.at.project.path().to_str().is_some();
-    (!is_text).then(|| "the path of its project is not UTF-8: rename the directory".to_owned())
-}
-
-/// Reports a file that is no task to hand out; one that can never be is filed as failed.
+/// Passes over a task that does not go now, and says what a person has to know of that; a file that can never be a task is
+/// filed as failed.
 pub(super) fn pass_over(
     context: Context<'_>,
     at: &TaskRef,
@@ -395,9 +405,12 @@ pub(super) fn pass_over(
     pass: &mut Pass,
 ) {
     match skip {
-        Skip::Gone | Skip::Full => {}
-        Skip::Held(held) => {
-            pass.events.push(at.event(EventKind::Held).because(held.to_string()));
+        Skip::Gone | Skip::NotYet | Skip::Full => {}
+        Skip::Held(_) | Skip::HeldBecause(_) => {
+            pass.events.push(at.event(EventKind::Held).because(skip.to_string()));
+        }
+        Skip::ProjectHeld(why) => {
+            pass.events.push(Event::of_project(EventKind::Held, at.project.path()).because(why));
         }
         Skip::Unfit(seen, unfit) => {
             let why = unfit.to_string();

@@ -41,6 +41,7 @@ use crate::environment::Environment;
 use crate::error::{self, Failure};
 use crate::event::{Event, EventKind};
 use crate::hold::{Holds, Lineup, Wanted};
+use crate::journal::Entry;
 use crate::last_scan;
 use crate::log::{Log, Style};
 use crate::notify;
@@ -108,6 +109,12 @@ impl Pass {
     /// What a step returned, unless it failed.
     fn ok<T>(&mut self, context: Context<'_>, step: Result<T>) -> Option<T> {
         step.inspect_err(|error| self.fail(context, error)).ok()
+    }
+
+    /// Adds what happened, and writes it into the journal.
+    fn record(&mut self, context: Context<'_>, event: Event) {
+        context.records.note(&Entry::of(&event));
+        self.events.push(event);
     }
 
     /// Adds what happened in a step, unless it failed.

@@ -8,7 +8,6 @@ use super::{Context, Pass};
 use crate::config::Projects;
 use crate::environment::Environment;
 use crate::event::{Event, EventKind};
-use crate::journal::Entry;
 use crate::marker::Stamp;
 use crate::pause;
 use crate::queue::{Inbox, Project};
@@ -29,13 +28,9 @@ pub(super) fn run(
         pause::begin(&place.file, stamp, who.clone(), reason.clone())?;
         let mut words = who.iter().map(|who| format!("by {who}")).collect::<Vec<_>>();
         words.extend(reason.clone());
-        let event = Event { project: place.project.clone(), ..Event::new(EventKind::Paused) };
-        let words = words.join(": ");
-        context.records.note(&Entry {
-            project: place.project,
-            ..Entry::new(EventKind::Paused).because(words.as_str())
-        });
-        pass.events.push(if words.is_empty() { event } else { event.because(words) });
+        let reason = Some(words.join(": ")).filter(|words| !words.is_empty());
+        let event = Event { project: place.project, reason, ..Event::new(EventKind::Paused) };
+        pass.record(context, event);
     }
     Ok(pass)
 }

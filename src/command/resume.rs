@@ -8,7 +8,6 @@ use crate::config::Projects;
 use crate::durable;
 use crate::event::{Event, EventKind};
 use crate::hold::Holds;
-use crate::journal::Entry;
 use crate::queue::Project;
 use crate::session;
 
@@ -16,25 +15,18 @@ pub(super) fn run(context: Context<'_>) -> Result<Pass> {
     let mut pass = Pass::default();
     for PauseScope { file, project } in pause::places(context)? {
         if crate::pause::end(&file)? {
-            let event = Event { project: project.clone(), ..Event::new(EventKind::Resumed) };
-            context.records.note(&Entry { project, ..Entry::new(EventKind::Resumed) });
-            pass.events.push(event);
+            pass.record(context, Event { project, ..Event::new(EventKind::Resumed) });
         }
     }
     for project in projects(context)? {
         if pass.ok(context, durable::remove(&project.setup_hold_path())).unwrap_or_default() {
-            let (path, reason) = (project.path(), "its setup is tried again");
-            let entry = Entry { project: Some(path.to_owned()), ..Entry::new(EventKind::Resumed) };
-            context.records.note(&entry.because(reason));
-            pass.events.push(Event::of_project(EventKind::Resumed, path).because(reason));
+            let event = Event::of_project(EventKind::Resumed, project.path());
+            pass.record(context, event.because("its setup is tried again"));
         }
         let lifted = project.lift_recurring_holds();
         for task in pass.ok(context, lifted).unwrap_or_default() {
-            let (path, reason) = (project.path(), "its slots are served again");
-            let entry = Entry::of_task(EventKind::Resumed, path, &task);
-            context.records.note(&entry.because(reason));
-            let event = Event::of_task(EventKind::Resumed, path, task);
-            pass.events.push(event.because(reason));
+            let event = Event::of_task(EventKind::Resumed, project.path(), task);
+            pass.record(context, event.because("its slots are served again"));
         }
     }
     // Sessions and agents are every project's.
@@ -47,11 +39,8 @@ pub(super) fn run(context: Context<'_>) -> Result<Pass> {
         let holds = Holds::new(context.config, context.now);
         for agent in context.config.agents.all() {
             if holds.lift(&agent.name)? {
-                let name = Some(agent.name.clone());
-                let entry = Entry { agent: name.clone(), ..Entry::new(EventKind::Resumed) };
-                context.records.note(&entry.because("it is given tasks again"));
-                let event = Event::new(EventKind::Resumed).of_agent(name);
-                pass.events.push(event.because("it is given tasks again"));
+                let event = Event::new(EventKind::Resumed).of_agent(Some(agent.name.clone()));
+                pass.record(context, event.because("it is given tasks again"));
             }
         }
     }

@@ -25,23 +25,11 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
     report_held(&inboxes, &mut pass);
     pause::take_out_paused(context, &mut inboxes, &mut pass);
     delegate::warn_delegation_disabled(context, &inboxes, &mut pass);
-    // Without an engine its tasks are for a session.
     let delegations = delegate::open(context, dry_run, &mut pass);
-    if !delegations.is_empty() {
-        let begun: Vec<TaskRef> = inboxes.iter().flat_map(Inbox::delegated_tasks).collect();
-        let mut remote = route(context, &delegations, &mut inboxes, &mut pass);
-        for delegation in &delegations {
-            let own = remote.extract_if(.., |(provider, _)| delegation.takes(*provider));
-            let own = own.map(|(_, task)| task).collect();
-            // What an engine does not take waits for a session in this same pass.
-            for task in delegate::submit(context, delegation, begun.clone(), own, &mut pass) {
-                let home = inboxes.iter_mut().find(|inbox| inbox.project == task.project);
-                if let Some(home) = home {
-                    home.waiting.push(task.name.as_str().into());
-                }
-            }
-        }
-    }
+    let remote = route(context, &delegations, &mut inboxes, dry_run, &mut pass);
+    let refused = submit(context, &delegations, &inboxes, remote, &mut pass);
+    // They wait for a session in this same pass.
+    refused.into_iter().for_each(|task| put_with_waiting(&mut inboxes, &task));
     if inboxes.iter().all(|inbox| inbox.waiting.is_empty()) {
         report_nothing_waits(context, &inboxes, &pass);
     } else if let Err(error) = launch(context, pool, &inboxes, dry_run, &mut pass) {
@@ -88,18 +76,16 @@ fn serve_recurring(context: Context<'_>, projects: &[Project], dry_run: bool, pa
             match served {
                 Served::Made { task, slot } => {
                     let when = local_time(slot, context.now, &TimeZone::system());
-                    let reason = format!("its slot has come: {when}");
-                    if !dry_run {
-                        let entry = Entry::of_task(EventKind::Added, project.path(), &task);
-                        context.records.note(&entry.because(reason.as_str()));
-                    }
                     let event = Event::of_task(EventKind::Added, project.path(), task);
-                    pass.events.push(event.because(reason));
+                    let event = event.because(format!("its slot has come: {when}"));
+                    match dry_run {
+                        true => pass.events.push(event),
+                        false => pass.record(context, event),
+                    }
                 }
                 Served::Held(why) => pass.events.push(event_of(EventKind::Held).because(why)),
                 Served::OnHold { since, reason, is_new } => {
-                    let entry = Entry::of_task(EventKind::Hold, project.path(), recurring.name());
-                    let entry = entry.because(reason.as_str());
+                    let entry = Entry::of(&event_of(EventKind::Hold).because(reason.as_str()));
                     let name = path_text(&project.path().join(recurring.name()));
                     // In every pass: `queue_once` sends it once for each hold.
                     if !dry_run {
@@ -126,15 +112,19 @@ fn report_held(inboxes: &[Inbox], pass: &mut Pass) {
     }
 }
 
-/// Takes the tasks that route to one of the engines out of those that wait for sessions. Of a project
-/// whose routes cannot be read, nothing waits in this pass.
+/// Takes the tasks that route to one of the engines out of those that wait for sessions; without an engine, none. Of a
+/// project whose routes cannot be read, nothing waits in this pass.
 fn route(
     context: Context<'_>,
     delegations: &[Delegation<'_>],
     inboxes: &mut [Inbox],
+    dry_run: bool,
     pass: &mut Pass,
 ) -> Vec<(Provider, TaskRef)> {
     let (mut remote, mut waits) = (Vec::new(), Waits::new(context.now));
+    if delegations.is_empty() {
+        return remote;
+    }
     for inbox in inboxes {
         let pin = context.pin_of(&inbox.project);
         let headers = inbox.project.headers(&std::mem::take(&mut inbox.waiting));
@@ -145,14 +135,37 @@ fn route(
                 continue;
             }
             let Some(task) = inbox.task(&name) else { continue };
-            if let Some(why) = order.obstacle() {
-                pass.events.push(task.event(EventKind::Held).because(why));
-            } else if !waits.blocks(context, &task.project, &order, pass) {
-                remote.push((decision.provider, task));
+            match waits.admit(&task.project, &order) {
+                Ok(()) => remote.push((decision.provider, task)),
+                Err(skip) => dispatch::pass_over(context, &task, skip, dry_run, pass),
             }
         }
     }
     remote
+}
+
+/// Goes on with what the engines have, and submits what routes to them. Returns what they do not take.
+fn submit(
+    context: Context<'_>,
+    delegations: &[Delegation<'_>],
+    inboxes: &[Inbox],
+    mut remote: Vec<(Provider, TaskRef)>,
+    pass: &mut Pass,
+) -> Vec<TaskRef> {
+    let mut refused = Vec::new();
+    for delegation in delegations {
+        let own = remote.extract_if(.., |(provider, _)| delegation.takes(*provider));
+        let own = own.map(|(_, task)| task).collect();
+        let begun = inboxes.iter().flat_map(Inbox::delegated_tasks).collect();
+        refused.extend(delegate::submit(context, delegation, begun, own, pass));
+    }
+    refused
+}
+
+fn put_with_waiting(inboxes: &mut [Inbox], task: &TaskRef) {
+    if let Some(inbox) = inboxes.iter_mut().find(|inbox| inbox.project == task.project) {
+        inbox.waiting.push(task.name.as_str().into());
+    }
 }
 
 /// Gives what waits to the free sessions.

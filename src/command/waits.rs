@@ -6,9 +6,8 @@ use anyhow::Result;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{Context, Pass};
 use crate::checkout::Repository;
-use crate::queue::{self, Dependencies, Folder, Project, TaskRef};
+use crate::queue::{self, Dependencies, Folder, Project, Skip, TaskRef};
 use crate::task::{self, Order, StartFrom};
 use crate::text::local_time;
 
@@ -50,16 +49,15 @@ impl Waits {
         self.dependencies.wait(project, order)
     }
 
-    /// Whether it waits at all. What cannot be looked up is reported, and waits.
-    pub(super) fn blocks(
-        &mut self,
-        context: Context<'_>,
-        project: &Project,
-        order: &Order,
-        pass: &mut Pass,
-    ) -> bool {
-        let why = self.why(project, order);
-        pass.ok(context, why).is_none_or(|why| why.is_some())
+    /// Lets the task go, as far as its order is concerned.
+    pub(super) fn admit(&mut self, project: &Project, order: &Order) -> Result<(), Skip> {
+        if let Some(obstacle) = order.obstacle() {
+            return Err(Skip::HeldBecause(obstacle));
+        }
+        match self.why(project, order)? {
+            Some(_) => Err(Skip::NotYet),
+            None => Ok(()),
+        }
     }
 
     /// The same for people, who want to know of a circle: nothing in it ever goes.

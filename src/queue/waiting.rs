@@ -40,13 +40,21 @@ pub enum Held {
 }
 
 /// Why a file that was listed as waiting is not handed out.
+///
+/// Each room says it with the same type, so that a pass has one place where a task is passed over.
 #[derive(Debug)]
 pub enum Skip {
     /// It is not there any more, or is another file by now.
     Gone,
-    Held(Held),
-    /// Its turn has not come: as many agents as there may be are at work in the project.
+    /// It waits for a time, another task or an agent: `status` and `decide` say for which, and a pass does not repeat it.
+    NotYet,
+    /// As many agents as there may be are at work in its project, and no task of that goes now.
     Full,
+    Held(Held),
+    /// It is held, and this sentence says what mends that.
+    HeldBecause(String),
+    /// The same of its project: no task of it goes in this pass, which is said once.
+    ProjectHeld(String),
     /// It can never be a task, and is to be filed as failed.
     Unfit(Seen, Unfit),
     Failed(anyhow::Error),
@@ -56,7 +64,9 @@ impl fmt::Display for Skip {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Gone => out.write_str("it has just left the inbox, or was replaced"),
+            Self::NotYet => out.write_str("its turn has not come"),
             Self::Held(held) => held.fmt(out),
+            Self::HeldBecause(why) | Self::ProjectHeld(why) => out.write_str(why),
             Self::Full => out.write_str("another agent has just begun to work in its project"),
             Self::Unfit(_, unfit) => unfit.fmt(out),
             Self::Failed(error) => error.fmt(out),

@@ -246,16 +246,16 @@ impl Delegation<'_> {
             accepted.id,
             escape(&marker.rule)
         ));
+        let event = marker.event(task, EventKind::Delegated);
         if let Some(records) = self.records {
             records.note(&Entry {
                 run: Some(marker.key),
-                provider: Some(marker.provider),
                 waited: records::waited(&task.project.waiting_path(&task.name), marker.started_at),
                 reason: Some(marker.rule.clone()),
-                ..Entry::of_task(EventKind::Delegated, task.project.path(), task.name.as_str())
+                ..Entry::of(&event)
             });
         }
-        Ok(RemoteOutcome::Event(marker.event(task, EventKind::Delegated)))
+        Ok(RemoteOutcome::Event(event))
     }
 
     fn not_accepted(

@@ -129,8 +129,7 @@ impl Session {
     }
 
     pub(super) fn make_directory(&self) -> Result<()> {
-        fs::create_dir_all(&self.directory)
-            .with_context(|| format!("cannot make {}", self.directory.display()))
+        durable::make_dirs(&self.directory)
     }
 }
 

@@ -63,12 +63,7 @@ impl Pool<'_> {
     /// Adds what a check has said to the journal.
     pub(super) fn note_checked(&self, claim: &Claim, events: &[Event]) {
         for event in events.iter().filter(|event| event.event == EventKind::Checked) {
-            let (project, name) = (claim.project().path(), claim.name().as_str());
-            self.records.note(&Entry {
-                run: Some(claim.marker().run),
-                reason: event.reason.clone(),
-                ..Entry::of_task(EventKind::Checked, project, name)
-            });
+            self.records.note(&Entry { run: Some(claim.marker().run), ..Entry::of(event) });
         }
     }
 
@@ -106,9 +101,8 @@ impl Pool<'_> {
             rules: claim.marker().work.rules.clone(),
         };
         let project = claim.project();
-        let entry =
-            Entry { project: Some(project.path().to_owned()), ..Entry::new(EventKind::Hold) };
-        let entry = entry.because(failure.reason.as_str());
+        let event = Event::of_project(EventKind::Hold, project.path());
+        let entry = Entry::of(&event.because(failure.reason.as_str()));
         // Before the marker: a pass that is killed in between holds it, and notifies, once more.
         self.records.notify_hold(&entry, &path_text(project.path()), self.now)?;
         marker::write(&project.setup_hold_path(), &hold)?;
@@ -163,8 +157,7 @@ impl Pool<'_> {
             return Ok(None);
         }
         let event = self.resumed(claim);
-        let entry = Entry { agent: event.agent.clone(), ..Entry::new(EventKind::Resumed) };
-        self.records.note(&Entry { reason: event.reason.clone(), ..entry });
+        self.records.note(&Entry::of(&event));
         Ok(Some(event))
     }
 

@@ -208,30 +208,25 @@ impl Pool<'_> {
             claim.name(),
             model.as_deref().unwrap_or("-")
         ));
-        events.push(
-            Event::of_task(EventKind::Dispatched, claim.project().path(), claim.name().as_str())
-                .in_session(session)
-                .of_agent(marker.agent.name.clone())
-                .by(Provider::ClaudeCode, model),
-        );
         let (project, name) = (claim.project(), claim.name());
+        let event_of = |kind| {
+            let event = Event::of_task(kind, project.path(), name.as_str()).in_session(session);
+            event.of_agent(marker.agent.name.clone())
+        };
+        let event = event_of(EventKind::Dispatched).by(Provider::ClaudeCode, model);
         self.records.note(&Entry {
             run: Some(marker.run),
-            agent: marker.agent.name.clone(),
-            provider: Some(Provider::ClaudeCode),
             attempt: Some(marker.attempt),
             waited: records::waited(&project.dispatched_path(name), self.now),
-            ..Entry::of_task(EventKind::Dispatched, project.path(), name.as_str())
+            ..Entry::of(&event)
         });
+        events.push(event);
         self.records.outbox().forget(Occasion::NeedsAttention, AGENT_NOTICE_ID)?;
         if let (Some(TakenOver { from, why }), Some(to)) = (&attempt.taken_over, &marker.agent.name)
         {
-            let what = format!("{from} → {to}: {why}");
-            let entry = Entry::of_task(EventKind::Switched, project.path(), name.as_str());
-            let entry = Entry { run: Some(marker.run), agent: Some(to.clone()), ..entry };
-            self.records.note(&entry.because(what.as_str()));
-            let event = Event::of_task(EventKind::Switched, project.path(), name.as_str());
-            events.push(event.in_session(session).because(what));
+            let event = event_of(EventKind::Switched).because(format!("{from} → {to}: {why}"));
+            self.records.note(&Entry { run: Some(marker.run), ..Entry::of(&event) });
+            events.push(event);
         }
         match attempt.conversation.and_then(|conversation| conversation.request) {
             Some(request) => durable::remove(&request).map(drop),
