@@ -28,7 +28,7 @@ impl MonotonicTime {
 /// How long the agent of one attempt has worked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct WorkTime {
-    /// Since when it is at work; `None` while a check runs, and while it waits for a person.
+    /// Since when it is at work; `None` while a check runs, and while it waits for a person that it may ask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) since: Option<MonotonicTime>,
     /// How long it had worked by then.

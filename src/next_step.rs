@@ -66,8 +66,11 @@ pub(crate) struct Snapshot {
     pub(crate) attended: bool,
     /// No further attempt follows this one.
     pub(crate) last_attempt: bool,
-    /// What its agent has reached while it was at work.
+    /// What its agent has reached while it was at work, or at a question.
     pub(crate) time_limit: Option<ReachedLimit>,
+    /// It needs attention, and is not to wait for it: nobody was to be asked (`questions: refuse`), and no person has
+    /// stopped it.
+    pub(crate) asks_nobody: bool,
     /// Its task has cost as much as it may while it was at work: the sentence that says so.
     pub(crate) over_budget: Option<String>,
     pub(crate) after_turn: AfterTurn,
@@ -133,6 +136,15 @@ pub(crate) struct ReachedLimit {
 }
 
 impl ReachedLimit {
+    /// The same of one that stands at a question.
+    fn failure_at(self, question: &str) -> AttemptFailure {
+        let failure = self.failure();
+        AttemptFailure {
+            reason: format!("{}; what it stood at: {question}", failure.reason),
+            ..failure
+        }
+    }
+
     /// The first one counts as no attempt: the agent may have been about to end.
     fn failure(self) -> AttemptFailure {
         let Self { what, limit, again } = self;
@@ -475,9 +487,13 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
                 (None, Some(reached)) => end_attempt(reached.failure(), reached.again),
                 (None, None) => return Step::Leave(Leave::AtWork),
             },
-            AgentState::NeedsAttention(reason) => {
-                return Step::Leave(Leave::NeedsAttention(reason.clone()));
-            }
+            AgentState::NeedsAttention(reason) => match time_limit {
+                // A session that nobody comes to is to be free for the next task.
+                Some(reached) if snapshot.asks_nobody && !*attended => {
+                    end_attempt(reached.failure_at(reason), reached.again)
+                }
+                _ => return Step::Leave(Leave::NeedsAttention(reason.clone())),
+            },
             AgentState::Finished(report) => after_turn(snapshot.after_turn, report),
             AgentState::Failed(failure) => end_attempt(failure.clone(), true),
             AgentState::Interrupted(reason) => {

@@ -64,6 +64,15 @@ impl Pool {
         !files.iter().any(|name| name.ends_with(".dispatched"))
     }
 
+    /// The windows of agents in which something runs.
+    fn living_agents(&self) -> Vec<String> {
+        let format = "#{pane_dead} #{pane_start_command}";
+        let panes = self.tmux.try_run(&["list-panes", "-a", "-F", format]).stdout;
+        let panes = String::from_utf8_lossy(&panes).into_owned();
+        let lives = |pane: &&str| pane.starts_with("0 ") && pane.contains("CCL_SCRIPT");
+        panes.lines().filter(lives).map(str::to_owned).collect()
+    }
+
     /// Lets the time of the hold come, where it is not over. False: there is none, or it has come.
     fn let_hold_end(&self) -> bool {
         let agents = self.sandbox.state_dir().join("agents");
@@ -162,9 +171,13 @@ impl Queues {
             let output = pool.sandbox.ccl(args).output().expect("ccl runs");
             if is_served(&output) { Ok(()) } else { Err(said(&output)) }
         });
+        for pool in pools {
+            assert_eq!(pool.tmux.agent_windows(), [""; 0], "{}", pool.tmux.screens());
+        }
     }
 
-    /// The same where `call` makes the passes; its error is why one went wrong.
+    /// The same where `call` makes the passes; its error is why one went wrong. A window of a pass that was killed may be left:
+    /// tmux has opened it after another pass had cleared the run. Nothing starts in it, and the next task of its session closes it.
     #[track_caller]
     fn serve_by(
         &self,
@@ -212,7 +225,9 @@ impl Queues {
         assert_eq!(self.all(Project::inbox), [""; 0]);
         assert_eq!(self.all(Project::failed), [""; 0]);
         for pool in pools {
-            assert_eq!(pool.tmux.agent_windows(), [""; 0], "{}", pool.tmux.screens());
+            let is_quiet =
+                poll(support::PATIENCE, || pool.living_agents().is_empty().then_some(()));
+            assert!(is_quiet.is_some(), "{}", pool.tmux.screens());
         }
         let once: BTreeMap<_, _> = names.into_iter().map(|name| (name, 1)).collect();
         assert_eq!(self.runs(), once);
@@ -340,7 +355,8 @@ fn a_limit_in_the_middle(sessions: &[u32]) {
     }
 }
 
-/// The first agent is at its limit from its eleventh task on, and the next one goes on with all others.
+/// The first agent is at its limit from its eleventh task on, and the next one goes on with all others, whichever passes are
+/// killed.
 #[test]
 fn the_next_agent_goes_on_with_what_the_first_cannot_and_nothing_runs_twice() {
     const TASKS: usize = 40;
@@ -371,13 +387,22 @@ fn the_next_agent_goes_on_with_what_the_first_cannot_and_nothing_runs_twice() {
     // What counted as an attempt would be in failed/.
     pool.sandbox.config("dispatcher", json!({"max_attempts": 1}));
     let names = queues.drop_tasks(TASKS, "go\n");
-    queues.serve(&[&pool], 8, names, size().limit);
+    let killed = AtomicUsize::new(0);
+    queues.serve_by(&[&pool], 8, names, size().limit, |pool, args| {
+        if pass_or_kill(pool, args)? {
+            killed.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(())
+    });
+    assert!(killed.into_inner() > 0, "no pass was killed");
     let lines = |file: &str| -> Vec<String> {
         let text = fs::read_to_string(here.join(file)).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     };
     let (walls, next) = (lines("walls"), lines("next-runs"));
-    // Each session may have been on its way to the wall; a probe comes when five minutes are over, if at all.
+    // Each session may have been on its way to the wall; a probe comes when five minutes are over, if at all. Passes that are
+    // killed add nothing: a session that has met the wall has its marker until the hold is written, and a pass looks for
+    // holds only once it has locked a session without one.
     assert!((1..=4 + 1).contains(&walls.len()), "{walls:?}");
     // Two that start at the same moment may both see that the eleventh has.
     assert!((TASKS - 10..TASKS).contains(&next.len()), "{next:?}");

@@ -75,7 +75,11 @@ fn a_wall_is_met_once_and_waited_for_longer_each_time() {
         assert_eq!(begin(minute + 1, &after), Some((minutes, tries)));
         minute += 100;
     }
-    assert_eq!(begin(minute, &wall(HoldCause::Outage, minute - 1)), Some((1, 1)));
+    for (minutes, tries) in [(1, 1), (2, 2), (4, 3), (8, 4), (15, 5), (15, 6)] {
+        let outage = wall(HoldCause::Outage, minute);
+        assert_eq!(begin(minute + 1, &outage), Some((minutes, tries)));
+        minute += 100;
+    }
     assert_eq!(begin(minute, &wall(HoldCause::Account, minute - 1)), Some((60, 1)));
     let reset =
         |minute| Wall { resets_at: Some(at(minute + 90)), ..wall(HoldCause::Limit, minute - 1) };
@@ -149,6 +153,13 @@ fn the_next_of_failover_has_what_is_not_waited_for() {
     let near = Wall { resets_at: Some(at(14)), ..wall(HoldCause::Limit, -1) };
     holds(0).begin("claude", &near, |_| Ok(())).unwrap();
     assert_eq!(who(&holds(0), SONNET), "-");
+    // How near that is, is a person's word.
+    for (most, expected) in [("13m", "key"), ("15m", "-"), ("2h", "-")] {
+        let text = format!("{AGENTS}reset_further_than: {most}\n");
+        let other = Home::with(&text).load();
+        Holds::new(&other, at(0)).begin("claude", &near, |_| Ok(())).unwrap();
+        assert_eq!(who(&Holds::new(&other, at(0)), SONNET), expected, "{most}");
+    }
     holds(0).lift("claude").unwrap();
     holds(0).begin("claude", &wall(HoldCause::Limit, -1), |_| Ok(())).unwrap();
     assert_eq!(who(&holds(0), SONNET), "key");

@@ -10,6 +10,7 @@ fn of(found: Found) -> Snapshot {
         attended: false,
         last_attempt: false,
         time_limit: None,
+        asks_nobody: false,
         over_budget: None,
         after_turn: AfterTurn::File,
         report: AgentReport::default(),
@@ -104,6 +105,10 @@ fn limits_of_time() {
     let question = || "a question".to_owned();
     let api_error = || AttemptFailure::of_task("an API error");
     let at_work = Step::Leave(Leave::AtWork);
+    let ended_at = |reached: ReachedLimit| {
+        let failure = reached.failure_at("a question");
+        Step::EndAttempt(AttemptEnd::of_task(failure, Outcome::Released))
+    };
     for (row, what, agent, again, attended, last_attempt, expected) in [
         ("first", MaxDuration, Working, false, false, false, Some((Outcome::Released, false))),
         ("first of the last", Stall, Working, false, false, true, Some((Outcome::Released, false))),
@@ -130,13 +135,30 @@ fn limits_of_time() {
     assert_eq!(next(found(finished())), filed());
     let failed = Step::EndAttempt(AttemptEnd::after(api_error(), false, true));
     assert_eq!(next(found(Failed(api_error()))), failed);
-    let asks = next(found(NeedsAttention(question())));
-    assert_eq!(asks, Step::Leave(Leave::NeedsAttention(question())));
+    // A question waits for a person, unless nobody was to be asked.
+    let asks = Step::Leave(Leave::NeedsAttention(question()));
+    for (row, asks_nobody, time_limit, attended, expected) in [
+        ("a person is asked", false, Some(reached), false, asks.clone()),
+        ("nobody is", true, Some(reached), false, ended_at(reached)),
+        ("not for long yet", true, None, false, asks.clone()),
+        ("a person has found it", true, Some(reached), true, asks.clone()),
+    ] {
+        let found = found(NeedsAttention(question()));
+        let snapshot = Snapshot { asks_nobody, time_limit, attended, ..of(found) };
+        assert_eq!(next_step(&snapshot), expected, "{row}");
+    }
+    let again = ReachedLimit { again: true, ..reached };
+    let found_again = found(NeedsAttention(question()));
+    let time_limit = Some(again);
+    let last = Snapshot { asks_nobody: true, time_limit, last_attempt: true, ..of(found_again) };
+    let end = AttemptEnd::after(again.failure_at("a question"), true, true);
+    assert_eq!((end.outcome, end.cooldown), (Outcome::Failed, true));
+    assert_eq!(next_step(&last), Step::EndAttempt(end));
     assert_eq!(next(started(Phase::Launching, Working)), Step::MarkWorking);
     assert_eq!(next(Found::Claimed), Step::Release);
     assert_eq!(
-        reached.failure().reason,
-        "the agent was ended: it showed no sign of life for as long as `stall`, 30m; it is resumed once"
+        reached.failure_at("a question").reason,
+        "the agent was ended: it showed no sign of life for as long as `stall`, 30m; it is resumed once; what it stood at: a question"
     );
 }
 

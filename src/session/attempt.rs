@@ -162,7 +162,7 @@ impl Pool<'_> {
     pub(super) fn write_files(&self, attempt: &Attempt) -> Result<()> {
         let files = attempt.run.session.files();
         let claim = attempt.claim.marker();
-        for stale in [&files.exit, &files.stop] {
+        for stale in [&files.exit, &files.stop, &attempt.run.session.taken_path()] {
             durable::remove(stale)?;
         }
         let agent = self.agent_of(claim);
@@ -302,7 +302,7 @@ impl Pool<'_> {
             let timed_out = now >= started + limit;
             // An agent whose ticket is taken away now never starts; one that was faster has started, and is looked at
             // once more.
-            if (timed_out || !lives) && durable::remove(&ticket)? {
+            if (timed_out || !lives) && attempt.run.session.take_ticket()? {
                 return self.not_started(attempt, lives).map(Evidence::NotStarted);
             }
             if timed_out && started_agent {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use super::Pool;
 use crate::agent::claude::{self, Registered, Transcript};
 use crate::agent::judge;
-use crate::agent::transcript::RunSummary;
+use crate::agent::transcript::{RunSummary, Turn};
 use crate::marker::ClaimMarker;
 use crate::next_step::AgentReport;
 use crate::process;
@@ -23,6 +23,11 @@ impl ClaudeEvidence {
     /// What it left, if its turn has ended well.
     pub(super) fn report(&self) -> AgentReport {
         self.summary.as_ref().map(judge::report).unwrap_or_default()
+    }
+
+    /// Whether a person has stopped its turn, and is to say how it goes on.
+    pub(super) fn was_stopped_by_person(&self) -> bool {
+        self.summary.as_ref().is_some_and(|summary| summary.turn == Turn::StoppedByPerson)
     }
 
     /// Whether the API has answered it: only an answer names a model.

@@ -1,5 +1,7 @@
 //! What a session has on disk, in `STATE/sessions/`.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -43,6 +45,11 @@ impl Session {
 
     pub(super) fn signs_path(&self) -> PathBuf {
         self.file("signs")
+    }
+
+    /// The ticket that was taken away from an agent.
+    pub(super) fn taken_path(&self) -> PathBuf {
+        self.file("taken")
     }
 
     pub(super) fn lock_path(&self) -> PathBuf {
@@ -95,6 +102,24 @@ impl Session {
     pub(super) fn try_lock(&self) -> Result<Option<Lock>> {
         self.make_directory()?;
         lock::try_exclusive(&self.lock_path())
+    }
+
+    /// Whether the agent has not started, and cannot: its ticket lies there, or was taken away from it.
+    pub(super) fn is_unstarted(&self) -> Result<bool> {
+        Ok(durable::exists(&self.files().ticket)? || durable::exists(&self.taken_path())?)
+    }
+
+    /// Takes the ticket away from the agent; false where that was faster. One rename: a pass that is killed behind it
+    /// leaves what shows that nothing was started.
+    pub(super) fn take_ticket(&self) -> Result<bool> {
+        let ticket = self.files().ticket;
+        match fs::rename(&ticket, self.taken_path()) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                durable::exists(&self.taken_path())
+            }
+            Err(error) => Err(error).with_context(|| format!("cannot rename {}", ticket.display())),
+        }
     }
 
     /// Waits up to `limit` for another pass that is at work on it.

@@ -92,7 +92,7 @@ impl Pool<'_> {
             let Some(reading) = self.read_run(session, trigger)? else {
                 return Ok(Vec::new());
             };
-            let Reading { run, claim, snapshot, signs, cost_so_far, .. } = reading;
+            let Reading { run, mut claim, snapshot, signs, cost_so_far, .. } = reading;
             let mut events = Vec::new();
             if let (true, Some(claim)) = (snapshot.ends_hold, &claim) {
                 events.extend(self.end_hold(&run, claim)?);
@@ -106,10 +106,11 @@ impl Pool<'_> {
             }
             let step = next_step(&snapshot);
             // Without its ticket the agent cannot start any more. Where it has just taken it, it has started.
-            if matches!(step, Step::TakeTicket | Step::UndoRound(_))
-                && !durable::remove(&session.files().ticket)?
-            {
+            if matches!(step, Step::TakeTicket | Step::UndoRound(_)) && !session.take_ticket()? {
                 continue;
+            }
+            if let Some(claim) = &mut claim {
+                self.keep_time(claim, &step, snapshot.asks_nobody)?;
             }
             events.extend(self.carry_out(&run, claim, step)?);
             return Ok(events);
@@ -183,7 +184,7 @@ impl Pool<'_> {
 
     fn take_step(&self, run: &Run, mut claim: Claim, step: Step) -> Result<Done> {
         match step {
-            Step::Leave(why) => self.leave(run, &mut claim, &why).map(Done::quietly),
+            Step::Leave(why) => self.leave(run, &claim, &why).map(Done::quietly),
             Step::MarkWorking => claim.advance(Phase::Working, self.now).map(Done::quietly),
             Step::UndoRound(round) => {
                 self.end_unstarted(run)?;
@@ -226,10 +227,9 @@ impl Pool<'_> {
         })
     }
 
-    fn leave(&self, run: &Run, claim: &mut Claim, why: &Leave) -> Result<()> {
+    fn leave(&self, run: &Run, claim: &Claim, why: &Leave) -> Result<()> {
         self.log.debug(format_args!("{} is left: {why:?}", run.session.name));
-        self.notify_attention(claim, why)?;
-        self.keep_time(claim, why)
+        self.notify_attention(claim, why)
     }
 
     /// Notifies people once that an agent waits for them; again after it has gone on.
@@ -411,6 +411,7 @@ impl Pool<'_> {
         self.close_window(run)?;
         run.session.files().remove()?;
         durable::remove(&run.session.signs_path())?;
+        durable::remove(&run.session.taken_path())?;
         durable::remove(&run.session.marker_path()).map(drop)
     }
 }

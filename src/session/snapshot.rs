@@ -15,7 +15,7 @@ use crate::agent::claude;
 use crate::agent::command::Exit;
 use crate::agent::judge::{Observations, judge};
 use crate::agent::screen;
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, Questions};
 use crate::durable;
 use crate::marker::{self, AgentPane, Dispatched, Server, Signs};
 use crate::next_step::{
@@ -116,8 +116,21 @@ impl Pool<'_> {
             (Some(so_far), Some(claim)) => self.over_budget_so_far(claim, so_far),
             _ => None,
         };
+        let asks_nobody = match (&found, &claim, &claude) {
+            (
+                Found::Started { agent: AgentState::NeedsAttention(_), .. },
+                Some(claim),
+                Some(claude),
+            ) => {
+                self.agent_of(claim.marker()).questions == Questions::Refuse
+                    && !claude.was_stopped_by_person()
+            }
+            _ => false,
+        };
         let (time_limit, signs) = match (&found, &claim) {
-            (Found::Started { agent: AgentState::Working, .. }, Some(claim)) => {
+            (Found::Started { agent, .. }, Some(claim))
+                if *agent == AgentState::Working || asks_nobody =>
+            {
                 self.reached_limit(&run, claim.marker(), claude.as_ref())?
             }
             _ => (None, None),
@@ -134,6 +147,7 @@ impl Pool<'_> {
             }),
             last_attempt: claim.as_ref().is_some_and(|claim| self.is_last_attempt(claim)),
             time_limit,
+            asks_nobody,
             over_budget,
         };
         Ok(Some(Reading { run, claim, snapshot, signs, claude, cost_so_far }))
@@ -154,7 +168,7 @@ impl Pool<'_> {
         };
         Ok(match claim.marker().phase {
             Phase::Claimed => (Found::Claimed, None),
-            Phase::Launching if durable::exists(&run.session.files().ticket)? => {
+            Phase::Launching if run.session.is_unstarted()? => {
                 (Found::Unstarted { round: claim.marker().work.rounds.last }, None)
             }
             Phase::Checking => {

@@ -12,7 +12,7 @@ use crate::agent::claude;
 use crate::agent::transcript::RunSummary;
 use crate::marker::{self, ClaimMarker, Signs};
 use crate::monotonic::MonotonicTime;
-use crate::next_step::{Leave, ReachedLimit};
+use crate::next_step::{Leave, ReachedLimit, Step};
 use crate::process;
 use crate::queue::Claim;
 use crate::task::{TaskRules, Timeout};
@@ -23,12 +23,17 @@ impl Pool<'_> {
         rules.max_duration.0.map(|_| clock()).transpose()
     }
 
-    /// What the agent spends waiting for a person is no work.
-    pub(super) fn keep_time(&self, claim: &mut Claim, why: &Leave) -> Result<()> {
-        let works = match why {
-            Leave::AtWork => true,
-            Leave::NeedsAttention(_) => false,
-            Leave::Checking | Leave::Attended => return Ok(()),
+    /// What the agent spends waiting for a person is no work, where it may.
+    pub(super) fn keep_time(
+        &self,
+        claim: &mut Claim,
+        step: &Step,
+        asks_nobody: bool,
+    ) -> Result<()> {
+        let works = match step {
+            Step::Leave(Leave::AtWork) => true,
+            Step::Leave(Leave::NeedsAttention(_)) => asks_nobody,
+            _ => return Ok(()),
         };
         let work = &claim.marker().work;
         if work.worked.is_none_or(|worked| worked.since.is_some() == works) {

@@ -125,7 +125,7 @@ pub struct TaskRules {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub protect: Vec<String>,
     /// How long its agent may work in one attempt, set-up and all; what a check takes does not count, nor what the agent
-    /// spends waiting for a person.
+    /// spends waiting for a person that it may ask.
     #[serde(skip_serializing_if = "TimeLimit::is_none")]
     pub max_duration: TimeLimit,
     /// How long Claude Code may show no sign of life: nothing new in its transcripts, nothing new in its registry, and no

@@ -1,10 +1,12 @@
 //! Turns that end in an API error: idle, and not done.
 
-use jiff::Timestamp;
+use std::fs;
+
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::support::{Reply, claude_home};
-use super::world::{Filed, Setup, TASK, World};
+use super::support::{Consent, Reply, claude_home};
+use super::world::{Filed, Setup, TASK, World, kinds};
 
 /// Dispatches a task whose turn gets `reply`, and waits until a hook has put it back.
 #[track_caller]
@@ -97,6 +99,66 @@ fn an_outage_is_nobody_s_attempt() {
     let filed = world.wait_for_place("done/fix.md");
     assert_eq!(filed.ending["attempt"], 1);
     assert_eq!(world.project.inbox(), [] as [&str; 0]);
+}
+
+/// The agent's hold is over, whenever it would have ended.
+fn let_hold_end(world: &World) {
+    let file = world.sandbox.state_dir().join("agents/claude.hold");
+    let mut hold = world.hold("claude");
+    hold["until"] = json!(Timestamp::now() - SignedDuration::from_secs(1));
+    fs::write(file, hold.to_string()).unwrap();
+}
+
+/// Every turn gets `reply`: the agent is held for so many minutes each time that a task has found out that this goes on.
+#[track_caller]
+fn holds_longer_each_time(setup: Setup, reply: Reply, cause: &str, minutes: &[i64]) {
+    let dispatcher = json!({"max_attempts": 1});
+    let world = World::with(Setup { hooks: false, dispatcher, ..setup });
+    world.api.otherwise(reply);
+    world.project.drop_task(TASK, "Fix it");
+    for (tries, minutes) in (1..).zip(minutes) {
+        assert_eq!(kinds(&world.scan()), ["dispatched"]);
+        world.tmux.wait_until("it is put back", || {
+            world.sandbox.ccl_json(&["reap"]);
+            world.project.task_places(TASK) == ["inbox/fix.md"]
+        });
+        let filed = world.filed("inbox/fix.md");
+        assert_eq!(
+            (&filed.ending["outcome"], &filed.ending["attempt"]),
+            (&json!("released"), &json!(0))
+        );
+        let hold = world.hold("claude");
+        assert_eq!((&hold["cause"], &hold["tries"]), (&json!(cause), &json!(tries)), "{hold}");
+        assert_eq!(held_seconds(&world, &filed), minutes * 60, "{hold}");
+        assert_eq!(world.api.turns().len(), tries);
+        assert_eq!(world.scan(), [] as [Value; 0]);
+        let_hold_end(&world);
+    }
+    world.api.otherwise(Reply::text("Fixed"));
+    assert_eq!(kinds(&world.scan()), ["dispatched"]);
+    world.tmux.wait_until("it is done", || {
+        world.sandbox.ccl_json(&["reap"]);
+        world.project.task_places(TASK) == ["done/fix.md"]
+    });
+    assert_eq!(world.filed("done/fix.md").ending["attempt"], 1);
+    assert!(!world.sandbox.state_dir().join("agents/claude.hold").exists());
+}
+
+#[test]
+fn an_overloaded_api_is_an_outage_that_is_waited_for_longer_each_time() {
+    holds_longer_each_time(Setup::default(), Reply::overloaded(), "outage", &[1, 2]);
+}
+
+#[test]
+fn a_subscription_s_limit_without_a_reset_time_is_waited_for_longer_each_time() {
+    let token = "sk-ant-oat01-made-up-for-the-tests-of-ccl".to_owned();
+    let setup = Setup {
+        consent: Consent { key: false, ..Consent::default() },
+        env: vec![("CLAUDE_CODE_OAUTH_TOKEN", token)],
+        ..Setup::default()
+    };
+    let reply = Reply::rate_limited(0).without_reset();
+    holds_longer_each_time(setup, reply, "limit", &[5, 10]);
 }
 
 #[test]

@@ -145,13 +145,7 @@ fn a_subscription_that_would_wait_for_its_reset_is_released_without_hooks() {
 fn another_model_takes_the_turn_whose_own_is_overloaded() {
     let world =
         World::with(Setup { agent: json!({"fallback_model": "haiku"}), ..Setup::default() });
-    let overloaded = Reply::Error {
-        status: 529,
-        kind: "overloaded_error",
-        message: "Overloaded".to_owned(),
-        headers: Vec::new(),
-    };
-    world.api.script([overloaded.with_header("x-should-retry", "false")]);
+    world.api.script([Reply::overloaded()]);
     world.dispatch("Fix it");
     let filed = world.wait_for_place("done/fix.md");
     assert_eq!(filed.ending["attempt"], 1);

@@ -211,19 +211,30 @@ fn the_next_agent_goes_on_where_the_limit_is_far_and_is_told_of_its_colleague() 
 
 #[test]
 fn a_limit_whose_reset_is_near_is_waited_for() {
-    let world = two_agents(1);
+    is_waited_for(two_agents(1), 10, 16);
+}
+
+#[test]
+fn how_near_a_reset_must_be_is_configured() {
+    is_waited_for(two_agents(1).with("reset_further_than", json!("2h")), 115, 130);
+    is_waited_for(two_agents(1).with("reset_further_than", json!("10m")), 8, 14);
+}
+
+/// A reset that is so many minutes away is waited for, and one that is further away is not.
+#[track_caller]
+fn is_waited_for(world: World, near: i64, far: i64) {
     let project = world.project("web");
     refuse(&world, "rate_limit", 1);
     project.drop_task("t.md", "Do it.\n");
     assert_eq!(world.scan(), ["dispatched t.md ccl-auto-0"]);
     settle(&world, 1);
-    // As where the account has named a time in ten minutes.
+    // As where the account has named a time.
     let mut hold = hold_of(&world, "claude");
     hold["has_reset"] = json!(true);
-    hold["until"] = json!(Timestamp::now() + SignedDuration::from_mins(10));
+    hold["until"] = json!(Timestamp::now() + SignedDuration::from_mins(near));
     fs::write(hold_file(&world, "claude"), hold.to_string()).unwrap();
     assert_eq!(world.scan(), [""; 0]);
-    hold["until"] = json!(Timestamp::now() + SignedDuration::from_mins(16));
+    hold["until"] = json!(Timestamp::now() + SignedDuration::from_mins(far));
     fs::write(hold_file(&world, "claude"), hold.to_string()).unwrap();
     assert_eq!(world.scan(), ["dispatched t.md ccl-auto-0", "switched t.md ccl-auto-0"]);
 }

@@ -420,6 +420,25 @@ fn an_agent_that_an_older_version_typed_into_a_shell_is_judged_and_ended_and_the
     }
 }
 
+/// A pass was killed once it had taken the ticket from an agent that had not started: nobody worked, no attempt counts.
+#[test]
+fn a_ticket_that_a_killed_pass_has_taken_is_no_attempt() {
+    let world = World::commands(1);
+    let left = Left::stage(&world, 0, Phase::Launching);
+    for kind in ["taken", "run", "prompt"] {
+        left.file(&world, kind, "");
+    }
+    assert_eq!(world.pass(&["reap"]), ["released a.md ccl-auto-0"]);
+    assert_eq!(fs::read_to_string(left.inbox("a.md")).unwrap(), TEXT);
+    world.assert_nothing_is_left("ccl-auto-0");
+    // What is left of it does not keep the next one from starting.
+    left.file(&world, "taken", "");
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
+    world.wait_for_exit("ccl-auto-0");
+    assert_eq!(world.pass(&["reap"]), ["done a.md ccl-auto-0"]);
+    assert_eq!(ending(&left.project, "done/a.md")["attempt"], 1);
+}
+
 /// Claude Code did not know the conversation to resume, its window was closed, and the pass was killed before it noted
 /// the next one.
 #[test]

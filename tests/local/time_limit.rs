@@ -106,9 +106,12 @@ fn the_time_of_day_is_no_measure_of_work() {
     assert_eq!(world.pass(&["reap"]), ["released t.md ccl-auto-0"]);
 }
 
-#[test]
-fn to_wait_for_a_person_is_no_work() {
-    let world = World::claude(1).with("defaults", json!({"max_duration": "1h"}));
+/// Its Claude Code asks something in its first turn; a pass has seen that.
+fn asks(questions: &str) -> (World, Project) {
+    let world = World::claude(1)
+        .with("agent", json!({"questions": questions}))
+        .with("defaults", json!({"max_duration": "1h"}))
+        .with("dispatcher", json!({"cooldown": "0s"}));
     let asks = Turn { end: Ending::Ask(Screen::Question), ..Turn::default() };
     world.script(&[Behaviour { turns: vec![asks], ..Behaviour::default() }]);
     let project = world.project("web");
@@ -116,6 +119,41 @@ fn to_wait_for_a_person_is_no_work() {
     assert_eq!(world.scan(), dispatched());
     world.wait_for_status("waiting");
     assert_eq!(world.pass(&["reap"]), [""; 0]);
+    (world, project)
+}
+
+/// It asks all the same: a version that does not know the setting, or a screen that `ccl` does not.
+#[test]
+fn a_question_that_nobody_was_to_be_asked_is_ended_as_any_work() {
+    let (world, project) = asks("refuse");
+    let status = world.sandbox.ccl_json(&["status"]);
+    assert_eq!(status["sessions"][0]["state"], "needs-attention", "{status:#}");
+    let_work(&project);
+    let pass = world.ccl(&["reap"]);
+    assert_eq!(pass.short(), ["released t.md ccl-auto-0"], "{pass:#?}");
+    let reason = pass.reason("t.md");
+    assert!(
+        reason.contains("longer than `max_duration`, 1h; it is resumed once; what"),
+        "{reason}"
+    );
+    let line = ending(&project, "inbox/t.md");
+    assert_eq!((&line["attempt"], &line["timeout"]), (&json!(0), &json!("max_duration")));
+    world.assert_nothing_is_left(SESSION);
+    // The session is free, and the conversation goes on in it.
+    assert_eq!(world.scan(), dispatched());
+    let prompts = world.fake.events("prompt");
+    let last = prompts.last().unwrap();
+    assert_eq!(last["session"], line["agent_session"]);
+    assert!(last["text"].as_str().unwrap().contains("cut off before: it took longer"), "{last}");
+    world.wait_for_status("waiting");
+    let_work(&project);
+    assert_eq!(world.pass(&["reap"]), ["released t.md ccl-auto-0", "cooldown - ccl-auto-0"]);
+    assert_eq!(ending(&project, "inbox/t.md")["attempt"], 1);
+}
+
+#[test]
+fn to_wait_for_a_person_is_no_work() {
+    let (world, project) = asks("wait");
     let claim = || project.marker("inbox/.t.md.claim");
     assert_eq!(claim()["worked"].get("since"), None);
     let_work(&project);

@@ -101,6 +101,20 @@ impl Reply {
             .with_header("x-should-retry", "false")
     }
 
+    /// 529, not to be retried.
+    pub fn overloaded() -> Self {
+        Self::error(529, "overloaded_error", "Overloaded").with_header("x-should-retry", "false")
+    }
+
+    /// The same refusal without a word on when the limit is reset.
+    pub fn without_reset(mut self) -> Self {
+        let Self::Error { headers, .. } = &mut self else {
+            panic!("only a refusal carries headers: {self:?}");
+        };
+        headers.retain(|(name, _)| !name.ends_with("-reset"));
+        self
+    }
+
     /// The same refusal with one header more; a header of that name is replaced.
     pub fn with_header(mut self, name: &str, value: &str) -> Self {
         let Self::Error { headers, .. } = &mut self else {
