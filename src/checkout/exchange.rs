@@ -9,7 +9,10 @@
 //! no file, and no `FETCH_HEAD`.
 
 use std::collections::HashMap;
-use std::io::Write as _;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,8 +27,8 @@ use crate::subprocess::RunError;
 use crate::task::Summary;
 use crate::text::escape;
 
-/// For one call of git that talks with the exchange.
-const LIMIT: Duration = Duration::from_secs(30);
+/// For one call of git that talks with the exchange. A fetch of what came back gets what its pass still has, and no less.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// Who makes the commits that are not a person's or an agent's.
 const IDENTITY: &[&str] =
@@ -252,8 +255,18 @@ impl Exchange<'_> {
         Ok(pairs.map(|(object, name)| (name.to_owned(), object.to_owned())).collect())
     }
 
-    /// Brings what a ref names, and all that it needs, into the project's git, and checks every object.
-    pub(crate) fn fetch(&self, reference: &str) -> Result<(), GitError> {
+    /// Brings what a ref names, and all that it needs, into the project's git, and checks every object. All of it comes
+    /// into a directory of its own, which a fetch that is ended by its limit leaves nothing of. `git gc` removes what a
+    /// pass leaves that is killed: the name is one of git's own.
+    pub(crate) fn fetch(&self, reference: &str, limit: Duration) -> Result<(), GitError> {
+        let objects = self.objects()?;
+        let failed = |source| GitError::Objects { directory: shown(&objects), source };
+        let room = tempfile::Builder::new().prefix("tmp_objdir-ccl-").tempdir_in(&objects);
+        let room = room.map_err(failed)?;
+        let info = room.path().join("info");
+        fs::create_dir(&info).map_err(failed)?;
+        // What is here already is not brought again.
+        fs::write(info.join("alternates"), "..\n").map_err(failed)?;
         let args = [
             "fetch",
             "--quiet",
@@ -264,7 +277,15 @@ impl Exchange<'_> {
             self.url,
             reference,
         ];
-        self.change(args, FETCH).run().map(drop)
+        self.change(args, FETCH).remote(limit).with_objects(room.path()).run()?;
+        take_over(room.path(), &objects).map_err(failed)
+    }
+
+    /// Where the project's git keeps its objects.
+    fn objects(&self) -> Result<PathBuf, GitError> {
+        let printed = Git::look(self.project, ["rev-parse", "--git-path", "objects"]).run()?;
+        let path = printed.strip_suffix(b"\n").unwrap_or(&printed);
+        Ok(self.project.join(OsStr::from_bytes(path)))
     }
 
     /// The bytes of a commit, `None` where the project's git has no such commit, or one that is too long to be read.
@@ -308,6 +329,36 @@ impl Exchange<'_> {
     ) -> Git<'s> {
         Git::change(self.project, self.project, args).with(settings).remote(LIMIT)
     }
+}
+
+/// Moves what git has made in `room` to `objects`, as git itself does: what is there already stays, and an index comes
+/// last, since nobody looks into a pack without it.
+fn take_over(room: &Path, objects: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(room)? {
+        let entry = entry?;
+        let (name, from) = (entry.file_name(), entry.path());
+        if name == "info" || !entry.file_type()?.is_dir() {
+            continue;
+        }
+        let to = objects.join(&name);
+        // With the permissions that git has given it.
+        if !to.exists() && fs::rename(&from, &to).is_ok() {
+            continue;
+        }
+        let files = fs::read_dir(&from)?.map(|file| Ok(file?.file_name()));
+        let mut files = files.collect::<io::Result<Vec<_>>>()?;
+        files.sort_by_key(|file| Path::new(file).extension().is_some_and(|it| it == "idx"));
+        for file in files {
+            match fs::hard_link(from.join(&file), to.join(&file)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                // A file system may have no such links.
+                Err(_) => fs::rename(from.join(&file), to.join(&file))?,
+            }
+        }
+        fs::File::open(&to)?.sync_all()?;
+    }
+    fs::File::open(objects)?.sync_all()
 }
 
 impl GitError {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::agent;
 use crate::check;
-use crate::checkout::{Exchange, OpenError, Repository, Terms, Travel};
+use crate::checkout::{EXCHANGE_LIMIT, Exchange, OpenError, Repository, Terms, Travel};
 use crate::concurrent::locked;
 use crate::config::{Config, ExchangeAt, RemoteEngine, Uncommitted};
 use crate::error::Failure;
@@ -186,7 +186,7 @@ impl<'a> RayEngine<'a> {
         let exchange = Exchange::scratch(scratch.path(), url)?;
         let name = Refs::of(key).run;
         let Some(commit) = exchange.list()?.get(&name).cloned() else { return Ok(None) };
-        exchange.fetch(&name)?;
+        exchange.fetch(&name, EXCHANGE_LIMIT)?;
         let printed = exchange.read_file(&commit, "output")?;
         Ok(Some(output::read(&printed).text))
     }
@@ -239,6 +239,8 @@ impl<'a> RayEngine<'a> {
             rules,
             claim: None,
             work: None,
+            unfetched: None,
+            keeps_run: false,
             restarts: 0,
         })
     }
