@@ -14,13 +14,13 @@
 //! is noted before it is made, and a filed task's marker becomes `inbox/.KEY.leaving` until the refs are gone.
 
 use anyhow::{Context, Result, anyhow};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::engine::RayEngine;
 use super::filing::Filing;
 use super::marker::{self, Delegated, DelegationPhase, ExchangeNote, Unfetched};
-use super::run::{self, Refs, RunCommit, RunResult, Tombstone, Why};
+use super::run::{self, Refs, RunCommit, RunResult, Tombstone, Why, Workplace};
 use super::{
     Delegation, EngineError, ErrorKind, Job, JobId, JobStatus, RemoteOutcome, StopReason,
     TIME_BUDGET,
@@ -91,7 +91,7 @@ impl Delegation<'_> {
                         format!("Ray has forgotten the job, at which a runner was at work: {error}")
                     }
                 };
-                let why = format!("{why}; its runner has handed nothing in");
+                let why = format!("{why}; {}", without_result(exchange, &claim, &note.base)?);
                 let tombstone = Tombstone::new(why_lost(&answer), why);
                 self.take_back(ray, task, marker, note, Some(&claim), &tombstone)
             }
@@ -112,7 +112,8 @@ impl Delegation<'_> {
             }
             (RunState::Absent, Err(error)) if is_over => {
                 self.log.warn(format_args!("{task}: {error}: it is asked for once more"));
-                self.change(task, marker, ask_again)?;
+                let now = self.now();
+                self.change(task, marker, |marker| ask_again(marker, now))?;
                 Ok(RemoteOutcome::Nothing)
             }
             (seen, answer) => {
@@ -189,7 +190,7 @@ impl Delegation<'_> {
             });
         };
         Ok(match run::parse(&bytes, &note.base) {
-            RunCommit::Claim => RunState::Claim(commit),
+            RunCommit::Claim(_) => RunState::Claim(commit),
             RunCommit::Tombstone(tombstone) => RunState::Tombstone(tombstone),
             RunCommit::Foreign(what) => RunState::Foreign(commit, foreign(what)),
             RunCommit::Result(result) => {
@@ -475,8 +476,7 @@ impl Delegation<'_> {
                 note.work = None;
             }
             marker.key = new;
-            marker.started_at = now;
-            ask_again(marker);
+            ask_again(marker, now);
             Ok(())
         })?;
         if !begun {
@@ -528,8 +528,9 @@ impl Delegation<'_> {
     }
 }
 
-/// The same job is to be asked for in the next pass.
-fn ask_again(marker: &mut Delegated) {
+/// The job is to be asked for in the next pass, and has as long as a new one to get there.
+fn ask_again(marker: &mut Delegated, now: Timestamp) {
+    marker.started_at = now;
     marker.phase = DelegationPhase::Submitting {
         request: String::new(),
         ambiguous: true,
@@ -537,6 +538,21 @@ fn ask_again(marker: &mut Delegated) {
         not_before: None,
         reason: None,
     };
+}
+
+/// That a run was claimed and has no result, and where its work may lie, as far as its claim says.
+fn without_result(exchange: Exchange<'_>, claim: &str, base: &str) -> Result<String> {
+    let claim = exchange.read_commit(claim)?;
+    Ok(match claim.map(|bytes| run::parse(&bytes, base)) {
+        Some(RunCommit::Claim(Workplace { host, directory })) if !host.is_empty() => {
+            let lies = match directory.as_str() {
+                "" => String::new(),
+                directory => format!("; its work may lie in {} there", escape(directory)),
+            };
+            format!("a runner on {} has claimed it, and has handed nothing in{lies}", escape(&host))
+        }
+        _ => "its runner has handed nothing in".to_owned(),
+    })
 }
 
 /// Whether a runner was seen at work, or has ended well, which it does with a result only.
