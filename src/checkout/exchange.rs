@@ -103,20 +103,25 @@ impl Repository {
             true => self.address_of("origin")?.filter(|address| !has_password(address)),
             false => None,
         };
-        let url = match exchange {
-            ExchangeAt::Url(url) => url.clone(),
-            ExchangeAt::RemoteOfProject(name) => {
-                let (name, project) = (escape(name).into_owned(), project());
-                match self.address_of(&name)? {
-                    None => return Err(Obstacle::NoRemote { name, project }.into()),
-                    Some(url) if has_password(&url) => {
-                        return Err(Obstacle::PasswordInRemote { name, project }.into());
-                    }
-                    Some(url) => url,
-                }
-            }
-        };
+        let url = self.exchange_url(exchange)?;
         Ok(Travel { head, branch, subdirectory: self.subdirectory.clone(), origin, url })
+    }
+
+    /// The address of the exchange by which its tasks go.
+    pub(crate) fn exchange_url(&self, exchange: &ExchangeAt) -> Result<String, OpenError> {
+        let name = match exchange {
+            ExchangeAt::Url(url) => return Ok(url.clone()),
+            ExchangeAt::RemoteOfProject(name) => name,
+        };
+        let address = self.address_of(name)?;
+        let (name, project) = (escape(name).into_owned(), shown(&self.project));
+        match address {
+            None => Err(Obstacle::NoRemote { name, project }.into()),
+            Some(url) if has_password(&url) => {
+                Err(Obstacle::PasswordInRemote { name, project }.into())
+            }
+            Some(url) => Ok(url),
+        }
     }
 
     fn address_of(&self, remote: &str) -> Result<Option<String>, GitError> {
@@ -205,11 +210,13 @@ impl Exchange<'_> {
         self.change(["push", "--quiet", self.url, refspec.as_str()], PUSH).run().map(drop)
     }
 
-    /// Asks whether something could be pushed, and pushes nothing.
-    pub(crate) fn try_push(&self, commit: &str, reference: &str) -> Result<(), GitError> {
-        let refspec = format!("{commit}:{reference}");
-        let args = ["push", "--quiet", "--dry-run", self.url, refspec.as_str()];
-        self.change(args, PUSH).run().map(drop)
+    /// Makes a ref as a run does, of a commit that holds nothing, and removes it again.
+    pub(crate) fn try_swap(&self, reference: &str) -> Result<Moved, GitError> {
+        let tree = self.change(["mktree"], &[]).word()?;
+        let args = ["commit-tree", tree.as_str(), "-m", "ccl doctor"];
+        let commit = self.change(args, IDENTITY).word()?;
+        let moved = self.swap(reference, None, &commit)?;
+        self.delete(reference).map(|()| moved)
     }
 
     /// Moves a ref from `old`, or makes it where that is none.
