@@ -32,7 +32,7 @@ use crate::task::{BranchEnding, Summary};
 use crate::text::escape;
 use git::{Git, GitError, shown};
 
-pub(crate) use exchange::{Exchange, Moved, Terms, Travel};
+pub(crate) use exchange::{Exchange, LIMIT as EXCHANGE_LIMIT, Moved, Terms, Travel};
 pub(crate) use landing::{LandStep, base_moved_on};
 #[cfg(test)]
 use landing::{Landing, Rebase};

@@ -9,7 +9,10 @@
 //! no file, and no `FETCH_HEAD`.
 
 use std::collections::HashMap;
-use std::io::Write as _;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,8 +27,8 @@ use crate::subprocess::RunError;
 use crate::task::Summary;
 use crate::text::escape;
 
-/// For one call of git that talks with the exchange.
-const LIMIT: Duration = Duration::from_secs(30);
+/// For one call of git that talks with the exchange. A fetch of what came back gets what its pass still has, and no less.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// Who makes the commits that are not a person's or an agent's.
 const IDENTITY: &[&str] =
@@ -100,20 +103,25 @@ impl Repository {
             true => self.address_of("origin")?.filter(|address| !has_password(address)),
             false => None,
         };
-        let url = match exchange {
-            ExchangeAt::Url(url) => url.clone(),
-            ExchangeAt::RemoteOfProject(name) => {
-                let (name, project) = (escape(name).into_owned(), project());
-                match self.address_of(&name)? {
-                    None => return Err(Obstacle::NoRemote { name, project }.into()),
-                    Some(url) if has_password(&url) => {
-                        return Err(Obstacle::PasswordInRemote { name, project }.into());
-                    }
-                    Some(url) => url,
-                }
-            }
-        };
+        let url = self.exchange_url(exchange)?;
         Ok(Travel { head, branch, subdirectory: self.subdirectory.clone(), origin, url })
+    }
+
+    /// The address of the exchange by which its tasks go.
+    pub(crate) fn exchange_url(&self, exchange: &ExchangeAt) -> Result<String, OpenError> {
+        let name = match exchange {
+            ExchangeAt::Url(url) => return Ok(url.clone()),
+            ExchangeAt::RemoteOfProject(name) => name,
+        };
+        let address = self.address_of(name)?;
+        let (name, project) = (escape(name).into_owned(), shown(&self.project));
+        match address {
+            None => Err(Obstacle::NoRemote { name, project }.into()),
+            Some(url) if has_password(&url) => {
+                Err(Obstacle::PasswordInRemote { name, project }.into())
+            }
+            Some(url) => Ok(url),
+        }
     }
 
     fn address_of(&self, remote: &str) -> Result<Option<String>, GitError> {
@@ -202,11 +210,13 @@ impl Exchange<'_> {
         self.change(["push", "--quiet", self.url, refspec.as_str()], PUSH).run().map(drop)
     }
 
-    /// Asks whether something could be pushed, and pushes nothing.
-    pub(crate) fn try_push(&self, commit: &str, reference: &str) -> Result<(), GitError> {
-        let refspec = format!("{commit}:{reference}");
-        let args = ["push", "--quiet", "--dry-run", self.url, refspec.as_str()];
-        self.change(args, PUSH).run().map(drop)
+    /// Makes a ref as a run does, of a commit that holds nothing, and removes it again.
+    pub(crate) fn try_swap(&self, reference: &str) -> Result<Moved, GitError> {
+        let tree = self.change(["mktree"], &[]).word()?;
+        let args = ["commit-tree", tree.as_str(), "-m", "ccl doctor"];
+        let commit = self.change(args, IDENTITY).word()?;
+        let moved = self.swap(reference, None, &commit)?;
+        self.delete(reference).map(|()| moved)
     }
 
     /// Moves a ref from `old`, or makes it where that is none.
@@ -252,8 +262,18 @@ impl Exchange<'_> {
         Ok(pairs.map(|(object, name)| (name.to_owned(), object.to_owned())).collect())
     }
 
-    /// Brings what a ref names, and all that it needs, into the project's git, and checks every object.
-    pub(crate) fn fetch(&self, reference: &str) -> Result<(), GitError> {
+    /// Brings what a ref names, and all that it needs, into the project's git, and checks every object. All of it comes
+    /// into a directory of its own, which a fetch that is ended by its limit leaves nothing of. `git gc` removes what a
+    /// pass leaves that is killed: the name is one of git's own.
+    pub(crate) fn fetch(&self, reference: &str, limit: Duration) -> Result<(), GitError> {
+        let objects = self.objects()?;
+        let failed = |source| GitError::Objects { directory: shown(&objects), source };
+        let room = tempfile::Builder::new().prefix("tmp_objdir-ccl-").tempdir_in(&objects);
+        let room = room.map_err(failed)?;
+        let info = room.path().join("info");
+        fs::create_dir(&info).map_err(failed)?;
+        // What is here already is not brought again.
+        fs::write(info.join("alternates"), "..\n").map_err(failed)?;
         let args = [
             "fetch",
             "--quiet",
@@ -264,7 +284,15 @@ impl Exchange<'_> {
             self.url,
             reference,
         ];
-        self.change(args, FETCH).run().map(drop)
+        self.change(args, FETCH).remote(limit).with_objects(room.path()).run()?;
+        take_over(room.path(), &objects).map_err(failed)
+    }
+
+    /// Where the project's git keeps its objects.
+    fn objects(&self) -> Result<PathBuf, GitError> {
+        let printed = Git::look(self.project, ["rev-parse", "--git-path", "objects"]).run()?;
+        let path = printed.strip_suffix(b"\n").unwrap_or(&printed);
+        Ok(self.project.join(OsStr::from_bytes(path)))
     }
 
     /// The bytes of a commit, `None` where the project's git has no such commit, or one that is too long to be read.
@@ -308,6 +336,36 @@ impl Exchange<'_> {
     ) -> Git<'s> {
         Git::change(self.project, self.project, args).with(settings).remote(LIMIT)
     }
+}
+
+/// Moves what git has made in `room` to `objects`, as git itself does: what is there already stays, and an index comes
+/// last, since nobody looks into a pack without it.
+fn take_over(room: &Path, objects: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(room)? {
+        let entry = entry?;
+        let (name, from) = (entry.file_name(), entry.path());
+        if name == "info" || !entry.file_type()?.is_dir() {
+            continue;
+        }
+        let to = objects.join(&name);
+        // With the permissions that git has given it.
+        if !to.exists() && fs::rename(&from, &to).is_ok() {
+            continue;
+        }
+        let files = fs::read_dir(&from)?.map(|file| Ok(file?.file_name()));
+        let mut files = files.collect::<io::Result<Vec<_>>>()?;
+        files.sort_by_key(|file| Path::new(file).extension().is_some_and(|it| it == "idx"));
+        for file in files {
+            match fs::hard_link(from.join(&file), to.join(&file)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                // A file system may have no such links.
+                Err(_) => fs::rename(from.join(&file), to.join(&file))?,
+            }
+        }
+        fs::File::open(&to)?.sync_all()?;
+    }
+    fs::File::open(objects)?.sync_all()
 }
 
 impl GitError {

@@ -99,6 +99,8 @@ pub(crate) enum GitError {
     /// The repository is as it should be, and the machine is not: the disk is full, or somebody has killed git.
     #[error("`git {verb}` failed in {directory}: {words}")]
     OfMachine { verb: String, directory: String, words: String, source: Failure },
+    #[error("what `git fetch` has brought cannot be put into {directory}: {source}")]
+    Objects { directory: String, source: std::io::Error },
     #[error("`git {verb}` failed in {directory}: {words}")]
     Failed {
         verb: String,
@@ -122,7 +124,7 @@ impl GitError {
 
     /// Whether another pass may do better, without anybody mending anything in the repository.
     pub(super) fn is_of_the_machine(&self) -> bool {
-        matches!(self, Self::Run(_) | Self::OfMachine { .. })
+        matches!(self, Self::Run(_) | Self::OfMachine { .. } | Self::Objects { .. })
     }
 }
 
@@ -176,6 +178,8 @@ pub(super) struct Git<'a> {
     alone: bool,
     /// The file that is its standard input.
     input: Option<&'a Path>,
+    /// Where the objects go that it makes, instead of the repository's own directory.
+    objects: Option<&'a Path>,
 }
 
 impl<'a> Git<'a> {
@@ -194,6 +198,7 @@ impl<'a> Git<'a> {
             limit: None,
             alone: false,
             input: None,
+            objects: None,
         }
     }
 
@@ -219,6 +224,11 @@ impl<'a> Git<'a> {
     /// For one that reads this file.
     pub(super) fn with_input(self, input: &'a Path) -> Self {
         Self { input: Some(input), ..self }
+    }
+
+    /// For one whose objects are not the repository's yet.
+    pub(super) fn with_objects(self, objects: &'a Path) -> Self {
+        Self { objects: Some(objects), ..self }
     }
 
     /// `key=value` for this call.
@@ -283,6 +293,9 @@ impl<'a> Git<'a> {
             Some(worktree) => call.command.env(MARK, path_text(worktree)),
             None => call.command.env("GIT_OPTIONAL_LOCKS", "0"),
         };
+        if let Some(objects) = self.objects {
+            call.command.env("GIT_OBJECT_DIRECTORY", objects);
+        }
         // The machine's own configuration is nothing to a test.
         #[cfg(test)]
         call.command

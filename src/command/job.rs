@@ -49,7 +49,11 @@ pub(super) fn run(context: Context<'_>, command: &JobCommand) -> Result<Answer> 
                 true => wait_for(context, &engine, id)?,
                 false => engine.get(id).map_err(no_answer)?,
             };
-            let job = engine.with_output(job)?;
+            let projects = match engine {
+                Engine::Secutools(_) => Vec::new(),
+                Engine::Ray(_) => context.projects()?,
+            };
+            let job = engine.with_output(job, &projects)?;
             Ok(result(context, &engine, job))
         }
     }

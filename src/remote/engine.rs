@@ -1,6 +1,6 @@
 //! What runs jobs: one of two, each behind the same few questions.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -19,11 +19,11 @@ use super::{
 };
 use crate::agent;
 use crate::check;
-use crate::checkout::{Exchange, OpenError, Repository, Terms, Travel};
+use crate::checkout::{EXCHANGE_LIMIT, Exchange, OpenError, Repository, Terms, Travel};
 use crate::concurrent::locked;
 use crate::config::{Config, ExchangeAt, RemoteEngine, Uncommitted};
 use crate::error::Failure;
-use crate::queue::WaitingTask;
+use crate::queue::{Project, WaitingTask};
 use crate::task::{Provider, Task, TaskRules};
 use crate::text::escape;
 
@@ -128,10 +128,10 @@ impl<'a> Engine<'a> {
     }
 
     /// A job that has ended, with what its agent has made: of one at Ray that is in the exchange until it is filed.
-    pub(crate) fn with_output(&self, job: Job) -> Result<Job> {
+    pub(crate) fn with_output(&self, job: Job, projects: &[Project]) -> Result<Job> {
         match (self, JobId::key(&job.id)) {
             (Self::Ray(ray), Some(key)) if job.status.is_final() => {
-                Ok(Job { output: ray.output_of(key)?, ..job })
+                Ok(Job { output: ray.output_of(key, projects)?, ..job })
             }
             _ => Ok(job),
         }
@@ -179,16 +179,39 @@ impl<'a> RayEngine<'a> {
         })
     }
 
-    /// What the agent of a run has printed; `None` where the exchange has no result of it (any more).
-    fn output_of(&self, key: Uuid) -> Result<Option<String>> {
-        let ExchangeAt::Url(url) = &self.settings.exchange else { return Ok(None) };
+    /// What the agent of a run has printed; `None` where no exchange has a result of it (any more).
+    fn output_of(&self, key: Uuid, projects: &[Project]) -> Result<Option<String>> {
         let scratch = tempfile::tempdir().context("cannot make a directory")?;
-        let exchange = Exchange::scratch(scratch.path(), url)?;
         let name = Refs::of(key).run;
-        let Some(commit) = exchange.list()?.get(&name).cloned() else { return Ok(None) };
-        exchange.fetch(&name)?;
-        let printed = exchange.read_file(&commit, "output")?;
-        Ok(Some(output::read(&printed).text))
+        let mut failed = None;
+        for url in self.exchanges(projects) {
+            let exchange = Exchange::scratch(scratch.path(), &url)?;
+            let refs = match exchange.list() {
+                Ok(refs) => refs,
+                Err(error) => {
+                    failed = Some(error);
+                    continue;
+                }
+            };
+            if let Some(commit) = refs.get(&name) {
+                exchange.fetch(&name, EXCHANGE_LIMIT)?;
+                let printed = exchange.read_file(commit, "output")?;
+                return Ok(Some(output::read(&printed).text));
+            }
+        }
+        failed.map_or(Ok(None), |error| Err(error.into()))
+    }
+
+    /// The exchanges of these projects. One that is no repository any more has none.
+    fn exchanges(&self, projects: &[Project]) -> BTreeSet<String> {
+        let exchange = &self.settings.exchange;
+        if let ExchangeAt::Url(url) = exchange {
+            return [url.clone()].into();
+        }
+        let urls = projects.iter().filter_map(|project| {
+            Repository::open(project.path()).and_then(|it| it.exchange_url(exchange)).ok()
+        });
+        urls.collect()
     }
 
     fn ground(&self, waiting: &WaitingTask) -> Result<Ground> {
@@ -239,6 +262,8 @@ impl<'a> RayEngine<'a> {
             rules,
             claim: None,
             work: None,
+            unfetched: None,
+            keeps_run: false,
             restarts: 0,
         })
     }

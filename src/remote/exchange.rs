@@ -3,6 +3,7 @@
 //! | engine | `run` | what is done |
 //! | --- | --- | --- |
 //! | whatever, also nothing | result | file it |
+//! | whatever | result that git refuses | `failed/`; it stays there |
 //! | whatever | tombstone | what it says |
 //! | ended, or unknown | claim | tombstone, then `failed/` |
 //! | ended | absent | tombstone, then again under a new key, three times at most |
@@ -13,14 +14,18 @@
 //! is noted before it is made, and a filed task's marker becomes `inbox/.KEY.leaving` until the refs are gone.
 
 use anyhow::{Context, Result, anyhow};
+use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::engine::RayEngine;
 use super::filing::Filing;
-use super::marker::{Delegated, DelegationPhase, ExchangeNote};
-use super::run::{self, Refs, RunCommit, RunResult, Tombstone, Why};
-use super::{Delegation, EngineError, ErrorKind, Job, JobId, JobStatus, RemoteOutcome, StopReason};
-use crate::checkout::{Exchange, Moved};
+use super::marker::{self, Delegated, DelegationPhase, ExchangeNote, Unfetched};
+use super::run::{self, Refs, RunCommit, RunResult, Tombstone, Why, Workplace};
+use super::{
+    Delegation, EngineError, ErrorKind, Job, JobId, JobStatus, RemoteOutcome, StopReason,
+    TIME_BUDGET,
+};
+use crate::checkout::{EXCHANGE_LIMIT, Exchange, Moved};
 use crate::concurrent::locked;
 use crate::durable;
 use crate::error::Failure;
@@ -42,6 +47,10 @@ enum RunState {
     Tombstone(Tombstone),
     /// Something that no runner has written for this task. The sentence says what.
     Foreign(String, String),
+    /// What came back takes longer than a pass has, and its next attempt is still to come.
+    Unfetched(String),
+    /// What came back for this task, and git does not take. The sentence says why.
+    Refused(String),
     /// The exchange does not say, or it moves at this moment; why. What is known of it is at most its commit's name.
     Unknown(Option<String>, String),
 }
@@ -57,7 +66,7 @@ impl Delegation<'_> {
         answer: Result<Job, EngineError>,
     ) -> Result<RemoteOutcome> {
         let exchange = Exchange { project: task.project.path(), url: &note.url };
-        let seen = self.look(ray, exchange, marker, note)?;
+        let seen = self.look(ray, exchange, task, marker, note)?;
         // A submission that is under way, or whose outcome is not known, goes on by itself.
         let is_submitted = marker.job_id().is_some();
         let is_over = is_submitted
@@ -69,6 +78,7 @@ impl Delegation<'_> {
             (RunState::Result(commit, result), _) => {
                 self.file_result(ray, task, marker, note, &commit, &result)
             }
+            (RunState::Refused(why), _) => self.file_refused(ray, task, marker, note, &why),
             (RunState::Tombstone(tombstone), _) => self.bury(ray, task, marker, &tombstone),
             (RunState::Foreign(commit, why), _) => {
                 let tombstone = Tombstone::new(Why::Lost, why);
@@ -81,7 +91,7 @@ impl Delegation<'_> {
                         format!("Ray has forgotten the job, at which a runner was at work: {error}")
                     }
                 };
-                let why = format!("{why}; its runner has handed nothing in");
+                let why = format!("{why}; {}", without_result(exchange, &claim, &note.base)?);
                 let tombstone = Tombstone::new(why_lost(&answer), why);
                 self.take_back(ray, task, marker, note, Some(&claim), &tombstone)
             }
@@ -102,7 +112,8 @@ impl Delegation<'_> {
             }
             (RunState::Absent, Err(error)) if is_over => {
                 self.log.warn(format_args!("{task}: {error}: it is asked for once more"));
-                self.change(task, marker, ask_again)?;
+                let now = self.now();
+                self.change(task, marker, |marker| ask_again(marker, now))?;
                 Ok(RemoteOutcome::Nothing)
             }
             (seen, answer) => {
@@ -137,6 +148,7 @@ impl Delegation<'_> {
         &self,
         ray: &RayEngine<'_>,
         exchange: Exchange<'_>,
+        task: &TaskRef,
         marker: &Delegated,
         note: &ExchangeNote,
     ) -> Result<RunState> {
@@ -149,12 +161,24 @@ impl Delegation<'_> {
         if note.claim.as_ref() == Some(&commit) {
             return Ok(RunState::Claim(commit));
         }
-        // Also where its commit is here already: a fetch that was killed may have left all but that away.
-        if let Err(error) = exchange.fetch(&name) {
-            let words = format!("what came back cannot be fetched: {error}");
+        // A person may have brought it here by hand meanwhile.
+        let unfetched = note.unfetched.as_ref().filter(|it| it.commit == commit);
+        if unfetched.is_some_and(|it| it.waits(self.now())) && !exchange.has(&commit)? {
+            return Ok(RunState::Unfetched(commit));
+        }
+        // Also where its commit is here already: another git may have left all but that away.
+        let left = TIME_BUDGET.saturating_sub(self.now.1.elapsed());
+        if let Err(error) = exchange.fetch(&name, left.max(EXCHANGE_LIMIT)) {
+            if error.is_timeout() {
+                let tries = unfetched.map_or(0, |it| it.tries) + 1;
+                return self.note_unfetched(task, marker, note, commit, tries, &error.to_string());
+            }
             return Ok(match error.is_bad_object() {
-                true => RunState::Foreign(commit, words),
-                false => RunState::Unknown(Some(commit), words),
+                true => RunState::Refused(error.to_string()),
+                false => {
+                    let words = format!("what came back cannot be fetched: {error}");
+                    RunState::Unknown(Some(commit), words)
+                }
             });
         }
         let foreign =
@@ -166,7 +190,7 @@ impl Delegation<'_> {
             });
         };
         Ok(match run::parse(&bytes, &note.base) {
-            RunCommit::Claim => RunState::Claim(commit),
+            RunCommit::Claim(_) => RunState::Claim(commit),
             RunCommit::Tombstone(tombstone) => RunState::Tombstone(tombstone),
             RunCommit::Foreign(what) => RunState::Foreign(commit, foreign(what)),
             RunCommit::Result(result) => {
@@ -177,6 +201,65 @@ impl Delegation<'_> {
                 }
             }
         })
+    }
+
+    /// Writes down that what came back takes longer than a pass has: it is tried again after ever longer pauses.
+    fn note_unfetched(
+        &self,
+        task: &TaskRef,
+        marker: &Delegated,
+        note: &ExchangeNote,
+        commit: String,
+        tries: u32,
+        error: &str,
+    ) -> Result<RunState> {
+        let pause = marker::pause(tries, None);
+        let reason = format!(
+            "what came back cannot be fetched in the time of a pass ({error}): `git fetch {} {}` in {} takes the time \
+             that it needs, and the next pass files the task",
+            escape(&note.url),
+            Refs::of(marker.key).run,
+            task.project.path().display()
+        );
+        let unfetched = Unfetched {
+            commit: commit.clone(),
+            tries,
+            not_before: self.now().checked_add(pause).ok(),
+            reason: reason.clone(),
+        };
+        self.change(task, marker, |marker| {
+            if let Some(note) = &mut marker.exchange {
+                note.unfetched = Some(unfetched);
+            }
+        })?;
+        let pause = SignedDuration::try_from(pause)?;
+        Ok(RunState::Unknown(Some(commit), format!("{reason}; ccl tries it again in {pause:#}")))
+    }
+
+    /// Files a task whose result git does not take. Nobody else has it, so it stays in the exchange, for a person.
+    fn file_refused(
+        &self,
+        ray: &RayEngine<'_>,
+        task: &TaskRef,
+        marker: &Delegated,
+        note: &ExchangeNote,
+        why: &str,
+    ) -> Result<RemoteOutcome> {
+        self.change(task, marker, |marker| {
+            if let Some(note) = &mut marker.exchange {
+                note.keeps_run = true;
+            }
+        })?;
+        let (url, run) = (escape(&note.url), Refs::of(marker.key).run);
+        let reason =
+            format!("what came back cannot be fetched, and stays in the exchange as {run}: {why}");
+        let result = format!(
+            "Git refuses an object of what came back. It is kept in the exchange. Where you trust it, take it:\n\n    \
+             git fetch {url} {run} && git branch NAME FETCH_HEAD^2\n\nAnd remove it there once you need it no more:\n\n    \
+             git push {url} :{run}"
+        );
+        let filing = Filing { result: Some(result), ..Filing::given_up(self.now(), reason) };
+        self.file_and_clean(ray, task, marker, &filing)
     }
 
     /// Takes the run away from whoever has it, or may still come, and does what that was for.
@@ -210,7 +293,7 @@ impl Delegation<'_> {
         // Nothing refers to it here: after two weeks a person's git may have thrown it away.
         if !exchange.has(&note.base)? {
             exchange
-                .fetch(&Refs::of(marker.key).base)
+                .fetch(&Refs::of(marker.key).base, EXCHANGE_LIMIT)
                 .context("cannot fetch what the run starts from")?;
         }
         let message = serde_json::to_string(tombstone)?;
@@ -305,7 +388,7 @@ impl Delegation<'_> {
         let exchange = Exchange { project: task.project.path(), url: &note.url };
         // A push of this pass may have had no answer, and it is to be withdrawn for just that.
         ray.look_again(&note.url);
-        match self.look(ray, exchange, marker, note)? {
+        match self.look(ray, exchange, task, marker, note)? {
             RunState::Absent => {
                 let tombstone = Tombstone::new(Why::Withdrawn, reason.to_owned());
                 self.take_back(ray, task, marker, note, None, &tombstone)
@@ -316,7 +399,11 @@ impl Delegation<'_> {
                 Ok(RemoteOutcome::Nothing)
             }
             // Somebody is at work after all.
-            RunState::Claim(_) | RunState::Result(..) | RunState::Foreign(..) => {
+            RunState::Claim(_)
+            | RunState::Result(..)
+            | RunState::Foreign(..)
+            | RunState::Refused(_)
+            | RunState::Unfetched(_) => {
                 let now = self.now();
                 self.change(task, marker, |marker| {
                     marker.phase = DelegationPhase::Submitted {
@@ -348,14 +435,20 @@ impl Delegation<'_> {
             self.log.warn(format_args!("{task}: {error}"));
         }
         let exchange = Exchange { project: task.project.path(), url: &note.url };
-        match self.look(ray, exchange, marker, note)? {
+        // A person may wait for it: it is tried, whenever it was to be.
+        let unhurried = ExchangeNote { unfetched: None, ..note.clone() };
+        match self.look(ray, exchange, task, marker, &unhurried)? {
             RunState::Result(commit, result) => {
                 self.file_result(ray, task, marker, note, &commit, &result)
             }
+            RunState::Refused(why) => self.file_refused(ray, task, marker, note, &why),
             RunState::Tombstone(_) => self.bury(ray, task, marker, &tombstone),
             RunState::Absent => self.take_back(ray, task, marker, note, None, &tombstone),
             // Also one that cannot be fetched: it may be too large ever to be.
-            RunState::Claim(old) | RunState::Foreign(old, _) | RunState::Unknown(Some(old), _) => {
+            RunState::Claim(old)
+            | RunState::Foreign(old, _)
+            | RunState::Unfetched(old)
+            | RunState::Unknown(Some(old), _) => {
                 self.take_back(ray, task, marker, note, Some(&old), &tombstone)
             }
             RunState::Unknown(None, why) => Err(anyhow!(Failure::Temporary(format!(
@@ -383,8 +476,7 @@ impl Delegation<'_> {
                 note.work = None;
             }
             marker.key = new;
-            marker.started_at = now;
-            ask_again(marker);
+            ask_again(marker, now);
             Ok(())
         })?;
         if !begun {
@@ -414,7 +506,9 @@ impl Delegation<'_> {
             let exchange = Exchange { project: project.path(), url: &note.url };
             let refs = Refs::of(key);
             // In this order: a runner that comes in between finds `run`, or no base.
-            for name in [&refs.base, &refs.run] {
+            let gone: &[&String] =
+                if note.keeps_run { &[&refs.base] } else { &[&refs.base, &refs.run] };
+            for name in gone {
                 if let Err(error) = exchange.delete(name) {
                     if error.is_timeout() {
                         ray.note_silent(&note.url, &error.to_string());
@@ -434,8 +528,9 @@ impl Delegation<'_> {
     }
 }
 
-/// The same job is to be asked for in the next pass.
-fn ask_again(marker: &mut Delegated) {
+/// The job is to be asked for in the next pass, and has as long as a new one to get there.
+fn ask_again(marker: &mut Delegated, now: Timestamp) {
+    marker.started_at = now;
     marker.phase = DelegationPhase::Submitting {
         request: String::new(),
         ambiguous: true,
@@ -443,6 +538,21 @@ fn ask_again(marker: &mut Delegated) {
         not_before: None,
         reason: None,
     };
+}
+
+/// That a run was claimed and has no result, and where its work may lie, as far as its claim says.
+fn without_result(exchange: Exchange<'_>, claim: &str, base: &str) -> Result<String> {
+    let claim = exchange.read_commit(claim)?;
+    Ok(match claim.map(|bytes| run::parse(&bytes, base)) {
+        Some(RunCommit::Claim(Workplace { host, directory })) if !host.is_empty() => {
+            let lies = match directory.as_str() {
+                "" => String::new(),
+                directory => format!("; its work may lie in {} there", escape(directory)),
+            };
+            format!("a runner on {} has claimed it, and has handed nothing in{lies}", escape(&host))
+        }
+        _ => "its runner has handed nothing in".to_owned(),
+    })
 }
 
 /// Whether a runner was seen at work, or has ended well, which it does with a result only.

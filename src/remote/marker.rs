@@ -73,9 +73,32 @@ pub struct ExchangeNote {
     /// The branch that takes the work, noted before it is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<String>,
+    /// What came back, and takes longer than a pass has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfetched: Option<Unfetched>,
+    /// Whether what came back stays in the exchange: git does not take it, so that it is nowhere else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_run: bool,
     /// How often a job came to nothing before anybody began.
     #[serde(default)]
     pub restarts: u32,
+}
+
+/// A result that could not be fetched within the time of a pass.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfetched {
+    pub commit: String,
+    pub tries: u32,
+    pub not_before: Option<Timestamp>,
+    /// What is wrong, and what a person can do.
+    pub reason: String,
+}
+
+impl Unfetched {
+    /// Whether its next attempt is still to come.
+    pub(super) fn waits(&self, now: Timestamp) -> bool {
+        !is_due(self.not_before, now)
+    }
 }
 
 /// How far a delegated task has come.
@@ -110,12 +133,9 @@ impl Delegated {
         let DelegationPhase::Submitting { ambiguous, tries, not_before, .. } = self.phase else {
             return Next::Wait;
         };
-        // A time further off than a server may ask for was written under another clock.
-        let is_due =
-            not_before.is_none_or(|then| then <= now || between(now, then) > LONGEST_RETRY_AFTER);
         let age = between(self.started_at, now);
         let certainty = if ambiguous { Certainty::Ambiguous } else { Certainty::Later };
-        match is_due {
+        match is_due(not_before, now) {
             false => Next::Wait,
             true if may_send && (age < KEY_LIFE || self.exchange.is_some()) => Next::Send,
             true => self.judge(certainty, age, tries),
@@ -183,6 +203,11 @@ pub(super) fn pause(tries: u32, asked_for: Option<Duration>) -> Duration {
     // Ten reach the longest pause; a larger power could overflow.
     let doublings = tries.saturating_sub(1).min(10);
     asked_for.unwrap_or((FIRST_PAUSE * 2_u32.pow(doublings)).min(LONGEST_PAUSE))
+}
+
+/// Whether the time has come. One further off than a server may ask for was written under another clock.
+fn is_due(not_before: Option<Timestamp>, now: Timestamp) -> bool {
+    not_before.is_none_or(|then| then <= now || between(now, then) > LONGEST_RETRY_AFTER)
 }
 
 /// How long after `start` it is; nothing if the clock was set back.

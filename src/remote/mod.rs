@@ -65,7 +65,7 @@ pub use crate::job::{Accepted, EngineKind, Job, JobId, JobStatus};
 pub(crate) use engine::{Departure, Engine, departure, ray_client};
 pub use error::{Certainty, EngineError, ErrorKind, NotAccepted, ServerState};
 pub use http::Limits;
-pub use marker::{Delegated, DelegationPhase, ExchangeNote};
+pub use marker::{Delegated, DelegationPhase, ExchangeNote, Unfetched};
 pub use status::job_row;
 pub(crate) use status::{engine_of, leaving_keys};
 

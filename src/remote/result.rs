@@ -44,7 +44,10 @@ impl Delegation<'_> {
         let is_done = reason.is_none();
         let git = match self.dry_run || result.work == note.head {
             true => None,
-            false => Some(self.bring_in(task, marker, note, result, is_done)?),
+            false => match self.bring_in(task, marker, note, result, is_done)? {
+                Some(git) => Some(git),
+                None => return Ok(RemoteOutcome::Nothing),
+            },
         };
         let check = note.rules.check.command().zip(result.check);
         let tail = match check {
@@ -76,7 +79,7 @@ impl Delegation<'_> {
         self.file_and_clean(ray, task, marker, &filing)
     }
 
-    /// Makes the branch of the work: one for one result, also after a kill.
+    /// Makes the branch of the work: one for one result, also after a kill. `None`: another pass has just filed the task.
     fn bring_in(
         &self,
         task: &TaskRef,
@@ -84,11 +87,16 @@ impl Delegation<'_> {
         note: &ExchangeNote,
         result: &RunResult,
         is_done: bool,
-    ) -> Result<GitEnding> {
+    ) -> Result<Option<GitEnding>> {
         let TaskRef { project, name } = task;
         let _lock = project.lock_checkout()?;
         let repository = Repository::open(project.path()).map_err(of_project)?;
-        let mut noted = note.work.clone();
+        // Of which an earlier pass may have been killed, or is the one that this one waited for.
+        let current = markers::read::<Delegated>(&project.delegated_path(name))?;
+        let Some(current) = current.filter(|it| it.is_same_submission(marker)) else {
+            return Ok(None);
+        };
+        let mut noted = current.exchange.and_then(|note| note.work);
         let branch = loop {
             let branch = match noted.take() {
                 Some(branch) => branch,
@@ -100,7 +108,9 @@ impl Delegation<'_> {
                             note.work = Some(branch.clone());
                         }
                     })?;
-                    anyhow::ensure!(is_noted, "another pass has just filed {task}");
+                    if !is_noted {
+                        return Ok(None);
+                    }
                     branch
                 }
             };
@@ -122,12 +132,12 @@ impl Delegation<'_> {
             durable::make_dir(path.parent().unwrap_or(project.path()))?;
             markers::write(&path, &to_land)?;
         }
-        Ok(GitEnding::Branch(BranchEnding {
+        Ok(Some(GitEnding::Branch(BranchEnding {
             summary,
             base_branch: note.branch.clone(),
             landed: wants_to_land.then_some(false),
             reason: wants_to_land.then(|| reason.to_owned()),
-        }))
+        })))
     }
 }
 

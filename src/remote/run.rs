@@ -1,7 +1,7 @@
 //! What the ref `run` of an exchange says. Pure.
 //!
 //! ```text
-//! claim       parent base               {"version":1,"claim":"RANDOM","host"}
+//! claim       parent base               {"version":1,"claim":"RANDOM","host","directory"}
 //! result      parents claim and work    {"version":1,"exit","host","work","check":{"exit","seconds"}}; output, errors, check in its tree
 //! tombstone   parent base or claim      {"version":1,"tombstone","reason"}
 //! ```
@@ -26,12 +26,19 @@ impl Refs {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RunCommit {
     /// A runner is at work.
-    Claim,
+    Claim(Workplace),
     Result(RunResult),
     /// `ccl` took the run away.
     Tombstone(Tombstone),
     /// Neither of these. The words follow "it names".
     Foreign(&'static str),
+}
+
+/// Where a runner is at work, in its own words; empty where it does not say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Workplace {
+    pub(super) host: String,
+    pub(super) directory: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +110,7 @@ struct RunMessage {
     tombstone: Option<serde_json::Value>,
     exit: Option<i32>,
     host: Option<String>,
+    directory: Option<String>,
     work: Option<String>,
     check: Option<CheckResult>,
 }
@@ -127,20 +135,27 @@ pub(super) fn parse(bytes: &[u8], base: &str) -> RunCommit {
         };
     }
     match (message, commit.parents.as_slice()) {
-        (RunMessage { claim: Some(_), .. }, [parent]) if *parent == base => RunCommit::Claim,
+        (RunMessage { claim: Some(_), host, directory, .. }, [parent]) if *parent == base => {
+            RunCommit::Claim(Workplace { host: short(host, 64), directory: short(directory, 256) })
+        }
         (RunMessage { exit: Some(exit), host, work: Some(work), check, .. }, [claim, parent])
             if *parent == work =>
         {
-            let host = host.unwrap_or_default().chars().take(64).collect();
+            let host = short(host, 64);
             RunCommit::Result(RunResult { exit, host, check, claim: (*claim).to_owned(), work })
         }
         _ => RunCommit::Foreign("the work on another task"),
     }
 }
 
+/// The beginning of what a runner says of itself.
+fn short(word: Option<String>, most: usize) -> String {
+    word.unwrap_or_default().chars().take(most).collect()
+}
+
 /// Whether a commit is a claim of the run that starts from `base`.
 pub(super) fn is_claim_of(bytes: &[u8], base: &str) -> bool {
-    parse(bytes, base) == RunCommit::Claim
+    matches!(parse(bytes, base), RunCommit::Claim(_))
 }
 
 #[cfg(test)]
@@ -155,7 +170,11 @@ mod tests {
     #[test]
     fn claim_result_and_tombstone_are_told_apart() {
         let read = |parents: &[&str], message: &str| parse(&commit(parents, message), "base");
-        assert_eq!(read(&["base"], r#"{"version":1,"claim":"ab","host":"h"}"#), RunCommit::Claim);
+        for (said, directory) in [("", ""), (r#","directory":"/tmp/ccl-1""#, "/tmp/ccl-1")] {
+            let claim = format!(r#"{{"version":1,"claim":"ab","host":"h"{said}}}"#);
+            let place = Workplace { host: "h".to_owned(), directory: directory.to_owned() };
+            assert_eq!(read(&["base"], &claim), RunCommit::Claim(place));
+        }
         let result =
             r#"{"version":1,"exit":3,"host":"h","work":"w","check":{"exit":1,"seconds":7}}"#;
         let RunCommit::Result(result) = read(&["c", "w"], result) else { panic!("no result") };

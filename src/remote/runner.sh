@@ -1,5 +1,6 @@
 # The runner of a job: claims the run, has the agent work, hands in what came of it.
-# 75: somebody else has the run, or it is over; 76: it was taken away meanwhile; else the status of the agent.
+# 74: what came of it could not be handed in, and lies here; 75: somebody else has the run, or it is over; 76: it was
+# taken away meanwhile; else the status of the agent.
 set -u
 exec </dev/null
 url=$1 key=$2 directory=$3 limit=$4 task=$5 origin=$6 lfs=$7 submodules=$8 check=$9
@@ -7,12 +8,14 @@ shift 9
 check_limit=$1 protect=$2 keys=$3
 shift 3
 unset RAY_AUTH_TOKEN RAY_AUTH_TOKEN_PATH
-base=refs/ccl/$key/base run=refs/ccl/$key/run exit=0 red=0 checked=
+base=refs/ccl/$key/base run=refs/ccl/$key/run exit=0 red=0 checked= result=
 host=$(uname -n | tr -cd 'A-Za-z0-9._-')
 work=$(mktemp -d "${TMPDIR:-/tmp}/ccl-XXXXXX") || exit 75
 trap 'rm -rf "$work"' EXIT
 trap 'exit 143' HUP INT TERM
-tree=$work/tree patience=600
+tree=$work/tree patience=600 place=$work
+# It stands in JSON.
+case $work in *[!A-Za-z0-9._/-]*) place= ;; esac
 # A connection that is half dead is not waited for.
 g() {
     GIT_TERMINAL_PROMPT=0 timeout -k 10 "$patience" git -C "$tree" -c core.hooksPath=/dev/null -c user.name=ccl -c user.email=ccl@localhost \
@@ -24,7 +27,7 @@ move() { g push -q --force-with-lease="$run:$1" "$url" "$2:$run"; }
 git init -q "$tree" && g fetch -q --no-tags "$url" "+$base:$base" || exit 75
 given=$(g rev-parse "$base") && head=$(g rev-parse "$base^") || exit 75
 claim=$(g commit-tree "$base^{tree}" -p "$base" \
-    -m "{\"version\":1,\"claim\":\"$(od -An -N16 -tx1 /dev/urandom | tr -cd 0-9a-f)\",\"host\":\"$host\"}") || exit 75
+    -m "{\"version\":1,\"claim\":\"$(od -An -N16 -tx1 /dev/urandom | tr -cd 0-9a-f)\",\"host\":\"$host\",\"directory\":\"$place\"}") || exit 75
 move '' "$claim" || [ "$(tip "$run")" = "$claim" ] || exit 75
 # The agent may have git throw away what nothing refers to.
 g update-ref "refs/ccl/$key/claim" "$claim"
@@ -50,13 +53,13 @@ cd "$tree" && rm -f .git/index.lock
 commit=$(g rev-parse --verify -q HEAD) || commit=$head
 
 if [ -n "$check" ] && [ $exit = 0 ]; then
-    began=$(date +%s) place=$tree
+    began=$(date +%s) judged=$tree
     if [ -n "$protect" ]; then
         # What is protected is as it was before the agent came.
-        place=$work/judged
-        g worktree add -q --detach "$place" "$commit" || red=125
+        judged=$work/judged
+        g worktree add -q --detach "$judged" "$commit" || red=125
         (
-            cd "$place" && set -f && IFS='
+            cd "$judged" && set -f && IFS='
 ' && for glob in $protect; do
                 git rm -rqf --ignore-unmatch -- ":(top,glob)$glob"
                 git checkout -q "$head" -- ":(top,glob)$glob"
@@ -66,17 +69,25 @@ if [ -n "$check" ] && [ $exit = 0 ]; then
     (
         unset $keys
         export CCL_TASK="$task" CCL_BASE="$head"
-        [ $red = 0 ] && cd "$place/$directory" && timeout -k 10 "$check_limit" sh -c "$check"
+        [ $red = 0 ] && cd "$judged/$directory" && timeout -k 10 "$check_limit" sh -c "$check"
     ) >"$work/check" 2>&1 || red=$?
     tail -c 16384 "$work/check" >"$work/tail" && mv "$work/tail" "$work/check"
     checked=",\"check\":{\"exit\":$red,\"seconds\":$(($(date +%s) - began))}"
 fi
 
+# From here on nothing is thrown away that somebody may want.
+keep() {
+    trap - EXIT HUP INT TERM
+    echo "ccl: what came of $task cannot be handed in to $url: it lies on $host in $tree, commit $commit" >&2
+    [ -z "$result" ] || echo "ccl: until the task is filed, this hands it in: git -C $tree push --force-with-lease=$run:$claim $url $result:$run" >&2
+    exit 74
+}
+trap keep HUP INT TERM
 cd "$work" && for file in output errors check; do
     [ ! -e "$file" ] || printf '100644 blob %s\t%s\n' "$(head -c 8388608 "$file" | g hash-object -w --stdin)" "$file"
 done >entries
 result=$(g commit-tree "$(g mktree <entries)" -p "$claim" -p "$commit" \
-    -m "{\"version\":1,\"exit\":$exit,\"host\":\"$host\",\"work\":\"$commit\"$checked}") || exit 76
+    -m "{\"version\":1,\"exit\":$exit,\"host\":\"$host\",\"work\":\"$commit\"$checked}") || keep
 [ $exit != 0 ] || exit=$red
 for pause in 0 2 10 30 60 120 300 600; do
     sleep "$pause"
@@ -85,4 +96,4 @@ for pause in 0 2 10 30 60 120 300 600; do
     [ "$now" != "$result" ] || exit "$exit"
     [ "$now" = "$claim" ] || exit 76
 done
-exit 76
+keep

@@ -28,9 +28,12 @@ pub fn job_row(task: &TaskRef) -> Result<Option<JobRow>> {
                 "submitted"
             },
             *submitted_at,
-            unknown_since.map(|_| {
-                "secutools does not know the job, or its answer is too long: if that stays so, the task is given up".to_owned()
-            }),
+            match marker.exchange.as_ref().and_then(|note| note.unfetched.as_ref()) {
+                Some(unfetched) => Some(unfetched.reason.clone()),
+                None => unknown_since.map(|_| {
+                    "secutools does not know the job, or its answer is too long: if that stays so, the task is given up".to_owned()
+                }),
+            },
         ),
     };
     Ok(Some(JobRow {

@@ -70,7 +70,8 @@ impl Delegation<'_> {
             Some(StopReason::TimeUp) => return Ok(RemoteOutcome::Nothing),
             None => {}
         }
-        let ground = match self.engine.ground(&waiting)? {
+        let failed = || format!("{} is not submitted", waiting.at);
+        let ground = match self.engine.ground(&waiting).with_context(failed)? {
             Ground::Held(reason) => return Ok(self.held(&waiting, decision, reason)),
             ground => ground,
         };
@@ -79,8 +80,8 @@ impl Delegation<'_> {
             return Ok(RemoteOutcome::Event(event.because(decision.rule.to_string())));
         }
         let key = Uuid::new_v4();
-        let (request, exchange) =
-            self.engine.compose(&waiting, decision.provider, ground, key, self.host)?;
+        let composed = self.engine.compose(&waiting, decision.provider, ground, key, self.host);
+        let (request, exchange) = composed.with_context(failed)?;
         let now = self.now();
         let marker = Delegated {
             stamp: Stamp::new(self.host, now),

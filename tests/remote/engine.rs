@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::ray_server::{Answer, Step, kill_group};
 use crate::support::git::git;
 use crate::support::wait_until;
-use crate::world::{AGENT, LONG, Runner, TASK, World};
+use crate::world::{AGENT, LONG, Runner, TASK, World, left_in};
 
 const FULL: Option<&str> = Some("JOB_SUPERVISOR_ACTOR_UNSCHEDULABLE");
 
@@ -169,6 +169,9 @@ fn a_claimed_run_that_ray_has_forgotten_or_ended_is_given_up_and_its_runner_is_r
         assert_eq!(world.project.failed(), ["a.md"]);
         let reason = world.ending("failed/a.md")["reason"].to_string();
         assert!(reason.contains("has handed nothing in"), "{reason}");
+        let lies = left_in(&world.node(), "ccl-");
+        let lies = format!("its work may lie in {} there", world.node().join(&lies[0]).display());
+        assert!(reason.contains("a runner on ") && reason.contains(&lies), "{reason}");
         assert!(world.is_clean());
         go(&world);
         assert_eq!(runner.wait(), Some(76));
@@ -319,6 +322,26 @@ fn a_ray_that_cannot_be_reached_holds_its_tasks_and_says_so_once() {
     world.sandbox.config("remote", serde_json::Value::Null);
     let said = world.pass(&["reap"]);
     assert_eq!(said.matches("remote").count(), 0, "{said}");
+}
+
+/// A job that ran for long and was forgotten has as long as a new one to get there again: it does not come here at once.
+#[test]
+fn what_is_asked_for_again_has_its_hour_from_then_on() {
+    let world = World::new();
+    world.project.drop_task("a.md", TASK);
+    world.pass(&["scan"]);
+    let mut old = world.marker("a.md");
+    old["started_at"] = json!("2020-01-01T00:00:00Z");
+    let path = world.project.queue("inbox").join("a.md.delegated");
+    fs::write(&path, old.to_string()).unwrap();
+    world.ray.forget_all();
+    world.pass(&["reap"]);
+    assert_eq!(world.marker("a.md")["phase"], "submitting");
+    world.ray.script([Step::Say(Answer::new(503, "busy"))]);
+    let said = world.pass(&["scan"]);
+    assert!(said.contains("it is submitted again in"), "{said}");
+    assert_eq!(world.marker("a.md")["phase"], "submitting");
+    assert_eq!(world.refs().len(), 1);
 }
 
 /// Jobs of both engines lie in one inbox; each pass talks with both.

@@ -119,6 +119,11 @@ fn an_exchange_that_takes_nothing_is_named() {
     let doctor = world.run(&["doctor"]);
     let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
     assert!(said.contains("2.60.0, and takes the token"), "{said}");
+    assert!(said.contains("quota exceeded") && !said.contains("can be read and written"), "{said}");
+    fs::remove_file(&hook).unwrap();
+    let said = String::from_utf8_lossy(&world.run(&["doctor"]).stdout).into_owned();
+    assert!(said.contains("can be read and written, 0 run(s) in it"), "{said}");
+    assert!(world.refs().is_empty(), "{:?}", world.refs());
     world.sandbox.config("remote", json!({"exchange": "/no/such/exchange.git"}));
     let doctor = world.run(&["doctor"]);
     let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
@@ -143,6 +148,56 @@ fn a_push_that_is_refused_silences_the_exchange_for_nobody_else() {
         assert_eq!(world.marker(&format!("heavy{number}.md"))["phase"], "submitting");
         assert_eq!(world.marker(&format!("light{number}.md"))["phase"], "submitted");
     }
+}
+
+/// The exchange's copy goes once git has been asked to sync what it has brought, and the branch of it.
+#[test]
+fn what_is_deleted_there_was_synced_here() {
+    let (mut world, _, entrypoint) = World::submitted();
+    world.worker().command(&entrypoint).output().unwrap();
+    let log = world.sandbox.path().join("calls");
+    let path = instead_of_git(world.sandbox.path(), |git| {
+        format!("#!/bin/sh\necho \"$*\" >>{}\nexec {git} \"$@\"\n", log.display())
+    });
+    world.sandbox.env("PATH", path);
+    world.pass(&["reap"]);
+    assert_eq!(world.project.done(), ["a.md"]);
+    let calls = fs::read_to_string(&log).unwrap();
+    let at = |word: &str| calls.lines().position(|call| call.contains(word)).unwrap();
+    let (fetched, made, deleted) = (at(" fetch "), at(" update-ref "), at(" :refs/ccl/"));
+    assert!(fetched < made && made < deleted, "{calls}");
+    for call in [fetched, made] {
+        assert!(calls.lines().nth(call).unwrap().contains("-c core.fsync=all "), "{calls}");
+    }
+}
+
+/// What keeps a task from being made ready names it.
+#[test]
+fn a_task_that_cannot_be_composed_is_named() {
+    let mut world = World::new();
+    world.sandbox.config("remote", json!({"agent": ["agent", "x".repeat(130 << 10)]}));
+    world.project.drop_task("a.md", TASK);
+    let output = world.run(&["scan"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("a.md of ") && said.contains("is not submitted"), "{said}");
+    assert!(said.contains("put them into scripts"), "{said}");
+}
+
+/// The projects say where the exchange is, and so where the result of a job lies.
+#[test]
+fn a_result_is_printed_where_origin_is_the_exchange() {
+    let mut world = World::new();
+    world.project.git(["remote", "add", "origin", world.exchange().to_str().unwrap()]);
+    world.sandbox.config("remote", json!({"exchange": "origin"}));
+    world.project.drop_task("a.md", TASK);
+    world.pass(&["scan"]);
+    let (id, job) = world.ray.only_job();
+    world.worker().command(&job.entrypoint()).output().unwrap();
+    world.ray.set(&id, "SUCCEEDED", None);
+    let output = world.run(&["job", "result", &id]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "All is done.");
 }
 
 /// All open runs of one exchange are asked for at once, and a project without remote tasks costs no git.

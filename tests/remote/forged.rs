@@ -1,6 +1,7 @@
 //! An exchange that lies: what a stranger may have put there is refused with a word, or does no harm.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::support::git::git;
@@ -11,9 +12,13 @@ const TOO_LONG: usize = 17 << 20;
 
 /// Makes an object in the exchange as it stands, also one that git itself would not make.
 fn object(world: &World, kind: &str, content: &[u8]) -> String {
+    object_in(&world.exchange(), kind, content)
+}
+
+fn object_in(repository: &Path, kind: &str, content: &[u8]) -> String {
     let mut child = Command::new("git")
         .args(["hash-object", "-w", "-t", kind, "--literally", "--stdin"])
-        .current_dir(world.exchange())
+        .current_dir(repository)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -109,11 +114,64 @@ fn what_is_forged_is_refused() {
         assert_eq!(world.project.failed(), ["a.md"], "{number}: {words}");
         let reason = world.ending("failed/a.md")["reason"].to_string();
         assert!(reason.contains(words), "{number}: {reason}");
-        assert!(world.is_clean(), "{number}: {words}");
+        assert_eq!(world.project.inbox(), [""; 0], "{number}: {words}");
+        // What git refuses to bring here is nowhere else.
+        let stays = usize::from(words == "cannot be fetched");
+        assert_eq!(world.refs().len(), stays, "{number}: {words}");
         assert_eq!(world.checkout(), before, "{number}: {words}");
         assert_eq!(world.project.git(["branch", "--list", "ccl/*"]), "", "{number}: {words}");
         assert!(!world.sandbox.path().join("projects/x").exists());
     }
+}
+
+/// A commit as old programs made it, which git's checks refuse.
+fn old_commit(repository: &Path, parents: &[&str]) -> String {
+    let tree = git(repository, ["rev-parse", &format!("{}^{{tree}}", parents[0])]);
+    let parents: String = parents.iter().map(|it| format!("parent {it}\n")).collect();
+    let text = format!(
+        "tree {tree}\n{parents}author a <a@example.org>1 +0000\ncommitter a <a@example.org> 1 +0000\n\nold\n"
+    );
+    object_in(repository, "commit", text.as_bytes())
+}
+
+/// Only what is new is brought, and checked.
+#[test]
+fn a_projects_own_old_history_does_no_harm() {
+    let world = World::new().runs();
+    let head = world.project.git(["rev-parse", "HEAD"]);
+    let old = old_commit(world.project.root(), &[&head]);
+    world.project.git(["reset", "-q", "--hard", &old]);
+    world.project.drop_task("a.md", TASK);
+    world.converge("a.md", "done/a.md");
+    assert_eq!(world.project.git(["rev-list", "--count", "ccl/a"]), "4");
+}
+
+/// An agent that has merged such a history is honest. Its work is nowhere but in the exchange, and stays there.
+#[test]
+fn work_that_git_refuses_stays_in_the_exchange_for_a_person() {
+    let world = with_run(|world, base| {
+        let old = old_commit(&world.exchange(), &[base]);
+        let head = format!("{base}^");
+        let work = commit(world, &format!("{head}^{{tree}}"), &[&head, &old], "merge");
+        result(world, &format!("{base}^{{tree}}"), &claim(world, base), &work)
+    });
+    world.pass(&["reap"]);
+    world.pass(&["reap"]);
+    assert_eq!(world.project.failed(), ["a.md"]);
+    assert_eq!(world.project.inbox(), [""; 0]);
+    let refs = world.refs();
+    let (run, commit) = refs.first_key_value().unwrap();
+    assert!(refs.len() == 1 && run.ends_with("/run"), "{refs:?}");
+    let reason = world.ending("failed/a.md")["reason"].to_string();
+    assert!(reason.contains(run) && reason.contains("missingSpaceBeforeDate"), "{reason}");
+    // The words of the filed task are a command that works.
+    let text = world.project.read("failed/a.md");
+    let by_hand = text.lines().find(|line| line.trim().starts_with("git fetch ")).unwrap();
+    let by_hand = by_hand.replace("NAME", "by-hand");
+    let done = Command::new("sh").args(["-c", &by_hand]).current_dir(world.project.root()).output();
+    assert!(done.unwrap().status.success(), "{by_hand}");
+    let work = git(&world.exchange(), ["rev-parse", &format!("{commit}^2")]);
+    assert_eq!(world.project.git(["rev-parse", "by-hand"]), work);
 }
 
 /// A runner that is not ours hands in a history of its own, and more than is read: a branch, and a sentence.

@@ -7,7 +7,7 @@ use crate::ray_server::Worker;
 use crate::support::faults::is_long;
 use crate::support::git::{git, instead_of_git};
 use crate::support::{wait_until, write_program};
-use crate::world::{AGENT, LONG, Runner, TASK, World};
+use crate::world::{AGENT, LONG, Runner, TASK, World, left_in};
 
 fn submitted(world: &World) -> (String, String) {
     world.project.drop_task("a.md", TASK);
@@ -125,6 +125,54 @@ fn a_runner_waits_for_its_exchange_and_loses_nothing() {
     world.ray.set(&id, "SUCCEEDED", None);
     world.converge("a.md", "done/a.md");
     git(world.project.root(), ["rev-parse", "ccl/a"]);
+}
+
+/// It does not come back in time: the work stays where it was done, and the runner says where, and what to do.
+#[test]
+fn what_cannot_be_handed_in_stays_and_can_be_handed_in_by_hand() {
+    let world =
+        World::with_agent(&format!("{AGENT}mv \"$HOME/../exchange.git\" \"$HOME/../away.git\"\n"));
+    let (id, entrypoint) = submitted(&world);
+    let mut worker = world.worker();
+    let bin = world.node().join("bin");
+    fs::create_dir(&bin).unwrap();
+    write_program(&bin.join("sleep"), "#!/bin/sh\nexit 0\n");
+    let path = std::env::var("PATH").unwrap();
+    worker.env.insert("PATH".into(), format!("{}:{path}", bin.display()).into());
+    let output = worker.command(&entrypoint).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), world.agents()), (Some(74), 1), "{said}");
+    let lies = left_in(&world.node(), "ccl-");
+    let tree = world.node().join(&lies[0]).join("tree");
+    assert!(said.contains(&format!("in {}, commit ", tree.display())), "{said}");
+    assert_eq!(fs::read_to_string(tree.join("two")).unwrap(), "uncommitted\n");
+    fs::rename(world.sandbox.path().join("away.git"), world.exchange()).unwrap();
+    let (_, by_hand) = said.split_once("hands it in: ").unwrap();
+    let output = world.worker().command(by_hand.trim()).output().unwrap();
+    assert!(output.status.success(), "{by_hand} {output:?}");
+    world.ray.set(&id, "FAILED", None);
+    world.converge("a.md", "done/a.md");
+}
+
+/// A git that hangs is ended, and what it was to do is done again.
+#[test]
+fn a_git_of_the_worker_that_hangs_is_ended() {
+    let world = World::with_agent(&format!("{AGENT}: >\"$HOME/hang\"\n"));
+    let (_, entrypoint) = submitted(&world);
+    let mut worker = world.worker();
+    let path = instead_of_git(&world.node(), |git| {
+        format!(
+            "#!/bin/sh\ncase \"$*\" in *' push '*) rm \"$HOME/hang\" 2>/dev/null && exec sleep 9999 ;; esac\nexec {git} \"$@\"\n"
+        )
+    });
+    let timeout = "#!/bin/sh\nPATH=${PATH#*:}\ncase \"$4 $*\" in git*' push '*) [ ! -e \"$HOME/hang\" ] || { shift 3; set -- -k 1 1 \"$HOME/bin/$@\"; } ;; esac\nexport PATH=\"$HOME/bin:$PATH\"\nexec /usr/bin/timeout \"$@\"\n";
+    write_program(&world.node().join("bin/timeout"), timeout);
+    worker.env.insert("PATH".into(), path);
+    let output = worker.command(&entrypoint).output().unwrap();
+    assert_eq!((output.status.code(), world.agents()), (Some(0), 1), "{output:?}");
+    assert!(!world.node().join("hang").exists());
+    world.pass(&["reap"]);
+    assert_eq!(world.project.done(), ["a.md"]);
 }
 
 /// Whether a process of the group is `sleep 2` or a longer one.

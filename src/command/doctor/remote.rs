@@ -2,14 +2,13 @@
 
 use std::collections::HashSet;
 
-use crate::checkout::Exchange;
+use uuid::Uuid;
+
+use crate::checkout::{Exchange, Moved};
 use crate::config::{Config, RemoteEngine};
 use crate::queue::Project;
 use crate::remote::{self, Departure, ErrorKind, Limits};
 use crate::report::DoctorRow;
-
-/// A ref that nobody ever makes: a dry run asks whether it could be.
-const PROBE: &str = "refs/ccl/doctor/base";
 
 /// Nothing where there is no `remote:`.
 pub(super) fn checks(config: &Config, projects: &[Project]) -> Vec<DoctorRow> {
@@ -32,7 +31,7 @@ pub(super) fn checks(config: &Config, projects: &[Project]) -> Vec<DoctorRow> {
             Ok(Departure::Ready(travel)) => {
                 if asked.insert(travel.url.clone()) {
                     let exchange = Exchange { project: project.path(), url: &travel.url };
-                    checks.push(answer(exchange, &travel.head));
+                    checks.push(answer(exchange));
                 }
             }
         }
@@ -74,11 +73,18 @@ fn engine(settings: &RemoteEngine) -> DoctorRow {
     DoctorRow::bad("remote", error.text, remedy)
 }
 
-fn answer(exchange: Exchange<'_>, head: &str) -> DoctorRow {
+/// Whether a run's ref can be made there by compare-and-swap, and removed: it is done.
+fn answer(exchange: Exchange<'_>) -> DoctorRow {
     let url = exchange.url;
-    let asked = exchange.list().and_then(|refs| exchange.try_push(head, PROBE).map(|()| refs));
+    let probe = format!("refs/ccl/doctor/{}", Uuid::new_v4());
+    let asked = exchange.list().and_then(|refs| Ok((refs, exchange.try_swap(&probe)?)));
     match asked {
-        Ok(refs) => {
+        Ok((_, Moved::Refused)) => DoctorRow::bad(
+            "exchange",
+            format!("{url} refuses to make a ref that is not there"),
+            format!("see what `git push {url} HEAD:{probe}` says"),
+        ),
+        Ok((refs, Moved::Yes)) => {
             let runs = refs.keys().filter(|name| name.ends_with("/base")).count();
             DoctorRow::good(
                 "exchange",

@@ -1,0 +1,99 @@
+//! Several passes at once, and one that comes late.
+
+use std::fs;
+use std::process::Stdio;
+use std::thread;
+
+use serde_json::Value;
+
+use crate::support::faults::said;
+use crate::support::git::instead_of_git;
+use crate::support::wait_until;
+use crate::world::{LONG, TASK, World};
+
+/// Notes for whom it works.
+const AGENT: &str = "#!/bin/sh\nhead -n 1 >>\"$HOME/runs\"\necho done >one\n";
+
+const TASKS: usize = 12;
+
+/// Nothing is submitted twice, filed twice or lost, whoever makes passes meanwhile.
+#[test]
+fn passes_at_once_do_everything_once() {
+    let world = World::with_agent(AGENT).runs();
+    let before = world.checkout();
+    let is_over = || world.project.done().len() == TASKS && world.is_clean();
+    thread::scope(|scope| {
+        for verb in ["scan", "reap", "scan", "reap"] {
+            let (world, is_over) = (&world, &is_over);
+            scope.spawn(move || {
+                wait_until("all tasks are done", LONG, || {
+                    let output = world.run(&[verb]);
+                    assert!(output.status.success(), "{}", said(&output));
+                    is_over()
+                });
+            });
+        }
+        for number in 0..TASKS {
+            world.project.drop_task(format!("{number}.md"), TASK);
+        }
+    });
+    assert_eq!(world.ray.taken().len(), TASKS);
+    assert!(world.ray.taken().values().all(|times| *times == 1), "{:?}", world.ray.taken());
+    let runs = fs::read_to_string(world.node().join("runs")).unwrap();
+    let journal = fs::read_to_string(world.sandbox.state_dir().join("journal.jsonl")).unwrap();
+    let events: Vec<Value> =
+        journal.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for number in 0..TASKS {
+        let task = format!("{number}.md");
+        assert_eq!(runs.matches(&format!("[{task}]")).count(), 1, "{runs}");
+        let of_task = events.iter().filter(|event| event["task"] == task.as_str());
+        let of_task: Vec<&str> = of_task.map(|event| event["event"].as_str().unwrap()).collect();
+        assert_eq!(of_task, ["delegated", "done"], "{task}");
+        assert_eq!(world.project.task_places(&task), [format!("done/{task}")]);
+    }
+    let branches = world.project.git(["branch", "--list", "ccl/*"]);
+    assert_eq!(branches.lines().count(), TASKS, "{branches}");
+    assert_eq!(world.checkout(), before);
+}
+
+/// A pass has read the result, and stands still; another one files it, or is killed over it. The late one makes no second
+/// branch, and brings no marker back.
+#[test]
+fn a_pass_that_comes_late_does_nothing_twice() {
+    for is_killed in [false, true] {
+        let (mut world, _, entrypoint) = World::submitted();
+        world.worker().command(&entrypoint).output().unwrap();
+        let (late, go) = (world.sandbox.path().join("late"), world.sandbox.path().join("go"));
+        let waits = instead_of_git(world.sandbox.path(), |git| {
+            format!(
+                "#!/bin/sh\ncase \"$*\" in *' cat-file blob '*) : >{}; until [ -e {} ]; do sleep 0.02; done ;; esac\nexec {git} \"$@\"\n",
+                late.display(),
+                go.display()
+            )
+        });
+        let dies = instead_of_git(&world.node(), |git| {
+            format!(
+                "#!/bin/sh\n{git} \"$@\"\ncode=$?\ncase \"$*\" in *' update-ref '*) kill -9 $PPID ;; esac\nexit $code\n"
+            )
+        });
+        let mut pass = world.sandbox.std_ccl();
+        pass.arg("--config").arg(world.sandbox.config_file()).arg("reap").env("PATH", waits);
+        pass.stdout(Stdio::null()).stderr(Stdio::piped());
+        let pass = pass.spawn().unwrap();
+        wait_until("the pass has read the result", LONG, || late.exists());
+        if is_killed {
+            world.sandbox.env("PATH", dies);
+            assert_eq!(world.run(&["reap"]).status.code(), None);
+        } else {
+            world.pass(&["reap"]);
+            assert_eq!(world.project.done(), ["a.md"]);
+        }
+        fs::write(&go, "").unwrap();
+        let output = pass.wait_with_output().unwrap();
+        assert!(output.status.success(), "{is_killed}: {}", said(&output));
+        assert_eq!(world.project.task_places("a.md"), ["done/a.md"], "{is_killed}");
+        assert!(world.is_clean(), "{is_killed}: {:?}", world.project.inbox());
+        let branches = world.project.git(["branch", "--list", "ccl/*"]);
+        assert_eq!(branches.trim(), "ccl/a", "{is_killed}");
+    }
+}
