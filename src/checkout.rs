@@ -30,7 +30,8 @@ use crate::marker::Worktree;
 use crate::subprocess::RunError;
 use crate::task::{BranchEnding, Summary};
 use crate::text::escape;
-use git::{Git, GitError, shown};
+pub(crate) use git::GitError;
+use git::{Git, shown};
 
 pub(crate) use exchange::{Exchange, LIMIT as EXCHANGE_LIMIT, Moved, Terms, Travel};
 pub(crate) use landing::{LandStep, base_moved_on};

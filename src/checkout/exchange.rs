@@ -30,6 +30,11 @@ use crate::text::escape;
 /// For one call of git that talks with the exchange. A fetch of what came back gets what its pass still has, and no less.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
+/// Where the objects of one fetch lie until all of them are there, below the project's own.
+const ROOM: &str = "tmp_objdir-ccl-";
+/// No fetch of `ccl` takes nearly as long.
+const OLD_ROOM: Duration = Duration::from_secs(60 * 60);
+
 /// Who makes the commits that are not a person's or an agent's.
 const IDENTITY: &[&str] =
     &["user.name=ccl", "user.email=ccl@localhost", "i18n.commitEncoding=UTF-8"];
@@ -263,12 +268,13 @@ impl Exchange<'_> {
     }
 
     /// Brings what a ref names, and all that it needs, into the project's git, and checks every object. All of it comes
-    /// into a directory of its own, which a fetch that is ended by its limit leaves nothing of. `git gc` removes what a
-    /// pass leaves that is killed: the name is one of git's own.
+    /// into a directory of its own, which a fetch that is ended by its limit leaves nothing of. What a killed pass leaves,
+    /// a later fetch removes; so does `git gc`, since the name is one of git's own.
     pub(crate) fn fetch(&self, reference: &str, limit: Duration) -> Result<(), GitError> {
         let objects = self.objects()?;
         let failed = |source| GitError::Objects { directory: shown(&objects), source };
-        let room = tempfile::Builder::new().prefix("tmp_objdir-ccl-").tempdir_in(&objects);
+        remove_old_rooms(&objects).map_err(failed)?;
+        let room = tempfile::Builder::new().prefix(ROOM).tempdir_in(&objects);
         let room = room.map_err(failed)?;
         let info = room.path().join("info");
         fs::create_dir(&info).map_err(failed)?;
@@ -338,6 +344,21 @@ impl Exchange<'_> {
     }
 }
 
+/// Removes what killed passes have left. What is younger may be in use.
+fn remove_old_rooms(objects: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(objects)? {
+        let entry = entry?;
+        if !entry.file_name().as_bytes().starts_with(ROOM.as_bytes()) {
+            continue;
+        }
+        let age = entry.metadata().and_then(|found| found.modified()).map(|then| then.elapsed());
+        if age.is_ok_and(|age| age.is_ok_and(|age| age > OLD_ROOM)) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Moves what git has made in `room` to `objects`, as git itself does: what is there already stays, and an index comes
 /// last, since nobody looks into a pack without it.
 fn take_over(room: &Path, objects: &Path) -> io::Result<()> {
@@ -359,13 +380,22 @@ fn take_over(room: &Path, objects: &Path) -> io::Result<()> {
             match fs::hard_link(from.join(&file), to.join(&file)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                // A file system may have no such links.
-                Err(_) => fs::rename(from.join(&file), to.join(&file))?,
+                // A file system may have no such links, and `pack` may be a link to another disk.
+                Err(_) => copy(&from.join(&file), &to, &file)?,
             }
         }
         fs::File::open(&to)?.sync_all()?;
     }
     fs::File::open(objects)?.sync_all()
+}
+
+fn copy(from: &Path, to: &Path, name: &OsStr) -> io::Result<()> {
+    let mut file = tempfile::Builder::new().prefix("tmp_").tempfile_in(to)?;
+    let mut source = fs::File::open(from)?;
+    io::copy(&mut source, &mut file)?;
+    file.as_file().set_permissions(source.metadata()?.permissions())?;
+    file.as_file().sync_all()?;
+    file.persist(to.join(name)).map(drop).map_err(|error| error.error)
 }
 
 impl GitError {

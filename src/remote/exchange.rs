@@ -13,6 +13,8 @@
 //! Every step may be cut off, and is then made again: a tombstone says why it is there, the branch that takes the work
 //! is noted before it is made, and a filed task's marker becomes `inbox/.KEY.leaving` until the refs are gone.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, anyhow};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
@@ -25,7 +27,7 @@ use super::{
     Delegation, EngineError, ErrorKind, Job, JobId, JobStatus, RemoteOutcome, StopReason,
     TIME_BUDGET,
 };
-use crate::checkout::{EXCHANGE_LIMIT, Exchange, Moved};
+use crate::checkout::{EXCHANGE_LIMIT, Exchange, GitError, Moved};
 use crate::concurrent::locked;
 use crate::durable;
 use crate::error::Failure;
@@ -133,6 +135,7 @@ impl Delegation<'_> {
                         self.change(task, marker, |marker| {
                             if let Some(note) = &mut marker.exchange {
                                 note.claim = Some(claim.clone());
+                                note.unfetched = None;
                             }
                         })?;
                     }
@@ -169,17 +172,11 @@ impl Delegation<'_> {
         // Also where its commit is here already: another git may have left all but that away.
         let left = TIME_BUDGET.saturating_sub(self.now.1.elapsed());
         if let Err(error) = exchange.fetch(&name, left.max(EXCHANGE_LIMIT)) {
-            if error.is_timeout() {
-                let tries = unfetched.map_or(0, |it| it.tries) + 1;
-                return self.note_unfetched(task, marker, note, commit, tries, &error.to_string());
+            if error.is_bad_object() {
+                return Ok(RunState::Refused(error.to_string()));
             }
-            return Ok(match error.is_bad_object() {
-                true => RunState::Refused(error.to_string()),
-                false => {
-                    let words = format!("what came back cannot be fetched: {error}");
-                    RunState::Unknown(Some(commit), words)
-                }
-            });
+            let tries = unfetched.map_or(0, |it| it.tries) + 1;
+            return self.note_unfetched(task, marker, commit, tries, &error);
         }
         let foreign =
             |what: &str| format!("its run in the exchange {} is {what}", escape(&note.url));
@@ -203,21 +200,26 @@ impl Delegation<'_> {
         })
     }
 
-    /// Writes down that what came back takes longer than a pass has: it is tried again after ever longer pauses.
+    /// Writes down that what came back was not fetched, because that takes longer than a pass has, say: it is tried again
+    /// after ever longer pauses.
     fn note_unfetched(
         &self,
         task: &TaskRef,
         marker: &Delegated,
-        note: &ExchangeNote,
         commit: String,
         tries: u32,
-        error: &str,
+        error: &GitError,
     ) -> Result<RunState> {
-        let pause = marker::pause(tries, None);
+        // A connection that has broken off once may hold in the next pass.
+        let pause = match tries {
+            1 if !error.is_timeout() => Duration::ZERO,
+            _ => marker::pause(tries, None),
+        };
+        let url = marker.exchange.as_ref().map_or("", |note| &note.url);
         let reason = format!(
-            "what came back cannot be fetched in the time of a pass ({error}): `git fetch {} {}` in {} takes the time \
-             that it needs, and the next pass files the task",
-            escape(&note.url),
+            "what came back cannot be fetched: {error}; `git fetch {} {}` in {} takes the time that it needs, and once \
+             that has worked the next pass files the task",
+            escape(url),
             Refs::of(marker.key).run,
             task.project.path().display()
         );
@@ -232,8 +234,11 @@ impl Delegation<'_> {
                 note.unfetched = Some(unfetched);
             }
         })?;
-        let pause = SignedDuration::try_from(pause)?;
-        Ok(RunState::Unknown(Some(commit), format!("{reason}; ccl tries it again in {pause:#}")))
+        let when = match SignedDuration::try_from(pause)? {
+            SignedDuration::ZERO => "the next pass".to_owned(),
+            pause => format!("{pause:#}"),
+        };
+        Ok(RunState::Unknown(Some(commit), format!("{reason}; ccl tries it again in {when}")))
     }
 
     /// Files a task whose result git does not take. Nobody else has it, so it stays in the exchange, for a person.
@@ -473,6 +478,7 @@ impl Delegation<'_> {
                 note.request = note.request.replace(&old.to_string(), &new.to_string());
                 note.restarts += 1;
                 note.claim = None;
+                note.unfetched = None;
                 note.work = None;
             }
             marker.key = new;
@@ -557,7 +563,8 @@ fn without_result(exchange: Exchange<'_>, claim: &str, base: &str) -> Result<Str
 
 /// Whether a runner was seen at work, or has ended well, which it does with a result only.
 fn has_begun(note: &ExchangeNote, answer: &Result<Job, EngineError>) -> bool {
-    note.claim.is_some() || answer.as_ref().is_ok_and(|job| job.status == JobStatus::Succeeded)
+    let was_seen = note.claim.is_some() || note.unfetched.is_some();
+    was_seen || answer.as_ref().is_ok_and(|job| job.status == JobStatus::Succeeded)
 }
 
 fn why_lost(answer: &Result<Job, EngineError>) -> Why {

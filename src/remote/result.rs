@@ -15,7 +15,7 @@ use crate::durable;
 use crate::marker::{self as markers, Stamp, ToLand};
 use crate::queue::TaskRef;
 use crate::task::{BranchEnding, CheckEnding, GitEnding, Land, Outcome, Timeout};
-use crate::text::excerpt;
+use crate::text::{escape, excerpt};
 
 /// What `timeout` ends with where the time ran out.
 const TIMED_OUT: i32 = 124;
@@ -158,6 +158,13 @@ fn why_failed(
     let host = &result.host;
     let last = errors.lines().rev().map(str::trim).find(|line| !line.is_empty());
     let said = last.map_or(String::new(), |line| format!(": {}", excerpt(line, LONGEST_ERROR)));
+    if let Some(directory) = &result.left_in {
+        let directory = if directory.is_empty() { "its runner's directory" } else { directory };
+        let place = escape(directory);
+        return Some(format!(
+            "not all that its agent has made came back: the rest lies on {host} in {place}{said}"
+        ));
+    }
     match (result.exit, note.rules.check.command().zip(result.check)) {
         (NOT_PREPARED, _) => Some(format!("the project could not be checked out on {host}{said}")),
         (NO_PROGRAM, _) => Some(format!("{host} has no such program for an agent{said}")),

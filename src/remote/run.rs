@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! claim       parent base               {"version":1,"claim":"RANDOM","host","directory"}
-//! result      parents claim and work    {"version":1,"exit","host","work","check":{"exit","seconds"}}; output, errors, check in its tree
+//! result      parents claim and work    {"version":1,"exit","host","work","check":{"exit","seconds"},"directory"}; output, errors, check in its tree
 //! tombstone   parent base or claim      {"version":1,"tombstone","reason"}
 //! ```
 //!
@@ -51,6 +51,8 @@ pub(super) struct RunResult {
     pub(super) claim: String,
     /// The last commit of the work.
     pub(super) work: String,
+    /// The runner's directory, which holds what that commit does not; empty where the runner does not say.
+    pub(super) left_in: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -138,12 +140,17 @@ pub(super) fn parse(bytes: &[u8], base: &str) -> RunCommit {
         (RunMessage { claim: Some(_), host, directory, .. }, [parent]) if *parent == base => {
             RunCommit::Claim(Workplace { host: short(host, 64), directory: short(directory, 256) })
         }
-        (RunMessage { exit: Some(exit), host, work: Some(work), check, .. }, [claim, parent])
-            if *parent == work =>
-        {
-            let host = short(host, 64);
-            RunCommit::Result(RunResult { exit, host, check, claim: (*claim).to_owned(), work })
-        }
+        (
+            RunMessage { exit: Some(exit), host, directory, work: Some(work), check, .. },
+            [claim, parent],
+        ) if *parent == work => RunCommit::Result(RunResult {
+            exit,
+            host: short(host, 64),
+            check,
+            claim: (*claim).to_owned(),
+            work,
+            left_in: directory.map(|directory| short(Some(directory), 256)),
+        }),
         _ => RunCommit::Foreign("the work on another task"),
     }
 }

@@ -1,5 +1,5 @@
 # The runner of a job: claims the run, has the agent work, hands in what came of it.
-# 74: what came of it could not be handed in, and lies here; 75: somebody else has the run, or it is over; 76: it was
+# 74: what came of it, or a part of that, could not be handed in, and lies here; 75: somebody else has the run, or it is over; 76: it was
 # taken away meanwhile; else the status of the agent.
 set -u
 exec </dev/null
@@ -8,7 +8,7 @@ shift 9
 check_limit=$1 protect=$2 keys=$3
 shift 3
 unset RAY_AUTH_TOKEN RAY_AUTH_TOKEN_PATH
-base=refs/ccl/$key/base run=refs/ccl/$key/run exit=0 red=0 checked= result=
+base=refs/ccl/$key/base run=refs/ccl/$key/run exit=0 red=0 checked= result= left=
 host=$(uname -n | tr -cd 'A-Za-z0-9._-')
 work=$(mktemp -d "${TMPDIR:-/tmp}/ccl-XXXXXX") || exit 75
 trap 'rm -rf "$work"' EXIT
@@ -22,6 +22,7 @@ g() {
         -c commit.gpgSign=false -c gc.auto=0 -c maintenance.auto=false "$@"
 }
 tip() { list=$(g ls-remote "$url" "$1") && printf %s "${list%%[!0-9a-f]*}"; }
+ours() { g "$@" -- ':(top)' ':(exclude,top,glob)**/.agent-queue/**'; }
 move() { g push -q --force-with-lease="$run:$1" "$url" "$2:$run"; }
 
 git init -q "$tree" && g fetch -q --no-tags "$url" "+$base:$base" || exit 75
@@ -45,14 +46,36 @@ patience=600
 g cat-file commit "$base" | sed '1,/^$/d' >"$work/prompt"
 [ $exit != 0 ] ||
     timeout --foreground -k 30 "$limit" "$@" <"$work/prompt" >"$work/output" 2>"$work/errors" || exit=$?
-cd "$tree" && rm -f .git/index.lock
+cd "$tree" && rm -f .git/index.lock .git/HEAD.lock
 {
-    g add --all -- ':(top)' ':(exclude,top,glob)**/.agent-queue/**' &&
-        { g diff --cached --quiet || g commit -q --no-verify -m "ccl: what $task left uncommitted"; }
+    # What git cannot take, a file that nobody may read, say, leaves the rest.
+    ours add --all || ours add --all --ignore-errors
+    g diff --cached --quiet || g commit -q --no-verify -m "ccl: what $task left uncommitted"
 } >/dev/null 2>>"$work/errors"
 commit=$(g rev-parse --verify -q HEAD) || commit=$head
 
-if [ -n "$check" ] && [ $exit = 0 ]; then
+# From here on nothing is thrown away that somebody may want.
+keep() {
+    trap - EXIT HUP INT TERM
+    echo "ccl: what came of $task cannot be handed in to $url: it lies on $host in $tree, commit $commit and what is not committed" >&2
+    [ -z "$result" ] || echo "ccl: until the task is filed, this hands it in: git -C $tree push --force-with-lease=$run:$claim $url $result:$run" >&2
+    exit 74
+}
+trap keep HUP INT TERM
+# What the agent has made and that commit does not hold: files; a repository of its own; commits on other branches only.
+if [ $exit != 125 ]; then
+    loose=$(ours status --porcelain --ignore-submodules=dirty) && [ -z "$loose" ] || left="not committed: ${loose:-git cannot say what}"
+    ! g diff --raw --diff-filter=A "$head" "$commit" | grep -q '^:000000 160000 ' || ! g diff --quiet "$head" "$commit" -- .gitmodules ||
+        left='a repository within the repository'
+    [ "$commit" != "$head" ] || [ -z "$(g rev-list -n 1 --branches --not "$head")" ] || left='on other branches only'
+fi 2>>"$work/errors"
+if [ -n "$left" ]; then
+    trap - EXIT
+    echo "ccl: $(printf %s "$left" | tr '\n' ' ')" >>"$work/errors"
+    left=",\"directory\":\"$place\""
+fi
+
+if [ -n "$check" ] && [ $exit = 0 ] && [ -z "$left" ]; then
     began=$(date +%s) judged=$tree
     if [ -n "$protect" ]; then
         # What is protected is as it was before the agent came.
@@ -75,20 +98,13 @@ if [ -n "$check" ] && [ $exit = 0 ]; then
     checked=",\"check\":{\"exit\":$red,\"seconds\":$(($(date +%s) - began))}"
 fi
 
-# From here on nothing is thrown away that somebody may want.
-keep() {
-    trap - EXIT HUP INT TERM
-    echo "ccl: what came of $task cannot be handed in to $url: it lies on $host in $tree, commit $commit" >&2
-    [ -z "$result" ] || echo "ccl: until the task is filed, this hands it in: git -C $tree push --force-with-lease=$run:$claim $url $result:$run" >&2
-    exit 74
-}
-trap keep HUP INT TERM
 cd "$work" && for file in output errors check; do
     [ ! -e "$file" ] || printf '100644 blob %s\t%s\n' "$(head -c 8388608 "$file" | g hash-object -w --stdin)" "$file"
 done >entries
 result=$(g commit-tree "$(g mktree <entries)" -p "$claim" -p "$commit" \
-    -m "{\"version\":1,\"exit\":$exit,\"host\":\"$host\",\"work\":\"$commit\"$checked}") || keep
+    -m "{\"version\":1,\"exit\":$exit,\"host\":\"$host\",\"work\":\"$commit\"$checked$left}") || keep
 [ $exit != 0 ] || exit=$red
+[ $exit != 0 ] || [ -z "$left" ] || exit=74
 for pause in 0 2 10 30 60 120 300 600; do
     sleep "$pause"
     move "$claim" "$result" && exit "$exit"

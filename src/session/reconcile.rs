@@ -384,7 +384,7 @@ impl Pool<'_> {
 
     /// Ends the agent of this run, wherever it is. One that has not started cannot start any more.
     pub(super) fn end_agent(&self, run: &Run) -> Result<()> {
-        durable::remove(&run.session.files().ticket)?;
+        run.session.take_ticket()?;
         process::terminate(run.id(), leader(run)?, process::GRACE)?;
         Ok(())
     }
@@ -392,7 +392,7 @@ impl Pool<'_> {
     /// The same, with all that the agent has started: none of it may go on beside the next attempt. After a turn that
     /// ended well it may: a server, say, that the task asked for.
     pub(super) fn end_agent_and_its_tools(&self, run: &Run) -> Result<()> {
-        durable::remove(&run.session.files().ticket)?;
+        run.session.take_ticket()?;
         Ok(process::terminate_all(run.id(), leader(run)?, process::GRACE)?)
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::process::Stdio;
 
 use crate::ray_server::Worker;
 use crate::support::faults::is_long;
@@ -190,4 +191,72 @@ fn is_asleep(group: i32) -> bool {
             && words.starts_with(b"sleep\0")
             && !words.ends_with(b"\x000\0")
     })
+}
+
+/// What the agent has made and no commit of its branch holds is not thrown away, and the task is not done.
+#[test]
+fn what_cannot_come_back_stays_where_it_is_and_the_task_has_failed() {
+    for (agent, stays, words) in [
+        ("git init -q sub; echo mine >sub/mine\n", "sub/mine", "?? sub/"),
+        (
+            "git init -q sub; echo mine >sub/mine; cd sub; git add mine; git -c user.name=A -c user.email=a@b commit -qm x\n",
+            "sub/mine",
+            "a repository within the repository",
+        ),
+        (
+            "git checkout -qb fix; echo mine >mine; git add mine; git -c user.name=A -c user.email=a@b commit -qm x; git checkout -q work\n",
+            ".git/refs/heads/fix",
+            "on other branches only",
+        ),
+    ] {
+        let world = World::with_agent(&format!("#!/bin/sh\necho run >>\"$HOME/runs\"\n{agent}"));
+        let (id, entrypoint) = submitted(&world);
+        let output = world.worker().command(&entrypoint).output().unwrap();
+        assert_eq!((output.status.code(), world.agents()), (Some(74), 1), "{output:?}");
+        let lies = left_in(&world.node(), "ccl-");
+        assert!(world.node().join(&lies[0]).join("tree").join(stays).exists(), "{words}");
+        world.ray.set(&id, "FAILED", None);
+        world.converge("a.md", "failed/a.md");
+        let reason = world.ending("failed/a.md")["reason"].as_str().unwrap().to_owned();
+        assert!(reason.contains(&lies[0]) && reason.contains(words), "{reason}");
+    }
+}
+
+/// One file that git cannot take leaves the others; locks of a git that was killed are nobody's.
+#[test]
+fn what_an_agent_leaves_locked_comes_back() {
+    let world = World::with_agent(&format!("{AGENT}: >.git/HEAD.lock; : >.git/index.lock\n"));
+    let (id, entrypoint) = submitted(&world);
+    let output = world.worker().command(&entrypoint).output().unwrap();
+    assert_eq!((output.status.code(), world.agents()), (Some(0), 1), "{output:?}");
+    world.ray.set(&id, "SUCCEEDED", None);
+    world.converge("a.md", "done/a.md");
+    assert_eq!(git(world.project.root(), ["show", "ccl/a:two"]).trim(), "uncommitted");
+    assert_eq!(left_in(&world.node(), "ccl-"), [""; 0]);
+}
+
+/// Ray ends it while the work is judged: the work stays where it is.
+#[test]
+fn a_runner_that_is_ended_while_it_checks_keeps_the_work() {
+    let world = World::new();
+    let rules = "check: touch \"$HOME/checking\"; until [ -e \"$HOME/go\" ]; do sleep 0.02; done\n";
+    fs::write(world.project.root().join(".agent-queue/project.yaml"), rules).unwrap();
+    let (id, entrypoint) = submitted(&world);
+    let runner = world.worker().command(&entrypoint).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("the check", LONG, || world.node().join("checking").exists());
+    let group = rustix::process::Pid::from_child(&runner);
+    rustix::process::kill_process_group(group, rustix::process::Signal::TERM).unwrap();
+    // A shell looks at its signals when the check has ended, which is in a process group of its own.
+    fs::write(world.node().join("go"), "").unwrap();
+    let output = runner.wait_with_output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("it lies on"), "{output:?}");
+    let lies = left_in(&world.node(), "ccl-");
+    assert!(world.node().join(&lies[0]).join("tree/two").exists());
+    world.ray.set(&id, "FAILED", None);
+    world.converge("a.md", "failed/a.md");
+    let reason = world.ending("failed/a.md")["reason"].as_str().unwrap().to_owned();
+    assert!(
+        reason.contains(&format!("its work may lie in {}", world.node().join(&lies[0]).display())),
+        "{reason}"
+    );
 }

@@ -26,7 +26,7 @@ fn what_takes_longer_than_a_pass_waits_leaves_nothing_and_may_be_fetched_by_hand
     world.sandbox.env("PATH", &path);
     let said = world.pass(&["reap"]);
     let by_hand = format!("git fetch {} refs/ccl/{key}/run", world.exchange().display());
-    assert!(said.contains("in the time of a pass") && said.contains(&by_hand), "{said}");
+    assert!(said.contains("cannot be fetched") && said.contains(&by_hand), "{said}");
     assert!(said.contains("tries it again in 1m"), "{said}");
     let objects = world.project.root().join(".git/objects");
     assert_eq!(left_in(&objects, "tmp_"), [""; 0]);
