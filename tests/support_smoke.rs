@@ -112,6 +112,8 @@ fn shape(record: &Value) -> Value {
 fn turn_of(home: &Path, id: &str) -> Vec<Value> {
     let mut records = claude_home::transcript(home, id);
     records.retain(|record| record["type"] == "user" || record["type"] == "assistant");
+    // On a busy machine an answer may stand before its own prompt, which `ccl` puts right as well.
+    records.sort_by_key(|record| record["type"] != "user");
     records.iter().map(shape).collect()
 }
 
