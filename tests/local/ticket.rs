@@ -39,7 +39,14 @@ fn before(world: World, command: &str, instead: &str) -> World {
 
 #[test]
 fn two_windows_of_one_run_start_one_agent() {
-    let world = between(World::commands(1), "tmux \"$@\"; tmux \"$@\" >/dev/null");
+    let world = World::commands(1);
+    // The one that `ccl` knows of comes first: of the other's agent it would see only that its own window has ended.
+    let ticket = world.sandbox.session_file("ccl-auto-0", "ticket");
+    let twice = format!(
+        "tmux \"$@\"; while [ -e {} ]; do sleep 0.01; done; tmux \"$@\" >/dev/null",
+        ticket.display()
+    );
+    let world = between(world, &twice);
     let project = world.project("web");
     project.drop_task("a.md", "Do it.\n");
     assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
