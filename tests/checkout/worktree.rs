@@ -177,9 +177,9 @@ fn a_set_up_that_fails_holds_the_project_until_it_is_mended() {
         world.session_file("ccl-auto-0", "exit").exists()
             || world.session_file("ccl-auto-1", "exit").exists()
     });
-    world.tmux.wait_until("it is given back", || {
+    world.tmux.wait_until("it is given back, and the other is done", || {
         world.pass(&["reap"]);
-        project.inbox() == ["a.md"]
+        project.inbox() == ["a.md"] && other.done() == ["b.md"]
     });
     let end = ending(&project, "inbox/a.md");
     assert_eq!((&end["attempt"], &end["outcome"]), (&json!(0), &json!("released")));
