@@ -353,7 +353,8 @@ fn remove_old_rooms(objects: &Path) -> io::Result<()> {
         }
         let age = entry.metadata().and_then(|found| found.modified()).map(|then| then.elapsed());
         if age.is_ok_and(|age| age.is_ok_and(|age| age > OLD_ROOM)) {
-            fs::remove_dir_all(entry.path())?;
+            // It may be another user's, or another pass removes it at this moment: it is in nobody's way.
+            let _left = fs::remove_dir_all(entry.path());
         }
     }
     Ok(())

@@ -217,8 +217,8 @@ impl Delegation<'_> {
         };
         let url = marker.exchange.as_ref().map_or("", |note| &note.url);
         let reason = format!(
-            "what came back cannot be fetched: {error}; `git fetch {} {}` in {} takes the time that it needs, and once \
-             that has worked the next pass files the task",
+            "its run in the exchange cannot be fetched: {error}; `git fetch {} {}` in {} takes the time that it needs, \
+             and once that has worked the next pass goes on",
             escape(url),
             Refs::of(marker.key).run,
             task.project.path().display()

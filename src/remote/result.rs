@@ -156,16 +156,19 @@ fn why_failed(
     note: &ExchangeNote,
 ) -> Option<String> {
     let host = &result.host;
-    let last = errors.lines().rev().map(str::trim).find(|line| !line.is_empty());
-    let said = last.map_or(String::new(), |line| format!(": {}", excerpt(line, LONGEST_ERROR)));
-    if let Some(directory) = &result.left_in {
+    let mut lines = errors.lines().rev().map(str::trim).filter(|line| !line.is_empty());
+    let left = result.left_in.as_ref().map(|directory| {
         let directory = if directory.is_empty() { "its runner's directory" } else { directory };
+        // The runner's own line stands below those of the agent.
+        let what = excerpt(lines.next().unwrap_or_default(), LONGEST_ERROR);
         let place = escape(directory);
-        return Some(format!(
-            "not all that its agent has made came back: the rest lies on {host} in {place}{said}"
-        ));
-    }
-    match (result.exit, note.rules.check.command().zip(result.check)) {
+        format!(
+            "not all that its agent has made came back: the rest lies on {host} in {place}: {what}"
+        )
+    });
+    let last = lines.next();
+    let said = last.map_or(String::new(), |line| format!(": {}", excerpt(line, LONGEST_ERROR)));
+    let reason = match (result.exit, note.rules.check.command().zip(result.check)) {
         (NOT_PREPARED, _) => Some(format!("the project could not be checked out on {host}{said}")),
         (NO_PROGRAM, _) => Some(format!("{host} has no such program for an agent{said}")),
         (TIMED_OUT, _) => {
@@ -185,6 +188,10 @@ fn why_failed(
             Some(format!("{} {how}", check::named(command)))
         }
         _ => None,
+    };
+    match (reason, left) {
+        (Some(reason), Some(left)) => Some(format!("{reason}; {left}")),
+        (reason, left) => reason.or(left),
     }
 }
 

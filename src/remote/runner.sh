@@ -16,9 +16,9 @@ trap 'exit 143' HUP INT TERM
 tree=$work/tree patience=600 place=$work
 # It stands in JSON.
 case $work in *[!A-Za-z0-9._/-]*) place= ;; esac
-# A connection that is half dead is not waited for.
+# A connection that is half dead is not waited for, and a repository around this one is not ours.
 g() {
-    GIT_TERMINAL_PROMPT=0 timeout -k 10 "$patience" git -C "$tree" -c core.hooksPath=/dev/null -c user.name=ccl -c user.email=ccl@localhost \
+    GIT_TERMINAL_PROMPT=0 GIT_CEILING_DIRECTORIES="$work" timeout -k 10 "$patience" git -C "$tree" -c core.hooksPath=/dev/null -c user.name=ccl -c user.email=ccl@localhost \
         -c commit.gpgSign=false -c gc.auto=0 -c maintenance.auto=false "$@"
 }
 tip() { list=$(g ls-remote "$url" "$1") && printf %s "${list%%[!0-9a-f]*}"; }
@@ -43,17 +43,7 @@ patience=7200
         { [ "$submodules" = false ] || g submodule update -q --init --recursive; } && cd "$tree/$directory"
 } 2>"$work/errors" || exit=125
 patience=600
-g cat-file commit "$base" | sed '1,/^$/d' >"$work/prompt"
-[ $exit != 0 ] ||
-    timeout --foreground -k 30 "$limit" "$@" <"$work/prompt" >"$work/output" 2>"$work/errors" || exit=$?
-cd "$tree" && rm -f .git/index.lock .git/HEAD.lock
-{
-    # What git cannot take, a file that nobody may read, say, leaves the rest.
-    ours add --all || ours add --all --ignore-errors
-    g diff --cached --quiet || g commit -q --no-verify -m "ccl: what $task left uncommitted"
-} >/dev/null 2>>"$work/errors"
-commit=$(g rev-parse --verify -q HEAD) || commit=$head
-
+commit=$head
 # From here on nothing is thrown away that somebody may want.
 keep() {
     trap - EXIT HUP INT TERM
@@ -61,13 +51,37 @@ keep() {
     [ -z "$result" ] || echo "ccl: until the task is filed, this hands it in: git -C $tree push --force-with-lease=$run:$claim $url $result:$run" >&2
     exit 74
 }
-trap keep HUP INT TERM
+g cat-file commit "$base" | sed '1,/^$/d' >"$work/prompt"
+ready=$exit
+[ $ready != 0 ] || trap keep HUP INT TERM
+[ $exit != 0 ] ||
+    timeout --foreground -k 30 "$limit" "$@" <"$work/prompt" >"$work/output" 2>"$work/errors" || exit=$?
+cd "$tree" && rm -f .git/index.lock .git/HEAD.lock
+made=$(g rev-parse -q --verify HEAD) || made=
+unmerged=$(g ls-files -u)
+[ $ready != 0 ] || {
+    # What git cannot take, a file that nobody may read, say, leaves the rest.
+    ours add --all || ours add --all --ignore-errors
+    g diff --cached --quiet || g commit -q --no-verify -m "ccl: what $task left uncommitted"
+} >/dev/null 2>>"$work/errors"
+commit=$(g rev-parse --verify -q HEAD) || commit=$head
+
 # What the agent has made and that commit does not hold: files; a repository of its own; commits on other branches only.
-if [ $exit != 125 ]; then
-    loose=$(ours status --porcelain --ignore-submodules=dirty) && [ -z "$loose" ] || left="not committed: ${loose:-git cannot say what}"
-    ! g diff --raw --diff-filter=A "$head" "$commit" | grep -q '^:000000 160000 ' || ! g diff --quiet "$head" "$commit" -- .gitmodules ||
-        left='a repository within the repository'
-    [ "$commit" != "$head" ] || [ -z "$(g rev-list -n 1 --branches --not "$head")" ] || left='on other branches only'
+if [ $ready = 0 ]; then
+    loose=$(ours status --porcelain --untracked-files=normal --ignore-submodules=dirty) && [ -z "$loose" ] || left="not committed: ${loose:-git cannot say what}"
+    # A commit of another repository for which no submodule stands, unless it is a worktree of what is handed in.
+    for link in $(g diff --raw --no-renames --no-abbrev --ignore-submodules=none --diff-filter=AT "$head" "$commit" | sed -n 's/^:[0-7]* 160000 [0-9a-f]* \([0-9a-f]*\) .*/\1/p'); do
+        path=$(g ls-tree -r -z "$commit" | tr '\0' '\n' | sed -n "s/^160000 commit $link	//p" | head -n 1)
+        g config --blob "$commit:.gitmodules" --get-regexp '^submodule\..*\.path$' | grep -qF " $path" ||
+            g merge-base --is-ancestor "$link" "$commit" || left='a repository within the repository'
+    done
+    [ -z "$(g submodule foreach -q --recursive 'git status --porcelain -uno; git rev-list -n 1 HEAD --branches --not --remotes --tags')" ] ||
+        left='within a submodule'
+    [ "$(ls -A "$work" | grep -cvx 'tree\|output\|errors\|prompt')" = 0 ] || left="beside the project's directory"
+    [ ! -d .git/rebase-merge ] && [ ! -d .git/rebase-apply ] && [ -z "$unmerged" ] || left='an unfinished merge or rebase'
+    [ "$made" != "$head" ] || [ -z "$(g rev-list -n 1 --branches --tags --reflog --not "$head" "$commit" --remotes)" ] || left='on other branches only'
+    # A side branch may have been squashed: it is kept, and no failure.
+    [ -z "$(g rev-list -n 1 --branches $(g rev-parse -q --verify refs/stash) --not "$commit" --remotes)" ] || trap - EXIT
 fi 2>>"$work/errors"
 if [ -n "$left" ]; then
     trap - EXIT
