@@ -209,13 +209,39 @@ pub(crate) fn open_nofollow(path: &Path) -> io::Result<File> {
     Ok(File::from(rustix::fs::open(path, NOFOLLOW, Mode::empty())?))
 }
 
-/// The same to lock it: for writing where that is allowed, since NFS locks no other descriptor, else for reading (a file
-/// that another user made).
-pub(crate) fn open_to_lock(path: &Path) -> io::Result<File> {
-    let flags = NOFOLLOW.difference(OFlags::RDONLY).union(OFlags::RDWR);
-    match rustix::fs::open(path, flags, Mode::empty()) {
-        Err(Errno::ACCESS | Errno::ROFS) => open_nofollow(path),
+/// The same; `None` where there is no such file.
+pub(crate) fn open_if_there(path: &Path) -> io::Result<Option<File>> {
+    match open_nofollow(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
+/// Opens a file to lock it: for writing where that is allowed, since NFS locks no other descriptor, else for reading (a
+/// file that another user made). `more` may say that it is made.
+pub(crate) fn open_to_lock(path: &Path, more: OFlags) -> io::Result<File> {
+    let open = |access| {
+        let flags = NOFOLLOW.difference(OFlags::RDONLY) | access | more;
+        rustix::fs::open(path, flags, Mode::from_raw_mode(SHARED))
+    };
+    match open(OFlags::RDWR) {
+        Err(Errno::ACCESS | Errno::ROFS) => Ok(File::from(open(OFlags::RDONLY)?)),
         opened => Ok(File::from(opened?)),
+    }
+}
+
+/// Opens a private file to add lines to it; both it and its directory are made where they are missing.
+pub(crate) fn open_to_append(path: &Path) -> io::Result<File> {
+    let open = || {
+        let mut options = OpenOptions::new();
+        options.append(true).read(true).create(true).mode(PRIVATE).open(path)
+    };
+    match open() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(directory_of(path))?;
+            open()
+        }
+        opened => opened,
     }
 }
 

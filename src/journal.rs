@@ -3,9 +3,8 @@
 //! It is a log, not a state: nothing is decided by it, and a line that is lost or torn is passed over. Lines are only
 //! added, each by one `write`, so that any number of passes may write at once. At 64 MiB the file is moved aside.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -130,26 +129,15 @@ impl Journal {
     }
 
     fn append(&self, line: &[u8]) -> Result<()> {
-        let mut file = match self.open() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(self.path.parent().unwrap_or(&self.path))?;
-                self.open()?
-            }
-            opened => opened?,
-        };
+        let mut file = durable::open_to_append(&self.path)?;
         if file.metadata()?.len() >= LONGEST {
             self.rotate()?;
-            file = self.open()?;
+            file = durable::open_to_append(&self.path)?;
         }
         // A line of which only a part fits on the disk is a torn one: what is left of it is not written behind another's.
         let written = file.write(line)?;
         anyhow::ensure!(written == line.len(), io::Error::from(io::ErrorKind::StorageFull));
         Ok(())
-    }
-
-    fn open(&self) -> io::Result<File> {
-        let mut options = OpenOptions::new();
-        options.append(true).create(true).mode(durable::PRIVATE).open(&self.path)
     }
 
     /// Moves a file that is too long aside. Whoever still has it open writes into the one that was moved.
@@ -185,11 +173,7 @@ impl Journal {
 }
 
 fn read_file(path: &Path, since: Timestamp, take: &mut impl FnMut(Entry)) -> io::Result<()> {
-    let file = match durable::open_nofollow(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
+    let Some(file) = durable::open_if_there(path)? else { return Ok(()) };
     // Nothing in it is newer than its last change; a file from the future says nothing of that.
     let modified = Timestamp::try_from(file.metadata()?.modified()?);
     if modified.is_ok_and(|modified| modified < since) {
@@ -269,7 +253,7 @@ mod tests {
     fn a_torn_line_takes_no_other_one_with_it() {
         let (_dir, journal) = journal();
         journal.write(&entry("a.md")).unwrap();
-        let mut file = journal.open().unwrap();
+        let mut file = durable::open_to_append(&journal.path).unwrap();
         file.write_all(br#"{"time":"2026-01-01T00:00:00Z","event":"do"#).unwrap();
         journal.write(&entry("b.md")).unwrap();
         file.write_all(b"nonsense\n\n{}\n\xff\n").unwrap();
@@ -284,7 +268,7 @@ mod tests {
         for task in ["a.md", "b.md", "c.md", "d.md"] {
             journal.write(&entry(task)).unwrap();
             // A hole: it takes no room on the disk, and is one line that is no entry.
-            let file = journal.open().unwrap();
+            let file = durable::open_to_append(&journal.path).unwrap();
             file.set_len(LONGEST).unwrap();
             (&file).write_all(b"\n").unwrap();
         }

@@ -12,7 +12,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
+
+use crate::durable;
 
 use crate::error::Failure;
 
@@ -112,23 +114,8 @@ pub(crate) fn lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Opens a lock file, for writing where that is allowed (NFS wants it so), else
-/// for reading (a queue that another user made).
 fn open(path: &Path) -> Result<File> {
-    let open = |access| {
-        rustix::fs::open(
-            path,
-            access | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK,
-            Mode::from_raw_mode(0o666),
-        )
-    };
-    open(OFlags::RDWR)
-        .or_else(|error| match error {
-            rustix::io::Errno::ACCESS => open(OFlags::RDONLY),
-            other => Err(other),
-        })
-        .map(File::from)
-        .map_err(io::Error::from)
+    durable::open_to_lock(path, OFlags::CREATE)
         .with_context(|| format!("cannot open the lock file {}", path.display()))
 }
 

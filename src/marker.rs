@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::durable::{self, Staged, open_nofollow, read_at_most};
+use crate::durable::{self, Staged, open_if_there, read_at_most};
 use crate::money::Cost;
 use crate::monotonic::{MonotonicTime, WorkTime};
 pub use crate::next_step::{CheckTarget, HoldCause, Phase, Round};
@@ -468,9 +468,9 @@ pub enum Unreadable {
 
 /// Reads a marker; `None` if there is none.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Unreadable> {
-    match open_nofollow(path) {
-        Ok(file) => read_file(&file, path).map(Some),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+    match open_if_there(path) {
+        Ok(Some(file)) => read_file(&file, path).map(Some),
+        Ok(None) => Ok(None),
         Err(source) => Err(Unreadable::Io { path: path.to_owned(), source }),
     }
 }

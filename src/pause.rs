@@ -1,7 +1,6 @@
 //! `STATE/paused` and `.agent-queue/paused`: nothing is handed out until `ccl resume`.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -73,11 +72,10 @@ fn by_hand(path: &Path, unreadable: &Unreadable) -> Pause {
     let metadata = fs::symlink_metadata(path);
     let since = metadata.and_then(|found| found.modified()).ok();
     let since = since.and_then(|time| Timestamp::try_from(time).ok()).unwrap_or_default();
-    let read = durable::open_nofollow(path).and_then(|file| durable::read_at_most(file, 4096));
-    let reason = match (read, unreadable) {
-        (Ok(bytes), _) => Some(text::excerpt(&String::from_utf8_lossy(&bytes), MAX_WORDS)),
-        (Err(error), _) if error.kind() == io::ErrorKind::NotFound => None,
-        (Err(_), unreadable) => Some(unreadable.to_string()),
+    let read = |file| durable::read_at_most(file, 4096);
+    let reason = match durable::open_if_there(path).and_then(|file| file.map(read).transpose()) {
+        Ok(bytes) => bytes.map(|bytes| text::excerpt(&String::from_utf8_lossy(&bytes), MAX_WORDS)),
+        Err(_) => Some(unreadable.to_string()),
     };
     Pause { since, who: None, reason: reason.filter(|reason| !reason.is_empty()) }
 }

@@ -118,7 +118,7 @@ fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
 }
 
 /// What a process is called, cut at 15 bytes.
-pub fn name(pid: Pid) -> Option<String> {
+pub(crate) fn name(pid: Pid) -> Option<String> {
     let name = fs::read(proc_path(pid, "comm")).ok()?;
     Some(String::from_utf8_lossy(&name).trim_end().to_owned())
 }

@@ -6,9 +6,9 @@
 //! counted as such, and not as zero.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -64,10 +64,7 @@ impl Spend {
         let mut bytes = serde_json::to_vec(line).context("cannot write down a cost")?;
         bytes.push(b'\n');
         let mut write = || -> io::Result<()> {
-            fs::create_dir_all(&self.directory)?;
-            let mut options = OpenOptions::new();
-            let options = options.append(true).read(true).create(true).mode(durable::PRIVATE);
-            let mut file = options.open(&path)?;
+            let mut file = durable::open_to_append(&path)?;
             if is_torn(&file)? {
                 bytes.insert(0, b'\n');
             }
@@ -156,6 +153,8 @@ pub(crate) fn midnight(now: Timestamp) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -11,7 +11,7 @@ use crate::next_step::{AttemptFailure, HoldCause};
 
 /// How a launch ended, as `NAME.run` noted it in `NAME.exit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
+pub(crate) enum Exit {
     Code(i32),
     /// The project's directory could not be entered; nothing ran.
     NoDirectory,
@@ -33,7 +33,7 @@ impl Exit {
 
     /// Reads `NAME.exit`, `RUN WORD`; `None` while the agent runs. What an earlier
     /// run's script wrote late is not this run's end.
-    pub fn read(path: &Path, run: Uuid) -> Result<Option<Self>> {
+    pub(crate) fn read(path: &Path, run: Uuid) -> Result<Option<Self>> {
         let Some(text) = durable::read_text(path)? else { return Ok(None) };
         Ok(text.strip_prefix(&format!("{run} ")).and_then(|word| match word.trim() {
             Self::NO_DIRECTORY => Some(Self::NoDirectory),

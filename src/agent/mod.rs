@@ -5,7 +5,7 @@
 //! ends by itself, `NAME.exit`. All odd paths and texts lie in these files; nothing is ever typed.
 
 pub mod claude;
-pub mod command;
+pub(crate) mod command;
 pub mod judge;
 mod limits;
 pub mod screen;

@@ -12,7 +12,7 @@ use crate::agent::claude::Trust;
 use crate::checkout::Repository;
 use crate::concurrent;
 use crate::config::AgentKind;
-use crate::event::{Event, EventKind};
+use crate::event::EventKind;
 use crate::hold::{Choice, Holds, Lineup, Readiness, Wanted};
 use crate::plan::{self, Queue};
 use crate::queue::{self, Inbox, Project, Read, Skip, TaskRef, WaitingTask};
@@ -405,13 +405,6 @@ pub(super) fn pass_over(
     pass: &mut Pass,
 ) {
     match skip {
-        Skip::Gone | Skip::NotYet | Skip::Full => {}
-        Skip::Held(_) | Skip::HeldBecause(_) => {
-            pass.events.push(at.event(EventKind::Held).because(skip.to_string()));
-        }
-        Skip::ProjectHeld(why) => {
-            pass.events.push(Event::of_project(EventKind::Held, at.project.path()).because(why));
-        }
         Skip::Unfit(seen, unfit) => {
             let why = unfit.to_string();
             let ending = Ending::unworked(context.now, why.clone());
@@ -426,6 +419,7 @@ pub(super) fn pass_over(
             }
         }
         Skip::Failed(error) => pass.fail(context, &error),
+        skip => pass.events.extend(skip.event(at)),
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use crate::config::{Config, Dedicated, Projects};
+use crate::durable;
 use crate::error::{Failure, unreadable_config};
 use crate::log::Log;
 use crate::queue::QUEUE;
@@ -95,10 +96,9 @@ fn children(directory: &Path, log: &Log) -> Result<Vec<PathBuf>> {
 }
 
 fn has_queue(directory: &Path) -> io::Result<bool> {
-    use io::ErrorKind::{NotADirectory, NotFound};
     match directory.join(QUEUE).metadata() {
         Ok(metadata) => Ok(metadata.is_dir()),
-        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(false),
+        Err(error) if durable::is_no_directory(&error) => Ok(false),
         Err(error) => Err(error),
     }
 }

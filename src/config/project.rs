@@ -102,14 +102,10 @@ values! {
 impl Config {
     /// What holds for the project whose `project.yaml` this is; it need not be there. The error names file, line and key.
     pub(crate) fn project_rules(&self, path: &Path) -> Result<ProjectRules> {
-        let opened = match durable::open_nofollow(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(self.defaults.clone().over(ProjectKeys::default()));
-            }
-            opened => opened,
-        };
         let failed = || format!("cannot read {}", path.display());
-        let file = opened.with_context(failed)?;
+        let Some(file) = durable::open_if_there(path).with_context(failed)? else {
+            return Ok(self.defaults.clone().over(ProjectKeys::default()));
+        };
         if !file.metadata().with_context(failed)?.is_file() {
             bail!("{} is not a regular file: put the file itself there", path.display());
         }

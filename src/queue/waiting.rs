@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::{Name, Project, TaskRef};
 use crate::durable::{self, FileId};
+use crate::event::{Event, EventKind};
 use crate::process::{OpenFiles, Writers};
 use crate::task::{self, Task, Unfit};
 
@@ -70,6 +71,23 @@ impl fmt::Display for Skip {
             Self::Full => out.write_str("another agent has just begun to work in its project"),
             Self::Unfit(_, unfit) => unfit.fmt(out),
             Self::Failed(error) => error.fmt(out),
+        }
+    }
+}
+
+impl Skip {
+    /// What a person has to know of it; none where they need not.
+    pub(crate) fn event(&self, at: &TaskRef) -> Option<Event> {
+        match self {
+            Self::Held(_) | Self::HeldBecause(_) => {
+                Some(at.event(EventKind::Held).because(self.to_string()))
+            }
+            Self::ProjectHeld(why) => {
+                let held = Event::of_project(EventKind::Held, at.project.path());
+                Some(held.because(why.as_str()))
+            }
+            // What can never be a task is filed, and a failure is reported, by whoever passes it over.
+            Self::Gone | Self::NotYet | Self::Full | Self::Unfit(..) | Self::Failed(_) => None,
         }
     }
 }

@@ -1,7 +1,6 @@
 //! From a job that has ended to `done/` or `failed/`.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -224,9 +223,9 @@ fn is_being_written(path: &Path) -> Result<bool> {
 /// Whether `path` is the file that was submitted, byte for byte; false as well if it has gone.
 fn is_the_submitted_file(path: &Path, marker: &Delegated) -> Result<bool> {
     let failed = || format!("cannot read {}", path.display());
-    let file = match durable::open_nofollow(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+    let file = match durable::open_if_there(path) {
+        Ok(Some(file)) => file,
+        Ok(None) => return Ok(false),
         // A link or the like has taken the name.
         Err(_) if !fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) => {
             return Ok(false);

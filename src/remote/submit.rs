@@ -339,7 +339,7 @@ impl Delegation<'_> {
 
 /// Locks a marker. `None`: there is none, somebody holds it, or it was replaced at this moment.
 pub(super) fn lock_marker(path: &Path) -> Result<Option<File>> {
-    let file = match durable::open_to_lock(path) {
+    let file = match durable::open_to_lock(path, rustix::fs::OFlags::empty()) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("cannot open {}", path.display())),

@@ -84,7 +84,7 @@ impl Session {
 
     /// Its cooldown, if that has not ended by `now`. One that begins in the future was written while the clock was
     /// wrong, and nobody knows when it would end.
-    pub fn cooldown(&self, now: Timestamp) -> Result<Option<Cooldown>, marker::Unreadable> {
+    pub(crate) fn cooldown(&self, now: Timestamp) -> Result<Option<Cooldown>, marker::Unreadable> {
         let cooldown: Option<Cooldown> = marker::read(&self.cooldown_path())?;
         Ok(cooldown.filter(|it| it.until > now && it.stamp.at <= now + marker::CLOCK_SKEW))
     }
@@ -135,7 +135,7 @@ impl Session {
 
 /// The sessions with a marker, by name, also those that no configuration names
 /// any more. One walk of `STATE/sessions/`.
-pub fn marked(state_dir: &Path) -> Result<Vec<Session>> {
+pub(crate) fn marked(state_dir: &Path) -> Result<Vec<Session>> {
     let directory = state_dir.join("sessions");
     let mut sessions = Vec::new();
     for entry in durable::list_dir(&directory)? {

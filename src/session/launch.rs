@@ -9,7 +9,7 @@
 //!
 //! Whatever goes wrong, `reconcile` puts right what was begun.
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Error, Result, bail};
 use uuid::Uuid;
 
 use super::attempt::{Attempt, Evidence, TakenOver};
@@ -38,24 +38,37 @@ impl Pool<'_> {
     /// agent may wait for it.
     pub fn dispatch(&self, slot: Slot, assignment: &Assignment) -> (Vec<Event>, Result<()>) {
         let mut events = Vec::new();
-        let launched = self.launch(&mut events, &slot, assignment);
-        let outcome = launched.map_err(|error| self.undo(&mut events, &slot.session, error));
-        let name = &assignment.task.at.name;
-        let what = || format!("cannot dispatch {name} to {}", slot.session.name);
-        (events, outcome.with_context(what))
+        let at = &assignment.task.at;
+        let outcome = match self.launch(&mut events, &slot, assignment) {
+            Ok(()) => Ok(()),
+            Err(Skip::Failed(error)) => {
+                let error = self.undo(&mut events, &slot.session, error);
+                let what = format!("cannot dispatch {} to {}", at.name, slot.session.name);
+                Err(error.context(what))
+            }
+            Err(skip) => {
+                events.extend(skip.event(at));
+                Ok(())
+            }
+        };
+        (events, outcome)
     }
 
-    fn launch(&self, events: &mut Vec<Event>, slot: &Slot, assignment: &Assignment) -> Result<()> {
+    fn launch(
+        &self,
+        events: &mut Vec<Event>,
+        slot: &Slot,
+        assignment: &Assignment,
+    ) -> Result<(), Skip> {
         let Assignment { task, rules, room, repository, who } = assignment;
         let session = &slot.session;
         let agents = &self.config.agents;
         let agent = agents.named(&who.name).unwrap_or_else(|| agents.first());
         if !slot.exists && !self.make_session(session)? {
             let name = &session.name;
-            events.push(task.at.event(EventKind::Held).because(format!(
+            return Err(Skip::HeldBecause(format!(
                 "somebody else has just made the session {name}: a later pass uses it"
             )));
-            return Ok(());
         }
         let owner = owner::ensure(&self.config.state_dir)?;
         // Held until the worktree is made, so that no other pass plans one of the same name.
@@ -67,11 +80,9 @@ impl Pool<'_> {
                 match self.plan_worktree(repository, task, rules) {
                     Ok(planned) => Some(planned),
                     Err(OpenError::Obstacle(obstacle)) => {
-                        let held = task.at.event(EventKind::Held);
-                        events.push(held.because(obstacle.to_string()));
-                        return Ok(());
+                        return Err(Skip::HeldBecause(obstacle.to_string()));
                     }
-                    Err(OpenError::Failed(error)) => return Err(error),
+                    Err(OpenError::Failed(error)) => return Err(error.into()),
                 }
             }
         };
@@ -84,7 +95,7 @@ impl Pool<'_> {
         };
         marker::write(&session.marker_path(), &marker)?;
         let run = Run { session: session.clone(), marker, pane: None };
-        // Behind the session's marker: whoever finds that gone knows that this probe is none any more.
+        // Written after the session's marker: a probe counts only as long as that is there.
         let probe = who.is_probe.then(|| Probe {
             run: run.id(),
             session: session.name().to_owned(),
@@ -94,8 +105,9 @@ impl Pool<'_> {
         if let Some(probe) = probe
             && !self.holds.begin_probe(agent, who.model.as_deref(), probe)?
         {
-            // It is not held: another pass has sent a task, and this one waits for what comes of that.
-            return durable::remove(&session.marker_path()).map(drop);
+            // Another pass has sent a task, and this one waits for what comes of that.
+            durable::remove(&session.marker_path())?;
+            return Err(Skip::NotYet);
         }
         let conversation = self.conversation(session, &task.task, agent, run.id())?;
         let work = Work { rules: rules.clone(), checkout, ..Work::default() };
@@ -104,13 +116,11 @@ impl Pool<'_> {
         let (project, name) = (&task.at.project, &task.at.name);
         let claim = match project.claim(name, &task.seen, *room, marker, &self.writers) {
             Ok(claim) => claim,
-            Err(Skip::Failed(error)) => return Err(error),
-            // It is not held: it waits for its turn.
-            Err(Skip::Full) => return durable::remove(&session.marker_path()).map(drop),
+            // It may have been claimed by then: `undo` sees to that, and needs the marker.
+            Err(Skip::Failed(error)) => return Err(error.into()),
             Err(skip) => {
                 durable::remove(&session.marker_path())?;
-                events.push(task.at.event(EventKind::Held).because(skip.to_string()));
-                return Ok(());
+                return Err(skip);
             }
         };
         if let Some(repository) = repository
@@ -120,8 +130,7 @@ impl Pool<'_> {
             self.unmake_worktree(&claim)?;
             claim.release()?;
             durable::remove(&session.marker_path())?;
-            events.push(task.at.event(EventKind::Held).because(obstacle));
-            return Ok(());
+            return Err(Skip::HeldBecause(obstacle));
         }
         drop(checkout_lock);
         let message = agent::message(
@@ -136,7 +145,8 @@ impl Pool<'_> {
             Some(_) if !goes_on => format!("{}\n\n{message}", agent::AFTER_A_COLLEAGUE),
             _ => agent::message_after(claim.marker().work.timeout, message),
         };
-        self.start(events, Attempt { run, claim, conversation, message, taken_over })
+        let attempt = Attempt { run, claim, conversation, message, taken_over };
+        Ok(self.start(events, attempt)?)
     }
 
     /// Makes the session that is missing. False: it is there by now, and nobody knows who is about to use it; tmux may

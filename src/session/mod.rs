@@ -40,7 +40,8 @@ use crate::text::local_time;
 use crate::tmux::{Pane, Tmux, TmuxError};
 use server::{Panes, PanesNow};
 
-pub use files::{Session, marked};
+pub use files::Session;
+pub(crate) use files::marked;
 pub(crate) use files::{attention_cooldowns, sweep};
 pub(crate) use snapshot::{Reading, Trigger};
 
@@ -157,12 +158,12 @@ impl<'a> Pool<'a> {
     }
 
     /// Which pool this is; `None` if it has never claimed anything.
-    pub fn owner(&self) -> Result<Option<Uuid>> {
+    pub(crate) fn owner(&self) -> Result<Option<Uuid>> {
         owner::known(&self.config.state_dir)
     }
 
     /// Whether tmux has said that there is no such session.
-    pub fn lacks(&self, session: &Session) -> bool {
+    pub(crate) fn lacks(&self, session: &Session) -> bool {
         !matches!(self.panes, Panes::NotAsked) && self.panes_of(session).next().is_none()
     }
 

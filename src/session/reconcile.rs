@@ -118,7 +118,7 @@ impl Pool<'_> {
     }
 
     /// Ends the agent of `run`, whatever it is doing, and files its task as failed with `reason`.
-    pub fn cancel(&self, session: &Session, run: Uuid, reason: &str) -> Result<Vec<Event>> {
+    pub(crate) fn cancel(&self, session: &Session, run: Uuid, reason: &str) -> Result<Vec<Event>> {
         let Some(_lock) = session.lock_within(SESSION_LOCK_WAIT)? else {
             bail!(Failure::Temporary(format!(
                 "another pass is at work on {}: try again in a moment",

@@ -41,7 +41,7 @@ pub enum Moment {
 
 impl Moment {
     /// `2026-11-27 02:00` or `2026-11-27` in local time, or RFC 3339 with an offset.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         // A zone's name in brackets would be read over.
         if text.contains('[') || text.as_bytes().get(4) != Some(&b'-') {
@@ -52,7 +52,7 @@ impl Moment {
     }
 
     /// Of a local time that comes twice the first, of one that is left out the same distance behind the gap.
-    pub fn timestamp(self, zone: &TimeZone) -> Option<Timestamp> {
+    pub(crate) fn timestamp(self, zone: &TimeZone) -> Option<Timestamp> {
         match self {
             Self::Local(local) => zone.to_timestamp(local).ok(),
             Self::Exact(moment) => Some(moment),
