@@ -353,6 +353,22 @@ fn after_the_cost() {
     assert_eq!((end(false).noted(), given_up.failure), (error(), error()));
 }
 
+/// What makes the pass fail as well.
+#[test]
+fn failures_of_the_machine() {
+    let asks = AttemptFailure { needs_attention: true, ..AttemptFailure::of_task("a dialog") };
+    for (failure, expected) in [
+        (AttemptFailure::of_machine("a theme"), true),
+        (AttemptFailure::of_program("no claude"), true),
+        (AttemptFailure::of_task("an API error"), false),
+        (asks, false),
+        (AttemptFailure::of_project("npm"), false),
+        (AttemptFailure::of_agent(HoldCause::Account, "no login"), false),
+    ] {
+        assert_eq!(failure.is_of_machine(), expected, "{}", failure.reason);
+    }
+}
+
 /// An agent's hold begins once.
 #[test]
 fn holds() {
