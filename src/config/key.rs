@@ -62,7 +62,7 @@ impl fmt::Display for KeySource {
 
 /// Why nothing is delegated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum DelegationOff {
+pub(crate) enum DelegationOff {
     #[error("delegation is not configured (secutools.url and secutools.api_key_file)")]
     NotConfigured,
     /// There is a URL, but no key. Under a hook this is ordinary: agents do not get the key.

@@ -153,7 +153,7 @@ pub struct WaitingTask {
 }
 
 #[derive(Debug)]
-pub enum Read {
+pub(crate) enum Read {
     Task(Box<WaitingTask>),
     Skipped(TaskRef, Skip),
 }
