@@ -558,5 +558,10 @@ fn read_line(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
+/// Notes by an empty file among git's own that something has begun there; a crash of the machine may take it back.
+fn put_mark(path: &Path) -> Result<()> {
+    fs::write(path, "").with_context(|| format!("cannot write {}", path.display()))
+}
+
 #[cfg(test)]
 mod tests;

@@ -162,8 +162,7 @@ impl Transcript {
                 let path = entry?.path().join(&name);
                 match fs::metadata(&path) {
                     Ok(metadata) if metadata.is_file() => {
-                        let modified = metadata.modified().ok();
-                        let modified = modified.and_then(|time| Timestamp::try_from(time).ok());
+                        let modified = durable::modified(&metadata);
                         return Ok(Some(Self { path, length: metadata.len(), modified }));
                     }
                     Ok(_) => {}

@@ -14,7 +14,7 @@ use std::fs;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use tempfile::NamedTempFile;
@@ -22,6 +22,7 @@ use tempfile::NamedTempFile;
 use super::git::{Git, GitError, shown};
 use super::{GitStatus, Obstacle, OpenError, Repository, is_object_name};
 use crate::config::{ExchangeAt, has_password};
+use crate::durable;
 use crate::marker::Worktree;
 use crate::subprocess::RunError;
 use crate::task::Summary;
@@ -351,8 +352,8 @@ fn remove_old_rooms(objects: &Path) -> io::Result<()> {
         if !entry.file_name().as_bytes().starts_with(ROOM.as_bytes()) {
             continue;
         }
-        let age = entry.metadata().and_then(|found| found.modified()).map(|then| then.elapsed());
-        if age.is_ok_and(|age| age.is_ok_and(|age| age > OLD_ROOM)) {
+        let age = entry.metadata().ok().and_then(|found| durable::age(&found, SystemTime::now()));
+        if age.is_some_and(|age| age > OLD_ROOM) {
             // It may be another user's, or another pass removes it at this moment: it is in nobody's way.
             let _left = fs::remove_dir_all(entry.path());
         }
@@ -385,9 +386,9 @@ fn take_over(room: &Path, objects: &Path) -> io::Result<()> {
                 Err(_) => copy(&from.join(&file), &to, &file)?,
             }
         }
-        fs::File::open(&to)?.sync_all()?;
+        durable::sync(&to)?;
     }
-    fs::File::open(objects)?.sync_all()
+    durable::sync(objects)
 }
 
 fn copy(from: &Path, to: &Path, name: &OsStr) -> io::Result<()> {

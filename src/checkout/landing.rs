@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use super::git::{Git, GitError, PATIENCE, POLL, room, shown};
 use super::worktree::{Extent, admin_of, no_worktree, wait_for_idle};
-use super::{GitStatus, Repository, read_line};
+use super::{GitStatus, Repository, put_mark, read_line};
 use crate::durable;
 use crate::error::Failure;
 use crate::marker::Worktree;
@@ -171,7 +171,7 @@ impl Repository {
         let is_rewritten = !self.is_ancestor(&worktree.base, &onto)?;
         args.push(if is_rewritten { &worktree.base } else { &onto });
         let (identity, mark) = (self.identity(worktree)?, admin.join(REBASING));
-        fs::write(&mark, "").with_context(|| format!("cannot write {}", mark.display()))?;
+        put_mark(&mark)?;
         let rebase = Git::change(&worktree.path, &worktree.path, args).once();
         let rebased = rebase.with(&settings).with(identity).run();
         let files = match &rebased {

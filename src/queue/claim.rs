@@ -17,7 +17,7 @@ use crate::task::{self, Ending, Outcome};
 
 /// A task that this run has: `T.md.dispatched`, with the claim beside it.
 #[derive(Debug)]
-pub struct Claim {
+pub(crate) struct Claim {
     project: Project,
     name: Name,
     marker: marker::ClaimMarker,
@@ -25,7 +25,7 @@ pub struct Claim {
 
 /// What lies where a session's marker points.
 #[derive(Debug)]
-pub enum ClaimLookup {
+pub(crate) enum ClaimLookup {
     /// No claim of this run: the session's marker is void.
     Void,
     /// The claim, but no task: it was never renamed, or the agent or a person moved it.

@@ -33,12 +33,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use uuid::Uuid;
 
-pub use claim::{Claim, ClaimLookup};
+pub(crate) use claim::{Claim, ClaimLookup};
 pub(crate) use depends::{Dependencies, resolve};
 pub use inbox::Inbox;
 pub(crate) use look::{EndedTask, Peek};
 pub(crate) use recurring::{Outlook, Served};
-pub use waiting::{Held, Read, Seen, Skip, WaitingTask};
+pub(crate) use waiting::Read;
+pub use waiting::{Held, Seen, Skip, WaitingTask};
 pub(crate) use waiting::{read_all, read_file};
 
 use crate::durable::{self, Staged};

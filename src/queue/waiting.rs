@@ -153,7 +153,7 @@ pub struct WaitingTask {
 }
 
 #[derive(Debug)]
-pub enum Read {
+pub(crate) enum Read {
     Task(Box<WaitingTask>),
     Skipped(TaskRef, Skip),
 }
@@ -256,8 +256,7 @@ pub(super) fn open_regular(path: &Path) -> Result<(File, fs::Metadata), Skip> {
 /// Whether somebody may still be writing the file. The processes that have it open are looked at where they can be
 /// seen, which is the case for a file of our own user and for root; else it must be unchanged for a second.
 pub(super) fn is_being_written(path: &Path, writers: &Writers) -> Result<bool> {
-    let metadata =
-        fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
+    let metadata = durable::look_at(path)?;
     let is_written = writers
         .of(&metadata)
         .with_context(|| format!("cannot find out who writes to {}", path.display()))?;
@@ -266,7 +265,5 @@ pub(super) fn is_being_written(path: &Path, writers: &Writers) -> Result<bool> {
 
 /// Whether the file has not changed for a second. One with a time in the future counts as settled.
 fn is_settled(metadata: &fs::Metadata) -> bool {
-    !metadata.modified().is_ok_and(|modified| {
-        SystemTime::now().duration_since(modified).is_ok_and(|age| age < SETTLED)
-    })
+    durable::age(metadata, SystemTime::now()).is_none_or(|age| age >= SETTLED)
 }

@@ -91,7 +91,7 @@ impl TimeLimit {
 
 /// What holds for the tasks of a project.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ProjectRules {
+pub(crate) struct ProjectRules {
     /// The most local agents at once, 0 for any number; `None`: one, and with worktrees any number.
     pub parallel: Option<u32>,
     /// The one agent that works on its tasks; `None`: any.

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -17,6 +17,7 @@ use signal_hook::low_level::pipe;
 use super::{Collected, collect};
 use crate::cli::StatusFormat;
 use crate::command::Context;
+use crate::concurrent::locked;
 use crate::environment::Environment;
 use crate::error::Failure;
 use crate::log::{Level, Log, Style};
@@ -66,7 +67,7 @@ fn frame(context: Context<'_>, environment: &Environment) -> Result<String> {
     let Collected { status, .. } = collect(context)?;
     let style = TerminalStyle::of_stdout(environment);
     let text = Report::Status(status).text(context.now, || style);
-    let said = said.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let said = locked(&said.0);
     Ok(format!("{text}{}", String::from_utf8_lossy(&said)))
 }
 
@@ -76,7 +77,7 @@ struct Said(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Said {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        locked(&self.0).write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
