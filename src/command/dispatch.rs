@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use anyhow::anyhow;
+use anyhow::{Result, anyhow};
 
 use super::waits::{self, Waits};
 use super::{Context, Pass, preconditions};
@@ -12,7 +12,7 @@ use crate::agent::claude::Trust;
 use crate::checkout::Repository;
 use crate::concurrent;
 use crate::config::AgentKind;
-use crate::event::EventKind;
+use crate::event::{Event, EventKind};
 use crate::hold::{Choice, Holds, Lineup, Readiness, Wanted};
 use crate::plan::{self, Queue};
 use crate::queue::{self, Inbox, Project, Read, Skip, TaskRef, WaitingTask};
@@ -431,21 +431,44 @@ pub(super) fn launch(
     tasks: Vec<Assignment>,
     pass: &mut Pass,
 ) {
-    let free = slots.len();
-    // A slot that gets no task is unlocked before the others are waited for.
-    let pairs = slots.into_iter().zip(tasks).collect();
-    let launched = concurrent::map(pairs, |(slot, assignment): (Slot, Assignment)| {
+    hand_out(context, slots, tasks, pass, |slot, assignment| {
         let what = format!("{} → {}", assignment.task.at.name, slot.name());
         let _waiting = context.progress.wait_for(&what);
-        pool.dispatch(slot, &assignment)
+        pool.dispatch(slot, assignment)
     });
-    let used = launched
+}
+
+/// Says what [`launch`] would come to in the free sessions of these names.
+pub(super) fn rehearse(
+    context: Context<'_>,
+    pool: &Pool<'_>,
+    free: Vec<String>,
+    tasks: Vec<Assignment>,
+    pass: &mut Pass,
+) {
+    hand_out(context, free, tasks, pass, |name, assignment| pool.rehearse(&name, assignment));
+}
+
+/// Gives the tasks to those that are free, and reports what came of it.
+fn hand_out<F: Send>(
+    context: Context<'_>,
+    free: Vec<F>,
+    tasks: Vec<Assignment>,
+    pass: &mut Pass,
+    give: impl Fn(F, &Assignment) -> (Vec<Event>, Result<()>) + Sync,
+) {
+    let all_free = free.len();
+    // A slot that gets no task is unlocked before the others are waited for.
+    let pairs = free.into_iter().zip(tasks).collect();
+    let given =
+        concurrent::map(pairs, |(free, assignment): (F, Assignment)| give(free, &assignment));
+    let used = given
         .iter()
         .flat_map(|(events, _)| events)
         .filter(|event| matches!(event.event, EventKind::Dispatched | EventKind::Cooldown))
         .count();
-    pass.free_sessions = Some(free.saturating_sub(used));
-    for (events, outcome) in launched {
+    pass.free_sessions = Some(all_free.saturating_sub(used));
+    for (events, outcome) in given {
         pass.events.extend(events);
         pass.ok(context, outcome);
     }
