@@ -147,8 +147,8 @@ fn wait(
 /// Reads what is there; a pipe that has ended is closed, so that nobody waits for it again.
 fn drain(pipe: &mut Option<impl Read>, into: &mut Vec<u8>) -> io::Result<()> {
     let Some(open) = pipe else { return Ok(()) };
-    let room = MAX_OUTPUT + 1 - into.len();
-    let read = open.take(room as u64).read_to_end(into);
+    let left = MAX_OUTPUT + 1 - into.len();
+    let read = open.take(left as u64).read_to_end(into);
     if into.len() > MAX_OUTPUT {
         return Err(ErrorKind::FileTooLarge.into());
     }

@@ -145,7 +145,7 @@ impl<'a> Lineup<'a> {
     }
 
     /// Whether there is an agent to which some task could go.
-    pub(crate) fn has_room(&self) -> bool {
+    pub(crate) fn has_capacity(&self) -> bool {
         self.rows().any(|(agent, standing)| match &standing.all {
             Readiness::Ready => true,
             Readiness::Due(hold) => !self.has_probe(agent, hold),

@@ -94,8 +94,8 @@ impl Name {
             (0 | 1, _) | (_, None) => self.0.clone(),
             (_, Some(stem)) => {
                 let end = format!(".{number}.md");
-                let room = stem.floor_char_boundary(MAX_NAME - end.len());
-                format!("{}{end}", &stem[..room])
+                let kept = stem.floor_char_boundary(MAX_NAME - end.len());
+                format!("{}{end}", &stem[..kept])
             }
         }
     }

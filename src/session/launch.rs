@@ -60,7 +60,7 @@ impl Pool<'_> {
         slot: &Slot,
         assignment: &Assignment,
     ) -> Result<(), Skip> {
-        let Assignment { task, rules, room, repository, who } = assignment;
+        let Assignment { task, rules, max_others, repository, who } = assignment;
         let session = &slot.session;
         let agents = &self.config.agents;
         let agent = agents.named(&who.name).unwrap_or_else(|| agents.first());
@@ -114,7 +114,7 @@ impl Pool<'_> {
         let who = (agent, who.model.clone());
         let marker = self.claim_marker(&run, owner, task, who, conversation.as_ref(), work)?;
         let (project, name) = (&task.at.project, &task.at.name);
-        let claim = match project.claim(name, &task.seen, *room, marker, &self.writers) {
+        let claim = match project.claim(name, &task.seen, *max_others, marker, &self.writers) {
             Ok(claim) => claim,
             // It may have been claimed by then: `undo` sees to that, and needs the marker.
             Err(Skip::Failed(error)) => return Err(error.into()),
