@@ -249,8 +249,8 @@ impl<'a> AgentChooser<'a> {
     /// An agent that cannot be used is a failure of the pass; one that is held is none.
     fn say_who_is_held(&self, pass: &mut Pass) {
         let mut unusable = Vec::new();
-        for (_, standing) in self.lineup.rows() {
-            if let Readiness::Unusable(why) = standing.worst() {
+        for (_, availability) in self.lineup.rows() {
+            if let Readiness::Unusable(why) = availability.worst() {
                 pass.fail(self.context, &anyhow!("{why}"));
                 unusable.push(why);
             }

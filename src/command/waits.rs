@@ -60,16 +60,16 @@ impl Waits {
         }
     }
 
-    /// The same for people, who want to know of a circle: nothing in it ever goes.
+    /// The same for people, who want to know of a cycle: nothing in it ever goes.
     pub(super) fn why_in_full(&mut self, task: &TaskRef, order: &Order) -> Result<Option<String>> {
         let why = self.why(&task.project, order)?;
         if why.is_none() || order.depends_on.is_empty() {
             return Ok(why);
         }
-        let circle = self.dependencies.circle(task, order);
-        Ok(circle
-            .map(|circle| {
-                format!("they wait for each other, {circle}: take one out of a `depends_on`")
+        let cycle = self.dependencies.cycle(task, order);
+        Ok(cycle
+            .map(|cycle| {
+                format!("they wait for each other, {cycle}: take one out of a `depends_on`")
             })
             .or(why))
     }
