@@ -514,7 +514,7 @@ pub fn write<T: Serialize>(path: &Path, marker: &T) -> Result<()> {
     durable::write(path, &to_json(path, marker)?, durable::SHARED)
 }
 
-/// The same for one that a crash of the machine makes useless.
+/// Writes a marker without syncing it: one that is useless after a crash of the machine.
 pub(crate) fn write_unsynced<T: Serialize>(path: &Path, marker: &T) -> Result<()> {
     durable::write_unsynced(path, &to_json(path, marker)?, durable::SHARED)
 }

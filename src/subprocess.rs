@@ -67,7 +67,7 @@ impl Call {
         }
     }
 
-    /// The same, with the file as its standard input; without one it has none.
+    /// Gives the program this file as its standard input. Without one, its standard input is empty.
     pub(crate) fn with_input(self, input: File) -> Self {
         Self { input: Some(input), ..self }
     }

@@ -60,7 +60,7 @@ impl Waits {
         }
     }
 
-    /// The same for people, who want to know of a cycle: nothing in it ever goes.
+    /// Why a task waits, for a person: it names a cycle of tasks, none of which can ever start.
     pub(super) fn why_in_full(&mut self, task: &TaskRef, order: &Order) -> Result<Option<String>> {
         let why = self.why(&task.project, order)?;
         if why.is_none() || order.depends_on.is_empty() {
@@ -110,7 +110,7 @@ pub(super) fn why_to_land(project: &Project, order: &Order) -> Result<Option<Str
     })
 }
 
-/// The same as [`task::start_from`] takes them.
+/// The branches in the form that [`task::start_from`] takes.
 pub(super) fn borrowed(branches: &[(String, Option<String>)]) -> Vec<(&str, Option<&str>)> {
     branches.iter().map(|(task, branch)| (task.as_str(), branch.as_deref())).collect()
 }

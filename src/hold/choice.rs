@@ -96,7 +96,8 @@ pub(crate) enum Choice<'a> {
     },
     /// No agent yet; a clause says why: `the agent claude, held until 15:00: …`.
     Wait(String),
-    /// The same, but it may be a probe behind all others: it was one before, in vain.
+    /// No agent yet, for the reason in this clause; but behind all others the task may be a probe. It was one before, in
+    /// vain.
     Last(String),
 }
 

@@ -293,7 +293,7 @@ impl Project {
         self.put_as(folder, name, text, durable::SHARED)
     }
 
-    /// The same, readable for whom `mode` says.
+    /// Writes a new file like [`Project::put`], with the permissions `mode`.
     pub(crate) fn put_as(
         &self,
         folder: Folder,

@@ -396,8 +396,8 @@ impl Pool<'_> {
         Ok(())
     }
 
-    /// The same, with all that the agent has started: none of it may go on beside the next attempt. After a turn that
-    /// ended well it may: a server, say, that the task asked for.
+    /// Ends the agent of this run and all that it has started, so that nothing goes on beside the next attempt. After a
+    /// turn that ended well [`Self::end_agent`] is used: the task may have asked for a server that stays.
     pub(super) fn end_agent_and_its_tools(&self, run: &Run) -> Result<()> {
         run.session.take_ticket()?;
         Ok(process::terminate_all(run.id(), leader(run)?, process::GRACE)?)

@@ -84,7 +84,7 @@ impl Pool<'_> {
         self.take_away(claim, Repository::unmake)
     }
 
-    /// The same where its set-up has failed.
+    /// Takes away the worktree of a task whose set-up has failed.
     pub(super) fn discard_worktree(&self, claim: &Claim) -> Result<()> {
         self.take_away(claim, Repository::discard)
     }
