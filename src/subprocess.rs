@@ -20,7 +20,7 @@ const MAX_OUTPUT: usize = 16 << 20;
 /// A program that is to be run. [`Call::command`] takes its arguments, environment and directory.
 pub(crate) struct Call {
     pub(crate) command: Command,
-    /// What messages call it.
+    /// Its name in error messages.
     program: String,
     limit: Duration,
     input: Option<File>,

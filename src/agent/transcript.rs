@@ -41,7 +41,7 @@ pub struct ApiError {
 /// What the records of one run add up to.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RunSummary {
-    /// The last one.
+    /// How the last turn stands.
     pub turn: Turn,
     /// The text of the last answer.
     pub answer: Option<String>,

@@ -73,7 +73,7 @@ impl Availability {
         }
     }
 
-    /// What there is to say of the agent in one word: what holds one model, where nothing holds all.
+    /// The readiness to show for the agent: if nothing holds it as a whole, a model's hold.
     pub(crate) fn worst(&self) -> &Readiness {
         match &self.all {
             Readiness::Ready => self.models.first().unwrap_or(&self.all),

@@ -13,7 +13,7 @@ use crate::task::Order;
 #[derive(Debug, Default)]
 pub(crate) struct Dependencies {
     looked_at: HashMap<(PathBuf, String), Option<String>>,
-    /// Tasks of which it is known that they stand in no cycle.
+    /// Tasks that are known to be in no cycle.
     straight: HashSet<(PathBuf, String)>,
 }
 
@@ -49,12 +49,12 @@ impl Dependencies {
         Ok(reason)
     }
 
-    /// The cycle in which a waiting task stands, from it to itself: `a.md → b.md → a.md`.
+    /// The cycle that a waiting task is part of, from it to itself: `a.md → b.md → a.md`.
     pub(crate) fn cycle(&mut self, task: &TaskRef, order: &Order) -> Option<String> {
         // The way to each task, and what it depends on that was not looked at yet.
         let mut way: Vec<(TaskRef, Vec<String>)> = vec![(task.clone(), order.depends_on.clone())];
         let mut seen = HashSet::from([key_of(task)]);
-        // Up to here the way leads into a cycle, so that none of these is known to be straight.
+        // The tasks so far lead into a cycle, so none of them may be noted as free of one.
         let mut crooked = 0;
         while let Some((here, next)) = way.last_mut() {
             let here = here.clone();

@@ -49,7 +49,7 @@ pub enum Skip {
     Gone,
     /// It waits for a time, another task or an agent: `status` and `decide` say for which, and a pass does not repeat it.
     NotYet,
-    /// As many agents as there may be are at work in its project, and no task of that goes now.
+    /// Its project has reached its limit of agents at work: none of its tasks starts now.
     Full,
     Held(Held),
     /// The task is held; this sentence says what mends that.

@@ -89,8 +89,8 @@ impl Pool<'_> {
         self.take_away(claim, Repository::discard)
     }
 
-    /// What becomes of the worktree of a task that its agent, or a person, has moved: it goes where nothing in it would
-    /// be lost. The branch stays, if it has a commit of its own.
+    /// Removes the worktree of a task whose file an agent or a person has moved, unless something in it would be lost. A
+    /// branch with commits stays.
     pub(super) fn leave_worktree(&self, claim: &Claim) -> Result<()> {
         let Some(ClaimedCheckout::Own { worktree, .. }) = &claim.marker().work.checkout else {
             return Ok(());

@@ -475,7 +475,7 @@ impl Collector<'_, '_> {
     }
 }
 
-/// Whether a task of the project waits for another one's agent, and which.
+/// Which agents at work a task of the project waits for, if any.
 fn waits_for_capacity(
     rules: &ProjectRules,
     isolation: Isolation,
