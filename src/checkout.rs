@@ -170,9 +170,9 @@ pub(crate) fn state(project: &Path) -> Result<State> {
 struct GitStatus {
     head: Option<String>,
     branch: Option<String>,
-    /// How many files differ, or are untracked; without the queue's.
+    /// How many files differ or are untracked, without those of the queue.
     changed: usize,
-    /// The same with the queue's, but without those that are only missing.
+    /// How many files differ or are untracked, with those of the queue, but without deleted ones.
     present: usize,
     /// Those whose merge a person or an agent has to finish.
     unmerged: Vec<String>,

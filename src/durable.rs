@@ -37,7 +37,8 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     sync_parent(path)
 }
 
-/// The same for a file that a crash of the machine makes useless: whole, but not synced.
+/// Puts `bytes` at `path` like [`write()`], but does not sync: for a file that is useless after a crash of the machine. A
+/// reader sees all of it or nothing.
 pub(crate) fn write_unsynced(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let filled = filled(directory_of(path), bytes, mode);
     let filled = filled.with_context(|| format!("cannot write {}", path.display()))?;
@@ -63,8 +64,8 @@ pub(crate) fn stage(path: &Path, bytes: &[u8], mode: u32) -> Result<Staged> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The same for a file that gets its name in another directory of the same file system: a killed
-/// process leaves its temporary file in this one, where [`sweep`] looks.
+/// Writes and syncs a temporary file in `directory`, to be put at a path in another directory of the same file system.
+/// [`sweep`] finds the temporary file of a killed process here.
 pub(crate) fn stage_in(directory: &Path, bytes: &[u8], mode: u32) -> io::Result<Staged> {
     let file = filled(directory, bytes, mode)?;
     file.as_file().sync_all()?;
@@ -209,7 +210,7 @@ pub(crate) fn open_nofollow(path: &Path) -> io::Result<File> {
     Ok(File::from(rustix::fs::open(path, NOFOLLOW, Mode::empty())?))
 }
 
-/// The same; `None` where there is no such file.
+/// Opens a file like [`open_nofollow`]; `None` where there is no such file.
 pub(crate) fn open_if_there(path: &Path) -> io::Result<Option<File>> {
     if_there(open_nofollow(path))
 }
@@ -266,7 +267,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     if_there(fs::read(path)).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// The same as text; what is not UTF-8 in it is replaced.
+/// Reads a file as text, with replacement characters for what is not UTF-8; `None` where there is no such file.
 pub(crate) fn read_text(path: &Path) -> Result<Option<String>> {
     Ok(read(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }

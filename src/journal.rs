@@ -174,7 +174,7 @@ impl Journal {
 
 fn read_file(path: &Path, since: Timestamp, take: &mut impl FnMut(Entry)) -> io::Result<()> {
     let Some(file) = durable::open_if_there(path)? else { return Ok(()) };
-    // Nothing in it is newer than its last change; a file from the future says nothing of that.
+    // No entry is newer than the file's last change. A change time in the future proves nothing.
     if durable::modified(&file.metadata()?).is_some_and(|modified| modified < since) {
         return Ok(());
     }

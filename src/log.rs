@@ -83,7 +83,7 @@ impl Log {
         Self { level, style, sink: Mutex::new(sink), shows_events: true }
     }
 
-    /// The same without events: for a person who reads them on standard output already.
+    /// A log that leaves events out, for a person who reads them on standard output.
     pub(crate) fn without_events(self) -> Self {
         Self { shows_events: false, ..self }
     }

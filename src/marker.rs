@@ -170,7 +170,6 @@ pub struct CheckRun {
 /// What a red check of the work said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RedCheck {
-    /// Which run of the check.
     pub id: Uuid,
     pub exit: i32,
     pub seconds: u64,
@@ -184,7 +183,6 @@ pub struct RedCheck {
 pub struct Rounds {
     /// Conflicts with what its base had become.
     pub conflicts: u32,
-    /// Red checks.
     pub red: u32,
     /// How often its branch was rebased onto what its base had become; not a round, but a reason to check again.
     pub rebased: u32,
@@ -514,7 +512,7 @@ pub fn write<T: Serialize>(path: &Path, marker: &T) -> Result<()> {
     durable::write(path, &to_json(path, marker)?, durable::SHARED)
 }
 
-/// The same for one that a crash of the machine makes useless.
+/// Writes a marker without syncing it: one that is useless after a crash of the machine.
 pub(crate) fn write_unsynced<T: Serialize>(path: &Path, marker: &T) -> Result<()> {
     durable::write_unsynced(path, &to_json(path, marker)?, durable::SHARED)
 }

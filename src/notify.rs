@@ -105,7 +105,7 @@ impl Notice {
         Self { reason: Some(reason.into()), ..self }
     }
 
-    /// The same, with what the task's own text says.
+    /// Adds the title and the body of the task's text.
     fn of_text(self, text: &str) -> Self {
         let task = task::parse(text);
         Self { title: task.header.title, body: Some(task.body), ..self }

@@ -103,7 +103,7 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// The same for a run that is under way.
+    /// Notes what a run has cost that is still at work.
     pub(crate) fn note_cost_so_far(&self, line: SpendLine) {
         if let Err(error) = self.spend.note_so_far(&line, Timestamp::now()) {
             self.log.warn(format_args!("{error:#}"));

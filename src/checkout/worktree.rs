@@ -457,7 +457,8 @@ impl Repository {
         Ok(found)
     }
 
-    /// Removes a worktree that nobody has worked in. By hand, as git does it: git refuses where a part is missing.
+    /// Removes a worktree that nobody has worked in. Deletes the directories itself: `git worktree remove` refuses where
+    /// a part is missing.
     fn throw_away(&self, worktree: &Worktree) -> Result<()> {
         // The directory first: git's notes, found by its path, are what shows that it was begun.
         let known = self.registered()?.into_iter().filter(|(_, at)| *at == worktree.path);

@@ -58,10 +58,10 @@ pub(super) fn choose(
     let (mut waits, mut agents) = (Waits::new(context.now), AgentChooser::new(context));
     let Candidates { mut queues, mut last, dependents } =
         Candidates::list(context, inboxes, &waits, &mut agents, pass);
-    let mut rooms = ProjectRooms::new(context, inboxes, agents);
+    let mut admission = AdmissionControl::new(context, inboxes, agents);
     let (mut chosen, mut passed_over) = (Vec::new(), 0);
     // Behind a probe nothing more goes: what waits is not read to its end to find that out.
-    while chosen.len() < wanted && rooms.agents.lineup.has_room() {
+    while chosen.len() < wanted && admission.agents.lineup.has_capacity() {
         // As many as can be used are read together, and more where many had to be passed over: those that are not used go
         // on waiting.
         let count = (wanted - chosen.len()).max(passed_over).min(READ_TOGETHER);
@@ -77,7 +77,7 @@ pub(super) fn choose(
                 break;
             }
             queues = std::mem::take(&mut last);
-            rooms.agents.lineup.take_last();
+            admission.agents.lineup.take_last();
             continue;
         }
         let Some(read) = pass.ok(context, queue::read_all(tasks)) else {
@@ -85,9 +85,9 @@ pub(super) fn choose(
         };
         for (index, read) in indices.into_iter().zip(read) {
             let (at, skip) = match read {
-                Read::Task(task) => match rooms.admit(index, &task, mode, &mut waits) {
-                    Ok(Admission { rules, room, repository, who }) => {
-                        chosen.push(Assignment { task: *task, rules, room, repository, who });
+                Read::Task(task) => match admission.admit(index, &task, mode, &mut waits) {
+                    Ok(Admission { rules, max_others, repository, who }) => {
+                        chosen.push(Assignment { task: *task, rules, max_others, repository, who });
                         continue;
                     }
                     Err(skip) => (task.at, skip),
@@ -103,7 +103,7 @@ pub(super) fn choose(
         }
     }
     chosen.truncate(wanted);
-    rooms.agents.say_who_is_held(pass);
+    admission.agents.say_who_is_held(pass);
     chosen
 }
 
@@ -249,8 +249,8 @@ impl<'a> AgentChooser<'a> {
     /// An agent that cannot be used is a failure of the pass; one that is held is none.
     fn say_who_is_held(&self, pass: &mut Pass) {
         let mut unusable = Vec::new();
-        for (_, standing) in self.lineup.rows() {
-            if let Readiness::Unusable(why) = standing.worst() {
+        for (_, availability) in self.lineup.rows() {
+            if let Readiness::Unusable(why) = availability.worst() {
                 pass.fail(self.context, &anyhow!("{why}"));
                 unusable.push(why);
             }
@@ -263,7 +263,7 @@ impl<'a> AgentChooser<'a> {
 
 /// The projects that tasks are chosen from: what each says of its tasks, read at most once in a pass, and how many of
 /// its tasks are at work or chosen.
-struct ProjectRooms<'a> {
+struct AdmissionControl<'a> {
     context: Context<'a>,
     rules: Vec<Rules>,
     at_work: Vec<usize>,
@@ -281,12 +281,12 @@ enum Rules {
 /// Leave for a task to go: the rest of its [`Assignment`].
 struct Admission {
     rules: TaskRules,
-    room: Option<usize>,
+    max_others: Option<usize>,
     repository: Option<Repository>,
     who: ChosenAgent,
 }
 
-impl<'a> ProjectRooms<'a> {
+impl<'a> AdmissionControl<'a> {
     fn new(context: Context<'a>, inboxes: &[Inbox], agents: AgentChooser<'a>) -> Self {
         Self {
             context,
@@ -296,8 +296,8 @@ impl<'a> ProjectRooms<'a> {
         }
     }
 
-    /// Admits the task of the project at `index`, where nothing of its own stands in its way, the project has room for it
-    /// and an agent takes it.
+    /// Admits the task of the project at `index` if nothing of its own stands in its way, its project has capacity and an
+    /// agent takes it.
     fn admit(
         &mut self,
         index: usize,
@@ -331,12 +331,12 @@ impl<'a> ProjectRooms<'a> {
         let Rules::Read(of_project, repository) = &self.rules[index] else {
             return Err(Skip::Full);
         };
-        let is_full = |room: Option<usize>| room.is_some_and(|room| self.at_work[index] > room);
+        let is_full = |most: Option<usize>| most.is_some_and(|most| self.at_work[index] > most);
         let mut rules = of_project.for_task(&header.rules);
-        let room = of_project.room_beside(rules.isolation);
-        if is_full(room) {
+        let max_others = of_project.max_others(rules.isolation);
+        if is_full(max_others) {
             // What waits behind it may want a worktree, but a project that is full as a whole is not read to its end.
-            return Err(match is_full(of_project.room_beside(of_project.task.isolation)) {
+            return Err(match is_full(of_project.max_others(of_project.task.isolation)) {
                 true => Skip::Full,
                 false => Skip::NotYet,
             });
@@ -359,7 +359,7 @@ impl<'a> ProjectRooms<'a> {
         }
         let who = self.agents.assign_agent(task, of_project.agent.as_deref())?;
         self.at_work[index] += 1;
-        Ok(Admission { rules, room, repository, who })
+        Ok(Admission { rules, max_others, repository, who })
     }
 }
 

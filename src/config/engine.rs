@@ -27,9 +27,9 @@ pub(crate) struct RemoteEngine {
     /// What a job takes of a node, by the engine's names.
     pub(crate) resources: BTreeMap<String, f64>,
     pub(crate) dirty: Uncommitted,
-    /// Whether the worker gets what LFS keeps, with its own access.
+    /// The worker fetches the files that LFS keeps, with its own credentials.
     pub(crate) lfs: bool,
-    /// The same of submodules.
+    /// The worker fetches the submodules, with its own credentials.
     pub(crate) submodules: bool,
 }
 

@@ -33,7 +33,7 @@ impl ServerUrl {
         Self::read(text).map_err(|error| error.to_string())
     }
 
-    /// The same, with an error whose kind callers can distinguish.
+    /// Reads an address like [`ServerUrl::parse`]. The error has a kind that callers can distinguish.
     pub(super) fn read(text: &str) -> Result<ServerUrl, UrlError> {
         let text = text.trim().trim_end_matches('/');
         if text.contains('@') {

@@ -37,13 +37,13 @@ pub(crate) enum ClaimLookup {
 
 impl Project {
     /// Claims a waiting task, if it is still the file that was `seen`, nobody
-    /// else has one of its name, and no more than `room` others of the project
+    /// else has one of its name, and at most `max_others` tasks of the project
     /// are at work, of whichever pool.
     pub(crate) fn claim(
         &self,
         name: &Name,
         seen: &Seen,
-        room: Option<usize>,
+        max_others: Option<usize>,
         marker: marker::ClaimMarker,
         writers: &Writers,
     ) -> Result<Claim, Skip> {
@@ -58,8 +58,8 @@ impl Project {
         if self.is_active(name.as_str(), &waiting)? {
             return Err(Held::NameActive.into());
         }
-        if let Some(room) = room
-            && self.list()?.dispatched.len() > room
+        if let Some(max_others) = max_others
+            && self.list()?.dispatched.len() > max_others
         {
             return Err(Skip::Full);
         }

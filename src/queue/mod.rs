@@ -95,8 +95,8 @@ impl Name {
             (0 | 1, _) | (_, None) => self.0.clone(),
             (_, Some(stem)) => {
                 let end = format!(".{number}.md");
-                let room = stem.floor_char_boundary(MAX_NAME - end.len());
-                format!("{}{end}", &stem[..room])
+                let kept = stem.floor_char_boundary(MAX_NAME - end.len());
+                format!("{}{end}", &stem[..kept])
             }
         }
     }
@@ -294,7 +294,7 @@ impl Project {
         self.put_as(folder, name, text, durable::SHARED)
     }
 
-    /// The same, readable for whom `mode` says.
+    /// Writes a new file like [`Project::put`], with the permissions `mode`.
     pub(crate) fn put_as(
         &self,
         folder: Folder,

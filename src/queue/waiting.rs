@@ -49,12 +49,12 @@ pub enum Skip {
     Gone,
     /// It waits for a time, another task or an agent: `status` and `decide` say for which, and a pass does not repeat it.
     NotYet,
-    /// As many agents as there may be are at work in its project, and no task of that goes now.
+    /// Its project has reached its limit of agents at work: none of its tasks starts now.
     Full,
     Held(Held),
-    /// It is held, and this sentence says what mends that.
+    /// The task is held; this sentence says what mends that.
     HeldBecause(String),
-    /// The same of its project: no task of it goes in this pass, which is said once.
+    /// The whole project is held, for this reason: none of its tasks goes in this pass. The pass says so once.
     ProjectHeld(String),
     /// It can never be a task, and is to be filed as failed.
     Unfit(Seen, Unfit),

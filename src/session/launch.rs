@@ -138,7 +138,7 @@ impl Pool<'_> {
         plan: Plan<'_>,
         checkout_lock: Option<Lock>,
     ) -> Result<Attempt, Skip> {
-        let Assignment { task, rules, room, repository, who } = assignment;
+        let Assignment { task, rules, max_others, repository, who } = assignment;
         let Plan { agent, run, checkout, conversation, taken_over } = plan;
         let owner = owner::ensure(&self.config.state_dir)?;
         let marker = Dispatched {
@@ -168,7 +168,7 @@ impl Pool<'_> {
         let who = (agent, who.model.clone());
         let marker = self.claim_marker(&run, owner, task, who, conversation.as_ref(), work)?;
         let (project, name) = (&task.at.project, &task.at.name);
-        let claim = match project.claim(name, &task.seen, *room, marker, &self.writers) {
+        let claim = match project.claim(name, &task.seen, *max_others, marker, &self.writers) {
             Ok(claim) => claim,
             // It may have been claimed by then: `undo` sees to that, and needs the marker.
             Err(Skip::Failed(error)) => return Err(error.into()),

@@ -117,15 +117,15 @@ impl AlternateScreen {
     /// Draws as many lines as there is room for, over what stands there.
     fn draw(&mut self, text: &str) -> io::Result<()> {
         let rows = rustix::termios::tcgetwinsize(&self.terminal)?.ws_row.max(2);
-        let room = usize::from(rows) - 1;
+        let height = usize::from(rows) - 1;
         let lines: Vec<&str> = text.lines().collect();
         let mut drawn = String::from("\x1b[H");
-        for line in lines.iter().take(room) {
+        for line in lines.iter().take(height) {
             drawn.push_str(line);
             // To the end of the line.
             drawn.push_str("\x1b[K\r\n");
         }
-        let hidden = lines.len().saturating_sub(room);
+        let hidden = lines.len().saturating_sub(height);
         let more = if hidden > 0 { format!("{hidden} more lines; ") } else { String::new() };
         drawn.push_str(&format!("\x1b[J\x1b[2m{more}q ends\x1b[0m"));
         self.terminal.write_all(drawn.as_bytes())
