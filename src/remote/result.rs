@@ -7,7 +7,7 @@ use super::exchange::LONGEST_ERROR;
 use super::filing::Filing;
 use super::marker::{Delegated, ExchangeNote};
 use super::output::{self, Spoken};
-use super::run::RunResult;
+use super::run::{RunResult, RunnerFailure};
 use super::{Delegation, RemoteOutcome};
 use crate::check;
 use crate::checkout::{Exchange, OpenError, Repository};
@@ -17,14 +17,8 @@ use crate::queue::TaskRef;
 use crate::task::{BranchEnding, CheckEnding, GitEnding, Land, Outcome, Timeout};
 use crate::text::{escape, excerpt};
 
-/// What `timeout` ends with where the time ran out.
-const TIMED_OUT: i32 = 124;
-/// The same where what it ran had to be killed, or was killed by somebody else.
+/// What a shell, and `timeout`, end with where what it ran was killed.
 const KILLED: i32 = 128 + 9;
-/// What the runner notes where it could not check the project out.
-const NOT_PREPARED: i32 = 125;
-/// What a shell, and `timeout`, end with where there is no such program.
-const NO_PROGRAM: i32 = 127;
 
 impl Delegation<'_> {
     /// Files what a runner has handed in: its work becomes a branch, its words the task's result.
@@ -72,7 +66,7 @@ impl Delegation<'_> {
                 tree: None,
                 red_before: None,
             }),
-            timeout: (result.exit == TIMED_OUT).then_some(Timeout::MaxDuration),
+            timeout: (result.failed == Some(RunnerFailure::Time)).then_some(Timeout::MaxDuration),
             reason,
             at: self.now(),
         };
@@ -168,22 +162,26 @@ fn why_failed(
     });
     let last = lines.next();
     let said = last.map_or(String::new(), |line| format!(": {}", excerpt(line, LONGEST_ERROR)));
-    let reason = match (result.exit, note.rules.check.command().zip(result.check)) {
-        (NOT_PREPARED, _) => Some(format!("the project could not be checked out on {host}{said}")),
-        (NO_PROGRAM, _) => Some(format!("{host} has no such program for an agent{said}")),
-        (TIMED_OUT, _) => {
+    let check = note.rules.check.command().zip(result.check);
+    let reason = match (result.failed, result.exit, check) {
+        (Some(RunnerFailure::Checkout), ..) => {
+            Some(format!("the project could not be checked out on {host}{said}"))
+        }
+        (Some(RunnerFailure::Program), ..) => {
+            Some(format!("{host} has no such program for an agent{said}"))
+        }
+        (Some(RunnerFailure::Time), ..) => {
             let limit = time_limit(&note.rules);
             Some(format!("it worked for longer than `max_duration`, {limit:#}, on {host}{said}"))
         }
-        (KILLED, _) => Some(format!("its agent was killed on {host}{said}")),
-        (exit, _) if exit != 0 => {
+        (Some(RunnerFailure::Other), ..) => Some(format!("its runner on {host} has failed{said}")),
+        (None, KILLED, _) => Some(format!("its agent was killed on {host}{said}")),
+        (None, exit, _) if exit != 0 => {
             let said = if said.is_empty() { of_agent(spoken) } else { said };
             Some(format!("its agent ended with exit code {exit} on {host}{said}"))
         }
-        (_, _) if spoken.is_error => {
-            Some(format!("its agent has failed on {host}{}", of_agent(spoken)))
-        }
-        (_, Some((command, check))) if check.exit != 0 => {
+        _ if spoken.is_error => Some(format!("its agent has failed on {host}{}", of_agent(spoken))),
+        (None, _, Some((command, check))) if check.exit != 0 => {
             let how = check::how(check.exit, check.seconds, note.rules.check_timeout);
             Some(format!("{} {how}", check::named(command)))
         }
