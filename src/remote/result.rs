@@ -2,15 +2,15 @@
 
 use anyhow::Result;
 
-use super::engine::{RayEngine, time_limit};
-use super::exchange::LONGEST_ERROR;
+use super::RemoteOutcome;
+use super::engine::time_limit;
+use super::exchange::{LONGEST_ERROR, OpenRun};
 use super::filing::Filing;
 use super::marker::{Delegated, ExchangeNote};
 use super::output::{self, Spoken};
 use super::run::{RunResult, RunnerFailure};
-use super::{Delegation, RemoteOutcome};
 use crate::check;
-use crate::checkout::{Exchange, OpenError, Repository};
+use crate::checkout::{OpenError, Repository};
 use crate::durable;
 use crate::marker::{self as markers, Stamp, ToLand};
 use crate::queue::TaskRef;
@@ -20,25 +20,18 @@ use crate::text::{escape, excerpt};
 /// What a shell, and `timeout`, end with where what it ran was killed.
 const KILLED: i32 = 128 + 9;
 
-impl Delegation<'_> {
+impl OpenRun<'_> {
     /// Files what a runner has handed in: its work becomes a branch, its words the task's result.
-    pub(super) fn file_result(
-        &self,
-        ray: &RayEngine<'_>,
-        task: &TaskRef,
-        marker: &Delegated,
-        note: &ExchangeNote,
-        commit: &str,
-        result: &RunResult,
-    ) -> Result<RemoteOutcome> {
-        let exchange = Exchange { project: task.project.path(), url: &note.url };
+    pub(super) fn file_result(&self, commit: &str, result: &RunResult) -> Result<RemoteOutcome> {
+        let note = self.note;
+        let exchange = self.exchange();
         let read = |name: &str| exchange.read_file(commit, name);
         let spoken = output::read(&read("output")?);
         let reason = why_failed(result, &spoken, &read("errors")?, note);
         let is_done = reason.is_none();
-        let git = match self.dry_run || result.work == note.head {
+        let git = match self.by.dry_run || result.work == note.head {
             true => None,
-            false => match self.bring_in(task, marker, note, result, is_done)? {
+            false => match self.bring_in(result, is_done)? {
                 Some(git) => Some(git),
                 None => return Ok(RemoteOutcome::Nothing),
             },
@@ -68,21 +61,14 @@ impl Delegation<'_> {
             }),
             timeout: (result.failed == Some(RunnerFailure::Time)).then_some(Timeout::MaxDuration),
             reason,
-            at: self.now(),
+            at: self.by.now(),
         };
-        self.file_and_clean(ray, task, marker, &filing)
+        self.file_and_clean(&filing)
     }
 
     /// Makes the branch of the work: one for one result, also after a kill. `None`: another pass has just filed the task.
-    fn bring_in(
-        &self,
-        task: &TaskRef,
-        marker: &Delegated,
-        note: &ExchangeNote,
-        result: &RunResult,
-        is_done: bool,
-    ) -> Result<Option<GitEnding>> {
-        let TaskRef { project, name } = task;
+    fn bring_in(&self, result: &RunResult, is_done: bool) -> Result<Option<GitEnding>> {
+        let OpenRun { task: TaskRef { project, name }, marker, note, .. } = *self;
         let _lock = project.lock_checkout()?;
         let repository = Repository::open(project.path()).map_err(of_project)?;
         // Of which an earlier pass may have been killed, or is the one that this one waited for.
@@ -97,7 +83,7 @@ impl Delegation<'_> {
                 None => {
                     let plan = repository.plan_branch(name.as_str(), &note.head);
                     let branch = plan.map_err(of_project)?.branch;
-                    let is_noted = self.change(task, marker, |marker| {
+                    let is_noted = self.change(|marker| {
                         if let Some(note) = &mut marker.exchange {
                             note.work = Some(branch.clone());
                         }
@@ -117,7 +103,7 @@ impl Delegation<'_> {
         let reason = "it was worked on elsewhere: look at it, and `ccl land` it";
         if wants_to_land {
             let to_land = ToLand {
-                stamp: Stamp::new(self.host, self.now()),
+                stamp: Stamp::new(self.by.host, self.by.now()),
                 task: name.to_string(),
                 branch,
                 reason: reason.to_owned(),
