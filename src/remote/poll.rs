@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::engine::{Engine, RayEngine};
+use super::exchange::OpenRun;
 use super::filing::Filing;
 use super::marker::{Delegated, DelegationPhase, ExchangeNote, between};
 use super::submit::lock_marker;
@@ -111,7 +112,7 @@ impl Delegation<'_> {
                 answer
             }
         };
-        self.poll_run(ray, task, marker, note, answer)
+        OpenRun { by: self, ray, task, marker, note }.poll(answer)
     }
 
     pub(super) fn log_unfinished(&self, task: &TaskRef, job: &Job) {

@@ -9,6 +9,7 @@ use jiff::SignedDuration;
 use uuid::Uuid;
 
 use super::engine::{Engine, Ground};
+use super::exchange::OpenRun;
 use super::filing::Filing;
 use super::marker::{self, Delegated, DelegationPhase, Next, between};
 use super::{
@@ -323,7 +324,7 @@ impl Delegation<'_> {
             }
             Next::RunLocally => {
                 if let (Engine::Ray(ray), Some(note)) = (&self.engine, &marker.exchange) {
-                    return self.withdraw_run(ray, task, marker, note, reason);
+                    return OpenRun { by: self, ray, task, marker, note }.withdraw(reason);
                 }
                 if !self.dry_run {
                     let _local = locked(&self.local_lock);
