@@ -16,7 +16,7 @@ use crate::cli::ReportFormat;
 use crate::error::{self, TEMPORARY};
 use crate::last_scan;
 use crate::log::Log;
-use crate::report::{OVERDUE, POLICY, Report, metrics};
+use crate::report::{OVERDUE, POLICY, Report, TaskState, metrics};
 use crate::text::local_time;
 use crate::web::request::read;
 use crate::web::{Asked, Connection, Received, Refusal, Request, Response};
@@ -74,7 +74,10 @@ fn respond(request: &Request, context: &Result<Context<'_>>, log: &Log) -> Respo
         Err(error) => return failure(error),
     };
     resource.read(context, request).unwrap_or_else(|error| {
-        log.error(format_args!("{error:#}"));
+        // What was asked for wrongly is the client's: anybody could fill the journal with it.
+        if error::exit_code(&error) != 2 {
+            log.error(format_args!("{error:#}"));
+        }
         failure(&error)
     })
 }
@@ -159,6 +162,17 @@ fn health(illnesses: Vec<String>) -> Response {
     }
 }
 
+/// Whether a waiting task could be handed out here and now: it waits for no time, task, agent or person. If that cannot be
+/// known, any may be one.
+fn is_any_ready(context: Context<'_>) -> bool {
+    let Ok(Collected { status, .. }) = status::collect(context) else { return true };
+    let mut tasks = status.tasks.iter();
+    tasks.any(|task| {
+        let is_local = task.provider.is_none_or(|provider| !provider.is_remote());
+        task.state == TaskState::Waiting && task.waits.is_none() && is_local
+    })
+}
+
 /// Why tasks are not handed out as they should be, a sentence each.
 fn illnesses(context: Context<'_>) -> Vec<String> {
     let mut found = Vec::new();
@@ -176,10 +190,12 @@ fn illnesses(context: Context<'_>) -> Vec<String> {
     }
     match context.pool() {
         Err(error) => found.push(format!("{error:#}")),
-        Ok(pool) if waits && context.config.pool.max > 0 && !pool.has_server() => {
-            found.push("tasks wait, and no tmux server is running".to_owned());
+        Ok(pool) => {
+            let has_server = pool.has_server() || context.config.pool.max == 0;
+            if waits && !has_server && is_any_ready(context) {
+                found.push("tasks wait, and no tmux server is running".to_owned());
+            }
         }
-        Ok(_) => {}
     }
     match last_scan::read(&context.config.state_dir) {
         None => found.push("no scan has been made yet".to_owned()),

@@ -92,7 +92,14 @@ fn examine(parsed: &httparse::Request<'_, '_>, hosts: &[String]) -> Result<Reque
     let lines = &*parsed.headers;
     let target = parsed.path.unwrap_or_default();
     let named = host(lines, parsed.version)?;
-    let (authority, target) = split_target(target)?;
+    let is_head = match parsed.method {
+        Some("GET") => Ok(false),
+        Some("HEAD") => Ok(true),
+        _ => Err(Refusal::new(405, "only GET and HEAD: nothing can be changed from here")),
+    };
+    // The target of OPTIONS or CONNECT may be no path.
+    let (authority, target) =
+        split_target(target).map_err(|no_path| is_head.clone().err().unwrap_or(no_path))?;
     if let Some(foreign) =
         [named, authority].into_iter().flatten().find(|name| !is_ours(name, hosts))
     {
@@ -102,11 +109,7 @@ fn examine(parsed: &httparse::Request<'_, '_>, hosts: &[String]) -> Result<Reque
         return Err(Refusal::new(421, detail));
     }
     no_body(lines)?;
-    let is_head = match parsed.method {
-        Some("GET") => false,
-        Some("HEAD") => true,
-        _ => return Err(Refusal::new(405, "only GET and HEAD: nothing can be changed from here")),
-    };
+    let is_head = is_head?;
     // What stands behind `#` is never sent by those who know what it is.
     let target = target.split('#').next().unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -297,6 +300,14 @@ mod tests {
         whole(&with("Content-Length: 0"));
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "get", "CONNECT"] {
             assert_eq!(status(&get("/").replacen("GET", method, 1)), 405, "{method}");
+        }
+        // Neither target is a path.
+        for line in ["OPTIONS *", "CONNECT localhost:443", "CONNECT elsewhere.example:443"] {
+            assert_eq!(
+                status(&format!("{line} HTTP/1.1\r\nHost: localhost\r\n\r\n")),
+                405,
+                "{line}"
+            );
         }
         let Asked::Refused(refusal) = asked("HEAD / HTTP/1.1\r\n\r\n") else { panic!() };
         assert!(refusal.is_head);

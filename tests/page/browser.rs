@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::Scene;
 use crate::chromium::look;
 use crate::served::Served;
+use crate::support::Sandbox;
+use crate::{Scene, page};
 
 /// Where the pictures are kept for whoever wants to look at them.
 fn pictures() -> PathBuf {
@@ -60,4 +61,23 @@ fn it_is_readable_on_a_telephone_at_a_desk_in_the_dark_and_on_paper() {
     assert_eq!(over_http["status"], 200);
     assert_ne!(desk["layout"]["background"], dark["layout"]["background"]);
     assert!(telephone["layout"]["font"].as_f64().unwrap() >= 14.0);
+}
+
+#[test]
+fn large_numbers_do_not_make_it_wider_than_a_telephone() {
+    let mut sandbox = Sandbox::new();
+    let _tmux = sandbox.tmux();
+    for name in ["web", "a-project-with-a-name-of-its-own"] {
+        let inbox = sandbox.project(name).queue("inbox");
+        for number in 0..1000 {
+            let priority = ["critical", "high", "medium", "low"][number % 4];
+            let text = format!("---\npriority: {priority}\n---\nx\n");
+            fs::write(inbox.join(format!("a-{number:04}.md")), text).unwrap();
+        }
+    }
+    let file = sandbox.path().join("page.html");
+    fs::write(&file, page(&sandbox)).unwrap();
+    let url = format!("file://{}", file.display());
+    let seen = look(sandbox.path(), json!([{"url": url, "width": 360, "height": 740}]));
+    assert_eq!(seen[0]["layout"]["overflow"], 0);
 }

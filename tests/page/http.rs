@@ -193,8 +193,19 @@ fn health_says_why_tasks_are_not_handed_out() {
     let served = Served::start(&sandbox);
     assert_eq!(get(&served, "/healthz"), (200, "ok\n".to_owned()));
 
+    // What could not be handed out now waits for no server.
     let web = sandbox.projects_dir().join("web/.agent-queue/inbox");
+    let paused = web.with_file_name("paused");
+    for text in
+        ["---\nnot_before: 2099-01-01\n---\nDo it.\n", "---\ndepends_on: [b.md]\n---\nDo it.\n"]
+    {
+        fs::write(web.join("a.md"), text).unwrap();
+        assert_eq!(get(&served, "/healthz"), (200, "ok\n".to_owned()), "{text}");
+    }
     fs::write(web.join("a.md"), "Do it.\n").unwrap();
+    fs::write(&paused, "").unwrap();
+    assert_eq!(get(&served, "/healthz"), (200, "ok\n".to_owned()), "it is paused");
+    fs::remove_file(&paused).unwrap();
     let (status, why) = get(&served, "/healthz");
     assert_eq!((status, why.as_str()), (503, "tasks wait, and no tmux server is running\n"));
     fs::remove_file(web.join("a.md")).unwrap();
@@ -270,5 +281,10 @@ fn a_pipe_is_answered_too_and_what_follows_the_request_is_not_looked_at() {
             None => assert_eq!(text, ""),
         }
         assert_eq!(text.matches("HTTP/1.1 ").count(), usize::from(expected.is_some()), "{text}");
+    }
+    for request in ["GET /api/report?since=soon HTTP/1.0\r\n\r\n", "OPTIONS * HTTP/1.0\r\n\r\n"] {
+        let out = piped(&sandbox, request.as_bytes());
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(said, "", "what a client asks for wrongly does not come into the journal");
     }
 }

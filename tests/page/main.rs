@@ -36,7 +36,8 @@ impl Scene {
         let tmux = sandbox.tmux();
         sandbox.config("pool", json!({"autonomous": {"max": 3}}));
         let agent = json!({"kind": "command", "command": ["sh", "-c", "sleep 1000", "sh"]});
-        sandbox.config("agent", agent);
+        sandbox.config("agents", json!({"aider": agent, "spare": agent}));
+        sandbox.config("failover", json!(["aider", "spare"]));
         sandbox.env("TZ", "UTC");
         let project = sandbox.project("web");
         let urgent = "---\ntitle: Fix the login redirect\npriority: critical\n---\nDo it.\n";
@@ -49,6 +50,9 @@ impl Scene {
         scene.age("fix-login.md", SignedDuration::from_mins(25));
         scene.add_waiting();
         scene.add_cooldown();
+        scene.add_hold();
+        scene.add_job();
+        scene.add_to_land();
         scene.write_journal();
         scene
     }
@@ -88,6 +92,36 @@ impl Scene {
                               "reason": reason, "needs_person": true});
         let path = self.sandbox.session_file("ccl-auto-2", "cooldown");
         fs::write(path, cooldown.to_string()).unwrap();
+    }
+
+    fn add_hold(&self) {
+        let (now, until) = (Timestamp::now(), Timestamp::now() + SignedDuration::from_hours(2));
+        let hold = json!({"version": 1, "host": "h", "at": now, "until": until, "model": null, "cause": "limit",
+                          "reason": HOSTILE, "since": now, "tries": 1, "has_reset": true});
+        let agents = self.sandbox.state_dir().join("agents");
+        fs::create_dir_all(&agents).unwrap();
+        fs::write(agents.join("spare.hold"), hold.to_string()).unwrap();
+    }
+
+    fn add_job(&self) {
+        let now = Timestamp::now();
+        let text = "---\nallow_delegation: true\n---\nSummarise it.\n";
+        self.project.drop_task("changelog.md", text);
+        let job = json!({"version": 1, "host": "h", "at": now, "key": "00000000-0000-4000-8000-0000000000aa",
+                         "text": text, "provider": "gemini", "rule": "x", "started_at": now, "phase": "submitted",
+                         "job_id": "job-with-a-name-that-is-as-long-as-some-engines-make-it-0001",
+                         "submitted_at": now, "unknown_since": null});
+        let marker = self.project.queue("inbox").join("changelog.md.delegated");
+        fs::write(marker, job.to_string()).unwrap();
+    }
+
+    fn add_to_land(&self) {
+        let branch = "ccl/settings-in-a-branch-with-a-name-as-long-as-its-task-s";
+        let to_land = json!({"version": 1, "host": "h", "at": Timestamp::now(), "task": "settings.md",
+                             "branch": branch, "reason": HOSTILE});
+        let directory = self.project.root().join(".agent-queue/to-land");
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("settings"), to_land.to_string()).unwrap();
     }
 
     /// A month of work, the same on every day that is not a Sunday.

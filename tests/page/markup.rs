@@ -19,12 +19,18 @@ fn what_needs_a_person_comes_first_with_the_sentence_that_mends_it() {
         "needs attention",
         "ccl cancel",
         "links are not followed",
+        ">To land<",
+        "settings.md",
         ">Sessions<",
         "Fix the login redirect",
         ">Queues<",
         ">Next<",
         "Add tests for the cart",
         "waits: ",
+        ">At secutools<",
+        "job-with-a-name",
+        ">Agents<",
+        ">spare<",
         ">Last 24 hours<",
         ">Ended lately<",
         "What this pool did",
@@ -95,6 +101,24 @@ fn a_thousand_tasks_make_less_than_200_kib() {
     assert!(page.len() < 200 << 10, "{} KiB", page.len() >> 10);
     assert!(page.contains("… and 900 tasks more"), "{page}");
     assert!(page.contains("held-0.md") && page.contains(" and 5 more"), "{page}");
+}
+
+#[test]
+fn a_thousand_projects_make_less_than_200_kib() {
+    let mut sandbox = Sandbox::new();
+    let _tmux = sandbox.tmux();
+    for number in 0..1000 {
+        let project = sandbox.project(&format!("a-project-with-a-name-of-its-own-{number:04}"));
+        fs::write(project.queue("inbox").join("a-task.md"), "---\ntitle: Do it\n---\nx\n").unwrap();
+        fs::write(project.root().join(".agent-queue/paused"), "because of the release").unwrap();
+    }
+    let page = page(&sandbox);
+    assert!(page.len() < 200 << 10, "{} KiB", page.len() >> 10);
+    for more in
+        ["… and 900 projects more", "… and 900 tasks more", "… and 990 more projects are paused"]
+    {
+        assert!(page.contains(more), "{more}\n{page}");
+    }
 }
 
 #[test]

@@ -62,6 +62,48 @@ fn it_draws_again_by_itself_and_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
+fn after_ctrl_z_the_shell_has_its_terminal_and_fg_watches_on() {
+    let watched = Watched::new();
+    let Watched { terminal, pane, .. } = &watched;
+    for _ in 0..2 {
+        terminal.run(&["send-keys", "-t", pane, "C-z"]);
+        terminal.wait_until("the shell has its screen", || watched.mode() == "0 1");
+        // It echoes what is typed, and reads whole lines.
+        terminal.type_line(pane, "jobs; echo sh''ell");
+        terminal.wait_for_text(pane, "shell");
+        terminal.wait_for_text(pane, "Stopped");
+        terminal.wait_for_text(pane, "echo sh''ell");
+        terminal.type_line(pane, "clear; fg");
+        terminal.wait_until("it watches again", || watched.mode() == "1 0");
+        terminal.wait_for_text(pane, "q ends");
+    }
+    // One key, without Enter.
+    terminal.run(&["send-keys", "-t", pane, "q"]);
+    terminal.wait_until("it has ended", || watched.mode() == "0 1");
+    terminal.type_line(pane, "jobs; echo af''ter");
+    let shown = terminal.wait_for_text(pane, "after");
+    assert!(shown.contains("echo af''ter"), "what is typed is shown: {shown}");
+}
+
+#[test]
+fn on_a_narrow_terminal_no_line_wraps() {
+    let watched = Watched::new();
+    let Watched { terminal, pane, .. } = &watched;
+    for (columns, rows) in [("30", "12"), ("20", "5"), ("10", "2"), ("200", "50"), ("36", "6")] {
+        terminal.run(&["resize-window", "-t", pane, "-x", columns, "-y", rows]);
+        terminal.wait_until("it is drawn in this size", || {
+            let shown = terminal.capture(pane);
+            let lines: Vec<&str> = shown.trim_end().lines().collect();
+            // The heading is the first line, and `q ends` the last one.
+            let first = lines
+                .first()
+                .is_some_and(|line| line.starts_with("NEEDS") || line.starts_with("SESSION"));
+            first && lines.last().is_some_and(|line| line.starts_with("q ends"))
+        });
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_counted() {
     let watched = Watched::new();
     let Watched { sandbox, terminal, pane } = &watched;
@@ -70,7 +112,7 @@ fn what_does_not_fit_is_counted() {
         std::fs::write(inbox.join(format!("t{number}.md")), "Do it.\n").unwrap();
     }
     terminal.run(&["resize-window", "-t", pane, "-x", "80", "-y", "12"]);
-    terminal.wait_for_text(pane, " more lines; q ends");
+    terminal.wait_for_text(pane, "q ends; ");
     terminal.run(&["send-keys", "-t", pane, "q"]);
     terminal.wait_for_text(pane, "end 0");
 }

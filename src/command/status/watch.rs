@@ -1,5 +1,6 @@
 //! `ccl status --watch`: the status on a terminal, drawn again every two seconds.
 
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -10,9 +11,10 @@ use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGWINCH};
-use signal_hook::low_level::pipe;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGSTOP, SIGTERM, SIGTSTP, SIGWINCH};
+use signal_hook::low_level::{self, pipe};
+use unicode_width::UnicodeWidthChar;
 
 use super::{Collected, collect};
 use crate::cli::StatusFormat;
@@ -89,66 +91,90 @@ impl Write for Said {
 struct AlternateScreen {
     terminal: File,
     before: Termios,
-    /// Readable when a signal has come that ends it, or that says that the terminal has another size.
+    /// Each is readable when a signal has come: one that ends it; that says that the terminal has another size; C-z; what
+    /// lets it go on afterwards.
     end: UnixStream,
     resized: UnixStream,
+    suspended: UnixStream,
+    resumed: UnixStream,
 }
 
 impl AlternateScreen {
     fn open() -> io::Result<Self> {
-        let (end, ending) = UnixStream::pair()?;
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
-            pipe::register(signal, ending.try_clone()?)?;
-        }
-        let (resized, resizing) = UnixStream::pair()?;
-        pipe::register(SIGWINCH, resizing)?;
+        let signals = |signals: &[i32]| {
+            let (readable, written) = UnixStream::pair()?;
+            for signal in signals {
+                pipe::register(*signal, written.try_clone()?)?;
+            }
+            io::Result::Ok(readable)
+        };
+        let end = signals(&[SIGINT, SIGTERM, SIGHUP])?;
+        let resized = signals(&[SIGWINCH])?;
+        let suspended = signals(&[SIGTSTP])?;
+        let resumed = signals(&[SIGCONT])?;
         let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
         let before = tcgetattr(&terminal)?;
-        let mut keys = before.clone();
-        // Each key by itself, and not shown; C-c stays a signal.
-        keys.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
-        tcsetattr(&terminal, OptionalActions::Flush, &keys)?;
         // From here on it is set back.
-        let mut screen = Self { terminal, before, end, resized };
-        screen.terminal.write_all(ENTER.as_bytes())?;
+        let mut screen = Self { terminal, before, end, resized, suspended, resumed };
+        screen.enter()?;
         Ok(screen)
     }
 
-    /// Draws as many lines as there is room for, over what stands there.
+    fn enter(&mut self) -> io::Result<()> {
+        let mut keys = self.before.clone();
+        // Each key by itself, and not shown; C-c stays a signal.
+        keys.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
+        // First: in the background it stops here, before it draws over the shell.
+        tcsetattr(&self.terminal, OptionalActions::Drain, &keys)?;
+        self.terminal.write_all(ENTER.as_bytes())
+    }
+
+    fn leave(&mut self) -> io::Result<()> {
+        self.terminal.write_all(LEAVE.as_bytes())?;
+        Ok(tcsetattr(&self.terminal, OptionalActions::Flush, &self.before)?)
+    }
+
     fn draw(&mut self, text: &str) -> io::Result<()> {
-        let rows = rustix::termios::tcgetwinsize(&self.terminal)?.ws_row.max(2);
-        let height = usize::from(rows) - 1;
-        let lines: Vec<&str> = text.lines().collect();
-        let mut drawn = String::from("\x1b[H");
-        for line in lines.iter().take(height) {
-            drawn.push_str(line);
-            // To the end of the line.
-            drawn.push_str("\x1b[K\r\n");
-        }
-        let hidden = lines.len().saturating_sub(height);
-        let more = if hidden > 0 { format!("{hidden} more lines; ") } else { String::new() };
-        drawn.push_str(&format!("\x1b[J\x1b[2m{more}q ends\x1b[0m"));
+        let size = tcgetwinsize(&self.terminal)?;
+        // One that does not know how wide it is.
+        let columns = if size.ws_col == 0 { usize::MAX } else { size.ws_col.into() };
+        let drawn = drawing(text, columns, size.ws_row.max(1).into());
         self.terminal.write_all(drawn.as_bytes())
     }
 
+    /// Waits for the time to draw again. With C-z it stops here, until the shell lets it go on.
     fn wait(&mut self) -> io::Result<Wake> {
         let timeout = Timespec::try_from(PERIOD).map_err(io::Error::other)?;
         let mut files = [
             PollFd::new(&self.terminal, PollFlags::IN),
             PollFd::new(&self.end, PollFlags::IN),
             PollFd::new(&self.resized, PollFlags::IN),
+            PollFd::new(&self.suspended, PollFlags::IN),
+            PollFd::new(&self.resumed, PollFlags::IN),
         ];
         match poll(&mut files, Some(&timeout)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let [key, end, resized] = files.map(|file| !file.revents().is_empty());
+        let [key, end, resized, suspended, resumed] = files.map(|file| !file.revents().is_empty());
         if end {
             return Ok(Wake::End);
         }
         let mut bytes = [0; 64];
         if resized {
             let _length = self.resized.read(&mut bytes)?;
+        }
+        if suspended {
+            let _length = self.suspended.read(&mut bytes)?;
+            self.leave()?;
+            low_level::raise(SIGSTOP)?;
+        }
+        if suspended || resumed {
+            // The shell has set the terminal as it needs it.
+            self.enter()?;
+        }
+        if resumed {
+            let _length = self.resumed.read(&mut bytes)?;
         }
         if key {
             let length = self.terminal.read(&mut bytes)?;
@@ -164,7 +190,75 @@ impl AlternateScreen {
 impl Drop for AlternateScreen {
     fn drop(&mut self) {
         // A terminal that is gone needs nothing.
-        let _ = self.terminal.write_all(LEAVE.as_bytes());
-        let _ = tcsetattr(&self.terminal, OptionalActions::Flush, &self.before);
+        let _ = self.leave();
+    }
+}
+
+/// As many lines as there is room for, each no wider than the terminal, over what stands there.
+fn drawing(text: &str, columns: usize, rows: usize) -> String {
+    let height = rows - 1;
+    let lines: Vec<&str> = text.lines().collect();
+    let mut drawn = String::from("\x1b[H");
+    for line in lines.iter().take(height) {
+        // Cleared before it is written: behind a full line the cursor still stands on its last column.
+        drawn.push_str(&format!("\x1b[K{}\r\n", cut(line, columns)));
+    }
+    let hidden = lines.len().saturating_sub(height);
+    let more = if hidden > 0 { format!("; {hidden} more lines") } else { String::new() };
+    let last = format!("q ends{more}");
+    drawn + &format!("\x1b[J\x1b[2m{}\x1b[0m", cut(&last, columns))
+}
+
+/// At most this many columns of a line; its colours take none.
+fn cut(line: &str, columns: usize) -> Cow<'_, str> {
+    let (mut taken, mut fits, mut in_colour) = (0, 0, false);
+    for (at, c) in line.char_indices() {
+        if in_colour || c == '\x1b' {
+            in_colour = c != 'm';
+            continue;
+        }
+        taken += c.width().unwrap_or(0);
+        if taken > columns {
+            return Cow::Owned(format!("{}…\x1b[0m", &line[..fits]));
+        }
+        if taken < columns {
+            fits = at + c.len_utf8();
+        }
+    }
+    Cow::Borrowed(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal() {
+        for (line, columns, expected) in [
+            ("", 1, ""),
+            ("abc", 3, "abc"),
+            ("abcd", 3, "ab…\x1b[0m"),
+            ("abcd", 1, "…\x1b[0m"),
+            // A wide character takes two columns, and is not halved; a mark above one takes none.
+            ("日本語", 6, "日本語"),
+            ("日本語", 5, "日本…\x1b[0m"),
+            ("日本語", 4, "日…\x1b[0m"),
+            ("ae\u{301}", 2, "ae\u{301}"),
+            ("\x1b[1;31mheld\x1b[0m", 4, "\x1b[1;31mheld\x1b[0m"),
+            ("\x1b[1;31mheld\x1b[0m x", 4, "\x1b[1;31mhel…\x1b[0m"),
+        ] {
+            assert_eq!(cut(line, columns), expected, "{line:?} {columns}");
+        }
+    }
+
+    #[test]
+    fn no_more_lines_are_drawn_than_the_terminal_has() {
+        for (rows, expected) in [
+            (1, "\x1b[H\x1b[J\x1b[2mq ends; 2…\x1b[0m\x1b[0m"),
+            (2, "\x1b[H\x1b[Kone\r\n\x1b[J\x1b[2mq ends; 1…\x1b[0m\x1b[0m"),
+            (9, "\x1b[H\x1b[Kone\r\n\x1b[Ktwo\r\n\x1b[J\x1b[2mq ends\x1b[0m"),
+        ] {
+            assert_eq!(drawing("one\ntwo\n", 10, rows), expected, "{rows}");
+        }
     }
 }

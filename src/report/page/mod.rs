@@ -25,7 +25,7 @@ use crate::text::{escape, local_time, path_text};
 const STYLE: &str = include_str!("style.css");
 
 /// What the page may do: show its own style, by its hash, and nothing else.
-pub(crate) const POLICY: &str = "default-src 'none'; style-src 'sha256-SRK0lOhf8rFAKvv8YVQaT3OrZUF30b63Sl3cQClbM74='; base-uri 'none'; form-action 'none'";
+pub(crate) const POLICY: &str = "default-src 'none'; style-src 'sha256-g4BUoQ7UJtSMDLsOUSj8EI/qxIHpvj6eqCPkx9BGqZM='; base-uri 'none'; form-action 'none'";
 
 /// A title is cut at this many characters; the whole of it is its tooltip.
 const MAX_TITLE: usize = 200;
@@ -33,6 +33,7 @@ const MAX_TITLE: usize = 200;
 const MAX_SENTENCE: usize = 1200;
 /// How many rows of what needs a person are shown, and how many tasks of each are named.
 const NEEDS: usize = 50;
+const PAUSES: usize = 10;
 const NAMED: usize = 5;
 
 /// Everything that the page is made of.
@@ -135,7 +136,12 @@ impl StatusPage<'_> {
                 }
             }
         };
-        html! { @for pause in everything.chain(projects) { (line(pause)) } }
+        let (shown, hidden): (Vec<_>, Vec<_>) =
+            everything.chain(projects).enumerate().partition(|(index, _)| *index < PAUSES);
+        html! {
+            @for (_, pause) in shown { (line(pause)) }
+            @if !hidden.is_empty() { p .soft { "… and " (hidden.len()) " more projects are paused" } }
+        }
     }
 
     /// The numbers of the page, each of which leads to its section.
@@ -189,7 +195,7 @@ impl StatusPage<'_> {
             section #needs .needs aria-labelledby="h-needs" {
                 h2 #h-needs { "Needs you" }
                 ul .list {
-                    @for problem in self.problems {
+                    @for problem in self.problems.iter().take(NEEDS) {
                         li { p { span .state.bad { "cannot be read" } } p { (sentence(problem)) } }
                     }
                     @if let Some(overdue) = &overdue {
@@ -197,9 +203,8 @@ impl StatusPage<'_> {
                     }
                     @for need in needs.iter().take(NEEDS) { (self.need(need)) }
                 }
-                @if needs.len() > NEEDS {
-                    p .soft { "… and " (needs.len() - NEEDS) " more: " code { "ccl status --json" } }
-                }
+                @let hidden = needs.len().saturating_sub(NEEDS) + self.problems.len().saturating_sub(NEEDS);
+                @if hidden > 0 { p .soft { "… and " (hidden) " more: " code { "ccl status --json" } } }
             }
         }
     }
@@ -264,7 +269,7 @@ fn section(id: &str, heading: &str, content: &Markup) -> Markup {
 fn table(caption: &str, columns: &[&str], rows: &Markup) -> Markup {
     html! {
         table {
-            @if !caption.is_empty() { caption { (caption) } }
+            @if !caption.is_empty() { caption { (sentence(caption)) } }
             thead {
                 tr {
                     @for column in columns {

@@ -20,8 +20,14 @@ use crate::text::{escape, path_text};
 /// How many waiting tasks of each project are shown, and how many of all.
 const OF_PROJECT: usize = 20;
 const OF_ALL: usize = 100;
-/// How many projects are shown in which nothing happens.
+/// How many projects are shown in which something happens, and how many others.
+const BUSY_PROJECTS: usize = 100;
 const QUIET_PROJECTS: usize = 30;
+
+/// How many rows are left out.
+fn more(hidden: usize, one: &str, many: &str) -> Markup {
+    html! { @if hidden > 0 { p .soft { "… and " (count(hidden, one, many)) " more" } } }
+}
 
 impl StatusPage<'_> {
     pub(super) fn sessions(&self) -> Markup {
@@ -92,7 +98,7 @@ impl StatusPage<'_> {
         let held = self.status.inbox_counts();
         let is_busy = |row: &&ProjectRow| row.waiting + row.dispatched + row.delegated > 0;
         let (busy, quiet): (Vec<_>, Vec<_>) = self.status.projects.iter().partition(is_busy);
-        let shown = busy.iter().chain(quiet.iter().take(QUIET_PROJECTS));
+        let shown = busy.iter().take(BUSY_PROJECTS).chain(quiet.iter().take(QUIET_PROJECTS));
         let rows = html! {
             @for row in shown {
                 @let held_here = held(row, None);
@@ -115,10 +121,12 @@ impl StatusPage<'_> {
                 }
             }
         };
+        let hidden_busy = busy.len().saturating_sub(BUSY_PROJECTS);
         let hidden = quiet.len().saturating_sub(QUIET_PROJECTS);
         let columns = ["Project", "#Waiting", "#Held", "#At work", "#Done", "#Failed"];
         let content = html! {
             (table("", &columns, &rows))
+            (more(hidden_busy, "project", "projects"))
             @if hidden > 0 { p .soft { "… and " (count(hidden, "project", "projects")) " more in which nothing waits" } }
         };
         section("queues", "Queues", &content)
@@ -158,7 +166,7 @@ impl StatusPage<'_> {
         };
         let content = html! {
             (table("Of each project in the order in which they go.", &["Task", "Priority", "Since"], &rows))
-            @if hidden > 0 { p .soft { "… and " (count(hidden, "task", "tasks")) " more" } }
+            (more(hidden, "task", "tasks"))
         };
         section("waiting", "Next", &content)
     }
@@ -185,7 +193,7 @@ impl StatusPage<'_> {
         let hidden = self.status.delegated.jobs.len().saturating_sub(OF_ALL);
         let content = html! {
             (table("", &["Task", "Job", "Since"], &rows))
-            @if hidden > 0 { p .soft { "… and " (count(hidden, "job", "jobs")) " more" } }
+            (more(hidden, "job", "jobs"))
         };
         section("jobs", &format!("At {}", self.status.delegated.place()), &content)
     }
@@ -224,6 +232,7 @@ impl StatusPage<'_> {
         if rows.is_empty() {
             return Markup::default();
         }
+        let hidden = rows.len().saturating_sub(OF_ALL);
         let rows = html! {
             @for (place, row) in rows.iter().take(OF_ALL) {
                 tr {
@@ -233,7 +242,11 @@ impl StatusPage<'_> {
             }
         };
         let caption = "Work that is done and not in its base; `ccl land TASK` brings it there.";
-        section("to-land", "To land", &table(caption, &["Task", "Branch"], &rows))
+        let content = html! {
+            (table(caption, &["Task", "Branch"], &rows))
+            (more(hidden, "branch", "branches"))
+        };
+        section("to-land", "To land", &content)
     }
 
     pub(super) fn worktrees(&self) -> Markup {
@@ -251,7 +264,11 @@ impl StatusPage<'_> {
                 }
             }
         };
-        section("worktrees", "Worktrees left behind", &table("", &["Directory", "Branch"], &rows))
+        let content = html! {
+            (table("", &["Directory", "Branch"], &rows))
+            (more(left.len().saturating_sub(OF_ALL), "worktree", "worktrees"))
+        };
+        section("worktrees", "Worktrees left behind", &content)
     }
 
     /// Those that are held stand above.
@@ -270,7 +287,11 @@ impl StatusPage<'_> {
                 }
             }
         };
-        section("recurring", "Recurring", &table("", &["Task", "When", "Next"], &rows))
+        let content = html! {
+            (table("", &["Task", "When", "Next"], &rows))
+            (more(ready.len().saturating_sub(OF_ALL), "task", "tasks"))
+        };
+        section("recurring", "Recurring", &content)
     }
 
     /// What ended in the last day, by who worked on it.
