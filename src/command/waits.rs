@@ -31,7 +31,7 @@ impl Waits {
     /// The task's time, if that has not come yet.
     fn early(&self, order: &Order) -> Option<Timestamp> {
         let moment = order.not_before?.timestamp(self.zone());
-        moment.filter(|moment| *moment > self.now)
+        (moment > self.now).then_some(moment)
     }
 
     pub(super) fn is_early(&self, order: &Order) -> bool {
