@@ -267,7 +267,8 @@ impl Delegation<'_> {
         self.file_and_clean(ray, task, marker, &filing)
     }
 
-    /// Takes the run away from whoever has it, or may still come, and does what that was for.
+    /// Puts the tombstone at the run's ref, so that no runner can hand in a result any more; then does what the tombstone
+    /// is for: files the task, sends it again or lets it run here.
     fn take_back(
         &self,
         ray: &RayEngine<'_>,

@@ -193,7 +193,7 @@ impl<'a> Delegation<'a> {
         provider.is_remote() && EngineKind::of(provider) == self.engine.kind()
     }
 
-    /// The same, which records its work.
+    /// Makes this record what it does.
     pub(crate) fn with_records(self, records: &'a Records<'a>) -> Self {
         Self { records: Some(records), ..self }
     }

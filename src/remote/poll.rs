@@ -79,7 +79,7 @@ impl Delegation<'_> {
         Ok(RemoteOutcome::Nothing)
     }
 
-    /// The same where the work goes by an exchange, which is asked whatever the engine says.
+    /// Polls a job whose work goes by an exchange. The exchange is asked whatever the engine says.
     fn poll_exchange(
         &self,
         ray: &RayEngine<'_>,

@@ -17,9 +17,9 @@ use crate::queue::TaskRef;
 use crate::task::{BranchEnding, CheckEnding, GitEnding, Land, Outcome, Timeout};
 use crate::text::{escape, excerpt};
 
-/// What `timeout` ends with where the time ran out.
+/// The exit code of `timeout` where the time ran out.
 const TIMED_OUT: i32 = 124;
-/// The same where what it ran had to be killed, or was killed by somebody else.
+/// The exit code of `timeout` where its program had to be killed, or somebody else killed it.
 const KILLED: i32 = 128 + 9;
 /// What the runner notes where it could not check the project out.
 const NOT_PREPARED: i32 = 125;

@@ -75,7 +75,7 @@ pub(super) struct Tombstone {
 pub(super) enum Why {
     /// Its engine has ended it, or forgotten it, and there is no result.
     Lost,
-    /// The same, and nobody ever began: another run may take its place.
+    /// Its engine has ended or forgotten it, and no runner had begun: another run may take its place.
     Unbegun,
     /// A person wants that.
     Cancelled,
