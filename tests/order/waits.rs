@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::sandbox;
 use crate::support::{Project, Sandbox, TmuxServer};
+use crate::{sandbox, told};
 
 /// A pool of three sessions whose agents end at once.
 fn world() -> (Sandbox, TmuxServer, Project) {
@@ -185,5 +185,7 @@ fn a_task_for_secutools_waits_as_well() {
     let out = sandbox.ccl(["scan"]).output().unwrap();
     let said = String::from_utf8(out.stdout).unwrap();
     assert!(said.contains("delegated   behind.md") && !said.contains("early"), "{said}");
+    let told = told(&sandbox);
+    assert_eq!(told.last().map(String::as_str), Some("delegated behind.md"), "{told:?}");
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
