@@ -172,7 +172,7 @@ Examples:
   ccl report --since 2026-11-26 --json     that day, as JSON
   ccl report --since 7d > week.md")]
     Report {
-        /// A duration until now (24h, 7d), `today`, `yesterday`, or a day (2026-11-26)
+        /// A duration or a time until now (24h, 7d, 2026-11-26 10:00), `today`, `yesterday`, or a day (2026-11-26)
         #[arg(long, value_name = "WHEN", default_value = "24h")]
         since: String,
         /// The form of the result; `json` is the same as --json

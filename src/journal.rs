@@ -143,8 +143,8 @@ impl Journal {
     /// Moves a file that is too long aside. Whoever still has it open writes into the one that was moved.
     fn rotate(&self) -> Result<()> {
         let _lock = lock::exclusive(&self.path.with_extension("lock"))?;
-        // Another process may have been first.
-        if fs::metadata(&self.path).is_ok_and(|found| found.len() < LONGEST) {
+        // Another process may have been first, and may not have made the next file yet.
+        if !fs::metadata(&self.path).is_ok_and(|found| found.len() >= LONGEST) {
             return Ok(());
         }
         for number in (1..KEPT).rev() {
@@ -277,18 +277,37 @@ mod tests {
         assert_eq!(tasks(&journal), ["c.md", "d.md", "e.md"]);
     }
 
-    #[test]
-    fn twenty_writers_at_once_lose_and_mix_nothing() {
-        let (_dir, journal) = journal();
+    /// Twenty writers of a hundred lines each, at once; nothing of that is lost or mixed.
+    #[track_caller]
+    fn check_twenty_writers(journal: &Journal) {
         let tasks_of = |writer: usize| (0..100).map(move |line| format!("{writer}-{line}.md"));
         crate::concurrent::map((0..20).collect(), |writer| {
             let journal = Journal { path: journal.path.clone() };
             tasks_of(writer).for_each(|task| journal.write(&entry(&task)).unwrap());
         });
-        let mut read = tasks(&journal);
+        let mut read = tasks(journal);
         let mut written: Vec<String> = (0..20).flat_map(tasks_of).collect();
         read.sort();
         written.sort();
         assert_eq!(read, written);
+    }
+
+    #[test]
+    fn twenty_writers_at_once_lose_and_mix_nothing() {
+        check_twenty_writers(&journal().1);
+    }
+
+    #[test]
+    fn twenty_writers_at_once_move_a_long_journal_aside_once() {
+        for _ in 0..3 {
+            let (_dir, journal) = journal();
+            // A hole, up to where some of the lines still fit.
+            let file = durable::open_to_append(&journal.path).unwrap();
+            file.set_len(LONGEST - 20_000).unwrap();
+            (&file).write_all(b"\n").unwrap();
+            check_twenty_writers(&journal);
+            assert!(fs::metadata(journal.aside(1)).unwrap().len() >= LONGEST);
+            assert!(fs::metadata(&journal.path).unwrap().len() > 0 && !journal.aside(2).exists());
+        }
     }
 }

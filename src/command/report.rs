@@ -16,6 +16,7 @@ use crate::report::{
     AttentionRow, DoneRow, FailedRow, Need, ProjectSummary, Report, Runs, Status, TaskRow,
     TaskState, WorkReport,
 };
+use crate::task::Moment;
 
 pub(super) fn run(
     context: Context<'_>,
@@ -98,18 +99,26 @@ fn waiting(status: &Status, project: &Project) -> usize {
 fn window(since: &str, now: &ZonedDateTime) -> Result<(Timestamp, Timestamp), String> {
     let wrong = || {
         format!(
-            "--since {since}: write a duration such as 24h or 7d, today, yesterday, or a day such as 2026-11-26"
+            "--since {since}: write a duration such as 24h or 7d, today, yesterday, a day such as 2026-11-26, or a \
+             time such as 2026-11-26 10:00 that has passed"
         )
     };
-    let day = match since.trim() {
+    let text = since.trim().to_ascii_lowercase();
+    let day = match text.as_str() {
         "today" => Some(now.date()),
         "yesterday" => now.date().yesterday().ok(),
-        other => other.parse::<Date>().ok().filter(|_| other.contains('-')),
+        // A date with a time is read as one, too, and its time is passed over.
+        other => other.parse::<Date>().ok().filter(|_| other.len() == "2026-11-26".len()),
     };
     let Some(day) = day else {
-        let span = SpanParser::new().parse_span(since.trim()).map_err(|_| wrong())?;
-        // A day back is the same time of yesterday, whatever the clocks did.
-        let start = now.checked_sub(span.abs()).map_err(|_| wrong())?.timestamp();
+        let start = match Moment::parse(&text) {
+            Some(moment) => moment.timestamp(now.time_zone()),
+            None => {
+                let span = SpanParser::new().parse_span(&text).map_err(|_| wrong())?;
+                // A day back is the same time of yesterday, whatever the clocks did.
+                now.checked_sub(span.abs()).map_err(|_| wrong())?.timestamp()
+            }
+        };
         return if start < now.timestamp() { Ok((start, now.timestamp())) } else { Err(wrong()) };
     };
     let midnight = |day: Date| {
@@ -139,7 +148,25 @@ mod tests {
         assert_eq!(shown("yesterday"), day("2026-10-24T22:00:00Z 2026-10-25T23:00:00Z"));
         assert_eq!(shown("2026-10-24"), day("2026-10-23T22:00:00Z 2026-10-24T22:00:00Z"));
         assert_eq!(shown("today"), day("2026-10-25T23:00:00Z 2026-10-26T23:00:00Z"));
-        for wrong in ["", "0s", "soon", "24", "2026-13-01", "-"] {
+        for moment in
+            ["2026-10-25 10:00", "2026-10-25T10:00", "2026-10-25t10:00", "2026-10-25T09:00Z"]
+        {
+            assert_eq!(shown(moment), until_now("2026-10-25T09:00:00Z"), "{moment}");
+        }
+        assert_eq!(shown("Yesterday"), shown("yesterday"));
+        assert_eq!(shown(" TODAY "), shown("today"));
+        assert_eq!(shown("24H"), shown("24h"));
+        for wrong in [
+            "2026-10-26 08:01",
+            "2026-10-25 25:00",
+            "20261025",
+            "",
+            "0s",
+            "soon",
+            "24",
+            "2026-13-01",
+            "-",
+        ] {
             assert_eq!(shown(wrong), Err(()), "{wrong}");
         }
     }

@@ -31,7 +31,7 @@ impl Waits {
     /// The task's time, if that has not come yet.
     fn early(&self, order: &Order) -> Option<Timestamp> {
         let moment = order.not_before?.timestamp(self.zone());
-        moment.filter(|moment| *moment > self.now)
+        (moment > self.now).then_some(moment)
     }
 
     pub(super) fn is_early(&self, order: &Order) -> bool {
@@ -78,10 +78,11 @@ impl Waits {
 /// The tasks of its own project that a task depends on, each with the branch that it has left and that has not landed. Other
 /// projects have other repositories.
 pub(super) fn branches(project: &Project, order: &Order) -> Result<Vec<(String, Option<String>)>> {
-    let mut found = Vec::new();
+    let mut found: Vec<(String, Option<String>)> = Vec::new();
     for written in &order.depends_on {
         let task = queue::resolve(project, written).filter(|task| task.project == *project);
-        if let Some(task) = task {
+        let is_new = |task: &TaskRef| found.iter().all(|(name, _)| *name != task.name.as_str());
+        if let Some(task) = task.filter(is_new) {
             found.push((task.name.to_string(), open_branch(&task)?));
         }
     }

@@ -12,41 +12,65 @@ use crate::task::Order;
 /// Looks at what tasks depend on. Each of them is looked at once in a pass.
 #[derive(Debug, Default)]
 pub(crate) struct Dependencies {
-    looked_at: HashMap<(PathBuf, String), Option<String>>,
+    looked_at: HashMap<(PathBuf, String), Option<Unready>>,
     /// Tasks that are known to be in no cycle.
     straight: HashSet<(PathBuf, String)>,
+}
+
+/// Why nothing may be built on a task yet.
+#[derive(Debug, Clone, Copy)]
+enum Unready {
+    NotDone,
+    Failed,
+    Missing,
 }
 
 impl Dependencies {
     /// Why the task has to wait, as a clause: `schema.md failed`; `None` where all that it depends on is done.
     pub(crate) fn wait(&mut self, project: &Project, order: &Order) -> Result<Option<String>> {
-        let mut reasons = Vec::new();
+        let mut reasons: Vec<String> = Vec::new();
+        let mut seen = HashSet::new();
         for written in &order.depends_on {
-            reasons.extend(self.wait_for(project, written)?);
+            let Some(task) = resolve(project, written) else {
+                let reason = format!("`{written}` is not the name of a task");
+                reasons.extend((!reasons.contains(&reason)).then_some(reason));
+                continue;
+            };
+            if !seen.insert(key_of(&task)) {
+                continue;
+            }
+            let Some(unready) = self.look(&task)? else { continue };
+            let shown = match written.rsplit_once(':') {
+                Some((path, _)) if task.project != *project => format!("{path}:{}", task.name),
+                _ => task.name.to_string(),
+            };
+            reasons.push(match unready {
+                Unready::NotDone => format!("{shown} is not done yet"),
+                Unready::Failed => format!("{shown} failed"),
+                Unready::Missing => format!("there is no {shown}"),
+            });
         }
         Ok((!reasons.is_empty()).then(|| reasons.join(" and ")))
     }
 
-    fn wait_for(&mut self, project: &Project, written: &str) -> Result<Option<String>> {
-        let Some(TaskRef { project, name }) = resolve(project, written) else {
-            return Ok(Some(format!("`{written}` is not the name of a task")));
-        };
-        let key = (project.path().to_owned(), name.to_string());
+    fn look(&mut self, task: &TaskRef) -> Result<Option<Unready>> {
+        let key = key_of(task);
         if let Some(known) = self.looked_at.get(&key) {
-            return Ok(known.clone());
+            return Ok(*known);
         }
+        let TaskRef { project, name } = task;
         let there = |folder| durable::exists(&project.folder(folder).join(name.as_str()));
-        let reason = if there(Folder::Done)? {
+        let unready = if there(Folder::Done)? {
             None
         } else if there(Folder::Inbox)? || project.is_active(name.as_str(), "".as_ref())? {
-            Some(format!("{written} is not done yet"))
+            Some(Unready::NotDone)
         } else if there(Folder::Failed)? {
-            Some(format!("{written} failed"))
+            Some(Unready::Failed)
         } else {
-            Some(format!("there is no {written}"))
+            Some(Unready::Missing)
         };
-        self.looked_at.insert(key, reason.clone());
-        Ok(reason)
+        self.looked_at.insert(key, unready);
+        Ok(unready)
     }
 
     /// The cycle that a waiting task is part of, from it to itself: `a.md → b.md → a.md`.
@@ -151,13 +175,37 @@ mod tests {
             (&["a.md", "a", "../api:auth.md"], None),
             (&["w.md"], Some("w.md is not done yet")),
             (&["a.md", "d.md"], Some("d.md is not done yet")),
-            (&["f"], Some("f failed")),
+            (&["f", "f.md"], Some("f.md failed")),
             (&["n.md", "../api:a.md"], Some("there is no n.md and there is no ../api:a.md")),
             (&["../none:a.md"], Some("there is no ../none:a.md")),
             (&["x/y.md"], Some("`x/y.md` is not the name of a task")),
         ] {
             let found = Dependencies::default().wait(&web, &order(depends_on)).unwrap();
             assert_eq!(found.as_deref(), expected, "{depends_on:?}");
+        }
+    }
+
+    #[test]
+    fn each_task_is_named_once_in_the_words_of_whoever_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let (web, api) = (project(&root, "web"), project(&root, "api"));
+        // One pass: what one task has looked up is not looked up again for the others.
+        let mut dependencies = Dependencies::default();
+        let absolute = format!("{}:z", api.path().display());
+        for (of, depends_on, expected) in [
+            (&web, &[absolute.as_str()][..], format!("there is no {absolute}.md")),
+            (
+                &web,
+                &["../api:z", "../api:z.md", "../web/../api:z"],
+                "there is no ../api:z.md".into(),
+            ),
+            (&api, &["z"], "there is no z.md".into()),
+            (&api, &["../api:z.md", "z"], "there is no z.md".into()),
+            (&web, &["a/b", "a/b"], "`a/b` is not the name of a task".into()),
+        ] {
+            let found = dependencies.wait(of, &order(depends_on)).unwrap();
+            assert_eq!(found, Some(expected), "{depends_on:?}");
         }
     }
 

@@ -46,6 +46,9 @@ struct LastSlot {
     slot: Timestamp,
     /// The last tasks that were made, the newest last.
     made: Vec<String>,
+    /// What the file said then of its slots; earlier versions did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    schedule: Option<String>,
 }
 
 /// `.T.md.hold`
@@ -80,6 +83,14 @@ pub(crate) struct Outlook {
     pub(crate) schedule: Option<String>,
     pub(crate) next: Option<Timestamp>,
     pub(crate) held: Option<String>,
+    /// Its last slot was served or has passed, and no other one ever comes.
+    pub(crate) is_over: bool,
+}
+
+impl Outlook {
+    pub(crate) fn held(schedule: Option<String>, why: String) -> Self {
+        Self { schedule, next: None, held: Some(why), is_over: false }
+    }
 }
 
 /// What there is to know of a file, read without a lock.
@@ -206,12 +217,21 @@ impl Recurring {
             RecurringRead::Held(why) => return Ok(Some(Served::Held(why))),
             RecurringRead::Read(reading) => reading,
         };
+        self.serve_file(&reading, stamp, dry_run)
+    }
+
+    fn serve_file(
+        &self,
+        reading: &RecurringFile,
+        stamp: &Stamp,
+        dry_run: bool,
+    ) -> Result<Option<Served>> {
         if let Some(HoldMarker { stamp, reason }) = marker::read(&self.beside("hold"))? {
             return Ok(Some(Served::OnHold { since: stamp.at, reason, is_new: false }));
         }
         let last: Option<LastSlot> = marker::read(&self.beside("last"))?;
         let has_failed = self.has_failed_in_a_row(last.as_ref())?;
-        let due = reading.due(last.as_ref().map(|last| last.slot), stamp.at);
+        let due = reading.due(last.as_ref(), stamp.at);
         let is_new = last.is_none();
         if dry_run {
             let makes =
@@ -223,7 +243,7 @@ impl Recurring {
         if !has_failed && !is_new && due.is_none() && self.unfinished()?.is_empty() {
             return Ok(None);
         }
-        self.serve_locked(&reading, stamp)
+        self.serve_locked(reading, stamp)
     }
 
     /// Serves the slot under the project's lock. What was read before may have changed, so it looks again.
@@ -240,13 +260,14 @@ impl Recurring {
         if self.has_failed_in_a_row(last.as_ref())? {
             return self.begin_hold(stamp).map(Some);
         }
-        let Some(due) = reading.due(last.as_ref().map(|last| last.slot), now) else {
+        let schedule = Some(reading.schedule());
+        let Some(due) = reading.due(last.as_ref(), now) else {
             if last.is_none() {
                 // From now on its slots count.
                 let slot = reading.first_sight(now);
                 marker::write(
                     &self.beside("last"),
-                    &LastSlot { stamp: stamp.clone(), slot, made: Vec::new() },
+                    &LastSlot { stamp: stamp.clone(), slot, made: Vec::new(), schedule },
                 )?;
             }
             return Ok(None);
@@ -269,7 +290,7 @@ impl Recurring {
         }
         marker::write(
             &self.beside("last"),
-            &LastSlot { stamp: stamp.clone(), slot: due.slot, made },
+            &LastSlot { stamp: stamp.clone(), slot: due.slot, made, schedule },
         )?;
         if passes {
             return Ok(None);
@@ -394,29 +415,33 @@ impl Recurring {
     pub(crate) fn outlook(&self, now: Timestamp) -> Result<Option<Outlook>> {
         let reading = match self.read()? {
             RecurringRead::Gone => return Ok(None),
-            RecurringRead::Held(why) => {
-                return Ok(Some(Outlook { schedule: None, next: None, held: Some(why) }));
-            }
+            RecurringRead::Held(why) => return Ok(Some(Outlook::held(None, why))),
             RecurringRead::Read(reading) => reading,
         };
+        self.outlook_of(&reading, now).map(Some)
+    }
+
+    fn outlook_of(&self, reading: &RecurringFile, now: Timestamp) -> Result<Outlook> {
         let schedule = Some(reading.recurrence.schedule_text.clone());
         if let Some(HoldMarker { reason, .. }) = marker::read(&self.beside("hold"))? {
-            return Ok(Some(Outlook { schedule, next: None, held: Some(reason) }));
+            return Ok(Outlook::held(schedule, reason));
         }
         let last: Option<LastSlot> = marker::read(&self.beside("last"))?;
-        let last = last.map(|last| last.slot);
-        let next = reading.next(last, now);
+        let next = reading.next(last.as_ref(), now);
+        let is_over =
+            next.is_none() && last.as_ref().is_some_and(|last| reading.has_slot(last.slot));
         let held = match (next, last) {
+            (None, _) if is_over => None,
             (None, _) => Some("no slot of it ever comes: mend its `at`".to_owned()),
             // Served while the clock was wrong: nothing comes before that, so that no slot comes twice.
-            (Some(_), Some(last)) if last.duration_since(now) > SKEW => Some(format!(
+            (Some(_), Some(last)) if last.slot.duration_since(now) > SKEW => Some(format!(
                 "its last slot ({}) has not come yet: if the clock was wrong then, remove {}",
-                local_time(last, now, &TimeZone::system()),
+                local_time(last.slot, now, &TimeZone::system()),
                 self.beside("last").display()
             )),
             _ => None,
         };
-        Ok(Some(Outlook { schedule, next, held }))
+        Ok(Outlook { schedule, next, held, is_over })
     }
 }
 
@@ -435,20 +460,48 @@ impl RecurringFile {
         self.changed_at.clamp(earliest, now)
     }
 
-    fn due(&self, last: Option<Timestamp>, now: Timestamp) -> Option<Due> {
-        due(&self.recurrence.schedule, &self.zone, last, self.first_sight(now), now)
+    /// What it says of its slots, so that another saying is noticed.
+    fn schedule(&self) -> String {
+        let Recurrence { schedule_text, zone, .. } = &self.recurrence;
+        match zone {
+            Some((zone, _)) => format!("{schedule_text} {zone}"),
+            None => schedule_text.clone(),
+        }
+    }
+
+    fn due(&self, last: Option<&LastSlot>, now: Timestamp) -> Option<Due> {
+        let slot = last.map(|last| last.slot);
+        let due = due(&self.recurrence.schedule, &self.zone, slot, self.first_sight(now), now)?;
+        let Some(last) = last else { return Some(due) };
+        // A slot before the file's last change was not missed: the file was another one then, or was not here. One that is
+        // still on time counts, unless it was named only now; a change that has not come yet says nothing of that.
+        let said = last.schedule.as_ref();
+        let was_named = said.is_none_or(|said| *said == self.schedule()) || self.changed_at > now;
+        (due.slot > self.changed_at || due.punctual && was_named).then_some(due)
     }
 
     /// The next slot that will be served.
-    fn next(&self, last: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    fn next(&self, last: Option<&LastSlot>, now: Timestamp) -> Option<Timestamp> {
         if let Some(due) = self.due(last, now) {
             return Some(due.slot);
         }
-        let last = last.unwrap_or(now);
+        let last = last.map_or(now, |last| last.slot);
         match &self.recurrence.schedule {
             Schedule::At(calendar) => calendar.next_after(last.max(now), &self.zone),
-            Schedule::Every(every) => last.checked_add(*every).ok(),
+            Schedule::Every(every) => {
+                // Those that have come do not count any more.
+                let passed = now.duration_since(last).as_secs().div_euclid(every.as_secs()).max(0);
+                let until_next = (passed + 1).checked_mul(every.as_secs())?;
+                last.checked_add(SignedDuration::from_secs(until_next)).ok()
+            }
         }
+    }
+
+    /// Whether its `at` names this moment.
+    fn has_slot(&self, moment: Timestamp) -> bool {
+        let Schedule::At(calendar) = &self.recurrence.schedule else { return false };
+        let before = moment.checked_sub(SignedDuration::from_secs(1));
+        before.is_ok_and(|before| calendar.next_after(before, &self.zone) == Some(moment))
     }
 }
 

@@ -178,6 +178,8 @@ pub(crate) struct RecurringRow {
 pub(crate) enum RecurringState {
     Ready,
     Held,
+    /// Its last slot was served or has passed.
+    Over,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -110,6 +110,7 @@ impl View<'_> {
             let next = row.next.map(|next| local_time(next, self.now, &self.style.zone));
             let state = match row.state {
                 RecurringState::Ready => next.unwrap_or_default().into(),
+                RecurringState::Over => "never again: remove it".to_owned().into(),
                 RecurringState::Held => Cell::coloured("held".to_owned(), Some(Colour::BAD)),
             };
             Row {

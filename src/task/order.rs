@@ -1,7 +1,8 @@
 //! When a task's turn may come: not before a time, and not before what it depends on. Pure.
 
 use jiff::Timestamp;
-use jiff::civil::DateTime;
+use jiff::civil::{DateTime, Time};
+use jiff::fmt::temporal::Pieces;
 use jiff::tz::TimeZone;
 
 use super::{Pin, Priority};
@@ -47,17 +48,26 @@ impl Moment {
         if text.contains('[') || text.as_bytes().get(4) != Some(&b'-') {
             return None;
         }
-        let exact = text.parse().map(Self::Exact);
-        exact.or_else(|_| text.parse().map(Self::Local)).ok()
+        let pieces = Pieces::parse(text).ok()?;
+        let local = pieces.date().to_datetime(pieces.time().unwrap_or(Time::midnight()));
+        Some(match pieces.to_numeric_offset() {
+            Some(offset) => Self::Exact(offset.to_timestamp(local).unwrap_or_else(|_| end(local))),
+            None => Self::Local(local),
+        })
     }
 
     /// Of a local time that comes twice the first, of one that is left out the same distance behind the gap.
-    pub(crate) fn timestamp(self, zone: &TimeZone) -> Option<Timestamp> {
+    pub(crate) fn timestamp(self, zone: &TimeZone) -> Timestamp {
         match self {
-            Self::Local(local) => zone.to_timestamp(local).ok(),
-            Self::Exact(moment) => Some(moment),
+            Self::Local(local) => zone.to_timestamp(local).unwrap_or_else(|_| end(local)),
+            Self::Exact(moment) => moment,
         }
     }
+}
+
+/// The first or the last moment that there is, for a time beyond it: a task of the year 9999 waits all the same.
+fn end(beyond: DateTime) -> Timestamp {
+    if beyond.year() > 0 { Timestamp::MAX } else { Timestamp::MIN }
 }
 
 /// What a task starts from whose project gives each task a worktree.
@@ -91,7 +101,7 @@ mod tests {
     #[test]
     fn times_are_local_or_exact() {
         let berlin = TimeZone::get("Europe/Berlin").unwrap();
-        let read = |text: &str| Some(Moment::parse(text)?.timestamp(&berlin)?.to_string());
+        let read = |text: &str| Some(Moment::parse(text)?.timestamp(&berlin).to_string());
         for (text, moment) in [
             ("2026-11-27 02:00", "2026-11-27T01:00:00Z"),
             ("2026-11-27T02:00:30", "2026-11-27T01:00:30Z"),
@@ -101,6 +111,10 @@ mod tests {
             // Left out, and repeated.
             ("2026-03-29 02:30", "2026-03-29T01:30:00Z"),
             ("2026-10-25 02:30", "2026-10-25T00:30:00Z"),
+            // Further than any clock counts.
+            ("9999-12-31", "9999-12-30T22:00:00.999999999Z"),
+            ("9999-12-31 23:59", "9999-12-30T22:00:00.999999999Z"),
+            ("9999-12-31T23:59:59Z", "9999-12-30T22:00:00.999999999Z"),
         ] {
             assert_eq!(read(text).as_deref(), Some(moment), "{text}");
         }
@@ -111,6 +125,8 @@ mod tests {
             "2026",
             "20261127",
             "2026-13-01",
+            "2026-11-27 02:00 sharp",
+            "9999-12-32",
             "2026-11-27 02:00[Europe/Berlin]",
             "-1",
         ] {

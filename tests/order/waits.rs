@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::sandbox;
 use crate::support::{Project, Sandbox, TmuxServer};
+use crate::{sandbox, told};
 
 /// A pool of three sessions whose agents end at once.
 fn world() -> (Sandbox, TmuxServer, Project) {
@@ -49,8 +49,15 @@ fn a_task_waits_for_its_time() {
     project.drop_task("past.md", task("2026-01-01 02:00"));
     project.drop_task("future.md", task("2999-01-01 02:00"));
     project.drop_task("offset.md", task("2999-01-01T02:00:00+00:00"));
+    project.drop_task("last.md", task("9999-12-31"));
+    project.drop_task("minute.md", task("9999-12-31 23:59"));
     project.drop_task("bad.md", task("soon"));
     assert_eq!(dispatched(&sandbox), ["past.md"]);
+    for name in ["last.md", "minute.md"] {
+        let (state, waiting, _) = waits(&sandbox, name);
+        assert_eq!(state, "waiting");
+        assert!(waiting.as_str().unwrap().starts_with("until 9999-12-31"), "{waiting}");
+    }
     let (state, waiting, _) = waits(&sandbox, "future.md");
     assert_eq!(state, "waiting");
     assert!(waiting.as_str().unwrap().starts_with("until 2999-01-01 02:00, in "), "{waiting}");
@@ -178,5 +185,7 @@ fn a_task_for_secutools_waits_as_well() {
     let out = sandbox.ccl(["scan"]).output().unwrap();
     let said = String::from_utf8(out.stdout).unwrap();
     assert!(said.contains("delegated   behind.md") && !said.contains("early"), "{said}");
+    let told = told(&sandbox);
+    assert_eq!(told.last().map(String::as_str), Some("delegated behind.md"), "{told:?}");
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 }

@@ -38,6 +38,28 @@ fn without_the_section_and_with_needs_claude_code_it_stays_here() {
     assert!(world.ray.requests().is_empty() && world.refs().is_empty());
 }
 
+#[test]
+fn a_task_that_goes_to_ray_waits_for_its_time_and_for_other_tasks() {
+    let world = World::new();
+    let task = |more: &str| TASK.replacen("---\n", &format!("---\n{more}\n"), 1);
+    world.project.drop_task("early.md", task("not_before: 9999-12-31 23:59"));
+    world.project.drop_task("behind.md", task("depends_on: [first.md]"));
+    world.project.drop_task("bad.md", task("not_before: soon"));
+    let said = world.pass(&["scan"]);
+    assert!(said.contains("held        bad.md") && !said.contains("→ remote"), "{said}");
+    assert_eq!(world.project.inbox(), ["bad.md", "behind.md", "early.md"]);
+    assert!(world.ray.jobs().is_empty() && world.refs().is_empty());
+    assert_eq!(decide(&world, "behind.md")["waits"], "there is no first.md");
+    let early = decide(&world, "early.md")["waits"].clone();
+    assert!(early.as_str().unwrap().starts_with("until 9999-12-30"), "{early}");
+    fs::write(world.project.queue("done").join("first.md"), "x").unwrap();
+    let said = world.pass(&["scan"]);
+    assert!(said.contains("behind.md") && said.contains("→ remote"), "{said}");
+    let (_, job) = world.ray.only_job();
+    assert_eq!(job.body["metadata"]["task"], "behind.md");
+    assert_eq!(world.project.inbox().len(), 4, "two tasks, and one with its marker");
+}
+
 /// `secutools` in `failover` means the provider that the hint names, which may be the cluster; secutools' budget is nothing to
 /// that.
 #[test]

@@ -419,16 +419,16 @@ impl Collector<'_, '_> {
 
     fn add_recurring(&mut self, project: &Project) -> Result<()> {
         for recurring in project.recurring()? {
-            let outlook = recurring.outlook(self.context.now).unwrap_or_else(|error| {
-                let held = Some(self.problems.note(&error));
-                Some(Outlook { schedule: None, next: None, held })
-            });
-            let Some(Outlook { schedule, next, held }) = outlook else { continue };
+            let outlook = recurring
+                .outlook(self.context.now)
+                .unwrap_or_else(|error| Some(Outlook::held(None, self.problems.note(&error))));
+            let Some(Outlook { schedule, next, held, is_over }) = outlook else { continue };
             self.status.recurring.push(RecurringRow {
                 project: project.path().to_owned(),
                 name: recurring.name().to_owned(),
                 state: match held {
                     Some(_) => RecurringState::Held,
+                    None if is_over => RecurringState::Over,
                     None => RecurringState::Ready,
                 },
                 schedule,

@@ -10,7 +10,10 @@ fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-/// A project with `recurring/r.md`, which is newer than the times of these tests.
+/// When the file of a test was last changed, unless the test says otherwise.
+const CHANGED: &str = "2026-11-26T02:00:00Z";
+
+/// A project with `recurring/r.md`.
 fn project(header: &str) -> (tempfile::TempDir, Project) {
     let dir = tempfile::tempdir().unwrap();
     let project = Project::new(dir.path().to_owned());
@@ -19,9 +22,13 @@ fn project(header: &str) -> (tempfile::TempDir, Project) {
     }
     let recurring = project.recurring_folder();
     fs::create_dir(&recurring).unwrap();
-    let text = format!("---\ntitle: R\n{header}\n---\nDo it.\n");
-    fs::write(recurring.join("r.md"), text).unwrap();
+    write(&project, header);
     (dir, project)
+}
+
+fn write(project: &Project, header: &str) {
+    let text = format!("---\ntitle: R\n{header}\n---\nDo it.\n");
+    fs::write(project.recurring_folder().join("r.md"), text).unwrap();
 }
 
 fn serve(project: &Project, now: Timestamp) -> Option<Served> {
@@ -29,7 +36,18 @@ fn serve(project: &Project, now: Timestamp) -> Option<Served> {
 }
 
 fn serve_one(recurring: &Recurring, now: Timestamp) -> Option<Served> {
-    recurring.serve(&Stamp::new("h", now), false).unwrap()
+    serve_changed(recurring, now, at(CHANGED))
+}
+
+/// The same of a file that was changed then: nobody can set that time of a real one.
+fn serve_changed(recurring: &Recurring, now: Timestamp, changed_at: Timestamp) -> Option<Served> {
+    let stamp = Stamp::new("h", now);
+    match recurring.read().unwrap() {
+        RecurringRead::Read(file) => {
+            recurring.serve_file(&RecurringFile { changed_at, ..*file }, &stamp, false).unwrap()
+        }
+        RecurringRead::Gone | RecurringRead::Held(_) => recurring.serve(&stamp, false).unwrap(),
+    }
 }
 
 fn made(served: Option<Served>) -> Option<String> {
@@ -88,6 +106,63 @@ fn what_was_missed_is_caught_up_once_or_not_at_all() {
         let is_behind = expected.is_some();
         assert_eq!(next.is_some(), !is_behind, "{header}: it waits for the one before");
     }
+}
+
+/// `.last` is of 23:00 on the 25th. Then the file gets another header, or is only saved, or put back.
+#[test]
+fn slots_before_the_last_change_of_the_file_were_not_missed() {
+    for (header, changed, now, expected) in [
+        // Another time, which has passed today.
+        ("at: 05:00", "2026-11-26T06:37:00Z", "2026-11-26T06:37:30Z", None),
+        ("at: 05:00", "2026-11-26T06:37:00Z", "2026-11-27T05:00:30Z", Some("r.20261127T0500Z.md")),
+        ("at: 06:36", "2026-11-26T06:37:00Z", "2026-11-26T06:37:30Z", None),
+        ("every: 1h", "2026-11-26T06:37:00Z", "2026-11-26T06:37:30Z", None),
+        ("every: 1h", "2026-11-26T06:37:00Z", "2026-11-26T07:00:30Z", Some("r.20261126T0700Z.md")),
+        // Put back after months.
+        ("at: 23:00", "2027-03-01T06:37:00Z", "2027-03-01T06:37:30Z", None),
+        ("at: 23:00", "2027-03-01T06:37:00Z", "2027-03-01T23:00:30Z", Some("r.20270301T2300Z.md")),
+        // Saved just before a slot, with the time that it has had, and with another one.
+        ("at: 23:00", "2026-11-26T22:59:59Z", "2026-11-26T23:00:30Z", Some("r.20261126T2300Z.md")),
+        ("at: 22:30", "2026-11-26T22:29:59Z", "2026-11-26T22:30:30Z", Some("r.20261126T2230Z.md")),
+        // Saved between a slot and the pass that comes next.
+        ("at: 23:00", "2026-11-26T23:00:05Z", "2026-11-26T23:00:30Z", Some("r.20261126T2300Z.md")),
+        ("at: 23:00", "2026-11-26T23:20:00Z", "2026-11-26T23:20:30Z", None),
+        // Saved, and then the machine slept.
+        ("at: 05:00", "2026-11-26T04:00:00Z", "2026-11-30T12:00:00Z", Some("r.20261130T0500Z.md")),
+        // Saved while the clock was wrong.
+        ("at: 05:00", "2027-11-26T04:00:00Z", "2026-11-30T05:01:00Z", Some("r.20261130T0500Z.md")),
+    ] {
+        let (_dir, project) = project("at: 23:00\nzone: UTC\noverlap: queue");
+        let first = &project.recurring().unwrap()[0];
+        assert_eq!(
+            made(serve_changed(first, at("2026-11-25T12:00:00Z"), at("2026-11-25T12:00:00Z"))),
+            None
+        );
+        let slot = serve_changed(first, at("2026-11-25T23:00:10Z"), at("2026-11-25T12:00:00Z"));
+        assert_eq!(made(slot).unwrap(), "r.20261125T2300Z.md");
+        write(&project, &format!("{header}\nzone: UTC\noverlap: queue"));
+        let found = made(serve_changed(first, at(now), at(changed)));
+        assert_eq!(found.as_deref(), expected, "{header}, changed {changed}, pass {now}");
+    }
+}
+
+#[test]
+fn a_date_that_was_served_is_over_and_one_that_never_comes_is_held() {
+    let (_dir, project) = project("at: 2026-11-27 06:30\nzone: UTC");
+    let recurring = &project.recurring().unwrap()[0];
+    let outlook = || recurring.outlook(at("2026-11-28T00:00:00Z")).unwrap().unwrap();
+    assert_eq!(made(serve(&project, at("2026-11-26T12:00:00Z"))), None);
+    assert!(made(serve(&project, at("2026-11-27T06:30:10Z"))).is_some());
+    assert_eq!((outlook().next, outlook().held, outlook().is_over), (None, None, true));
+    // Another date, which had passed before anybody saw it.
+    write(&project, "at: 2026-11-27 05:30\nzone: UTC");
+    assert_eq!(made(serve(&project, at("2026-11-27T06:31:00Z"))), None);
+    assert!(outlook().held.unwrap().contains("no slot of it ever comes") && !outlook().is_over);
+    let (_dir, project) = self::project("at: 2026-11-20 06:30\nzone: UTC");
+    assert_eq!(made(serve(&project, at("2026-11-26T12:00:00Z"))), None);
+    let recurring = &project.recurring().unwrap()[0];
+    let never = recurring.outlook(at("2026-11-28T00:00:00Z")).unwrap().unwrap();
+    assert!(never.held.unwrap().contains("no slot of it ever comes") && !never.is_over);
 }
 
 #[test]
@@ -188,6 +263,8 @@ enum Step {
     SetBack(i64),
     /// The tasks that wait leave: done, failed, deleted.
     Leave(usize),
+    /// The file is saved, with one of the schedules.
+    Edit(usize),
     Pass,
 }
 
@@ -197,6 +274,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1..400_000_i64).prop_map(Step::Sleep),
         1 => (1..20_000_i64).prop_map(Step::SetBack),
         2 => (0..3_usize).prop_map(Step::Leave),
+        1 => (0..3_usize).prop_map(Step::Edit),
         5 => Just(Step::Pass),
     ]
 }
@@ -228,16 +306,21 @@ proptest! {
         overlap in any::<bool>(),
         steps in prop::collection::vec(step(), 1..60),
     ) {
-        let (header, schedule) = [
+        let schedules = [
             ("at: '*:0/20'", Schedule::At(Calendar::parse("*:0/20").unwrap())),
             ("at: 6,18:30", Schedule::At(Calendar::parse("6,18:30").unwrap())),
             ("every: 90m", Schedule::Every(SignedDuration::from_mins(90))),
-        ][which].clone();
+        ];
         let words = [("catch_up: once", "catch_up: skip"), ("overlap: skip", "overlap: queue")];
         let catch_up_word = if catch_up { words[0].0 } else { words[0].1 };
         let overlap_word = if overlap { words[1].1 } else { words[1].0 };
-        let (_dir, project) = project(&format!("{header}\nzone: UTC\n{catch_up_word}\n{overlap_word}"));
-        let mut now = at("2026-11-26T02:00:00Z");
+        let text = |which: usize| format!("{}\nzone: UTC\n{catch_up_word}\n{overlap_word}", schedules[which].0);
+        let (_dir, project) = project(&text(which));
+        let recurring = project.recurring().unwrap().remove(0);
+        let mut now = at(CHANGED);
+        let (mut which, mut changed) = (which, now);
+        // By which schedule it was served last.
+        let mut said = which;
         let mut ever: HashSet<String> = HashSet::new();
         // Up to where slots were served or have passed.
         let mut covered: Option<Timestamp> = None;
@@ -256,30 +339,43 @@ proptest! {
                         }).unwrap(),
                     }
                 },
+                Step::Edit(other) => {
+                    write(&project, &text(other));
+                    (which, changed) = (other, now);
+                }
                 Step::Pass => {
+                    let schedule = &schedules[which].1;
                     let waits = !project.list().unwrap().waiting.is_empty();
-                    let found = made(serve(&project, now));
+                    let found = made(serve_changed(&recurring, now, changed));
                     let Some(last) = covered else {
                         // First sight: `every` begins at once.
-                        covered = Some(found.as_deref().map_or(now, |task| {
-                            project.recurring().unwrap()[0].slot_of(task).unwrap()
+                        covered = Some(found.as_deref().map_or(changed.clamp(now - PUNCTUAL, now), |task| {
+                            recurring.slot_of(task).unwrap()
                         }));
+                        said = which;
                         ever.extend(found);
                         continue;
                     };
-                    let passed = slots(&schedule, last, now);
+                    let is_missed = |slot: Timestamp| {
+                        let next = slots(schedule, slot, slot + SignedDuration::from_hours(13))[0];
+                        now.duration_since(slot) > PUNCTUAL.min(next.duration_since(slot) / 2)
+                    };
+                    // What came before a change counts only where it is still on time, and was named before, too.
+                    let was_named = said == which || changed > now;
+                    let counts = |slot: &Timestamp| *slot > changed || was_named && !is_missed(*slot);
+                    let passed: Vec<_> = slots(schedule, last, now).into_iter().filter(counts).collect();
                     let expected = passed.last().filter(|latest| {
-                        let interval = slots(&schedule, **latest, **latest + SignedDuration::from_hours(13))[0];
-                        let late = now.duration_since(**latest);
-                        let is_missed = late > PUNCTUAL.min(interval.duration_since(**latest) / 2);
-                        (catch_up || !is_missed) && (overlap || !waits)
+                        (catch_up || !is_missed(**latest)) && (overlap || !waits)
                     });
                     prop_assert_eq!(&found, &expected.map(|slot| format!("r.{}.md", slot_text(*slot))), "{} {}", last, now);
                     if let Some(task) = found {
                         prop_assert!(ever.insert(task.clone()), "{task} twice");
                         prop_assert!(project.folder(Folder::Inbox).join(&task).exists());
                     }
-                    covered = passed.last().copied().or(covered);
+                    if let Some(latest) = passed.last() {
+                        covered = Some(*latest);
+                        said = which;
+                    }
                 }
             }
         }

@@ -12,7 +12,8 @@ use crate::journal::Entry;
 use crate::report::status_view::spent;
 use crate::report::text::{duration, word};
 use crate::report::{
-    AgentReadiness, AgentRow, ProjectRow, SessionRow, SessionState, TaskRow, TaskState,
+    AgentReadiness, AgentRow, ProjectRow, RecurringState, SessionRow, SessionState, TaskRow,
+    TaskState,
 };
 use crate::task::{Priority, Provider};
 use crate::text::{escape, path_text};
@@ -283,7 +284,10 @@ impl StatusPage<'_> {
                 tr {
                     td { (self.named(&row.name, None, Some(&row.project))) }
                     td { @if let Some(schedule) = &row.schedule { (words(schedule)) } }
-                    td { @if let Some(next) = row.next { (self.moment(next)) } }
+                    td {
+                        @if let Some(next) = row.next { (self.moment(next)) }
+                        @if row.state == RecurringState::Over { "never again: remove it" }
+                    }
                 }
             }
         };
