@@ -66,12 +66,21 @@ impl Waits {
         if why.is_none() || order.depends_on.is_empty() {
             return Ok(why);
         }
-        let circle = self.dependencies.circle(task, order);
-        Ok(circle
-            .map(|circle| {
-                format!("they wait for each other, {circle}: take one out of a `depends_on`")
-            })
-            .or(why))
+        Ok(self.circle(task, order).or(why))
+    }
+
+    fn circle(&mut self, task: &TaskRef, order: &Order) -> Option<String> {
+        let circle = self.dependencies.circle(task, order)?;
+        Some(format!("they wait for each other, {circle}: take one out of a `depends_on`"))
+    }
+
+    /// What it waits for in vain, and what to do about that, whether its time has come or not.
+    pub(super) fn in_vain(&mut self, task: &TaskRef, order: &Order) -> Result<Option<String>> {
+        if order.depends_on.is_empty() {
+            return Ok(None);
+        }
+        let lost = self.dependencies.lost(&task.project, order)?;
+        Ok(lost.or_else(|| self.circle(task, order)))
     }
 }
 

@@ -9,10 +9,20 @@ use super::{Folder, Name, Project, TaskRef};
 use crate::durable;
 use crate::task::Order;
 
+/// Where a task is that another one depends on.
+#[derive(Debug, Clone, Copy)]
+enum Standing {
+    Done,
+    /// In the inbox, or at work.
+    Coming,
+    Failed,
+    Nowhere,
+}
+
 /// Looks at what tasks depend on. Each of them is looked at once in a pass.
 #[derive(Debug, Default)]
 pub(crate) struct Dependencies {
-    looked_at: HashMap<(PathBuf, String), Option<String>>,
+    looked_at: HashMap<(PathBuf, String), Standing>,
     /// Tasks of which it is known that they stand in no circle.
     straight: HashSet<(PathBuf, String)>,
 }
@@ -28,25 +38,55 @@ impl Dependencies {
     }
 
     fn wait_for(&mut self, project: &Project, written: &str) -> Result<Option<String>> {
+        Ok(match self.standing(project, written)? {
+            Standing::Done => None,
+            Standing::Coming => Some(format!("{written} is not done yet")),
+            Standing::Failed => Some(format!("{written} failed")),
+            Standing::Nowhere if resolve(project, written).is_none() => {
+                Some(format!("`{written}` is not the name of a task"))
+            }
+            Standing::Nowhere => Some(format!("there is no {written}")),
+        })
+    }
+
+    fn standing(&mut self, project: &Project, written: &str) -> Result<Standing> {
         let Some(TaskRef { project, name }) = resolve(project, written) else {
-            return Ok(Some(format!("`{written}` is not the name of a task")));
+            return Ok(Standing::Nowhere);
         };
         let key = (project.path().to_owned(), name.to_string());
         if let Some(known) = self.looked_at.get(&key) {
-            return Ok(known.clone());
+            return Ok(*known);
         }
         let there = |folder| durable::exists(&project.folder(folder).join(name.as_str()));
-        let reason = if there(Folder::Done)? {
-            None
+        let standing = if there(Folder::Done)? {
+            Standing::Done
         } else if there(Folder::Inbox)? || project.is_active(name.as_str(), "".as_ref())? {
-            Some(format!("{written} is not done yet"))
+            Standing::Coming
         } else if there(Folder::Failed)? {
-            Some(format!("{written} failed"))
+            Standing::Failed
         } else {
-            Some(format!("there is no {written}"))
+            Standing::Nowhere
         };
-        self.looked_at.insert(key, reason.clone());
-        Ok(reason)
+        self.looked_at.insert(key, standing);
+        Ok(standing)
+    }
+
+    /// What the task waits for that never comes unless somebody does something, and what to do: a task that failed, or that
+    /// is nowhere.
+    pub(crate) fn lost(&mut self, project: &Project, order: &Order) -> Result<Option<String>> {
+        let mut reasons = Vec::new();
+        for written in &order.depends_on {
+            let what_to_do = match self.standing(project, written)? {
+                Standing::Done | Standing::Coming => continue,
+                Standing::Failed => "`ccl retry` it",
+                Standing::Nowhere if resolve(project, written).is_none() => "correct it",
+                Standing::Nowhere => "add it",
+            };
+            if let Some(reason) = self.wait_for(project, written)? {
+                reasons.push(format!("{reason}: {what_to_do}, or take it out of `depends_on`"));
+            }
+        }
+        Ok((!reasons.is_empty()).then(|| reasons.join("; ")))
     }
 
     /// The circle in which a waiting task stands, from it to itself: `a.md → b.md → a.md`.
@@ -157,6 +197,21 @@ mod tests {
             (&["x/y.md"], Some("`x/y.md` is not the name of a task")),
         ] {
             let found = Dependencies::default().wait(&web, &order(depends_on)).unwrap();
+            assert_eq!(found.as_deref(), expected, "{depends_on:?}");
+        }
+        for (depends_on, expected) in [
+            (&["a.md", "w.md", "d.md"][..], None),
+            (&["w.md", "f"], Some("f failed: `ccl retry` it, or take it out of `depends_on`")),
+            (&["n"], Some("there is no n: add it, or take it out of `depends_on`")),
+            (
+                &["x/y", "f.md"],
+                Some(
+                    "`x/y` is not the name of a task: correct it, or take it out of `depends_on`; \
+                     f.md failed: `ccl retry` it, or take it out of `depends_on`",
+                ),
+            ),
+        ] {
+            let found = Dependencies::default().lost(&web, &order(depends_on)).unwrap();
             assert_eq!(found.as_deref(), expected, "{depends_on:?}");
         }
     }
