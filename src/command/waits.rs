@@ -60,18 +60,18 @@ impl Waits {
         }
     }
 
-    /// The same for people, who want to know of a circle: nothing in it ever goes.
+    /// Why a task waits, for a person: it names a cycle of tasks, none of which can ever start.
     pub(super) fn why_in_full(&mut self, task: &TaskRef, order: &Order) -> Result<Option<String>> {
         let why = self.why(&task.project, order)?;
         if why.is_none() || order.depends_on.is_empty() {
             return Ok(why);
         }
-        Ok(self.circle(task, order).or(why))
+        Ok(self.cycle(task, order).or(why))
     }
 
-    fn circle(&mut self, task: &TaskRef, order: &Order) -> Option<String> {
-        let circle = self.dependencies.circle(task, order)?;
-        Some(format!("they wait for each other, {circle}: take one out of a `depends_on`"))
+    fn cycle(&mut self, task: &TaskRef, order: &Order) -> Option<String> {
+        let cycle = self.dependencies.cycle(task, order)?;
+        Some(format!("they wait for each other, {cycle}: take one out of a `depends_on`"))
     }
 
     /// What it waits for in vain, and what to do about that, whether its time has come or not.
@@ -80,7 +80,7 @@ impl Waits {
             return Ok(None);
         }
         let lost = self.dependencies.lost(&task.project, order)?;
-        Ok(lost.or_else(|| self.circle(task, order)))
+        Ok(lost.or_else(|| self.cycle(task, order)))
     }
 }
 
@@ -119,7 +119,7 @@ pub(super) fn why_to_land(project: &Project, order: &Order) -> Result<Option<Str
     })
 }
 
-/// The same as [`task::start_from`] takes them.
+/// The branches in the form that [`task::start_from`] takes.
 pub(super) fn borrowed(branches: &[(String, Option<String>)]) -> Vec<(&str, Option<&str>)> {
     branches.iter().map(|(task, branch)| (task.as_str(), branch.as_deref())).collect()
 }

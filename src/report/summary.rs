@@ -353,7 +353,7 @@ fn sentence(text: &str) -> String {
     let line = one_line(text);
     let parts: Vec<&str> = line.split('`').collect();
     // Where one of the backquotes has no other, it may be a file's: none of them is ours for certain.
-    if parts.len() % 2 == 0 {
+    if parts.len().is_multiple_of(2) {
         return escaped(&line);
     }
     let parts = parts.iter().enumerate().map(|(index, part)| match index % 2 {
