@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! STATE/notify/ID.N.json    one event for the Nth entry of `notify:`; gone once it was taken, or after a day
+//! STATE/notify/begun/TASK   a task that nobody worked on is being filed: which id its event has
 //! STATE/notify/told/ID      a state that lasts (an agent waits for a person, a hold) was queued
 //! ```
 //!
 //! A file is there before the task is filed, and its name follows from the run: a pass that is killed anywhere between
-//! the two, or after it has sent one, makes nothing worse than a second message.
+//! the two, or after it has sent one, makes nothing worse than a second message. Where nobody worked on the task there is no
+//! run: the id is noted first, so that the next try has the same, and nothing is sent while the task still lies there.
 
 mod send;
 
@@ -27,6 +29,7 @@ use crate::journal::Entry;
 use crate::log::Log;
 use crate::marker::{self, VERSION};
 use crate::money::Cost;
+use crate::queue::{self, Project};
 use crate::task;
 use crate::text;
 
@@ -82,9 +85,7 @@ impl Notice {
         }
     }
 
-    /// The notice of a run; one that nobody worked on has no run, and gets an id of its own.
     pub(crate) fn of_run(event: Occasion, run: Uuid, time: Timestamp) -> Self {
-        let run = if run.is_nil() { Uuid::new_v4() } else { run };
         Self::new(event, &run.to_string(), time)
     }
 
@@ -134,6 +135,42 @@ impl Notice {
             line.push_str(&format!(": {reason}"));
         }
         text::escape(&line).into_owned()
+    }
+}
+
+/// The filing of a task that nobody worked on, until it is over.
+#[derive(Debug, Serialize, Deserialize)]
+struct Begun {
+    version: u32,
+    /// In place of the run's.
+    id: Uuid,
+    /// When the first try looked at the task, and when this was written.
+    time: Timestamp,
+    written: Timestamp,
+}
+
+impl Begun {
+    /// Whether the task has not been filed yet. One that was dropped later under its name is another one.
+    fn is_undecided(&self, project: &Path, task: &str) -> Result<bool> {
+        let project = Project::new(project.to_owned());
+        let Some(name) = queue::Name::from_marker(task) else { return Ok(false) };
+        for path in [project.waiting_path(&name), project.dispatched_path(&name)] {
+            let Ok(found) = fs::symlink_metadata(&path) else { continue };
+            let modified = found.modified().ok().and_then(|it| Timestamp::try_from(it).ok());
+            if modified.is_some_and(|modified| modified <= self.written) {
+                return Ok(true);
+            }
+            // A try that was killed may have noted in the file how it ends.
+            let ending = queue::ending_at(&path)?;
+            let is_noted = |ending: task::Ending| {
+                let ended = ending.ended_at.map(Timestamp::as_second);
+                ending.run.is_nil() && ended >= Some(self.time.as_second())
+            };
+            if ending.is_some_and(is_noted) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 
@@ -193,6 +230,86 @@ impl<'a> Outbox<'a> {
         Ok(())
     }
 
+    /// The id of the event that a task is filed on which nobody worked: the same for each try. [`Self::settle`] ends it.
+    pub(crate) fn begin_unworked(
+        &self,
+        event: Occasion,
+        (project, task): (&Path, &str),
+        time: Timestamp,
+    ) -> Result<Uuid> {
+        if !self.wants(event) {
+            return Ok(Uuid::new_v4());
+        }
+        let path = self.begun(event, project, task);
+        if let Some(begun) = self.read_begun(&path)
+            && begun.is_undecided(project, task)?
+        {
+            return Ok(begun.id);
+        }
+        let (id, written) = (Uuid::new_v4(), Timestamp::now());
+        durable::make_dirs(path.parent().unwrap_or(&path))?;
+        marker::write(&path, &Begun { version: VERSION, id, time, written })?;
+        Ok(id)
+    }
+
+    /// The task was filed: its event may be sent.
+    pub(crate) fn settle(&self, event: Occasion, (project, task): (&Path, &str)) -> Result<()> {
+        if !self.wants(event) {
+            return Ok(());
+        }
+        durable::remove(&self.begun(event, project, task)).map(drop)
+    }
+
+    /// What a killed pass began to file has come to another end, or is about to: its event did not happen.
+    pub(crate) fn retract(&self, event: Occasion, (project, task): (&Path, &str)) -> Result<()> {
+        if !self.wants(event) {
+            return Ok(());
+        }
+        let path = self.begun(event, project, task);
+        let Some(begun) = self.read_begun(&path) else { return Ok(()) };
+        let notice = Notice::of_run(event, begun.id, begun.time);
+        for (number, _) in self.listeners(event) {
+            durable::remove(&self.file(&notice.id, number))?;
+        }
+        durable::remove(&path).map(drop)
+    }
+
+    /// The same, unless the task that is filed is another one of its name.
+    pub(crate) fn retract_undecided(&self, event: Occasion, at: (&Path, &str)) -> Result<()> {
+        match self.read_begun(&self.begun(event, at.0, at.1)) {
+            Some(begun) if begun.is_undecided(at.0, at.1)? => self.retract(event, at),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a pass was killed, or is at work, before what the notice says has happened.
+    fn is_undecided(&self, notice: &Notice) -> Result<bool> {
+        let Some((project, task)) = notice.project.as_deref().zip(notice.task.as_deref()) else {
+            return Ok(false);
+        };
+        let path = self.begun(notice.event, project, task);
+        let begun = self
+            .read_begun(&path)
+            .filter(|begun| Notice::of_run(notice.event, begun.id, begun.time).id == notice.id);
+        let Some(begun) = begun else { return Ok(false) };
+        let is_undecided = begun.is_undecided(project, task)?;
+        if !is_undecided {
+            // A pass was killed after it had filed the task: the next of its name is another one.
+            durable::remove(&path)?;
+        }
+        Ok(is_undecided)
+    }
+
+    /// What cannot be read is as good as nothing: the worst is a second id.
+    fn read_begun(&self, path: &Path) -> Option<Begun> {
+        marker::read(path).ok().flatten()
+    }
+
+    fn begun(&self, event: Occasion, project: &Path, task: &str) -> PathBuf {
+        let what = format!("{}-{task}", text::path_text(project));
+        self.directory.join("begun").join(Notice::new(event, &what, Timestamp::UNIX_EPOCH).id)
+    }
+
     /// Queues what lasts once, until [`Self::forget`].
     pub(crate) fn queue_once(
         &self,
@@ -237,14 +354,15 @@ impl<'a> Outbox<'a> {
     /// Removes what killed passes left unfinished, and notes of states that are over.
     pub(crate) fn sweep(&self, now: Timestamp) -> Result<()> {
         let now = SystemTime::try_from(now).context("the clock is out of range")?;
-        let told = self.directory.join("told");
         durable::sweep(&self.directory, now)?;
-        durable::sweep(&told, now)?;
-        for entry in durable::list_dir(&told)? {
-            let entry = entry?;
-            let age = entry.metadata().ok().and_then(|found| durable::age(&found, now));
-            if age.is_some_and(|age| age > NOTE_LIFE) {
-                durable::remove(&entry.path())?;
+        for directory in ["told", "begun"].map(|name| self.directory.join(name)) {
+            durable::sweep(&directory, now)?;
+            for entry in durable::list_dir(&directory)? {
+                let entry = entry?;
+                let age = entry.metadata().ok().and_then(|found| durable::age(&found, now));
+                if age.is_some_and(|age| age > NOTE_LIFE) {
+                    durable::remove(&entry.path())?;
+                }
             }
         }
         Ok(())

@@ -64,22 +64,37 @@ impl<'a> Records<'a> {
             Outcome::Failed => (Some(Occasion::Failed), EventKind::Failed),
             Outcome::Released => (None, EventKind::Released),
         };
-        let notice = occasion.map(|occasion| {
+        let unworked = occasion.filter(|_| ending.run.is_nil());
+        if let Some(occasion) = occasion {
             let time = ending.ended_at.unwrap_or_else(Timestamp::now);
-            let notice = Notice::of_run(occasion, ending.run, time).about(project, task);
+            let id = match unworked {
+                Some(_) => self.outbox.begin_unworked(occasion, (project, task), time)?,
+                None => {
+                    self.outbox.retract_undecided(Occasion::Failed, (project, task))?;
+                    ending.run
+                }
+            };
+            let notice = Notice::of_run(occasion, id, time).about(project, task);
             let notice = notice.by(ending.agent(), ending.cost.clone());
-            match &ending.reason {
+            let notice = match &ending.reason {
                 Some(reason) => notice.because(reason),
                 None => notice,
-            }
-        });
-        if let Some(notice) = notice {
+            };
             self.outbox.queue(notice, text)?;
         }
         self.note_spent((project, task), ending);
         let filed = file()?;
         if filed.is_some() {
             self.note(&Entry::of_task(kind, project, task).of_run(ending));
+        }
+        let settled = match (unworked, &filed) {
+            (Some(occasion), Some(_)) => self.outbox.settle(occasion, (project, task)),
+            (Some(occasion), None) => self.outbox.retract(occasion, (project, task)),
+            (None, _) => Ok(()),
+        };
+        // What is filed is filed; the next pass finds out the rest.
+        if let Err(error) = settled {
+            self.log.warn(format_args!("{error:#}"));
         }
         Ok(filed)
     }

@@ -1,5 +1,7 @@
 //! `ccl report`: what was done, what failed, what waits for a person, and what it cost. Changes nothing.
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
 use jiff::civil::Date;
 use jiff::fmt::friendly::SpanParser;
@@ -31,7 +33,7 @@ pub(super) fn run(
     let now = context.now.to_zoned_datetime(TimeZone::system());
     let (since, until) = window(since, &now).map_err(Failure::Usage)?;
     let Collected { status, exit, .. } = status::collect(context)?;
-    let needs = status.needs();
+    let needs = status.needs(context.now, now.time_zone());
     let mut runs = Runs::default();
     let journal = Journal::new(&context.config.state_dir);
     journal.read(since, |entry| {
@@ -44,7 +46,7 @@ pub(super) fn run(
         let project = Project::new(row.path.clone());
         let mut summary = ProjectSummary {
             path: row.path.clone(),
-            attention: attention(&needs, &project),
+            attention: attention(&needs, Some(project.path())),
             waiting: waiting(&status, &project),
             ..ProjectSummary::default()
         };
@@ -60,7 +62,8 @@ pub(super) fn run(
         projects.push(summary);
     }
     let (spent, waited) = (runs.spent(), runs.waited());
-    let report = Report::Summary(WorkReport { since, until, projects, spent, waited });
+    let attention = attention(&needs, None);
+    let report = Report::Summary(WorkReport { since, until, attention, projects, spent, waited });
     Ok(Answer { report, exit })
 }
 
@@ -77,14 +80,17 @@ fn done(task: EndedTask) -> DoneRow {
     }
 }
 
-/// What a person has to do something about in this project.
-fn attention(needs: &[Need<'_>], project: &Project) -> Vec<AttentionRow> {
-    let of_project = needs.iter().filter(|need| need.project == Some(project.path()));
+/// What a person has to do something about in this project, or in none.
+fn attention(needs: &[Need<'_>], project: Option<&Path>) -> Vec<AttentionRow> {
+    let of_project = needs.iter().filter(|need| need.project == project);
     let rows = of_project.flat_map(|need| {
-        need.names.iter().map(|name| {
-            let task = Some((*name).to_owned());
-            AttentionRow { task, reason: need.reason.clone() }
-        })
+        let row = |name: &&str| match need.is_of_tasks {
+            true => AttentionRow { task: Some((*name).to_owned()), reason: need.reason.clone() },
+            false => AttentionRow { task: None, reason: format!("{name}: {}", need.reason) },
+        };
+        let nameless = AttentionRow { task: None, reason: need.reason.clone() };
+        let nameless = need.names.is_empty().then_some(nameless);
+        nameless.into_iter().chain(need.names.iter().map(row))
     });
     rows.collect()
 }

@@ -66,12 +66,21 @@ impl Waits {
         if why.is_none() || order.depends_on.is_empty() {
             return Ok(why);
         }
-        let cycle = self.dependencies.cycle(task, order);
-        Ok(cycle
-            .map(|cycle| {
-                format!("they wait for each other, {cycle}: take one out of a `depends_on`")
-            })
-            .or(why))
+        Ok(self.cycle(task, order).or(why))
+    }
+
+    fn cycle(&mut self, task: &TaskRef, order: &Order) -> Option<String> {
+        let cycle = self.dependencies.cycle(task, order)?;
+        Some(format!("they wait for each other, {cycle}: take one out of a `depends_on`"))
+    }
+
+    /// What it waits for in vain, and what to do about that, whether its time has come or not.
+    pub(super) fn in_vain(&mut self, task: &TaskRef, order: &Order) -> Result<Option<String>> {
+        if order.depends_on.is_empty() {
+            return Ok(None);
+        }
+        let lost = self.dependencies.lost(&task.project, order)?;
+        Ok(lost.or_else(|| self.cycle(task, order)))
     }
 }
 

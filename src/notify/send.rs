@@ -84,6 +84,12 @@ impl Outbox<'_> {
             durable::remove(file)?;
             return Ok(());
         }
+        if self.is_undecided(&notice)? {
+            if Timestamp::now().duration_since(notice.time).unsigned_abs() > LIFE {
+                durable::remove(file)?;
+            }
+            return Ok(());
+        }
         let sent = deliver(notifier, &notice, deadline);
         if sent.is_ok() {
             durable::remove(file)?;

@@ -23,17 +23,43 @@ enum Unready {
     NotDone,
     Failed,
     Missing,
+    NoName,
 }
 
 impl Dependencies {
     /// Why the task has to wait, as a clause: `schema.md failed`; `None` where all that it depends on is done.
     pub(crate) fn wait(&mut self, project: &Project, order: &Order) -> Result<Option<String>> {
-        let mut reasons: Vec<String> = Vec::new();
+        let unready = self.unready(project, order)?;
+        let reasons: Vec<String> = unready.into_iter().map(|(_, reason)| reason).collect();
+        Ok((!reasons.is_empty()).then(|| reasons.join(" and ")))
+    }
+
+    /// What the task waits for that never comes unless somebody does something, and what to do: a task that failed, or that
+    /// is nowhere.
+    pub(crate) fn lost(&mut self, project: &Project, order: &Order) -> Result<Option<String>> {
+        let mut reasons = Vec::new();
+        for (unready, reason) in self.unready(project, order)? {
+            let what_to_do = match unready {
+                Unready::NotDone => continue,
+                Unready::Failed => "`ccl retry` it",
+                Unready::Missing => "add it",
+                Unready::NoName => "correct it",
+            };
+            reasons.push(format!("{reason}: {what_to_do}, or take it out of `depends_on`"));
+        }
+        Ok((!reasons.is_empty()).then(|| reasons.join("; ")))
+    }
+
+    /// Each task that is not done yet, once, with a clause that says so in the words of whoever waits.
+    fn unready(&mut self, project: &Project, order: &Order) -> Result<Vec<(Unready, String)>> {
+        let mut found: Vec<(Unready, String)> = Vec::new();
         let mut seen = HashSet::new();
         for written in &order.depends_on {
             let Some(task) = resolve(project, written) else {
                 let reason = format!("`{written}` is not the name of a task");
-                reasons.extend((!reasons.contains(&reason)).then_some(reason));
+                if found.iter().all(|(_, known)| *known != reason) {
+                    found.push((Unready::NoName, reason));
+                }
                 continue;
             };
             if !seen.insert(key_of(&task)) {
@@ -44,13 +70,14 @@ impl Dependencies {
                 Some((path, _)) if task.project != *project => format!("{path}:{}", task.name),
                 _ => task.name.to_string(),
             };
-            reasons.push(match unready {
+            let reason = match unready {
                 Unready::NotDone => format!("{shown} is not done yet"),
                 Unready::Failed => format!("{shown} failed"),
-                Unready::Missing => format!("there is no {shown}"),
-            });
+                Unready::Missing | Unready::NoName => format!("there is no {shown}"),
+            };
+            found.push((unready, reason));
         }
-        Ok((!reasons.is_empty()).then(|| reasons.join(" and ")))
+        Ok(found)
     }
 
     fn look(&mut self, task: &TaskRef) -> Result<Option<Unready>> {
@@ -181,6 +208,21 @@ mod tests {
             (&["x/y.md"], Some("`x/y.md` is not the name of a task")),
         ] {
             let found = Dependencies::default().wait(&web, &order(depends_on)).unwrap();
+            assert_eq!(found.as_deref(), expected, "{depends_on:?}");
+        }
+        for (depends_on, expected) in [
+            (&["a.md", "w.md", "d.md"][..], None),
+            (&["w.md", "f"], Some("f.md failed: `ccl retry` it, or take it out of `depends_on`")),
+            (&["n"], Some("there is no n.md: add it, or take it out of `depends_on`")),
+            (
+                &["x/y", "f.md"],
+                Some(
+                    "`x/y` is not the name of a task: correct it, or take it out of `depends_on`; \
+                     f.md failed: `ccl retry` it, or take it out of `depends_on`",
+                ),
+            ),
+        ] {
+            let found = Dependencies::default().lost(&web, &order(depends_on)).unwrap();
             assert_eq!(found.as_deref(), expected, "{depends_on:?}");
         }
     }

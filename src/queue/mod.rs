@@ -132,6 +132,12 @@ pub struct Project {
     path: PathBuf,
 }
 
+/// The last ending line of the task at `path`; `None` where it has none, and where it is not text.
+pub(crate) fn ending_at(path: &Path) -> Result<Option<Ending>> {
+    let text = note::read_text(path)?;
+    Ok(text.and_then(|text| task::split(&text).read_ending()))
+}
+
 impl Project {
     /// `path` need not have a queue.
     pub fn new(path: PathBuf) -> Self {
@@ -384,8 +390,7 @@ impl Project {
 
     /// How a filed task ended.
     pub(crate) fn ending(&self, folder: Folder, name: &Name) -> Result<Option<Ending>> {
-        let text = note::read_text(&self.folder(folder).join(name.as_str()))?;
-        Ok(text.and_then(|text| task::split(&text).read_ending()))
+        ending_at(&self.folder(folder).join(name.as_str()))
     }
 
     /// Notes in a filed task what has become of it since.

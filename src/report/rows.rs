@@ -221,6 +221,9 @@ pub(crate) struct TaskRow {
     pub(crate) waits: Option<String>,
     /// Why it is held, or what is wrong.
     pub(crate) reason: Option<String>,
+    /// What it waits for, and what to do about it, where it would wait for ever.
+    #[serde(skip)]
+    pub(crate) stuck: Option<String>,
     /// Another pool works on it: the reason is only for information.
     #[serde(skip)]
     pub(crate) is_elsewhere: bool,

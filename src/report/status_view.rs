@@ -71,9 +71,14 @@ impl View<'_> {
 
     /// What needs a person, each with the sentence that mends it.
     fn needs(&self) -> String {
-        let needs = self.status.needs().into_iter();
-        // What an engine does not take is tried again, and stands with the jobs.
-        let needs: Vec<Need<'_>> = needs.filter(|need| need.kind != NeedKind::Job).collect();
+        let needs = self.status.needs(self.now, &self.style.zone).into_iter();
+        // Pauses stand above, branches and jobs in tables of their own.
+        let is_here =
+            |need: &Need<'_>| need.kind == NeedKind::Overdue || !need.kind.has_a_place_of_its_own();
+        let mut needs: Vec<Need<'_>> = needs.filter(is_here).collect();
+        for need in needs.iter_mut().filter(|need| need.names.is_empty()) {
+            need.names.push("ccl scan");
+        }
         // Each has the sentence in its own row, also where others have the same.
         let each: Vec<(&Need<'_>, &str)> = needs
             .iter()
@@ -81,8 +86,15 @@ impl View<'_> {
             .collect();
         let rows = each.iter().take(SHOWN).map(|(need, name)| {
             let colour = match need.kind {
-                NeedKind::Attention | NeedKind::Stale | NeedKind::Odd => Colour::BAD,
-                NeedKind::Held | NeedKind::Recurring | NeedKind::Job => Colour::WAITING,
+                NeedKind::Overdue | NeedKind::Attention | NeedKind::Stale | NeedKind::Odd => {
+                    Colour::BAD
+                }
+                NeedKind::Paused
+                | NeedKind::Held
+                | NeedKind::Stuck
+                | NeedKind::Recurring
+                | NeedKind::ToLand
+                | NeedKind::Job => Colour::WAITING,
             };
             Row {
                 cells: [

@@ -19,6 +19,8 @@ use crate::text::{escape, path_text};
 pub(crate) struct WorkReport {
     pub(crate) since: Timestamp,
     pub(crate) until: Timestamp,
+    /// What waits for a person and concerns no single project.
+    pub(crate) attention: Vec<AttentionRow>,
     pub(crate) projects: Vec<ProjectSummary>,
     pub(crate) spent: Vec<SpentRow>,
     pub(crate) waited: Waited,
@@ -56,7 +58,7 @@ pub(crate) struct FailedRow {
 /// What a person has to do something about, with the sentence that mends it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct AttentionRow {
-    /// `None` where it is about the project.
+    /// `None` where it is about a project, a session or an agent; a session or an agent begins the reason.
     pub(crate) task: Option<String>,
     pub(crate) reason: String,
 }
@@ -185,6 +187,7 @@ pub(super) fn markdown(summary: &WorkReport, zone: &TimeZone) -> String {
     };
     page.line(&format!("# {} to {}", moment(summary.since), moment(summary.until)));
     page.paragraph(&overview(summary));
+    page.list("Waits for you:", summary.attention.iter().map(attention));
     let (eventful, quiet): (Vec<_>, Vec<_>) = summary.projects.iter().partition(|project| {
         !(project.done.is_empty() && project.failed.is_empty() && project.attention.is_empty())
     });
@@ -202,7 +205,8 @@ pub(super) fn markdown(summary: &WorkReport, zone: &TimeZone) -> String {
 fn overview(summary: &WorkReport) -> String {
     let count = |of: fn(&ProjectSummary) -> usize| summary.projects.iter().map(of).sum::<usize>();
     let (done, failed) = (count(|it| it.done.len()), count(|it| it.failed.len()));
-    let (attention, waiting) = (count(|it| it.attention.len()), count(|it| it.waiting));
+    let attention = summary.attention.len() + count(|it| it.attention.len());
+    let waiting = count(|it| it.waiting);
     let wait = |number: usize| if number == 1 { "waits" } else { "wait" };
     let tasks = if done == 1 { "task" } else { "tasks" };
     let mut sentence = format!(
@@ -343,16 +347,33 @@ fn attention(row: &AttentionRow) -> String {
     }
 }
 
-/// A sentence of ours: what stands in it between backquotes is code already.
+/// A sentence of ours, which may quote a file's words: what stands in it between backquotes is code, and nothing else in
+/// it is Markdown.
 fn sentence(text: &str) -> String {
-    one_line(text)
+    let line = one_line(text);
+    let parts: Vec<&str> = line.split('`').collect();
+    // Where one of the backquotes has no other, it may be a file's: none of them is ours for certain.
+    if parts.len().is_multiple_of(2) {
+        return escaped(&line);
+    }
+    let parts = parts.iter().enumerate().map(|(index, part)| match index % 2 {
+        0 => escaped(part),
+        // Two backquotes with nothing between them would be the beginning of longer code.
+        _ if part.trim().is_empty() => escaped(&format!("`{part}`")),
+        _ => format!("`{part}`"),
+    });
+    parts.collect()
 }
 
 /// Somebody's words, in which nothing is Markdown.
 fn plain(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in one_line(text).chars() {
-        if matches!(c, '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '#') {
+    escaped(&one_line(text))
+}
+
+fn escaped(line: &str) -> String {
+    let mut safe = String::with_capacity(line.len());
+    for c in line.chars() {
+        if matches!(c, '\\' | '&' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '#') {
             safe.push('\\');
         }
         safe.push(c);
@@ -451,6 +472,21 @@ mod tests {
     }
 
     #[test]
+    fn what_a_file_says_is_no_markdown() {
+        for (reason, expected) in [
+            ("it asks: `ccl cancel` it", "it asks: `ccl cancel` it"),
+            ("/q/<img src=x>.md:2:1: `at` is `<b>`", r"/q/\<img src=x\>.md:2:1: `at` is `<b>`"),
+            ("a ` and <img src=x>", r"a \` and \<img src=x\>"),
+            ("``<img>``", r"\`\`\<img\>\`\`"),
+            ("*a* _b_ [c](d)", r"\*a\* \_b\_ \[c\](d)"),
+            ("x &lt;img&gt; y", r"x \&lt;img\&gt; y"),
+            (" one  `two`  three\n", "one `two` three"),
+        ] {
+            assert_eq!(sentence(reason), expected, "{reason}");
+        }
+    }
+
+    #[test]
     fn a_page_of_markdown() {
         let cost = Cost::of("0.35", "USD");
         let web = ProjectSummary {
@@ -511,11 +547,16 @@ mod tests {
             projects: vec![web, ProjectSummary { path: "/srv/blog".into(), ..Default::default() }],
             spent: runs.spent(),
             waited: runs.waited(),
+            attention: vec![AttentionRow { task: None, reason: "ccl-auto-0: log in".into() }],
         };
         insta::assert_snapshot!(markdown(&summary, &TimeZone::UTC), @r#"
         # Wed 25 Nov 2026 07:00 to Thu 26 Nov 2026 07:00
 
-        **2 tasks done, 1 failed, 1 waits for you, 2 wait for their turn.** 1 run cost 0.35 USD. What 2 runs cost is not known. Half of the tasks waited at most 1m, nine of ten at most 2h.
+        **2 tasks done, 1 failed, 2 wait for you, 2 wait for their turn.** 1 run cost 0.35 USD. What 2 runs cost is not known. Half of the tasks waited at most 1m, nine of ten at most 2h.
+
+        Waits for you:
+
+        - ccl-auto-0: log in
 
         ## web
 

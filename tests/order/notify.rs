@@ -10,8 +10,11 @@ use serde_json::{Value, json};
 
 use crate::sandbox;
 use crate::support::fake_script::{Behaviour, Ending, Screen, Turn};
-use crate::support::faults::{CHANGING, Fault, is_long, pass_with, was_killed};
+use crate::support::faults::{
+    self, CHANGING, Fault, Worker, calls, disturb_each, is_long, pass_with, was_killed,
+};
 use crate::support::sandbox::names;
+use crate::support::scenes::kill;
 use crate::support::world::World;
 use crate::support::{PATIENCE, Project, Sandbox, wait_until};
 
@@ -253,7 +256,9 @@ fn no_kill_loses_an_event() {
                 queued(&sandbox).is_empty()
             });
             wait_until("it was heard", PATIENCE, || !heard(&sandbox, "heard").is_empty());
-            assert!(heard(&sandbox, "heard").len() <= 3, "{when}: {:?}", heard(&sandbox, "heard"));
+            let told = heard(&sandbox, "heard");
+            assert!(told.len() <= 3, "{when}: {told:?}");
+            assert!(told.iter().all(|it| it["id"] == told[0]["id"]), "{when}: {told:?}");
             if !was_killed(out.status) {
                 break;
             }
@@ -261,6 +266,174 @@ fn no_kill_loses_an_event() {
         }
     }
     assert!(kills >= if is_long() { 20 } else { 10 }, "only {kills} kills");
+}
+
+/// However often the change is broken off, its event has one id, and nobody hears of it before it has happened.
+#[test]
+fn a_change_that_is_broken_off_again_and_again_has_one_event() {
+    for (syscall, last) in [("renameat2", 3), ("rename", 8), ("renameat", 8), ("fsync", 12)] {
+        let (mut sandbox, project) = sandbox();
+        let program = listener(&sandbox, "heard", "");
+        sandbox.config("notify", json!([{"on": ["failed"], "command": [program]}]));
+        project.drop_task("k.md", "Do it.\n");
+        let waits = || project.inbox().contains(&"k.md".to_owned());
+        let mut queues = Vec::new();
+        for nth in [1, 1].into_iter().chain(1..=last) {
+            if !waits() {
+                break;
+            }
+            pass_with(&sandbox, &["cancel", "k"], kill(syscall, nth), &[]);
+            let was_waiting = waits();
+            sandbox.ccl(["reap"]).assert().success();
+            if was_waiting {
+                assert_eq!(heard(&sandbox, "heard"), [] as [Value; 0], "{syscall} {nth}");
+            }
+            queues.extend(queued(&sandbox));
+        }
+        if waits() {
+            sandbox.ccl(["cancel", "k"]).assert().success();
+        }
+        assert_eq!(project.failed(), ["k.md"], "{syscall}");
+        sandbox.ccl(["reap"]).assert().success();
+        wait_until("it was heard", PATIENCE, || !heard(&sandbox, "heard").is_empty());
+        queues.sort();
+        queues.dedup();
+        assert!(queues.len() <= 1, "{syscall}: {queues:?}");
+        let first = heard(&sandbox, "heard");
+        // The next task of this name is another one.
+        project.drop_task("k.md", "Do it.\n");
+        sandbox.ccl(["cancel", "k"]).assert().success();
+        let told = heard(&sandbox, "heard");
+        assert_eq!(told.len(), first.len() + 1, "{syscall}: {told:?}");
+        assert_ne!(told[told.len() - 1]["id"], first[0]["id"], "{syscall}");
+    }
+}
+
+/// What a killed cancel announced is not said of a task that was done instead.
+#[test]
+fn a_cancel_that_did_not_happen_is_not_told() {
+    let mut world = faults::World::new();
+    let program = listener(&world.sandbox, "heard", "");
+    world.sandbox.config("notify", json!([{"on": ["failed", "done"], "command": [program]}]));
+    world.begin("k.md", "go\n");
+    let mut nth = 1;
+    while queued(&world.sandbox).is_empty() {
+        let out = world.pass_with(&["cancel", "k"], kill("fsync", nth));
+        assert!(was_killed(out.status));
+        nth += 1;
+    }
+    world.converge("k.md", "after a killed cancel");
+    world.pass(&["reap"]);
+    assert!(queued(&world.sandbox).is_empty());
+    let told = heard(&world.sandbox, "heard");
+    assert!(told.iter().all(|it| it["event"] == "done"), "{told:?}");
+    assert_eq!(told.len(), 1, "{told:?}");
+}
+
+/// SIGKILL while a pass files what a session has done: people hear of it at least once, with one id.
+#[test]
+fn no_kill_of_a_filing_loses_an_event_or_changes_its_id() {
+    const OF_FILES: [&str; 6] = ["write", "fsync", "rename", "renameat", "renameat2", "unlink"];
+    let all = if is_long() { calls() } else { OF_FILES.to_vec() };
+    let kills = disturb_each(
+        Worker::Script,
+        all,
+        |_, nth| if is_long() { nth + 1 } else { nth * 2 + 1 },
+        |world, syscall, nth| {
+            let program = world.sandbox.path().join("heard.sh");
+            if !program.exists() {
+                listener(&world.sandbox, "heard", "");
+                let on = json!([{"on": ["done"], "command": [program]}]);
+                world.sandbox.config("notify", on);
+            }
+            let task = format!("{syscall}-{nth}.md");
+            world.begin(&task, "go\n");
+            world.pass(&["scan"]);
+            world.wait_for_the_end(&task);
+            if syscall == "open" {
+                // Others look at other processes, hundreds of times.
+                world.only_at = world.files_of(&task);
+            }
+            let out = world.pass_with(&["reap"], kill(syscall, nth));
+            world.only_at.clear();
+            let when = format!("killed at {syscall} {nth}");
+            world.converge(&task, &when);
+            let told = || {
+                let mut told = heard(&world.sandbox, "heard");
+                told.retain(|it| it["task"] == task.as_str());
+                told
+            };
+            // A program of a killed pass goes on by itself.
+            wait_until("all is told", PATIENCE, || {
+                world.pass(&["reap"]);
+                queued(&world.sandbox).is_empty() && !told().is_empty()
+            });
+            let told = told();
+            assert!(told.len() <= 3, "{when}: {told:?}");
+            assert!(told.iter().all(|it| it["id"] == told[0]["id"]), "{when}: {told:?}");
+            was_killed(out.status)
+        },
+    );
+    assert!(kills >= if is_long() { 25 } else { 8 }, "only {kills} kills");
+}
+
+/// What becomes of the tasks of a session: done, failed, and a branch that nothing has checked.
+#[test]
+fn what_sessions_have_done_is_heard() {
+    let mut world = World::commands(1).with("dispatcher", json!({"max_attempts": 1}));
+    let program = listener(&world.sandbox, "heard", "");
+    let on = json!([{"on": ["done", "failed", "to-land"], "command": [program]}]);
+    world.sandbox.config("notify", on);
+    let project = world.project("web");
+    project.init_git();
+    let rules = "isolation: worktree\nland: rebase\n";
+    fs::write(project.root().join(".agent-queue/project.yaml"), rules).unwrap();
+    let commit =
+        "echo one > a.txt && git add a.txt && git -c user.name=a -c user.email=a@b commit -qm a";
+    for (task, body) in [("a.md", commit), ("f.md", "exit 3")] {
+        project.drop_task(task, format!("---\ntitle: The {task}\n---\nDO: {body}\n"));
+        assert_eq!(world.scan(), [format!("dispatched {task} ccl-auto-0")]);
+        wait_until("it is filed", PATIENCE, || {
+            world.pass(&["reap"]);
+            !project.inbox().iter().any(|name| name.contains(task))
+        });
+    }
+    world.pass(&["reap"]);
+    let heard = heard(&world.sandbox, "heard");
+    let mut short: Vec<String> = heard
+        .iter()
+        .map(|it| format!("{} {} {}", it["event"], it["task"], it["title"]).replace('"', ""))
+        .collect();
+    short.sort();
+    assert_eq!(
+        short,
+        ["done a.md The a.md", "failed f.md The f.md", "to-land a.md The a.md"],
+        "{heard:#?}"
+    );
+    let of = |event: &str| heard.iter().find(|it| it["event"] == event).unwrap();
+    let reason = of("to-land")["reason"].as_str().unwrap();
+    assert!(reason.starts_with("ccl/a: ") && reason.contains("nothing has checked it"), "{reason}");
+    assert!(of("failed")["reason"].as_str().unwrap().contains('3'), "{}", of("failed"));
+    assert!(
+        heard.iter().all(|it| it["agent"] == "command" || it["event"] == "to-land"),
+        "{heard:#?}"
+    );
+}
+
+#[test]
+fn a_single_held_file_is_no_event() {
+    let mut world = World::commands(1);
+    let program = listener(&world.sandbox, "heard", "");
+    let all = ["done", "failed", "needs-attention", "hold", "to-land"];
+    world.sandbox.config("notify", json!([{"on": all, "command": [program]}]));
+    let project = world.project("web");
+    project.drop_task("bad.md", "---\nnot_before: soon\n---\nDo it.\n");
+    std::os::unix::fs::symlink("/etc/passwd", project.queue("inbox").join("l.md")).unwrap();
+    for _ in 0..2 {
+        let said = world.scan();
+        assert!(said.iter().any(|it| it.starts_with("held bad.md")), "{said:?}");
+    }
+    assert!(queued(&world.sandbox).is_empty() && heard(&world.sandbox, "heard").is_empty());
 }
 
 /// A question lasts: people are told once, and again of the next agent's.

@@ -125,3 +125,75 @@ fn a_report_of_nothing_and_of_nonsense() {
     }
     drop(tmux);
 }
+
+/// All that `status` shows a person is in the report, too.
+#[test]
+fn what_waits_for_a_person_is_in_the_report() {
+    let mut sandbox = Sandbox::new();
+    let tmux = sandbox.tmux();
+    sandbox.config("pool", json!({"autonomous": {"prefix": "k-", "max": 1}}));
+    let project = sandbox.project("web");
+    tmux.new_session("k-0", &[]);
+    let queue = project.root().join(".agent-queue");
+    fs::create_dir_all(queue.join("to-land")).unwrap();
+    let stamp = json!({"version": 1, "host": "h", "at": "2026-11-26T02:00:00Z"});
+    let with = |more: Value| {
+        let mut marker = stamp.clone();
+        marker.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        marker.to_string()
+    };
+    let branch = json!({"task": "a.md", "branch": "ccl/a", "reason": "nothing has checked it: run `ccl land a`"});
+    fs::write(queue.join("to-land/a"), with(branch)).unwrap();
+    let sessions = sandbox.state_dir().join("sessions");
+    fs::create_dir_all(&sessions).unwrap();
+    let cooldown = json!({"until": "2999-01-01T00:00:00Z", "reason": "log in with `claude`", "needs_person": true,
+                          "needs_attention": true});
+    fs::write(sessions.join("k-0.cooldown"), with(cooldown)).unwrap();
+    project.drop_task("lost.md", "---\ndepends_on: [none.md]\n---\nx\n");
+    project.drop_task("self.md", "---\ndepends_on: [self.md]\n---\nx\n");
+    fs::write(project.queue("failed").join("f.md"), "x").unwrap();
+    project.drop_task("after.md", "---\ndepends_on: [f.md]\n---\nx\n");
+    fs::create_dir_all(queue.join("recurring")).unwrap();
+    fs::write(
+        queue.join("recurring/<img src=x onerror=alert(2)>.md"),
+        "---\nat: never ever\n---\nx\n",
+    )
+    .unwrap();
+    sandbox.ccl(["pause", "a release"]).assert().success();
+
+    let out = sandbox.ccl(["report", "--json"]).output().unwrap();
+    let report: Value = serde_json::from_slice(&out.stdout).unwrap();
+    let lines = |rows: &Value| -> Vec<String> {
+        let rows = rows.as_array().unwrap().iter();
+        rows.map(|row| format!("{}: {}", row["task"].as_str().unwrap_or("-"), row["reason"]))
+            .collect()
+    };
+    let (all, web) = (lines(&report["attention"]), lines(&report["projects"][0]["attention"]));
+    let has = |rows: &[String], words: &[&str]| {
+        let found = rows.iter().any(|row| words.iter().all(|word| row.contains(word)));
+        assert!(found, "{words:?} is not in {rows:#?}");
+    };
+    has(&all, &["-: ", "k-0: log in with `claude`"]);
+    has(&all, &["-: ", "everything is paused since", "a release", "`ccl resume`"]);
+    has(&web, &["a.md: ", "ccl/a: nothing has checked it", "`ccl land a`"]);
+    has(&web, &["lost.md: ", "there is no none.md: add it"]);
+    has(&web, &["self.md: ", "self.md → self.md"]);
+    has(&web, &["after.md: ", "f.md failed: `ccl retry` it"]);
+    has(&web, &["<img src=x onerror=alert(2)>.md: "]);
+
+    let page = String::from_utf8(sandbox.ccl(["report"]).output().unwrap().stdout).unwrap();
+    let needed = all.len() + web.len();
+    assert!(page.contains(&format!(", {needed} wait for you")), "{page}");
+    for (index, part) in page.split('`').enumerate() {
+        assert!(index % 2 == 1 || !part.replace("\\<", "").contains('<'), "{page}");
+    }
+    let text = String::from_utf8(sandbox.ccl(["status"]).output().unwrap().stdout).unwrap();
+    let (needs, _) = text.split_once("TO LAND").unwrap();
+    for name in ["lost.md", "self.md", "after.md", "k-0"] {
+        assert!(needs.contains(name), "{name}: {text}");
+    }
+    let html = sandbox.ccl(["status", "--format", "html"]).output().unwrap().stdout;
+    let html = String::from_utf8(html).unwrap();
+    let needs = &html[html.find("id=\"needs\"").unwrap()..html.find("id=\"to-land\"").unwrap()];
+    assert!(needs.contains("there is no none.md") && needs.contains("f.md failed"), "{needs}");
+}

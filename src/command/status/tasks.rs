@@ -344,7 +344,8 @@ impl Collector<'_, '_> {
                             row.waits = Some(why);
                         }
                         self.describe_order(&mut row, inbox, name, &peek)?;
-                        if is_paused && row.state == TaskState::Waiting {
+                        // That it waits in vain is not over with the pause.
+                        if is_paused && row.state == TaskState::Waiting && row.stuck.is_none() {
                             row.waits = Some("it is paused, until `ccl resume`".to_owned());
                         }
                     }
@@ -409,10 +410,11 @@ impl Collector<'_, '_> {
         let order = &peek.head.order;
         if let Some(wrong) = order.obstacle() {
             hold(row, wrong);
-        } else if let Some(task) = inbox.task(name)
-            && let Some(why) = self.waits.why_in_full(&task, order)?
-        {
-            row.waits = Some(why);
+        } else if let Some(task) = inbox.task(name) {
+            if let Some(why) = self.waits.why_in_full(&task, order)? {
+                row.waits = Some(why);
+            }
+            row.stuck = self.waits.in_vain(&task, order)?;
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use jiff::tz::TimeZone;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::text::short;
-use super::{History, Need, NeedKind, OVERDUE, SessionState, Status, TaskState};
+use super::{History, Need, NeedKind, SessionState, Status, TaskState};
 use crate::money::Totals;
 use crate::pause::Pause;
 use crate::text::{escape, local_time, path_text};
@@ -92,10 +92,10 @@ impl StatusPage<'_> {
         page.into_string()
     }
 
-    /// What needs a person; what an engine does not take is tried again, and stands with the jobs.
+    /// What needs a person, and has no other place on the page.
     fn needs(&self) -> Vec<Need<'_>> {
-        let needs = self.status.needs().into_iter();
-        needs.filter(|need| need.kind != NeedKind::Job).collect()
+        let needs = self.status.needs(self.now, self.zone).into_iter();
+        needs.filter(|need| !need.kind.has_a_place_of_its_own()).collect()
     }
 
     fn needed(&self, needs: &[Need<'_>]) -> usize {
@@ -211,18 +211,18 @@ impl StatusPage<'_> {
 
     /// The sentence about passes that have stopped, where anything waits for them.
     fn overdue(&self) -> Option<String> {
-        let passed = self.status.passed?;
-        let is_over = self.now.duration_since(passed) > OVERDUE;
-        (is_over && !self.status.tasks.is_empty()).then(|| {
-            let at = local_time(passed, self.now, self.zone);
-            format!("the last scan ended at {at}: see `systemctl --user status ccl.timer`, or call `ccl scan`")
-        })
+        self.status.overdue(self.now, self.zone)
     }
 
     fn need(&self, need: &Need<'_>) -> Markup {
         let colour = match need.kind {
-            NeedKind::Attention | NeedKind::Stale | NeedKind::Odd => "bad",
-            NeedKind::Held | NeedKind::Recurring | NeedKind::Job => "wait",
+            NeedKind::Overdue | NeedKind::Attention | NeedKind::Stale | NeedKind::Odd => "bad",
+            NeedKind::Paused
+            | NeedKind::Held
+            | NeedKind::Stuck
+            | NeedKind::Recurring
+            | NeedKind::ToLand
+            | NeedKind::Job => "wait",
         };
         let named = need.names.get(..NAMED).unwrap_or(&need.names);
         html! {

@@ -28,6 +28,7 @@ fn status() -> Report {
         stale: true,
         waits: None,
         reason: None,
+        stuck: None,
         is_elsewhere: false,
     };
     let delegated = TaskRow {
