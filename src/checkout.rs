@@ -170,9 +170,9 @@ pub(crate) fn state(project: &Path) -> Result<State> {
 struct GitStatus {
     head: Option<String>,
     branch: Option<String>,
-    /// How many files differ, or are untracked; without the queue's.
+    /// How many files differ or are untracked, without those of the queue.
     changed: usize,
-    /// The same with the queue's, but without those that are only missing.
+    /// How many files differ or are untracked, with those of the queue, but without deleted ones.
     present: usize,
     /// Those whose merge a person or an agent has to finish.
     unmerged: Vec<String>,
@@ -556,6 +556,11 @@ fn read_line(path: &Path) -> Result<Option<Vec<u8>>> {
         }
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
+}
+
+/// Notes by an empty file among git's own that something has begun there; a crash of the machine may take it back.
+fn put_mark(path: &Path) -> Result<()> {
+    fs::write(path, "").with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

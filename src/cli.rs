@@ -252,7 +252,7 @@ Examples:
   ccl completions bash > ~/.local/share/bash-completion/completions/ccl
   ccl completions fish > ~/.config/fish/completions/ccl.fish")]
     Completions {
-        /// Which shell
+        /// The shell to print completions for
         shell: Shell,
     },
     /// Print a manual page
@@ -277,7 +277,7 @@ pub(crate) struct NewTask {
     /// How urgent it is
     #[arg(long, value_parser = priority())]
     pub(crate) priority: Option<Priority>,
-    /// Its title
+    /// The title that lists show
     #[arg(short, long)]
     pub(crate) title: Option<String>,
     /// A tag; the option may be repeated
@@ -338,7 +338,7 @@ Examples:
   ccl job get job_123
   ccl job get ccl-3f0c2a51-8d1e-4a57-9a3b-6f2f0c1d2e4b")]
     Get {
-        /// The job's id
+        /// The id that `ccl job submit` printed, or `ccl status` shows
         #[arg(value_parser = job_id)]
         id: JobId,
     },
@@ -347,7 +347,7 @@ Examples:
 Examples:
   ccl job result job_123 --wait > answer.md")]
     Result {
-        /// The job's id
+        /// The id that `ccl job submit` printed, or `ccl status` shows
         #[arg(value_parser = job_id)]
         id: JobId,
         /// Wait until the job has ended

@@ -16,8 +16,8 @@ pub(crate) fn map<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync)
     map_on(threads, items, work)
 }
 
-/// The same for requests to a server: one at a time until `may_parallelise` says yes, then up to 16 at once. So a
-/// server that is not there costs one timeout, and not one for each thread.
+/// Does `work` for all `items` like [`map`], where each is a request to a server: one at a time until `may_parallelise`
+/// returns true, then up to 16 at once. So a server that is not there costs one timeout, and not one for each thread.
 pub(crate) fn map_requests<T: Send, R: Send>(
     items: Vec<T>,
     may_parallelise: impl Fn() -> bool,

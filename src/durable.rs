@@ -16,6 +16,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
+use jiff::Timestamp;
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use tempfile::{Builder, NamedTempFile, TempPath};
@@ -36,7 +37,8 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     sync_parent(path)
 }
 
-/// The same for a file that a crash of the machine makes useless: whole, but not synced.
+/// Puts `bytes` at `path` like [`write()`], but does not sync: for a file that is useless after a crash of the machine. A
+/// reader sees all of it or nothing.
 pub(crate) fn write_unsynced(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let filled = filled(directory_of(path), bytes, mode);
     let filled = filled.with_context(|| format!("cannot write {}", path.display()))?;
@@ -62,8 +64,8 @@ pub(crate) fn stage(path: &Path, bytes: &[u8], mode: u32) -> Result<Staged> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The same for a file that gets its name in another directory of the same file system: a killed
-/// process leaves its temporary file in this one, where [`sweep`] looks.
+/// Writes and syncs a temporary file in `directory`, to be put at a path in another directory of the same file system.
+/// [`sweep`] finds the temporary file of a killed process here.
 pub(crate) fn stage_in(directory: &Path, bytes: &[u8], mode: u32) -> io::Result<Staged> {
     let file = filled(directory, bytes, mode)?;
     file.as_file().sync_all()?;
@@ -112,8 +114,7 @@ pub(crate) fn rewrite(
     bytes: &[u8],
     is_still: impl FnOnce(&Path) -> bool,
 ) -> Result<bool> {
-    let old =
-        fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
+    let old = look_at(path)?;
     let write = || -> io::Result<Staged> {
         let file = filled(directory_of(path), bytes, PRIVATE)?;
         file.as_file().sync_all()?;
@@ -209,11 +210,16 @@ pub(crate) fn open_nofollow(path: &Path) -> io::Result<File> {
     Ok(File::from(rustix::fs::open(path, NOFOLLOW, Mode::empty())?))
 }
 
-/// The same; `None` where there is no such file.
+/// Opens a file like [`open_nofollow`]; `None` where there is no such file.
 pub(crate) fn open_if_there(path: &Path) -> io::Result<Option<File>> {
-    match open_nofollow(path) {
+    if_there(open_nofollow(path))
+}
+
+/// What was done with a file; `None` where there is none.
+pub(crate) fn if_there<T>(done: io::Result<T>) -> io::Result<Option<T>> {
+    match done {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        opened => opened.map(Some),
+        done => done.map(Some),
     }
 }
 
@@ -258,14 +264,10 @@ pub(crate) fn read_at_most(from: impl Read, limit: u64) -> io::Result<Vec<u8>> {
 
 /// All of a file; `None` where there is none.
 pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
+    if_there(fs::read(path)).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// The same as text; what is not UTF-8 in it is replaced.
+/// Reads a file as text, with replacement characters for what is not UTF-8; `None` where there is no such file.
 pub(crate) fn read_text(path: &Path) -> Result<Option<String>> {
     Ok(read(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
@@ -273,21 +275,30 @@ pub(crate) fn read_text(path: &Path) -> Result<Option<String>> {
 /// Whether there is a file of this name, a link included. What cannot be looked
 /// at is an error: it must not be taken for something that is gone.
 pub(crate) fn exists(path: &Path) -> Result<bool> {
-    match fs::symlink_metadata(path) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("cannot look at {}", path.display())),
-    }
+    let found = if_there(fs::symlink_metadata(path));
+    Ok(found.with_context(|| format!("cannot look at {}", path.display()))?.is_some())
+}
+
+/// What the kernel says of a file that has to be there; of a link itself, where it is one.
+pub(crate) fn look_at(path: &Path) -> Result<fs::Metadata> {
+    fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))
+}
+
+/// When a file was last changed; `None` where that is beyond what a [`Timestamp`] can be.
+pub(crate) fn modified(file: &fs::Metadata) -> Option<Timestamp> {
+    Timestamp::try_from(file.modified().ok()?).ok()
+}
+
+/// How long before `now` a file was last changed; `None` where its time is in the future.
+pub(crate) fn age(file: &fs::Metadata, now: SystemTime) -> Option<Duration> {
+    now.duration_since(file.modified().ok()?).ok()
 }
 
 /// Removes a file; false if there was none. The directory is not synced: a
 /// removal that a crash undoes is found and repeated.
 pub(crate) fn remove(path: &Path) -> Result<bool> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("cannot remove {}", path.display())),
-    }
+    let removed = if_there(fs::remove_file(path));
+    Ok(removed.with_context(|| format!("cannot remove {}", path.display()))?.is_some())
 }
 
 /// Makes a directory and those above it. They are not synced: where nothing lies in them yet, nothing is lost.
@@ -306,9 +317,12 @@ pub(crate) fn make_dir(directory: &Path) -> Result<()> {
 
 /// Makes the names in `directory` durable.
 pub(crate) fn sync_dir(directory: &Path) -> Result<()> {
-    File::open(directory)
-        .and_then(|file| file.sync_all())
-        .with_context(|| format!("cannot sync {}", directory.display()))
+    sync(directory).with_context(|| format!("cannot sync {}", directory.display()))
+}
+
+/// The same, for a caller that has words of its own for what goes wrong.
+pub(crate) fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 /// Removes temporary files that a killed process left more than a day before
@@ -319,8 +333,7 @@ pub(crate) fn sweep(directory: &Path, now: SystemTime) -> Result<()> {
         if !is_temporary(&entry.file_name()) {
             continue;
         }
-        let modified = entry.metadata().and_then(|metadata| metadata.modified());
-        let age = modified.ok().and_then(|modified| now.duration_since(modified).ok());
+        let age = entry.metadata().ok().and_then(|found| age(&found, now));
         if age.is_some_and(|age| age > TEMPORARY_AGE) {
             remove(&entry.path())?;
         }

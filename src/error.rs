@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// A failure with an exit status of its own; everything else is a plain [`anyhow::Error`] and ends with 1.
+/// A failure with its exit status; everything else is a plain [`anyhow::Error`] and ends with 1.
 ///
 /// Make one with `Failure::Config(…)` or `Failure::Temporary(…)`, or attach it to a cause with
 /// `.context(Failure::Temporary(…))`: both are found by [`exit_code`].

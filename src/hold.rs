@@ -28,7 +28,7 @@ use crate::marker::{self, AgentHold, Dispatched, Probe, Stamp};
 use crate::next_step::HoldCause;
 use crate::spend::{self, Spend, Spent};
 
-pub(crate) use choice::{Choice, Lineup, Readiness, Standing, Wanted};
+pub(crate) use choice::{Availability, Choice, Lineup, Readiness, Wanted};
 
 /// Claude Code's clock and the account's need not be the same.
 const BEHIND_RESET: SignedDuration = SignedDuration::from_mins(1);
@@ -37,8 +37,8 @@ const LOOK_AGAIN: SignedDuration = SignedDuration::from_hours(1);
 /// At most this many tasks are noted as probes in vain.
 const MOST_REFUSED: usize = 100;
 
-/// What a run has met.
-pub(crate) struct Wall<'a> {
+/// Why a run begins a hold on its agent.
+pub(crate) struct HoldTrigger<'a> {
     pub(crate) run: Uuid,
     pub(crate) started_at: Timestamp,
     pub(crate) cause: HoldCause,
@@ -118,15 +118,15 @@ impl<'a> Holds<'a> {
         let has_budget = agents.all().iter().any(|agent| agent.budget.per_day.is_some());
         let spent = has_budget.then(|| Spend::new(&self.config.state_dir).of_today(self.now));
         let spent = spent.transpose().map_err(|error| format!("{error:#}"));
-        let standing = agents.all().iter().map(|agent| match &spent {
+        let availability = agents.all().iter().map(|agent| match &spent {
             Err(why) if agent.budget.per_day.is_some() => Readiness::Unusable(why.clone()).into(),
             Ok(Some(spent)) => {
                 let over = self.over_budget(&agent.budget, spent.get(&agent.name));
-                over.map_or_else(|| self.standing(agent), Standing::from)
+                over.map_or_else(|| self.availability(agent), Availability::from)
             }
-            Ok(None) | Err(_) => self.standing(agent),
+            Ok(None) | Err(_) => self.availability(agent),
         });
-        Lineup::new(agents, self.now, standing)
+        Lineup::new(agents, self.now, availability)
     }
 
     fn over_budget(&self, budget: &Budget, spent: Option<&Spent>) -> Option<Readiness> {
@@ -147,24 +147,24 @@ impl<'a> Holds<'a> {
         Ok(self.over_budget(budget, spent.get(spend::OF_SECUTOOLS)).is_some())
     }
 
-    fn standing(&self, agent: &AgentConfig) -> Standing {
+    fn availability(&self, agent: &AgentConfig) -> Availability {
         // Without its key it would ask for a login, and each of its tasks would find that out.
         if let Some(Err(error)) = agent.api_key_file.as_deref().map(config::private_key) {
             return Readiness::Unusable(format!("the agent {}: {error:#}", agent.name)).into();
         }
-        let mut standing = Standing::from(Readiness::Ready);
+        let mut availability = Availability::from(Readiness::Ready);
         match self.all_of(&agent.name) {
             Ok(holds) => {
                 for (_, hold) in holds {
                     match hold.model {
-                        Some(_) => standing.models.push(self.readiness(hold)),
-                        None => standing.all = self.readiness(hold),
+                        Some(_) => availability.models.push(self.readiness(hold)),
+                        None => availability.all = self.readiness(hold),
                     }
                 }
             }
-            Err(error) => standing.all = Readiness::Unusable(format!("{error:#}")),
+            Err(error) => availability.all = Readiness::Unusable(format!("{error:#}")),
         }
-        standing
+        availability
     }
 
     fn readiness(&self, hold: AgentHold) -> Readiness {
@@ -194,26 +194,26 @@ impl<'a> Holds<'a> {
     pub(crate) fn begin(
         &self,
         agent: &str,
-        wall: &Wall<'_>,
+        trigger: &HoldTrigger<'_>,
         tell: impl FnOnce(&AgentHold) -> Result<()>,
     ) -> Result<Option<AgentHold>> {
         let _lock = self.lock(agent)?;
-        let path = self.path(agent, wall.model);
+        let path = self.path(agent, trigger.model);
         let before = read(&path, agent)?;
-        if before.as_ref().is_some_and(|hold| self.is_older_news(wall, hold)) {
+        if before.as_ref().is_some_and(|hold| self.is_older_news(trigger, hold)) {
             return Ok(None);
         }
-        let same = before.filter(|hold| hold.cause == wall.cause);
+        let same = before.filter(|hold| hold.cause == trigger.cause);
         let tries = same.as_ref().map_or(0, |hold| hold.tries).saturating_add(1);
         let hold = AgentHold {
             stamp: Stamp::new(&self.config.host, self.now),
-            until: self.until(wall, tries),
-            model: wall.model.map(str::to_owned),
-            cause: wall.cause,
-            reason: wall.reason.to_owned(),
+            until: self.until(trigger, tries),
+            model: trigger.model.map(str::to_owned),
+            cause: trigger.cause,
+            reason: trigger.reason.to_owned(),
             since: same.as_ref().map_or(self.now, |hold| hold.since),
             tries,
-            has_reset: wall.resets_at.is_some(),
+            has_reset: trigger.resets_at.is_some(),
             probe: None,
             refused: same.map(refused_with_its_probe).unwrap_or_default(),
         };
@@ -223,33 +223,33 @@ impl<'a> Holds<'a> {
     }
 
     /// Whether [`Holds::begin`] would find it held already.
-    pub(crate) fn is_held_for(&self, agent: &str, wall: &Wall<'_>) -> Result<bool> {
-        let hold = read(&self.path(agent, wall.model), agent)?;
-        Ok(hold.is_some_and(|hold| self.is_older_news(wall, &hold)))
+    pub(crate) fn is_held_for(&self, agent: &str, trigger: &HoldTrigger<'_>) -> Result<bool> {
+        let hold = read(&self.path(agent, trigger.model), agent)?;
+        Ok(hold.is_some_and(|hold| self.is_older_news(trigger, &hold)))
     }
 
     /// Whether the run that has met this was at work before the hold began, so that it says nothing of the time since. A
     /// graver cause counts all the same: a limit that is reset tomorrow, behind an outage.
-    fn is_older_news(&self, wall: &Wall<'_>, hold: &AgentHold) -> bool {
-        if hold.probe.as_ref().is_some_and(|probe| probe.run == wall.run) {
+    fn is_older_news(&self, trigger: &HoldTrigger<'_>, hold: &AgentHold) -> bool {
+        if hold.probe.as_ref().is_some_and(|probe| probe.run == trigger.run) {
             return false;
         }
         // A pass may have sent the run before another one, which had begun earlier, wrote this.
-        let is_known = wall.started_at <= hold.stamp.at || wall.started_at < hold.until;
-        let is_graver = match (wall.cause, hold.cause) {
+        let is_known = trigger.started_at <= hold.stamp.at || trigger.started_at < hold.until;
+        let is_graver = match (trigger.cause, hold.cause) {
             (_, HoldCause::Account) => false,
             (HoldCause::Account, _) => true,
-            (cause, other) => cause != other && self.until(wall, 1) > hold.until,
+            (cause, other) => cause != other && self.until(trigger, 1) > hold.until,
         };
         is_known && !is_graver
     }
 
-    fn until(&self, wall: &Wall<'_>, tries: u32) -> Timestamp {
+    fn until(&self, trigger: &HoldTrigger<'_>, tries: u32) -> Timestamp {
         let doubling = |first: SignedDuration, most: SignedDuration| {
             let factor = 1_i32.checked_shl(tries.saturating_sub(1).min(10)).unwrap_or(1);
             self.now + first.saturating_mul(factor).min(most)
         };
-        match (wall.cause, wall.resets_at) {
+        match (trigger.cause, trigger.resets_at) {
             (HoldCause::Limit, Some(reset)) => reset + BEHIND_RESET,
             (HoldCause::Limit, None) => {
                 doubling(SignedDuration::from_mins(5), SignedDuration::from_hours(1))
@@ -270,8 +270,8 @@ impl<'a> Holds<'a> {
         probe: Probe,
     ) -> Result<bool> {
         let _lock = self.lock(&agent.name)?;
-        let standing = self.standing(agent);
-        match standing.in_the_way(model) {
+        let availability = self.availability(agent);
+        match availability.in_the_way(model) {
             None => Ok(true),
             Some(Readiness::Due(hold)) => {
                 let path = self.path(&agent.name, hold.model.as_deref());

@@ -174,9 +174,8 @@ impl Journal {
 
 fn read_file(path: &Path, since: Timestamp, take: &mut impl FnMut(Entry)) -> io::Result<()> {
     let Some(file) = durable::open_if_there(path)? else { return Ok(()) };
-    // Nothing in it is newer than its last change; a file from the future says nothing of that.
-    let modified = Timestamp::try_from(file.metadata()?.modified()?);
-    if modified.is_ok_and(|modified| modified < since) {
+    // No entry is newer than the file's last change. A change time in the future proves nothing.
+    if durable::modified(&file.metadata()?).is_some_and(|modified| modified < since) {
         return Ok(());
     }
     let mut lines = BufReader::with_capacity(256 << 10, file);

@@ -15,7 +15,6 @@ use anyhow::{Context, Result};
 use rustix::fs::OFlags;
 
 use crate::durable;
-
 use crate::error::Failure;
 
 /// How long a lock that is held only for a moment is waited for.
@@ -48,6 +47,7 @@ pub(crate) fn within(path: &Path, limit: Duration) -> Result<Option<Lock>> {
     if limit.is_zero() {
         return Ok(None);
     }
+    // None of `concurrent`: those threads end before the call returns, and this one may wait for longer.
     let (sender, receiver) = mpsc::channel();
     let wait = move || {
         let locked = fs2::FileExt::lock_exclusive(&file).map(|()| file);
@@ -93,12 +93,13 @@ pub(crate) fn exclusive(path: &Path) -> Result<Lock> {
 /// Whether somebody holds the lock; a file that does not exist is not locked,
 /// and is not made.
 pub(crate) fn is_held(path: &Path) -> Result<bool> {
-    match File::open(path) {
-        Ok(file) => lock(&file)
-            .map(|locked| !locked)
-            .with_context(|| format!("cannot lock {}", path.display())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("cannot open {}", path.display())),
+    let opened = durable::open_if_there(path);
+    match opened.with_context(|| format!("cannot open {}", path.display()))? {
+        Some(file) => {
+            let is_free = lock(&file).with_context(|| format!("cannot lock {}", path.display()))?;
+            Ok(!is_free)
+        }
+        None => Ok(false),
     }
 }
 

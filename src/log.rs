@@ -3,8 +3,9 @@
 use std::fmt::{Display, Write as _};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
+use crate::concurrent::locked;
 use crate::environment::Environment;
 use crate::text::escape;
 
@@ -82,7 +83,7 @@ impl Log {
         Self { level, style, sink: Mutex::new(sink), shows_events: true }
     }
 
-    /// The same without events: for a person who reads them on standard output already.
+    /// A log that leaves events out, for a person who reads them on standard output.
     pub(crate) fn without_events(self) -> Self {
         Self { shows_events: false, ..self }
     }
@@ -132,7 +133,7 @@ impl Log {
             return;
         }
         let text = format_lines(self.style, level, &message.to_string());
-        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sink = locked(&self.sink);
         // Where standard error is gone, the pass goes on without it.
         let _ = sink.write_all(text.as_bytes()).and_then(|()| sink.flush());
     }

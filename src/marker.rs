@@ -197,7 +197,6 @@ pub struct CheckRun {
 /// What a red check of the work said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RedCheck {
-    /// Which run of the check.
     pub id: Uuid,
     pub exit: i32,
     pub seconds: u64,
@@ -211,7 +210,6 @@ pub struct RedCheck {
 pub struct Rounds {
     /// Conflicts with what its base had become.
     pub conflicts: u32,
-    /// Red checks.
     pub red: u32,
     /// How often its branch was rebased onto what its base had become, since it has its turn to land; not a round, but a
     /// reason to check again.
@@ -288,7 +286,7 @@ pub struct Worktree {
 
 impl Worktree {
     /// Where the agent works: what the project's directory is in the project's own checkout.
-    pub fn directory(&self) -> PathBuf {
+    pub(crate) fn directory(&self) -> PathBuf {
         // Joined with nothing, a path ends with a slash.
         if is_empty(&self.subdirectory) {
             self.path.clone()
@@ -304,7 +302,7 @@ fn is_empty(path: &Path) -> bool {
 
 /// `.agent-queue/.setup-failed`: no task of the project gets a worktree until what its set-up depends on has changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SetupHold {
+pub(crate) struct SetupHold {
     #[serde(flatten)]
     pub stamp: Stamp,
     pub reason: String,
@@ -315,7 +313,7 @@ pub struct SetupHold {
 
 /// `.agent-queue/to-land/T`: the branch `ccl/T` is done, and a person has to decide on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ToLand {
+pub(crate) struct ToLand {
     #[serde(flatten)]
     pub stamp: Stamp,
     pub task: String,
@@ -444,7 +442,7 @@ pub struct Cooldown {
 
 /// `STATE/agents/NAME.hold`: the agent gets no task for a while; `NAME@MODEL.hold`: none for that model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AgentHold {
+pub(crate) struct AgentHold {
     #[serde(flatten)]
     pub stamp: Stamp,
     /// Then one task may go, to see whether it has ended.
@@ -471,7 +469,7 @@ pub struct AgentHold {
 
 /// A run by which it is found out whether its agent's hold has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Probe {
+pub(crate) struct Probe {
     pub run: Uuid,
     pub session: String,
     /// Project and name of its task.
@@ -542,7 +540,7 @@ pub fn write<T: Serialize>(path: &Path, marker: &T) -> Result<()> {
     durable::write(path, &to_json(path, marker)?, durable::SHARED)
 }
 
-/// The same for one that a crash of the machine makes useless.
+/// Writes a marker without syncing it: one that is useless after a crash of the machine.
 pub(crate) fn write_unsynced<T: Serialize>(path: &Path, marker: &T) -> Result<()> {
     durable::write_unsynced(path, &to_json(path, marker)?, durable::SHARED)
 }

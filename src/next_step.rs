@@ -1,11 +1,11 @@
-//! What a pass does about a session that has a marker: its agent has ended or not, or a killed pass left it. Pure.
+//! The next step for a session that has a marker: its agent is at work, or has ended, or a killed pass left it. Pure.
 //!
 //! The session, its claim, its task file, its window and its agent are read once, into a [`Snapshot`]; [`next_step`]
 //! names the step; `session::reconcile` carries it out, and a dry run reports it instead.
 //!
-//! Two things show only once a step was begun: how a branch comes out ([`after_branch`]), and what an agent has cost that
-//! writes this down at its end ([`AttemptEnd::with_cost`]). A dry run reports what comes of the step where git finds
-//! nothing in the way, and the task has not become too dear.
+//! Two things are known only after a step has begun: how a branch comes out ([`after_branch`]), and the cost of an agent
+//! that writes it down as it ends ([`AttemptEnd::with_cost`]). A dry run assumes that git finds nothing in the way, and
+//! that the task stays within its budget.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -18,13 +18,13 @@ use crate::task::{Outcome, Timeout};
 pub enum Phase {
     /// It is ours; nothing was started.
     Claimed,
-    /// The ticket lies there, or the agent has begun without proof of it yet.
+    /// The ticket waits for the agent, or the agent has taken it and was not seen at work yet.
     Launching,
     /// The agent has the task.
     Working,
-    /// Its turn has ended well, whatever can be seen of it from now on, and a check judges what it has made.
+    /// The turn has ended well, which is noted and stays so. A check judges the work.
     Checking,
-    /// The same, and nothing has to judge it any more: its branch is finished, and landed.
+    /// The turn has ended well, and no check is due. The branch is finished, and lands where that is wanted.
     Landing,
 }
 
@@ -52,7 +52,7 @@ pub enum Round {
 pub enum HoldCause {
     /// The account's limit is reached, or one model's.
     Limit,
-    /// The API does not answer, or with an error of its own.
+    /// The API does not answer, or answers with an error of its own.
     Outage,
     /// Its login or its billing: a person has to act.
     Account,
@@ -66,23 +66,23 @@ pub(crate) struct Snapshot {
     pub(crate) attended: bool,
     /// No further attempt follows this one.
     pub(crate) last_attempt: bool,
-    /// What its agent has reached while it was at work, or at a question.
+    /// The limit of time that its agent has reached, at work or at a question.
     pub(crate) time_limit: Option<ReachedLimit>,
-    /// It needs attention, and is not to wait for it: nobody was to be asked (`questions: refuse`), and no person has
-    /// stopped it.
+    /// Its agent stands at a question, and is not to wait for the answer: nobody is to be asked (`questions: refuse`),
+    /// and no person has stopped it.
     pub(crate) asks_nobody: bool,
-    /// Its task has cost as much as it may while it was at work: the sentence that says so.
+    /// Its agent is at work, and its task has cost as much as it may: the sentence for people.
     pub(crate) over_budget: Option<String>,
     pub(crate) after_turn: AfterTurn,
-    /// What its agent has left, in the phases in which its turn is over: a green check, and `landing`.
+    /// What its agent has left. Read where the turn is over: behind a green check, and in phase `landing`.
     pub(crate) report: AgentReport,
-    /// What it has failed for is what its agent is held for already.
+    /// Its agent has failed, and is held for that already.
     pub(crate) already_held: bool,
-    /// It was sent to see whether its agent's hold has ended, and [`has_answer`].
+    /// This run was sent to see whether its agent's hold has ended, and it has ([`has_answer`]).
     pub(crate) ends_hold: bool,
 }
 
-/// What follows once the turn has ended well, or, where a check judges it, once that is green.
+/// What follows a turn that has ended well. In phase `checking`: what follows a green check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AfterTurn {
     /// A check judges it.
@@ -93,12 +93,12 @@ pub(crate) enum AfterTurn {
     File,
 }
 
-/// What shows whether an agent was answered by what it asks.
+/// The evidence that an agent was answered by its API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answered {
-    /// Claude Code: its transcript has an answer of the API's, or none.
+    /// Claude Code: whether its transcript has an answer.
     ByApi(bool),
-    /// Another program: it has started, and ended by itself, or not.
+    /// Another program: whether it has started, and ended by itself.
     ByExit(bool),
 }
 
@@ -117,11 +117,11 @@ pub(crate) enum Prospect {
 pub(crate) enum BranchOutcome {
     /// All that can be done with it is done.
     Finished { landed: bool },
-    /// The same, but no check has judged it, for this reason.
+    /// It is finished, but no check has judged it, for this reason.
     Unjudged(String),
-    /// Its agent has to solve a conflict; what it is asked to do.
+    /// Its agent has to solve a conflict: what the agent is asked to do.
     Conflict(String),
-    /// It is another than the one that was checked, rebased or changed.
+    /// It is not what was checked any more: it was rebased, or somebody has changed it.
     Changed,
     /// It lands once that of this task has.
     Waits { behind: String },
@@ -133,12 +133,12 @@ pub(crate) struct ReachedLimit {
     pub(crate) what: Timeout,
     /// As it is set.
     pub(crate) limit: SignedDuration,
-    /// An agent of the task was ended for one before.
+    /// An agent of this task was ended for such a limit before.
     pub(crate) again: bool,
 }
 
 impl ReachedLimit {
-    /// The same of one that stands at a question.
+    /// [`Self::failure`] of an agent that stands at `question`.
     fn failure_at(self, question: &str) -> AttemptFailure {
         let failure = self.failure();
         AttemptFailure {
@@ -177,8 +177,8 @@ pub(crate) enum Found {
     Noted(Outcome),
     /// The claim in phase `claimed`: nothing was started.
     Claimed,
-    /// The claim in phase `launching`, and the ticket lies there: the agent has not started, or not on what it was given
-    /// back.
+    /// The claim in phase `launching`, and the ticket is still there: the agent has not started. `round`: it was to be
+    /// given its work back.
     Unstarted { round: Option<Round> },
     /// The claim in phase `launching` or `working`, and the agent has started.
     Started { phase: Phase, agent: AgentState },
@@ -194,31 +194,31 @@ pub(crate) enum CheckState {
     /// None was started since the turn ended.
     Unstarted,
     Running,
-    /// It judged: green with 0.
+    /// It has judged the work, with this exit status: 0 is green.
     Ended(i32),
-    /// It was started on what the agent started from, and judged that.
+    /// It has judged what the agent started from, with this exit status.
     BaseEnded(i32),
-    /// It did not judge this, for this reason.
+    /// It could not judge this, for this reason.
     NotRun(CheckTarget, String),
 }
 
 /// What follows a red check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AfterRed {
-    /// See first whether it was red before.
+    /// Run it on the base first, to see whether that was red before.
     CheckBase,
     RequestFix,
     GiveUp,
-    /// It would be given back, but for this.
+    /// A round is left, but this stands in its way.
     NoFurtherRound(NoFurtherRound),
 }
 
-/// Why an agent's work is not given back to it. Each has the sentence that says so.
+/// Why an agent's work is not given back to it, each with the sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NoFurtherRound {
     /// Its task has cost as much as it may.
     OverBudget(String),
-    /// The configuration has it no more.
+    /// The configuration does not have the agent any more.
     AgentGone(String),
 }
 
@@ -247,7 +247,7 @@ pub enum AgentState {
     Finished(AgentReport),
     /// The turn, or the agent, ended badly.
     Failed(AttemptFailure),
-    /// It ended, or is gone, in the middle; the reason.
+    /// It ended, or is gone, in the middle of its turn; the reason.
     Interrupted(String),
 }
 
@@ -262,7 +262,7 @@ pub struct AgentReport {
     pub model: Option<String>,
     /// How much was refused because nobody was there to be asked.
     pub refused: u32,
-    /// Once the agent is gone, nothing will show that the turn ended well.
+    /// Only the living agent shows that the turn ended well. Once it is gone, nothing does.
     pub only_while_it_lives: bool,
 }
 
@@ -271,8 +271,8 @@ pub struct AgentReport {
 pub struct AttemptFailure {
     /// A sentence for people.
     pub reason: String,
-    /// The attempt counts. It does not where no task could have caused it, the account's limit or a missing program:
-    /// three passes of such a night would file a whole inbox as failed.
+    /// The attempt counts. It does not where no task can have caused the failure (an account's limit, a missing program):
+    /// three passes in such a night would file a whole inbox as failed.
     pub counts: bool,
     /// When the session may go on, if the agent named a time.
     pub until: Option<Timestamp>,
@@ -316,7 +316,7 @@ impl AttemptFailure {
         Self { counts: false, hold: Some(cause), ..Self::of_task(reason) }
     }
 
-    /// The same of the agent's program.
+    /// A failure of the agent's program on this machine.
     pub(crate) fn of_program(reason: impl Into<String>) -> Self {
         Self { of_program: true, ..Self::of_machine(reason) }
     }
@@ -326,7 +326,7 @@ impl AttemptFailure {
         Self { counts: false, of_project: true, ..Self::of_task(reason) }
     }
 
-    /// One of [`Self::of_machine`]: the pass has failed, too.
+    /// Whether it is one of [`Self::of_machine`]. Then the pass has failed, too.
     pub(crate) fn is_of_machine(&self) -> bool {
         !self.counts && self.needs_attention
     }
@@ -341,20 +341,22 @@ pub(crate) enum Step {
     MarkWorking,
     /// End what carries the run, remove the session's marker.
     Clear,
-    /// The same, and remove the claim: its task is gone. One that is `taken_back` waits again: what its agent has
-    /// started may not go on beside the next attempt.
+    /// The task is gone: as [`Step::Clear`], and remove the claim. `taken_back`: the task waits in the inbox again, and
+    /// nothing that its agent has started may go on beside the next attempt.
     RemoveClaim { taken_back: bool },
     /// Give the task back as it is: nothing was started, no attempt counts.
     Release,
-    /// Take the ticket away, then [`Step::Release`]; look again where the agent was faster.
+    /// Take the ticket away, then [`Step::Release`]. Where the agent has taken it first, look again.
     TakeTicket,
-    /// Take the ticket away from an agent that was given something back: what that was is found out once more.
+    /// Take away the ticket of an agent that was to be given its work back, and do not count the round: a later pass
+    /// finds out once more whether there has to be one.
     UndoRound(Round),
     /// Move the task where its noted outcome says.
     Place(Outcome),
     /// The turn is over: note that, end the agent, and start the check.
     EndTurn,
-    /// The same where no check judges it; finish the branch, then [`after_branch`].
+    /// The turn is over, and no check is due: note that, end the agent and finish the branch. [`after_branch`] names the
+    /// next step.
     Land { report: AgentReport, prospect: Prospect },
     /// File the task in `done/`. `landed`: its branch is in its base.
     Finish { report: AgentReport, landed: bool },
@@ -401,8 +403,8 @@ impl AttemptEnd {
         Self { cooldown, hold, ..Self::of_task(failure, outcome) }
     }
 
-    /// The same once its agent has ended, and with that written down what it has cost: a task that would go back is given
-    /// up where it is `over_budget`, with the sentence that says so.
+    /// The end, once the agent has ended and its cost is known. A task that would go back to the inbox is given up where
+    /// it is `over_budget`, which holds the sentence for people.
     pub(crate) fn with_cost(self, over_budget: Option<String>) -> Self {
         match (self.outcome, &over_budget) {
             (Outcome::Released, Some(_)) => Self { outcome: Outcome::Failed, over_budget, ..self },
@@ -434,7 +436,8 @@ pub(crate) enum Leave {
     Attended,
 }
 
-/// The next step for what was found: one row of a table after the other. The tests below are that table.
+/// The next step for what was found: the tables "Finish" and "Crashes" of DESIGN section 6, row by row. The tests have a
+/// row for each arm.
 pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
     let Snapshot { found, attended, last_attempt, time_limit, over_budget, .. } = snapshot;
     let end_attempt = |failure, cooldown| {
@@ -471,7 +474,10 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
             (CheckState::BaseEnded(base), AfterRed::NoFurtherRound(why)) => {
                 no_round(why, Some(*base != 0))
             }
-            (CheckState::BaseEnded(base), _) => Step::RequestFix { red_before: Some(*base != 0) },
+            // The base is looked at once.
+            (CheckState::BaseEnded(base), AfterRed::CheckBase | AfterRed::RequestFix) => {
+                Step::RequestFix { red_before: Some(*base != 0) }
+            }
             (CheckState::NotRun(what, _), _) if *may_try_again => Step::Check(*what),
             (CheckState::NotRun(_, why), _) => {
                 return Step::Leave(Leave::NeedsAttention(why.clone()));
@@ -487,7 +493,7 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
                     let failure = AttemptFailure::of_task(reason.as_str());
                     Step::EndAttempt(AttemptEnd::of_task(failure, Outcome::Failed))
                 }
-                // The same conversation goes on in a moment, so the session cools down only after a failed attempt.
+                // After the first limit the conversation is resumed at once: only a failed attempt starts a cooldown.
                 (None, Some(reached)) => end_attempt(reached.failure(), reached.again),
                 (None, None) => return Step::Leave(Leave::AtWork),
             },
@@ -508,7 +514,8 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
     if *attended { Step::Leave(Leave::Attended) } else { step }
 }
 
-/// The end of an attempt whose check is red. What that has said is filed with a task that is over its budget.
+/// The end of an attempt whose check is red, where `why` keeps its agent from another round. A task that is over its
+/// budget is filed with what the check has said.
 fn no_round(why: &NoFurtherRound, red_before: Option<bool>) -> Step {
     match why {
         NoFurtherRound::OverBudget(why) => {
@@ -527,7 +534,8 @@ fn after_turn(then: AfterTurn, report: &AgentReport) -> Step {
     }
 }
 
-/// The step that follows [`Step::Land`], which only git can tell. `no_round`: why its agent is not given a conflict.
+/// The step that follows [`Step::Land`], once git has shown how the branch comes out. `no_round`: why a conflict is not
+/// given to its agent.
 pub(crate) fn after_branch(
     outcome: BranchOutcome,
     no_round: Option<NoFurtherRound>,

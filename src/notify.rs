@@ -105,7 +105,7 @@ impl Notice {
         Self { reason: Some(reason.into()), ..self }
     }
 
-    /// The same, with what the task's own text says.
+    /// Adds the title and the body of the task's text.
     fn of_text(self, text: &str) -> Self {
         let task = task::parse(text);
         Self { title: task.header.title, body: Some(task.body), ..self }
@@ -204,9 +204,7 @@ impl<'a> Outbox<'a> {
         }
         let note = self.note(&notice.id);
         let is_fresh = |found: &fs::Metadata| {
-            found.modified().is_ok_and(|then| {
-                SystemTime::now().duration_since(then).is_ok_and(|age| age < NOTED_ANEW)
-            })
+            durable::age(found, SystemTime::now()).is_some_and(|age| age < NOTED_ANEW)
         };
         match fs::symlink_metadata(&note) {
             Ok(found) if is_fresh(&found) => return Ok(()),
@@ -244,8 +242,7 @@ impl<'a> Outbox<'a> {
         durable::sweep(&told, now)?;
         for entry in durable::list_dir(&told)? {
             let entry = entry?;
-            let modified = entry.metadata().and_then(|found| found.modified());
-            let age = modified.ok().and_then(|then| now.duration_since(then).ok());
+            let age = entry.metadata().ok().and_then(|found| durable::age(&found, now));
             if age.is_some_and(|age| age > NOTE_LIFE) {
                 durable::remove(&entry.path())?;
             }

@@ -20,7 +20,7 @@ pub(crate) fn known(state_dir: &Path) -> Result<Option<Uuid>> {
     })
 }
 
-/// The same, made now if there is none.
+/// The owner of this state directory. It is made now if there is none.
 pub fn ensure(state_dir: &Path) -> Result<Uuid> {
     if let Some(owner) = known(state_dir)? {
         return Ok(owner);

@@ -69,9 +69,8 @@ pub(crate) fn read(path: &Path) -> Option<Pause> {
 
 /// A file that `ccl` has not written: what stands in it is the reason.
 fn by_hand(path: &Path, unreadable: &Unreadable) -> Pause {
-    let metadata = fs::symlink_metadata(path);
-    let since = metadata.and_then(|found| found.modified()).ok();
-    let since = since.and_then(|time| Timestamp::try_from(time).ok()).unwrap_or_default();
+    let found = fs::symlink_metadata(path).ok();
+    let since = found.and_then(|found| durable::modified(&found)).unwrap_or_default();
     let read = |file| durable::read_at_most(file, 4096);
     let reason = match durable::open_if_there(path).and_then(|file| file.map(read).transpose()) {
         Ok(bytes) => bytes.map(|bytes| text::excerpt(&String::from_utf8_lossy(&bytes), MAX_WORDS)),

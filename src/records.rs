@@ -6,6 +6,7 @@ use anyhow::Result;
 use jiff::Timestamp;
 
 use crate::config::{Config, Occasion};
+use crate::durable;
 use crate::event::{Event, EventKind};
 use crate::journal::{Entry, Journal};
 use crate::log::Log;
@@ -102,7 +103,7 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// The same for a run that is under way.
+    /// Notes what a run has cost that is still at work.
     pub(crate) fn note_cost_so_far(&self, line: SpendLine) {
         if let Err(error) = self.spend.note_so_far(&line, Timestamp::now()) {
             self.log.warn(format_args!("{error:#}"));
@@ -119,6 +120,6 @@ impl<'a> Records<'a> {
 
 /// How many seconds a task has waited by `now`: since its file was last changed, when it was dropped or given back.
 pub(crate) fn waited(file: &Path, now: Timestamp) -> Option<u64> {
-    let modified = Timestamp::try_from(file.symlink_metadata().ok()?.modified().ok()?).ok()?;
+    let modified = durable::modified(&file.symlink_metadata().ok()?)?;
     u64::try_from(now.duration_since(modified).as_secs()).ok()
 }

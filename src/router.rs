@@ -53,7 +53,7 @@ pub enum Rule {
     PreferredAi,
     /// `preferred_ai` is auto or absent, and there is a `complexity_hint`.
     Auto,
-    /// The same, without a hint.
+    /// `preferred_ai` is auto or absent, and there is no `complexity_hint`.
     AutoWithoutHint,
     /// An unknown word in `preferred_ai` or `complexity_hint`.
     UnknownProvider,

@@ -73,7 +73,7 @@ impl Spend {
         write().with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// The same for a run that is under way, unless that is written there already.
+    /// Notes what a run has cost that is still at work, unless today's file says so already.
     pub(crate) fn note_so_far(&self, line: &SpendLine, now: Timestamp) -> Result<()> {
         let mut known = HashMap::new();
         self.read(day_of(now), &mut known)?;

@@ -20,7 +20,7 @@ const MAX_OUTPUT: usize = 16 << 20;
 /// A program that is to be run. [`Call::command`] takes its arguments, environment and directory.
 pub(crate) struct Call {
     pub(crate) command: Command,
-    /// What messages call it.
+    /// Its name in error messages.
     program: String,
     limit: Duration,
     input: Option<File>,
@@ -67,7 +67,7 @@ impl Call {
         }
     }
 
-    /// The same, with the file as its standard input; without one it has none.
+    /// Gives the program this file as its standard input. Without one, its standard input is empty.
     pub(crate) fn with_input(self, input: File) -> Self {
         Self { input: Some(input), ..self }
     }
@@ -147,8 +147,8 @@ fn wait(
 /// Reads what is there; a pipe that has ended is closed, so that nobody waits for it again.
 fn drain(pipe: &mut Option<impl Read>, into: &mut Vec<u8>) -> io::Result<()> {
     let Some(open) = pipe else { return Ok(()) };
-    let room = MAX_OUTPUT + 1 - into.len();
-    let read = open.take(room as u64).read_to_end(into);
+    let left = MAX_OUTPUT + 1 - into.len();
+    let read = open.take(left as u64).read_to_end(into);
     if into.len() > MAX_OUTPUT {
         return Err(ErrorKind::FileTooLarge.into());
     }

@@ -65,7 +65,7 @@ pub(crate) fn path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S
     serializer.serialize_str(&path_text(path))
 }
 
-/// The same where there may be none.
+/// A path as a JSON string, see [`path_text`], or `null`.
 pub(crate) fn optional_path<S: Serializer>(
     path: &Option<PathBuf>,
     serializer: S,

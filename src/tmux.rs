@@ -247,13 +247,14 @@ impl Tmux {
         self.capture_from(pane, "0")
     }
 
-    /// The same of a pane whose process has ended, and two lines above it: tmux has written `Pane is dead` below, and
-    /// scrolled. Of a living one these lines may be what it showed before.
+    /// What a pane showed when its process ended: its lines, and two lines above them, because tmux has written `Pane is
+    /// dead` below and scrolled. In a pane that is alive, the two lines may be older output.
     pub fn capture_last(&self, pane: &PaneId) -> Result<String, TmuxError> {
         self.capture_from(pane, "-2")
     }
 
-    /// The same, and that many lines above it, as far as tmux has kept them; what it has wrapped is one line again.
+    /// What the pane shows, and `lines` lines above it as far as tmux has kept them. A line that tmux has wrapped is one
+    /// line again.
     pub(crate) fn capture_history(&self, pane: &PaneId, lines: u32) -> Result<String, TmuxError> {
         let start = format!("-{lines}");
         let printed =

@@ -60,9 +60,9 @@ impl Trust {
         self.refuses_below(project, Path::new("/"))
     }
 
-    /// The same of a project in the git repository at `top`, as newer versions
-    /// see it: what is trusted above a repository is nothing to it. Measured:
-    /// 2.1.332 asks there, 2.1.200 does not.
+    /// Whether the file says that neither `project` nor a directory above it, up
+    /// to `top`, is trusted; `top` is its git repository. For newer versions,
+    /// trust above the repository does not count. Measured: 2.1.332 asks there, 2.1.200 does not.
     pub(crate) fn refuses_in_repository(&self, project: &Path, top: &Path) -> bool {
         let top = top.canonicalize().unwrap_or_else(|_| top.to_owned());
         self.refuses_below(project, &top)
@@ -162,8 +162,7 @@ impl Transcript {
                 let path = entry?.path().join(&name);
                 match fs::metadata(&path) {
                     Ok(metadata) if metadata.is_file() => {
-                        let modified = metadata.modified().ok();
-                        let modified = modified.and_then(|time| Timestamp::try_from(time).ok());
+                        let modified = durable::modified(&metadata);
                         return Ok(Some(Self { path, length: metadata.len(), modified }));
                     }
                     Ok(_) => {}

@@ -34,34 +34,34 @@ const PROMPT_FILE: &str = "{prompt_file}";
 pub(crate) const AFTER_A_COLLEAGUE: &str = "A colleague has begun this task and could not go on. Look first at what is there already, with `git status` and `git diff`, and go on from that.";
 
 #[derive(Debug)]
-pub struct Launch<'a> {
-    pub command: &'a [String],
-    pub kind: AgentKind,
+pub(crate) struct Launch<'a> {
+    pub(crate) command: &'a [String],
+    pub(crate) kind: AgentKind,
     /// What is set in its environment.
-    pub env: &'a BTreeMap<String, String>,
+    pub(crate) env: &'a BTreeMap<String, String>,
     /// The run's UUID, `CCL_RUN` in the agent's environment.
-    pub run: Uuid,
+    pub(crate) run: Uuid,
     /// Where the agent works.
-    pub directory: &'a Path,
-    pub setup: Option<Setup<'a>>,
-    pub files: &'a Files,
+    pub(crate) directory: &'a Path,
+    pub(crate) setup: Option<Setup<'a>>,
+    pub(crate) files: &'a Files,
     /// The message as a person would send it.
-    pub message: &'a str,
+    pub(crate) message: &'a str,
     /// None for other agents.
-    pub claude: Option<ClaudeOptions<'a>>,
+    pub(crate) claude: Option<ClaudeOptions<'a>>,
 }
 
 /// What a new worktree needs before an agent works in it.
 #[derive(Debug)]
-pub struct Setup<'a> {
+pub(crate) struct Setup<'a> {
     /// The project, from which files are copied.
-    pub from: &'a Path,
+    pub(crate) from: &'a Path,
     /// Paths below it.
-    pub copy: &'a [String],
+    pub(crate) copy: &'a [String],
     /// Run by `sh -c`.
-    pub command: Option<&'a str>,
+    pub(crate) command: Option<&'a str>,
     /// A file that is there once all this was done.
-    pub stamp: &'a Path,
+    pub(crate) stamp: &'a Path,
 }
 
 impl Setup<'_> {
@@ -85,47 +85,47 @@ impl Setup<'_> {
 }
 
 #[derive(Debug)]
-pub struct ClaudeOptions<'a> {
-    pub model: &'a str,
-    pub session: Uuid,
+pub(crate) struct ClaudeOptions<'a> {
+    pub(crate) model: &'a str,
+    pub(crate) session: Uuid,
     /// Whether that session exists and is resumed.
-    pub resume: bool,
+    pub(crate) resume: bool,
     /// `CLAUDE_CONFIG_DIR`, where `ccl` was given one.
-    pub config_dir: Option<&'a Path>,
-    pub hooks: bool,
+    pub(crate) config_dir: Option<&'a Path>,
+    pub(crate) hooks: bool,
     /// The file with the key that it is to use.
-    pub api_key_file: Option<&'a Path>,
-    pub questions: Questions,
+    pub(crate) api_key_file: Option<&'a Path>,
+    pub(crate) questions: Questions,
     /// Used for a turn in which `model` is overloaded.
-    pub fallback_model: Option<&'a str>,
+    pub(crate) fallback_model: Option<&'a str>,
 }
 
 /// The paths of one launch, `NAME.run` and so on.
 #[derive(Debug, Clone)]
-pub struct Files {
-    pub run: PathBuf,
-    pub prompt: PathBuf,
-    pub ticket: PathBuf,
-    pub exit: PathBuf,
+pub(crate) struct Files {
+    pub(crate) run: PathBuf,
+    pub(crate) prompt: PathBuf,
+    pub(crate) ticket: PathBuf,
+    pub(crate) exit: PathBuf,
     /// `NAME.hook`, the script that Claude Code's hooks run.
-    pub hook: PathBuf,
+    pub(crate) hook: PathBuf,
     /// `NAME.stop`, the input of the last `Stop` hook.
-    pub stop: PathBuf,
+    pub(crate) stop: PathBuf,
     /// What judges its work.
-    pub check: CheckFiles,
+    pub(crate) check: CheckFiles,
 }
 
 /// `NAME.check`, `NAME.check-ticket` and `NAME.check-exit`.
 #[derive(Debug, Clone)]
-pub struct CheckFiles {
-    pub script: PathBuf,
-    pub ticket: PathBuf,
-    pub exit: PathBuf,
+pub(crate) struct CheckFiles {
+    pub(crate) script: PathBuf,
+    pub(crate) ticket: PathBuf,
+    pub(crate) exit: PathBuf,
 }
 
 /// What the agent is asked to do: a sentence stands in place of an empty body, and control characters
 /// other than newline and tab are left out.
-pub fn message(dispatcher: &Dispatcher, task: &str, body: &str, task_path: &Path) -> String {
+pub(crate) fn message(dispatcher: &Dispatcher, task: &str, body: &str, task_path: &Path) -> String {
     let no_text = format!(
         "The task file {} has no text below its header: carry out what its header says.",
         task_path.display()
@@ -166,7 +166,7 @@ impl Files {
 }
 
 impl Launch<'_> {
-    pub fn script(&self) -> Result<String> {
+    pub(crate) fn script(&self) -> Result<String> {
         let files = self.files;
         let first = self.command.first().map_or("", String::as_str);
         let (ticket, exit) = (quote_path(&files.ticket)?, quote_path(&files.exit)?);

@@ -39,7 +39,7 @@ impl Dialog {
         }
     }
 
-    /// The same where the agent may have its key from a file, and no login.
+    /// What a person can do about it. An agent that has its key from `key_file` needs no login.
     pub(crate) fn advice_for(self, key_file: Option<&Path>) -> String {
         match (self, key_file) {
             (Self::Login, Some(file)) => {

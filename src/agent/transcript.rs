@@ -41,7 +41,7 @@ pub struct ApiError {
 /// What the records of one run add up to.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RunSummary {
-    /// The last one.
+    /// How the last turn stands.
     pub turn: Turn,
     /// The text of the last answer.
     pub answer: Option<String>,
@@ -181,7 +181,7 @@ fn in_order(records: Vec<Record>) -> Vec<Record> {
         .collect();
     let mut ordered = Vec::with_capacity(left.len());
     for place in 0..left.len() {
-        // A record is taken out before its parent is looked for, so a circle of parents ends.
+        // A record is taken out before its parent is looked for, so a cycle of parents ends.
         let mut chain: Vec<Record> = left[place].take().into_iter().collect();
         while let Some(parent) = chain
             .last()
@@ -397,8 +397,8 @@ mod tests {
         assert_eq!(turn(&[answer.clone(), prompt.clone()]), Turn::Ended);
         assert_eq!(turn(&[next.clone(), answer.clone(), prompt.clone()]), Turn::Open);
         assert_eq!(turn(&[answer, next, prompt]), Turn::Open);
-        let circle = [line("user", "x", "y"), line("assistant", "y", "x")];
-        assert_ne!(turn(&circle), Turn::None);
+        let cycle = [line("user", "x", "y"), line("assistant", "y", "x")];
+        assert_ne!(turn(&cycle), Turn::None);
     }
 
     #[test]

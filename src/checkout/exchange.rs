@@ -14,7 +14,7 @@ use std::fs;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use tempfile::NamedTempFile;
@@ -22,6 +22,7 @@ use tempfile::NamedTempFile;
 use super::git::{Git, GitError, shown};
 use super::{GitStatus, Obstacle, OpenError, Repository, is_object_name};
 use crate::config::{ExchangeAt, has_password};
+use crate::durable;
 use crate::marker::Worktree;
 use crate::subprocess::RunError;
 use crate::task::Summary;
@@ -30,10 +31,11 @@ use crate::text::escape;
 /// For one call of git that talks with the exchange. A fetch of what came back gets what its pass still has, and no less.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
-/// Where the objects of one fetch lie until all of them are there, below the project's own.
-const ROOM: &str = "tmp_objdir-ccl-";
-/// No fetch of `ccl` takes nearly as long.
-const OLD_ROOM: Duration = Duration::from_secs(60 * 60);
+/// The name of a quarantine begins with this: a directory beside the project's objects, in which the objects of one fetch
+/// lie until all of them are there.
+const QUARANTINE: &str = "tmp_objdir-ccl-";
+/// A quarantine older than this is a killed pass's: no fetch takes nearly as long.
+const OLD_QUARANTINE: Duration = Duration::from_secs(60 * 60);
 
 /// Who makes the commits that are not a person's or an agent's.
 const IDENTITY: &[&str] =
@@ -268,15 +270,15 @@ impl Exchange<'_> {
     }
 
     /// Brings what a ref names, and all that it needs, into the project's git, and checks every object. All of it comes
-    /// into a directory of its own, which a fetch that is ended by its limit leaves nothing of. What a killed pass leaves,
-    /// a later fetch removes; so does `git gc`, since the name is one of git's own.
+    /// into a quarantine first, as git does for a push, so that a fetch that is ended by its limit leaves nothing. A later
+    /// fetch removes the quarantine of a killed pass; so does `git gc`, since the name is one of git's own.
     pub(crate) fn fetch(&self, reference: &str, limit: Duration) -> Result<(), GitError> {
         let objects = self.objects()?;
         let failed = |source| GitError::Objects { directory: shown(&objects), source };
-        remove_old_rooms(&objects).map_err(failed)?;
-        let room = tempfile::Builder::new().prefix(ROOM).tempdir_in(&objects);
-        let room = room.map_err(failed)?;
-        let info = room.path().join("info");
+        remove_old_quarantines(&objects).map_err(failed)?;
+        let quarantine = tempfile::Builder::new().prefix(QUARANTINE).tempdir_in(&objects);
+        let quarantine = quarantine.map_err(failed)?;
+        let info = quarantine.path().join("info");
         fs::create_dir(&info).map_err(failed)?;
         // What is here already is not brought again.
         fs::write(info.join("alternates"), "..\n").map_err(failed)?;
@@ -290,8 +292,8 @@ impl Exchange<'_> {
             self.url,
             reference,
         ];
-        self.change(args, FETCH).remote(limit).with_objects(room.path()).run()?;
-        take_over(room.path(), &objects).map_err(failed)
+        self.change(args, FETCH).remote(limit).with_objects(quarantine.path()).run()?;
+        take_over(quarantine.path(), &objects).map_err(failed)
     }
 
     /// Where the project's git keeps its objects.
@@ -344,15 +346,15 @@ impl Exchange<'_> {
     }
 }
 
-/// Removes what killed passes have left. What is younger may be in use.
-fn remove_old_rooms(objects: &Path) -> io::Result<()> {
+/// Removes the quarantines of killed passes. A younger one may be in use.
+fn remove_old_quarantines(objects: &Path) -> io::Result<()> {
     for entry in fs::read_dir(objects)? {
         let entry = entry?;
-        if !entry.file_name().as_bytes().starts_with(ROOM.as_bytes()) {
+        if !entry.file_name().as_bytes().starts_with(QUARANTINE.as_bytes()) {
             continue;
         }
-        let age = entry.metadata().and_then(|found| found.modified()).map(|then| then.elapsed());
-        if age.is_ok_and(|age| age.is_ok_and(|age| age > OLD_ROOM)) {
+        let age = entry.metadata().ok().and_then(|found| durable::age(&found, SystemTime::now()));
+        if age.is_some_and(|age| age > OLD_QUARANTINE) {
             // It may be another user's, or another pass removes it at this moment: it is in nobody's way.
             let _left = fs::remove_dir_all(entry.path());
         }
@@ -360,10 +362,10 @@ fn remove_old_rooms(objects: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Moves what git has made in `room` to `objects`, as git itself does: what is there already stays, and an index comes
+/// Moves the contents of `quarantine` to `objects`, as git itself does: what is there already stays, and an index comes
 /// last, since nobody looks into a pack without it.
-fn take_over(room: &Path, objects: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(room)? {
+fn take_over(quarantine: &Path, objects: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(quarantine)? {
         let entry = entry?;
         let (name, from) = (entry.file_name(), entry.path());
         if name == "info" || !entry.file_type()?.is_dir() {
@@ -385,9 +387,9 @@ fn take_over(room: &Path, objects: &Path) -> io::Result<()> {
                 Err(_) => copy(&from.join(&file), &to, &file)?,
             }
         }
-        fs::File::open(&to)?.sync_all()?;
+        durable::sync(&to)?;
     }
-    fs::File::open(objects)?.sync_all()
+    durable::sync(objects)
 }
 
 fn copy(from: &Path, to: &Path, name: &OsStr) -> io::Result<()> {

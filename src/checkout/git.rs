@@ -155,11 +155,11 @@ const KILLS: [Signal; 4] = [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP
 fn is_of_the_machine(status: ExitStatus, said: &str, directory: &Path) -> bool {
     status.signal().is_some_and(|it| KILLS.iter().any(|kill| kill.as_raw() == it))
         || FAILED_WRITES.iter().any(|failed| said.contains(failed))
-        || room(directory).is_ok_and(|room| room < FULL)
+        || free_space(directory).is_ok_and(|free| free < FULL)
 }
 
 /// How many bytes the disk of a directory has free.
-pub(super) fn room(directory: &Path) -> std::io::Result<u64> {
+pub(super) fn free_space(directory: &Path) -> std::io::Result<u64> {
     let disk = rustix::fs::statvfs(directory)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }

@@ -9,9 +9,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use super::git::{Git, GitError, PATIENCE, POLL, room, shown};
+use super::git::{Git, GitError, PATIENCE, POLL, free_space, shown};
 use super::worktree::{Extent, admin_of, no_worktree, wait_for_idle};
-use super::{GitStatus, Repository, read_line};
+use super::{GitStatus, Repository, put_mark, read_line};
 use crate::durable;
 use crate::error::Failure;
 use crate::marker::Worktree;
@@ -171,7 +171,7 @@ impl Repository {
         let is_rewritten = !self.is_ancestor(&worktree.base, &onto)?;
         args.push(if is_rewritten { &worktree.base } else { &onto });
         let (identity, mark) = (self.identity(worktree)?, admin.join(REBASING));
-        fs::write(&mark, "").with_context(|| format!("cannot write {}", mark.display()))?;
+        put_mark(&mark)?;
         let rebase = Git::change(&worktree.path, &worktree.path, args).once();
         let rebased = rebase.with(&settings).with(identity).run();
         let files = match &rebased {
@@ -272,7 +272,7 @@ impl Repository {
                 return Ok(Landing::Refused(left_behind(&lock)));
             }
         }
-        self.check_room(worktree, checkout, new)?;
+        self.check_free_space(worktree, checkout, new)?;
         let flags = ["--ff-only", "--no-squash", "--no-stat", "--no-verify-signatures", "--quiet"];
         let args = ["merge"].into_iter().chain(flags).chain([new]);
         match Git::change(checkout, &worktree.path, args).run() {
@@ -291,15 +291,15 @@ impl Repository {
 
     /// Fails where the disk of the checkout has no room for the files that are to land: a git that finds out in the middle
     /// leaves half of them there.
-    fn check_room(&self, worktree: &Worktree, checkout: &Path, new: &str) -> Result<()> {
+    fn check_free_space(&self, worktree: &Worktree, checkout: &Path, new: &str) -> Result<()> {
         let diff = ["diff", "--name-only", "-z", "--no-renames", "--diff-filter=d", "HEAD", new];
         let names = Git::look(checkout, diff.into_iter().chain(["--"])).run()?;
         let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
         // They lie in the worktree as they are to lie there.
         let size = |name| fs::symlink_metadata(worktree.path.join(OsStr::from_bytes(name)));
         let needed: u64 = names.filter_map(|name| size(name).ok()).map(|it| it.len()).sum();
-        let free =
-            room(checkout).with_context(|| format!("cannot look at {}", checkout.display()))?;
+        let free = free_space(checkout)
+            .with_context(|| format!("cannot look at {}", checkout.display()))?;
         if free < needed.saturating_add(SPARE) {
             bail!(Failure::Temporary(format!(
                 "the disk of {} has no room for the {} KiB that are to land there",

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use uuid::Uuid;
 
 use super::git::{Git, GitError, PATIENCE, POLL, shown, wait_for_earlier_git};
-use super::{GitStatus, Repository, WORKTREES, read_line};
+use super::{GitStatus, Repository, WORKTREES, put_mark, read_line};
 use crate::durable;
 use crate::error::Failure;
 use crate::marker::Worktree;
@@ -227,7 +227,7 @@ impl Repository {
         let added = listed(commit, "--diff-filter=A")?;
         for path in added.split(|byte| *byte == 0).filter(|path| !path.is_empty()) {
             let path = judged.path.join(OsStr::from_bytes(path));
-            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            durable::remove(&path)?;
         }
         if !listed(commit, "--diff-filter=MDT")?.is_empty() {
             call(["checkout", &judged.base, "--"].into_iter().chain(globs()).collect())?;
@@ -271,7 +271,7 @@ impl Repository {
         };
         // Git removes file by file. Before the first, so that no later pass commits what is missing then.
         let leaving = admin.join(LEAVING);
-        fs::write(&leaving, "").with_context(|| format!("cannot write {}", leaving.display()))?;
+        put_mark(&leaving)?;
         match call("unlock") {
             Err(error) if !error.says("is not locked") => return Err(error.into()),
             _ => {}
@@ -457,7 +457,8 @@ impl Repository {
         Ok(found)
     }
 
-    /// Removes a worktree that nobody has worked in. By hand, as git does it: git refuses where a part is missing.
+    /// Removes a worktree that nobody has worked in. Deletes the directories itself: `git worktree remove` refuses where
+    /// a part is missing.
     fn throw_away(&self, worktree: &Worktree) -> Result<()> {
         // The directory first: git's notes, found by its path, are what shows that it was begun.
         let known = self.registered()?.into_iter().filter(|(_, at)| *at == worktree.path);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use anyhow::anyhow;
+use anyhow::{Result, anyhow};
 
 use super::waits::{self, Waits};
 use super::{Context, Pass, preconditions};
@@ -12,7 +12,7 @@ use crate::agent::claude::Trust;
 use crate::checkout::Repository;
 use crate::concurrent;
 use crate::config::AgentKind;
-use crate::event::EventKind;
+use crate::event::{Event, EventKind};
 use crate::hold::{Choice, Holds, Lineup, Readiness, Wanted};
 use crate::plan::{self, Queue};
 use crate::queue::{self, Inbox, Project, Read, Skip, TaskRef, WaitingTask};
@@ -58,10 +58,10 @@ pub(super) fn choose(
     let (mut waits, mut agents) = (Waits::new(context.now), AgentChooser::new(context));
     let Candidates { mut queues, mut last, dependents } =
         Candidates::list(context, inboxes, &waits, &mut agents, pass);
-    let mut rooms = ProjectRooms::new(context, inboxes, agents);
+    let mut admission = AdmissionControl::new(context, inboxes, agents);
     let (mut chosen, mut passed_over) = (Vec::new(), 0);
     // Behind a probe nothing more goes: what waits is not read to its end to find that out.
-    while chosen.len() < wanted && rooms.agents.lineup.has_room() {
+    while chosen.len() < wanted && admission.agents.lineup.has_capacity() {
         // As many as can be used are read together, and more where many had to be passed over: those that are not used go
         // on waiting.
         let count = (wanted - chosen.len()).max(passed_over).min(READ_TOGETHER);
@@ -77,7 +77,7 @@ pub(super) fn choose(
                 break;
             }
             queues = std::mem::take(&mut last);
-            rooms.agents.lineup.take_last();
+            admission.agents.lineup.take_last();
             continue;
         }
         let Some(read) = pass.ok(context, queue::read_all(tasks)) else {
@@ -85,9 +85,9 @@ pub(super) fn choose(
         };
         for (index, read) in indices.into_iter().zip(read) {
             let (at, skip) = match read {
-                Read::Task(task) => match rooms.admit(index, &task, mode, &mut waits) {
-                    Ok(Admission { rules, room, repository, who }) => {
-                        chosen.push(Assignment { task: *task, rules, room, repository, who });
+                Read::Task(task) => match admission.admit(index, &task, mode, &mut waits) {
+                    Ok(Admission { rules, max_others, repository, who }) => {
+                        chosen.push(Assignment { task: *task, rules, max_others, repository, who });
                         continue;
                     }
                     Err(skip) => (task.at, skip),
@@ -103,7 +103,7 @@ pub(super) fn choose(
         }
     }
     chosen.truncate(wanted);
-    rooms.agents.say_who_is_held(pass);
+    admission.agents.say_who_is_held(pass);
     chosen
 }
 
@@ -249,8 +249,8 @@ impl<'a> AgentChooser<'a> {
     /// An agent that cannot be used is a failure of the pass; one that is held is none.
     fn say_who_is_held(&self, pass: &mut Pass) {
         let mut unusable = Vec::new();
-        for (_, standing) in self.lineup.rows() {
-            if let Readiness::Unusable(why) = standing.worst() {
+        for (_, availability) in self.lineup.rows() {
+            if let Readiness::Unusable(why) = availability.worst() {
                 pass.fail(self.context, &anyhow!("{why}"));
                 unusable.push(why);
             }
@@ -263,7 +263,7 @@ impl<'a> AgentChooser<'a> {
 
 /// The projects that tasks are chosen from: what each says of its tasks, read at most once in a pass, and how many of
 /// its tasks are at work or chosen.
-struct ProjectRooms<'a> {
+struct AdmissionControl<'a> {
     context: Context<'a>,
     rules: Vec<Rules>,
     at_work: Vec<usize>,
@@ -281,12 +281,12 @@ enum Rules {
 /// Leave for a task to go: the rest of its [`Assignment`].
 struct Admission {
     rules: TaskRules,
-    room: Option<usize>,
+    max_others: Option<usize>,
     repository: Option<Repository>,
     who: ChosenAgent,
 }
 
-impl<'a> ProjectRooms<'a> {
+impl<'a> AdmissionControl<'a> {
     fn new(context: Context<'a>, inboxes: &[Inbox], agents: AgentChooser<'a>) -> Self {
         Self {
             context,
@@ -296,8 +296,8 @@ impl<'a> ProjectRooms<'a> {
         }
     }
 
-    /// Admits the task of the project at `index`, where nothing of its own stands in its way, the project has room for it
-    /// and an agent takes it.
+    /// Admits the task of the project at `index` if nothing of its own stands in its way, its project has capacity and an
+    /// agent takes it.
     fn admit(
         &mut self,
         index: usize,
@@ -331,12 +331,12 @@ impl<'a> ProjectRooms<'a> {
         let Rules::Read(of_project, repository) = &self.rules[index] else {
             return Err(Skip::Full);
         };
-        let is_full = |room: Option<usize>| room.is_some_and(|room| self.at_work[index] > room);
+        let is_full = |most: Option<usize>| most.is_some_and(|most| self.at_work[index] > most);
         let mut rules = of_project.for_task(&header.rules);
-        let room = of_project.room_beside(rules.isolation);
-        if is_full(room) {
+        let max_others = of_project.max_others(rules.isolation);
+        if is_full(max_others) {
             // What waits behind it may want a worktree, but a project that is full as a whole is not read to its end.
-            return Err(match is_full(of_project.room_beside(of_project.task.isolation)) {
+            return Err(match is_full(of_project.max_others(of_project.task.isolation)) {
                 true => Skip::Full,
                 false => Skip::NotYet,
             });
@@ -359,7 +359,7 @@ impl<'a> ProjectRooms<'a> {
         }
         let who = self.agents.assign_agent(task, of_project.agent.as_deref())?;
         self.at_work[index] += 1;
-        Ok(Admission { rules, room, repository, who })
+        Ok(Admission { rules, max_others, repository, who })
     }
 }
 
@@ -431,21 +431,44 @@ pub(super) fn launch(
     tasks: Vec<Assignment>,
     pass: &mut Pass,
 ) {
-    let free = slots.len();
-    // A slot that gets no task is unlocked before the others are waited for.
-    let pairs = slots.into_iter().zip(tasks).collect();
-    let launched = concurrent::map(pairs, |(slot, assignment): (Slot, Assignment)| {
+    hand_out(context, slots, tasks, pass, |slot, assignment| {
         let what = format!("{} → {}", assignment.task.at.name, slot.name());
         let _waiting = context.progress.wait_for(&what);
-        pool.dispatch(slot, &assignment)
+        pool.dispatch(slot, assignment)
     });
-    let used = launched
+}
+
+/// Says what [`launch`] would come to in the free sessions of these names.
+pub(super) fn rehearse(
+    context: Context<'_>,
+    pool: &Pool<'_>,
+    free: Vec<String>,
+    tasks: Vec<Assignment>,
+    pass: &mut Pass,
+) {
+    hand_out(context, free, tasks, pass, |name, assignment| pool.rehearse(&name, assignment));
+}
+
+/// Gives the tasks to those that are free, and reports what came of it.
+fn hand_out<F: Send>(
+    context: Context<'_>,
+    free: Vec<F>,
+    tasks: Vec<Assignment>,
+    pass: &mut Pass,
+    give: impl Fn(F, &Assignment) -> (Vec<Event>, Result<()>) + Sync,
+) {
+    let all_free = free.len();
+    // A slot that gets no task is unlocked before the others are waited for.
+    let pairs = free.into_iter().zip(tasks).collect();
+    let given =
+        concurrent::map(pairs, |(free, assignment): (F, Assignment)| give(free, &assignment));
+    let used = given
         .iter()
         .flat_map(|(events, _)| events)
         .filter(|event| matches!(event.event, EventKind::Dispatched | EventKind::Cooldown))
         .count();
-    pass.free_sessions = Some(free.saturating_sub(used));
-    for (events, outcome) in launched {
+    pass.free_sessions = Some(all_free.saturating_sub(used));
+    for (events, outcome) in given {
         pass.events.extend(events);
         pass.ok(context, outcome);
     }

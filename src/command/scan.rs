@@ -186,23 +186,29 @@ fn launch(
     if dry_run {
         let free = pool.free_names().into_iter();
         let free: Vec<String> = free.filter_map(|name| pass.ok(context, name)).collect();
-        let tasks = dispatch::choose(context, inboxes, free.len(), Mode::DryRun, pass);
-        pass.free_sessions = Some(free.len().saturating_sub(tasks.len()));
-        for (session, Assignment { task, who, .. }) in free.iter().zip(tasks) {
-            let event = task.at.event(EventKind::Dispatched).in_session(session);
-            let event = event.of_agent(Some(who.name));
-            pass.events.push(event.by(Provider::ClaudeCode, who.model));
-        }
-        return Ok(());
+        let tasks = choose(context, &pool, inboxes, free.len(), Mode::DryRun, pass);
+        dispatch::rehearse(context, &pool, free, tasks, pass);
+    } else {
+        let free = pool.free().into_iter();
+        let slots: Vec<Slot> = free.filter_map(|slot| pass.ok(context, slot)).collect();
+        let tasks = choose(context, &pool, inboxes, slots.len(), Mode::Scan, pass);
+        dispatch::launch(context, &pool, slots, tasks, pass);
     }
-    let slots: Vec<Slot> =
-        pool.free().into_iter().filter_map(|slot| pass.ok(context, slot)).collect();
-    if slots.is_empty() {
+    Ok(())
+}
+
+fn choose(
+    context: Context<'_>,
+    pool: &Pool<'_>,
+    inboxes: &[Inbox],
+    free: usize,
+    mode: Mode,
+    pass: &mut Pass,
+) -> Vec<Assignment> {
+    if free == 0 {
         context.log.notice(format_args!("no free session: {}", pool.why_none_is_free()));
     }
-    let tasks = dispatch::choose(context, inboxes, slots.len(), Mode::Scan, pass);
-    dispatch::launch(context, &pool, slots, tasks, pass);
-    Ok(())
+    dispatch::choose(context, inboxes, free, mode, pass)
 }
 
 /// Says in one line why the pass did nothing, where it did nothing.

@@ -18,13 +18,14 @@ impl<'a> Trusts<'a> {
         trust.refuses(project).then(|| trust.advice(project))
     }
 
-    /// `None` where the agent is another program.
+    /// What Claude Code trusts for this agent; `None` where the agent is another program.
     pub(super) fn of(&mut self, agent: &'a AgentConfig) -> Option<&Trust> {
         let is_claude = agent.kind == AgentKind::Claude;
         is_claude.then(|| &*self.0.entry(&agent.name).or_insert_with(|| Trust::read(&agent.claude)))
     }
 
-    /// The same of the agent that such a task would have; one that waits for its agent is not looked at.
+    /// The sentence that mends it where the agent that a task would get is not let into the project; `None` also where the
+    /// task waits for an agent.
     pub(super) fn refusal_of(
         &mut self,
         lineup: &Lineup<'a>,

@@ -60,16 +60,16 @@ impl Waits {
         }
     }
 
-    /// The same for people, who want to know of a circle: nothing in it ever goes.
+    /// Why a task waits, for a person: it names a cycle of tasks, none of which can ever start.
     pub(super) fn why_in_full(&mut self, task: &TaskRef, order: &Order) -> Result<Option<String>> {
         let why = self.why(&task.project, order)?;
         if why.is_none() || order.depends_on.is_empty() {
             return Ok(why);
         }
-        let circle = self.dependencies.circle(task, order);
-        Ok(circle
-            .map(|circle| {
-                format!("they wait for each other, {circle}: take one out of a `depends_on`")
+        let cycle = self.dependencies.cycle(task, order);
+        Ok(cycle
+            .map(|cycle| {
+                format!("they wait for each other, {cycle}: take one out of a `depends_on`")
             })
             .or(why))
     }
@@ -110,7 +110,7 @@ pub(super) fn why_to_land(project: &Project, order: &Order) -> Result<Option<Str
     })
 }
 
-/// The same as [`task::start_from`] takes them.
+/// The branches in the form that [`task::start_from`] takes.
 pub(super) fn borrowed(branches: &[(String, Option<String>)]) -> Vec<(&str, Option<&str>)> {
     branches.iter().map(|(task, branch)| (task.as_str(), branch.as_deref())).collect()
 }

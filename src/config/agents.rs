@@ -63,10 +63,10 @@ pub(crate) struct AgentConfig {
     /// The model to use while another one is overloaded, or its limit is reached.
     #[serde(deserialize_with = "value::optional_model")]
     pub(crate) fallback_model: Option<String>,
-    /// Of a program that ended with an error: a last screen that shows this means that a limit is reached.
+    /// A program that ends with an error has reached a limit if its last screen shows this.
     #[serde(deserialize_with = "pattern")]
     pub(crate) limit: Option<LimitPattern>,
-    /// The same of its exit code.
+    /// A program that ends with this exit code has reached a limit.
     #[serde(deserialize_with = "exit_code")]
     pub(crate) limit_exit: Option<i32>,
     pub(crate) budget: Budget,

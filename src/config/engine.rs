@@ -15,12 +15,10 @@ use crate::environment::Environment;
 
 /// The engine that tasks of the provider `remote` go to.
 #[derive(Clone)]
-pub struct RemoteEngine {
+pub(crate) struct RemoteEngine {
     pub url: ServerUrl,
     /// Where the engine asks for one.
     pub token: Option<ApiKey>,
-    /// Where that was read.
-    pub token_file: Option<PathBuf>,
     /// See [`ServerUrl::proxy`]; it may hold a password.
     pub proxy: Option<String>,
     pub(crate) exchange: ExchangeAt,
@@ -29,9 +27,9 @@ pub struct RemoteEngine {
     /// What a job takes of a node, by the engine's names.
     pub(crate) resources: BTreeMap<String, f64>,
     pub(crate) dirty: Uncommitted,
-    /// Whether the worker gets what LFS keeps, with its own access.
+    /// The worker fetches the files that LFS keeps, with its own credentials.
     pub(crate) lfs: bool,
-    /// The same of submodules.
+    /// The worker fetches the submodules, with its own credentials.
     pub(crate) submodules: bool,
 }
 
@@ -203,7 +201,6 @@ impl RemoteSection {
             proxy: url.proxy(|name| environment.var(name)?.to_str().map(str::to_owned)),
             url,
             token: token.transpose()?,
-            token_file,
             exchange,
             agent: self.agent,
             resources: self.resources.into_iter().map(|(name, share)| (name, share.0)).collect(),

@@ -1,6 +1,7 @@
 //! Where secutools answers, and the key to it.
 
 use super::url::ServerUrl;
+use crate::durable;
 use crate::environment::Environment;
 use crate::error::{Failure, unreadable_config};
 use anyhow::Result;
@@ -8,7 +9,7 @@ use rustix::fs::OFlags;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::OpenOptions;
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -61,7 +62,7 @@ impl fmt::Display for KeySource {
 
 /// Why nothing is delegated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum DelegationOff {
+pub(crate) enum DelegationOff {
     #[error("delegation is not configured (secutools.url and secutools.api_key_file)")]
     NotConfigured,
     /// There is a URL, but no key. Under a hook this is ordinary: agents do not get the key.
@@ -184,11 +185,7 @@ fn read(path: &Path, what: &str) -> Result<Option<(ApiKey, u32)>> {
         .read(true)
         .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
         .open(path);
-    let file = match opened {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
+    let Some(file) = durable::if_there(opened).map_err(failed)? else { return Ok(None) };
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(unusable(path, what, "it is not a regular file").into());

@@ -5,13 +5,13 @@ use super::file::{self, File};
 use super::{
     AgentConfig, Agents, ClaudeFiles, Config, Overrides, Projects, Secutools, ServerUrl, key,
 };
+use crate::durable;
 use crate::environment::Environment;
 use crate::error::{Failure, unreadable_config};
 use crate::text::{escape, path_text};
 use anyhow::Result;
 use jiff::SignedDuration;
 use rustix::system::uname;
-use std::io;
 use std::path::{Component, Path, PathBuf};
 
 /// How near a limit's reset has to be for it to be waited for, unless the file says otherwise.
@@ -138,15 +138,12 @@ fn read(
             .unwrap_or_else(|| home.join(".config"))
             .join("ccl/config.yaml"),
     };
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {
-            return Ok((None, File::default()));
-        }
-        Err(error) => {
-            let what = format!("cannot read the configuration {}", path.display());
-            return Err(unreadable_config(what, error));
-        }
+    let text = std::fs::read_to_string(&path);
+    // One that was named has to be there.
+    let text = if named.is_some() { text.map(Some) } else { durable::if_there(text) };
+    let failed = || format!("cannot read the configuration {}", path.display());
+    let Some(text) = text.map_err(|error| unreadable_config(failed(), error))? else {
+        return Ok((None, File::default()));
     };
     let file = file::parse(&text, &path)?;
     Ok((Some(path), file))

@@ -15,9 +15,10 @@ mod url;
 mod value;
 
 pub(crate) use agents::{AgentConfig, Agents, Budget, ClaudeFiles, Price};
-pub use engine::RemoteEngine;
+pub(crate) use engine::RemoteEngine;
 pub(crate) use engine::{ExchangeAt, Uncommitted, has_password};
-pub use key::{ApiKey, DelegationOff, KeySource, Secutools};
+pub(crate) use key::DelegationOff;
+pub use key::{ApiKey, KeySource, Secutools};
 pub(crate) use key::{KEY_VARIABLES, private as private_key};
 pub(crate) use notify::{NoticeFormat, Notifier, Occasion, Receiver};
 pub use url::ServerUrl;

@@ -33,7 +33,7 @@ impl ServerUrl {
         Self::read(text).map_err(|error| error.to_string())
     }
 
-    /// The same, with an error whose kind callers can distinguish.
+    /// Reads an address like [`ServerUrl::parse`]. The error has a kind that callers can distinguish.
     pub(super) fn read(text: &str) -> Result<ServerUrl, UrlError> {
         let text = text.trim().trim_end_matches('/');
         if text.contains('@') {
@@ -80,7 +80,7 @@ impl ServerUrl {
     /// exempts the host or it is this machine. `variable` gives an environment variable's value;
     /// small letters come first, as curl has it. `http_proxy` never applies: http is only spoken
     /// to this machine.
-    pub fn proxy(&self, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+    pub(crate) fn proxy(&self, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
         let either = |name: &str| {
             variable(name)
                 .filter(|value| !value.trim().is_empty())

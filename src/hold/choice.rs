@@ -41,21 +41,21 @@ impl Readiness {
     }
 }
 
-/// How an agent stands: as a whole, and with single models that are held.
+/// Whether an agent can have a task: as a whole, and with each model that has a hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct Availability {
     pub(super) all: Readiness,
     /// Each with a hold.
     pub(super) models: Vec<Readiness>,
 }
 
-impl From<Readiness> for Standing {
+impl From<Readiness> for Availability {
     fn from(all: Readiness) -> Self {
         Self { all, models: Vec::new() }
     }
 }
 
-impl Standing {
+impl Availability {
     /// The hold of the model with this name, `opus` or `claude-opus-4-5`.
     fn of_model(&self, model: &str) -> Option<&Readiness> {
         let covers = |of: &str| model.to_lowercase().contains(of);
@@ -73,7 +73,7 @@ impl Standing {
         }
     }
 
-    /// What there is to say of the agent in one word: what holds one model, where nothing holds all.
+    /// The readiness to show for the agent: if nothing holds it as a whole, a model's hold.
     pub(crate) fn worst(&self) -> &Readiness {
         match &self.all {
             Readiness::Ready => self.models.first().unwrap_or(&self.all),
@@ -96,7 +96,8 @@ pub(crate) enum Choice<'a> {
     },
     /// No agent yet; a clause says why: `the agent claude, held until 15:00: …`.
     Wait(String),
-    /// The same, but it may be a probe behind all others: it was one before, in vain.
+    /// No agent yet, for the reason in this clause; but behind all others the task may be a probe. It was one before, in
+    /// vain.
     Last(String),
 }
 
@@ -118,7 +119,7 @@ pub(crate) struct Lineup<'a> {
     now: Timestamp,
     zone: TimeZone,
     /// In the order of [`Agents::all`].
-    standing: Vec<Standing>,
+    availability: Vec<Availability>,
     /// The holds that have a probe in this pass: the agent, and the model that it is about.
     probed: HashSet<(&'a str, Option<String>)>,
     /// Whether a task may be a probe that was one before in vain.
@@ -129,24 +130,24 @@ impl<'a> Lineup<'a> {
     pub(super) fn new(
         agents: &'a Agents,
         now: Timestamp,
-        standing: impl Iterator<Item = Standing>,
+        availability: impl Iterator<Item = Availability>,
     ) -> Self {
-        let (standing, zone) = (standing.collect(), TimeZone::system());
-        Self { agents, now, zone, standing, probed: HashSet::new(), takes_last: false }
+        let (availability, zone) = (availability.collect(), TimeZone::system());
+        Self { agents, now, zone, availability, probed: HashSet::new(), takes_last: false }
     }
 
-    pub(crate) fn rows(&self) -> impl Iterator<Item = (&'a AgentConfig, &Standing)> {
-        self.agents.all().iter().zip(&self.standing)
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (&'a AgentConfig, &Availability)> {
+        self.agents.all().iter().zip(&self.availability)
     }
 
     /// Whether every agent is ready for every task, as a rule.
     pub(crate) fn is_all_ready(&self) -> bool {
-        self.standing.iter().all(|standing| *standing.worst() == Readiness::Ready)
+        self.availability.iter().all(|availability| *availability.worst() == Readiness::Ready)
     }
 
     /// Whether there is an agent to which some task could go.
-    pub(crate) fn has_room(&self) -> bool {
-        self.rows().any(|(agent, standing)| match &standing.all {
+    pub(crate) fn has_capacity(&self) -> bool {
+        self.rows().any(|(agent, availability)| match &availability.all {
             Readiness::Ready => true,
             Readiness::Due(hold) => !self.has_probe(agent, hold),
             Readiness::Held(_)
@@ -202,14 +203,14 @@ impl<'a> Lineup<'a> {
 
     /// The agent has a probe by now: no second one goes in this pass.
     pub(crate) fn note_probe(&mut self, agent: &'a AgentConfig, model: Option<&str>) {
-        let hold = self.standing_of(agent).and_then(|it| it.in_the_way(model)?.hold());
+        let hold = self.availability_of(agent).and_then(|it| it.in_the_way(model)?.hold());
         if let Some(of) = hold.map(|hold| hold.model.clone()) {
             self.probed.insert((&agent.name, of));
         }
     }
 
-    fn standing_of(&self, agent: &AgentConfig) -> Option<&Standing> {
-        self.rows().find(|(one, _)| one.name == agent.name).map(|(_, standing)| standing)
+    fn availability_of(&self, agent: &AgentConfig) -> Option<&Availability> {
+        self.rows().find(|(one, _)| one.name == agent.name).map(|(_, availability)| availability)
     }
 
     fn has_probe(&self, agent: &'a AgentConfig, hold: &AgentHold) -> bool {
@@ -227,8 +228,10 @@ impl<'a> Lineup<'a> {
             Ok(Choice::Agent { agent, model, is_probe, passed_over })
         };
         let (name, model) = (&agent.name, wanted.model);
-        let Some(standing) = self.standing_of(agent) else { return chosen(model, false, None) };
-        match &standing.all {
+        let Some(availability) = self.availability_of(agent) else {
+            return chosen(model, false, None);
+        };
+        match &availability.all {
             Readiness::Ready => {}
             Readiness::Unusable(why) => {
                 return Err(NotTaken { patience: Patience::GoOn, why: why.clone() });
@@ -247,14 +250,14 @@ impl<'a> Lineup<'a> {
                 };
             }
         }
-        let Some(held) = standing.of_model(model) else { return chosen(model, false, None) };
+        let Some(held) = availability.of_model(model) else { return chosen(model, false, None) };
         let why_not = match self.try_probe(agent, held, wanted) {
             Ok(why) => return chosen(model, true, Some(why)),
             Err(why_not) => why_not,
         };
         // Another model meanwhile, unless that is held, too.
         let Some(other) = agent.fallback_model.as_deref() else { return Err(why_not) };
-        match standing.of_model(other) {
+        match availability.of_model(other) {
             None => chosen(other, false, Some(why_not.why)),
             Some(held) if self.try_probe(agent, held, wanted).is_ok() => {
                 chosen(other, true, Some(why_not.why))

@@ -16,14 +16,14 @@ fn at(minute: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + minute * 60).unwrap()
 }
 
-fn wall(cause: HoldCause, started: i64) -> Wall<'static> {
-    Wall {
+fn trigger(cause: HoldCause, started: i64) -> HoldTrigger<'static> {
+    HoldTrigger {
         run: Uuid::new_v4(),
         started_at: at(started),
         cause,
         model: None,
         resets_at: None,
-        reason: "the wall",
+        reason: "the limit",
     }
 }
 
@@ -57,40 +57,42 @@ fn who(holds: &Holds<'_>, wanted: Wanted<'_>) -> String {
 }
 
 #[test]
-fn a_wall_is_met_once_and_waited_for_longer_each_time() {
+fn a_hold_begins_once_and_is_waited_for_longer_each_time() {
     let config = Home::new().load();
-    let begin = |minute, wall: &Wall<'_>| {
-        let hold = Holds::new(&config, at(minute)).begin("claude", wall, |_| Ok(())).unwrap();
+    let begin = |minute, trigger: &HoldTrigger<'_>| {
+        let hold = Holds::new(&config, at(minute)).begin("claude", trigger, |_| Ok(())).unwrap();
         hold.map(|hold| (hold.until.duration_since(at(minute)).as_mins(), hold.tries))
     };
-    assert_eq!(begin(0, &wall(HoldCause::Limit, -9)), Some((5, 1)));
+    assert_eq!(begin(0, &trigger(HoldCause::Limit, -9)), Some((5, 1)));
     // Four more sessions run into the same one; a pass that had begun later has sent the last one before it was held.
     for started in [-8, -1, 0, 1] {
-        assert_eq!(begin(2, &wall(HoldCause::Limit, started)), None);
+        assert_eq!(begin(2, &trigger(HoldCause::Limit, started)), None);
     }
     // Each of these was let go after that.
     let mut minute = 10;
     for (minutes, tries) in [(10, 2), (20, 3), (40, 4), (60, 5), (60, 6)] {
-        let after = wall(HoldCause::Limit, minute);
+        let after = trigger(HoldCause::Limit, minute);
         assert_eq!(begin(minute + 1, &after), Some((minutes, tries)));
         minute += 100;
     }
     for (minutes, tries) in [(1, 1), (2, 2), (4, 3), (8, 4), (15, 5), (15, 6)] {
-        let outage = wall(HoldCause::Outage, minute);
+        let outage = trigger(HoldCause::Outage, minute);
         assert_eq!(begin(minute + 1, &outage), Some((minutes, tries)));
         minute += 100;
     }
-    assert_eq!(begin(minute, &wall(HoldCause::Account, minute - 1)), Some((60, 1)));
-    let reset =
-        |minute| Wall { resets_at: Some(at(minute + 90)), ..wall(HoldCause::Limit, minute - 1) };
+    assert_eq!(begin(minute, &trigger(HoldCause::Account, minute - 1)), Some((60, 1)));
+    let reset = |minute| HoldTrigger {
+        resets_at: Some(at(minute + 90)),
+        ..trigger(HoldCause::Limit, minute - 1)
+    };
     assert_eq!(begin(minute, &reset(minute)), None, "a login that is not valid is graver");
     minute += 100;
     assert_eq!(begin(minute, &reset(minute)), Some((91, 1)));
     // Of a run that was at work before: it is reset later than an outage ends, and the other way round.
-    assert_eq!(begin(minute + 1, &wall(HoldCause::Outage, minute - 9)), None);
+    assert_eq!(begin(minute + 1, &trigger(HoldCause::Outage, minute - 9)), None);
     let holds = Holds::new(&config, at(minute));
     holds.lift("claude").unwrap();
-    assert_eq!(begin(minute, &wall(HoldCause::Outage, minute - 1)), Some((1, 1)));
+    assert_eq!(begin(minute, &trigger(HoldCause::Outage, minute - 1)), Some((1, 1)));
     assert_eq!(begin(minute, &reset(minute)), Some((91, 1)));
 }
 
@@ -104,7 +106,7 @@ fn one_probe_finds_out_whether_a_hold_has_ended() {
     let begin_probe = |minute, run, session| {
         holds(minute).begin_probe(agent, Some("sonnet"), probe(run, session, minute))
     };
-    let first = wall(HoldCause::Limit, -1);
+    let first = trigger(HoldCause::Limit, -1);
     holds(0).begin("claude", &first, |_| Ok(())).unwrap();
     assert_eq!(who(&holds(4), SONNET), "-");
     assert_eq!(who(&holds(5), SONNET), "claude?");
@@ -119,8 +121,8 @@ fn one_probe_finds_out_whether_a_hold_has_ended() {
     session(other);
     assert_eq!(who(&holds(7), SONNET), "claude?");
     assert!(begin_probe(7, other, "k-0").unwrap());
-    // The same wall once more.
-    let again = Wall { run: other, ..wall(HoldCause::Limit, 7) };
+    // The limit is met once more.
+    let again = HoldTrigger { run: other, ..trigger(HoldCause::Limit, 7) };
     let hold = holds(8).begin("claude", &again, |_| Ok(())).unwrap().unwrap();
     assert_eq!((hold.tries, hold.since, hold.probe), (2, at(0), None));
     assert_eq!(who(&holds(17), SONNET), "-");
@@ -134,7 +136,7 @@ fn one_probe_finds_out_whether_a_hold_has_ended() {
 fn a_clock_that_was_set_back_holds_nobody_for_ever() {
     let config = Home::new().load();
     Holds::new(&config, at(1000))
-        .begin("claude", &wall(HoldCause::Account, 999), |_| Ok(()))
+        .begin("claude", &trigger(HoldCause::Account, 999), |_| Ok(()))
         .unwrap();
     assert_eq!(who(&Holds::new(&config, at(998)), SONNET), "-");
     assert_eq!(who(&Holds::new(&config, at(0)), SONNET), "claude?");
@@ -150,7 +152,7 @@ fn the_next_of_failover_has_what_is_not_waited_for() {
     assert_eq!(who(&holds(0), codex), "codex");
     assert_eq!(who(&holds(0), Wanted { agent: Some("nobody"), ..SONNET }), "claude");
     // A known reset that is near is waited for, an unknown one is not.
-    let near = Wall { resets_at: Some(at(14)), ..wall(HoldCause::Limit, -1) };
+    let near = HoldTrigger { resets_at: Some(at(14)), ..trigger(HoldCause::Limit, -1) };
     holds(0).begin("claude", &near, |_| Ok(())).unwrap();
     assert_eq!(who(&holds(0), SONNET), "-");
     // How near that is, is a person's word.
@@ -161,14 +163,14 @@ fn the_next_of_failover_has_what_is_not_waited_for() {
         assert_eq!(who(&Holds::new(&other, at(0)), SONNET), expected, "{most}");
     }
     holds(0).lift("claude").unwrap();
-    holds(0).begin("claude", &wall(HoldCause::Limit, -1), |_| Ok(())).unwrap();
+    holds(0).begin("claude", &trigger(HoldCause::Limit, -1), |_| Ok(())).unwrap();
     assert_eq!(who(&holds(0), SONNET), "key");
     assert_eq!(who(&holds(0), Wanted { agent: Some("claude"), ..SONNET }), "-");
     assert!(!to_secutools(0));
     // Of an outage the first two tries are waited for.
     for (minute, expected) in [(0, "-"), (10, "-"), (20, "codex")] {
-        holds(minute).begin("key", &wall(HoldCause::Outage, minute), |_| Ok(())).unwrap();
-        holds(minute).begin("claude", &wall(HoldCause::Limit, minute), |_| Ok(())).unwrap();
+        holds(minute).begin("key", &trigger(HoldCause::Outage, minute), |_| Ok(())).unwrap();
+        holds(minute).begin("claude", &trigger(HoldCause::Limit, minute), |_| Ok(())).unwrap();
         assert_eq!(who(&holds(minute), SONNET), expected, "{minute}");
         assert_eq!(to_secutools(minute), expected == "codex");
     }
@@ -178,7 +180,7 @@ fn the_next_of_failover_has_what_is_not_waited_for() {
 fn a_limit_of_one_model_leaves_the_others() {
     let config = Home::with(AGENTS).load();
     let holds = Holds::new(&config, at(0));
-    let opus = Wall { model: Some("opus"), ..wall(HoldCause::Limit, -1) };
+    let opus = HoldTrigger { model: Some("opus"), ..trigger(HoldCause::Limit, -1) };
     holds.begin("key", &opus, |_| Ok(())).unwrap();
     holds.begin("claude", &opus, |_| Ok(())).unwrap();
     let of = |agent, model| Wanted { agent: Some(agent), model, ..SONNET };
@@ -195,7 +197,7 @@ fn a_limit_of_one_model_leaves_the_others() {
     assert!(later.begin_probe(key, Some("opus"), probe(run, "k-0", 5)).unwrap());
     assert_eq!(who(&later, of("key", "opus")), "key:sonnet");
     // Both models are at their limit: each has a hold of its own.
-    let sonnet = Wall { model: Some("sonnet"), ..wall(HoldCause::Limit, 4) };
+    let sonnet = HoldTrigger { model: Some("sonnet"), ..trigger(HoldCause::Limit, 4) };
     assert!(later.begin("key", &sonnet, |_| Ok(())).unwrap().is_some());
     assert_eq!(who(&later, of("key", "opus")), "-");
     assert_eq!(who(&later, of("key", "sonnet")), "-");
@@ -203,7 +205,7 @@ fn a_limit_of_one_model_leaves_the_others() {
     assert!(later.end("key", run).unwrap());
     assert_eq!(who(&later, of("key", "opus")), "key");
     // The account's own limit is another one.
-    later.begin("key", &wall(HoldCause::Limit, 4), |_| Ok(())).unwrap();
+    later.begin("key", &trigger(HoldCause::Limit, 4), |_| Ok(())).unwrap();
     assert_eq!(who(&later, of("key", "haiku")), "-");
     assert!(later.lift("key").unwrap());
     assert_eq!(who(&later, of("key", "sonnet")), "key");
@@ -214,11 +216,11 @@ fn a_task_that_was_a_probe_in_vain_goes_behind_the_others() {
     let config = Home::new().load();
     let holds = |minute| Holds::new(&config, at(minute));
     let agent = config.agents.first();
-    holds(0).begin("claude", &wall(HoldCause::Limit, -1), |_| Ok(())).unwrap();
+    holds(0).begin("claude", &trigger(HoldCause::Limit, -1), |_| Ok(())).unwrap();
     let run = Uuid::new_v4();
     at_work(&config, "k-0", run);
     assert!(holds(5).begin_probe(agent, Some("sonnet"), probe(run, "k-0", 5)).unwrap());
-    let again = Wall { run, ..wall(HoldCause::Limit, 5) };
+    let again = HoldTrigger { run, ..trigger(HoldCause::Limit, 5) };
     let hold = holds(6).begin("claude", &again, |_| Ok(())).unwrap().unwrap();
     assert_eq!(hold.refused, ["/p/a.md"]);
     let other = Wanted { task: "/p/b.md", ..SONNET };
@@ -233,7 +235,7 @@ fn a_task_that_was_a_probe_in_vain_goes_behind_the_others() {
 fn a_probe_that_hangs_is_not_waited_for_longer_than_a_reset() {
     let config = Home::with(AGENTS).load();
     let holds = |minute| Holds::new(&config, at(minute));
-    let near = Wall { resets_at: Some(at(1)), ..wall(HoldCause::Limit, -1) };
+    let near = HoldTrigger { resets_at: Some(at(1)), ..trigger(HoldCause::Limit, -1) };
     holds(0).begin("claude", &near, |_| Ok(())).unwrap();
     let run = Uuid::new_v4();
     at_work(&config, "k-0", run);

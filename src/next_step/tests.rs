@@ -39,21 +39,40 @@ fn limit() -> AttemptFailure {
     AttemptFailure { counts: false, ..AttemptFailure::of_task("the account's limit") }
 }
 
-/// What is found of an agent that has its task.
+/// What follows while a person looks: only what ends something waits for that.
+fn while_attended(step: &Step) -> Step {
+    match step {
+        Step::Leave(_)
+        | Step::MarkWorking
+        | Step::Release
+        | Step::TakeTicket
+        | Step::UndoRound(_) => step.clone(),
+        _ => Step::Leave(Leave::Attended),
+    }
+}
+
+/// What has become too dear while its agent works.
 #[test]
 fn what_costs_too_much_is_ended_and_filed() {
-    let next = |agent, attended| {
+    let reached =
+        ReachedLimit { what: Timeout::Stall, limit: SignedDuration::from_mins(30), again: false };
+    let next_of = |agent, attended, time_limit| {
         let found = started(Phase::Working, agent);
         let over_budget = Some("budget".to_owned());
-        next_step(&Snapshot { attended, over_budget, ..of(found) })
+        next_step(&Snapshot { attended, over_budget, time_limit, ..of(found) })
     };
+    let next = |agent, attended| next_of(agent, attended, None);
     let failure = AttemptFailure::of_task("budget");
     let ended = Step::EndAttempt(AttemptEnd::of_task(failure, Outcome::Failed));
     assert_eq!(next(AgentState::Working, false), ended);
+    // It would be resumed after its limit of time, and cost more.
+    assert_eq!(next_of(AgentState::Working, false, Some(reached)), ended);
     assert_eq!(next(AgentState::Working, true), Step::Leave(Leave::AtWork));
     assert_eq!(next(finished(), false), filed());
 }
 
+/// What is found of an agent that has started. Where it has ended, it counts for nothing whether a pass has seen it at
+/// work.
 #[test]
 fn finish() {
     use AgentState::{Failed, Interrupted, NeedsAttention, Working};
@@ -86,17 +105,21 @@ fn finish() {
             Step::Leave(Leave::NeedsAttention(question())),
         ),
     ] {
-        let found = started(Phase::Working, agent);
-        assert_eq!(step(found.clone(), false, last_attempt), expected, "{row}");
-        let while_attended = match &expected {
-            Step::Leave(_) => expected.clone(),
-            _ => Step::Leave(Leave::Attended),
-        };
-        assert_eq!(step(found, true, last_attempt), while_attended, "attended: {row}");
+        for phase in [Phase::Launching, Phase::Working] {
+            let expected = match (&expected, phase) {
+                (Step::Leave(_), Phase::Launching) => Step::MarkWorking,
+                _ => expected.clone(),
+            };
+            let found = started(phase, agent.clone());
+            let row = format!("{row}, {phase:?}");
+            assert_eq!(step(found.clone(), false, last_attempt), expected, "{row}");
+            let attended = while_attended(&expected);
+            assert_eq!(step(found, true, last_attempt), attended, "attended: {row}");
+        }
     }
 }
 
-/// What is found of an agent that is at work, and has reached a limit of time.
+/// What is found of an agent that is at work or at a question, and has reached a limit of time.
 #[test]
 fn limits_of_time() {
     use AgentState::{Failed, NeedsAttention, Working};
@@ -160,6 +183,11 @@ fn limits_of_time() {
         reached.failure_at("a question").reason,
         "the agent was ended: it showed no sign of life for as long as `stall`, 30m; it is resumed once; what it stood at: a question"
     );
+    let worked = ReachedLimit { what: MaxDuration, ..again };
+    assert_eq!(
+        worked.failure().reason,
+        "the agent was ended: it worked for longer than `max_duration`, 30m; it was resumed once before"
+    );
 }
 
 /// What a killed pass left.
@@ -185,13 +213,17 @@ fn crashes() {
         ("launching, it works", launching(AgentState::Working), Step::MarkWorking),
         ("launching, it asks something", launching(question), Step::MarkWorking),
         ("launching, it is done", launching(finished()), filed()),
-        ("outcome noted", Found::Noted(Outcome::Failed), Step::Place(Outcome::Failed)),
+        ("noted as done", Found::Noted(Outcome::Done), Step::Place(Outcome::Done)),
+        ("noted as failed", Found::Noted(Outcome::Failed), Step::Place(Outcome::Failed)),
+        ("noted as released", Found::Noted(Outcome::Released), Step::Place(Outcome::Released)),
         ("landing, and it has no branch", Found::Landing, filed()),
         ("no task", gone(false, false), Step::RemoveClaim { taken_back: false }),
         ("no task, its agent works on", gone(false, true), Step::Leave(Leave::AtWork)),
-        ("the task was taken back", gone(true, true), Step::RemoveClaim { taken_back: true }),
+        ("the task was taken back", gone(true, false), Step::RemoveClaim { taken_back: true }),
+        ("from an agent at work", gone(true, true), Step::RemoveClaim { taken_back: true }),
     ] {
-        assert_eq!(step(found, false, false), expected, "{row}");
+        assert_eq!(step(found.clone(), false, false), expected, "{row}");
+        assert_eq!(step(found, true, false), while_attended(&expected), "attended: {row}");
     }
 }
 
@@ -227,6 +259,7 @@ fn checks() {
         ("its base, too", BaseEnded(1), true, gone(), released),
         ("green, and its agent is gone", Ended(0), true, gone(), accepted()),
         ("new", BaseEnded(0), true, RequestFix, Step::RequestFix { red_before: Some(false) }),
+        ("once", BaseEnded(0), true, CheckBase, Step::RequestFix { red_before: Some(false) }),
         ("red before", BaseEnded(2), true, RequestFix, Step::RequestFix { red_before: Some(true) }),
         ("no rounds", BaseEnded(2), true, GiveUp, given_up(Some(true), None)),
         ("it could not run", missing(work), true, RequestFix, Step::Check(work)),
@@ -235,25 +268,7 @@ fn checks() {
     ] {
         let found = Found::Checking { check, may_try_again, red };
         assert_eq!(step(found.clone(), false, false), expected, "{row}");
-        let while_attended = match &expected {
-            Step::Leave(_) => expected.clone(),
-            _ => Step::Leave(Leave::Attended),
-        };
-        assert_eq!(step(found, true, true), while_attended, "attended: {row}");
-    }
-}
-
-#[test]
-fn a_person_keeps_what_can_be_looked_at() {
-    for found in [Found::NoClaim, Found::Noted(Outcome::Done)] {
-        assert_eq!(step(found, true, false), Step::Leave(Leave::Attended));
-    }
-    // Nothing was started.
-    assert_eq!(step(Found::Claimed, true, false), Step::Release);
-    for (round, expected) in
-        [(None, Step::TakeTicket), (Some(Round::Red), Step::UndoRound(Round::Red))]
-    {
-        assert_eq!(step(Found::Unstarted { round }, true, false), expected);
+        assert_eq!(step(found, true, true), while_attended(&expected), "attended: {row}");
     }
 }
 
@@ -341,6 +356,22 @@ fn after_the_cost() {
     assert_eq!((given_up.outcome, given_up.cooldown), (Outcome::Failed, true));
     assert_eq!(given_up.noted(), AttemptFailure::of_task("budget"));
     assert_eq!((end(false).noted(), given_up.failure), (error(), error()));
+}
+
+/// What makes the pass fail as well.
+#[test]
+fn failures_of_the_machine() {
+    let asks = AttemptFailure { needs_attention: true, ..AttemptFailure::of_task("a dialog") };
+    for (failure, expected) in [
+        (AttemptFailure::of_machine("a theme"), true),
+        (AttemptFailure::of_program("no claude"), true),
+        (AttemptFailure::of_task("an API error"), false),
+        (asks, false),
+        (AttemptFailure::of_project("npm"), false),
+        (AttemptFailure::of_agent(HoldCause::Account, "no login"), false),
+    ] {
+        assert_eq!(failure.is_of_machine(), expected, "{}", failure.reason);
+    }
 }
 
 /// An agent's hold begins once.

@@ -1,6 +1,6 @@
 //! Sending what is queued: all entries of `notify:` at once, within a few seconds, whatever the other side does.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -71,12 +71,9 @@ impl Outbox<'_> {
             Ok(Some(notice)) => notice,
             Ok(None) => return Ok(()),
             Err(error) => {
-                let is_old = |found: fs::Metadata| {
-                    found.modified().is_ok_and(|then| {
-                        SystemTime::now().duration_since(then).is_ok_and(|age| age > LIFE)
-                    })
-                };
-                if file.symlink_metadata().is_ok_and(is_old) {
+                let found = file.symlink_metadata().ok();
+                let age = found.and_then(|found| durable::age(&found, SystemTime::now()));
+                if age.is_some_and(|age| age > LIFE) {
                     durable::remove(file)?;
                 }
                 return Err(error.into());

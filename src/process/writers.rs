@@ -9,13 +9,14 @@ use std::fs::{Metadata, read_to_string};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::fs::MetadataExt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Instant;
 
 use rustix::fs::{AtFlags, Mode, RawDir, statat};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
+use crate::concurrent::locked;
 use crate::durable::{self, FileId};
 
 /// Write access for group or others: writers of another user are possible.
@@ -93,7 +94,7 @@ pub(crate) struct Writers(Mutex<Option<OpenFiles>>);
 impl Writers {
     pub(crate) fn of(&self, file: &Metadata) -> io::Result<Option<bool>> {
         let asked = Instant::now();
-        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latest = locked(&self.0);
         // Whoever had the lock while we waited for it has looked for us too, unless that look had
         // begun before we asked.
         let open = match latest.take() {

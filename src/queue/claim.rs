@@ -17,7 +17,7 @@ use crate::task::{self, Ending, Outcome};
 
 /// A task that this run has: `T.md.dispatched`, with the claim beside it.
 #[derive(Debug)]
-pub struct Claim {
+pub(crate) struct Claim {
     project: Project,
     name: Name,
     marker: marker::ClaimMarker,
@@ -25,7 +25,7 @@ pub struct Claim {
 
 /// What lies where a session's marker points.
 #[derive(Debug)]
-pub enum ClaimLookup {
+pub(crate) enum ClaimLookup {
     /// No claim of this run: the session's marker is void.
     Void,
     /// The claim, but no task: it was never renamed, or the agent or a person moved it.
@@ -37,13 +37,13 @@ pub enum ClaimLookup {
 
 impl Project {
     /// Claims a waiting task, if it is still the file that was `seen`, nobody
-    /// else has one of its name, and no more than `room` others of the project
+    /// else has one of its name, and at most `max_others` tasks of the project
     /// are at work, of whichever pool.
     pub(crate) fn claim(
         &self,
         name: &Name,
         seen: &Seen,
-        room: Option<usize>,
+        max_others: Option<usize>,
         marker: marker::ClaimMarker,
         writers: &Writers,
     ) -> Result<Claim, Skip> {
@@ -58,8 +58,8 @@ impl Project {
         if self.is_active(name.as_str(), &waiting)? {
             return Err(Held::NameActive.into());
         }
-        if let Some(room) = room
-            && self.list()?.dispatched.len() > room
+        if let Some(max_others) = max_others
+            && self.list()?.dispatched.len() > max_others
         {
             return Err(Skip::Full);
         }

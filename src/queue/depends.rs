@@ -13,7 +13,7 @@ use crate::task::Order;
 #[derive(Debug, Default)]
 pub(crate) struct Dependencies {
     looked_at: HashMap<(PathBuf, String), Option<String>>,
-    /// Tasks of which it is known that they stand in no circle.
+    /// Tasks that are known to be in no cycle.
     straight: HashSet<(PathBuf, String)>,
 }
 
@@ -49,12 +49,12 @@ impl Dependencies {
         Ok(reason)
     }
 
-    /// The circle in which a waiting task stands, from it to itself: `a.md → b.md → a.md`.
-    pub(crate) fn circle(&mut self, task: &TaskRef, order: &Order) -> Option<String> {
+    /// The cycle that a waiting task is part of, from it to itself: `a.md → b.md → a.md`.
+    pub(crate) fn cycle(&mut self, task: &TaskRef, order: &Order) -> Option<String> {
         // The way to each task, and what it depends on that was not looked at yet.
         let mut way: Vec<(TaskRef, Vec<String>)> = vec![(task.clone(), order.depends_on.clone())];
         let mut seen = HashSet::from([key_of(task)]);
-        // Up to here the way leads into a circle, so that none of these is known to be straight.
+        // The tasks so far lead into a cycle, so none of them may be noted as free of one.
         let mut crooked = 0;
         while let Some((here, next)) = way.last_mut() {
             let here = here.clone();
@@ -72,7 +72,7 @@ impl Dependencies {
                 let names: Vec<&str> = names.chain([task.name.as_str()]).collect();
                 return Some(names.join(" → "));
             }
-            // One in a circle without this task waits for that circle, which is named where it is.
+            // One in a cycle without this task waits for that cycle, which is named where it is.
             if self.straight.contains(&key_of(&further)) {
                 continue;
             }
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_is_named_where_it_is() {
+    fn a_cycle_is_named_where_it_is() {
         let dir = tempfile::tempdir().unwrap();
         let (web, api) = (project(dir.path(), "web"), project(dir.path(), "api"));
         put(&web, Folder::Inbox, "a.md", "b");
@@ -174,16 +174,16 @@ mod tests {
         put(&web, Folder::Inbox, "y.md", "");
         let web = Project::new(web.path().canonicalize().unwrap());
         let mut dependencies = Dependencies::default();
-        let mut circle = |name: &str, depends_on: &[&str]| {
+        let mut cycle = |name: &str, depends_on: &[&str]| {
             let name = Name::new(name.as_ref()).unwrap();
-            dependencies.circle(&TaskRef { project: web.clone(), name }, &order(depends_on))
+            dependencies.cycle(&TaskRef { project: web.clone(), name }, &order(depends_on))
         };
-        assert_eq!(circle("x.md", &["y.md"]), None);
-        assert_eq!(circle("before.md", &["a.md"]), None);
-        assert_eq!(circle("self.md", &["self"]).as_deref(), Some("self.md → self.md"));
-        assert_eq!(circle("a.md", &["b"]).as_deref(), Some("a.md → b.md → c.md → a.md"));
+        assert_eq!(cycle("x.md", &["y.md"]), None);
+        assert_eq!(cycle("before.md", &["a.md"]), None);
+        assert_eq!(cycle("self.md", &["self"]).as_deref(), Some("self.md → self.md"));
+        assert_eq!(cycle("a.md", &["b"]).as_deref(), Some("a.md → b.md → c.md → a.md"));
         assert_eq!(
-            circle("b.md", &["x.md", "../api:c.md"]).as_deref(),
+            cycle("b.md", &["x.md", "../api:c.md"]).as_deref(),
             Some("b.md → c.md → a.md → b.md")
         );
     }

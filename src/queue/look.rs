@@ -72,7 +72,7 @@ impl Project {
             head: task::head(&first)
                 .unwrap_or_else(|| task::parse(&String::from_utf8_lossy(&first)).header),
             ending,
-            modified: metadata.modified().ok().and_then(|time| time.try_into().ok()),
+            modified: durable::modified(&metadata),
             file: FileId::of(&metadata),
             is_single: metadata.nlink() <= 1,
         })
@@ -196,7 +196,7 @@ fn ended_task(path: &Path) -> Result<EndedTask, Skip> {
         last = last_text(&beside, found.len()).with_context(failed)?;
     }
     let ending = task::split(&last).read_ending();
-    let modified = metadata.modified().ok().and_then(|time| Timestamp::try_from(time).ok());
+    let modified = durable::modified(&metadata);
     let ended_at = ending.as_ref().and_then(|ending| ending.ended_at);
     Ok(EndedTask {
         name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),

@@ -33,12 +33,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use uuid::Uuid;
 
-pub use claim::{Claim, ClaimLookup};
+pub(crate) use claim::{Claim, ClaimLookup};
 pub(crate) use depends::{Dependencies, resolve};
 pub use inbox::Inbox;
 pub(crate) use look::{EndedTask, Peek};
 pub(crate) use recurring::{Outlook, Served};
-pub use waiting::{Held, Read, Seen, Skip, WaitingTask};
+pub(crate) use waiting::Read;
+pub use waiting::{Held, Seen, Skip, WaitingTask};
 pub(crate) use waiting::{read_all, read_file};
 
 use crate::durable::{self, Staged};
@@ -94,8 +95,8 @@ impl Name {
             (0 | 1, _) | (_, None) => self.0.clone(),
             (_, Some(stem)) => {
                 let end = format!(".{number}.md");
-                let room = stem.floor_char_boundary(MAX_NAME - end.len());
-                format!("{}{end}", &stem[..room])
+                let kept = stem.floor_char_boundary(MAX_NAME - end.len());
+                format!("{}{end}", &stem[..kept])
             }
         }
     }
@@ -293,7 +294,7 @@ impl Project {
         self.put_as(folder, name, text, durable::SHARED)
     }
 
-    /// The same, readable for whom `mode` says.
+    /// Writes a new file like [`Project::put`], with the permissions `mode`.
     pub(crate) fn put_as(
         &self,
         folder: Folder,

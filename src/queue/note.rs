@@ -1,6 +1,5 @@
 //! Writing into a task file, or beside it, what became of it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -24,9 +23,7 @@ pub(super) fn note(
     footer: Option<&str>,
 ) -> Result<bool> {
     for _ in 0..MAX_TRIES {
-        let metadata = fs::symlink_metadata(path)
-            .with_context(|| format!("cannot look at {}", path.display()))?;
-        let seen = Seen::of(&metadata);
+        let seen = Seen::of(&durable::look_at(path)?);
         let Some(text) = read_text(path)? else {
             return Ok(false);
         };

@@ -226,7 +226,7 @@ impl Recurring {
         self.serve_locked(&reading, stamp)
     }
 
-    /// The same under the project's lock, and from what is found then.
+    /// Serves the slot under the project's lock. What was read before may have changed, so it looks again.
     fn serve_locked(&self, reading: &RecurringFile, stamp: &Stamp) -> Result<Option<Served>> {
         let now = stamp.at;
         let _lock = self.project.lock()?;

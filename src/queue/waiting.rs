@@ -49,12 +49,12 @@ pub enum Skip {
     Gone,
     /// It waits for a time, another task or an agent: `status` and `decide` say for which, and a pass does not repeat it.
     NotYet,
-    /// As many agents as there may be are at work in its project, and no task of that goes now.
+    /// Its project has reached its limit of agents at work: none of its tasks starts now.
     Full,
     Held(Held),
-    /// It is held, and this sentence says what mends that.
+    /// The task is held; this sentence says what mends that.
     HeldBecause(String),
-    /// The same of its project: no task of it goes in this pass, which is said once.
+    /// The whole project is held, for this reason: none of its tasks goes in this pass. The pass says so once.
     ProjectHeld(String),
     /// It can never be a task, and is to be filed as failed.
     Unfit(Seen, Unfit),
@@ -153,7 +153,7 @@ pub struct WaitingTask {
 }
 
 #[derive(Debug)]
-pub enum Read {
+pub(crate) enum Read {
     Task(Box<WaitingTask>),
     Skipped(TaskRef, Skip),
 }
@@ -256,8 +256,7 @@ pub(super) fn open_regular(path: &Path) -> Result<(File, fs::Metadata), Skip> {
 /// Whether somebody may still be writing the file. The processes that have it open are looked at where they can be
 /// seen, which is the case for a file of our own user and for root; else it must be unchanged for a second.
 pub(super) fn is_being_written(path: &Path, writers: &Writers) -> Result<bool> {
-    let metadata =
-        fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
+    let metadata = durable::look_at(path)?;
     let is_written = writers
         .of(&metadata)
         .with_context(|| format!("cannot find out who writes to {}", path.display()))?;
@@ -266,7 +265,5 @@ pub(super) fn is_being_written(path: &Path, writers: &Writers) -> Result<bool> {
 
 /// Whether the file has not changed for a second. One with a time in the future counts as settled.
 fn is_settled(metadata: &fs::Metadata) -> bool {
-    !metadata.modified().is_ok_and(|modified| {
-        SystemTime::now().duration_since(modified).is_ok_and(|age| age < SETTLED)
-    })
+    durable::age(metadata, SystemTime::now()).is_none_or(|age| age >= SETTLED)
 }

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::engine::Engine;
+use super::exchange::OpenRun;
 use super::filing::Filing;
 use super::marker::{Delegated, DelegationPhase};
 use super::submit::lock_marker;
@@ -27,7 +28,7 @@ impl Delegation<'_> {
                 DelegationPhase::Submitted { .. } => None,
                 DelegationPhase::Submitting { .. } => Some(lock_marker(&path)?.ok_or_else(busy)?),
             };
-            let outcome = self.cancel_run(ray, task, &marker, note, reason)?;
+            let outcome = OpenRun { by: self, ray, task, marker: &marker, note }.cancel(reason)?;
             return filed(outcome).map(Some);
         }
         match &marker.phase {

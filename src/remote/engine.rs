@@ -268,7 +268,7 @@ impl<'a> RayEngine<'a> {
         })
     }
 
-    /// The same for the same key. No secret stands in it: Ray shows it to everybody.
+    /// The request for a job. One key always makes the same request. It holds no secret: Ray shows it to everybody.
     fn request(
         &self,
         name: &str,

@@ -190,9 +190,7 @@ impl Delegation<'_> {
             return Ok(false);
         }
         if !project.is_filed(name, marker.key)? {
-            let mode = fs::symlink_metadata(&path)
-                .with_context(|| format!("cannot look at {}", path.display()))?
-                .mode();
+            let mode = durable::look_at(&path)?.mode();
             project.put_as(filing.outcome.into(), name, &filing.text(marker, ending), mode)?;
         }
         if is_the_submitted_file(&waiting, marker)? {

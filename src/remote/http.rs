@@ -166,7 +166,7 @@ impl Http {
             bytes.map_err(|error| self.transport_error(error, true))?
         } else {
             let mut bytes = Vec::new();
-            // Whatever comes is welcome, and nothing depends on it.
+            // Whatever comes is welcome, also before an error, and nothing depends on it.
             let _ = body.as_reader().take(LONGEST_ERROR).read_to_end(&mut bytes);
             bytes
         };

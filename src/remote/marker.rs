@@ -142,7 +142,7 @@ impl Delegated {
         }
     }
 
-    /// See [`judge`]. With an exchange it is always known in the end: the ref tells.
+    /// See [`judge`]. With an exchange it is always known in the end, from the ref.
     pub(super) fn judge(&self, certainty: Certainty, age: Duration, tries: u32) -> Next {
         match (&self.exchange, certainty) {
             (None, _) => judge(certainty, age, tries),
@@ -283,7 +283,7 @@ mod tests {
         }
     }
 
-    /// The ref tells in the end: nothing is given up for its age, and the key lives as long as the task.
+    /// The ref decides in the end: nothing is given up for its age, and the key lives as long as the task.
     #[test]
     fn with_an_exchange_what_is_not_certain_waits_and_what_was_never_taken_runs_here_after_an_hour()
     {

@@ -21,10 +21,11 @@
 //! The job's life is [`submit`], [`poll`], [`filing`] and [`cancel`], with what they write down in
 //! [`marker`]. It knows nothing of HTTP: [`engine`] is [`secutools`] or [`ray`], over [`http`] and [`answer`];
 //! what all sides speak of is in [`crate::job`] and [`error`]. At Ray the work goes by an [`exchange`], where [`run`]
-//! decides, and a [`result`] comes back with its agent's [`output`].
+//! decides until its [`ending`], and a [`result`] comes back with its agent's [`output`].
 
 mod answer;
 mod cancel;
+mod ending;
 mod engine;
 mod error;
 mod exchange;
@@ -193,7 +194,7 @@ impl<'a> Delegation<'a> {
         provider.is_remote() && EngineKind::of(provider) == self.engine.kind()
     }
 
-    /// The same, which records its work.
+    /// Makes this record what it does.
     pub(crate) fn with_records(self, records: &'a Records<'a>) -> Self {
         Self { records: Some(records), ..self }
     }

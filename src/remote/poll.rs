@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::engine::{Engine, RayEngine};
+use super::exchange::OpenRun;
 use super::filing::Filing;
 use super::marker::{Delegated, DelegationPhase, ExchangeNote, between};
 use super::submit::lock_marker;
@@ -79,7 +80,7 @@ impl Delegation<'_> {
         Ok(RemoteOutcome::Nothing)
     }
 
-    /// The same where the work goes by an exchange, which is asked whatever the engine says.
+    /// Polls a job whose work goes by an exchange. The exchange is asked whatever the engine says.
     fn poll_exchange(
         &self,
         ray: &RayEngine<'_>,
@@ -111,7 +112,7 @@ impl Delegation<'_> {
                 answer
             }
         };
-        self.poll_run(ray, task, marker, note, answer)
+        OpenRun { by: self, ray, task, marker, note }.poll(answer)
     }
 
     pub(super) fn log_unfinished(&self, task: &TaskRef, job: &Job) {

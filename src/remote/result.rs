@@ -2,49 +2,36 @@
 
 use anyhow::Result;
 
-use super::engine::{RayEngine, time_limit};
-use super::exchange::LONGEST_ERROR;
+use super::RemoteOutcome;
+use super::engine::time_limit;
+use super::exchange::{LONGEST_ERROR, OpenRun};
 use super::filing::Filing;
 use super::marker::{Delegated, ExchangeNote};
 use super::output::{self, Spoken};
-use super::run::RunResult;
-use super::{Delegation, RemoteOutcome};
+use super::run::{RunResult, RunnerFailure};
 use crate::check;
-use crate::checkout::{Exchange, OpenError, Repository};
+use crate::checkout::{OpenError, Repository};
 use crate::durable;
 use crate::marker::{self as markers, Stamp, ToLand};
 use crate::queue::TaskRef;
 use crate::task::{BranchEnding, CheckEnding, GitEnding, Land, Outcome, Timeout};
 use crate::text::{escape, excerpt};
 
-/// What `timeout` ends with where the time ran out.
-const TIMED_OUT: i32 = 124;
-/// The same where what it ran had to be killed, or was killed by somebody else.
+/// The exit code of a shell, and of `timeout`, where their program was killed.
 const KILLED: i32 = 128 + 9;
-/// What the runner notes where it could not check the project out.
-const NOT_PREPARED: i32 = 125;
-/// What a shell, and `timeout`, end with where there is no such program.
-const NO_PROGRAM: i32 = 127;
 
-impl Delegation<'_> {
+impl OpenRun<'_> {
     /// Files what a runner has handed in: its work becomes a branch, its words the task's result.
-    pub(super) fn file_result(
-        &self,
-        ray: &RayEngine<'_>,
-        task: &TaskRef,
-        marker: &Delegated,
-        note: &ExchangeNote,
-        commit: &str,
-        result: &RunResult,
-    ) -> Result<RemoteOutcome> {
-        let exchange = Exchange { project: task.project.path(), url: &note.url };
+    pub(super) fn file_result(&self, commit: &str, result: &RunResult) -> Result<RemoteOutcome> {
+        let note = self.note;
+        let exchange = self.exchange();
         let read = |name: &str| exchange.read_file(commit, name);
         let spoken = output::read(&read("output")?);
         let reason = why_failed(result, &spoken, &read("errors")?, note);
         let is_done = reason.is_none();
-        let git = match self.dry_run || result.work == note.head {
+        let git = match self.by.dry_run || result.work == note.head {
             true => None,
-            false => match self.bring_in(task, marker, note, result, is_done)? {
+            false => match self.bring_in(result, is_done)? {
                 Some(git) => Some(git),
                 None => return Ok(RemoteOutcome::Nothing),
             },
@@ -72,23 +59,16 @@ impl Delegation<'_> {
                 tree: None,
                 red_before: None,
             }),
-            timeout: (result.exit == TIMED_OUT).then_some(Timeout::MaxDuration),
+            timeout: (result.failed == Some(RunnerFailure::Time)).then_some(Timeout::MaxDuration),
             reason,
-            at: self.now(),
+            at: self.by.now(),
         };
-        self.file_and_clean(ray, task, marker, &filing)
+        self.file_and_clean(&filing)
     }
 
     /// Makes the branch of the work: one for one result, also after a kill. `None`: another pass has just filed the task.
-    fn bring_in(
-        &self,
-        task: &TaskRef,
-        marker: &Delegated,
-        note: &ExchangeNote,
-        result: &RunResult,
-        is_done: bool,
-    ) -> Result<Option<GitEnding>> {
-        let TaskRef { project, name } = task;
+    fn bring_in(&self, result: &RunResult, is_done: bool) -> Result<Option<GitEnding>> {
+        let OpenRun { task: TaskRef { project, name }, marker, note, .. } = *self;
         let _lock = project.lock_checkout()?;
         let repository = Repository::open(project.path()).map_err(of_project)?;
         // Of which an earlier pass may have been killed, or is the one that this one waited for.
@@ -103,7 +83,7 @@ impl Delegation<'_> {
                 None => {
                     let plan = repository.plan_branch(name.as_str(), &note.head);
                     let branch = plan.map_err(of_project)?.branch;
-                    let is_noted = self.change(task, marker, |marker| {
+                    let is_noted = self.change(|marker| {
                         if let Some(note) = &mut marker.exchange {
                             note.work = Some(branch.clone());
                         }
@@ -123,7 +103,7 @@ impl Delegation<'_> {
         let reason = "it was worked on elsewhere: look at it, and `ccl land` it";
         if wants_to_land {
             let to_land = ToLand {
-                stamp: Stamp::new(self.host, self.now()),
+                stamp: Stamp::new(self.by.host, self.by.now()),
                 task: name.to_string(),
                 branch,
                 reason: reason.to_owned(),
@@ -168,22 +148,26 @@ fn why_failed(
     });
     let last = lines.next();
     let said = last.map_or(String::new(), |line| format!(": {}", excerpt(line, LONGEST_ERROR)));
-    let reason = match (result.exit, note.rules.check.command().zip(result.check)) {
-        (NOT_PREPARED, _) => Some(format!("the project could not be checked out on {host}{said}")),
-        (NO_PROGRAM, _) => Some(format!("{host} has no such program for an agent{said}")),
-        (TIMED_OUT, _) => {
+    let check = note.rules.check.command().zip(result.check);
+    let reason = match (result.failed, result.exit, check) {
+        (Some(RunnerFailure::Checkout), ..) => {
+            Some(format!("the project could not be checked out on {host}{said}"))
+        }
+        (Some(RunnerFailure::Program), ..) => {
+            Some(format!("{host} has no such program for an agent{said}"))
+        }
+        (Some(RunnerFailure::Time), ..) => {
             let limit = time_limit(&note.rules);
             Some(format!("it worked for longer than `max_duration`, {limit:#}, on {host}{said}"))
         }
-        (KILLED, _) => Some(format!("its agent was killed on {host}{said}")),
-        (exit, _) if exit != 0 => {
+        (Some(RunnerFailure::Other), ..) => Some(format!("its runner on {host} has failed{said}")),
+        (None, KILLED, _) => Some(format!("its agent was killed on {host}{said}")),
+        (None, exit, _) if exit != 0 => {
             let said = if said.is_empty() { of_agent(spoken) } else { said };
             Some(format!("its agent ended with exit code {exit} on {host}{said}"))
         }
-        (_, _) if spoken.is_error => {
-            Some(format!("its agent has failed on {host}{}", of_agent(spoken)))
-        }
-        (_, Some((command, check))) if check.exit != 0 => {
+        _ if spoken.is_error => Some(format!("its agent has failed on {host}{}", of_agent(spoken))),
+        (None, _, Some((command, check))) if check.exit != 0 => {
             let how = check::how(check.exit, check.seconds, note.rules.check_timeout);
             Some(format!("{} {how}", check::named(command)))
         }

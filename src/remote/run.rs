@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! claim       parent base               {"version":1,"claim":"RANDOM","host","directory"}
-//! result      parents claim and work    {"version":1,"exit","host","work","check":{"exit","seconds"},"directory"}; output, errors, check in its tree
+//! result      parents claim and work    {"version":1,"exit","host","work","failed","check":{"exit","seconds"},"directory"}; output, errors, check in its tree
 //! tombstone   parent base or claim      {"version":1,"tombstone","reason"}
 //! ```
 //!
@@ -43,8 +43,10 @@ pub(super) struct Workplace {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RunResult {
-    /// The agent's exit status.
+    /// The agent's exit status; another one than 0 where `failed` says what came before it, or ended it.
     pub(super) exit: i32,
+    /// Where that is no word of the agent's.
+    pub(super) failed: Option<RunnerFailure>,
     pub(super) host: String,
     pub(super) check: Option<CheckResult>,
     /// The claim that it stands on.
@@ -53,6 +55,21 @@ pub(super) struct RunResult {
     pub(super) work: String,
     /// The runner's directory, which holds what that commit does not; empty where the runner does not say.
     pub(super) left_in: Option<String>,
+}
+
+/// Why a runner's agent did not begin, or did not end by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RunnerFailure {
+    /// The project could not be checked out.
+    Checkout,
+    /// There is no such program as the agent.
+    Program,
+    /// Its time ran out.
+    Time,
+    /// A word that this ccl does not know.
+    #[serde(other)]
+    Other,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -75,7 +92,7 @@ pub(super) struct Tombstone {
 pub(super) enum Why {
     /// Its engine has ended it, or forgotten it, and there is no result.
     Lost,
-    /// The same, and nobody ever began: another run may take its place.
+    /// Its engine has ended or forgotten it, and no runner had begun: another run may take its place.
     Unbegun,
     /// A person wants that.
     Cancelled,
@@ -111,6 +128,7 @@ struct RunMessage {
     claim: Option<String>,
     tombstone: Option<serde_json::Value>,
     exit: Option<i32>,
+    failed: Option<RunnerFailure>,
     host: Option<String>,
     directory: Option<String>,
     work: Option<String>,
@@ -141,10 +159,13 @@ pub(super) fn parse(bytes: &[u8], base: &str) -> RunCommit {
             RunCommit::Claim(Workplace { host: short(host, 64), directory: short(directory, 256) })
         }
         (
-            RunMessage { exit: Some(exit), host, directory, work: Some(work), check, .. },
+            RunMessage {
+                exit: Some(exit), failed, host, directory, work: Some(work), check, ..
+            },
             [claim, parent],
         ) if *parent == work => RunCommit::Result(RunResult {
             exit,
+            failed,
             host: short(host, 64),
             check,
             claim: (*claim).to_owned(),
@@ -187,6 +208,15 @@ mod tests {
         let RunCommit::Result(result) = read(&["c", "w"], result) else { panic!("no result") };
         assert_eq!((result.exit, result.claim.as_str(), result.work.as_str()), (3, "c", "w"));
         assert_eq!(result.check, Some(CheckResult { exit: 1, seconds: 7 }));
+        assert_eq!(result.failed, None);
+        for (word, want) in
+            [("time", RunnerFailure::Time), ("of another version", RunnerFailure::Other)]
+        {
+            let result =
+                format!(r#"{{"version":1,"exit":124,"host":"h","work":"w","failed":"{word}"}}"#);
+            let RunCommit::Result(result) = read(&["c", "w"], &result) else { panic!("{result}") };
+            assert_eq!(result.failed, Some(want));
+        }
         let tombstone = Tombstone::new(Why::Lost, "why".to_owned());
         let text = serde_json::to_string(&tombstone).unwrap();
         assert_eq!(text, r#"{"version":1,"tombstone":"lost","reason":"why"}"#);

@@ -1,6 +1,8 @@
 # The runner of a job: claims the run, has the agent work, hands in what came of it.
-# 74: what came of it, or a part of that, could not be handed in, and lies here; 75: somebody else has the run, or it is over; 76: it was
-# taken away meanwhile; else the status of the agent.
+# It ends with the status of the agent, or with
+# 74: what came of it, or a part of that, could not be handed in, and lies here;
+# 75: somebody else has the run, or it is over;
+# 76: it was taken away meanwhile.
 set -u
 exec </dev/null
 url=$1 key=$2 directory=$3 limit=$4 task=$5 origin=$6 lfs=$7 submodules=$8 check=$9
@@ -8,7 +10,7 @@ shift 9
 check_limit=$1 protect=$2 keys=$3
 shift 3
 unset RAY_AUTH_TOKEN RAY_AUTH_TOKEN_PATH
-base=refs/ccl/$key/base run=refs/ccl/$key/run exit=0 red=0 checked= result= left=
+base=refs/ccl/$key/base run=refs/ccl/$key/run exit=0 red=0 checked= failed= result= left=
 host=$(uname -n | tr -cd 'A-Za-z0-9._-')
 work=$(mktemp -d "${TMPDIR:-/tmp}/ccl-XXXXXX") || exit 75
 trap 'rm -rf "$work"' EXIT
@@ -18,11 +20,12 @@ tree=$work/tree patience=600 place=$work
 case $work in *[!A-Za-z0-9._/-]*) place= ;; esac
 # A connection that is half dead is not waited for, and a repository around this one is not ours.
 g() {
-    GIT_TERMINAL_PROMPT=0 GIT_CEILING_DIRECTORIES="$work" timeout -k 10 "$patience" git -C "$tree" -c core.hooksPath=/dev/null -c user.name=ccl -c user.email=ccl@localhost \
-        -c commit.gpgSign=false -c gc.auto=0 -c maintenance.auto=false "$@"
+    GIT_TERMINAL_PROMPT=0 GIT_CEILING_DIRECTORIES="$work" timeout -k 10 "$patience" git -C "$tree" \
+        -c core.hooksPath=/dev/null -c user.name=ccl -c user.email=ccl@localhost \
+        -c commit.gpgSign=false -c gc.auto=0 -c maintenance.auto=false \
+        -c push.followTags=false -c push.gpgSign=false -c push.recurseSubmodules=no "$@"
 }
 tip() { list=$(g ls-remote "$url" "$1") && printf %s "${list%%[!0-9a-f]*}"; }
-ours() { g "$@" -- ':(top)' ':(exclude,top,glob)**/.agent-queue/**'; }
 move() { g push -q --force-with-lease="$run:$1" "$url" "$2:$run"; }
 
 git init -q "$tree" && g fetch -q --no-tags "$url" "+$base:$base" || exit 75
@@ -41,25 +44,37 @@ patience=7200
     { [ -z "$origin" ] || g remote add origin "$origin"; } && g checkout -q -b work "$head" &&
         { [ "$lfs" = false ] || g lfs pull; } &&
         { [ "$submodules" = false ] || g submodule update -q --init --recursive; } && cd "$tree/$directory"
-} 2>"$work/errors" || exit=125
+} 2>"$work/errors" || exit=125 failed=checkout
 patience=600
 commit=$head
 # From here on nothing is thrown away that somebody may want.
-keep() {
+lies() {
     trap - EXIT HUP INT TERM
-    echo "ccl: what came of $task cannot be handed in to $url: it lies on $host in $tree, commit $commit and what is not committed" >&2
+    echo "ccl: what came of $task $1: it lies on $host in $tree, commit $commit and what is not committed" >&2
+}
+keep() {
+    lies "cannot be handed in to $url"
     [ -z "$result" ] || echo "ccl: until the task is filed, this hands it in: git -C $tree push --force-with-lease=$run:$claim $url $result:$run" >&2
     exit 74
 }
 g cat-file commit "$base" | sed '1,/^$/d' >"$work/prompt"
-ready=$exit
-[ $ready != 0 ] || trap keep HUP INT TERM
-[ $exit != 0 ] ||
+if [ -z "$failed" ]; then
+    trap keep HUP INT TERM
+    began=$(date +%s)
     timeout --foreground -k 30 "$limit" "$@" <"$work/prompt" >"$work/output" 2>"$work/errors" || exit=$?
-cd "$tree" && rm -f .git/index.lock .git/HEAD.lock
+    # An agent may end with these itself.
+    case $exit in
+        124 | 137) [ $(($(date +%s) - began)) -lt "${limit%s}" ] || failed=time ;;
+        127) [ "$(head -c 8 "$work/errors")" != timeout: ] || failed=program ;;
+    esac
+fi
+cd "$tree" && rm -f .git/index.lock .git/HEAD.lock .git/packed-refs.lock
+ours() { g "$@" -- ':(top)' ':(exclude,top,glob)**/.agent-queue/**'; }
 made=$(g rev-parse -q --verify HEAD) || made=
 unmerged=$(g ls-files -u)
-[ $ready != 0 ] || {
+[ "$failed" = checkout ] || {
+    # Also what the agent has hidden from its own git.
+    g -c core.sparseCheckout=true update-index -q --really-refresh
     # What git cannot take, a file that nobody may read, say, leaves the rest.
     ours add --all || ours add --all --ignore-errors
     g diff --cached --quiet || g commit -q --no-verify -m "ccl: what $task left uncommitted"
@@ -67,7 +82,7 @@ unmerged=$(g ls-files -u)
 commit=$(g rev-parse --verify -q HEAD) || commit=$head
 
 # What the agent has made and that commit does not hold: files; a repository of its own; commits on other branches only.
-if [ $ready = 0 ]; then
+if [ "$failed" != checkout ]; then
     loose=$(ours status --porcelain --untracked-files=normal --ignore-submodules=dirty) && [ -z "$loose" ] || left="not committed: ${loose:-git cannot say what}"
     # A commit of another repository for which no submodule stands, unless it is a worktree of what is handed in.
     for link in $(g diff --raw --no-renames --no-abbrev --ignore-submodules=none --diff-filter=AT "$head" "$commit" | sed -n 's/^:[0-7]* 160000 [0-9a-f]* \([0-9a-f]*\) .*/\1/p'); do
@@ -75,6 +90,9 @@ if [ $ready = 0 ]; then
         g config --blob "$commit:.gitmodules" --get-regexp '^submodule\..*\.path$' | grep -qF " $path" ||
             g merge-base --is-ancestor "$link" "$commit" || left='a repository within the repository'
     done
+    # Git has the name of such a file only.
+    [ ! -d .git/lfs/objects ] || [ -z "$(g diff --no-ext-diff --no-textconv --name-only -M -G'^oid sha256:[0-9a-f]{64}$' "$head" "$commit")" ] ||
+        left='the content of files that are kept with git lfs'
     [ -z "$(g submodule foreach -q --recursive 'git status --porcelain -uno; git rev-list -n 1 HEAD --branches --not --remotes --tags')" ] ||
         left='within a submodule'
     [ "$(ls -A "$work" | grep -cvx 'tree\|output\|errors\|prompt')" = 0 ] || left="beside the project's directory"
@@ -113,10 +131,11 @@ if [ -n "$check" ] && [ $exit = 0 ] && [ -z "$left" ]; then
 fi
 
 cd "$work" && for file in output errors check; do
-    [ ! -e "$file" ] || printf '100644 blob %s\t%s\n' "$(head -c 8388608 "$file" | g hash-object -w --stdin)" "$file"
-done >entries
+    [ ! -e "$file" ] || printf '100644 blob %s\t%s\n' "$(head -c 8388608 "$file" | g hash-object -w --stdin)" "$file" || echo bad
+done >entries || keep
+[ -z "$failed" ] || failed=",\"failed\":\"$failed\""
 result=$(g commit-tree "$(g mktree <entries)" -p "$claim" -p "$commit" \
-    -m "{\"version\":1,\"exit\":$exit,\"host\":\"$host\",\"work\":\"$commit\"$checked$left}") || keep
+    -m "{\"version\":1,\"exit\":$exit,\"host\":\"$host\",\"work\":\"$commit\"$failed$checked$left}") || keep
 [ $exit != 0 ] || exit=$red
 [ $exit != 0 ] || [ -z "$left" ] || exit=74
 for pause in 0 2 10 30 60 120 300 600; do
@@ -124,6 +143,6 @@ for pause in 0 2 10 30 60 120 300 600; do
     move "$claim" "$result" && exit "$exit"
     now=$(tip "$run") || continue
     [ "$now" != "$result" ] || exit "$exit"
-    [ "$now" = "$claim" ] || exit 76
+    [ "$now" = "$claim" ] || { [ "$commit$left" = "$head" ] || lies 'is not wanted any more'; exit 76; }
 done
 keep

@@ -1,7 +1,6 @@
 //! From the inbox to a job: begin, send, and what comes of it.
 
 use std::fs::File;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -10,6 +9,7 @@ use jiff::SignedDuration;
 use uuid::Uuid;
 
 use super::engine::{Engine, Ground};
+use super::exchange::OpenRun;
 use super::filing::Filing;
 use super::marker::{self, Delegated, DelegationPhase, Next, between};
 use super::{
@@ -324,7 +324,7 @@ impl Delegation<'_> {
             }
             Next::RunLocally => {
                 if let (Engine::Ray(ray), Some(note)) = (&self.engine, &marker.exchange) {
-                    return self.withdraw_run(ray, task, marker, note, reason);
+                    return OpenRun { by: self, ray, task, marker, note }.withdraw(reason);
                 }
                 if !self.dry_run {
                     let _local = locked(&self.local_lock);
@@ -339,11 +339,9 @@ impl Delegation<'_> {
 
 /// Locks a marker. `None`: there is none, somebody holds it, or it was replaced at this moment.
 pub(super) fn lock_marker(path: &Path) -> Result<Option<File>> {
-    let file = match durable::open_to_lock(path, rustix::fs::OFlags::empty()) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot open {}", path.display())),
-    };
+    let opened = durable::if_there(durable::open_to_lock(path, rustix::fs::OFlags::empty()));
+    let opened = opened.with_context(|| format!("cannot open {}", path.display()))?;
+    let Some(file) = opened else { return Ok(None) };
     let is_locked = lock::lock(&file).with_context(|| format!("cannot lock {}", path.display()))?;
     let is_current = match (file.metadata(), path.symlink_metadata()) {
         (Ok(locked), Ok(named)) => FileId::of(&locked) == FileId::of(&named),

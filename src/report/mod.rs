@@ -50,22 +50,31 @@ pub(crate) const OVERDUE: SignedDuration = SignedDuration::from_mins(5);
 #[serde(untagged)]
 pub(crate) enum Report {
     /// Of `scan`, `assign` and `reap`; `free_sessions` after the pass, `None` where the pool was not read.
-    Pass { events: Vec<Event>, free_sessions: Option<usize> },
+    Pass {
+        events: Vec<Event>,
+        free_sessions: Option<usize>,
+    },
     /// Of `decide`: one for each file, in the order they were given.
-    Decisions { decisions: Vec<DecisionRow> },
-    /// Of `status`.
+    Decisions {
+        decisions: Vec<DecisionRow>,
+    },
     Status(Status),
     /// Of `completions`, `man` and `status --format prometheus` or `html`: printed as it is.
     #[serde(skip)]
     Text(String),
     /// Of `doctor`, in the order in which a pass would stumble over them.
-    Checks { checks: Vec<DoctorRow> },
-    /// Of `report`.
+    Checks {
+        checks: Vec<DoctorRow>,
+    },
     Summary(WorkReport),
     /// Of `job submit` and `job get`.
-    Job { job: Job },
+    Job {
+        job: Job,
+    },
     /// Of `job result`: the same in JSON; as text only what the job has made, as it is.
-    Output { job: Job },
+    Output {
+        job: Job,
+    },
 }
 
 #[derive(Clone, Serialize)]

@@ -18,6 +18,7 @@ use crate::agent::{self, ClaudeOptions, Files, Launch, Setup};
 use crate::checkout;
 use crate::config::{AgentConfig, AgentKind};
 use crate::durable;
+use crate::event::{Event, EventKind};
 use crate::marker::{self, AgentPane, ClaimedCheckout, Phase, Server, StartedAgent, Work};
 use crate::next_step::AttemptFailure;
 use crate::process;
@@ -54,6 +55,11 @@ impl TakenOver {
         let ending = task.ending.as_ref().filter(|it| it.outcome == Outcome::Released)?;
         let from = ending.agent().filter(|from| *from != agent)?.to_owned();
         Some(Self { from, why: ending.reason.clone().unwrap_or_default() })
+    }
+
+    pub(super) fn switched(&self, event_of: impl FnOnce(EventKind) -> Event, to: &str) -> Event {
+        let Self { from, why } = self;
+        event_of(EventKind::Switched).because(format!("{from} → {to}: {why}"))
     }
 }
 

@@ -280,8 +280,8 @@ impl Pool<'_> {
 
     /// How long the check took.
     fn seconds(&self, run: &Run, check: &CheckRun) -> u64 {
-        let ended = fs::metadata(run.session.files().check.exit).and_then(|it| it.modified());
-        let ended = ended.ok().and_then(|time| Timestamp::try_from(time).ok()).unwrap_or(self.now);
+        let exit = fs::metadata(run.session.files().check.exit).ok();
+        let ended = exit.and_then(|exit| durable::modified(&exit)).unwrap_or(self.now);
         u64::try_from(ended.duration_since(check.started_at).as_secs()).unwrap_or_default()
     }
 

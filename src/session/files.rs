@@ -73,7 +73,7 @@ impl Session {
     }
 
     /// The task it has, by its marker.
-    pub fn dispatched(&self) -> Result<Option<Dispatched>, marker::Unreadable> {
+    pub(crate) fn dispatched(&self) -> Result<Option<Dispatched>, marker::Unreadable> {
         marker::read(&self.marker_path())
     }
 

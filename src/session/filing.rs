@@ -9,7 +9,7 @@ use super::{Pool, Session};
 use crate::agent::claude::Transcript;
 use crate::config::Occasion;
 use crate::event::{Event, EventKind};
-use crate::hold::Wall;
+use crate::hold::HoldTrigger;
 use crate::journal::Entry;
 use crate::marker::{self, AgentHold, ClaimMarker, ClaimedCheckout, Cooldown, SetupHold};
 use crate::money::Cost;
@@ -112,16 +112,16 @@ impl Pool<'_> {
 
     /// Holds the agent where it has met what stands in the way of all of its tasks. False: it does not, or is held already.
     pub(super) fn hold_agent(&self, claim: &Claim, failure: &AttemptFailure) -> Result<bool> {
-        let Some(wall) = wall(claim, failure) else { return Ok(false) };
+        let Some(trigger) = trigger(claim, failure) else { return Ok(false) };
         let name = self.agent_of(claim.marker()).name.as_str();
         let entry = Entry {
             agent: Some(name.to_owned()),
-            run: Some(wall.run),
+            run: Some(trigger.run),
             ..Entry::new(EventKind::Hold)
         };
         let entry = entry.because(failure.reason.as_str());
         let tell = |hold: &AgentHold| self.records.notify_hold(&entry, name, hold.since);
-        let is_held = match self.holds.begin(name, &wall, tell) {
+        let is_held = match self.holds.begin(name, &trigger, tell) {
             Ok(hold) => hold.is_some(),
             // The task goes back all the same; what cannot be read holds the agent as well.
             Err(error) => {
@@ -138,7 +138,8 @@ impl Pool<'_> {
     /// Whether [`Pool::hold_agent`] would find the agent held already. A hold that cannot be read is reported there.
     pub(super) fn is_held_for(&self, claim: &Claim, failure: &AttemptFailure) -> bool {
         let name = &self.agent_of(claim.marker()).name;
-        wall(claim, failure).is_some_and(|wall| self.holds.is_held_for(name, &wall).unwrap_or(true))
+        trigger(claim, failure)
+            .is_some_and(|trigger| self.holds.is_held_for(name, &trigger).unwrap_or(true))
     }
 
     /// Whether this run was sent to see whether its agent's hold has ended.
@@ -237,7 +238,7 @@ impl Pool<'_> {
 }
 
 /// What a run has met that holds its agent, if it has.
-fn wall<'f>(claim: &'f Claim, failure: &'f AttemptFailure) -> Option<Wall<'f>> {
+fn trigger<'f>(claim: &'f Claim, failure: &'f AttemptFailure) -> Option<HoldTrigger<'f>> {
     let ClaimMarker { run, started_at, agent, .. } = claim.marker();
     // Claude Code calls a limit `seven_day_opus`, and the model `opus` or `claude-opus-4-5`; the last word of `five_hour`
     // is in no model's name.
@@ -246,7 +247,7 @@ fn wall<'f>(claim: &'f Claim, failure: &'f AttemptFailure) -> Option<Wall<'f>> {
         let model = agent.model.as_deref().unwrap_or_default().to_lowercase();
         word.chars().all(|c| c.is_ascii_alphanumeric()) && !word.is_empty() && model.contains(*word)
     };
-    Some(Wall {
+    Some(HoldTrigger {
         run: *run,
         started_at: *started_at,
         cause: failure.hold?,

@@ -40,13 +40,13 @@ impl Pool<'_> {
             // One that cannot be read is reported where its task is.
             if let Ok(Some(other)) = claim.project().claimant(&name)
                 && is_ahead(&other, claim.marker(), self.now)
+                && let Some(place) = other.landing_place()
             {
-                let place = other.landing_place().cloned();
-                ahead.push((place.map(|it| (it.behind.is_some(), it.since)), name));
+                // The one that has the turn, or whoever came first.
+                ahead.push((place.behind.is_some(), place.since, name.as_str().to_owned()));
             }
         }
-        ahead.sort_by(|one, other| one.0.cmp(&other.0));
-        Ok(ahead.into_iter().next().map(|(_, name)| name.as_str().to_owned()))
+        Ok(ahead.into_iter().min().map(|(_, _, task)| task))
     }
 
     /// The sessions whose branches wait for their turn, in the order in which they came. What cannot be read is reported

@@ -12,23 +12,33 @@
 use anyhow::{Error, Result, bail};
 use uuid::Uuid;
 
-use super::attempt::{Attempt, Evidence, TakenOver};
+use super::attempt::{Attempt, Conversation, Evidence, TakenOver};
 use super::filing::AGENT_NOTICE_ID;
 use super::snapshot::{Run, Trigger};
 use super::{Assignment, Pool, Session, Slot, unavailable};
 use crate::agent;
 use crate::checkout::OpenError;
-use crate::config::Occasion;
+use crate::config::{AgentConfig, Occasion};
 use crate::durable;
 use crate::event::{Event, EventKind};
 use crate::journal::Entry;
-use crate::marker::{self, Dispatched, Probe, Work};
+use crate::lock::Lock;
+use crate::marker::{self, ClaimedCheckout, Dispatched, Probe, Work};
 use crate::next_step::{AttemptEnd, AttemptFailure, Phase, Step};
 use crate::owner;
-use crate::queue::Skip;
+use crate::queue::{Claim, Skip, TaskRef, WaitingTask};
 use crate::records;
 use crate::spend;
 use crate::task::Provider;
+
+/// What a launch is going to do, decided by reading alone.
+struct Plan<'a> {
+    agent: &'a AgentConfig,
+    run: Uuid,
+    checkout: Option<ClaimedCheckout>,
+    conversation: Option<Conversation>,
+    taken_over: Option<TakenOver>,
+}
 
 impl Pool<'_> {
     /// Gives the slot's session the task, and waits until the agent has it. The events are there also where it failed:
@@ -38,20 +48,42 @@ impl Pool<'_> {
     /// agent may wait for it.
     pub fn dispatch(&self, slot: Slot, assignment: &Assignment) -> (Vec<Event>, Result<()>) {
         let mut events = Vec::new();
+        let skip = match self.launch(&mut events, &slot, assignment) {
+            Ok(()) => return (events, Ok(())),
+            Err(Skip::Failed(error)) => Skip::Failed(self.undo(&mut events, &slot.session, error)),
+            Err(skip) => skip,
+        };
+        let (event, outcome) = refusal(&slot.session, &assignment.task.at, skip);
+        events.extend(event);
+        (events, outcome)
+    }
+
+    /// What [`Pool::dispatch`] to the free session of this name would come to, as far as reading shows: nothing is
+    /// locked or written.
+    ///
+    /// What nobody can foretell is left out: what git says when it makes the worktree, whether tmux opens the window and
+    /// the agent takes the task, and what another pass or a person does meanwhile, who may make the session, claim the
+    /// task, fill its project, send the agent's probe, or still write to the file.
+    pub(crate) fn rehearse(
+        &self,
+        session: &str,
+        assignment: &Assignment,
+    ) -> (Vec<Event>, Result<()>) {
+        let session = Session::new(&self.config.state_dir, session);
         let at = &assignment.task.at;
-        let outcome = match self.launch(&mut events, &slot, assignment) {
-            Ok(()) => Ok(()),
-            Err(Skip::Failed(error)) => {
-                let error = self.undo(&mut events, &slot.session, error);
-                let what = format!("cannot dispatch {} to {}", at.name, slot.session.name);
-                Err(error.context(what))
+        match self.plan(&session, assignment) {
+            Ok(Plan { agent, taken_over, .. }) => {
+                let event_of = |kind| of_launch(at.event(kind), &session, &agent.name);
+                let model = assignment.who.model.clone();
+                let dispatched = event_of(EventKind::Dispatched).by(Provider::ClaudeCode, model);
+                let switched = taken_over.map(|it| it.switched(event_of, &agent.name));
+                ([Some(dispatched), switched].into_iter().flatten().collect(), Ok(()))
             }
             Err(skip) => {
-                events.extend(skip.event(at));
-                Ok(())
+                let (event, outcome) = refusal(&session, at, skip);
+                (event.into_iter().collect(), outcome)
             }
-        };
-        (events, outcome)
+        }
     }
 
     fn launch(
@@ -60,37 +92,60 @@ impl Pool<'_> {
         slot: &Slot,
         assignment: &Assignment,
     ) -> Result<(), Skip> {
-        let Assignment { task, rules, room, repository, who } = assignment;
         let session = &slot.session;
-        let agents = &self.config.agents;
-        let agent = agents.named(&who.name).unwrap_or_else(|| agents.first());
         if !slot.exists && !self.make_session(session)? {
             let name = &session.name;
             return Err(Skip::HeldBecause(format!(
                 "somebody else has just made the session {name}: a later pass uses it"
             )));
         }
-        let owner = owner::ensure(&self.config.state_dir)?;
         // Held until the worktree is made, so that no other pass plans one of the same name.
-        let mut checkout_lock = None;
+        let checkout_lock = match assignment.repository {
+            Some(_) => Some(assignment.task.at.project.lock_checkout()?),
+            None => None,
+        };
+        let plan = self.plan(session, assignment)?;
+        let attempt = self.claim(session, assignment, plan, checkout_lock)?;
+        Ok(self.start(events, attempt)?)
+    }
+
+    /// Decides what the launch does, or refuses it. Only reads: a dry run calls it, too.
+    fn plan(&self, session: &Session, assignment: &Assignment) -> Result<Plan<'_>, Skip> {
+        let Assignment { task, rules, repository, who, .. } = assignment;
+        let agents = &self.config.agents;
+        let agent = agents.named(&who.name).unwrap_or_else(|| agents.first());
         let checkout = match repository {
             None => self.shared_checkout(&task.at.project, rules),
-            Some(repository) => {
-                checkout_lock = Some(task.at.project.lock_checkout()?);
-                match self.plan_worktree(repository, task, rules) {
-                    Ok(planned) => Some(planned),
-                    Err(OpenError::Obstacle(obstacle)) => {
-                        return Err(Skip::HeldBecause(obstacle.to_string()));
-                    }
-                    Err(OpenError::Failed(error)) => return Err(error.into()),
+            Some(repository) => match self.plan_worktree(repository, task, rules) {
+                Ok(planned) => Some(planned),
+                Err(OpenError::Obstacle(obstacle)) => {
+                    return Err(Skip::HeldBecause(obstacle.to_string()));
                 }
-            }
+                Err(OpenError::Failed(error)) => return Err(error.into()),
+            },
         };
+        let run = Uuid::new_v4();
+        let conversation = self.conversation(session, &task.task, agent, run)?;
+        let taken_over = TakenOver::of(&task.task, &agent.name);
+        Ok(Plan { agent, run, checkout, conversation, taken_over })
+    }
+
+    /// Steps 1 and 2, and the worktree.
+    fn claim(
+        &self,
+        session: &Session,
+        assignment: &Assignment,
+        plan: Plan<'_>,
+        checkout_lock: Option<Lock>,
+    ) -> Result<Attempt, Skip> {
+        let Assignment { task, rules, max_others, repository, who } = assignment;
+        let Plan { agent, run, checkout, conversation, taken_over } = plan;
+        let owner = owner::ensure(&self.config.state_dir)?;
         let marker = Dispatched {
             stamp: self.stamp(),
             project: task.at.project.path().to_owned(),
             task: task.at.name.to_string(),
-            run: Uuid::new_v4(),
+            run,
             pane: None,
         };
         marker::write(&session.marker_path(), &marker)?;
@@ -109,12 +164,11 @@ impl Pool<'_> {
             durable::remove(&session.marker_path())?;
             return Err(Skip::NotYet);
         }
-        let conversation = self.conversation(session, &task.task, agent, run.id())?;
         let work = Work { rules: rules.clone(), checkout, ..Work::default() };
         let who = (agent, who.model.clone());
         let marker = self.claim_marker(&run, owner, task, who, conversation.as_ref(), work)?;
         let (project, name) = (&task.at.project, &task.at.name);
-        let claim = match project.claim(name, &task.seen, *room, marker, &self.writers) {
+        let claim = match project.claim(name, &task.seen, *max_others, marker, &self.writers) {
             Ok(claim) => claim,
             // It may have been claimed by then: `undo` sees to that, and needs the marker.
             Err(Skip::Failed(error)) => return Err(error.into()),
@@ -133,20 +187,23 @@ impl Pool<'_> {
             return Err(Skip::HeldBecause(obstacle));
         }
         drop(checkout_lock);
+        let goes_on = conversation.as_ref().is_some_and(|conversation| conversation.resume);
+        let message = self.message(task, &claim, taken_over.is_some() && !goes_on);
+        Ok(Attempt { run, claim, conversation, message, taken_over })
+    }
+
+    /// What the agent is given.
+    fn message(&self, task: &WaitingTask, claim: &Claim, after_a_colleague: bool) -> String {
         let message = agent::message(
             &self.config.dispatcher,
             task.at.name.as_str(),
             &task.task.body,
             &task.at.project.dispatched_path(&task.at.name),
         );
-        let taken_over = TakenOver::of(&task.task, &agent.name);
-        let goes_on = conversation.as_ref().is_some_and(|conversation| conversation.resume);
-        let message = match &taken_over {
-            Some(_) if !goes_on => format!("{}\n\n{message}", agent::AFTER_A_COLLEAGUE),
-            _ => agent::message_after(claim.marker().work.timeout, message),
-        };
-        let attempt = Attempt { run, claim, conversation, message, taken_over };
-        Ok(self.start(events, attempt)?)
+        match after_a_colleague {
+            true => format!("{}\n\n{message}", agent::AFTER_A_COLLEAGUE),
+            false => agent::message_after(claim.marker().work.timeout, message),
+        }
     }
 
     /// Makes the session that is missing. False: it is there by now, and nobody knows who is about to use it; tmux may
@@ -219,9 +276,13 @@ impl Pool<'_> {
             model.as_deref().unwrap_or("-")
         ));
         let (project, name) = (claim.project(), claim.name());
+        let agent = marker.agent.name();
         let event_of = |kind| {
-            let event = Event::of_task(kind, project.path(), name.as_str()).in_session(session);
-            event.of_agent(marker.agent.name.clone())
+            of_launch(
+                Event::of_task(kind, project.path(), name.as_str()),
+                &attempt.run.session,
+                agent,
+            )
         };
         let event = event_of(EventKind::Dispatched).by(Provider::ClaudeCode, model);
         self.records.note(&Entry {
@@ -232,9 +293,8 @@ impl Pool<'_> {
         });
         events.push(event);
         self.records.outbox().forget(Occasion::NeedsAttention, AGENT_NOTICE_ID)?;
-        if let (Some(TakenOver { from, why }), Some(to)) = (&attempt.taken_over, &marker.agent.name)
-        {
-            let event = event_of(EventKind::Switched).because(format!("{from} → {to}: {why}"));
+        if let Some(taken_over) = &attempt.taken_over {
+            let event = taken_over.switched(event_of, agent);
             self.records.note(&Entry { run: Some(marker.run), ..Entry::of(&event) });
             events.push(event);
         }
@@ -255,5 +315,21 @@ impl Pool<'_> {
                 error.context(format!("what was begun waits for the next pass ({second:#})"))
             }
         }
+    }
+}
+
+/// An event of a launch, which came about or would.
+fn of_launch(event: Event, session: &Session, agent: &str) -> Event {
+    event.in_session(&session.name).of_agent(Some(agent.to_owned()))
+}
+
+/// What is said of a task that is not launched.
+fn refusal(session: &Session, at: &TaskRef, skip: Skip) -> (Option<Event>, Result<()>) {
+    match skip {
+        Skip::Failed(error) => {
+            let what = format!("cannot dispatch {} to {}", at.name, session.name);
+            (None, Err(error.context(what)))
+        }
+        skip => (skip.event(at), Ok(())),
     }
 }

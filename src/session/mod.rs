@@ -80,7 +80,7 @@ pub struct Assignment {
     pub task: WaitingTask,
     pub rules: TaskRules,
     /// How many others of the project may be at work beside it; `None` for any number.
-    pub room: Option<usize>,
+    pub max_others: Option<usize>,
     /// Where its worktree is made; none where it has none.
     pub(crate) repository: Option<Repository>,
     pub(crate) who: ChosenAgent,
@@ -105,7 +105,7 @@ impl Assignment {
             model: config.model(agent, task.task.header.priority, None),
             is_probe: false,
         };
-        Self { task, rules, room: None, repository: None, who }
+        Self { task, rules, max_others: None, repository: None, who }
     }
 }
 

@@ -29,23 +29,24 @@ use crate::task::Outcome;
 
 /// How long a hook or a person waits for a pass that is at work on the session.
 const SESSION_LOCK_WAIT: Duration = Duration::from_secs(10);
-/// What has come of a step.
-enum Done {
-    /// The run goes on in its session; what is reported of that.
+
+/// What follows a step, and the events to report.
+enum StepOutcome {
+    /// The run goes on in its session.
     GoesOn(Vec<Event>),
-    /// Another step follows at once; what is reported before that.
+    /// Another step follows at once.
     Then(Box<Claim>, Step, Vec<Event>),
-    /// The run is over: the session is to be freed.
+    /// The run is over: its session is freed next.
     Over {
         claim: Box<Claim>,
-        /// As it came out, which is reported.
+        /// As it was carried out, which may differ from what was planned; it is what is reported.
         step: Step,
-        /// The task lay where the claim says, until this moved it. Else there is nothing to report of it.
+        /// The step has moved the task. If it was gone already, no event is reported for it.
         was_there: bool,
     },
 }
 
-impl Done {
+impl StepOutcome {
     fn quietly((): ()) -> Self {
         Self::GoesOn(Vec::new())
     }
@@ -165,15 +166,15 @@ impl Pool<'_> {
         let mut events = Vec::new();
         loop {
             match self.take_step(run, claim, step)? {
-                Done::GoesOn(reported) => {
+                StepOutcome::GoesOn(reported) => {
                     events.extend(reported);
                     return Ok(events);
                 }
-                Done::Then(the_same, next, reported) => {
+                StepOutcome::Then(the_same, next, reported) => {
                     events.extend(reported);
                     (claim, step) = (*the_same, next);
                 }
-                Done::Over { claim, step, was_there } => {
+                StepOutcome::Over { claim, step, was_there } => {
                     self.free_session(run, &claim, &step)?;
                     let reported = events_of(&step, &claim).into_iter();
                     events.extend(reported.filter(|event| was_there || event.task.is_none()));
@@ -183,25 +184,25 @@ impl Pool<'_> {
         }
     }
 
-    fn take_step(&self, run: &Run, mut claim: Claim, step: Step) -> Result<Done> {
+    fn take_step(&self, run: &Run, mut claim: Claim, step: Step) -> Result<StepOutcome> {
         match step {
-            Step::Leave(why) => self.leave(run, claim, &why).map(Done::quietly),
-            Step::MarkWorking => claim.advance(Phase::Working, self.now).map(Done::quietly),
+            Step::Leave(why) => self.leave(run, claim, &why).map(StepOutcome::quietly),
+            Step::MarkWorking => claim.advance(Phase::Working, self.now).map(StepOutcome::quietly),
             Step::UndoRound(round) => {
                 self.end_unstarted(run)?;
-                self.undo_round(&mut claim, round).map(Done::quietly)
+                self.undo_round(&mut claim, round).map(StepOutcome::quietly)
             }
             Step::EndTurn => {
                 self.end_turn(run, &mut claim, Phase::Checking)?;
-                self.start_check(run, claim, CheckTarget::Work).map(Done::quietly)
+                self.start_check(run, claim, CheckTarget::Work).map(StepOutcome::quietly)
             }
             Step::Check(of) => {
                 self.note_red(run, &mut claim)?;
-                self.start_check(run, claim, of).map(Done::quietly)
+                self.start_check(run, claim, of).map(StepOutcome::quietly)
             }
             Step::RequestFix { red_before } => self.note_and_request_fix(run, claim, red_before),
             Step::RequestFixOfConflict(message) => {
-                self.request_fix(run, claim, message, Round::Conflict).map(Done::quietly)
+                self.request_fix(run, claim, message, Round::Conflict).map(StepOutcome::quietly)
             }
             Step::Accept { then } => self.accept_work(run, claim, *then),
             Step::Land { report, .. } => self.land_branch(run, claim, report),
@@ -261,13 +262,13 @@ impl Pool<'_> {
         self.end_agent(run)
     }
 
-    fn release_as_it_was(&self, claim: Claim, step: Step) -> Result<Done> {
+    fn release_as_it_was(&self, claim: Claim, step: Step) -> Result<StepOutcome> {
         self.unmake_worktree(&claim)?;
         let placed = self.release(&claim)?;
-        Ok(Done::over(claim, step, placed))
+        Ok(StepOutcome::over(claim, step, placed))
     }
 
-    fn remove_claim(&self, run: &Run, claim: Claim, taken_back: bool) -> Result<Done> {
+    fn remove_claim(&self, run: &Run, claim: Claim, taken_back: bool) -> Result<StepOutcome> {
         self.log.info(format_args!(
             "{}: {} has left the inbox; the session is free again",
             run.session.name,
@@ -280,17 +281,17 @@ impl Pool<'_> {
         self.clear_check(&claim)?;
         self.leave_worktree(&claim)?;
         claim.remove()?;
-        Ok(Done::over(claim, Step::RemoveClaim { taken_back }, None))
+        Ok(StepOutcome::over(claim, Step::RemoveClaim { taken_back }, None))
     }
 
-    fn place(&self, run: &Run, claim: Claim, outcome: Outcome) -> Result<Done> {
+    fn place(&self, run: &Run, claim: Claim, outcome: Outcome) -> Result<StepOutcome> {
         self.end_agent(run)?;
         let ending = match claim.ending()? {
             Some(ending) => ending,
             None => self.ending(&claim, outcome, None),
         };
         let placed = self.file(&claim, &ending, || claim.place(outcome))?;
-        Ok(Done::over(claim, Step::Place(outcome), placed))
+        Ok(StepOutcome::over(claim, Step::Place(outcome), placed))
     }
 
     /// Notes that the turn is over, whatever can be seen of it later, and ends the agent.
@@ -309,12 +310,12 @@ impl Pool<'_> {
         run: &Run,
         mut claim: Claim,
         red_before: Option<bool>,
-    ) -> Result<Done> {
+    ) -> Result<StepOutcome> {
         let events = events_of(&Step::RequestFix { red_before }, &claim);
         self.note_red(run, &mut claim)?;
         self.note_checked(&claim, &events);
         self.request_fix_of_red(run, claim, red_before)?;
-        Ok(Done::GoesOn(events))
+        Ok(StepOutcome::GoesOn(events))
     }
 
     fn give_up_work(
@@ -323,24 +324,24 @@ impl Pool<'_> {
         mut claim: Claim,
         red_before: Option<bool>,
         over_budget: Option<String>,
-    ) -> Result<Done> {
+    ) -> Result<StepOutcome> {
         let step = Step::GiveUp { red_before, over_budget: over_budget.clone() };
         self.note_red(run, &mut claim)?;
         self.end_agent_and_its_tools(run)?;
         self.clear_check(&claim)?;
         self.note_checked(&claim, &events_of(&step, &claim));
         let placed = self.give_up(&claim, red_before, over_budget)?;
-        Ok(Done::over(claim, step, placed))
+        Ok(StepOutcome::over(claim, step, placed))
     }
 
-    fn accept_work(&self, run: &Run, mut claim: Claim, then: Step) -> Result<Done> {
+    fn accept_work(&self, run: &Run, mut claim: Claim, then: Step) -> Result<StepOutcome> {
         self.accept(run, &mut claim)?;
         let events = vec![green(&claim)];
         self.note_checked(&claim, &events);
-        Ok(Done::Then(Box::new(claim), then, events))
+        Ok(StepOutcome::Then(Box::new(claim), then, events))
     }
 
-    fn land_branch(&self, run: &Run, mut claim: Claim, report: AgentReport) -> Result<Done> {
+    fn land_branch(&self, run: &Run, mut claim: Claim, report: AgentReport) -> Result<StepOutcome> {
         if claim.marker().phase != Phase::Landing {
             self.end_turn(run, &mut claim, Phase::Landing)?;
         }
@@ -350,10 +351,16 @@ impl Pool<'_> {
             _ => None,
         };
         let next = after_branch(outcome, no_round, report);
-        Ok(Done::Then(Box::new(claim), next, Vec::new()))
+        Ok(StepOutcome::Then(Box::new(claim), next, Vec::new()))
     }
 
-    fn finish(&self, run: &Run, claim: Claim, report: AgentReport, landed: bool) -> Result<Done> {
+    fn finish(
+        &self,
+        run: &Run,
+        claim: Claim,
+        report: AgentReport,
+        landed: bool,
+    ) -> Result<StepOutcome> {
         // What only a living agent shows is filed first: a pass that was killed after its end would leave a turn that
         // looks interrupted, and another agent would be given it again. Its cost, which Claude Code writes when it
         // ends, stays unknown then.
@@ -370,10 +377,10 @@ impl Pool<'_> {
         if report.only_while_it_lives {
             self.end_agent(run)?;
         }
-        Ok(Done::over(claim, Step::Finish { report, landed }, placed))
+        Ok(StepOutcome::over(claim, Step::Finish { report, landed }, placed))
     }
 
-    fn fail(&self, run: &Run, claim: Claim, mut end: AttemptEnd) -> Result<Done> {
+    fn fail(&self, run: &Run, claim: Claim, mut end: AttemptEnd) -> Result<StepOutcome> {
         if end.cooldown {
             self.start_cooldown(&run.session, &end.failure)?;
         }
@@ -384,7 +391,7 @@ impl Pool<'_> {
         let over_budget = self.given_up_for_its_cost(&claim, end.outcome)?;
         let end = end.with_cost(over_budget);
         let placed = self.end_attempt(&claim, &end.noted(), end.outcome)?;
-        Ok(Done::over(claim, Step::EndAttempt(end), placed))
+        Ok(StepOutcome::over(claim, Step::EndAttempt(end), placed))
     }
 
     /// Ends the agent of this run, wherever it is. One that has not started cannot start any more.
@@ -394,8 +401,8 @@ impl Pool<'_> {
         Ok(())
     }
 
-    /// The same, with all that the agent has started: none of it may go on beside the next attempt. After a turn that
-    /// ended well it may: a server, say, that the task asked for.
+    /// Ends the agent of this run and all that it has started, so that nothing goes on beside the next attempt. After a
+    /// turn that ended well [`Self::end_agent`] is used: the task may have asked for a server that stays.
     pub(super) fn end_agent_and_its_tools(&self, run: &Run) -> Result<()> {
         run.session.take_ticket()?;
         Ok(process::terminate_all(run.id(), leader(run)?, process::GRACE)?)

@@ -70,7 +70,7 @@ pub(crate) struct Reading {
     pub(super) signs: Option<Signs>,
     /// What its Claude Code has left, where that was looked at.
     pub(super) claude: Option<ClaudeEvidence>,
-    /// And of what it costs.
+    /// What a pass notes of the cost of its agent, while that works.
     pub(super) cost_so_far: Option<CostSoFar>,
 }
 
@@ -191,7 +191,7 @@ impl Pool<'_> {
         })
     }
 
-    /// The same where the task is gone: its agent may still work.
+    /// What is found where the task is gone: its agent may still work.
     fn look_for_work(&self, run: &Run, claim: &Claim) -> Result<(Found, Option<ClaudeEvidence>)> {
         let taken_back = durable::exists(&claim.project().waiting_path(claim.name()))?;
         let no_task = |at_work| Found::NoTask { taken_back, at_work };

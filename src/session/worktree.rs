@@ -86,13 +86,13 @@ impl Pool<'_> {
         self.take_away(claim, Repository::unmake)
     }
 
-    /// The same where its set-up has failed.
+    /// Takes away the worktree of a task whose set-up has failed.
     pub(super) fn discard_worktree(&self, claim: &Claim) -> Result<()> {
         self.take_away(claim, Repository::discard)
     }
 
-    /// What becomes of the worktree of a task that its agent, or a person, has moved: it goes where nothing in it would
-    /// be lost. The branch stays, if it has a commit of its own.
+    /// Removes the worktree of a task whose file an agent or a person has moved, unless something in it would be lost. A
+    /// branch with commits stays.
     pub(super) fn leave_worktree(&self, claim: &Claim) -> Result<()> {
         let Some(ClaimedCheckout::Own { worktree, .. }) = &claim.marker().work.checkout else {
             return Ok(());

@@ -25,7 +25,8 @@ pub(crate) use order::{StartFrom, start_from};
 use parts::{Opening, without_ending};
 pub use parts::{Parts, split};
 pub(crate) use recurrence::{RECURRING_FIELDS, Recurrence, Schedule, recurrence};
-pub use rules::{Check, HeaderRules, Isolation, Land, ProjectRules, TaskRules, TimeLimit};
+pub(crate) use rules::ProjectRules;
+pub use rules::{Check, HeaderRules, Isolation, Land, TaskRules, TimeLimit};
 pub use words::{Complexity, Preference, Priority, Provider, UnknownWord};
 
 use crate::money::Cost;

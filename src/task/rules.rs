@@ -91,7 +91,7 @@ impl TimeLimit {
 
 /// What holds for the tasks of a project.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ProjectRules {
+pub(crate) struct ProjectRules {
     /// The most local agents at once, 0 for any number; `None`: one, and with worktrees any number.
     pub parallel: Option<u32>,
     /// The one agent that works on its tasks; `None`: any.
@@ -189,8 +189,8 @@ impl ProjectRules {
         })
     }
 
-    /// How many agents may be at work in the project when one more task begins; `None` for any number.
-    pub(crate) fn room_beside(&self, isolation: Isolation) -> Option<usize> {
+    /// How many other tasks of the project may be at work when one begins; `None` for any number.
+    pub(crate) fn max_others(&self, isolation: Isolation) -> Option<usize> {
         usize::try_from(self.limit_beside(isolation)).ok()?.checked_sub(1)
     }
 }
@@ -232,8 +232,8 @@ mod tests {
 
     #[test]
     fn one_agent_in_a_checkout_and_any_number_in_worktrees_unless_it_is_said() {
-        let room = |parallel, isolation| {
-            ProjectRules { parallel, ..ProjectRules::default() }.room_beside(isolation)
+        let max_others = |parallel, isolation| {
+            ProjectRules { parallel, ..ProjectRules::default() }.max_others(isolation)
         };
         for (parallel, isolation, expected) in [
             (None, Isolation::None, Some(0)),
@@ -242,7 +242,7 @@ mod tests {
             (Some(1), Isolation::Worktree, Some(0)),
             (Some(3), Isolation::None, Some(2)),
         ] {
-            assert_eq!(room(parallel, isolation), expected, "{parallel:?} {isolation:?}");
+            assert_eq!(max_others(parallel, isolation), expected, "{parallel:?} {isolation:?}");
         }
     }
 

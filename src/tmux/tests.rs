@@ -1,3 +1,6 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use super::{NewPane, Pane, PaneId, is_no_server, is_session_name, path_argument, window_name};
 
 const LINE: &str = "%12 4242 1 -ccl-run=11111111-1111-4111-8111-111111111111_ 3 1795443185 99 /tmp/a b:c/default:ccl auto|x  y";
@@ -92,4 +95,26 @@ fn a_server_that_ends_during_a_call_is_none() {
         assert!(is_no_server(words), "{words}");
     }
     assert!(!is_no_server("error connecting to /tmp/x (Permission denied)"));
+}
+
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
+/// Nothing is typed into a pane (DESIGN section 6).
+#[test]
+fn no_source_types_into_a_pane() {
+    let sources = files_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let naming = |command: &str| {
+        let names =
+            |path: &&PathBuf| String::from_utf8_lossy(&fs::read(path).unwrap()).contains(command);
+        sources.iter().filter(names).collect::<Vec<_>>()
+    };
+    // In two parts, for this is a source as well.
+    for (verb, object) in [("send", "keys"), ("paste", "buffer"), ("load", "buffer")] {
+        let typing = naming(&format!("{verb}-{object}"));
+        assert!(typing.is_empty(), "{verb}-{object} is in {typing:?}");
+    }
+    assert!(!naming("new-window").is_empty(), "what opens a window is not found either");
 }

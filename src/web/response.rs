@@ -41,7 +41,7 @@ impl Response {
         }
     }
 
-    /// The same with a header line. Both are ours: nothing that was sent comes into a head.
+    /// Adds a header line. Name and value are constants of `ccl`: nothing that a client sent comes into a head.
     pub(crate) fn with_line(mut self, name: &str, value: &str) -> Self {
         self.lines.push_str(&format!("{name}: {value}\r\n"));
         self

@@ -1,11 +1,14 @@
-//! A dry run reports what the pass behind it does, reasons and all: at the end of a turn, at that of its check, and at that
-//! of a branch.
+//! A dry run reports what the pass behind it does, reasons and all: at a launch, at the end of a turn, at that of its
+//! check, and at that of a branch.
+
+use std::fs;
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
 use super::support::Project;
 use super::worktree::{commit, say, world as in_worktrees};
-use super::world::World;
+use super::world::{HOLDS, World};
 
 /// The events of a dry run, which have to be those of the pass right behind it.
 #[track_caller]
@@ -15,6 +18,91 @@ fn agreed(world: &World) -> Vec<String> {
     assert_eq!((dry_run.code, pass.code), (0, 0), "{dry_run:#?}\n{pass:#?}");
     assert_eq!(dry_run.events, pass.events, "{}", world.tmux.screens());
     pass.short()
+}
+
+/// What stands in the way of a launch: `rules` of a repository that `prepare` has seen to.
+struct Refusal {
+    rules: &'static str,
+    task: &'static str,
+    prepare: fn(&Project),
+    /// The events, each with a part of its reason.
+    says: &'static [(&'static str, &'static str)],
+}
+
+const LAUNCHED: (&str, &str) = ("dispatched t.md ccl-auto-0", "");
+
+const REFUSALS: &[Refusal] = &[
+    Refusal { rules: "", task: HOLDS, prepare: |_| {}, says: &[LAUNCHED] },
+    Refusal { rules: "isolation: worktree\n", task: HOLDS, prepare: |_| {}, says: &[LAUNCHED] },
+    // Only the launch's own plan sees this.
+    Refusal {
+        rules: "isolation: worktree\n",
+        task: HOLDS,
+        prepare: |project| drop(project.git(["branch", "ccl"])),
+        says: &[("held t.md -", "the branch `ccl` in")],
+    },
+    Refusal {
+        rules: "isolation: worktree\nbase: nowhere\n",
+        task: HOLDS,
+        prepare: |_| {},
+        says: &[("held - -", "`nowhere` names no commit")],
+    },
+    Refusal {
+        rules: "isolation: none\nrequire_clean: true\n",
+        task: HOLDS,
+        prepare: |project| fs::write(project.root().join("README"), "changed\n").unwrap(),
+        says: &[("held - -", "not committed, and project.yaml says require_clean")],
+    },
+    Refusal {
+        rules: "isolation: none\nprotect: [README]\n",
+        task: HOLDS,
+        prepare: |_| {},
+        says: &[("held - -", "`protect` needs a worktree")],
+    },
+    Refusal {
+        rules: "isolaton: none\n",
+        task: HOLDS,
+        prepare: |_| {},
+        says: &[("held - -", "isolaton")],
+    },
+    Refusal {
+        rules: "",
+        task: " \n",
+        // An empty file may be one that somebody has just begun to write.
+        prepare: |project| {
+            let task = fs::File::open(project.queue("inbox").join("t.md")).unwrap();
+            task.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+        },
+        says: &[("failed t.md -", "")],
+    },
+    // One agent at a time in the project's own checkout.
+    Refusal {
+        rules: "isolation: none\n",
+        task: HOLDS,
+        prepare: |project| drop(project.drop_task("u.md", HOLDS)),
+        says: &[LAUNCHED],
+    },
+];
+
+#[test]
+fn what_a_launch_refuses_is_foretold_in_the_same_words() {
+    for Refusal { rules, task, prepare, says } in REFUSALS {
+        let (world, project) = in_worktrees(2, "");
+        say(&project, rules);
+        project.drop_task("t.md", task);
+        prepare(&project);
+        let dry_run = world.ccl(&["scan", "--dry-run"]);
+        let pass = world.ccl(&["scan"]);
+        assert_eq!(dry_run.events, pass.events, "{rules}{dry_run:#?}\n{pass:#?}");
+        assert_eq!((dry_run.code, &dry_run.free), (pass.code, &pass.free), "{rules}");
+        let events: Vec<_> = says.iter().map(|(event, _)| *event).collect();
+        assert_eq!(pass.short(), events, "{rules}{pass:#?}");
+        for (event, (_, reason)) in pass.events.iter().zip(*says) {
+            let said = event["reason"].as_str().unwrap_or_default();
+            assert!(said.contains(reason), "{rules}{said}");
+        }
+        world.let_go();
+    }
 }
 
 /// The same once the agent has ended its turn.

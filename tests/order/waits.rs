@@ -116,19 +116,19 @@ fn a_task_goes_once_all_that_it_depends_on_is_done() {
 }
 
 #[test]
-fn a_circle_is_named() {
+fn a_cycle_is_named() {
     let (sandbox, project) = sandbox();
     let task = |on: &str| format!("---\ndepends_on: {on}\n---\nDo it.\n");
     project.drop_task("a.md", task("b.md"));
     project.drop_task("b.md", task("[c]"));
     project.drop_task("c.md", task("a.md"));
     project.drop_task("bad.md", task("7"));
-    let circle =
+    let cycle =
         "they wait for each other, a.md → b.md → c.md → a.md: take one out of a `depends_on`";
-    assert_eq!(waits(&sandbox, "a.md").1, circle);
+    assert_eq!(waits(&sandbox, "a.md").1, cycle);
     let file = project.queue("inbox").join("a.md");
     let out = sandbox.ccl(["decide"]).arg(&file).output().unwrap();
-    assert!(String::from_utf8(out.stdout).unwrap().contains(circle));
+    assert!(String::from_utf8(out.stdout).unwrap().contains(cycle));
     let (state, _, reason) = waits(&sandbox, "bad.md");
     assert_eq!(state, "held");
     assert!(reason.as_str().unwrap().contains("`depends_on` must be a list"), "{reason}");

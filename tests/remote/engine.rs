@@ -175,6 +175,9 @@ fn a_claimed_run_that_ray_has_forgotten_or_ended_is_given_up_and_its_runner_is_r
         assert!(world.is_clean());
         go(&world);
         assert_eq!(runner.wait(), Some(76));
+        // What the task's reason speaks of is still there.
+        let lies = left_in(&world.node(), "ccl-");
+        assert!(world.node().join(&lies[0]).join("tree/two").exists());
         assert!(world.refs().is_empty(), "{:?}", world.refs());
         assert_eq!(world.project.git(["branch", "--list", "ccl/*"]), "");
         // The same job again finds nothing to work on.

@@ -226,6 +226,12 @@ fn what_cannot_come_back_stays_where_it_is_and_the_task_has_failed() {
             ".git/rebase-merge",
             "an unfinished merge or rebase",
         ),
+        // As git lfs does: git gets the name of what it is, which only a push by git lfs takes elsewhere.
+        (
+            "mkdir -p .git/lfs/objects; git config filter.lfs.clean 'cat >.git/lfs/objects/1; printf \"version https://git-lfs.github.com/spec/v1\\noid sha256:%064d\\nsize 5\\n\" 1'; echo '*.bin filter=lfs -text' >.gitattributes; echo mine >a.bin\n",
+            ".git/lfs/objects/1",
+            "kept with git lfs",
+        ),
     ] {
         let world = World::with_agent(&format!("#!/bin/sh\necho run >>\"$HOME/runs\"\n{agent}"));
         let (id, entrypoint) = submitted(&world);
@@ -243,7 +249,9 @@ fn what_cannot_come_back_stays_where_it_is_and_the_task_has_failed() {
 /// One file that git cannot take leaves the others; locks of a git that was killed are nobody's.
 #[test]
 fn what_an_agent_leaves_locked_comes_back() {
-    let world = World::with_agent(&format!("{AGENT}: >.git/HEAD.lock; : >.git/index.lock\n"));
+    let world = World::with_agent(&format!(
+        "{AGENT}for name in HEAD index packed-refs; do : >.git/$name.lock; done\n"
+    ));
     let (id, entrypoint) = submitted(&world);
     let output = world.worker().command(&entrypoint).output().unwrap();
     assert_eq!((output.status.code(), world.agents()), (Some(0), 1), "{output:?}");
@@ -251,6 +259,21 @@ fn what_an_agent_leaves_locked_comes_back() {
     world.converge("a.md", "done/a.md");
     assert_eq!(git(world.project.root(), ["show", "ccl/a:two"]).trim(), "uncommitted");
     assert_eq!(left_in(&world.node(), "ccl-"), [""; 0]);
+}
+
+/// A file that git is not to look at has come about by the agent's hand all the same.
+#[test]
+fn what_an_agent_hides_from_its_git_comes_back() {
+    for flag in ["--assume-unchanged", "--skip-worktree"] {
+        let world =
+            World::with_agent(&format!("{AGENT}git update-index {flag} one; echo changed >one\n"));
+        let (id, entrypoint) = submitted(&world);
+        let output = world.worker().command(&entrypoint).output().unwrap();
+        assert_eq!((output.status.code(), world.agents()), (Some(0), 1), "{output:?}");
+        world.ray.set(&id, "SUCCEEDED", None);
+        world.converge("a.md", "done/a.md");
+        assert_eq!(git(world.project.root(), ["show", "ccl/a:one"]).trim(), "changed", "{flag}");
+    }
 }
 
 /// Ray ends it while the work is judged: the work stays where it is.

@@ -77,6 +77,10 @@ fn an_agent_that_fails_is_no_success() {
             false,
         ),
         ("#!/no/such/interpreter\n", "no such program", false),
+        // Statuses that a runner's own tools end with, too.
+        ("#!/bin/sh\nexit 124\n", "exit code 124 on", false),
+        ("#!/bin/sh\nexit 125\n", "exit code 125 on", false),
+        ("#!/bin/sh\nexit 127\n", "exit code 127 on", false),
     ] {
         let world = World::with_agent(agent).runs();
         world.project.drop_task("a.md", TASK);

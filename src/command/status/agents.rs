@@ -16,8 +16,8 @@ pub(super) fn rows(context: Context<'_>, problems: &mut Problems<'_>) -> (Vec<Ag
         problems.note(&error);
         Default::default()
     });
-    let rows = lineup.rows().map(|(agent, standing)| {
-        let readiness = standing.worst();
+    let rows = lineup.rows().map(|(agent, availability)| {
+        let readiness = availability.worst();
         let hold = readiness.hold();
         let state = match readiness {
             Readiness::Ready => AgentReadiness::Ready,

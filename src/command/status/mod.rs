@@ -46,7 +46,7 @@ impl Problems<'_> {
     }
 }
 
-/// All there is to know, what could not be read, and the exit status of that.
+/// The whole status, with errors for what could not be read, and the exit status.
 pub(super) struct Collected {
     pub(super) status: Status,
     pub(super) problems: Vec<String>,

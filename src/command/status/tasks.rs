@@ -328,9 +328,12 @@ impl Collector<'_, '_> {
                         refusals.insert(self.status.tasks.len(), refusal);
                         if let Ok(rules) = rules {
                             let rules_of_task = rules.for_task(&peek.head.rules);
-                            let room =
-                                waits_for_room(rules, rules_of_task.isolation, &inbox.dispatched);
-                            row.waits = room.or_else(|| self.waits_for_agent(wanted));
+                            let capacity = waits_for_capacity(
+                                rules,
+                                rules_of_task.isolation,
+                                &inbox.dispatched,
+                            );
+                            row.waits = capacity.or_else(|| self.waits_for_agent(wanted));
                         }
                         if row.provider.is_some_and(Provider::is_remote) {
                             row.waits = None;
@@ -473,15 +476,15 @@ impl Collector<'_, '_> {
     }
 }
 
-/// Whether a task of the project waits for another one's agent, and which.
-fn waits_for_room(
+/// Which agents at work a task of the project waits for, if any.
+fn waits_for_capacity(
     rules: &ProjectRules,
     isolation: Isolation,
     at_work: &[OsString],
 ) -> Option<String> {
-    let room = rules.room_beside(isolation)?;
+    let max_others = rules.max_others(isolation)?;
     match at_work {
-        _ if at_work.len() <= room => None,
+        _ if at_work.len() <= max_others => None,
         [only] => Some(format!("the checkout is in use by {}", path_text(Path::new(only)))),
         more => {
             Some(format!("{} agents are at work in the project, as many as may be", more.len()))

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -17,6 +17,7 @@ use signal_hook::low_level::pipe;
 use super::{Collected, collect};
 use crate::cli::StatusFormat;
 use crate::command::Context;
+use crate::concurrent::locked;
 use crate::environment::Environment;
 use crate::error::Failure;
 use crate::log::{Level, Log, Style};
@@ -66,7 +67,7 @@ fn frame(context: Context<'_>, environment: &Environment) -> Result<String> {
     let Collected { status, .. } = collect(context)?;
     let style = TerminalStyle::of_stdout(environment);
     let text = Report::Status(status).text(context.now, || style);
-    let said = said.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let said = locked(&said.0);
     Ok(format!("{text}{}", String::from_utf8_lossy(&said)))
 }
 
@@ -76,7 +77,7 @@ struct Said(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Said {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        locked(&self.0).write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -116,15 +117,15 @@ impl AlternateScreen {
     /// Draws as many lines as there is room for, over what stands there.
     fn draw(&mut self, text: &str) -> io::Result<()> {
         let rows = rustix::termios::tcgetwinsize(&self.terminal)?.ws_row.max(2);
-        let room = usize::from(rows) - 1;
+        let height = usize::from(rows) - 1;
         let lines: Vec<&str> = text.lines().collect();
         let mut drawn = String::from("\x1b[H");
-        for line in lines.iter().take(room) {
+        for line in lines.iter().take(height) {
             drawn.push_str(line);
             // To the end of the line.
             drawn.push_str("\x1b[K\r\n");
         }
-        let hidden = lines.len().saturating_sub(room);
+        let hidden = lines.len().saturating_sub(height);
         let more = if hidden > 0 { format!("{hidden} more lines; ") } else { String::new() };
         drawn.push_str(&format!("\x1b[J\x1b[2m{more}q ends\x1b[0m"));
         self.terminal.write_all(drawn.as_bytes())

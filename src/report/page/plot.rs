@@ -205,7 +205,7 @@ pub(super) struct WaitRange {
 }
 
 pub(super) fn ranges(slots: usize, ranges: &[WaitRange]) -> Markup {
-    /// What can be told apart at a glance.
+    /// What a reader can distinguish at a glance.
     const MARKS: [(u64, &str); 11] = [
         (1, "1 s"),
         (5, "5 s"),

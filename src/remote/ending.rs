@@ -1,0 +1,285 @@
+//! A run in the exchange comes to its end: its task is filed, given up, asked for anew or goes to a session, and its refs go.
+
+use anyhow::{Context, Result, anyhow};
+use uuid::Uuid;
+
+use super::engine::RayEngine;
+use super::exchange::{OpenRun, RunState, ask_again};
+use super::filing::Filing;
+use super::marker::{Delegated, DelegationPhase, ExchangeNote};
+use super::run::{Refs, Tombstone, Why};
+use super::{Delegation, JobId, RemoteOutcome, StopReason};
+use crate::checkout::{EXCHANGE_LIMIT, Exchange, Moved};
+use crate::concurrent::locked;
+use crate::durable;
+use crate::error::Failure;
+use crate::marker as markers;
+use crate::queue::Project;
+use crate::text::{escape, excerpt};
+
+/// How often a job that came to nothing before anybody began is asked for anew.
+const MOST_RESTARTS: u32 = 3;
+
+impl OpenRun<'_> {
+    /// Files a task whose result git does not take. Nobody else has it, so it stays in the exchange, for a person.
+    pub(super) fn file_refused(&self, why: &str) -> Result<RemoteOutcome> {
+        let OpenRun { marker, note, .. } = *self;
+        self.keep_run(true)?;
+        let (url, run) = (escape(&note.url), Refs::of(marker.key).run);
+        let reason =
+            format!("what came back cannot be fetched, and stays in the exchange as {run}: {why}");
+        let result = format!(
+            "Git refuses an object of what came back. It is kept in the exchange. Where you trust it, take it:\n\n    \
+             git fetch {url} {run} && git branch NAME FETCH_HEAD^2\n\nAnd remove it there once you need it no more:\n\n    \
+             git push {url} :{run}"
+        );
+        let filing = Filing { result: Some(result), ..Filing::given_up(self.by.now(), reason) };
+        self.end(&filing)
+    }
+
+    /// Puts the tombstone at the run's ref, so that no runner can hand in a result any more; then does what the tombstone
+    /// is for: files the task, sends it again or lets it run here.
+    pub(super) fn take_back(
+        &self,
+        old: Option<&str>,
+        tombstone: &Tombstone,
+    ) -> Result<RemoteOutcome> {
+        let OpenRun { task, .. } = *self;
+        if !self.by.dry_run && !self.swap(old, tombstone)? {
+            self.by
+                .log
+                .debug(format_args!("{task}: its run has just moved: the next pass looks again"));
+            return Ok(RemoteOutcome::Nothing);
+        }
+        self.bury(tombstone)
+    }
+
+    /// Puts a tombstone in place of `old`; false where that is not there any more.
+    fn swap(&self, old: Option<&str>, tombstone: &Tombstone) -> Result<bool> {
+        let OpenRun { task, marker, note, .. } = *self;
+        let exchange = self.exchange();
+        // Nothing refers to it here: after two weeks a person's git may have thrown it away.
+        if !exchange.has(&note.base)? {
+            exchange
+                .fetch(&Refs::of(marker.key).base, EXCHANGE_LIMIT)
+                .context("cannot fetch what the run starts from")?;
+        }
+        let message = serde_json::to_string(tombstone)?;
+        // What a stranger has put there is not to be handed on.
+        let claim = old.filter(|old| note.claim.as_deref() == Some(*old));
+        let parents: Vec<&str> = [note.base.as_str()].into_iter().chain(claim).collect();
+        let commit = exchange.commit(&note.base, &parents, &message)?;
+        let moved = exchange.swap(&Refs::of(marker.key).run, old, &commit).with_context(|| {
+            format!("{task} cannot be taken back from the exchange {}", escape(&note.url))
+        })?;
+        Ok(moved == Moved::Yes)
+    }
+
+    /// Does what a tombstone is there for.
+    pub(super) fn bury(&self, tombstone: &Tombstone) -> Result<RemoteOutcome> {
+        let OpenRun { task, note, .. } = *self;
+        let reason = excerpt(&tombstone.reason, 2000);
+        match tombstone.tombstone {
+            Why::Unbegun if note.restarts < MOST_RESTARTS => {
+                self.by.log.warn(format_args!("{task}: {reason}: it is asked for anew"));
+                self.begin_anew()?;
+                Ok(RemoteOutcome::Nothing)
+            }
+            Why::Unbegun => {
+                let reason = format!("{reason}; so it was {} times", MOST_RESTARTS + 1);
+                self.file_and_clean(&Filing::given_up(self.by.now(), reason))
+            }
+            Why::Lost | Why::Cancelled => {
+                self.file_and_clean(&Filing::given_up(self.by.now(), reason))
+            }
+            Why::Withdrawn => self.leave(reason),
+        }
+    }
+
+    /// Files the task, and takes its refs away.
+    pub(super) fn file_and_clean(&self, filing: &Filing) -> Result<RemoteOutcome> {
+        self.keep_run(false)?;
+        self.end(filing)
+    }
+
+    /// Writes down whether `run` stays in the exchange once the task is filed.
+    fn keep_run(&self, keeps_run: bool) -> Result<()> {
+        if self.note.keeps_run != keeps_run {
+            self.change(|marker| {
+                if let Some(note) = &mut marker.exchange {
+                    note.keeps_run = keeps_run;
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn end(&self, filing: &Filing) -> Result<RemoteOutcome> {
+        let OpenRun { ray, task, marker, .. } = *self;
+        let outcome = self.by.file(task, marker, filing)?;
+        if !self.by.dry_run && durable::exists(&task.project.leaving_path(marker.key))? {
+            self.by.clean(ray, &task.project, marker.key);
+        }
+        Ok(outcome)
+    }
+
+    /// Removes the marker of a task that a session gets.
+    fn leave(&self, reason: String) -> Result<RemoteOutcome> {
+        let OpenRun { ray, task, marker, .. } = *self;
+        if !self.by.dry_run {
+            let path = task.project.delegated_path(&task.name);
+            {
+                let _local = locked(&self.by.local_lock);
+                let _lock = task.project.lock()?;
+                let current: Option<Delegated> = markers::read(&path)?;
+                if current.is_none_or(|it| it.key != marker.key) {
+                    return Ok(RemoteOutcome::Nothing);
+                }
+                task.project.set_aside(&task.name, marker.key)?;
+            }
+            self.by.clean(ray, &task.project, marker.key);
+        }
+        Ok(RemoteOutcome::RunLocally { reason })
+    }
+
+    /// The end of a submission that a session gets instead: nobody is to begin with it any more.
+    pub(super) fn withdraw(&self, reason: &str) -> Result<RemoteOutcome> {
+        let OpenRun { ray, task, note, .. } = *self;
+        if !note.is_sent || self.by.dry_run {
+            return self.leave(reason.to_owned());
+        }
+        // A push of this pass may have had no answer, and it is to be withdrawn for just that.
+        ray.look_again(&note.url);
+        match self.look()? {
+            RunState::Absent => {
+                let tombstone = Tombstone::new(Why::Withdrawn, reason.to_owned());
+                self.take_back(None, &tombstone)
+            }
+            RunState::Tombstone(tombstone) => self.bury(&tombstone),
+            RunState::Unknown(_, why) => {
+                self.by.log.warn(format_args!("{task} cannot be taken back to run here: {why}"));
+                Ok(RemoteOutcome::Nothing)
+            }
+            // Somebody is at work after all.
+            RunState::Claim(_)
+            | RunState::Result(..)
+            | RunState::Foreign(..)
+            | RunState::Refused(_)
+            | RunState::Unfetched(_) => {
+                let now = self.by.now();
+                self.change(|marker| {
+                    marker.phase = DelegationPhase::Submitted {
+                        job_id: JobId::of_key(marker.key),
+                        submitted_at: now,
+                        unknown_since: None,
+                    };
+                })?;
+                Ok(RemoteOutcome::Nothing)
+            }
+        }
+    }
+
+    /// A person wants it to end: whoever has the run loses it, unless the result is there already.
+    pub(super) fn cancel(&self, reason: &str) -> Result<RemoteOutcome> {
+        let OpenRun { ray, task, marker, note, .. } = *self;
+        let tombstone = Tombstone::new(Why::Cancelled, reason.to_owned());
+        if !note.is_sent {
+            return self.bury(&tombstone);
+        }
+        // A hint, as all that is said to it.
+        if let Err(error) = ray.client.cancel(&JobId::of_key(marker.key)) {
+            self.by.log.warn(format_args!("{task}: {error}"));
+        }
+        // A person may wait for it: it is tried, whenever it was to be.
+        let unhurried = ExchangeNote { unfetched: None, ..note.clone() };
+        let seen = OpenRun { note: &unhurried, ..*self }.look()?;
+        match seen {
+            RunState::Result(commit, result) => self.file_result(&commit, &result),
+            RunState::Refused(why) => self.file_refused(&why),
+            RunState::Tombstone(_) => self.bury(&tombstone),
+            RunState::Absent => self.take_back(None, &tombstone),
+            // Also one that cannot be fetched: it may be too large ever to be.
+            RunState::Claim(old)
+            | RunState::Foreign(old, _)
+            | RunState::Unfetched(old)
+            | RunState::Unknown(Some(old), _) => self.take_back(Some(&old), &tombstone),
+            RunState::Unknown(None, why) => Err(anyhow!(Failure::Temporary(format!(
+                "its run cannot be taken away from who may be at work on it: {why}"
+            )))),
+        }
+    }
+
+    /// Asks for the task under another key, after the old one's tombstone. The old one's refs go.
+    fn begin_anew(&self) -> Result<()> {
+        let OpenRun { task, marker, .. } = *self;
+        let (old, new) = (marker.key, Uuid::new_v4());
+        let now = self.by.now();
+        let begun = self.by.change_with(task, marker, |project, marker| {
+            // Before the marker: what is not noted would stay in the exchange.
+            durable::write(
+                &project.leaving_path(old),
+                &serde_json::to_vec(marker)?,
+                durable::PRIVATE,
+            )?;
+            if let Some(note) = &mut marker.exchange {
+                // A key is random: nothing else in the request looks like it.
+                note.request = note.request.replace(&old.to_string(), &new.to_string());
+                note.restarts += 1;
+                note.claim = None;
+                note.unfetched = None;
+                note.work = None;
+            }
+            marker.key = new;
+            ask_again(marker, now);
+            Ok(())
+        })?;
+        if !begun {
+            self.by.log.debug(format_args!("{task}: another pass has begun anew"));
+        }
+        Ok(())
+    }
+}
+
+impl Delegation<'_> {
+    /// Takes the refs away of what was filed; what cannot be taken away is tried again by a later pass.
+    fn clean(&self, ray: &RayEngine<'_>, project: &Project, key: Uuid) {
+        if let Err(error) = self.try_clean(ray, project, key) {
+            self.log.debug(format_args!(
+                "refs/ccl/{key} stays in the exchange until the next pass: {error:#}"
+            ));
+        }
+    }
+
+    fn try_clean(&self, ray: &RayEngine<'_>, project: &Project, key: Uuid) -> Result<()> {
+        let path = project.leaving_path(key);
+        let Some(marker) = markers::read::<Delegated>(&path)? else { return Ok(()) };
+        if let Some(note) = &marker.exchange {
+            if ray.why_silent(&note.url).is_some()
+                || matches!(self.stopped(), Some(StopReason::TimeUp))
+            {
+                return Ok(());
+            }
+            let exchange = Exchange { project: project.path(), url: &note.url };
+            let refs = Refs::of(key);
+            // In this order: a runner that comes in between finds `run`, or no base.
+            let gone: &[&String] =
+                if note.keeps_run { &[&refs.base] } else { &[&refs.base, &refs.run] };
+            for name in gone {
+                if let Err(error) = exchange.delete(name) {
+                    if error.is_timeout() {
+                        ray.note_silent(&note.url, &error.to_string());
+                    }
+                    return Err(error.into());
+                }
+            }
+        }
+        durable::remove(&path).map(drop)
+    }
+
+    /// Takes the refs away that earlier passes have left.
+    pub(crate) fn sweep_exchanges(&self, leaving: &[(Project, Uuid)]) {
+        if let (super::engine::Engine::Ray(ray), false) = (&self.engine, self.dry_run) {
+            leaving.iter().for_each(|(project, key)| self.clean(ray, project, *key));
+        }
+    }
+}
