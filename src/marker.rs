@@ -86,6 +86,9 @@ pub struct Work {
     /// What the last check of the work said, red or green.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checked: Option<CheckEnding>,
+    /// Its branch's place among those that land in the same base; none before it comes to that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub landing: Option<LandingPlace>,
     /// What the run left in its repository, once that is known: from then on only the worktree has to go, and the task
     /// to be filed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,6 +118,30 @@ impl Work {
             worked.end(now);
         }
     }
+}
+
+impl ClaimMarker {
+    /// Its branch's place, while it is on its way into its base.
+    pub(crate) fn landing_place(&self) -> Option<&LandingPlace> {
+        let place = self.work.landing.as_ref().filter(|_| self.work.git.is_none())?;
+        let counts = match (self.phase, &place.behind) {
+            (Phase::Landing, _) | (Phase::Checking, None) => true,
+            // Something has changed it: it comes back once its check is green.
+            (Phase::Checking, Some(_)) => false,
+            (Phase::Claimed | Phase::Launching | Phase::Working, _) => false,
+        };
+        counts.then_some(place)
+    }
+}
+
+/// A branch's place among those that land in the same base, one after the other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LandingPlace {
+    /// Since when it is on its way.
+    pub since: Timestamp,
+    /// The task that it waits for; none where it has the turn: it was rebased, and is being checked again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<String>,
 }
 
 /// Where an agent works in a git repository.
@@ -184,7 +211,8 @@ pub struct Rounds {
     /// Conflicts with what its base had become.
     pub conflicts: u32,
     pub red: u32,
-    /// How often its branch was rebased onto what its base had become; not a round, but a reason to check again.
+    /// How often its branch was rebased onto what its base had become, since it has its turn to land; not a round, but a
+    /// reason to check again.
     pub rebased: u32,
     /// The last of them.
     #[serde(skip_serializing_if = "Option::is_none")]

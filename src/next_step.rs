@@ -123,6 +123,8 @@ pub(crate) enum BranchOutcome {
     Conflict(String),
     /// It is not what was checked any more: it was rebased, or somebody has changed it.
     Changed,
+    /// It lands once that of this task has.
+    Waits { behind: String },
 }
 
 /// A limit of time that an agent has reached.
@@ -426,6 +428,8 @@ pub(crate) enum Leave {
     AtWork,
     /// The check runs.
     Checking,
+    /// Its branch lands once that of this task has.
+    WaitsToLand { behind: String },
     /// The agent waits for a person, for this reason.
     NeedsAttention(String),
     /// It is over, but a person is looking at it.
@@ -546,6 +550,7 @@ pub(crate) fn after_branch(
             no_round.map_or(Step::RequestFixOfConflict(message), NoFurtherRound::step)
         }
         BranchOutcome::Changed => Step::Check(CheckTarget::Work),
+        BranchOutcome::Waits { behind } => Step::Leave(Leave::WaitsToLand { behind }),
     }
 }
 

@@ -445,33 +445,73 @@ fn watched_git(here: &Path, git: &str) -> String {
     )
 }
 
-#[test]
-fn two_pools_land_in_one_repository_one_after_the_other() {
+/// The names of the tasks that the pools say have landed, in the order in which they did.
+fn landed(pools: &[Pool]) -> Vec<String> {
+    let mut entries: Vec<(Timestamp, String)> = Vec::new();
+    for pool in pools {
+        let journal = pool.sandbox.state_dir().join("journal.jsonl");
+        for line in fs::read_to_string(journal).expect("a journal").lines() {
+            let entry: Value = serde_json::from_str(line).expect("a line of the journal");
+            if entry["event"] == "landed" {
+                let text = |key: &str| entry[key].as_str().expect("a text").to_owned();
+                entries.push((text("time").parse().expect("a time"), text("task")));
+            }
+        }
+    }
+    entries.sort();
+    entries.into_iter().map(|(_, task)| task).collect()
+}
+
+/// Two pools land twenty tasks in one repository, each checked as it is to lie there; `serve` makes the passes. With
+/// `kills` a pass may have landed a branch, and been killed before it could say so.
+fn land_in_one_repository(kills: bool, serve: impl Fn(&Queues, &[&Pool], Vec<String>)) {
     const TASKS: usize = 20;
-    let size = size();
     let queues = Queues::new(1);
     let project = &queues.projects[0];
     project.init_git();
-    let rules = "isolation: worktree\nland: rebase\ncheck: none\n";
-    fs::write(project.root().join(".agent-queue/project.yaml"), rules).expect("its rules");
     let here = queues.sandbox.path();
+    // It reads all that has landed, and takes its time.
+    let rules = format!(
+        "isolation: worktree\nland: rebase\ncheck: for it in *.txt; do grep -qx x \"$it\" || exit 1; done; test -s README && sleep 0.2 && git rev-parse 'HEAD^{{tree}}' >> {}/trees\n",
+        here.display()
+    );
+    fs::write(project.root().join(".agent-queue/project.yaml"), rules).expect("its rules");
     let path = instead_of_git(here, |git| watched_git(here, git));
     let mut pools = ["one", "two"].map(|host| queues.pool(3, host));
     for pool in &mut pools {
         pool.sandbox.env("PATH", path.clone());
     }
     let names = queues.drop_tasks(TASKS, "commit\n");
-    queues.serve(&[&pools[0], &pools[1]], 10, names.clone(), size.limit);
-    // Each commit once, in a line, and its files in the project's own checkout.
-    let mut log: Vec<_> =
-        project.git(["log", "--format=%s", "main"]).lines().map(str::to_owned).collect();
-    log.sort();
+    serve(&queues, &[&pools[0], &pools[1]], names.clone());
+    // All of them, each commit once, in a line, and their files in the project's own checkout.
+    let commits = project.git(["log", "--first-parent", "--reverse", "--format=%s %T", "main"]);
+    let commits: Vec<(&str, &str)> =
+        commits.lines().map(|line| line.split_once(' ').expect("two words")).collect();
+    let order: Vec<&str> = commits.iter().skip(1).map(|(name, _)| *name).collect();
+    let mut sorted: Vec<String> = order.iter().map(|name| (*name).to_owned()).collect();
+    sorted.sort();
     let mut expected = names.clone();
-    expected.push("first".to_owned());
     expected.sort();
-    assert_eq!(log, expected);
+    assert_eq!(sorted, expected);
     assert_eq!(project.git(["rev-list", "--merges", "main"]), "");
     assert!(names.iter().all(|name| project.root().join(format!("{name}.txt")).exists()));
+    // A check has seen each tree that main has had since.
+    let checked = fs::read_to_string(here.join("trees")).expect("what was checked");
+    for (name, tree) in &commits[1..] {
+        assert!(checked.lines().any(|seen| seen == *tree), "{name}: {tree} not in {checked}");
+    }
+    for name in &names {
+        let ending = ending_line(&project.read(&format!("done/{name}"))).expect("its ending");
+        assert_eq!(ending["git"]["landed"], true, "{name}: {ending:?}");
+    }
+    let mut landed = landed(&pools);
+    if kills {
+        landed.dedup();
+        let of_main = order.iter().filter(|name| landed.iter().any(|it| it == *name));
+        assert!(of_main.eq(&landed), "{order:?}\n{landed:?}");
+    } else {
+        assert_eq!(landed, order);
+    }
     // Main has moved once for each, and nothing is left over.
     assert_eq!(project.git(["reflog", "show", "main"]).lines().count(), TASKS + 1);
     assert_eq!(project.git(["status", "--porcelain"]), "");
@@ -479,9 +519,33 @@ fn two_pools_land_in_one_repository_one_after_the_other() {
     assert_eq!(project.git(["worktree", "list"]).lines().count(), 1);
     let queue = project.root().join(".agent-queue");
     assert_eq!(support::sandbox::names(&queue.join("worktrees")), [""; 0]);
-    assert!(!queue.join("to-land").exists());
+    // Once one has been noted as to land and lands all the same, the directory stays, empty.
+    let to_land = queue.join("to-land");
+    assert!(!to_land.exists() || support::sandbox::names(&to_land).is_empty());
     let together = fs::read_to_string(queues.sandbox.path().join("together"));
     assert!(together.is_err(), "two at once: {together:?}");
+}
+
+#[test]
+fn two_pools_land_in_one_repository_one_after_the_other() {
+    land_in_one_repository(false, |queues, pools, names| {
+        queues.serve(pools, 10, names, size().limit);
+    });
+}
+
+#[test]
+fn whichever_passes_are_killed_all_that_is_green_lands_once_and_in_order() {
+    let killed = AtomicUsize::new(0);
+    land_in_one_repository(true, |queues, pools, names| {
+        queues.serve_by(pools, 8, names, size().limit, |pool, args| {
+            if pass_or_kill(pool, args)? {
+                killed.fetch_add(1, Ordering::SeqCst);
+            }
+            Ok(())
+        });
+    });
+    let killed = killed.into_inner();
+    assert!(killed >= 10, "only {killed} passes were killed");
 }
 
 /// Every name in the inbox with its contents and times.

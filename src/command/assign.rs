@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::dispatch::{self, Mode};
 use super::{Context, Pass, pause};
 use crate::error::Failure;
-use crate::session::{Pool, Session, Trigger};
+use crate::session::{self, Pool, Session, Trigger};
 
 /// When a hook fires, the agent's own files may not be complete yet.
 const TURN_END_WAIT: Duration = Duration::from_secs(10);
@@ -78,6 +78,8 @@ fn reconcile<'a>(
         // Read anew each time: a person may have come.
         let pool = context.pool()?;
         pass.take(context, pool.reconcile(session, trigger));
+        let others = session::marked(&context.config.state_dir)?;
+        context.reconcile_waiting_to_land(&pool, &others, pass);
         trigger = Trigger::Idle(run);
         // From the first look on: the pass that launched the agent may have held the session until now.
         let deadline = *deadline.get_or_insert_with(|| Instant::now() + TURN_END_WAIT);

@@ -383,6 +383,17 @@ impl<'a> Context<'a> {
         for step in reconciled {
             pass.take(self, step);
         }
+        if !dry_run {
+            self.reconcile_waiting_to_land(pool, sessions, pass);
+        }
+    }
+
+    /// Looks once more at the sessions whose branches wait for others to land, one after the other: it may be their turn
+    /// now.
+    fn reconcile_waiting_to_land(self, pool: &Pool<'_>, sessions: &[Session], pass: &mut Pass) {
+        for session in pool.waiting_to_land(sessions) {
+            pass.take(self, pool.reconcile(&session, Trigger::Poll));
+        }
     }
 }
 

@@ -312,7 +312,7 @@ fn after_a_turn() {
 /// What only git finds out.
 #[test]
 fn after_the_branch() {
-    use BranchOutcome::{Changed, Conflict, Finished, Unjudged};
+    use BranchOutcome::{Changed, Conflict, Finished, Unjudged, Waits};
     let failed = |why: &str| AttemptEnd::of_task(AttemptFailure::of_task(why), Outcome::Failed);
     let finish = |landed| Step::Finish { report: said("x"), landed };
     let gone = || NoFurtherRound::AgentGone("gone".to_owned());
@@ -333,6 +333,11 @@ fn after_the_branch() {
         (Unjudged("broken".to_owned()), None, Step::EndAttempt(failed("broken"))),
         (Conflict("solve it".to_owned()), None, Step::RequestFixOfConflict("solve it".to_owned())),
         (Changed, None, Step::Check(CheckTarget::Work)),
+        (
+            Waits { behind: "b.md".to_owned() },
+            None,
+            Step::Leave(Leave::WaitsToLand { behind: "b.md".to_owned() }),
+        ),
     ] {
         assert_eq!(after_branch(outcome, no_round, said("x")), expected);
     }

@@ -10,6 +10,7 @@ mod checking;
 mod evidence;
 mod files;
 mod filing;
+mod landing_turn;
 mod launch;
 mod reconcile;
 mod rounds;

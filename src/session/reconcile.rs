@@ -8,6 +8,7 @@ use rustix::process::Pid;
 use uuid::Uuid;
 
 use super::filing::footer;
+use super::landing_turn::has_turn;
 use super::server::{Panes, UNSEEN};
 use super::snapshot::{Reading, Run, Trigger};
 use super::step_events::{events_of, green, place_of};
@@ -185,7 +186,7 @@ impl Pool<'_> {
 
     fn take_step(&self, run: &Run, mut claim: Claim, step: Step) -> Result<StepOutcome> {
         match step {
-            Step::Leave(why) => self.leave(run, &claim, &why).map(StepOutcome::quietly),
+            Step::Leave(why) => self.leave(run, claim, &why).map(StepOutcome::quietly),
             Step::MarkWorking => claim.advance(Phase::Working, self.now).map(StepOutcome::quietly),
             Step::UndoRound(round) => {
                 self.end_unstarted(run)?;
@@ -228,9 +229,13 @@ impl Pool<'_> {
         })
     }
 
-    fn leave(&self, run: &Run, claim: &Claim, why: &Leave) -> Result<()> {
+    fn leave(&self, run: &Run, mut claim: Claim, why: &Leave) -> Result<()> {
         self.log.debug(format_args!("{} is left: {why:?}", run.session.name));
-        self.notify_attention(claim, why)
+        // Nobody else's branch waits for a person who may come tomorrow.
+        if matches!(why, Leave::NeedsAttention(_) | Leave::Attended) && has_turn(claim.marker()) {
+            claim.update(self.now, |claim| claim.work.landing = None)?;
+        }
+        self.notify_attention(&claim, why)
     }
 
     /// Notifies people once that an agent waits for them; again after it has gone on.
@@ -246,7 +251,7 @@ impl Pool<'_> {
             Leave::AtWork => {
                 self.records.outbox().forget(Occasion::NeedsAttention, &run.to_string())
             }
-            Leave::Checking | Leave::Attended => Ok(()),
+            Leave::Checking | Leave::WaitsToLand { .. } | Leave::Attended => Ok(()),
         }
     }
 

@@ -42,6 +42,8 @@ impl Pool<'_> {
         attempt.claim.update(self.now, |claim| {
             claim.phase = Phase::Launching;
             claim.work.rounds.begin(round, from.unwrap_or(0));
+            // Others may land meanwhile.
+            claim.work.landing = None;
             claim.work.begin(clock);
         })?;
         let files = attempt.run.session.files();

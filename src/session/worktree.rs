@@ -6,6 +6,7 @@
 use anyhow::Result;
 
 use super::Pool;
+use super::landing_turn::{has_turn, take_turn};
 use crate::checkout::{self, LandStep, Leftovers, Obstacle, OpenError, Removal, Repository};
 use crate::config::Occasion;
 use crate::durable;
@@ -23,7 +24,8 @@ use crate::task::{
 /// Why a task is filed as failed although its agent has ended its turn.
 pub(super) const UNJUDGED: &str = "its check cannot judge it";
 
-/// How often a branch is checked again whose base has moved on meanwhile.
+/// How often a branch that has its turn to land is checked again because its base has moved on meanwhile, which is not
+/// `ccl`'s doing then.
 const ROUNDS: u32 = 3;
 
 impl Pool<'_> {
@@ -172,10 +174,32 @@ impl Pool<'_> {
 
     /// The checkout's lock is held.
     fn finish_locked(&self, claim: &mut Claim, worktree: &mut Worktree) -> Result<BranchOutcome> {
+        let is_green = claim.marker().work.checked.as_ref().is_some_and(|it| it.exit == 0);
+        let may_land = claim.marker().work.git.is_none()
+            && wants_to_land(claim)
+            && why_not_to_land(claim, worktree, is_green).is_none();
+        // Before git is called: it may wait for hours.
+        if may_land && let Some(behind) = self.wait_for_turn(claim)? {
+            return Ok(BranchOutcome::Waits { behind });
+        }
         let repository = self.repository(claim)?;
         if claim.marker().work.git.is_none() {
+            // Where it has its turn already, somebody else has moved its base.
+            let moved = match has_turn(claim.marker()) {
+                true => claim.marker().work.rounds.rebased,
+                false => 0,
+            };
+            let check_in_turn = |claim: &mut Claim, rebased| {
+                claim.update(self.now, |claim| {
+                    check_again(claim);
+                    claim.work.rounds.rebased = rebased;
+                    if may_land {
+                        take_turn(claim, self.now);
+                    }
+                })
+            };
             if self.has_changed_since_its_check(&repository, worktree, claim)? {
-                claim.update(self.now, check_again)?;
+                check_in_turn(claim, moved)?;
                 return Ok(BranchOutcome::Changed);
             }
             let mut landed = None;
@@ -183,7 +207,6 @@ impl Pool<'_> {
             // What its agent left elsewhere is to land, too.
             let has_work = reason.is_some() || repository.has_commits(worktree)?;
             if wants_to_land(claim) && has_work {
-                let is_green = claim.marker().work.checked.as_ref().is_some_and(|it| it.exit == 0);
                 let why_not = reason.clone().or_else(|| why_not_to_land(claim, worktree, is_green));
                 let outcome = match why_not {
                     Some(why) => LandStep::Refused(why),
@@ -191,11 +214,8 @@ impl Pool<'_> {
                 };
                 match outcome {
                     LandStep::Landed => landed = Some(true),
-                    LandStep::Rebased if claim.marker().work.rounds.rebased < ROUNDS => {
-                        claim.update(self.now, |claim| {
-                            check_again(claim);
-                            claim.work.rounds.rebased += 1;
-                        })?;
+                    LandStep::Rebased if moved < ROUNDS => {
+                        check_in_turn(claim, moved + 1)?;
                         return Ok(BranchOutcome::Changed);
                     }
                     LandStep::Rebased => {

@@ -507,3 +507,37 @@ fn a_pass_that_has_looked_before_the_check_began_gives_back_what_it_printed() {
     until(&world, &project, "done/a.md");
     world.assert_nothing_is_left("ccl-auto-0");
 }
+
+#[test]
+fn a_check_gets_what_it_is_about_and_nobodys_key() {
+    let (world, project) =
+        world(1, "check: env | cut -d= -f1 >> ~/noted; echo \"base $CCL_BASE\" >> ~/noted\n");
+    let keys = [
+        "SECUTOOLS_API_KEY",
+        "CREDENTIALS_DIRECTORY",
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_AUTH_TOKEN",
+        "CLAUDE_CODE_OAUTH_TOKEN",
+        "OPENAI_API_KEY",
+        "CODEX_API_KEY",
+        "GEMINI_API_KEY",
+        "GOOGLE_API_KEY",
+        "OPENROUTER_API_KEY",
+    ];
+    // As a person has them in their shell.
+    for name in keys.into_iter().chain(["NO_KEY"]) {
+        world.tmux.run(&["set-environment", "-g", name, "made-up"]);
+    }
+    let base = project.git(["rev-parse", "main"]);
+    project.drop_task("a.md", commit("a.txt", "one"));
+    world.scan();
+    until(&world, &project, "done/a.md");
+    let noted = noted(&world);
+    assert!(noted.contains(&format!("base {base}")), "{noted:?}");
+    for name in ["NO_KEY", "CCL_TASK", "CCL_RUN", "CCL_BASE"] {
+        assert!(noted.contains(&name.to_owned()), "{name}: {noted:?}");
+    }
+    for name in keys {
+        assert!(!noted.contains(&name.to_owned()), "{name}: {noted:?}");
+    }
+}

@@ -214,3 +214,51 @@ fn a_check_by_hand_has_its_time_limit_its_setup_and_its_protected_files() {
     assert_eq!(project.git(["show", "main:README"]), "two");
     assert_eq!(worktrees(&project), [""; 0]);
 }
+
+/// As in a merge queue: while one is checked again after its rebase, nothing else lands, and what waits is not checked.
+#[test]
+fn branches_wait_for_their_turn_while_one_is_checked_again() {
+    let (world, project) = world(
+        3,
+        "land: rebase\ncheck: echo $CCL_TASK >> ~/noted; until [ ! -e ~/hold ]; do sleep 0.05; done\n",
+    );
+    let home = world.sandbox.home();
+    let noted = || fs::read_to_string(home.join("noted")).unwrap_or_default().lines().count();
+    for name in ["a", "b", "c"] {
+        project.drop_task(format!("{name}.md"), commit(&format!("{name}.txt"), name));
+    }
+    assert_eq!(world.scan().len(), 3);
+    assert_eq!(reap(&world, 3), [""; 0]);
+    for session in ["ccl-auto-0", "ccl-auto-1", "ccl-auto-2"] {
+        let exit = world.session_file(session, "check-exit");
+        world.tmux.wait_until("its check has ended", || exit.exists());
+    }
+    fs::write(home.join("hold"), "").unwrap();
+    world.pass(&["reap"]);
+    world.tmux.wait_until("one is checked again", || noted() == 4);
+    for _ in 0..5 {
+        assert_eq!(world.pass(&["reap"]), [""; 0]);
+    }
+    assert_eq!((project.done().len(), noted()), (1, 4));
+    let status = world.sandbox.ccl_json(&["status"]);
+    let rows = status["sessions"].as_array().unwrap();
+    let checked = rows.iter().find(|row| row["state"] == "checking").unwrap();
+    let waits = format!(
+        "its branch waits for its turn to land, behind {}",
+        checked["task"].as_str().unwrap()
+    );
+    assert_eq!(rows.iter().filter(|row| row["reason"] == *waits).count(), 1, "{status:#}");
+    let rows = status["tasks"].as_array().unwrap();
+    assert_eq!(rows.iter().filter(|row| row["reason"] == *waits).count(), 1, "{status:#}");
+    // One that can come to no end gives its turn up: its task has left the inbox.
+    let task = checked["task"].as_str().unwrap();
+    assert_eq!(world.pass(&["cancel", task.trim_end_matches(".md")]).len(), 1);
+    fs::remove_file(home.join("hold")).unwrap();
+    world.tmux.wait_until("the other one has landed", || {
+        world.pass(&["reap"]);
+        project.done().len() == 2
+    });
+    assert_eq!((project.failed().len(), noted()), (1, 5));
+    assert_eq!(project.git(["rev-list", "--count", "main"]), "3");
+    assert_eq!(project.git(["rev-list", "--merges", "main"]), "");
+}

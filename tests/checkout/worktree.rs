@@ -313,3 +313,30 @@ fn a_task_that_is_cancelled_keeps_what_its_agent_has_made() {
     assert_eq!(ending(&project, "failed/a.md")["git"]["commits"], 1);
     assert_eq!(worktrees(&project), ["a"]);
 }
+
+/// Git works in another user's repository only where the user has said so.
+#[test]
+fn another_users_repository_is_held_with_what_git_says_until_it_is_trusted() {
+    // Nobody else can give a file away.
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (world, project) = world(1, "");
+    let root = project.root().canonicalize().unwrap();
+    for path in [root.clone(), root.join(".git")] {
+        std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
+    }
+    project.drop_task("a.md", commit("a.txt", "one"));
+    let pass = world.ccl(&["scan"]);
+    let reason = pass.reason_of_held();
+    assert!(
+        reason.contains("dubious ownership") && reason.contains("safe.directory"),
+        "{reason}: {pass:#?}"
+    );
+    assert_eq!(project.inbox(), ["a.md"]);
+    let trust = format!("[safe]\n\tdirectory = {}\n", root.display());
+    fs::write(world.sandbox.home().join(".gitconfig"), trust).unwrap();
+    assert_eq!(world.scan(), ["dispatched a.md ccl-auto-0"]);
+    assert_eq!(reap(&world, 1), ["done a.md ccl-auto-0"]);
+    assert_eq!(ending(&project, "done/a.md")["git"]["commits"], 1);
+}

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::Problems;
 use crate::command::Context;
+use crate::marker::ClaimMarker;
 use crate::next_step::{Found, Leave, Phase, Prospect, Snapshot, Step, next_step};
 use crate::report::{SessionRow, SessionState};
 use crate::session::{self, Availability, Pool, Reading, Session, Trigger};
@@ -89,6 +90,7 @@ fn at_work(
 ) -> Result<SessionRow> {
     let activity = reading.activity();
     let Reading { run, claim, snapshot, .. } = reading;
+    let behind = claim.as_ref().and_then(|claim| waits_to_land(claim.marker()));
     let since = claim.map_or(run.marker.stamp.at, |claim| match &claim.marker().work.check {
         Some(check) if claim.marker().phase == Phase::Checking => check.started_at,
         _ => claim.marker().started_at,
@@ -100,7 +102,10 @@ fn at_work(
         Found::Unstarted { .. } | Found::Started { phase: Phase::Launching, .. } if is_locked => {
             (SessionState::Launching, None)
         }
-        _ => next(&snapshot),
+        _ => match (next(&snapshot), behind) {
+            ((SessionState::Working, _), Some(behind)) => (SessionState::Working, Some(behind)),
+            (next, _) => next,
+        },
     };
     let (state, reason) = match state {
         SessionState::Working if pool.lacks(session) => (SessionState::Missing, reason),
@@ -121,6 +126,12 @@ fn at_work(
     })
 }
 
+/// What the claim's branch waits for before it lands.
+pub(super) fn waits_to_land(claim: &ClaimMarker) -> Option<String> {
+    let behind = claim.landing_place()?.behind.as_ref()?;
+    Some(format!("its branch waits for its turn to land, behind {behind}"))
+}
+
 /// The state of a session whose agent was started, by what the next pass would do about it.
 fn next(snapshot: &Snapshot) -> (SessionState, Option<String>) {
     let working =
@@ -132,6 +143,7 @@ fn next(snapshot: &Snapshot) -> (SessionState, Option<String>) {
             (SessionState::Working, looked_at)
         }
         Step::Leave(Leave::Checking) => (SessionState::Checking, None),
+        Step::Leave(Leave::WaitsToLand { .. }) => (SessionState::Working, None),
         Step::Check(_) | Step::Accept { .. } | Step::RequestFix { .. } | Step::GiveUp { .. } => {
             let why = "the check stands still: the next pass goes on with it";
             (SessionState::Checking, Some(why.to_owned()))

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Error, Result};
 use uuid::Uuid;
 
+use super::sessions::waits_to_land;
 use super::{DAY, Problems};
 use crate::checkout::{self, ListedWorktree};
 use crate::command::trust::Trusts;
@@ -244,7 +245,7 @@ impl Collector<'_, '_> {
         row.stale = age.unsigned_abs() > self.context.config.dispatcher.stale_after;
         row.since = Some(claim.started_at);
         row.attempt = Some(claim.attempt);
-        row.reason = self.odd_claim(project, &name, &claim)?;
+        row.reason = self.odd_claim(project, &name, &claim)?.or_else(|| waits_to_land(&claim));
         row.is_elsewhere = Some(claim.owner) != self.owner;
         row.session = Some(claim.session);
         Ok(Some(row))
