@@ -129,7 +129,7 @@ impl GitError {
 }
 
 /// What git 2.17 to 2.47 says where a write has failed. Often it does not name the system's error.
-const FAILED_WRITES: [&str; 14] = [
+const FAILED_WRITES: [&str; 15] = [
     "No space left on device",
     "Out of diskspace",
     "Disk quota exceeded",
@@ -144,6 +144,8 @@ const FAILED_WRITES: [&str; 14] = [
     "failed to finalize",
     "failed to refresh the index",
     "write failure",
+    // A commit of ours has a message: it could not be written into its file.
+    "due to empty commit message",
 ];
 
 /// With less than this many bytes on its disk no git is blamed for a failure.

@@ -145,7 +145,9 @@ impl Repository {
         if let Some(lock) = self.wait_for_lock(worktree)? {
             return Ok(Rebase::Stuck(left_behind(&lock)));
         }
-        self.abort(worktree, &admin)?;
+        if !self.take_back_ours(worktree)? {
+            abort(worktree, &admin)?;
+        }
         let status = GitStatus::of(&worktree.path)?;
         if status.branch.as_deref() != Some(&worktree.branch) || status.changed > 0 {
             return Ok(Rebase::Stuck(format!(
@@ -178,8 +180,10 @@ impl Repository {
             Ok(_) => Vec::new(),
             Err(_) => self.conflicts(worktree)?,
         };
-        self.abort(worktree, &admin)?;
-        durable::remove(&mark)?;
+        match rebased {
+            Ok(_) => durable::remove(&mark).map(drop)?,
+            Err(_) => self.take_back_ours(worktree).map(drop)?,
+        }
         Ok(match rebased {
             Ok(_) => Rebase::Rebased { onto },
             Err(_) if !files.is_empty() => Rebase::Conflict { files },
@@ -188,51 +192,37 @@ impl Repository {
         })
     }
 
-    /// Takes a rebase of ours back whose pass was killed: an agent's own is nobody else's. A lock that keeps git from it
-    /// is an error.
-    pub(super) fn abort_ours(&self, worktree: &Worktree) -> Result<()> {
-        let Some(admin) = admin_of(&worktree.path)? else { return Ok(()) };
+    /// Takes a rebase of ours back that failed, or whose pass was killed, wherever git stood in it: an agent's own is nobody
+    /// else's. False where none was begun. What keeps git from it is an error, and the next call tries again.
+    ///
+    /// `git rebase --abort` does too little. It refuses where git was killed before it had noted where to go back to, and
+    /// has nothing to abort once git has removed its notes; then HEAD may be detached and the files be those of a commit
+    /// halfway. Git moves the branch itself once, with all its commits, and there was nothing uncommitted when ours
+    /// began. So the worktree is made what its branch says, whether that was moved or not.
+    pub(super) fn take_back_ours(&self, worktree: &Worktree) -> Result<bool> {
+        let Some(admin) = admin_of(&worktree.path)? else { return Ok(false) };
         let mark = admin.join(REBASING);
-        if durable::exists(&mark)? {
-            wait_for_idle(worktree)?;
-            self.abort(worktree, &admin)?;
-            durable::remove(&mark)?;
+        if !durable::exists(&mark)? {
+            return Ok(false);
         }
-        Ok(())
+        wait_for_idle(worktree)?;
+        let call = |args: &[&str]| Git::change(&worktree.path, &worktree.path, args).run();
+        for state in REBASE_STATES {
+            if durable::exists(&admin.join(state))? {
+                call(&["rebase", "--quit"])?;
+            }
+        }
+        let branch = format!("refs/heads/{}", worktree.branch);
+        call(&["symbolic-ref", "-m", "ccl: a rebase is taken back", "HEAD", &branch])?;
+        call(&["reset", "--quiet", "--hard"])?;
+        call(&["clean", "--quiet", "--force", "-d", "--exclude=.agent-queue"])?;
+        durable::remove(&mark)?;
+        Ok(true)
     }
 
     /// The files that nobody but a person or an agent can merge.
     fn conflicts(&self, worktree: &Worktree) -> Result<Vec<String>> {
         Ok(GitStatus::of(&worktree.path)?.unmerged)
-    }
-
-    /// Takes a rebase back that is under way.
-    fn abort(&self, worktree: &Worktree, admin: &Path) -> Result<()> {
-        for state in REBASE_STATES.map(|name| admin.join(name)) {
-            if !durable::exists(&state)? {
-                continue;
-            }
-            let call = |how| Git::change(&worktree.path, &worktree.path, ["rebase", how]).run();
-            match call("--abort") {
-                // It notes last where to go back to, and leaves after that.
-                Err(GitError::Failed { .. } | GitError::OfMachine { .. })
-                    if read_line(&state.join("orig-head"))?.is_none_or(|it| it.is_empty()) =>
-                {
-                    call("--quit")?
-                }
-                // A file that it could write only in part. There was nothing uncommitted when ours began.
-                Err(error)
-                    if error.says("untracked working tree files")
-                        && durable::exists(&admin.join(REBASING))? =>
-                {
-                    let clean = ["clean", "--quiet", "--force", "-d", "--exclude=.agent-queue"];
-                    Git::change(&worktree.path, &worktree.path, clean).run()?;
-                    call("--abort")?
-                }
-                other => other?,
-            };
-        }
-        Ok(())
     }
 
     /// Moves `base_branch` on to the task's branch, if it is an ancestor of it: in its checkout where it has one, where
@@ -394,4 +384,24 @@ fn is_gone(lock: &Path) -> Result<bool> {
         sleep(POLL);
     }
     Ok(true)
+}
+
+/// Takes back a rebase that an agent has begun and not finished.
+fn abort(worktree: &Worktree, admin: &Path) -> Result<()> {
+    for state in REBASE_STATES.map(|name| admin.join(name)) {
+        if !durable::exists(&state)? {
+            continue;
+        }
+        let call = |how| Git::change(&worktree.path, &worktree.path, ["rebase", how]).run();
+        match call("--abort") {
+            // It notes last where to go back to, and leaves after that.
+            Err(GitError::Failed { .. } | GitError::OfMachine { .. })
+                if read_line(&state.join("orig-head"))?.is_none_or(|it| it.is_empty()) =>
+            {
+                call("--quit")?
+            }
+            other => other?,
+        };
+    }
+    Ok(())
 }

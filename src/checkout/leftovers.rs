@@ -30,7 +30,7 @@ impl Repository {
             // What was to be committed was, or it would not be going.
             Extent::Leaving | Extent::Nothing => return Ok(Leftovers::None),
         }
-        if let Err(error) = self.abort_ours(worktree) {
+        if let Err(error) = self.take_back_ours(worktree) {
             return stuck(format!("{error:#}"));
         }
         if let Some(what) = under_way(worktree)? {

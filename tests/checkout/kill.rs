@@ -17,7 +17,7 @@ pub(super) const LAUNCHES: Scene = Scene {
     worker: Worker::Branch,
     body: "commit leave hold\n",
     runs: 1,
-    at_least: 90,
+    at_least: 60,
     pass: &["scan"],
     prepare: |_, _| {},
 };
@@ -207,7 +207,7 @@ fn play_git(scene: &Scene, at_least: usize) {
 
 #[test]
 fn a_git_that_is_killed_while_scan_launches() {
-    play_git(&LAUNCHES, 10);
+    play_git(&LAUNCHES, 6);
 }
 
 #[test]

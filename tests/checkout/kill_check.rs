@@ -162,7 +162,7 @@ fn play(moment: &Moment) {
 
 #[test]
 fn the_check_is_started() {
-    play(&moment("the check is started", Worker::Script, AT_ONCE, 0, 40));
+    play(&moment("the check is started", Worker::Script, AT_ONCE, 0, 30));
 }
 
 #[test]
