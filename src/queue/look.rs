@@ -104,7 +104,7 @@ impl Project {
     pub(crate) fn ended(&self, folder: Folder, since: Timestamp) -> Result<EndedTasks> {
         let mut lately = Vec::new();
         let tasks = self.walk_ended(folder, since, |path| {
-            let ending = ending_at(path)?;
+            let ending = read_ending(path)?;
             if ending.as_ref().and_then(|ending| ending.ended_at).is_none_or(|at| at >= since) {
                 lately.push(ending);
             }
@@ -161,7 +161,7 @@ impl Project {
         for folder in [Folder::Done, Folder::Failed] {
             let directory = self.folder(folder);
             for number in 1.. {
-                match ending_at(&directory.join(name.numbered(number))) {
+                match read_ending(&directory.join(name.numbered(number))) {
                     Ok(Some(ending)) if ending.run == run => return Ok(true),
                     Err(Skip::Gone) => break,
                     Err(Skip::Failed(error)) => return Err(error),
@@ -208,7 +208,7 @@ fn ended_task(path: &Path) -> Result<EndedTask, Skip> {
     })
 }
 
-fn ending_at(path: &Path) -> Result<Option<Ending>, Skip> {
+pub(super) fn read_ending(path: &Path) -> Result<Option<Ending>, Skip> {
     let (file, metadata) = waiting::open_regular(path)?;
     let ending = ending(&file, metadata.len());
     Ok(ending.with_context(|| format!("cannot read {}", path.display()))?)

@@ -132,10 +132,12 @@ pub struct Project {
     path: PathBuf,
 }
 
-/// The last ending line of the task at `path`; `None` where it has none, and where it is not text.
+/// The last ending line of the task at `path`; `None` where it has none, and where there is no regular file.
 pub(crate) fn ending_at(path: &Path) -> Result<Option<Ending>> {
-    let text = note::read_text(path)?;
-    Ok(text.and_then(|text| task::split(&text).read_ending()))
+    match look::read_ending(path) {
+        Err(Skip::Failed(error)) => Err(error),
+        ending => Ok(ending.unwrap_or_default()),
+    }
 }
 
 impl Project {
@@ -388,7 +390,7 @@ impl Project {
         Ok(Some(placed))
     }
 
-    /// How a filed task ended.
+    /// How a filed task ended; `None` also where it is not there.
     pub(crate) fn ending(&self, folder: Folder, name: &Name) -> Result<Option<Ending>> {
         ending_at(&self.folder(folder).join(name.as_str()))
     }
