@@ -129,12 +129,13 @@ impl GitError {
 }
 
 /// What git 2.17 to 2.47 says where a write has failed. Often it does not name the system's error.
-const FAILED_WRITES: [&str; 15] = [
+const FAILED_WRITES: [&str; 16] = [
     "No space left on device",
     "Out of diskspace",
     "Disk quota exceeded",
     "Cannot allocate memory",
     "unable to write",
+    "Unable to write",
     "unable to append",
     "could not write",
     "couldn't write",

@@ -206,6 +206,9 @@ impl Repository {
             return Ok(false);
         }
         wait_for_idle(worktree)?;
+        if let Some(lock) = self.wait_for_lock(worktree)? {
+            bail!("{}", left_behind(&lock));
+        }
         let call = |args: &[&str]| Git::change(&worktree.path, &worktree.path, args).run();
         for state in REBASE_STATES {
             if durable::exists(&admin.join(state))? {
