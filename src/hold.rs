@@ -28,7 +28,7 @@ use crate::marker::{self, AgentHold, Dispatched, Probe, Stamp};
 use crate::next_step::HoldCause;
 use crate::spend::{self, Spend, Spent};
 
-pub(crate) use choice::{Availability, Choice, Lineup, Readiness, Wanted};
+pub(crate) use choice::{AgentAvailability, Choice, Lineup, Readiness, Wanted};
 
 /// Claude Code's clock and the account's need not be the same.
 const BEHIND_RESET: SignedDuration = SignedDuration::from_mins(1);
@@ -122,7 +122,7 @@ impl<'a> Holds<'a> {
             Err(why) if agent.budget.per_day.is_some() => Readiness::Unusable(why.clone()).into(),
             Ok(Some(spent)) => {
                 let over = self.over_budget(&agent.budget, spent.get(&agent.name));
-                over.map_or_else(|| self.availability(agent), Availability::from)
+                over.map_or_else(|| self.availability(agent), AgentAvailability::from)
             }
             Ok(None) | Err(_) => self.availability(agent),
         });
@@ -147,12 +147,12 @@ impl<'a> Holds<'a> {
         Ok(self.over_budget(budget, spent.get(spend::OF_SECUTOOLS)).is_some())
     }
 
-    fn availability(&self, agent: &AgentConfig) -> Availability {
+    fn availability(&self, agent: &AgentConfig) -> AgentAvailability {
         // Without its key it would ask for a login, and each of its tasks would find that out.
         if let Some(Err(error)) = agent.api_key_file.as_deref().map(config::private_key) {
             return Readiness::Unusable(format!("the agent {}: {error:#}", agent.name)).into();
         }
-        let mut availability = Availability::from(Readiness::Ready);
+        let mut availability = AgentAvailability::from(Readiness::Ready);
         match self.all_of(&agent.name) {
             Ok(holds) => {
                 for (_, hold) in holds {

@@ -43,19 +43,19 @@ impl Readiness {
 
 /// Whether an agent can have a task: as a whole, and with each model that has a hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Availability {
+pub(crate) struct AgentAvailability {
     pub(super) all: Readiness,
     /// Each with a hold.
     pub(super) models: Vec<Readiness>,
 }
 
-impl From<Readiness> for Availability {
+impl From<Readiness> for AgentAvailability {
     fn from(all: Readiness) -> Self {
         Self { all, models: Vec::new() }
     }
 }
 
-impl Availability {
+impl AgentAvailability {
     /// The hold of the model with this name, `opus` or `claude-opus-4-5`.
     fn of_model(&self, model: &str) -> Option<&Readiness> {
         let covers = |of: &str| model.to_lowercase().contains(of);
@@ -119,7 +119,7 @@ pub(crate) struct Lineup<'a> {
     now: Timestamp,
     zone: TimeZone,
     /// In the order of [`Agents::all`].
-    availability: Vec<Availability>,
+    availability: Vec<AgentAvailability>,
     /// The holds that have a probe in this pass: the agent, and the model that it is about.
     probed: HashSet<(&'a str, Option<String>)>,
     /// Whether a task may be a probe that was one before in vain.
@@ -130,13 +130,13 @@ impl<'a> Lineup<'a> {
     pub(super) fn new(
         agents: &'a Agents,
         now: Timestamp,
-        availability: impl Iterator<Item = Availability>,
+        availability: impl Iterator<Item = AgentAvailability>,
     ) -> Self {
         let (availability, zone) = (availability.collect(), TimeZone::system());
         Self { agents, now, zone, availability, probed: HashSet::new(), takes_last: false }
     }
 
-    pub(crate) fn rows(&self) -> impl Iterator<Item = (&'a AgentConfig, &Availability)> {
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (&'a AgentConfig, &AgentAvailability)> {
         self.agents.all().iter().zip(&self.availability)
     }
 
@@ -209,7 +209,7 @@ impl<'a> Lineup<'a> {
         }
     }
 
-    fn availability_of(&self, agent: &AgentConfig) -> Option<&Availability> {
+    fn availability_of(&self, agent: &AgentConfig) -> Option<&AgentAvailability> {
         self.rows().find(|(one, _)| one.name == agent.name).map(|(_, availability)| availability)
     }
 
