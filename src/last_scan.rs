@@ -1,8 +1,9 @@
 //! `STATE/passed`: a file that every scan touches which was no dry run, so that others see that passes are made.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
@@ -16,20 +17,30 @@ fn of_state(state_dir: &Path) -> PathBuf {
 /// A scan has ended: the file's time is now.
 pub(crate) fn touch(state_dir: &Path) -> Result<()> {
     let path = of_state(state_dir);
-    durable::open_to_append(&path)
-        .and_then(|file| file.set_modified(SystemTime::now()))
-        .with_context(|| format!("cannot write {}", path.display()))
+    let write = || {
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create(true).truncate(false).mode(durable::PRIVATE);
+        // What is written is the same every time; a write sets the time.
+        options.open(&path)?.write_all(b"\n")
+    };
+    let touched = match write() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(state_dir).and_then(|()| write())
+        }
+        touched => touched,
+    };
+    touched.with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// When the last scan ended; `None` where there was none, or the file cannot be looked at.
 pub(crate) fn read(state_dir: &Path) -> Option<Timestamp> {
-    durable::modified(&fs::symlink_metadata(of_state(state_dir)).ok()?)
+    let modified = fs::symlink_metadata(of_state(state_dir)).ok()?.modified().ok()?;
+    Timestamp::try_from(modified).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::OpenOptions;
     use std::time::Duration;
 
     #[test]
@@ -38,12 +49,12 @@ mod tests {
         let state = dir.path().join("state");
         assert_eq!(read(&state), None);
         touch(&state).unwrap();
-        let old = SystemTime::now() - Duration::from_secs(3600);
+        let old = std::time::SystemTime::now() - Duration::from_secs(3600);
         let file = OpenOptions::new().write(true).open(of_state(&state)).unwrap();
         file.set_modified(old).unwrap();
         assert_eq!(read(&state), Timestamp::try_from(old).ok());
         touch(&state).unwrap();
         assert!(read(&state) > Timestamp::try_from(old + Duration::from_secs(3000)).ok());
-        assert_eq!(fs::read(of_state(&state)).unwrap(), b"");
+        assert_eq!(fs::read(of_state(&state)).unwrap(), b"\n");
     }
 }

@@ -162,15 +162,21 @@ impl Begun {
             }
             // A try that was killed may have noted in the file how it ends.
             let ending = queue::ending_at(&path)?;
-            let is_noted = |ending: task::Ending| {
-                let ended = ending.ended_at.map(Timestamp::as_second);
-                ending.run.is_nil() && ended >= Some(self.time.as_second())
-            };
-            if ending.is_some_and(is_noted) {
+            if ending.is_some_and(|ending| self.is_noted_in(&ending)) {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    fn is_filed(&self, project: &Path, task: &str) -> Result<bool> {
+        let Some(name) = queue::Name::from_marker(task) else { return Ok(false) };
+        Project::new(project.to_owned()).is_filed_with(&name, |ending| self.is_noted_in(ending))
+    }
+
+    fn is_noted_in(&self, ending: &task::Ending) -> bool {
+        let ended = ending.ended_at.map(Timestamp::as_second);
+        ending.run.is_nil() && ended >= Some(self.time.as_second())
     }
 }
 
@@ -272,6 +278,15 @@ impl<'a> Outbox<'a> {
             durable::remove(&self.file(&notice.id, number))?;
         }
         durable::remove(&path).map(drop)
+    }
+
+    /// The same where this pass found nothing to file, unless another one has filed the task meanwhile: they share the
+    /// event, and it happened.
+    pub(crate) fn retract_unfiled(&self, event: Occasion, at: (&Path, &str)) -> Result<()> {
+        match self.read_begun(&self.begun(event, at.0, at.1)) {
+            Some(begun) if !begun.is_filed(at.0, at.1)? => self.retract(event, at),
+            _ => Ok(()),
+        }
     }
 
     /// The same, unless the task that is filed is another one of its name.

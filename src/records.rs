@@ -89,7 +89,7 @@ impl<'a> Records<'a> {
         }
         let settled = match (unworked, &filed) {
             (Some(occasion), Some(_)) => self.outbox.settle(occasion, (project, task)),
-            (Some(occasion), None) => self.outbox.retract(occasion, (project, task)),
+            (Some(occasion), None) => self.outbox.retract_unfiled(occasion, (project, task)),
             (None, _) => Ok(()),
         };
         // What is filed is filed; the next pass finds out the rest.

@@ -10,6 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use super::git::{Git, GitError, PATIENCE, POLL, free_space, shown};
+use super::leftovers::NOT_QUEUE;
 use super::worktree::{Extent, admin_of, no_worktree, wait_for_idle};
 use super::{GitStatus, Repository, put_mark, read_line};
 use crate::durable;
@@ -21,6 +22,8 @@ const REBASE_STATES: [&str; 2] = ["rebase-merge", "rebase-apply"];
 
 /// In git's directory for a worktree: a rebase of `ccl`'s is under way there, and nothing is uncommitted but by it.
 const REBASING: &str = "ccl-rebases";
+/// Before the branch's name: what lay uncommitted in its worktree when a rebase of `ccl`'s was taken back.
+pub(crate) const SAVED: &str = "refs/ccl-saved/";
 
 /// Bytes that git needs beside the files: its index, objects, logs.
 const SPARE: u64 = 1 << 20;
@@ -162,6 +165,8 @@ impl Repository {
             return Ok(Rebase::UpToDate { onto });
         }
         let settings = [
+            // It notes what it is about to do before it changes anything: `take_back_ours` relies on that.
+            "rebase.backend=merge",
             "rebase.autoSquash=false",
             "rebase.updateRefs=false",
             "rebase.rebaseMerges=false",
@@ -182,7 +187,8 @@ impl Repository {
         };
         match rebased {
             Ok(_) => durable::remove(&mark).map(drop)?,
-            Err(_) => self.take_back_ours(worktree).map(drop)?,
+            // Nothing is in it but by the rebase: nobody was there since.
+            Err(_) => self.undo(worktree, &admin)?,
         }
         Ok(match rebased {
             Ok(_) => Rebase::Rebased { onto },
@@ -192,14 +198,12 @@ impl Repository {
         })
     }
 
-    /// Takes a rebase of ours back that failed, or whose pass was killed, wherever git stood in it: an agent's own is nobody
-    /// else's. False where none was begun. What keeps git from it is an error, and the next call tries again.
+    /// Takes a rebase of ours back whose pass was killed, wherever git stood in it: an agent's own is nobody else's. False
+    /// where none was begun. What keeps git from it is an error, and the next call tries again.
     ///
-    /// `git rebase --abort` does too little. It refuses where git was killed before it had noted where to go back to, and
-    /// has nothing to abort once git has removed its notes; then HEAD may be detached and the files be those of a commit
-    /// halfway. Git moves the branch itself once, with all its commits, and there was nothing uncommitted when ours
-    /// began. So the worktree is made what its branch says, whether that was moved or not.
-    pub(super) fn take_back_ours(&self, worktree: &Worktree) -> Result<bool> {
+    /// A person may have come by since. So a rebase that is over is left as it is, and what lies uncommitted in one that is
+    /// not is kept at [`SAVED`] before it goes.
+    pub(crate) fn take_back_ours(&self, worktree: &Worktree) -> Result<bool> {
         let Some(admin) = admin_of(&worktree.path)? else { return Ok(false) };
         let mark = admin.join(REBASING);
         if !durable::exists(&mark)? {
@@ -209,18 +213,52 @@ impl Repository {
         if let Some(lock) = self.wait_for_lock(worktree)? {
             bail!("{}", left_behind(&lock));
         }
+        let is_on_its_branch =
+            GitStatus::of(&worktree.path)?.branch.as_deref() == Some(&worktree.branch);
+        let is_under_way = !is_on_its_branch || is_noted(&admin)?;
+        if is_under_way {
+            self.save_uncommitted(worktree)?;
+            self.undo(worktree, &admin)?;
+        } else if durable::exists(&admin.join("CHERRY_PICK_HEAD"))? {
+            // Git was killed, or a lock was in its way, when it had all but ended.
+            Git::change(&worktree.path, &worktree.path, ["cherry-pick", "--quit"]).run()?;
+        }
+        durable::remove(&mark)?;
+        Ok(true)
+    }
+
+    /// Keeps what is uncommitted in the worktree as a commit that no branch has.
+    fn save_uncommitted(&self, worktree: &Worktree) -> Result<()> {
+        let call = |args: &[&str]| Git::change(&worktree.path, &worktree.path, args);
+        // Also what is not merged, as it is in its file; a stash takes nothing that is not in the index.
+        call(&["add", "--all", "--", ":(top)", NOT_QUEUE]).run()?;
+        let saved = call(&["stash", "create", "ccl: a rebase was taken back"])
+            .with(self.identity(worktree)?)
+            .word()?;
+        if !saved.is_empty() {
+            call(&["update-ref", &format!("{SAVED}{}", worktree.branch), &saved]).run()?;
+        }
+        Ok(())
+    }
+
+    /// Makes the worktree what its branch says.
+    ///
+    /// `git rebase --abort` does too little. It refuses where git was killed before it had noted where to go back to, and
+    /// has nothing to abort once git has removed its notes; then HEAD may be detached and the files be those of a commit
+    /// halfway. Git moves the branch itself once, with all its commits.
+    fn undo(&self, worktree: &Worktree, admin: &Path) -> Result<()> {
+        if let Some(lock) = self.wait_for_lock(worktree)? {
+            bail!("{}", left_behind(&lock));
+        }
         let call = |args: &[&str]| Git::change(&worktree.path, &worktree.path, args).run();
-        for state in REBASE_STATES {
-            if durable::exists(&admin.join(state))? {
-                call(&["rebase", "--quit"])?;
-            }
+        if is_noted(admin)? {
+            call(&["rebase", "--quit"])?;
         }
         let branch = format!("refs/heads/{}", worktree.branch);
         call(&["symbolic-ref", "-m", "ccl: a rebase is taken back", "HEAD", &branch])?;
         call(&["reset", "--quiet", "--hard"])?;
         call(&["clean", "--quiet", "--force", "-d", "--exclude=.agent-queue"])?;
-        durable::remove(&mark)?;
-        Ok(true)
+        durable::remove(&admin.join(REBASING)).map(drop)
     }
 
     /// The files that nobody but a person or an agent can merge.
@@ -387,6 +425,16 @@ fn is_gone(lock: &Path) -> Result<bool> {
         sleep(POLL);
     }
     Ok(true)
+}
+
+/// Whether git has a rebase under way.
+fn is_noted(admin: &Path) -> Result<bool> {
+    for state in REBASE_STATES {
+        if durable::exists(&admin.join(state))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Takes back a rebase that an agent has begun and not finished.

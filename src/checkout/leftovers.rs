@@ -8,6 +8,9 @@ use super::{GitStatus, Repository};
 use crate::marker::Worktree;
 use crate::text::excerpt;
 
+/// Of a worktree's files, those that are no queue's.
+pub(super) const NOT_QUEUE: &str = ":(exclude,top,glob)**/.agent-queue/**";
+
 /// What became of what the agent left uncommitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Leftovers {
@@ -82,8 +85,7 @@ impl Repository {
 
     fn commit(&self, worktree: &Worktree, task: &str) -> Result<(), GitError> {
         let call = |args: &[&str]| Git::change(&worktree.path, &worktree.path, args);
-        let not_queue = ":(exclude,top,glob)**/.agent-queue/**";
-        call(&["add", "--all", "--", ":(top)", not_queue]).run()?;
+        call(&["add", "--all", "--", ":(top)", NOT_QUEUE]).run()?;
         let message = format!("ccl: what {} left uncommitted", excerpt(task, 200));
         let commit = ["commit", "--no-verify", "--cleanup=verbatim", "-m", message.as_str()];
         call(&commit).with(self.identity(worktree)?).run().map(drop)

@@ -158,11 +158,20 @@ impl Project {
     /// Whether `done/` or `failed/` holds a copy of the task that `run` has filed,
     /// under its name or a numbered one.
     pub(crate) fn is_filed(&self, name: &Name, run: Uuid) -> Result<bool> {
+        self.is_filed_with(name, |ending| ending.run == run)
+    }
+
+    /// Whether one of the copies has such an ending.
+    pub(crate) fn is_filed_with(
+        &self,
+        name: &Name,
+        is_meant: impl Fn(&Ending) -> bool,
+    ) -> Result<bool> {
         for folder in [Folder::Done, Folder::Failed] {
             let directory = self.folder(folder);
             for number in 1.. {
                 match read_ending(&directory.join(name.numbered(number))) {
-                    Ok(Some(ending)) if ending.run == run => return Ok(true),
+                    Ok(Some(ending)) if is_meant(&ending) => return Ok(true),
                     Err(Skip::Gone) => break,
                     Err(Skip::Failed(error)) => return Err(error),
                     Ok(_) | Err(_) => {}

@@ -473,11 +473,13 @@ impl RecurringFile {
         let slot = last.map(|last| last.slot);
         let due = due(&self.recurrence.schedule, &self.zone, slot, self.first_sight(now), now)?;
         let Some(last) = last else { return Some(due) };
-        // A slot before the file's last change was not missed: the file was another one then, or was not here. One that is
-        // still on time counts, unless it was named only now; a change that has not come yet says nothing of that.
+        // A slot before the file's last change was missed only if the file named it then, too: whoever mends the text, or
+        // pulls the repository, loses none. Where that is not known, or the change has not come yet, one that is still
+        // on time counts.
         let said = last.schedule.as_ref();
-        let was_named = said.is_none_or(|said| *said == self.schedule()) || self.changed_at > now;
-        (due.slot > self.changed_at || due.punctual && was_named).then_some(due)
+        let was_named = said.is_some_and(|said| *said == self.schedule());
+        let may_be_named = said.is_none() || self.changed_at > now;
+        (due.slot > self.changed_at || was_named || due.punctual && may_be_named).then_some(due)
     }
 
     /// The next slot that will be served.

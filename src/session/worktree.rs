@@ -74,7 +74,10 @@ impl Pool<'_> {
         let Some(ClaimedCheckout::Own { worktree, fresh }) = &claim.marker().work.checkout else {
             return Ok(None);
         };
-        match repository.make(worktree, claim.marker().run, *fresh) {
+        let made = repository.make(worktree, claim.marker().run, *fresh);
+        // What the agent does from here on is not to be taken for what a killed rebase has left.
+        let made = made.and_then(|()| repository.take_back_ours(worktree).map(drop));
+        match made {
             Err(error) if !is_temporary(&error) => Ok(Some(format!("{error:#}"))),
             made => made.map(|()| None),
         }
@@ -189,17 +192,12 @@ impl Pool<'_> {
                 true => claim.marker().work.rounds.rebased,
                 false => 0,
             };
-            let check_in_turn = |claim: &mut Claim, rebased| {
+            if self.has_changed_since_its_check(&repository, worktree, claim)? {
+                // Without the turn: a check that changes what it judges would keep the others waiting for ever.
                 claim.update(self.now, |claim| {
                     check_again(claim);
-                    claim.work.rounds.rebased = rebased;
-                    if may_land {
-                        take_turn(claim, self.now);
-                    }
-                })
-            };
-            if self.has_changed_since_its_check(&repository, worktree, claim)? {
-                check_in_turn(claim, moved)?;
+                    claim.work.landing = None;
+                })?;
                 return Ok(BranchOutcome::Changed);
             }
             let mut landed = None;
@@ -215,7 +213,11 @@ impl Pool<'_> {
                 match outcome {
                     LandStep::Landed => landed = Some(true),
                     LandStep::Rebased if moved < ROUNDS => {
-                        check_in_turn(claim, moved + 1)?;
+                        claim.update(self.now, |claim| {
+                            check_again(claim);
+                            claim.work.rounds.rebased = moved + 1;
+                            take_turn(claim, self.now);
+                        })?;
                         return Ok(BranchOutcome::Changed);
                     }
                     LandStep::Rebased => {

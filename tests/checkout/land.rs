@@ -249,7 +249,11 @@ fn branches_wait_for_their_turn_while_one_is_checked_again() {
     );
     assert_eq!(rows.iter().filter(|row| row["reason"] == *waits).count(), 1, "{status:#}");
     let rows = status["tasks"].as_array().unwrap();
-    assert_eq!(rows.iter().filter(|row| row["reason"] == *waits).count(), 1, "{status:#}");
+    let waits = format!("its turn to land, behind {}", checked["task"].as_str().unwrap());
+    assert_eq!(rows.iter().filter(|row| row["waits"] == *waits).count(), 1, "{status:#}");
+    // It ends by itself, so nobody is called for it.
+    let said = String::from_utf8(world.sandbox.ccl(["status"]).output().unwrap().stdout).unwrap();
+    assert!(!said.contains("NEEDS YOU"), "{said}");
     // One that can come to no end gives its turn up: its task has left the inbox.
     let task = checked["task"].as_str().unwrap();
     assert_eq!(world.pass(&["cancel", task.trim_end_matches(".md")]).len(), 1);

@@ -175,6 +175,31 @@ fn a_worktree_that_is_not_clean_is_not_rebased() {
     assert_eq!(fs::read_to_string(worktree.path.join("README")).unwrap(), "unsaved");
 }
 
+#[test]
+fn what_came_after_a_killed_rebase_is_not_lost_with_it() {
+    let world = World::new();
+    let (worktree, repository) = (world.worktree("T.md"), world.open());
+    let head = commit_in(&worktree.path, "README", "ours");
+    world.commit("README", "theirs");
+    let mark = world.project.join(".git/worktrees/T/ccl-rebases");
+    let edit = |text| fs::write(worktree.path.join("new"), text).unwrap();
+    // In the middle of it: kept beside, and out of the way.
+    assert!(!command_in(&worktree.path, ["rebase", "main"]).output().unwrap().status.success());
+    fs::write(&mark, "").unwrap();
+    edit("a person's");
+    assert_eq!(repository.commit_leftovers(&worktree, "T.md").unwrap(), Leftovers::None);
+    assert_eq!(world.git(["show", "refs/ccl-saved/ccl/T:new"]), "a person's");
+    assert!(world.git(["show", "refs/ccl-saved/ccl/T:README"]).contains("theirs"));
+    assert!(!worktree.path.join("new").exists() && !mark.exists());
+    assert_eq!(world.tip("ccl/T"), head);
+    // When it was over already: it is the work of whoever came then.
+    fs::write(&mark, "").unwrap();
+    edit("an agent's");
+    assert_eq!(repository.commit_leftovers(&worktree, "T.md").unwrap(), Leftovers::Committed);
+    assert_eq!(world.git(["show", "ccl/T:new"]), "an agent's");
+    assert!(!mark.exists());
+}
+
 /// `kill -9` of a pass and its git in the middle of a rebase.
 #[test]
 fn a_rebase_that_was_killed_is_taken_back_and_made_again() {

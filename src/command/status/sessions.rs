@@ -127,7 +127,7 @@ fn at_work(
 }
 
 /// What the claim's branch waits for before it lands.
-pub(super) fn waits_to_land(claim: &ClaimMarker) -> Option<String> {
+fn waits_to_land(claim: &ClaimMarker) -> Option<String> {
     let behind = claim.landing_place()?.behind.as_ref()?;
     Some(format!("its branch waits for its turn to land, behind {behind}"))
 }

@@ -7,7 +7,6 @@ use std::path::Path;
 use anyhow::{Error, Result};
 use uuid::Uuid;
 
-use super::sessions::waits_to_land;
 use super::{DAY, Problems};
 use crate::checkout::{self, ListedWorktree};
 use crate::command::trust::Trusts;
@@ -245,7 +244,9 @@ impl Collector<'_, '_> {
         row.stale = age.unsigned_abs() > self.context.config.dispatcher.stale_after;
         row.since = Some(claim.started_at);
         row.attempt = Some(claim.attempt);
-        row.reason = self.odd_claim(project, &name, &claim)?.or_else(|| waits_to_land(&claim));
+        row.reason = self.odd_claim(project, &name, &claim)?;
+        let behind = claim.landing_place().and_then(|place| place.behind.as_ref());
+        row.waits = behind.map(|behind| format!("its turn to land, behind {behind}"));
         row.is_elsewhere = Some(claim.owner) != self.owner;
         row.session = Some(claim.session);
         Ok(Some(row))

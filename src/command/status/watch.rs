@@ -166,8 +166,16 @@ impl AlternateScreen {
         }
         if suspended {
             let _length = self.suspended.read(&mut bytes)?;
-            self.leave()?;
-            low_level::raise(SIGSTOP)?;
+            // Where no shell of this terminal's could let it go on, C-z does nothing, as anywhere.
+            if has_a_shell() {
+                self.leave()?;
+                low_level::raise(SIGSTOP)?;
+                // What ended it while it stood has no terminal to set: it is the shell's.
+                let mut end = [PollFd::new(&self.end, PollFlags::IN)];
+                if poll(&mut end, Some(&Timespec::default()))? > 0 {
+                    return Ok(Wake::End);
+                }
+            }
         }
         if suspended || resumed {
             // The shell has set the terminal as it needs it.
@@ -185,6 +193,14 @@ impl AlternateScreen {
         }
         Ok(Wake::Redraw)
     }
+}
+
+/// Whether the program that started this one is in the same session, and not this its leader: a shell with jobs.
+fn has_a_shell() -> bool {
+    let own = rustix::process::getsid(None).ok();
+    let of_parent =
+        rustix::process::getppid().and_then(|it| rustix::process::getsid(Some(it)).ok());
+    own.is_some() && own == of_parent
 }
 
 impl Drop for AlternateScreen {

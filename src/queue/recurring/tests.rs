@@ -118,15 +118,17 @@ fn slots_before_the_last_change_of_the_file_were_not_missed() {
         ("at: 06:36", "2026-11-26T06:37:00Z", "2026-11-26T06:37:30Z", None),
         ("every: 1h", "2026-11-26T06:37:00Z", "2026-11-26T06:37:30Z", None),
         ("every: 1h", "2026-11-26T06:37:00Z", "2026-11-26T07:00:30Z", Some("r.20261126T0700Z.md")),
-        // Put back after months.
-        ("at: 23:00", "2027-03-01T06:37:00Z", "2027-03-01T06:37:30Z", None),
-        ("at: 23:00", "2027-03-01T06:37:00Z", "2027-03-01T23:00:30Z", Some("r.20270301T2300Z.md")),
+        // Put back after months, with another time and with the one that it has had.
+        ("at: 22:00", "2027-03-01T06:37:00Z", "2027-03-01T06:37:30Z", None),
+        ("at: 22:00", "2027-03-01T06:37:00Z", "2027-03-01T22:00:30Z", Some("r.20270301T2200Z.md")),
+        ("at: 23:00", "2027-03-01T06:37:00Z", "2027-03-01T06:37:30Z", Some("r.20270228T2300Z.md")),
         // Saved just before a slot, with the time that it has had, and with another one.
         ("at: 23:00", "2026-11-26T22:59:59Z", "2026-11-26T23:00:30Z", Some("r.20261126T2300Z.md")),
         ("at: 22:30", "2026-11-26T22:29:59Z", "2026-11-26T22:30:30Z", Some("r.20261126T2230Z.md")),
         // Saved between a slot and the pass that comes next.
         ("at: 23:00", "2026-11-26T23:00:05Z", "2026-11-26T23:00:30Z", Some("r.20261126T2300Z.md")),
-        ("at: 23:00", "2026-11-26T23:20:00Z", "2026-11-26T23:20:30Z", None),
+        ("at: 23:00", "2026-11-26T23:20:00Z", "2026-11-26T23:20:30Z", Some("r.20261126T2300Z.md")),
+        ("at: 22:45", "2026-11-26T23:20:00Z", "2026-11-26T23:20:30Z", None),
         // Saved, and then the machine slept.
         ("at: 05:00", "2026-11-26T04:00:00Z", "2026-11-30T12:00:00Z", Some("r.20261130T0500Z.md")),
         // Saved while the clock was wrong.
@@ -360,9 +362,10 @@ proptest! {
                         let next = slots(schedule, slot, slot + SignedDuration::from_hours(13))[0];
                         now.duration_since(slot) > PUNCTUAL.min(next.duration_since(slot) / 2)
                     };
-                    // What came before a change counts only where it is still on time, and was named before, too.
-                    let was_named = said == which || changed > now;
-                    let counts = |slot: &Timestamp| *slot > changed || was_named && !is_missed(*slot);
+                    // What came before a change counts only where it was named before, too.
+                    let counts = |slot: &Timestamp| {
+                        *slot > changed || said == which || changed > now && !is_missed(*slot)
+                    };
                     let passed: Vec<_> = slots(schedule, last, now).into_iter().filter(counts).collect();
                     let expected = passed.last().filter(|latest| {
                         (catch_up || !is_missed(**latest)) && (overlap || !waits)
