@@ -86,6 +86,20 @@ fn after_ctrl_z_the_shell_has_its_terminal_and_fg_watches_on() {
 }
 
 #[test]
+fn one_that_stands_still_is_ended_by_its_shell() {
+    for before in ["", "bg; "] {
+        let watched = Watched::new();
+        let Watched { terminal, pane, .. } = &watched;
+        terminal.run(&["send-keys", "-t", pane, "C-z"]);
+        terminal.wait_until("the shell has its screen", || watched.mode() == "0 1");
+        let end = "kill %1; while kill -0 $p 2>/dev/null; do sleep .02; done; echo go''ne";
+        terminal.type_line(pane, &format!("p=$(jobs -p); {before}{end}"));
+        terminal.wait_for_text(pane, "gone");
+        assert_eq!(watched.mode(), "0 1");
+    }
+}
+
+#[test]
 fn on_a_narrow_terminal_no_line_wraps() {
     let watched = Watched::new();
     let Watched { terminal, pane, .. } = &watched;

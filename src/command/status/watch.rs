@@ -11,7 +11,10 @@ use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::process::{getpgrp, getppid, getsid};
+use rustix::termios::{
+    LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr,
+};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGSTOP, SIGTERM, SIGTSTP, SIGWINCH};
 use signal_hook::low_level::{self, pipe};
 use unicode_width::UnicodeWidthChar;
@@ -91,6 +94,7 @@ impl Write for Said {
 struct AlternateScreen {
     terminal: File,
     before: Termios,
+    is_entered: bool,
     /// Each is readable when a signal has come: one that ends it; that says that the terminal has another size; C-z; what
     /// lets it go on afterwards.
     end: UnixStream,
@@ -115,7 +119,8 @@ impl AlternateScreen {
         let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
         let before = tcgetattr(&terminal)?;
         // From here on it is set back.
-        let mut screen = Self { terminal, before, end, resized, suspended, resumed };
+        let is_entered = false;
+        let mut screen = Self { terminal, before, is_entered, end, resized, suspended, resumed };
         screen.enter()?;
         Ok(screen)
     }
@@ -126,12 +131,32 @@ impl AlternateScreen {
         keys.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
         // First: in the background it stops here, before it draws over the shell.
         tcsetattr(&self.terminal, OptionalActions::Drain, &keys)?;
+        self.is_entered = true;
         self.terminal.write_all(ENTER.as_bytes())
     }
 
+    /// Gives the terminal back, if it has it: in the background it would be stopped for that.
     fn leave(&mut self) -> io::Result<()> {
+        if !std::mem::take(&mut self.is_entered) {
+            return Ok(());
+        }
         self.terminal.write_all(LEAVE.as_bytes())?;
         Ok(tcsetattr(&self.terminal, OptionalActions::Flush, &self.before)?)
+    }
+
+    /// Stands still until the shell brings it to the foreground again, or ends it.
+    fn stop(&mut self) -> io::Result<Wake> {
+        self.leave()?;
+        loop {
+            low_level::raise(SIGSTOP)?;
+            let mut end = [PollFd::new(&self.end, PollFlags::IN)];
+            if poll(&mut end, Some(&Timespec::default()))? > 0 {
+                return Ok(Wake::End);
+            }
+            if tcgetpgrp(&self.terminal)? == getpgrp() {
+                return Ok(Wake::Redraw);
+            }
+        }
     }
 
     fn draw(&mut self, text: &str) -> io::Result<()> {
@@ -167,14 +192,10 @@ impl AlternateScreen {
         if suspended {
             let _length = self.suspended.read(&mut bytes)?;
             // Where no shell of this terminal's could let it go on, C-z does nothing, as anywhere.
-            if has_a_shell() {
-                self.leave()?;
-                low_level::raise(SIGSTOP)?;
-                // What ended it while it stood has no terminal to set: it is the shell's.
-                let mut end = [PollFd::new(&self.end, PollFlags::IN)];
-                if poll(&mut end, Some(&Timespec::default()))? > 0 {
-                    return Ok(Wake::End);
-                }
+            if has_a_shell()
+                && let Wake::End = self.stop()?
+            {
+                return Ok(Wake::End);
             }
         }
         if suspended || resumed {
@@ -197,9 +218,8 @@ impl AlternateScreen {
 
 /// Whether the program that started this one is in the same session, and not this its leader: a shell with jobs.
 fn has_a_shell() -> bool {
-    let own = rustix::process::getsid(None).ok();
-    let of_parent =
-        rustix::process::getppid().and_then(|it| rustix::process::getsid(Some(it)).ok());
+    let own = getsid(None).ok();
+    let of_parent = getppid().and_then(|parent| getsid(Some(parent)).ok());
     own.is_some() && own == of_parent
 }
 
