@@ -320,7 +320,7 @@ pub(crate) fn sync_dir(directory: &Path) -> Result<()> {
     sync(directory).with_context(|| format!("cannot sync {}", directory.display()))
 }
 
-/// The same, for a caller that has words of its own for what goes wrong.
+/// Syncs a directory like [`sync_dir`], for a caller that words the error itself.
 pub(crate) fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }

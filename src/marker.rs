@@ -132,6 +132,11 @@ impl ClaimMarker {
         };
         counts.then_some(place)
     }
+
+    /// The task that its branch waits for before it lands.
+    pub(crate) fn lands_behind(&self) -> Option<&str> {
+        self.landing_place()?.behind.as_deref()
+    }
 }
 
 /// A branch's place among those that land in the same base, one after the other.

@@ -156,8 +156,7 @@ impl Begun {
         let Some(name) = queue::Name::from_marker(task) else { return Ok(false) };
         for path in [project.waiting_path(&name), project.dispatched_path(&name)] {
             let Ok(found) = fs::symlink_metadata(&path) else { continue };
-            let modified = found.modified().ok().and_then(|it| Timestamp::try_from(it).ok());
-            if modified.is_some_and(|modified| modified <= self.written) {
+            if durable::modified(&found).is_some_and(|modified| modified <= self.written) {
                 return Ok(true);
             }
             // A try that was killed may have noted in the file how it ends.
@@ -280,8 +279,8 @@ impl<'a> Outbox<'a> {
         durable::remove(&path).map(drop)
     }
 
-    /// The same where this pass found nothing to file, unless another one has filed the task meanwhile: they share the
-    /// event, and it happened.
+    /// This pass found nothing to file. Takes the event back, unless another pass has filed the task meanwhile: the two
+    /// share the event, and it happened.
     pub(crate) fn retract_unfiled(&self, event: Occasion, at: (&Path, &str)) -> Result<()> {
         match self.read_begun(&self.begun(event, at.0, at.1)) {
             Some(begun) if !begun.is_filed(at.0, at.1)? => self.retract(event, at),
@@ -289,7 +288,8 @@ impl<'a> Outbox<'a> {
         }
     }
 
-    /// The same, unless the task that is filed is another one of its name.
+    /// A run is filed. Takes back the event that a killed pass began for the same task, but not one of another task that
+    /// had its name.
     pub(crate) fn retract_undecided(&self, event: Occasion, at: (&Path, &str)) -> Result<()> {
         match self.read_begun(&self.begun(event, at.0, at.1)) {
             Some(begun) if begun.is_undecided(at.0, at.1)? => self.retract(event, at),

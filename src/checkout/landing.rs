@@ -185,11 +185,11 @@ impl Repository {
             Ok(_) => Vec::new(),
             Err(_) => self.conflicts(worktree)?,
         };
-        match rebased {
-            Ok(_) => durable::remove(&mark).map(drop)?,
+        if rebased.is_err() {
             // Nothing is in it but by the rebase: nobody was there since.
-            Err(_) => self.undo(worktree, &admin)?,
+            self.undo(worktree, &admin)?;
         }
+        durable::remove(&mark)?;
         Ok(match rebased {
             Ok(_) => Rebase::Rebased { onto },
             Err(_) if !files.is_empty() => Rebase::Conflict { files },
@@ -258,7 +258,7 @@ impl Repository {
         call(&["symbolic-ref", "-m", "ccl: a rebase is taken back", "HEAD", &branch])?;
         call(&["reset", "--quiet", "--hard"])?;
         call(&["clean", "--quiet", "--force", "-d", "--exclude=.agent-queue"])?;
-        durable::remove(&admin.join(REBASING)).map(drop)
+        Ok(())
     }
 
     /// The files that nobody but a person or an agent can merge.

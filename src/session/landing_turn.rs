@@ -23,7 +23,7 @@ impl Pool<'_> {
     pub(super) fn wait_for_turn(&self, claim: &mut Claim) -> Result<Option<String>> {
         let Some(ahead) = self.find_ahead(claim)? else { return Ok(None) };
         let (now, marker) = (self.now, claim.marker());
-        let known = marker.landing_place().and_then(|place| place.behind.as_ref()) == Some(&ahead);
+        let known = marker.lands_behind() == Some(&ahead);
         if !known || age(marker, now) >= SIGN_EVERY {
             let since = marker.landing_place().map_or(now, |place| place.since);
             claim.update(now, |claim| {

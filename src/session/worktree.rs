@@ -74,9 +74,11 @@ impl Pool<'_> {
         let Some(ClaimedCheckout::Own { worktree, fresh }) = &claim.marker().work.checkout else {
             return Ok(None);
         };
-        let made = repository.make(worktree, claim.marker().run, *fresh);
-        // What the agent does from here on is not to be taken for what a killed rebase has left.
-        let made = made.and_then(|()| repository.take_back_ours(worktree).map(drop));
+        let mut made = repository.make(worktree, claim.marker().run, *fresh);
+        if !fresh {
+            // What the agent does from here on is not to be taken for what a killed rebase has left.
+            made = made.and_then(|()| repository.take_back_ours(worktree).map(drop));
+        }
         match made {
             Err(error) if !is_temporary(&error) => Ok(Some(format!("{error:#}"))),
             made => made.map(|()| None),

@@ -128,7 +128,7 @@ fn at_work(
 
 /// What the claim's branch waits for before it lands.
 fn waits_to_land(claim: &ClaimMarker) -> Option<String> {
-    let behind = claim.landing_place()?.behind.as_ref()?;
+    let behind = claim.lands_behind()?;
     Some(format!("its branch waits for its turn to land, behind {behind}"))
 }
 

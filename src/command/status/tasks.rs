@@ -245,7 +245,7 @@ impl Collector<'_, '_> {
         row.since = Some(claim.started_at);
         row.attempt = Some(claim.attempt);
         row.reason = self.odd_claim(project, &name, &claim)?;
-        let behind = claim.landing_place().and_then(|place| place.behind.as_ref());
+        let behind = claim.lands_behind();
         row.waits = behind.map(|behind| format!("its turn to land, behind {behind}"));
         row.is_elsewhere = Some(claim.owner) != self.owner;
         row.session = Some(claim.session);
