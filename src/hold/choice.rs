@@ -1,5 +1,6 @@
 //! Which agent has a task now. Pure.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 
 use jiff::Timestamp;
@@ -117,7 +118,8 @@ pub(crate) struct Wanted<'t> {
 pub(crate) struct Lineup<'a> {
     agents: &'a Agents,
     now: Timestamp,
-    zone: TimeZone,
+    /// The machine's, once a sentence names a time: to find it, hundreds of files are looked at.
+    zone: OnceCell<TimeZone>,
     /// In the order of [`Agents::all`].
     availability: Vec<AgentAvailability>,
     /// The holds that have a probe in this pass: the agent, and the model that it is about.
@@ -132,8 +134,18 @@ impl<'a> Lineup<'a> {
         now: Timestamp,
         availability: impl Iterator<Item = AgentAvailability>,
     ) -> Self {
-        let (availability, zone) = (availability.collect(), TimeZone::system());
-        Self { agents, now, zone, availability, probed: HashSet::new(), takes_last: false }
+        Self {
+            agents,
+            now,
+            zone: OnceCell::new(),
+            availability: availability.collect(),
+            probed: HashSet::new(),
+            takes_last: false,
+        }
+    }
+
+    fn zone(&self) -> &TimeZone {
+        self.zone.get_or_init(TimeZone::system)
     }
 
     pub(crate) fn rows(&self) -> impl Iterator<Item = (&'a AgentConfig, &AgentAvailability)> {
@@ -237,7 +249,7 @@ impl<'a> Lineup<'a> {
                 return Err(NotTaken { patience: Patience::GoOn, why: why.clone() });
             }
             Readiness::OverBudget { until, limit } => {
-                let until = local_time(*until, self.now, &self.zone);
+                let until = local_time(*until, self.now, self.zone());
                 let why = format!(
                     "the agent {name}, which has spent its {limit} of today, until {until}"
                 );
@@ -277,7 +289,7 @@ impl<'a> Lineup<'a> {
         let (hold, is_due) = match readiness {
             Readiness::Due(hold) => (hold, true),
             Readiness::Held(hold) => {
-                let until = local_time(hold.until, self.now, &self.zone);
+                let until = local_time(hold.until, self.now, self.zone());
                 let why = format!("the agent {name}, held until {until}: {}", hold.reason);
                 return Err(NotTaken { patience: self.patience(readiness, hold), why });
             }
