@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use rustix::fs::{AtFlags, Mode, RawDir, statat};
+use rustix::fs::{AtFlags, FileType, Mode, RawDir, statat};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
@@ -58,6 +58,10 @@ impl OpenFiles {
         let mut entries = RawDir::new(&descriptors, &mut buffer);
         while let Some(entry) = entries.next() {
             let entry = entry?;
+            // The directory itself and its parent are listed, too.
+            if entry.file_type() != FileType::Symlink {
+                continue;
+            }
             // By name and directory: a long path costs twice as much, a thousand times.
             let look = |flags| statat(&descriptors, entry.file_name(), flags);
             // The link's own mode says how the file was opened, as in `l-wx------`.
