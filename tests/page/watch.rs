@@ -33,6 +33,15 @@ impl Watched {
         self.terminal.wait_for_text(&self.pane, "q ends");
     }
 
+    /// What the terminal takes for this special character.
+    fn key_of(&self, name: &str) -> String {
+        let tty = self.terminal.format(&self.pane, "#{pane_tty}");
+        let out = std::process::Command::new("stty").args(["-a", "-F", &tty]).output().unwrap();
+        let said = String::from_utf8(out.stdout).unwrap();
+        let keys = said.split(['\n', ';']).filter_map(|part| part.trim().split_once(" = "));
+        keys.filter(|(key, _)| *key == name).map(|(_, value)| value.to_owned()).collect()
+    }
+
     fn mode(&self) -> String {
         self.terminal.format(&self.pane, "#{alternate_on} #{cursor_flag}")
     }
@@ -66,8 +75,11 @@ fn after_ctrl_z_the_shell_has_its_terminal_and_fg_watches_on() {
     let watched = Watched::new();
     let Watched { terminal, pane, .. } = &watched;
     for _ in 0..2 {
+        // As a signal it would stop what `ccl` is just starting, and with that `ccl`, where no shell sees it.
+        terminal.wait_until("C-z is a key", || watched.key_of("susp") == "<undef>");
         terminal.run(&["send-keys", "-t", pane, "C-z"]);
         terminal.wait_until("the shell has its screen", || watched.mode() == "0 1");
+        terminal.wait_until("C-z stops again", || watched.key_of("susp") == "^Z");
         // It echoes what is typed, and reads whole lines.
         terminal.type_line(pane, "jobs; echo sh''ell");
         terminal.wait_for_text(pane, "shell");

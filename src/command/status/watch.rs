@@ -13,7 +13,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{getpgrp, getppid, getsid};
 use rustix::termios::{
-    LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr,
+    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetpgrp, tcgetwinsize,
+    tcsetattr,
 };
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGSTOP, SIGTERM, SIGTSTP, SIGWINCH};
 use signal_hook::low_level::{self, pipe};
@@ -33,6 +34,9 @@ const PERIOD: Duration = Duration::from_secs(2);
 /// The other screen of the terminal, without a cursor; and back.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
+
+/// In the place of a special character: there is none (`_POSIX_VDISABLE`).
+const DISABLED: u8 = 0;
 
 /// What ends the wait for the next drawing.
 enum Wake {
@@ -95,8 +99,8 @@ struct AlternateScreen {
     terminal: File,
     before: Termios,
     is_entered: bool,
-    /// Each is readable when a signal has come: one that ends it; that says that the terminal has another size; C-z; what
-    /// lets it go on afterwards.
+    /// Each is readable when a signal has come: one that ends it; that says that the terminal has another size; that asks
+    /// it to stop; that lets it go on afterwards.
     end: UnixStream,
     resized: UnixStream,
     suspended: UnixStream,
@@ -129,6 +133,9 @@ impl AlternateScreen {
         let mut keys = self.before.clone();
         // Each key by itself, and not shown; C-c stays a signal.
         keys.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
+        // C-z is one of them: as a signal it would also stop the tmux that is just being started. The thread that starts
+        // it sleeps until it has (vfork), and could not be woken by anybody.
+        keys.special_codes[SpecialCodeIndex::VSUSP] = DISABLED;
         // First: in the background it stops here, before it draws over the shell.
         tcsetattr(&self.terminal, OptionalActions::Drain, &keys)?;
         self.is_entered = true;
@@ -181,7 +188,8 @@ impl AlternateScreen {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let [key, end, resized, suspended, resumed] = files.map(|file| !file.revents().is_empty());
+        let [key, end, resized, mut suspended, resumed] =
+            files.map(|file| !file.revents().is_empty());
         if end {
             return Ok(Wake::End);
         }
@@ -191,6 +199,18 @@ impl AlternateScreen {
         }
         if suspended {
             let _length = self.suspended.read(&mut bytes)?;
+        }
+        if key {
+            let length = self.terminal.read(&mut bytes)?;
+            let is_any = |keys: &[u8]| bytes[..length].iter().any(|byte| keys.contains(byte));
+            // Nothing to read: the terminal is gone.
+            if length == 0 || is_any(b"qQ") {
+                return Ok(Wake::End);
+            }
+            let suspend = self.before.special_codes[SpecialCodeIndex::VSUSP];
+            suspended |= suspend != DISABLED && is_any(&[suspend]);
+        }
+        if suspended {
             // Where no shell of this terminal's could let it go on, C-z does nothing, as anywhere.
             if has_a_shell()
                 && let Wake::End = self.stop()?
@@ -204,13 +224,6 @@ impl AlternateScreen {
         }
         if resumed {
             let _length = self.resumed.read(&mut bytes)?;
-        }
-        if key {
-            let length = self.terminal.read(&mut bytes)?;
-            // Nothing to read: the terminal is gone.
-            if length == 0 || bytes[..length].iter().any(|byte| matches!(byte, b'q' | b'Q')) {
-                return Ok(Wake::End);
-            }
         }
         Ok(Wake::Redraw)
     }
