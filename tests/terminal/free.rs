@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::{Sandbox, TmuxServer};
+use crate::support::wait::poll;
+use crate::support::{PATIENCE, Sandbox, TmuxServer};
 use crate::{SHELLS, agent, tmux_of};
 
 /// How often a session that is not free is looked at: one look may hit a lucky moment.
@@ -61,10 +62,18 @@ impl Sessions {
         self.look(|pool| pool.free_names().into_iter().map(Result::unwrap).collect())
     }
 
+    /// Waits until these sessions are free: a shell that has drawn its prompt may still start something for it.
+    #[track_caller]
+    fn wait_for_free(&self, names: &[String], what: &str) {
+        if poll(PATIENCE, || (self.free() == names).then_some(())).is_none() {
+            panic!("{what}: {names:?} are not free: {}\n{}", self.why(), self.tmux.screens());
+        }
+    }
+
     #[track_caller]
     fn assert_all_free(&self, what: &str) {
         let all: Vec<_> = (0..self.max).map(|nth| format!("s-{nth}")).collect();
-        assert_eq!(self.free(), all, "{what}: {}\n{}", self.why(), self.tmux.screens());
+        self.wait_for_free(&all, what);
     }
 
     #[track_caller]
@@ -205,7 +214,7 @@ fn the_window_of_an_unknown_run_makes_a_session_busy() {
     sessions.shell(1, "bash");
     let run = Uuid::new_v4();
     let pane = agent(&sessions.tmux, "s-0", run, "echo up; while read line; do :; done");
-    assert_eq!(sessions.free(), ["s-1"]);
+    sessions.wait_for_free(&["s-1".to_owned()], "beside the unknown run");
     let why = sessions.why();
     assert!(why.contains(&format!("unknown run {run}")), "{why}");
     let tmux = sessions.tmux.command().join(" ");
@@ -222,7 +231,7 @@ fn a_session_that_is_not_there_is_free_only_where_it_may_be_made() {
     // Their names begin alike.
     sessions.tmux.new_session("s-10", &[]);
     sessions.shell(0, "bash");
-    assert_eq!(sessions.free(), ["s-0"]);
+    sessions.wait_for_free(&["s-0".to_owned()], "where no session is made");
     sessions.sandbox.config("pool", json!({"autonomous": {"create": true}}));
     sessions.assert_all_free("where sessions may be made");
     assert_eq!(sessions.tmux.sessions(), ["s-0", "s-10"]);
