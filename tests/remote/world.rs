@@ -12,6 +12,7 @@ use crate::ray_server::{RayServer, Worker, kill_group, worker};
 use crate::support::faults::said;
 use crate::support::git::{git, try_git};
 use crate::support::sandbox::ending_line;
+use crate::support::wait::poll;
 use crate::support::{Project, Sandbox, wait_until, write_program};
 
 /// How long something may take that needs dozens of processes, on a machine that has much else to do.
@@ -131,14 +132,16 @@ impl World {
     #[track_caller]
     pub(crate) fn converge(&self, task: &str, place: &str) {
         let mut last = String::new();
-        wait_until(&format!("{task} gets to {place}"), LONG, || {
+        let converged = poll(LONG, || {
             for verb in ["scan", "reap"] {
                 let output = self.run(&[verb]);
                 last = said(&output);
                 assert!(output.status.success(), "{last}");
             }
-            self.project.task_places(task) == [place] && self.is_clean()
+            (self.project.task_places(task) == [place] && self.is_clean()).then_some(())
         });
+        let found = || (self.project.task_places(task), self.project.inbox(), self.refs());
+        assert!(converged.is_some(), "{task} does not get to {place}: {:?}\n{last}", found());
     }
 
     /// Whether neither the inbox nor the exchange holds anything of tasks that were filed.
