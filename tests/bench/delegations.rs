@@ -24,7 +24,7 @@ const KEY: &str = "sk-bench";
 const TASK: &str = "---\nallow_delegation: true\npreferred_ai: gpu\n---\nDo it.\n";
 
 pub(super) fn rows() -> Vec<Row> {
-    let times = shortest(3, [&scan, &bare_loop]);
+    let times = shortest(7, [&scan, &bare_loop]);
     let probe = "requests, two synced writes";
     vec![Row::beside("1,000 delegations", probe, times, 1.5)]
 }
