@@ -59,7 +59,7 @@ impl OpenFiles {
         while let Some(entry) = entries.next() {
             let entry = entry?;
             // The directory itself and its parent are listed, too.
-            if entry.file_type() != FileType::Symlink {
+            if entry.file_type() == FileType::Directory {
                 continue;
             }
             // By name and directory: a long path costs twice as much, a thousand times.

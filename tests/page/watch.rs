@@ -12,19 +12,24 @@ struct Watched {
 
 impl Watched {
     fn new() -> Self {
+        Self::under("")
+    }
+
+    /// Words stand before `ccl` that run it.
+    fn under(wrapper: &str) -> Self {
         let mut sandbox = Sandbox::new();
         sandbox.config("tmux", json!({"command": ["/nonexistent/tmux"]}));
         sandbox.project("web");
         let terminal = TmuxServer::start();
         let pane = terminal.new_session("look", &[]);
         let watched = Self { sandbox, terminal, pane };
-        watched.start();
+        watched.start(wrapper);
         watched
     }
 
-    fn start(&self) {
+    fn start(&self, wrapper: &str) {
         let line = format!(
-            "clear; env HOME={} {} --config {} status --watch; echo en''d $?",
+            "clear; env HOME={} {wrapper} {} --config {} status --watch; echo en''d $?",
             self.sandbox.home().display(),
             env!("CARGO_BIN_EXE_ccl"),
             self.sandbox.config_file().display()
@@ -64,7 +69,7 @@ fn it_draws_again_by_itself_and_leaves_the_terminal_as_it_was() {
     terminal.type_line(pane, "echo ty''ped");
     terminal.wait_for_text(pane, "echo ty''ped");
 
-    watched.start();
+    watched.start("");
     terminal.run(&["send-keys", "-t", pane, "C-c"]);
     terminal.wait_for_text(pane, "end 0");
     assert_eq!(watched.mode(), "0 1");
@@ -95,6 +100,21 @@ fn after_ctrl_z_the_shell_has_its_terminal_and_fg_watches_on() {
     terminal.type_line(pane, "jobs; echo af''ter");
     let shown = terminal.wait_for_text(pane, "after");
     assert!(shown.contains("echo af''ter"), "what is typed is shown: {shown}");
+}
+
+#[test]
+fn c_z_while_a_program_is_being_started_does_not_stop_that_alone() {
+    // What `ccl` starts, a tmux that is not there, stands for a while just before it leaves the group of `ccl`.
+    let slow = "strace -DD -f -qq -o /dev/null -e trace=setpgid -e inject=setpgid:delay_enter=1000000";
+    let watched = Watched::under(slow);
+    let Watched { terminal, pane, .. } = &watched;
+    terminal.run(&["send-keys", "-t", pane, "C-z"]);
+    terminal.wait_until("the shell has its screen", || watched.mode() == "0 1");
+    terminal.type_line(pane, "fg");
+    // Then it draws at once, and before that it looks for a tmux.
+    terminal.wait_until("it watches again", || watched.mode() == "1 0");
+    terminal.run(&["send-keys", "-t", pane, "C-z"]);
+    terminal.wait_until("the shell has its screen again", || watched.mode() == "0 1");
 }
 
 #[test]
