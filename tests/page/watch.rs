@@ -105,7 +105,8 @@ fn after_ctrl_z_the_shell_has_its_terminal_and_fg_watches_on() {
 #[test]
 fn c_z_while_a_program_is_being_started_does_not_stop_that_alone() {
     // What `ccl` starts, a tmux that is not there, stands for a while just before it leaves the group of `ccl`.
-    let slow = "strace -DD -f -qq -o /dev/null -e trace=setpgid -e inject=setpgid:delay_enter=1000000";
+    let slow =
+        "strace -DD -f -qq -o /dev/null -e trace=setpgid -e inject=setpgid:delay_enter=1000000";
     let watched = Watched::under(slow);
     let Watched { terminal, pane, .. } = &watched;
     terminal.run(&["send-keys", "-t", pane, "C-z"]);
@@ -115,6 +116,22 @@ fn c_z_while_a_program_is_being_started_does_not_stop_that_alone() {
     terminal.wait_until("it watches again", || watched.mode() == "1 0");
     terminal.run(&["send-keys", "-t", pane, "C-z"]);
     terminal.wait_until("the shell has its screen again", || watched.mode() == "0 1");
+}
+
+#[test]
+fn a_script_that_runs_it_stops_with_it() {
+    let watched = Watched::under(r#"sh -c '"$@"; true' sh"#);
+    let Watched { terminal, pane, .. } = &watched;
+    for _ in 0..2 {
+        terminal.run(&["send-keys", "-t", pane, "C-z"]);
+        terminal.wait_until("the shell has its screen", || watched.mode() == "0 1");
+        terminal.type_line(pane, "clear; jobs; echo sh''ell");
+        let shown = terminal.wait_for_text(pane, "shell");
+        assert!(shown.contains("Stopped"), "{shown}");
+        terminal.type_line(pane, "fg");
+        terminal.wait_until("it watches again", || watched.mode() == "1 0");
+        terminal.wait_for_text(pane, "q ends");
+    }
 }
 
 #[test]

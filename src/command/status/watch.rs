@@ -11,12 +11,12 @@ use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{getpgrp, getppid, getsid};
+use rustix::process::{Signal, getpgrp, getppid, getsid, kill_current_process_group};
 use rustix::termios::{
     LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetpgrp, tcgetwinsize,
     tcsetattr,
 };
-use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGSTOP, SIGTERM, SIGTSTP, SIGWINCH};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP, SIGWINCH};
 use signal_hook::low_level::{self, pipe};
 use unicode_width::UnicodeWidthChar;
 
@@ -116,7 +116,7 @@ impl AlternateScreen {
             }
             io::Result::Ok(readable)
         };
-        let end = signals(&[SIGINT, SIGTERM, SIGHUP])?;
+        let end = signals(&[SIGINT, SIGQUIT, SIGTERM, SIGHUP])?;
         let resized = signals(&[SIGWINCH])?;
         let suspended = signals(&[SIGTSTP])?;
         let resumed = signals(&[SIGCONT])?;
@@ -152,8 +152,14 @@ impl AlternateScreen {
     }
 
     /// Stands still until the shell brings it to the foreground again, or ends it.
-    fn stop(&mut self) -> io::Result<Wake> {
+    fn stop(&mut self, by_key: bool) -> io::Result<Wake> {
         self.leave()?;
+        if by_key {
+            // As the terminal would have done: a script that runs it and the rest of a pipeline stand still, too. The signal
+            // comes here as well, and is no second one.
+            kill_current_process_group(Signal::TSTP)?;
+            let _length = self.suspended.read(&mut [0; 64])?;
+        }
         loop {
             low_level::raise(SIGSTOP)?;
             let mut end = [PollFd::new(&self.end, PollFlags::IN)];
@@ -161,9 +167,17 @@ impl AlternateScreen {
                 return Ok(Wake::End);
             }
             if tcgetpgrp(&self.terminal)? == getpgrp() {
+                // A person may have changed it meanwhile.
+                self.before = tcgetattr(&self.terminal)?;
                 return Ok(Wake::Redraw);
             }
         }
+    }
+
+    /// C-z, unless the person has another key for it or none.
+    fn suspend_key(&self) -> Option<u8> {
+        let key = self.before.special_codes[SpecialCodeIndex::VSUSP];
+        (key != DISABLED && self.before.local_modes.contains(LocalModes::ISIG)).then_some(key)
     }
 
     fn draw(&mut self, text: &str) -> io::Result<()> {
@@ -188,8 +202,7 @@ impl AlternateScreen {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let [key, end, resized, mut suspended, resumed] =
-            files.map(|file| !file.revents().is_empty());
+        let [key, end, resized, suspended, resumed] = files.map(|file| !file.revents().is_empty());
         if end {
             return Ok(Wake::End);
         }
@@ -200,20 +213,27 @@ impl AlternateScreen {
         if suspended {
             let _length = self.suspended.read(&mut bytes)?;
         }
+        let mut by_key = false;
         if key {
             let length = self.terminal.read(&mut bytes)?;
-            let is_any = |keys: &[u8]| bytes[..length].iter().any(|byte| keys.contains(byte));
             // Nothing to read: the terminal is gone.
-            if length == 0 || is_any(b"qQ") {
+            if length == 0 {
                 return Ok(Wake::End);
             }
-            let suspend = self.before.special_codes[SpecialCodeIndex::VSUSP];
-            suspended |= suspend != DISABLED && is_any(&[suspend]);
+            let suspend = self.suspend_key();
+            let is_known = |byte: &&u8| matches!(byte, b'q' | b'Q') || Some(**byte) == suspend;
+            if let Some(byte) = bytes[..length].iter().find(is_known) {
+                by_key = Some(*byte) == suspend;
+                if !by_key {
+                    return Ok(Wake::End);
+                }
+            }
         }
+        let suspended = suspended || by_key;
         if suspended {
             // Where no shell of this terminal's could let it go on, C-z does nothing, as anywhere.
             if has_a_shell()
-                && let Wake::End = self.stop()?
+                && let Wake::End = self.stop(by_key)?
             {
                 return Ok(Wake::End);
             }
@@ -229,11 +249,11 @@ impl AlternateScreen {
     }
 }
 
-/// Whether the program that started this one is in the same session, and not this its leader: a shell with jobs.
+/// Whether a shell with jobs has started this: it gives each a process group, other than the one of its session's leader.
 fn has_a_shell() -> bool {
     let own = getsid(None).ok();
     let of_parent = getppid().and_then(|parent| getsid(Some(parent)).ok());
-    own.is_some() && own == of_parent
+    own.is_some() && own == of_parent && own != Some(getpgrp())
 }
 
 impl Drop for AlternateScreen {
