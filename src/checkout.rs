@@ -26,6 +26,7 @@ use anyhow::{Context, Result, anyhow};
 use thiserror::Error;
 
 use crate::durable;
+use crate::error::{TEMPORARY, exit_code};
 use crate::marker::Worktree;
 use crate::subprocess::RunError;
 use crate::task::{BranchEnding, Summary};
@@ -132,9 +133,13 @@ impl From<GitError> for OpenError {
     }
 }
 
-/// Whether the error is about a lock of git's that somebody has left behind.
-pub(crate) fn is_lock(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(GitError::Locked { .. })))
+/// Whether a later pass may do better, without anybody mending anything in the repository. A lock of git's that was waited
+/// for in vain was left behind: no session is to wait for whoever removes it.
+pub(crate) fn is_temporary(error: &anyhow::Error) -> bool {
+    let is_lock = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(GitError::Locked { .. }))
+    };
+    exit_code(error) == TEMPORARY && !error.chain().any(is_lock)
 }
 
 /// Whether the project lies in a git checkout, by `.git` in it or above it. Starts no process.

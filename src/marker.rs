@@ -219,6 +219,8 @@ pub struct Rounds {
     /// How often its branch was rebased onto what its base had become, since it has its turn to land; not a round, but a
     /// reason to check again.
     pub rebased: u32,
+    /// How often its branch was found to be another than the one that was green; no round either.
+    pub changed: u32,
     /// The last of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Round>,

@@ -22,7 +22,11 @@ const REBASE_STATES: [&str; 2] = ["rebase-merge", "rebase-apply"];
 
 /// In git's directory for a worktree: a rebase of `ccl`'s is under way there, and nothing is uncommitted but by it.
 const REBASING: &str = "ccl-rebases";
-/// Before the branch's name: what lay uncommitted in its worktree when a rebase of `ccl`'s was taken back.
+/// There: such a rebase is being taken back. Until that is over, the files are those of a commit halfway, also where HEAD is
+/// on its branch again.
+const TAKING_BACK: &str = "ccl-takes-back";
+/// Before the branch's name and a dot: the commit of that name has what lay in its worktree, and no branch had, when a rebase
+/// of `ccl`'s was taken back.
 pub(crate) const SAVED: &str = "refs/ccl-saved/";
 
 /// Bytes that git needs beside the files: its index, objects, logs.
@@ -201,8 +205,8 @@ impl Repository {
     /// Takes a rebase of ours back whose pass was killed, wherever git stood in it: an agent's own is nobody else's. False
     /// where none was begun. What keeps git from it is an error, and the next call tries again.
     ///
-    /// A person may have come by since. So a rebase that is over is left as it is, and what lies uncommitted in one that is
-    /// not is kept at [`SAVED`] before it goes.
+    /// A person may have come by since. So a rebase that is over is left as it is, and what no branch has of one that is not
+    /// is kept at [`SAVED`] before it goes.
     pub(crate) fn take_back_ours(&self, worktree: &Worktree) -> Result<bool> {
         let Some(admin) = admin_of(&worktree.path)? else { return Ok(false) };
         let mark = admin.join(REBASING);
@@ -215,9 +219,10 @@ impl Repository {
         }
         let is_on_its_branch =
             GitStatus::of(&worktree.path)?.branch.as_deref() == Some(&worktree.branch);
-        let is_under_way = !is_on_its_branch || is_noted(&admin)?;
+        let is_under_way =
+            !is_on_its_branch || is_noted(&admin)? || durable::exists(&admin.join(TAKING_BACK))?;
         if is_under_way {
-            self.save_uncommitted(worktree)?;
+            self.save(worktree)?;
             self.undo(worktree, &admin)?;
         } else if durable::exists(&admin.join("CHERRY_PICK_HEAD"))? {
             // Git was killed, or a lock was in its way, when it had all but ended.
@@ -227,18 +232,39 @@ impl Repository {
         Ok(true)
     }
 
-    /// Keeps what is uncommitted in the worktree as a commit that no branch has.
-    fn save_uncommitted(&self, worktree: &Worktree) -> Result<()> {
+    /// Keeps what is uncommitted in the worktree, with the commits that lie below it. Nothing that was kept before is lost
+    /// for that: its ref has another name.
+    fn save(&self, worktree: &Worktree) -> Result<()> {
         let call = |args: &[&str]| Git::change(&worktree.path, &worktree.path, args);
         // Also what is not merged, as it is in its file; a stash takes nothing that is not in the index.
         call(&["add", "--all", "--", ":(top)", NOT_QUEUE]).run()?;
-        let saved = call(&["stash", "create", "ccl: a rebase was taken back"])
+        let stash = call(&["stash", "create", "ccl: a rebase was taken back"])
             .with(self.identity(worktree)?)
             .word()?;
-        if !saved.is_empty() {
-            call(&["update-ref", &format!("{SAVED}{}", worktree.branch), &saved]).run()?;
+        let saved = match stash.is_empty() {
+            false => Some(stash),
+            // Somebody may have committed on the way.
+            true => self.commit_on_the_way(worktree)?,
+        };
+        if let Some(saved) = saved {
+            let name = format!("{SAVED}{}.{}", worktree.branch, &saved[..12]);
+            call(&["update-ref", &name, &saved]).run()?;
         }
         Ok(())
+    }
+
+    /// HEAD, where neither the branch nor its base has it.
+    fn commit_on_the_way(&self, worktree: &Worktree) -> Result<Option<String>> {
+        let head = Git::look(&worktree.path, ["rev-parse", "--verify", "HEAD"]).word()?;
+        for branch in [Some(&worktree.branch), worktree.base_branch.as_ref()].into_iter().flatten()
+        {
+            if let Some(tip) = self.find_tip(branch)?
+                && self.is_ancestor(&head, &tip)?
+            {
+                return Ok(None);
+            }
+        }
+        Ok(Some(head))
     }
 
     /// Makes the worktree what its branch says.
@@ -251,6 +277,9 @@ impl Repository {
             bail!("{}", left_behind(&lock));
         }
         let call = |args: &[&str]| Git::change(&worktree.path, &worktree.path, args).run();
+        // A pass may be killed, or the disk be full, before the files are those of the branch.
+        let taking_back = admin.join(TAKING_BACK);
+        put_mark(&taking_back)?;
         if is_noted(admin)? {
             call(&["rebase", "--quit"])?;
         }
@@ -258,7 +287,7 @@ impl Repository {
         call(&["symbolic-ref", "-m", "ccl: a rebase is taken back", "HEAD", &branch])?;
         call(&["reset", "--quiet", "--hard"])?;
         call(&["clean", "--quiet", "--force", "-d", "--exclude=.agent-queue"])?;
-        Ok(())
+        durable::remove(&taking_back).map(drop)
     }
 
     /// The files that nobody but a person or an agent can merge.

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::git::{Git, GitError, shown};
 use super::worktree::{Extent, no_worktree, under_way, wait_for_idle};
-use super::{GitStatus, Repository};
+use super::{GitStatus, Repository, is_temporary};
 use crate::marker::Worktree;
 use crate::text::excerpt;
 
@@ -33,8 +33,10 @@ impl Repository {
             // What was to be committed was, or it would not be going.
             Extent::Leaving | Extent::Nothing => return Ok(Leftovers::None),
         }
-        if let Err(error) = self.take_back_ours(worktree) {
-            return stuck(format!("{error:#}"));
+        match self.take_back_ours(worktree) {
+            Err(error) if is_temporary(&error) => return Err(error),
+            Err(error) => return stuck(format!("{error:#}")),
+            Ok(_) => {}
         }
         if let Some(what) = under_way(worktree)? {
             return stuck(format!("{what} is under way in {path}: finish or abort it there"));
@@ -70,10 +72,14 @@ impl Repository {
     /// Takes away what lies uncommitted in the worktree, all but what git ignores and the queue, and says how many files
     /// that were.
     pub(crate) fn drop_uncommitted(&self, worktree: &Worktree) -> Result<usize> {
-        if self.find(worktree)? != Extent::Whole {
+        if self.find(worktree)? != Extent::Whole || under_way(worktree)?.is_some() {
             return Ok(0);
         }
-        let changed = GitStatus::of(&worktree.path)?.changed;
+        let GitStatus { changed, branch, .. } = GitStatus::of(&worktree.path)?;
+        // What is there instead is a person's.
+        if branch.as_deref() != Some(&worktree.branch) {
+            return Ok(0);
+        }
         if changed > 0 {
             wait_for_idle(worktree)?;
             let call = |args: &[&str]| Git::change(&worktree.path, &worktree.path, args).run();

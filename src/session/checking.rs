@@ -15,10 +15,9 @@ use uuid::Uuid;
 
 use super::Pool;
 use super::snapshot::{Run, agent_lives};
-use super::worktree::is_temporary;
 use crate::agent::{CheckFiles, Setup};
 use crate::check::{self, CheckExit, Script, TRIES};
-use crate::checkout;
+use crate::checkout::{self, is_temporary};
 use crate::durable;
 use crate::marker::{
     CheckRun, CheckTarget, ClaimMarker, ClaimedCheckout, Phase, RedCheck, Round, Work, Worktree,
@@ -292,6 +291,7 @@ impl Pool<'_> {
         };
         let seconds = self.seconds(run, &check);
         self.clear_check(claim)?;
+        self.drop_what_the_check_left(claim)?;
         claim.update(self.now, |claim| {
             claim.phase = Phase::Landing;
             claim.work.checked = Some(ending(&claim.work, 0, seconds, check.tree));

@@ -7,10 +7,12 @@ use anyhow::Result;
 
 use super::Pool;
 use super::landing_turn::{has_turn, take_turn};
-use crate::checkout::{self, LandStep, Leftovers, Obstacle, OpenError, Removal, Repository};
+use crate::checkout::{
+    self, LandStep, Leftovers, Obstacle, OpenError, Removal, Repository, is_temporary,
+};
 use crate::config::Occasion;
 use crate::durable;
-use crate::error::{Failure, TEMPORARY, exit_code};
+use crate::error::Failure;
 use crate::marker::{self, ClaimMarker, ClaimedCheckout, Phase, ToLand, Worktree};
 use crate::next_step::{AfterTurn, BranchOutcome, Prospect};
 use crate::notify::Notice;
@@ -23,6 +25,9 @@ use crate::task::{
 
 /// Why a task is filed as failed although its agent has ended its turn.
 pub(super) const UNJUDGED: &str = "its check cannot judge it";
+
+/// Why a branch that was green does not land.
+const NOT_WHAT_WAS_GREEN: &str = "its check, or what its agent has left running, changes the branch each time: end that, and look at the branch";
 
 /// How often a branch that has its turn to land is checked again because its base has moved on meanwhile, which is not
 /// `ccl`'s doing then.
@@ -194,16 +199,20 @@ impl Pool<'_> {
                 true => claim.marker().work.rounds.rebased,
                 false => 0,
             };
-            if self.has_changed_since_its_check(&repository, worktree, claim)? {
+            let has_changed = self.has_changed_since_its_check(&repository, worktree, claim)?;
+            let changed = claim.marker().work.rounds.changed;
+            if has_changed && changed < ROUNDS {
                 // Without the turn: a check that changes what it judges would keep the others waiting for ever.
                 claim.update(self.now, |claim| {
                     check_again(claim);
+                    claim.work.rounds.changed = changed + 1;
                     claim.work.landing = None;
                 })?;
                 return Ok(BranchOutcome::Changed);
             }
             let mut landed = None;
-            let mut reason = self.commit_leftovers(&repository, worktree, claim)?;
+            let stuck = self.commit_leftovers(&repository, worktree, claim)?;
+            let mut reason = if has_changed { Some(NOT_WHAT_WAS_GREEN.to_owned()) } else { stuck };
             // What its agent left elsewhere is to land, too.
             let has_work = reason.is_some() || repository.has_commits(worktree)?;
             if wants_to_land(claim) && has_work {
@@ -370,32 +379,57 @@ impl Pool<'_> {
         claim: &Claim,
     ) -> Result<bool> {
         let work = &claim.marker().work;
-        let judged = work.check.as_ref().filter(|_| work.checked.is_some());
-        let Some(judged) = judged.and_then(|check| check.head.as_deref()) else { return Ok(false) };
+        let Some(check) = work.check.as_ref().filter(|_| work.checked.is_some()) else {
+            return Ok(false);
+        };
         if !durable::exists(&worktree.path)? {
             return Ok(false);
         }
-        // A check that ran in a worktree of its own has left nothing here.
-        if work.rules.protect.is_empty() {
-            let dropped = match repository.head_of(worktree)? == judged {
-                true => repository.drop_uncommitted(worktree)?,
-                false => 0,
-            };
-            if dropped > 0 {
-                self.log.info(format_args!(
-                    "{}: its check has left {dropped} files in its worktree, which go with it",
-                    claim.name()
-                ));
-            }
-        }
-        self.commit_leftovers(repository, worktree, claim)?;
-        if repository.head_of(worktree)? == judged {
+        let stuck = self.commit_leftovers(repository, worktree, claim)?;
+        let is_what_was_judged = match &check.head {
+            Some(judged) => repository.head_of(worktree)? == *judged,
+            // It could not be committed then. If it can be now, no check has seen what is on the branch.
+            None => stuck.is_some(),
+        };
+        if is_what_was_judged {
             return Ok(false);
         }
         self.log.info(format_args!("{}: it has changed since its check", claim.name()));
         // Or it would go on changing it.
         process::terminate_all(claim.marker().run, None, process::GRACE)?;
         Ok(true)
+    }
+
+    /// Takes away what a green check has left in the worktree of its branch. At once: what is found there later is an
+    /// agent's or a person's.
+    pub(super) fn drop_what_the_check_left(&self, claim: &Claim) -> Result<()> {
+        let work = &claim.marker().work;
+        let Some(ClaimedCheckout::Own { worktree, .. }) = &work.checkout else { return Ok(()) };
+        let Some(judged) = work.check.as_ref().and_then(|check| check.head.as_ref()) else {
+            return Ok(());
+        };
+        // A check that ran in a worktree of its own has left nothing in this one.
+        if !work.rules.protect.is_empty() || !durable::exists(&worktree.path)? {
+            return Ok(());
+        }
+        let _lock = claim.project().lock_checkout()?;
+        let dropped = self.repository(claim).and_then(|repository| {
+            match repository.head_of(worktree)? == *judged {
+                true => repository.drop_uncommitted(worktree),
+                false => Ok(0),
+            }
+        });
+        match dropped {
+            Err(error) if is_temporary(&error) => return Err(error),
+            // What stays is committed, and checked once more.
+            Err(error) => self.log.warn(format_args!("{}: {error:#}", claim.name())),
+            Ok(0) => {}
+            Ok(dropped) => self.log.info(format_args!(
+                "{}: its check has left {dropped} files in its worktree, which go with it",
+                claim.name()
+            )),
+        }
+        Ok(())
     }
 
     fn land(
@@ -430,12 +464,6 @@ impl Pool<'_> {
             .because(format!("{}: {}", marker.branch, marker.reason));
         self.records.outbox().queue_once(notice, || claim.text())
     }
-}
-
-/// Whether a later pass may do better, without anybody mending anything in the repository. A lock of git's that was waited
-/// for in vain was left behind: no session is to wait for whoever removes it.
-pub(super) fn is_temporary(error: &anyhow::Error) -> bool {
-    exit_code(error) == TEMPORARY && !checkout::is_lock(error)
 }
 
 fn has_landed(claim: &Claim) -> bool {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::support::git::git;
 use super::support::{PATIENCE, Project, wait_until};
 use super::worktree::{commit, say, worktrees, world};
 use super::world::{HOLDS, World, ending};
@@ -467,6 +468,48 @@ fn what_changes_after_its_check_is_checked_again() {
         assert_eq!(end["git"]["landed"], true);
         assert_eq!(project.git(["show", "main:late.txt"]), "late");
     }
+}
+
+#[test]
+fn a_check_that_changes_what_it_judges_comes_to_an_end() {
+    let (world, project) = world(
+        1,
+        "land: rebase\ncheck: date +%N > stamp; git add stamp; git -c user.name=A -c user.email=a@b commit -qm stamp\n",
+    );
+    project.drop_task("a.md", commit("a.txt", "one"));
+    world.scan();
+    let events = until(&world, &project, "done/a.md");
+    let checked = events.iter().filter(|event| event.starts_with("checked"));
+    assert_eq!(checked.count(), 4, "{events:?}");
+    let end = ending(&project, "done/a.md");
+    assert_eq!(end["git"]["landed"], false);
+    let why = end["git"]["reason"].as_str().unwrap();
+    assert!(why.contains("changes the branch each time"), "{why}");
+    assert_eq!(project.git(["ls-tree", "--name-only", "main"]), "README");
+}
+
+/// What could not be committed when its check began, and can be later, was seen by no check.
+#[test]
+fn what_no_check_could_see_is_checked_before_it_lands() {
+    let (world, project) = world(
+        1,
+        "land: rebase\ncheck: cat a.txt >> ~/noted; until [ -e ~/go ]; do sleep 0.05; done\n",
+    );
+    project.drop_task("a.md", commit("a.txt", "one") + "DO: git checkout -q --detach\n");
+    world.scan();
+    world.tmux.wait_until("it is checked", || {
+        world.pass(&["reap"]);
+        noted(&world) == ["one"]
+    });
+    let worktree = project.root().join(".agent-queue/worktrees/a");
+    git(&worktree, ["checkout", "-q", "ccl/a"]);
+    fs::write(worktree.join("a.txt"), "two\n").unwrap();
+    fs::write(world.sandbox.home().join("go"), "").unwrap();
+    until(&world, &project, "done/a.md");
+    assert_eq!(noted(&world), ["one", "two"]);
+    let end = ending(&project, "done/a.md");
+    assert_eq!(end["check"]["tree"], project.git(["rev-parse", "main^{tree}"]));
+    assert_eq!(project.git(["show", "main:a.txt"]), "two");
 }
 
 /// A pass may have looked at tmux before the check's window was there, and come to the session when that has ended.

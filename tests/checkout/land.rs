@@ -251,6 +251,12 @@ fn branches_wait_for_their_turn_while_one_is_checked_again() {
     let rows = status["tasks"].as_array().unwrap();
     let waits = format!("its turn to land, behind {}", checked["task"].as_str().unwrap());
     assert_eq!(rows.iter().filter(|row| row["waits"] == *waits).count(), 1, "{status:#}");
+    // What somebody does in its worktree meanwhile is work like the agent's.
+    let waiting = rows.iter().find(|row| row["waits"] == *waits).unwrap();
+    let waiting = waiting["name"].as_str().unwrap();
+    let worktree =
+        project.root().join(".agent-queue/worktrees").join(waiting.trim_end_matches(".md"));
+    fs::write(worktree.join("person.txt"), "theirs").unwrap();
     // It ends by itself, so nobody is called for it.
     let said = String::from_utf8(world.sandbox.ccl(["status"]).output().unwrap().stdout).unwrap();
     assert!(!said.contains("NEEDS YOU"), "{said}");
@@ -262,7 +268,9 @@ fn branches_wait_for_their_turn_while_one_is_checked_again() {
         world.pass(&["reap"]);
         project.done().len() == 2
     });
-    assert_eq!((project.failed().len(), noted()), (1, 5));
-    assert_eq!(project.git(["rev-list", "--count", "main"]), "3");
+    assert_eq!(project.git(["show", "main:person.txt"]), "theirs");
+    // Once for that, and once for the rebase.
+    assert_eq!((project.failed().len(), noted()), (1, 6));
+    assert_eq!(project.git(["rev-list", "--count", "main"]), "4");
     assert_eq!(project.git(["rev-list", "--merges", "main"]), "");
 }

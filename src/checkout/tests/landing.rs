@@ -188,8 +188,9 @@ fn what_came_after_a_killed_rebase_is_not_lost_with_it() {
     fs::write(&mark, "").unwrap();
     edit("a person's");
     assert_eq!(repository.commit_leftovers(&worktree, "T.md").unwrap(), Leftovers::None);
-    assert_eq!(world.git(["show", "refs/ccl-saved/ccl/T:new"]), "a person's");
-    assert!(world.git(["show", "refs/ccl-saved/ccl/T:README"]).contains("theirs"));
+    let [saved] = &saved(&world)[..] else { panic!("{:?}", saved(&world)) };
+    assert_eq!(world.git(["show", &format!("{saved}:new")]), "a person's");
+    assert!(world.git(["show", &format!("{saved}:README")]).contains("theirs"));
     assert!(!worktree.path.join("new").exists() && !mark.exists());
     assert_eq!(world.tip("ccl/T"), head);
     // When it was over already: it is the work of whoever came then.
@@ -198,6 +199,59 @@ fn what_came_after_a_killed_rebase_is_not_lost_with_it() {
     assert_eq!(repository.commit_leftovers(&worktree, "T.md").unwrap(), Leftovers::Committed);
     assert_eq!(world.git(["show", "ccl/T:new"]), "an agent's");
     assert!(!mark.exists());
+}
+
+/// The refs of what was kept when a rebase was taken back.
+fn saved(world: &World) -> Vec<String> {
+    let refs = world.git(["for-each-ref", "--format=%(refname)", "refs/ccl-saved/ccl/T.*"]);
+    refs.lines().map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn what_was_committed_on_the_way_is_kept_too() {
+    let world = World::new();
+    let (worktree, repository) = (world.worktree("T.md"), world.open());
+    let head = commit_in(&worktree.path, "README", "ours");
+    world.commit("README", "theirs");
+    for text in ["a person's", "another's"] {
+        assert!(!command_in(&worktree.path, ["rebase", "main"]).output().unwrap().status.success());
+        fs::write(world.project.join(".git/worktrees/T/ccl-rebases"), "").unwrap();
+        commit_in(&worktree.path, "README", text);
+        assert_eq!(repository.commit_leftovers(&worktree, "T.md").unwrap(), Leftovers::None);
+        assert_eq!(world.tip("ccl/T"), head);
+    }
+    let mut texts: Vec<_> =
+        saved(&world).iter().map(|saved| world.git(["show", &format!("{saved}:README")])).collect();
+    texts.sort_unstable();
+    assert_eq!(texts, ["a person's", "another's"]);
+}
+
+/// A pass that is killed, or meets a full disk, while it takes a rebase back.
+#[test]
+fn a_rebase_that_was_half_taken_back_is_taken_back_to_the_end() {
+    let world = World::new();
+    world.commit(".gitattributes", "README filter=broken\n");
+    let (worktree, repository) = (world.worktree("T.md"), world.open());
+    commit_in(&worktree.path, "first", "ours");
+    let head = commit_in(&worktree.path, "README", "ours");
+    world.commit("README", "theirs");
+    assert!(!command_in(&worktree.path, ["rebase", "main"]).output().unwrap().status.success());
+    fs::write(world.project.join(".git/worktrees/T/ccl-rebases"), "").unwrap();
+    // Git cannot write the last of the files.
+    world.git(["config", "filter.broken.required", "true"]);
+    world.git(["config", "filter.broken.clean", "cat"]);
+    world.git(["config", "filter.broken.smudge", "false"]);
+    assert!(matches!(
+        repository.commit_leftovers(&worktree, "T.md"),
+        Ok(Leftovers::Stuck(_)) | Err(_)
+    ));
+    assert_eq!(git_in(&worktree.path, ["symbolic-ref", "HEAD"]), "refs/heads/ccl/T");
+    assert!(!git_in(&worktree.path, ["status", "--porcelain"]).is_empty());
+    world.git(["config", "filter.broken.smudge", "cat"]);
+    assert_eq!(repository.commit_leftovers(&worktree, "T.md").unwrap(), Leftovers::None);
+    assert_eq!(git_in(&worktree.path, ["rev-parse", "ccl/T", "HEAD"]), format!("{head}\n{head}"));
+    assert_eq!(git_in(&worktree.path, ["status", "--porcelain"]), "");
+    assert_eq!(fs::read_to_string(worktree.path.join("README")).unwrap(), "ours");
 }
 
 /// `kill -9` of a pass and its git in the middle of a rebase.
