@@ -219,8 +219,13 @@ impl Repository {
         }
         let is_on_its_branch =
             GitStatus::of(&worktree.path)?.branch.as_deref() == Some(&worktree.branch);
-        let is_under_way =
-            !is_on_its_branch || is_noted(&admin)? || durable::exists(&admin.join(TAKING_BACK))?;
+        let taking_back = admin.join(TAKING_BACK);
+        // Git writes the index last. Once that is the branch's it is over, and a person may have gone on.
+        let is_half_taken_back = || -> Result<bool> {
+            let is_reset = Git::look(&worktree.path, ["diff", "--cached", "--quiet", "HEAD"]);
+            Ok(durable::exists(&taking_back)? && !is_reset.is_yes()?)
+        };
+        let is_under_way = !is_on_its_branch || is_noted(&admin)? || is_half_taken_back()?;
         if is_under_way {
             self.save(worktree)?;
             self.undo(worktree, &admin)?;
@@ -228,6 +233,7 @@ impl Repository {
             // Git was killed, or a lock was in its way, when it had all but ended.
             Git::change(&worktree.path, &worktree.path, ["cherry-pick", "--quit"]).run()?;
         }
+        durable::remove(&taking_back)?;
         durable::remove(&mark)?;
         Ok(true)
     }

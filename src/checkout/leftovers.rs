@@ -83,8 +83,9 @@ impl Repository {
         if changed > 0 {
             wait_for_idle(worktree)?;
             let call = |args: &[&str]| Git::change(&worktree.path, &worktree.path, args).run();
-            call(&["reset", "--hard", "--quiet"])?;
+            // First: it frees a disk that the check has filled, where git could not write its index.
             call(&["clean", "-ffd", "--quiet", "--exclude=.agent-queue"])?;
+            call(&["reset", "--hard", "--quiet"])?;
         }
         Ok(changed)
     }

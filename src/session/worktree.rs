@@ -199,7 +199,10 @@ impl Pool<'_> {
                 true => claim.marker().work.rounds.rebased,
                 false => 0,
             };
-            let has_changed = self.has_changed_since_its_check(&repository, worktree, claim)?;
+            // Once: what can be committed only later has been seen by no check.
+            let stuck = self.commit_leftovers(&repository, worktree, claim)?;
+            let has_changed =
+                self.has_changed_since_its_check(&repository, worktree, claim, stuck.is_some())?;
             let changed = claim.marker().work.rounds.changed;
             if has_changed && changed < ROUNDS {
                 // Without the turn: a check that changes what it judges would keep the others waiting for ever.
@@ -211,7 +214,6 @@ impl Pool<'_> {
                 return Ok(BranchOutcome::Changed);
             }
             let mut landed = None;
-            let stuck = self.commit_leftovers(&repository, worktree, claim)?;
             let mut reason = if has_changed { Some(NOT_WHAT_WAS_GREEN.to_owned()) } else { stuck };
             // What its agent left elsewhere is to land, too.
             let has_work = reason.is_some() || repository.has_commits(worktree)?;
@@ -371,12 +373,14 @@ impl Pool<'_> {
     }
 
     /// Whether the branch is another than the one that its check has found to be green: something that its agent had left
-    /// running has changed it, or a pass was killed that had rebased it.
+    /// running has changed it, or a pass was killed that had rebased it. `is_stuck`: what lies in its worktree cannot be
+    /// committed.
     fn has_changed_since_its_check(
         &self,
         repository: &Repository,
         worktree: &Worktree,
         claim: &Claim,
+        is_stuck: bool,
     ) -> Result<bool> {
         let work = &claim.marker().work;
         let Some(check) = work.check.as_ref().filter(|_| work.checked.is_some()) else {
@@ -385,11 +389,10 @@ impl Pool<'_> {
         if !durable::exists(&worktree.path)? {
             return Ok(false);
         }
-        let stuck = self.commit_leftovers(repository, worktree, claim)?;
         let is_what_was_judged = match &check.head {
             Some(judged) => repository.head_of(worktree)? == *judged,
             // It could not be committed then. If it can be now, no check has seen what is on the branch.
-            None => stuck.is_some(),
+            None => is_stuck,
         };
         if is_what_was_judged {
             return Ok(false);
@@ -400,9 +403,9 @@ impl Pool<'_> {
         Ok(true)
     }
 
-    /// Takes away what a green check has left in the worktree of its branch. At once: what is found there later is an
-    /// agent's or a person's.
-    pub(super) fn drop_what_the_check_left(&self, claim: &Claim) -> Result<()> {
+    /// Takes away what a green check has left in the worktree of its branch. When it is accepted: what is found there later is
+    /// an agent's or a person's. Where it cannot go, nothing more is done with the branch, or it would be committed.
+    pub(super) fn drop_what_the_check_left(&self, claim: &mut Claim) -> Result<()> {
         let work = &claim.marker().work;
         let Some(ClaimedCheckout::Own { worktree, .. }) = &work.checkout else { return Ok(()) };
         let Some(judged) = work.check.as_ref().and_then(|check| check.head.as_ref()) else {
@@ -421,8 +424,10 @@ impl Pool<'_> {
         });
         match dropped {
             Err(error) if is_temporary(&error) => return Err(error),
-            // What stays is committed, and checked once more.
-            Err(error) => self.log.warn(format_args!("{}: {error:#}", claim.name())),
+            Err(error) => {
+                let worktree = worktree.clone();
+                self.leave_branch(claim, &worktree, &error)?;
+            }
             Ok(0) => {}
             Ok(dropped) => self.log.info(format_args!(
                 "{}: its check has left {dropped} files in its worktree, which go with it",

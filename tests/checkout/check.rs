@@ -445,6 +445,22 @@ fn what_a_check_leaves_in_the_worktree_is_no_part_of_the_work() {
     assert_eq!(worktrees(&project), [""; 0]);
 }
 
+#[test]
+fn what_a_check_leaves_and_git_cannot_remove_does_not_land() {
+    let (world, project) = world(
+        1,
+        "land: rebase\ncheck: echo x > left; touch \"$(git rev-parse --git-dir)/index.lock\"\n",
+    );
+    project.drop_task("a.md", commit("a.txt", "one"));
+    world.scan();
+    until(&world, &project, "done/a.md");
+    let end = ending(&project, "done/a.md");
+    assert_eq!(end["git"]["landed"], false);
+    assert!(end["git"]["reason"].as_str().unwrap().contains("index.lock"), "{end:?}");
+    assert_eq!(project.git(["ls-tree", "--name-only", "main"]), "README");
+    assert_eq!(project.git(["ls-tree", "--name-only", "ccl/a"]), "README\na.txt");
+}
+
 /// What an agent has left running may go on, but nothing of it is done before a check has seen it.
 #[test]
 fn what_changes_after_its_check_is_checked_again() {

@@ -226,9 +226,8 @@ fn what_was_committed_on_the_way_is_kept_too() {
     assert_eq!(texts, ["a person's", "another's"]);
 }
 
-/// A pass that is killed, or meets a full disk, while it takes a rebase back.
-#[test]
-fn a_rebase_that_was_half_taken_back_is_taken_back_to_the_end() {
+/// A pass that is killed, or meets a full disk, while it takes a rebase back. What its branch was.
+fn half_taken_back() -> (World, Worktree, Repository, String) {
     let world = World::new();
     world.commit(".gitattributes", "README filter=broken\n");
     let (worktree, repository) = (world.worktree("T.md"), world.open());
@@ -248,10 +247,25 @@ fn a_rebase_that_was_half_taken_back_is_taken_back_to_the_end() {
     assert_eq!(git_in(&worktree.path, ["symbolic-ref", "HEAD"]), "refs/heads/ccl/T");
     assert!(!git_in(&worktree.path, ["status", "--porcelain"]).is_empty());
     world.git(["config", "filter.broken.smudge", "cat"]);
+    (world, worktree, repository, head)
+}
+
+#[test]
+fn a_rebase_that_was_half_taken_back_is_taken_back_to_the_end() {
+    let (_world, worktree, repository, head) = half_taken_back();
     assert_eq!(repository.commit_leftovers(&worktree, "T.md").unwrap(), Leftovers::None);
     assert_eq!(git_in(&worktree.path, ["rev-parse", "ccl/T", "HEAD"]), format!("{head}\n{head}"));
     assert_eq!(git_in(&worktree.path, ["status", "--porcelain"]), "");
     assert_eq!(fs::read_to_string(worktree.path.join("README")).unwrap(), "ours");
+}
+
+#[test]
+fn a_person_who_has_taken_it_back_goes_on() {
+    let (world, worktree, repository, _) = half_taken_back();
+    git_in(&worktree.path, ["reset", "--quiet", "--hard"]);
+    fs::write(worktree.path.join("fix"), "a person's").unwrap();
+    assert_eq!(repository.commit_leftovers(&worktree, "T.md").unwrap(), Leftovers::Committed);
+    assert_eq!(world.git(["show", "ccl/T:fix"]), "a person's");
 }
 
 /// `kill -9` of a pass and its git in the middle of a rebase.
