@@ -47,6 +47,13 @@ impl Watched {
         keys.filter(|(key, _)| *key == name).map(|(_, value)| value.to_owned()).collect()
     }
 
+    /// Waits until the terminal is the shell's again. Its keys come last: what is typed before is thrown away.
+    fn wait_for_shell(&self) {
+        self.terminal.wait_until("the shell has its screen", || {
+            self.mode() == "0 1" && self.key_of("susp") == "^Z"
+        });
+    }
+
     fn mode(&self) -> String {
         self.terminal.format(&self.pane, "#{alternate_on} #{cursor_flag}")
     }
@@ -83,8 +90,7 @@ fn after_ctrl_z_the_shell_has_its_terminal_and_fg_watches_on() {
         // As a signal it would stop what `ccl` is just starting, and with that `ccl`, where no shell sees it.
         terminal.wait_until("C-z is a key", || watched.key_of("susp") == "<undef>");
         terminal.run(&["send-keys", "-t", pane, "C-z"]);
-        terminal.wait_until("the shell has its screen", || watched.mode() == "0 1");
-        terminal.wait_until("C-z stops again", || watched.key_of("susp") == "^Z");
+        watched.wait_for_shell();
         // It echoes what is typed, and reads whole lines.
         terminal.type_line(pane, "jobs; echo sh''ell");
         terminal.wait_for_text(pane, "shell");
@@ -110,12 +116,12 @@ fn c_z_while_a_program_is_being_started_does_not_stop_that_alone() {
     let watched = Watched::under(slow);
     let Watched { terminal, pane, .. } = &watched;
     terminal.run(&["send-keys", "-t", pane, "C-z"]);
-    terminal.wait_until("the shell has its screen", || watched.mode() == "0 1");
+    watched.wait_for_shell();
     terminal.type_line(pane, "fg");
     // Then it draws at once, and before that it looks for a tmux.
     terminal.wait_until("it watches again", || watched.mode() == "1 0");
     terminal.run(&["send-keys", "-t", pane, "C-z"]);
-    terminal.wait_until("the shell has its screen again", || watched.mode() == "0 1");
+    watched.wait_for_shell();
 }
 
 #[test]
@@ -124,7 +130,7 @@ fn a_script_that_runs_it_stops_with_it() {
     let Watched { terminal, pane, .. } = &watched;
     for _ in 0..2 {
         terminal.run(&["send-keys", "-t", pane, "C-z"]);
-        terminal.wait_until("the shell has its screen", || watched.mode() == "0 1");
+        watched.wait_for_shell();
         terminal.type_line(pane, "clear; jobs; echo sh''ell");
         let shown = terminal.wait_for_text(pane, "shell");
         assert!(shown.contains("Stopped"), "{shown}");
@@ -140,7 +146,7 @@ fn one_that_stands_still_is_ended_by_its_shell() {
         let watched = Watched::new();
         let Watched { terminal, pane, .. } = &watched;
         terminal.run(&["send-keys", "-t", pane, "C-z"]);
-        terminal.wait_until("the shell has its screen", || watched.mode() == "0 1");
+        watched.wait_for_shell();
         let end = "kill %1; while kill -0 $p 2>/dev/null; do sleep .02; done; echo go''ne";
         terminal.type_line(pane, &format!("p=$(jobs -p); {before}{end}"));
         terminal.wait_for_text(pane, "gone");
