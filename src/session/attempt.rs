@@ -44,7 +44,7 @@ pub(super) struct Attempt {
     pub(super) taken_over: Option<TakenOver>,
 }
 
-/// Which agent began a task that another one continues, and why it stopped.
+/// Which agent began a task that another agent continues, and why the first one stopped.
 pub(super) struct TakenOver {
     pub(super) from: String,
     pub(super) why: String,
@@ -71,7 +71,7 @@ pub(super) struct Conversation {
     pub(super) request: Option<PathBuf>,
 }
 
-/// What there is to see of a launched agent.
+/// What the evidence shows of a launched agent.
 pub(super) enum Evidence {
     HasTask,
     /// Claude Code does not know the conversation that it was to resume.
@@ -120,8 +120,8 @@ impl Pool<'_> {
         })
     }
 
-    /// Which conversation: the task's own, if an attempt was interrupted; one that another program asked to resume in
-    /// this session; else a new one.
+    /// Chooses the conversation: the task's own, if an attempt was interrupted; one that another program asked to
+    /// resume in this session; else a new one.
     pub(super) fn conversation(
         &self,
         session: &Session,
@@ -138,7 +138,7 @@ impl Pool<'_> {
             .filter(|ending| ending.outcome == Outcome::Released)
             .and_then(|ending| Uuid::try_parse(ending.agent_session.as_deref()?).ok());
         if let Some(id) = interrupted
-            // Another agent has it where both have the same directory.
+            // An agent can resume another agent's conversation where both keep their files in one directory.
             && Transcript::find(&agent.claude.directory, id)?.is_some()
         {
             return Ok(Some(Conversation { id, resume: true, request: None }));
@@ -168,6 +168,7 @@ impl Pool<'_> {
     pub(super) fn write_files(&self, attempt: &Attempt) -> Result<()> {
         let files = attempt.run.session.files();
         let claim = attempt.claim.marker();
+        // Left by an earlier round or try of this run, they would be taken for those of this one.
         for stale in [&files.exit, &files.stop, &attempt.run.session.taken_path()] {
             durable::remove(stale)?;
         }
@@ -209,16 +210,19 @@ impl Pool<'_> {
             message: &attempt.message,
             claude,
         };
-        // No window that could run them outlives the machine; the ticket says whether one has.
+        // The first two are not synced: no window that could run them outlives a crash of the machine. The ticket is:
+        // by it a later pass sees whether the agent has started.
         durable::write_unsynced(&files.prompt, attempt.message.as_bytes(), durable::PRIVATE)?;
         durable::write_unsynced(&files.run, launch.script()?.as_bytes(), durable::PRIVATE)?;
         durable::write(&files.ticket, b"", durable::PRIVATE)
     }
 
-    /// Writes what Claude Code's hooks run, and the end of a check: it keeps what `Stop` is given, and has tmux call
-    /// `ccl assign`, so that Claude Code is not held up.
+    /// Writes the script that Claude Code's hooks and the end of a check run: it keeps the input of `Stop`, and has
+    /// tmux call `ccl assign`, so that Claude Code is not held up.
     pub(super) fn write_hook(&self, run: &Run, claim: &Claim, files: &Files) -> Result<()> {
         let program = process::own_program().context("cannot find ccl's own program file")?;
+        // It is called in tmux's environment, which knows nothing of this pass. Where this pass has no configuration
+        // file, it gets an empty one, so that it finds no other.
         let config = self.config.file.as_deref().unwrap_or(Path::new("/dev/null"));
         let mut assign = Vec::new();
         if let Some(dir) = self.config.claude.config_dir() {
@@ -235,6 +239,7 @@ impl Pool<'_> {
             format!("--run={}", run.id()),
         ]);
         if self.config.file.is_none() {
+            // Without a configuration the project would be that of the directory in which tmux runs.
             assign.push("--project".to_owned());
             assign.push(agent::quote_path(claim.project().path())?);
         }
@@ -254,7 +259,7 @@ impl Pool<'_> {
             cwd: &self.config.home,
         };
         let pane = match self.tmux.new_window(&window) {
-            // Its last window was that of the run before: it has ended with it, and the server with its last session.
+            // The session has ended with its last window, that of the run before, and the server with its last session.
             Err(error)
                 if self.config.pool.create
                     && (error.is_no_session() || error == TmuxError::NoServer) =>
@@ -290,7 +295,7 @@ impl Pool<'_> {
         let ticket = attempt.run.session.files().ticket;
         let mut look_at_screen = started + SCREEN_POLL;
         loop {
-            // Before the evidence: what an agent leaves at its end is there once it is gone.
+            // Looked at before the evidence: once an agent is gone, what it leaves at its end is there.
             let lives = has_process(&attempt.run)?;
             let started_agent = !durable::exists(&ticket)?;
             if let Some(evidence) = self.evidence(attempt, started_agent, lives)? {
@@ -329,7 +334,7 @@ impl Pool<'_> {
         let agent = self.agent_of(claim);
         let program = agent.program();
         let has_task = match (exit, claim.agent.session) {
-            // What it has done is judged later, as of any other agent that has ended.
+            // A command agent has run. A later pass judges how it ended, as of any agent that has ended.
             (Some(Exit::Code(_)), None) => true,
             (Some(exit), _) => {
                 let screen = self.words_of(exit, attempt.run.pane.as_ref());
@@ -337,10 +342,11 @@ impl Pool<'_> {
                 return Ok(Some(Evidence::Failed(failure)));
             }
             (None, None) => started_agent && lives,
-            // Its set-up may take long; what comes of it is for a later pass to see.
+            // The set-up may take longer than `prompt_timeout`: a later pass sees what comes of it.
             (None, Some(_)) if claim.work.rules.setup.is_some() && started_agent && lives => true,
             (None, Some(id)) => started_agent && self.has_prompt(id, claim)?,
         };
+        // As long as it lives, or has not started, more evidence may come.
         if has_task || lives || !started_agent {
             return Ok(has_task.then_some(Evidence::HasTask));
         }
@@ -365,6 +371,7 @@ impl Pool<'_> {
         let seconds = self.config.dispatcher.prompt_timeout.as_secs();
         let screen = if lives { Some(self.screen(attempt)?) } else { self.last_screen(attempt)? };
         let Some(screen) = screen else {
+            // It was closed from outside: neither the task nor the shell is to blame.
             let reason = format!("its window was closed before {program} had started");
             return Ok(AttemptFailure { counts: false, ..AttemptFailure::of_task(reason) });
         };
@@ -380,7 +387,7 @@ impl Pool<'_> {
         }))
     }
 
-    /// The time is over.
+    /// The failure of an agent that has shown no sign of having the task within `prompt_timeout`.
     fn no_sign(&self, attempt: &Attempt) -> Result<AttemptFailure> {
         let seconds = self.config.dispatcher.prompt_timeout.as_secs();
         Ok(AttemptFailure::of_task(format!(
@@ -389,8 +396,9 @@ impl Pool<'_> {
         )))
     }
 
-    /// The dialog that Claude Code shows instead of taking the prompt. It registers only behind those of its start: what
-    /// one that is registered asks, a limit's menu say, came of the prompt, which its transcript is about to show.
+    /// The dialog that Claude Code shows instead of taking the prompt. Claude Code registers only after the dialogs of
+    /// its start. Once it is registered, a dialog (a limit's menu, say) came of the prompt, which the transcript is
+    /// about to show.
     fn first_dialog(&self, attempt: &Attempt) -> Result<Option<Dialog>> {
         let Some(Conversation { id, .. }) = &attempt.conversation else {
             return Ok(None);
@@ -417,8 +425,8 @@ impl Pool<'_> {
         Ok(unless_closed(captured)?.unwrap_or_default())
     }
 
-    /// What the window shows once its process has ended, none where a person has closed it. tmux may have read the last
-    /// words by then, or not yet.
+    /// What the window shows once its process has ended; none where a person has closed it. tmux may not have read the
+    /// last words yet, which is waited for.
     fn last_screen(&self, attempt: &Attempt) -> Result<Option<String>> {
         let deadline = Instant::now() + LAST_SCREEN_WAIT;
         while let Some(pane) = &attempt.run.pane {

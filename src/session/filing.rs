@@ -33,6 +33,7 @@ impl Pool<'_> {
         outcome: Outcome,
     ) -> Result<Option<PathBuf>> {
         self.clear_check(claim)?;
+        // Before the task is back: another pass would launch it into the same failure.
         if failure.of_project {
             self.hold_project(claim, failure)?;
         }
@@ -43,6 +44,7 @@ impl Pool<'_> {
         ending.timeout = failure.timeout.or(ending.timeout);
         let mut ending = ending.with_cost(self.cost(claim)?);
         ending.refused = self.refused(claim)?;
+        // After the ending was made, which has looked into the worktree.
         if failure.of_project {
             self.discard_worktree(claim)?;
         }
@@ -88,7 +90,7 @@ impl Pool<'_> {
         self.log.warn(format_args!("{} in {session}: {which}: {}", claim.name(), failure.reason));
     }
 
-    /// Holds what waits in the project: what is wrong there is so for every task.
+    /// Holds the tasks that wait in the project: its set-up fails for each of them.
     pub(super) fn hold_project(&self, claim: &Claim, failure: &AttemptFailure) -> Result<()> {
         let head = match &claim.marker().work.checkout {
             Some(ClaimedCheckout::Own { worktree, .. }) => Some(worktree.base.clone()),
@@ -103,14 +105,15 @@ impl Pool<'_> {
         let project = claim.project();
         let event = Event::of_project(EventKind::Hold, project.path());
         let entry = Entry::of(&event.because(failure.reason.as_str()));
-        // Before the marker: a pass that is killed in between holds it, and notifies, once more.
+        // Notified before the marker is written: if a pass is killed in between, the next one does both once more.
         self.records.notify_hold(&entry, &path_text(project.path()), self.now)?;
         marker::write(&project.setup_hold_path(), &hold)?;
         self.records.note(&entry);
         Ok(())
     }
 
-    /// Holds the agent where it has met what stands in the way of all of its tasks. False: it does not, or is held already.
+    /// Holds the agent if the failure stands in the way of all of its tasks. False: it does not, or the agent is held
+    /// already.
     pub(super) fn hold_agent(&self, claim: &Claim, failure: &AttemptFailure) -> Result<bool> {
         let Some(trigger) = trigger(claim, failure) else { return Ok(false) };
         let name = self.agent_of(claim.marker()).name.as_str();
@@ -123,7 +126,7 @@ impl Pool<'_> {
         let tell = |hold: &AgentHold| self.records.notify_hold(&entry, name, hold.since);
         let is_held = match self.holds.begin(name, &trigger, tell) {
             Ok(hold) => hold.is_some(),
-            // The task goes back all the same; what cannot be read holds the agent as well.
+            // The task goes back all the same: a hold that cannot be read keeps tasks from the agent as well.
             Err(error) => {
                 self.log.error(format_args!("{error:#}"));
                 false
@@ -135,7 +138,8 @@ impl Pool<'_> {
         Ok(is_held)
     }
 
-    /// Whether [`Pool::hold_agent`] would find the agent held already. A hold that cannot be read is reported there.
+    /// Whether [`Pool::hold_agent`] would find the agent held already. A hold that cannot be read counts, and is
+    /// reported there.
     pub(super) fn is_held_for(&self, claim: &Claim, failure: &AttemptFailure) -> bool {
         let name = &self.agent_of(claim.marker()).name;
         trigger(claim, failure)
@@ -146,13 +150,13 @@ impl Pool<'_> {
     pub(super) fn is_probe(&self, run: &Run, claim: &Claim) -> bool {
         let name = &self.agent_of(claim.marker()).name;
         self.holds.is_probe(name, run.id()).unwrap_or_else(|error| {
-            // What became of its task is filed all the same.
+            // A hold that cannot be read does not keep the task of the run from being filed.
             self.log.error(format_args!("{error:#}"));
             false
         })
     }
 
-    /// Ends the hold of the agent whose probe this run is; none where another pass has.
+    /// Ends the hold of the agent whose probe this run is; none where another pass has ended it.
     pub(super) fn end_hold(&self, run: &Run, claim: &Claim) -> Result<Option<Event>> {
         if !self.holds.end(&self.agent_of(claim.marker()).name, run.id())? {
             return Ok(None);
@@ -181,7 +185,7 @@ impl Pool<'_> {
         };
         marker::write(&session.cooldown_path(), &cooldown)?;
         if failure.needs_attention {
-            // One message for the agent, and not one for each session that meets the same.
+            // One notification for the agent, and not one for each session that meets the same.
             let notice = Notice::new(Occasion::NeedsAttention, AGENT_NOTICE_ID, self.now);
             let notice = notice.because(failure.reason.as_str());
             self.records.outbox().queue_once(notice, || Ok(None))?;
@@ -221,7 +225,7 @@ impl Pool<'_> {
         }
     }
 
-    /// How much was refused in this run because nobody was there to be asked.
+    /// How many calls were refused in this run because nobody was there to be asked.
     pub(super) fn refused(&self, claim: &Claim) -> Result<u32> {
         Ok(match self.transcript(claim)? {
             Some(transcript) => transcript.summary(claim.marker().agent.transcript_from)?.refused,
@@ -237,12 +241,13 @@ impl Pool<'_> {
     }
 }
 
-/// What a run has met that holds its agent, if it has.
+/// Why the run holds its agent, if it does.
 fn trigger<'f>(claim: &'f Claim, failure: &'f AttemptFailure) -> Option<HoldTrigger<'f>> {
     let ClaimMarker { run, started_at, agent, .. } = claim.marker();
     // Claude Code calls a limit `seven_day_opus`, and the model `opus` or `claude-opus-4-5`; the last word of `five_hour`
     // is in no model's name.
     let word = failure.limited_model.as_deref().and_then(|limit| limit.rsplit('_').next());
+    // Letters and digits only, for the word becomes part of a file's name.
     let is_models = |word: &&str| {
         let model = agent.model.as_deref().unwrap_or_default().to_lowercase();
         word.chars().all(|c| c.is_ascii_alphanumeric()) && !word.is_empty() && model.contains(*word)

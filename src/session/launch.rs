@@ -41,11 +41,11 @@ struct Plan<'a> {
 }
 
 impl Pool<'_> {
-    /// Gives the slot's session the task, and waits until the agent has it. The events are there also where it failed:
-    /// then the task may be back.
+    /// Gives the slot's session the task, and waits until the agent has it. A failed launch has events, too: the task
+    /// may have been given back.
     ///
-    /// The slot is given up as soon as that is known, and not when all launches of the pass are over: a hook of the
-    /// agent may wait for it.
+    /// The slot is given up as soon as the outcome is known, and not when all launches of the pass are over: a hook of
+    /// the agent may wait for it.
     pub fn dispatch(&self, slot: Slot, assignment: &Assignment) -> (Vec<Event>, Result<()>) {
         let mut events = Vec::new();
         let skip = match self.launch(&mut events, &slot, assignment) {
@@ -61,9 +61,9 @@ impl Pool<'_> {
     /// What [`Pool::dispatch`] to the free session of this name would come to, as far as reading shows: nothing is
     /// locked or written.
     ///
-    /// What nobody can foretell is left out: what git says when it makes the worktree, whether tmux opens the window and
-    /// the agent takes the task, and what another pass or a person does meanwhile, who may make the session, claim the
-    /// task, fill its project, send the agent's probe, or still write to the file.
+    /// A dry run cannot know what git says when it makes the worktree, whether tmux opens the window and the agent
+    /// takes the task, or what another pass or a person does meanwhile: make the session, claim the task, fill its
+    /// project, send the agent's probe, or still write to the file.
     pub(crate) fn rehearse(
         &self,
         session: &str,
@@ -150,7 +150,7 @@ impl Pool<'_> {
         };
         marker::write(&session.marker_path(), &marker)?;
         let run = Run { session: session.clone(), marker, pane: None };
-        // Written after the session's marker: a probe counts only as long as that is there.
+        // Written after the session's marker: a probe counts only as long as that marker is there.
         let probe = who.is_probe.then(|| Probe {
             run: run.id(),
             session: session.name().to_owned(),
@@ -160,7 +160,7 @@ impl Pool<'_> {
         if let Some(probe) = probe
             && !self.holds.begin_probe(agent, who.model.as_deref(), probe)?
         {
-            // Another pass has sent a task, and this one waits for what comes of that.
+            // Another pass has sent a probe, or the hold was renewed: this task waits for what comes of it.
             durable::remove(&session.marker_path())?;
             return Err(Skip::NotYet);
         }
@@ -170,7 +170,7 @@ impl Pool<'_> {
         let (project, name) = (&task.at.project, &task.at.name);
         let claim = match project.claim(name, &task.seen, *max_others, marker, &self.writers) {
             Ok(claim) => claim,
-            // It may have been claimed by then: `undo` sees to that, and needs the marker.
+            // The task may have been claimed by then: `undo` gives it back, and needs the session's marker for that.
             Err(Skip::Failed(error)) => return Err(error.into()),
             Err(skip) => {
                 durable::remove(&session.marker_path())?;
@@ -180,6 +180,7 @@ impl Pool<'_> {
         if let Some(repository) = repository
             && let Some(obstacle) = self.make_worktree(repository, &claim)?
         {
+            // `unmake_worktree` takes this lock itself.
             drop(checkout_lock);
             self.unmake_worktree(&claim)?;
             claim.release()?;
@@ -206,8 +207,8 @@ impl Pool<'_> {
         }
     }
 
-    /// Makes the session that is missing. False: it is there by now, and nobody knows who is about to use it; tmux may
-    /// have made it for a pass that was killed meanwhile.
+    /// Makes the missing session. False: it has appeared meanwhile, and somebody else may be about to use it, unless
+    /// tmux made it for a pass that was killed.
     pub(super) fn make_session(&self, session: &Session) -> Result<bool> {
         match self.tmux.new_session(
             &session.name,
@@ -225,6 +226,8 @@ impl Pool<'_> {
     /// Steps 3 to 6, once more without `--resume` where Claude Code refuses it.
     fn start(&self, events: &mut Vec<Event>, mut attempt: Attempt) -> Result<()> {
         loop {
+            // The ticket is written before the phase: in `launching`, a missing ticket shows that the agent has
+            // started.
             self.write_files(&attempt)?;
             attempt.claim.advance(Phase::Launching, self.now)?;
             let files = attempt.run.session.files();
@@ -292,12 +295,14 @@ impl Pool<'_> {
             ..Entry::of(&event)
         });
         events.push(event);
+        // An agent has started, so the notice that no session can start one is over, and is sent again the next time.
         self.records.outbox().forget(Occasion::NeedsAttention, AGENT_NOTICE_ID)?;
         if let Some(taken_over) = &attempt.taken_over {
             let event = taken_over.switched(event_of, agent);
             self.records.note(&Entry { run: Some(marker.run), ..Entry::of(&event) });
             events.push(event);
         }
+        // Only now: an agent that did not get the task leaves the request to the next one.
         match attempt.conversation.and_then(|conversation| conversation.request) {
             Some(request) => durable::remove(&request).map(drop),
             None => Ok(()),
@@ -318,12 +323,12 @@ impl Pool<'_> {
     }
 }
 
-/// An event of a launch, which came about or would.
+/// An event of a launch, or of the launch that a dry run plans.
 fn of_launch(event: Event, session: &Session, agent: &str) -> Event {
     event.in_session(&session.name).of_agent(Some(agent.to_owned()))
 }
 
-/// What is said of a task that is not launched.
+/// The event or the error of a task that is not launched.
 fn refusal(session: &Session, at: &TaskRef, skip: Skip) -> (Option<Event>, Result<()>) {
     match skip {
         Skip::Failed(error) => {

@@ -74,14 +74,14 @@ pub struct Slot {
     _lock: Lock,
 }
 
-/// A waiting task, and what holds for it.
+/// A waiting task, with the rules that apply to it and the agent that gets it.
 #[derive(Debug)]
 pub struct Assignment {
     pub task: WaitingTask,
     pub rules: TaskRules,
     /// How many others of the project may be at work beside it; `None` for any number.
     pub max_others: Option<usize>,
-    /// Where its worktree is made; none where it has none.
+    /// The repository in which its worktree is made; none where the task has no worktree.
     pub(crate) repository: Option<Repository>,
     pub(crate) who: ChosenAgent,
 }
@@ -92,12 +92,12 @@ pub(crate) struct ChosenAgent {
     pub(crate) name: String,
     /// `None` where it is not Claude Code.
     pub(crate) model: Option<String>,
-    /// The task finds out whether the agent's hold has ended.
+    /// The task is the probe that shows whether the agent's hold has ended.
     pub(crate) is_probe: bool,
 }
 
 impl Assignment {
-    /// One for the first agent, which works in the project's own checkout, beside any number of others.
+    /// An assignment to the first agent, in the project's own checkout, beside any number of other tasks.
     pub fn shared(config: &Config, task: WaitingTask, rules: TaskRules) -> Self {
         let agent = config.agents.first();
         let who = ChosenAgent {
@@ -226,14 +226,14 @@ impl<'a> Pool<'a> {
         let Some(process) = process.filter(|process| process.is_alive() && !pane.dead) else {
             return Ok(None);
         };
-        // Its marker is gone, or it would not be looked at here.
+        // The session has no marker, or it would not be looked at here: nothing is known of this run any more.
         if let Some(run) = pane.run {
             let tmux = self.config.tmux_as_typed();
             return Ok(Some(format!(
                 "the agent of the unknown run {run} is in its window: close it with `{tmux} kill-pane -t {id}`"
             )));
         }
-        // A shell that waits for a command is in front itself; so is what was started in its place.
+        // A shell that waits for a command is in front itself; so is a program that runs in place of a shell.
         let in_front = process.foreground.filter(|front| *front != pane.pid);
         Ok(in_front.map(|front| match process::name(front) {
             Some(name) => format!("`{name}` runs in its pane {id}"),
@@ -268,13 +268,14 @@ impl<'a> Pool<'a> {
         self.close_leftovers(&session)?;
         let exists = matches!(availability, Availability::Free);
         if !exists {
+            // Before a task is claimed for it, which would have to be given back.
             self.check_server()?;
         }
         Ok(Some(Slot { session, exists, _lock: lock }))
     }
 
-    /// Closes the windows of runs that are over. A killed pass leaves its call to tmux behind, which may open one after
-    /// another pass has cleared the run; without its ticket nothing starts in it.
+    /// Closes the windows of runs that are over. A pass that was killed leaves its tmux call behind, and that may open
+    /// a window after another pass has cleared the run; nothing starts in it, for the ticket is gone.
     fn close_leftovers(&self, session: &Session) -> Result<()> {
         for pane in self.all_panes().filter(|pane| pane.session == session.name && pane.dead) {
             if let Some(run) = pane.run {
@@ -305,6 +306,7 @@ impl<'a> Pool<'a> {
         }
         match self.availability(session) {
             Err(error) => format!("{error:#}"),
+            // It is asked of a session that could not be had: if nothing else is in the way, another pass has the lock.
             Ok(Availability::Free) => "is locked by another pass".to_owned(),
             Ok(Availability::Missing) => {
                 "does not exist, and pool.autonomous.create is false".to_owned()
@@ -338,18 +340,19 @@ impl<'a> Pool<'a> {
         self.panes_of(session).any(|pane| self.is_watched(&pane.id))
     }
 
-    /// Whether a person is looking at a session that shows the pane: at its own, or at one of theirs, which is grouped
-    /// with that or has the window linked.
+    /// Whether a person is looking at any session that shows the pane: the pane's own, or one of theirs that is grouped
+    /// with it or has the window linked.
     fn is_watched(&self, id: &PaneId) -> bool {
         self.all_panes().any(|pane| {
             pane.id == *id
                 && pane.attached > 0
+                // A time in the future is no recent one: the clock was set back since.
                 && self.now.duration_since(pane.activity).abs() < ATTENDED
         })
     }
 }
 
-/// What tmux cannot do now it may do in the next pass.
+/// A failure of tmux is temporary: the next pass may have more success.
 fn unavailable(error: &TmuxError) -> anyhow::Error {
     Failure::Temporary(error.to_string()).into()
 }
