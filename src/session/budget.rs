@@ -37,7 +37,7 @@ impl Pool<'_> {
         Some(CostSoFar { cost, is_in_a_tool: summary.is_in_a_tool })
     }
 
-    /// Why the agent of a claim is to be ended although it works. Only between two of its tools.
+    /// Why the agent of a claim is to be ended although it works; none in the middle of a tool.
     pub(super) fn over_budget_so_far(&self, claim: &Claim, so_far: &CostSoFar) -> Option<String> {
         match so_far.is_in_a_tool {
             true => None,
@@ -59,8 +59,8 @@ impl Pool<'_> {
         }
     }
 
-    /// Why no further attempt follows one whose task would go back. Its agent has ended, and with that written down what it
-    /// has cost.
+    /// Why a task that would go back gets no further attempt: its cost. Its agent has ended, and has written down by
+    /// then what it has cost.
     pub(super) fn given_up_for_its_cost(
         &self,
         claim: &Claim,
@@ -89,10 +89,11 @@ impl Pool<'_> {
         Ok(self.over_budget(claim, cost.as_ref()).map(NoFurtherRound::OverBudget))
     }
 
-    /// Whether this cost and that of earlier attempts are as much as the task may cost: the sentence that says so.
+    /// The sentence for people where this cost and that of earlier attempts are as much as the task may cost; else
+    /// none.
     fn over_budget(&self, claim: &Claim, cost: Option<&Cost>) -> Option<String> {
         let marker = claim.marker();
-        // Nobody knows what one might that is gone.
+        // The budget of an agent that has left the configuration is not known.
         let agent = self.config.agents.still_has(&marker.agent)?;
         let limit = agent.budget.per_task.as_ref()?;
         let mut totals = Totals::default();

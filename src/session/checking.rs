@@ -1,9 +1,9 @@
 //! The check of a run: started in a window of the session once the agent's turn has ended well, and what follows from its
 //! verdict. No pass waits for it.
 //!
-//! The claim names each run of the check before its ticket can be taken, and a verdict before anything is done about it. A
-//! pass that was killed in between has the check judge again, never the agent work on nothing, and never a task filed as
-//! done without a green exit status of the very run.
+//! The claim names each run of the check before its ticket can be taken, and a verdict before anything is done about
+//! it. If a pass is killed in between, the check judges again. The agent is never set to work on nothing, and no task
+//! is filed as done without a green exit status of that very run.
 
 use std::fs;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ use crate::process;
 use crate::queue::Claim;
 use crate::task::{Check, CheckEnding, Ending, Outcome};
 
-/// How long tmux may take to read what the check has printed; of megabytes it has read less than was written.
+/// How long tmux may take to read what the check has printed; with megabytes it lags behind.
 const CHECK_OUTPUT_WAIT: Duration = Duration::from_secs(20);
 /// How many lines of its window are looked at for the last 4 KiB.
 const LINES: u32 = 2000;
@@ -35,14 +35,15 @@ const LINES: u32 = 2000;
 /// Where a check runs.
 struct Prepared {
     directory: PathBuf,
-    /// Where it has one: the task's, or one that was made for it.
+    /// The worktree that it runs in, if any: the task's, or one that was made for the check.
     worktree: Option<Worktree>,
     tree: Option<String>,
     head: Option<String>,
 }
 
 impl Pool<'_> {
-    /// How the check of a claim in phase `checking` stands. A person who asks may have mended what kept it from running.
+    /// How the check of a claim in phase `checking` stands. `asked`: a person asks, and may have mended what kept it
+    /// from running, so that it is tried once more.
     pub(super) fn find_check(&self, run: &Run, claim: &Claim, asked: bool) -> Result<Found> {
         let work = &claim.marker().work;
         let may_try_again = asked || work.check.as_ref().is_none_or(|check| check.tries < TRIES);
@@ -52,7 +53,7 @@ impl Pool<'_> {
         };
         let red = match check {
             CheckState::Ended(1..) | CheckState::BaseEnded(_) => self.after_red(claim)?,
-            // Nothing depends on it yet.
+            // Without a red check nothing depends on it.
             _ => AfterRed::RequestFix,
         };
         Ok(Found::Checking { check, may_try_again, red })
@@ -65,6 +66,7 @@ impl Pool<'_> {
             return Ok(AfterRed::NoFurtherRound(why));
         }
         Ok(match &work.check {
+            // Once for a task, at its first red check, and only where git can put the base somewhere else.
             Some(CheckRun { of: CheckTarget::Work, .. })
                 if is_in_worktree(claim.marker())
                     && work.rounds.red == 0
@@ -79,10 +81,10 @@ impl Pool<'_> {
 
     fn check_state(&self, run: &Run, claim: &ClaimMarker, check: &CheckRun) -> Result<CheckState> {
         let files = run.session.files().check;
-        // Before its exit: what it leaves at its end is there once it is gone.
+        // Looked at before its exit status: once it is gone, what it leaves at its end is there.
         let lives = agent_lives(run.pane.as_ref(), run.id())?;
         if durable::exists(&files.ticket)? {
-            // The pass that was to start it waits for that, so it was killed, or its shell hangs.
+            // The pass that opens the window waits for the ticket to go. So that pass was killed, or the shell hangs.
             return Ok(CheckState::NotRun(check.of, self.why_not_started(run, claim)));
         }
         let check_named = check::named(work_command(claim));
@@ -98,7 +100,7 @@ impl Pool<'_> {
             (Some(exit), of) => match (exit.status(), of) {
                 (Some(status), CheckTarget::Work) => CheckState::Ended(status),
                 (Some(status), CheckTarget::Base) => CheckState::BaseEnded(status),
-                // On what the agent started from it need not be there.
+                // The command may not exist yet in what the agent started from: then the base counts as red.
                 (None, CheckTarget::Base) => CheckState::BaseEnded(127),
                 (None, CheckTarget::Work) => CheckState::NotRun(
                     of,
@@ -127,7 +129,8 @@ impl Pool<'_> {
         self.close_window(run)?;
         self.clear_check(&claim)?;
         let Prepared { directory, worktree, tree, head } = match self.prepare_check(&claim, of) {
-            // No later pass could check it. That it was not checked is found out at its end.
+            // No later pass could check it either. In phase `landing` it is filed as failed, for no check has judged
+            // it.
             Err(error) if !is_temporary(&error) => {
                 self.log.warn(format_args!("{}: it cannot be checked: {error:#}", claim.name()));
                 return claim.update(self.now, |claim| {
@@ -142,6 +145,7 @@ impl Pool<'_> {
         let check = CheckRun {
             id: Uuid::new_v4(),
             of,
+            // Not the pass's own time, which may be long ago: the check's duration counts from here.
             started_at: Timestamp::now(),
             tries: earlier.map_or(0, |check| check.tries).saturating_add(1),
             tree,
@@ -215,6 +219,7 @@ impl Pool<'_> {
                     true => worktree.clone(),
                     false => repository.make_check_worktree(worktree, &head, protect)?,
                 };
+                // Where something could not be committed, no commit is what the check judges.
                 (judged, Some(head).filter(|_| stuck.is_none()))
             }
         };
@@ -228,14 +233,15 @@ impl Pool<'_> {
         if let Some(check) = &work.check {
             process::terminate_marked(check::VARIABLE, &check.id.to_string(), process::GRACE)?;
         }
-        // One is made to put protected paths back, and to see whether it was red before.
+        // A check has a worktree of its own to put protected paths back, and to see whether the base is red. Else no
+        // lock is taken here and no git started.
         let has_worktree = !work.rules.protect.is_empty() || work.red.is_some();
         if let (Some(ClaimedCheckout::Own { worktree, .. }), Check::Command(_), true) =
             (&work.checkout, &work.rules.check, has_worktree)
         {
             let _lock = claim.project().lock_checkout()?;
             match self.repository(claim).and_then(|it| it.remove_check_worktree(worktree)) {
-                // Its agent has broken the repository: the task is filed all the same.
+                // The agent has broken the repository: the task is filed all the same.
                 Err(error) if !is_temporary(&error) => {
                     self.log.warn(format_args!("{}: {error:#}", claim.name()));
                 }
@@ -251,7 +257,7 @@ impl Pool<'_> {
         else {
             return Ok(());
         };
-        // A pass that was killed has noted it, and may have closed the window that showed its output.
+        // An earlier pass that was killed has noted it, and may have closed the window that showed its output.
         if claim.marker().work.red.as_ref().is_some_and(|red| red.id == check.id) {
             return Ok(());
         }
@@ -284,7 +290,7 @@ impl Pool<'_> {
         u64::try_from(ended.duration_since(check.started_at).as_secs()).unwrap_or_default()
     }
 
-    /// Notes the green check: from now on nothing has to judge the work any more.
+    /// Notes the green check: from now on no check has to judge the work.
     pub(super) fn accept(&self, run: &Run, claim: &mut Claim) -> Result<()> {
         let Some(check) = claim.marker().work.check.clone() else {
             bail!("{} has no check that could be green", claim.name());
@@ -292,6 +298,7 @@ impl Pool<'_> {
         let seconds = self.seconds(run, &check);
         self.clear_check(claim)?;
         self.drop_what_the_check_left(claim)?;
+        // Last: if a pass is killed before this, the next one finds the green check and accepts it again.
         claim.update(self.now, |claim| {
             claim.phase = Phase::Landing;
             claim.work.checked = Some(ending(&claim.work, 0, seconds, check.tree));

@@ -1,5 +1,5 @@
-//! What the Claude Code of a run leaves in its own files: read once in a look, so that all that is made of it is of the same
-//! records.
+//! What the Claude Code of a run leaves in its own files. It is read once in a look, so that all conclusions come from
+//! the same records.
 
 use anyhow::Result;
 
@@ -14,7 +14,7 @@ use crate::process;
 #[derive(Debug)]
 pub(super) struct ClaudeEvidence {
     pub(super) transcript: Option<Transcript>,
-    /// What that says of this run.
+    /// What the transcript says of this run.
     pub(super) summary: Option<RunSummary>,
     pub(super) registered: Option<Registered>,
 }
@@ -37,7 +37,7 @@ impl ClaudeEvidence {
 }
 
 impl Pool<'_> {
-    /// None of another agent than Claude Code.
+    /// Reads what the run's Claude Code has left; `None` for a command agent.
     pub(super) fn claude_evidence(&self, claim: &ClaimMarker) -> Result<Option<ClaudeEvidence>> {
         let Some(id) = claim.agent.session else { return Ok(None) };
         let claude_dir = self.claude_dir_of(claim);

@@ -82,8 +82,8 @@ impl Session {
         durable::exists(&self.marker_path())
     }
 
-    /// Its cooldown, if that has not ended by `now`. One that begins in the future was written while the clock was
-    /// wrong, and nobody knows when it would end.
+    /// Its cooldown, if that has not ended by `now`. A cooldown that begins in the future was written while the clock
+    /// was wrong, so its end is wrong as well, and it does not count.
     pub(crate) fn cooldown(&self, now: Timestamp) -> Result<Option<Cooldown>, marker::Unreadable> {
         let cooldown: Option<Cooldown> = marker::read(&self.cooldown_path())?;
         Ok(cooldown.filter(|it| it.until > now && it.stamp.at <= now + marker::CLOCK_SKEW))
@@ -109,12 +109,13 @@ impl Session {
         Ok(durable::exists(&self.files().ticket)? || durable::exists(&self.taken_path())?)
     }
 
-    /// Takes the ticket away from the agent; false where that was faster. One rename: a pass that is killed behind it
-    /// leaves what shows that nothing was started.
+    /// Takes the ticket away from the agent; false where the agent was faster. One rename: if the pass is killed after
+    /// it, the taken ticket shows the next pass that nothing was started.
     pub(super) fn take_ticket(&self) -> Result<bool> {
         let ticket = self.files().ticket;
         match fs::rename(&ticket, self.taken_path()) {
             Ok(()) => Ok(true),
+            // An earlier pass that was killed may have taken it.
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 durable::exists(&self.taken_path())
             }

@@ -1,8 +1,8 @@
-//! Whose turn it is to land, of the branches of one project that land in the same base: the one that was rebased has it
-//! until a check has judged it anew, so that no other one moves the base meanwhile.
+//! Which branch has the turn to land, among those of one project that land in the same base. A branch that was rebased
+//! has the turn until a check has judged it anew, so that no other branch moves the base meanwhile.
 //!
-//! That is decided by the claims that lie in the inbox, whichever pool's they are, under the checkout's lock. A claim that
-//! nobody has written to for a while counts no more: what its branch does later is as safe as before, but may come too late.
+//! The claims in the inbox decide that, of whichever pool, under the checkout's lock. A claim that was not written to
+//! for a while no longer counts: its branch can land later as safely as before, but its base may have moved on by then.
 
 use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
@@ -14,15 +14,17 @@ use crate::queue::{Claim, Name, Project};
 /// How much longer than its time limit a check may take, to be set up and to be looked at.
 const AFTER_TIMEOUT: SignedDuration = SignedDuration::from_mins(10);
 
-/// How long one that waits keeps its place without a sign of its pool, and how often that gives one.
+/// How long a branch that waits keeps its place without a sign from its pool, and how often the pool gives that sign.
 const PLACE_KEPT: SignedDuration = SignedDuration::from_mins(5);
 const SIGN_EVERY: SignedDuration = SignedDuration::from_mins(1);
 
 impl Pool<'_> {
-    /// The task that the claim's branch waits behind, whose place is noted. The checkout's lock is held.
+    /// The task behind which the claim's branch has to wait; none if it may land. The claim notes the branch's place.
+    /// The checkout's lock is held.
     pub(super) fn wait_for_turn(&self, claim: &mut Claim) -> Result<Option<String>> {
         let Some(ahead) = self.find_ahead(claim)? else { return Ok(None) };
         let (now, marker) = (self.now, claim.marker());
+        // Written anew now and then: that is the sign which keeps its place.
         let known = marker.lands_behind() == Some(&ahead);
         if !known || age(marker, now) >= SIGN_EVERY {
             let since = marker.landing_place().map_or(now, |place| place.since);
@@ -37,12 +39,12 @@ impl Pool<'_> {
         let mut ahead = Vec::new();
         for file in claim.project().list()?.dispatched {
             let Ok(name) = Name::new(&file) else { continue };
-            // One that cannot be read is reported where its task is.
+            // A claim that cannot be read is reported where its own task is looked at.
             if let Ok(Some(other)) = claim.project().claimant(&name)
                 && is_ahead(&other, claim.marker(), self.now)
                 && let Some(place) = other.landing_place()
             {
-                // The one that has the turn, or whoever came first.
+                // In the order of `min`: the branch that has the turn, then the one that came first.
                 ahead.push((place.behind.is_some(), place.since, name.as_str().to_owned()));
             }
         }
@@ -94,7 +96,7 @@ fn is_ahead(other: &ClaimMarker, own: &ClaimMarker, now: Timestamp) -> bool {
     }
 }
 
-/// How long nobody has written to the claim; a time in the future is as far from now as it is.
+/// How long ago the claim was last written. A time in the future counts as just as long ago.
 fn age(claim: &ClaimMarker, now: Timestamp) -> SignedDuration {
     now.duration_since(claim.stamp.at).abs()
 }

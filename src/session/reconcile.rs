@@ -63,7 +63,7 @@ impl Pool<'_> {
     pub(crate) fn reconcile(&self, session: &Session, trigger: Trigger) -> Result<Vec<Event>> {
         let lock = match trigger {
             Trigger::Poll => session.try_lock()?,
-            // The other process may have looked before the agent became idle.
+            // It is waited for: the other pass may have looked before the agent became idle.
             Trigger::Idle(_) | Trigger::Asked(_) => session.lock_within(SESSION_LOCK_WAIT)?,
         };
         let Some(_lock) = lock else {
@@ -72,8 +72,8 @@ impl Pool<'_> {
         self.reconcile_locked(session, trigger).with_context(|| format!("session {}", session.name))
     }
 
-    /// What [`Pool::reconcile`] would report, as far as it can be known beforehand: see [`crate::next_step`]. Each session
-    /// is looked at by itself: of two that meet the same limit, each says that it holds their agent.
+    /// What [`Pool::reconcile`] would report, as far as that can be known beforehand: see [`crate::next_step`]. Each
+    /// session is looked at by itself: of two that meet the same limit, each reports that it holds their agent.
     pub(crate) fn reconcile_dry_run(&self, session: &Session) -> Result<Vec<Event>> {
         if session.is_locked()? {
             return Ok(Vec::new());
@@ -96,6 +96,7 @@ impl Pool<'_> {
             };
             let Reading { run, mut claim, snapshot, signs, cost_so_far, .. } = reading;
             let mut events = Vec::new();
+            // Before the step, which may file the task: then no claim names the agent of the probe any more.
             if let (true, Some(claim)) = (snapshot.ends_hold, &claim) {
                 events.extend(self.end_hold(&run, claim)?);
             }
@@ -107,7 +108,8 @@ impl Pool<'_> {
                 self.note_cost_so_far(claim, so_far);
             }
             let step = next_step(&snapshot);
-            // Without its ticket the agent cannot start any more. Where it has just taken it, it has started.
+            // Without its ticket the agent cannot start any more. If the agent took it first, it has started: look
+            // again.
             if matches!(step, Step::TakeTicket | Step::UndoRound(_)) && !session.take_ticket()? {
                 continue;
             }
@@ -149,7 +151,8 @@ impl Pool<'_> {
         self.carry_out(&run, claim, step)
     }
 
-    /// Does what the step says, and what follows from that at once; what is reported of it. The session's lock is held.
+    /// Carries out the step and what follows from it at once, and returns the events to report. The session's lock is
+    /// held.
     pub(super) fn carry_out(
         &self,
         run: &Run,
@@ -157,6 +160,7 @@ impl Pool<'_> {
         mut step: Step,
     ) -> Result<Vec<Event>> {
         let Some(mut claim) = claim else {
+            // Without a claim the step is this one, or `Leave` while a person is looking.
             if step == Step::Clear {
                 self.end_agent(run)?;
                 self.clear(run)?;
@@ -217,12 +221,13 @@ impl Pool<'_> {
                 self.end_unstarted(run)?;
                 self.release_as_it_was(claim, Step::TakeTicket)
             }
+            // Named only where there is no claim.
             Step::Clear => self.remove_claim(run, claim, false),
             Step::RemoveClaim { taken_back } => self.remove_claim(run, claim, taken_back),
         }
     }
 
-    /// Frees the session of a run that is over. No later pass reports what was filed, so an error does.
+    /// Frees the session of a run that is over. No later pass reports what was filed, so the error has to say it.
     fn free_session(&self, run: &Run, claim: &Claim, step: &Step) -> Result<()> {
         self.clear(run).with_context(|| {
             format!("{} {}, but its session is not free yet", claim.name(), place_of(step))
@@ -231,14 +236,14 @@ impl Pool<'_> {
 
     fn leave(&self, run: &Run, mut claim: Claim, why: &Leave) -> Result<()> {
         self.log.debug(format_args!("{} is left: {why:?}", run.session.name));
-        // Nobody else's branch waits for a person who may come tomorrow.
+        // The branch gives up its turn to land: the others are not to wait for a person who may come tomorrow.
         if matches!(why, Leave::NeedsAttention(_) | Leave::Attended) && has_turn(claim.marker()) {
             claim.update(self.now, |claim| claim.work.landing = None)?;
         }
         self.notify_attention(&claim, why)
     }
 
-    /// Notifies people once that an agent waits for them; again after it has gone on.
+    /// Notifies people once that an agent waits for them, and again if it waits once more after it has gone on.
     fn notify_attention(&self, claim: &Claim, why: &Leave) -> Result<()> {
         let run = claim.marker().run;
         match why {
@@ -255,7 +260,7 @@ impl Pool<'_> {
         }
     }
 
-    /// Ends what has not started its agent, and cannot any more.
+    /// Ends the shell that has not started its agent, and cannot any more.
     fn end_unstarted(&self, run: &Run) -> Result<()> {
         // A shell that still reads its start-up files ignores SIGTERM, but not the end of its terminal.
         self.close_window(run)?;
@@ -297,6 +302,7 @@ impl Pool<'_> {
     /// Notes that the turn is over, whatever can be seen of it later, and ends the agent.
     fn end_turn(&self, run: &Run, claim: &mut Claim, phase: Phase) -> Result<()> {
         let clock = self.work_clock(&claim.marker().work.rules)?;
+        // Noted while the agent lives: once it has ended, its turn may look interrupted.
         claim.update(self.now, |claim| {
             claim.phase = phase;
             claim.work.check = None;
@@ -381,10 +387,11 @@ impl Pool<'_> {
     }
 
     fn fail(&self, run: &Run, claim: Claim, mut end: AttemptEnd) -> Result<StepOutcome> {
+        // Cooldown and hold come before the task is filed: a pass after that knows nothing of the failure.
         if end.cooldown {
             self.start_cooldown(&run.session, &end.failure)?;
         }
-        // Another pass may have been faster.
+        // Another pass may have held the agent since this one looked.
         end.hold = self.hold_agent(&claim, &end.failure)?;
         // What it has cost is known once it has ended.
         self.end_agent_and_its_tools(run)?;
@@ -410,7 +417,7 @@ impl Pool<'_> {
 
     pub(super) fn close_window(&self, run: &Run) -> Result<()> {
         match &run.pane {
-            // A server that was not there when the pass began may have been started for this run.
+            // Also where the pass has found no server: it may have been started for this run.
             Some(pane) if !matches!(self.panes, Panes::NotAsked) => {
                 self.tmux.close_pane(&pane.id, run.id()).map_err(|error| unavailable(&error))
             }
@@ -428,7 +435,7 @@ impl Pool<'_> {
     }
 }
 
-/// The process of the run's window, unless its number is another user's by now.
+/// The process of the run's window, unless its number belongs to another user's process by now.
 fn leader(run: &Run) -> Result<Option<Pid>> {
     let Some(pane) = &run.pane else { return Ok(None) };
     let server = pane.server.as_ref().map(|server| server.pid);

@@ -12,8 +12,8 @@ use crate::next_step::Phase;
 use crate::queue::{self, Claim};
 
 impl Pool<'_> {
-    /// Gives the agent what came of its turn, in the same conversation. It goes on in a window of its own; what it does
-    /// is for a later pass to see, or for its hook.
+    /// Gives the agent what came of its turn, in the same conversation and in a new window. A later pass, or the
+    /// agent's hook, sees what it does there.
     pub(super) fn request_fix(
         &self,
         run: &Run,
@@ -26,6 +26,7 @@ impl Pool<'_> {
         self.log.info(format_args!("{}: given back to its agent: {first}", claim.name()));
         let (conversation, message) = match claim.marker().agent.session {
             Some(id) => (Some(Conversation { id, resume: true, request: None }), what),
+            // A command agent has no conversation, so it gets its task once more.
             None => (None, format!("{}\n\n{what}", self.message_of(&claim)?)),
         };
         let from = match claim.marker().agent.session {
@@ -38,11 +39,12 @@ impl Pool<'_> {
         let run = Run { pane: None, ..run.clone() };
         let clock = self.work_clock(&claim.marker().work.rules)?;
         let mut attempt = Attempt { run, claim, conversation, message, taken_over: None };
+        // The ticket is there before the phase, as in a launch: a missing one then shows that the agent has started.
         self.write_files(&attempt)?;
         attempt.claim.update(self.now, |claim| {
             claim.phase = Phase::Launching;
             claim.work.rounds.begin(round, from.unwrap_or(0));
-            // Others may land meanwhile.
+            // It gives up its turn: others may land meanwhile.
             claim.work.landing = None;
             claim.work.begin(clock);
         })?;
@@ -52,7 +54,7 @@ impl Pool<'_> {
         self.await_start(&attempt.run, &files.ticket)
     }
 
-    /// Where the agent was to be given something back and never started on it: what that was is found out once more.
+    /// Undoes a round that the agent never started: the check, or landing, finds out once more what to give back.
     pub(super) fn undo_round(&self, claim: &mut Claim, round: Round) -> Result<()> {
         let clock = self.work_clock(&claim.marker().work.rules)?;
         claim.update(self.now, |claim| {

@@ -10,7 +10,7 @@ use crate::marker::{self, Server};
 use crate::process;
 use crate::tmux::Pane;
 
-/// What keeps an agent from being judged.
+/// Why an agent cannot be judged.
 pub(super) const UNSEEN: &str = "cannot see what runs in its session";
 
 /// What tmux said of its panes when the pass began.
@@ -70,7 +70,7 @@ impl Pool<'_> {
     }
 
     /// Fails where the agent's pane lives in another tmux server than the one that was asked, as where `$TMUX` names
-    /// a person's own: what is not seen there must not be taken for gone.
+    /// a person's own server: a pane that is not listed there must not be taken for gone.
     pub(super) fn check_server_of(
         &self,
         task: &str,
@@ -110,7 +110,7 @@ impl Pool<'_> {
     }
 }
 
-/// Panes that were looked for a second time.
+/// The panes of a second look, which is made at most once in a pass.
 pub(super) type PanesNow = OnceLock<Vec<Pane>>;
 
 /// The server that has the pane, if the pane lives: its process is a child of its server.

@@ -31,9 +31,9 @@ use crate::tmux::{Pane, TmuxError};
 pub(crate) enum Trigger {
     /// An ordinary pass looks at all of them.
     Poll,
-    /// Somebody who watches it says that it is idle: its agent's hook, about this run.
+    /// Its agent's hook reports that it is idle, or a person has just done so. The run that it is about; `None`: any.
     Idle(Option<Uuid>),
-    /// A person says so, and may have mended what was in the way.
+    /// A person reports that it is idle, and may have mended what was in the way.
     Asked(Option<Uuid>),
 }
 
@@ -66,16 +66,16 @@ pub(crate) struct Reading {
     /// The run's claim; none where the marker is void.
     pub(crate) claim: Option<Claim>,
     pub(crate) snapshot: Snapshot,
-    /// What a pass notes of the agent's signs of life.
+    /// The agent's signs of life, where a pass has to write them down.
     pub(super) signs: Option<Signs>,
     /// What its Claude Code has left, where that was looked at.
     pub(super) claude: Option<ClaudeEvidence>,
-    /// What a pass notes of the cost of its agent, while that works.
+    /// What the agent has cost so far, for a pass to write down while the agent works.
     pub(super) cost_so_far: Option<CostSoFar>,
 }
 
 impl Reading {
-    /// What an agent at work does: the last tool that it used. It is for people only, so what cannot be read is nothing.
+    /// What an agent at work does: the last tool that it used. It is for people only: what cannot be read is left out.
     pub(crate) fn activity(&self) -> Option<String> {
         self.claude.as_ref()?.transcript.as_ref()?.last_tool()
     }
@@ -97,6 +97,7 @@ impl Pool<'_> {
             ClaimLookup::Active(claim, _) | ClaimLookup::TaskMissing(claim) => Some(claim),
         };
         let is_probe = claim.as_ref().is_some_and(|claim| self.is_probe(&run, claim));
+        // Whether a probe was answered stands in its transcript, which nothing else may have needed so far.
         if let (true, None, Some(claim)) = (is_probe, &claude, &claim) {
             claude = self.claude_evidence(claim.marker())?;
         }
@@ -141,6 +142,7 @@ impl Pool<'_> {
             after_turn: claim.as_ref().map_or(AfterTurn::File, after_turn),
             report: claude.as_ref().map(ClaudeEvidence::report).unwrap_or_default(),
             found,
+            // Only while its window is there: else nobody can be looking at it.
             attended: run.pane.as_ref().is_some_and(|pane| {
                 self.has_pane(Some(pane))
                     && (self.is_attended(session) || self.is_watched(&pane.id))
@@ -174,7 +176,7 @@ impl Pool<'_> {
             Phase::Checking => {
                 let asked = matches!(trigger, Trigger::Asked(_));
                 let found = self.find_check(run, claim, asked)?;
-                // Its task is filed with what it has left, once that is green.
+                // Behind a green check the task is filed with what Claude Code has left.
                 let claude = match &found {
                     Found::Checking { check: CheckState::Ended(0), .. } => {
                         self.claude_evidence(claim.marker())?
@@ -229,7 +231,7 @@ impl Pool<'_> {
         let of_run = |pane: &&Pane| pane.run == Some(marker.run);
         let found = match self.all_panes().find(of_run) {
             Some(pane) if noted.is_none() => Some(pane.clone()),
-            // Another pass may have opened the window that is noted after this one has looked.
+            // Another pass may have opened the noted window after this pass has listed the panes.
             _ => {
                 let panes = match self.tmux.list_panes() {
                     Err(TmuxError::NoServer) => Vec::new(),
@@ -290,7 +292,7 @@ impl Pool<'_> {
             Exit::SetupFailed | Exit::Code(1..) => {
                 pane.and_then(|pane| self.tmux.capture_last(&pane.id).ok())
             }
-            // Nothing more is asked.
+            // The screen would add nothing. Not `None`, which says that the window is gone.
             _ => Some(String::new()),
         }
     }
@@ -302,9 +304,9 @@ impl Pool<'_> {
         claim: &Claim,
         trigger: Trigger,
     ) -> Result<(AgentState, Option<ClaudeEvidence>)> {
-        // Looked at before the evidence: what an agent leaves at its end is there once it is gone.
+        // Looked at before the evidence: once an agent is gone, what it leaves at its end is there.
         let lives = match agent_lives(run.pane.as_ref(), run.id()) {
-            // The agent is behind a `sudo` of its own, say.
+            // The agent runs behind a `sudo` of its own, say.
             Err(error) if is_forbidden(&error) => {
                 let why = "its agent belongs to another user (`sudo`?), who hides whether it is done: attach to its session and end it";
                 return Ok((AgentState::NeedsAttention(why.to_owned()), None));
@@ -370,7 +372,7 @@ impl Pool<'_> {
     }
 }
 
-/// What shows whether its agent was answered.
+/// The evidence that shows whether the run's agent was answered.
 fn answered(run: &Run, claude: Option<&ClaudeEvidence>) -> Result<Answered> {
     Ok(match claude {
         Some(claude) => Answered::ByApi(claude.has_answer()),

@@ -1,4 +1,4 @@
-//! What a step reports: of a pass the steps that it has taken, of a dry run those that it would.
+//! The events that a step reports: a pass reports the steps that it has taken, a dry run those that it would take.
 
 use super::filing::NOTHING_STARTED;
 use super::worktree::UNJUDGED;
@@ -62,7 +62,7 @@ fn of_attempt(end: &AttemptEnd, claim: &Claim) -> Vec<Event> {
     events
 }
 
-/// The task is filed, and its branch has landed.
+/// The events of a task that is filed as done; `landed`: its branch is in its base, too.
 fn done(claim: &Claim, landed: bool) -> Vec<Event> {
     let mut events = vec![of_task(Outcome::Done, claim)];
     if let (true, Some(ClaimedCheckout::Own { worktree, .. })) =

@@ -23,7 +23,7 @@ impl Pool<'_> {
         rules.max_duration.0.map(|_| clock()).transpose()
     }
 
-    /// What the agent spends waiting for a person is no work, where it may.
+    /// Starts or stops the count of the agent's work. Waiting for a person is no work, unless nobody is to be asked.
     pub(super) fn keep_time(
         &self,
         claim: &mut Claim,
@@ -60,7 +60,7 @@ impl Pool<'_> {
         {
             return Ok((Some(ReachedLimit { what: Timeout::MaxDuration, limit, again }), None));
         }
-        // Another agent than Claude Code shows no more than that it lives.
+        // A command agent shows no more than that it lives.
         let (Some(limit), Some(claude)) = (stall.0, claude) else {
             return Ok((None, None));
         };
@@ -72,16 +72,17 @@ impl Pool<'_> {
         Ok((reached, Some(signs).filter(|_| is_new)))
     }
 
-    /// What Claude Code shows of its work, and since when passes have seen nothing else.
+    /// What Claude Code shows of its work, and since when no pass has seen a change in it.
     fn signs(&self, run: &Run, claude: &ClaudeEvidence, now: MonotonicTime) -> Result<Signs> {
         let ClaudeEvidence { transcript, registered, .. } = claude;
-        // Each round has a window of its own.
+        // Each round has a window of its own, and the silence counts anew in it.
         let window = run.pane.as_ref().map(|pane| pane.pid);
         let signs = claude::signs(transcript.as_ref(), registered.as_ref())?;
         let seen = format!("{window:?} {signs}");
-        // One that cannot be read shows nothing, and is written anew.
+        // A note that cannot be read counts as none, and is written anew.
         let noted: Option<Signs> = marker::read(&run.session.signs_path()).unwrap_or(None);
         let noted = noted.filter(|noted| {
+            // Not from before a restart of the machine.
             let is_of_now = now.since(noted.since).is_some();
             noted.run == run.id() && noted.seen == seen && is_of_now
         });

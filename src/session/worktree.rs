@@ -29,8 +29,8 @@ pub(super) const UNJUDGED: &str = "its check cannot judge it";
 /// Why a branch that was green does not land.
 const NOT_WHAT_WAS_GREEN: &str = "its check, or what its agent has left running, changes the branch each time: end that, and look at the branch";
 
-/// How often a branch that has its turn to land is checked again because its base has moved on meanwhile, which is not
-/// `ccl`'s doing then.
+/// How often a branch that has its turn to land is checked again because somebody other than `ccl` has moved its base
+/// meanwhile.
 const ROUNDS: u32 = 3;
 
 impl Pool<'_> {
@@ -69,8 +69,8 @@ impl Pool<'_> {
         Ok(ClaimedCheckout::Own { worktree, fresh })
     }
 
-    /// Makes the worktree that the claim names. The sentence that mends it, where there can be none. The checkout's lock
-    /// is held.
+    /// Makes the worktree that the claim names. Where that is impossible, returns the sentence that says what to mend.
+    /// The checkout's lock is held.
     pub(super) fn make_worktree(
         &self,
         repository: &Repository,
@@ -81,7 +81,7 @@ impl Pool<'_> {
         };
         let mut made = repository.make(worktree, claim.marker().run, *fresh);
         if !fresh {
-            // What the agent does from here on is not to be taken for what a killed rebase has left.
+            // Before the agent works there: a later pass must not take its work for what a killed rebase has left.
             made = made.and_then(|()| repository.take_back_ours(worktree).map(drop));
         }
         match made {
@@ -91,7 +91,7 @@ impl Pool<'_> {
     }
 
     /// Takes away what was made for an agent that never started. What cannot be taken away stays, and the next attempt
-    /// takes another name; an error says that a later pass can.
+    /// takes another name; an error means that a later pass can take it away.
     pub(super) fn unmake_worktree(&self, claim: &Claim) -> Result<()> {
         self.take_away(claim, Repository::unmake)
     }
@@ -127,6 +127,7 @@ impl Pool<'_> {
         claim: &Claim,
         how: fn(&Repository, &Worktree) -> Result<()>,
     ) -> Result<()> {
+        // What an earlier attempt has worked in stays for the next one.
         let Some(ClaimedCheckout::Own { worktree, fresh: true }) = &claim.marker().work.checkout
         else {
             return Ok(());
@@ -188,18 +189,18 @@ impl Pool<'_> {
         let may_land = claim.marker().work.git.is_none()
             && wants_to_land(claim)
             && why_not_to_land(claim, worktree, is_green).is_none();
-        // Before git is called: it may wait for hours.
+        // Before git is called: a branch may wait for hours, and every pass comes by here.
         if may_land && let Some(behind) = self.wait_for_turn(claim)? {
             return Ok(BranchOutcome::Waits { behind });
         }
         let repository = self.repository(claim)?;
         if claim.marker().work.git.is_none() {
-            // Where it has its turn already, somebody else has moved its base.
+            // Counted only with the turn: then somebody other than `ccl` has moved its base.
             let moved = match has_turn(claim.marker()) {
                 true => claim.marker().work.rounds.rebased,
                 false => 0,
             };
-            // Once: what can be committed only later has been seen by no check.
+            // Called once: what only a second call could commit, no check would have seen.
             let stuck = self.commit_leftovers(&repository, worktree, claim)?;
             let has_changed =
                 self.has_changed_since_its_check(&repository, worktree, claim, stuck.is_some())?;
@@ -215,7 +216,7 @@ impl Pool<'_> {
             }
             let mut landed = None;
             let mut reason = if has_changed { Some(NOT_WHAT_WAS_GREEN.to_owned()) } else { stuck };
-            // What its agent left elsewhere is to land, too.
+            // Where something is in the way, there is work as well: the agent may have left it on another branch.
             let has_work = reason.is_some() || repository.has_commits(worktree)?;
             if wants_to_land(claim) && has_work {
                 let why_not = reason.clone().or_else(|| why_not_to_land(claim, worktree, is_green));
@@ -237,6 +238,7 @@ impl Pool<'_> {
                         reason = Some(checkout::base_moved_on(ROUNDS));
                         landed = Some(false);
                     }
+                    // The agent gets a conflict once.
                     LandStep::Conflict(files) if claim.marker().work.rounds.conflicts == 0 => {
                         return Ok(BranchOutcome::Conflict(conflict_message(worktree, &files)));
                     }
@@ -268,7 +270,7 @@ impl Pool<'_> {
         Ok(self.note_landed(claim, worktree))
     }
 
-    /// Nothing more can be done with the branch. Where it has landed, that goes into the journal.
+    /// The outcome of a branch with which nothing more can be done. If it has landed, the journal gets a line.
     fn note_landed(&self, claim: &Claim, worktree: &Worktree) -> BranchOutcome {
         let landed_in = worktree.base_branch.as_deref().filter(|_| has_landed(claim));
         if let Some(base) = landed_in {
@@ -278,7 +280,7 @@ impl Pool<'_> {
         BranchOutcome::Finished { landed: landed_in.is_some() }
     }
 
-    /// The end of a branch that nothing more can be done with: what there is stays where it is.
+    /// Finishes a branch with which git can do no more: all of it stays where it is, and the claim says why.
     fn leave_branch(
         &self,
         claim: &mut Claim,
@@ -303,9 +305,10 @@ impl Pool<'_> {
 
     /// Notes what has become of the branch; from then on only its worktree has to go.
     fn note_branch(&self, claim: &mut Claim, ending: BranchEnding) -> Result<()> {
+        // Before the claim: if the pass is killed in between, the next one finishes the branch, and does this, again.
         match ending.landed {
             Some(false) => self.note_to_land(claim, &ending)?,
-            // A pass that was killed may have noted it when something was still in the way.
+            // An earlier pass that was killed may have listed it as to land when something was still in the way.
             _ => {
                 durable::remove(&claim.project().to_land_path(&ending.summary.branch)).map(drop)?;
             }
@@ -347,7 +350,7 @@ impl Pool<'_> {
     pub(super) fn repository(&self, claim: &Claim) -> Result<Repository> {
         let project = claim.project().path();
         Repository::open(project).map_err(|error| match error {
-            // That is not the project's fault.
+            // A missing git is not the project's fault: a later pass may find it.
             OpenError::Obstacle(Obstacle::GitMissing) => {
                 Failure::Temporary(Obstacle::GitMissing.to_string()).into()
             }
@@ -362,7 +365,7 @@ impl Pool<'_> {
         worktree: &Worktree,
         claim: &Claim,
     ) -> Result<Option<String>> {
-        // Its branch is there all the same.
+        // The agent may have removed the worktree; the branch is there all the same.
         if !durable::exists(&worktree.path)? {
             return Ok(None);
         }
@@ -398,16 +401,18 @@ impl Pool<'_> {
             return Ok(false);
         }
         self.log.info(format_args!("{}: it has changed since its check", claim.name()));
-        // Or it would go on changing it.
+        // What the agent has left running would go on changing it.
         process::terminate_all(claim.marker().run, None, process::GRACE)?;
         Ok(true)
     }
 
-    /// Takes away what a green check has left in the worktree of its branch. When it is accepted: what is found there later is
-    /// an agent's or a person's. Where it cannot go, nothing more is done with the branch, or it would be committed.
+    /// Takes away what a green check has left in the worktree of its branch. Called when the check is accepted: what is
+    /// found there later is an agent's or a person's. Where it cannot be taken away, nothing more is done with the
+    /// branch: the next step would commit it.
     pub(super) fn drop_what_the_check_left(&self, claim: &mut Claim) -> Result<()> {
         let work = &claim.marker().work;
         let Some(ClaimedCheckout::Own { worktree, .. }) = &work.checkout else { return Ok(()) };
+        // No head: the agent's work could not be committed, and lies among what the check has left.
         let Some(judged) = work.check.as_ref().and_then(|check| check.head.as_ref()) else {
             return Ok(());
         };
@@ -419,6 +424,7 @@ impl Pool<'_> {
         let dropped = self.repository(claim).and_then(|repository| {
             match repository.head_of(worktree)? == *judged {
                 true => repository.drop_uncommitted(worktree),
+                // Something has changed the branch meanwhile: a check judges it anew, with all that lies there.
                 false => Ok(0),
             }
         });
@@ -486,7 +492,7 @@ pub(super) fn after_turn(claim: &Claim) -> AfterTurn {
     let is_checked = marker.work.rules.check.command().is_some();
     match (marker.phase, &marker.work.checkout) {
         (Phase::Claimed | Phase::Launching | Phase::Working, _) if is_checked => AfterTurn::Check,
-        // Never is it filed as done.
+        // Work that no check has judged is never filed as done.
         (Phase::Landing, _) if is_unjudged(marker) => AfterTurn::Land(Prospect::Unjudged),
         (phase, Some(ClaimedCheckout::Own { worktree, .. })) => {
             let is_green = is_checked && matches!(phase, Phase::Checking | Phase::Landing);
@@ -530,7 +536,7 @@ fn conflict_message(worktree: &Worktree, files: &[String]) -> String {
     )
 }
 
-/// The turn's work is another than the one that was checked, if any was: a check judges it anew.
+/// Sends the work back to its check: it is not, or not any more, what a check has judged.
 fn check_again(claim: &mut ClaimMarker) {
     claim.phase = Phase::Checking;
     claim.work.check = None;
