@@ -74,11 +74,11 @@ pub(crate) struct Snapshot {
     /// Its agent is at work, and its task has cost as much as it may: the sentence for people.
     pub(crate) over_budget: Option<String>,
     pub(crate) after_turn: AfterTurn,
-    /// What its agent has left. Read where the turn is over: behind a green check, and in phase `landing`.
+    /// What its agent has left. Used where the turn is over: behind a green check, and in phase `landing`.
     pub(crate) report: AgentReport,
     /// Its agent has failed, and is held for that already.
     pub(crate) already_held: bool,
-    /// This run was sent to see whether its agent's hold has ended, and it has ([`has_answer`]).
+    /// This run is the probe of its agent's hold, and shows that the hold has ended ([`has_answer`]).
     pub(crate) ends_hold: bool,
 }
 
@@ -123,7 +123,7 @@ pub(crate) enum BranchOutcome {
     Conflict(String),
     /// It is not what was checked any more: it was rebased, or somebody has changed it.
     Changed,
-    /// It lands once that of this task has.
+    /// It waits until the branch of this task has landed.
     Waits { behind: String },
 }
 
@@ -260,7 +260,7 @@ pub struct AgentReport {
     pub tokens: Option<(u64, u64)>,
     /// The model that answered.
     pub model: Option<String>,
-    /// How much was refused because nobody was there to be asked.
+    /// How many calls were refused because nobody was there to be asked.
     pub refused: u32,
     /// Only the living agent shows that the turn ended well. Once it is gone, nothing does.
     pub only_while_it_lives: bool,
@@ -284,9 +284,9 @@ pub struct AttemptFailure {
     pub of_project: bool,
     /// It stands in the way of every task that the agent is given, in whatever session.
     pub hold: Option<HoldCause>,
-    /// The model whose limit it is, by a name that contains that of the model; `None`: all.
+    /// The model that is at its limit, by a name such as `seven_day_opus` that contains the model's; `None`: all.
     pub limited_model: Option<String>,
-    /// The agent was ended for this, and not by itself.
+    /// The limit of time for which the agent was ended, if it was.
     pub timeout: Option<Timeout>,
 }
 
@@ -388,7 +388,7 @@ pub(crate) struct AttemptEnd {
 }
 
 impl AttemptEnd {
-    /// One that concerns nobody but the task.
+    /// An end that concerns only the task: no cooldown, no hold.
     pub(crate) fn of_task(failure: AttemptFailure, outcome: Outcome) -> Self {
         Self { failure, outcome, cooldown: false, hold: false, over_budget: None }
     }
@@ -428,7 +428,7 @@ pub(crate) enum Leave {
     AtWork,
     /// The check runs.
     Checking,
-    /// Its branch lands once that of this task has.
+    /// Its branch waits until the branch of this task has landed.
     WaitsToLand { behind: String },
     /// The agent waits for a person, for this reason.
     NeedsAttention(String),
@@ -487,8 +487,10 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
             AgentState::Working | AgentState::NeedsAttention(_) if *phase == Phase::Launching => {
                 return Step::MarkWorking;
             }
+            // While a person is looking, no limit ends it.
             AgentState::Working if *attended => return Step::Leave(Leave::AtWork),
             AgentState::Working => match (over_budget, time_limit) {
+                // Before the limit of time, after which it would be resumed, and cost more.
                 (Some(reason), _) => {
                     let failure = AttemptFailure::of_task(reason.as_str());
                     Step::EndAttempt(AttemptEnd::of_task(failure, Outcome::Failed))
@@ -511,6 +513,7 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
             }
         },
     };
+    // What ends something, or starts a window, waits until nobody is looking.
     if *attended { Step::Leave(Leave::Attended) } else { step }
 }
 
@@ -554,11 +557,11 @@ pub(crate) fn after_branch(
     }
 }
 
-/// Whether a run that was sent to see whether its agent's hold has ended shows that it has.
+/// Whether the probe of an agent's hold shows that the hold has ended.
 pub(crate) fn has_answer(found: &Found, answered: Answered) -> bool {
     use AgentState::{Failed, Finished, Interrupted, NeedsAttention, Working};
     match (found, answered) {
-        // It has met the same, or nobody was asked.
+        // It has met the same obstacle again, or nobody was asked.
         (Found::Started { agent: Failed(failure), .. }, _) if !failure.counts => false,
         (_, Answered::ByApi(is_answered)) => is_answered,
         (Found::Started { agent, .. }, Answered::ByExit(has_ended)) => match agent {
