@@ -1,4 +1,4 @@
-//! Claude Code's own files: who it trusts, its registry, its transcripts.
+//! Claude Code's own files: which directories it trusts, its registry, its transcripts.
 //!
 //! None of it is a contract of Claude Code's: files may be missing and keys
 //! renamed. What is missing is skipped, and unknown is never taken for idle.
@@ -25,11 +25,11 @@ use crate::money::Cost;
 /// its end.
 const MAX_TRANSCRIPT: u64 = 64 << 20;
 
-/// The directories that Claude Code may trust, by a person's word.
+/// The directories that a person has allowed Claude Code to trust.
 #[derive(Debug)]
 pub(crate) struct Trust {
     entries: Option<HashMap<String, TrustEntry>>,
-    /// `CLAUDE_CONFIG_DIR` of those whose word it is, where that has to be set.
+    /// `CLAUDE_CONFIG_DIR` for the command by which a person allows it, where that has to be set.
     config_dir: Option<PathBuf>,
 }
 
@@ -121,7 +121,7 @@ impl Registered {
 }
 
 /// Looks the session up in `sessions/*.json`. Files of killed processes stay
-/// behind, so the caller says which process it believes in.
+/// behind, so the caller decides of which process a file counts.
 pub(crate) fn registered(
     claude_dir: &Path,
     session: Uuid,
@@ -236,11 +236,11 @@ pub(crate) fn quiet_for(
     let status = registered
         .and_then(|entry| entry.status_updated_at)
         .and_then(|at| Timestamp::from_millisecond(at).ok());
-    // A clock that was set back meanwhile makes it a time to come: that is just as long.
+    // After the clock was set back the time lies in the future: that counts as just as long ago.
     written.max(status).map(|last| now.duration_since(last).unsigned_abs()).unwrap_or_default()
 }
 
-/// What changes whenever Claude Code, or a subagent of its, goes on: to be compared as a whole, and not to be read.
+/// A text that changes whenever Claude Code or a subagent of its goes on. It is compared as a whole, and never parsed.
 pub(crate) fn signs(
     transcript: Option<&Transcript>,
     registered: Option<&Registered>,
@@ -254,7 +254,7 @@ pub(crate) fn signs(
     let mut files = Vec::new();
     for entry in durable::list_dir(&subagents)? {
         let entry = entry?;
-        // One that has just gone is something new as well.
+        // A file that has just gone is a change as well.
         let metadata = entry.metadata().ok();
         files.push((entry.file_name(), metadata.map(|it| (it.len(), it.modified().ok()))));
     }

@@ -68,6 +68,7 @@ impl Exit {
                     format!("{program} says that its limit is reached: {}", last_lines(screen)),
                 )
             }
+            // It may have been the limit: the attempt does not count, and the agent is not held.
             Self::Code(code) if is_gone && agent.limit.is_some() => AttemptFailure {
                 counts: false,
                 ..AttemptFailure::of_task(format!(

@@ -65,7 +65,7 @@ fn while_it_lives(seen: &Observations<'_>, summary: &RunSummary) -> AgentState {
     }
     match &summary.turn {
         Turn::Ended if seen.background => AgentState::Working,
-        // Where the registry has a status, it has a word of its own for this.
+        // A registry that has a status has a word of its own for work in the background, `shell`.
         Turn::Ended if seen.status.is_none() && !summary.background.is_empty() => AgentState::Working,
         Turn::Ended => AgentState::Finished(AgentReport {
             only_while_it_lives: !summary.background.is_empty(),
@@ -102,8 +102,8 @@ fn after_its_end(seen: &Observations<'_>, summary: &RunSummary) -> AgentState {
     }
 }
 
-/// The menu that is shown at the account's limit. When that is reset stands in the transcript alone, which may say so a
-/// moment later.
+/// Judges the menu that is shown at the account's limit. Only the transcript says when the limit is reset, and it may
+/// do so a moment later.
 fn at_the_limit(seen: &Observations<'_>, summary: &RunSummary) -> AgentState {
     let shown = ApiError {
         kind: Some("rate_limit".to_owned()),

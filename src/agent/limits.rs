@@ -12,7 +12,7 @@ use crate::next_step::{AttemptFailure, HoldCause};
 const MAX_COOLDOWN: SignedDuration = SignedDuration::from_hours(32 * 24);
 
 /// What an API error means. Only the transcript's own field says when a limit is reset: the sentence
-/// beside it names a time for people, in words that change with every version. Whoever has a `key_file` has no login.
+/// beside it names a time for people, in words that change with every version. An agent with a `key_file` has no login.
 pub(crate) fn failure(error: &ApiError, key_file: Option<&Path>, now: Timestamp) -> AttemptFailure {
     let sentence = error.text.trim();
     match classify(error.kind.as_deref(), sentence) {
@@ -21,7 +21,7 @@ pub(crate) fn failure(error: &ApiError, key_file: Option<&Path>, now: Timestamp)
                 .resets_at
                 .and_then(|second| Timestamp::from_second(second).ok())
                 .filter(|time| *time > now && time.duration_since(now) < MAX_COOLDOWN);
-            // A person raises a limit of money, where it names no day.
+            // A limit of money that names no reset stays until a person raises it.
             let is_of_money = contains_any(
                 sentence,
                 &["spend limit", "spending cap", "usage credits", "out of usage"],
@@ -65,10 +65,10 @@ enum Cause {
     Other,
 }
 
-/// By the transcript's word. Where that says nothing (2.1.100 calls a 429 `unknown`), by what only
-/// such a sentence says.
+/// Goes by the transcript's word. Where that says nothing (2.1.100 calls a 429 `unknown`), by phrases
+/// that only the sentence of such an error has.
 fn classify(kind: Option<&str>, text: &str) -> Cause {
-    // A 429 that is nobody's limit: all are asked to wait.
+    // First, for the word may be `rate_limit` here too: a 429 that is not the account's limit, but asks all to wait.
     if contains_any(text, &["not your usage limit", "temporarily limiting requests"]) {
         return Cause::Outage;
     }

@@ -1,8 +1,9 @@
 //! The agent: the script that starts it, and what it is doing.
 //!
-//! One launch is four files in `STATE/sessions/`: `NAME.prompt` (the message), `NAME.run` (the script that is run in the
-//! window), `NAME.ticket` (the right to start, which the script takes before it starts the agent) and, where the agent
-//! ends by itself, `NAME.exit`. All odd paths and texts lie in these files; nothing is ever typed.
+//! One launch is a few files in `STATE/sessions/`: `NAME.prompt` (the message), `NAME.run` (the script that is run in
+//! the window), `NAME.ticket` (the right to start, which the script takes before it starts the agent) and `NAME.exit`
+//! (what the script notes: a command agent's exit status, or why no agent could start); for Claude Code's hooks
+//! `NAME.hook` and `NAME.stop`. All odd paths and texts lie in these files; nothing is ever typed.
 
 pub mod claude;
 pub(crate) mod command;
@@ -65,8 +66,8 @@ pub(crate) struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    /// The part of a script that does it, in the worktree. It stands behind the ticket, so that nothing is set up twice at
-    /// once; it may take long.
+    /// The lines of a script that do it, in the worktree. They come after the ticket is taken, so that nothing is set
+    /// up twice at once; they may take long.
     pub(crate) fn script(&self) -> Result<String> {
         let Self { from, copy, command, stamp } = self;
         let (stamp, failed) = (quote_path(stamp)?, command::Exit::SETUP_FAILED);
@@ -178,9 +179,10 @@ impl Launch<'_> {
             AgentKind::Command => format!("trap : TERM\n{}\nfinish $?", self.command_line()?),
         };
         // The run is compared first: this file may be the next run's by the time the shell of a slow window reads it.
-        // CCL_PID tells the agent from what it starts, which inherits both. What can be seen to keep the agent from
-        // starting is written down before the ticket is taken, so that no attempt counts. `finish` tries again and
-        // again: on a full disk the exit would be lost. It stops when the session's files are cleared.
+        // CCL_PID distinguishes the agent from what it starts, which inherits both variables. What keeps the agent from
+        // starting is noted before the ticket is taken: where the pass is killed, the next one finds the ticket, and
+        // counts no attempt. `finish` tries again and again: on a full disk the exit would be lost. It stops when the
+        // session's files are cleared.
         Ok(format!(
             "# Run {run} of ccl. It starts once: whoever removes the ticket starts it.\n\
              [ \"${{CCL_RUN-}}\" = {run} ] || exit 0\n\
@@ -220,7 +222,7 @@ impl Launch<'_> {
 
     fn variables(&self) -> Result<String> {
         let mut lines = String::new();
-        // A key that is in the environment would go before the one of the file.
+        // Claude Code would prefer a key in its environment to the one of the file.
         if self.claude.as_ref().is_some_and(|claude| claude.api_key_file.is_some()) {
             lines
                 .push_str("unset ANTHROPIC_API_KEY ANTHROPIC_AUTH_TOKEN CLAUDE_CODE_OAUTH_TOKEN\n");

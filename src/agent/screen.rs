@@ -29,7 +29,7 @@ impl Dialog {
         AttemptFailure {
             counts: self.is_of_task(),
             needs_attention: self.needs_attention(),
-            // What the account says, it says in every session.
+            // The account's limit, or a missing login, is met in every session.
             hold: match self {
                 Self::Limit => Some(HoldCause::Limit),
                 Self::Login => Some(HoldCause::Account),
@@ -74,8 +74,8 @@ impl Dialog {
         }
     }
 
-    /// Whether another task, in another project, might not have met it. An
-    /// unprepared Claude Code shows the others to every task.
+    /// Whether it comes from the task or its project, so that another task might
+    /// not meet it. An unprepared Claude Code shows the others to every task.
     pub(crate) fn is_of_task(self) -> bool {
         matches!(self, Self::Trust | Self::ResumePicker | Self::Menu)
     }

@@ -148,7 +148,7 @@ pub(crate) fn last_tool(lines: &str) -> Option<String> {
                     return named_tool(tool);
                 }
             }
-            // What a tool has printed comes as a user's message, too.
+            // A prompt: the turn begins here. A tool's result is a user's message as well, but has no text.
             "user" if !record.is_meta && !text_of(&message.content).is_empty() => return None,
             _ => {}
         }
@@ -257,7 +257,7 @@ impl RunSummary {
         if speaks {
             self.answer = Some(text);
         }
-        // What Claude Code itself says for the model is called `<synthetic>`.
+        // What Claude Code itself writes in place of an answer has the model `<synthetic>`.
         if message.model.as_deref().is_some_and(|model| model != "<synthetic>") {
             self.model.clone_from(&message.model);
         }
@@ -294,7 +294,7 @@ fn add_up(usages: &HashMap<String, Usage>) -> Option<(u64, u64)> {
     if usages.is_empty() {
         return None;
     }
-    // Nothing bounds what the file says.
+    // The file may hold any numbers: their sum must not overflow.
     Some(usages.values().fold((0, 0), |(read, written), usage| {
         (
             u64::saturating_add(read, usage.input_tokens)
