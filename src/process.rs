@@ -86,7 +86,7 @@ fn proc_path(pid: Pid, file: &str) -> PathBuf {
 }
 
 /// Where this program lies. After an upgrade, which puts another file in its place, `/proc/self/exe` says
-/// `ccl (deleted)`: then what lies there now.
+/// `ccl (deleted)`: then the path of the new file.
 pub(crate) fn own_program() -> io::Result<PathBuf> {
     let program = std::env::current_exe()?;
     let replaced = program.as_os_str().as_bytes().strip_suffix(b" (deleted)");
@@ -160,8 +160,8 @@ pub fn process_carries(pid: Pid, run: Uuid) -> io::Result<bool> {
 /// Whether the process of a window that tmux opened for `run` lives. The error is `PermissionDenied` for a process of
 /// somebody else.
 ///
-/// tmux names it as soon as it has forked: until it has become the window's shell it is another tmux, with its server's
-/// environment.
+/// tmux reports the process as soon as it has forked. Until it becomes the window's shell, it is a copy of tmux, with
+/// the server's environment.
 pub fn window_lives(pid: Pid, server: Option<Pid>, run: Uuid) -> io::Result<bool> {
     let Some(process) = stat(pid)?.filter(Stat::is_alive) else {
         return Ok(false);
@@ -169,16 +169,16 @@ pub fn window_lives(pid: Pid, server: Option<Pid>, run: Uuid) -> io::Result<bool
     if is_another_users(pid, server)? {
         return Ok(false);
     }
-    // Before its environment is read: what is no tmux any more has become the shell.
+    // Looked at before its environment: what is no tmux any more has become the shell, and shows the run.
     let is_tmux = process.ppid.is_some_and(|parent| {
         Some(parent) == server && program(pid).is_some_and(|it| program(parent) == Some(it))
     });
     Ok(is_tmux || process_carries(pid, run)?)
 }
 
-/// Whether the number of a window's process has been given to another user's since, as after a restart of the machine:
-/// it may not be looked at, and its parent is not the tmux `server`. What the window shows may hide too, behind a
-/// `sudo` of its own, but stays that server's child.
+/// Whether the number of a window's process belongs to another user's process by now, as after a restart of the
+/// machine: that one may not be looked at, and its parent is not the tmux `server`. The window's own process may be
+/// hidden as well, behind a `sudo`, but stays that server's child.
 pub(crate) fn is_another_users(pid: Pid, server: Option<Pid>) -> io::Result<bool> {
     match environ(pid) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -214,7 +214,7 @@ pub fn carries_run(group: Pid, run: Uuid) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Somebody else's process, whose environment may not be read, is not of any run.
+/// A process of another user, whose environment may not be read, belongs to no run.
 fn visibly(carries: io::Result<bool>) -> io::Result<bool> {
     match carries {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
@@ -271,7 +271,7 @@ fn members(group: Pid) -> io::Result<Vec<Stat>> {
     processes_that(|process| process.pgrp == Some(group))
 }
 
-/// Those that still run.
+/// The processes that still run and are wanted.
 fn processes_that(is_wanted: impl Fn(&Stat) -> bool) -> io::Result<Vec<Stat>> {
     let mut found = Vec::new();
     for pid in all_processes()? {

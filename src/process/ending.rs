@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{RUN_VARIABLE, carries_run, environ_has, group_of, members, processes_that, visibly};
 
-/// How long what is sent SIGTERM may take to end by itself.
+/// How long a process may take to end by itself after SIGTERM.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// How long to wait for what SIGKILL ends.
 const AFTER_KILL: Duration = Duration::from_secs(5);
@@ -42,8 +42,8 @@ pub enum EndingError {
     StillThere { process: i32 },
 }
 
-/// Ends what works for `run`: SIGTERM, and SIGKILL after `grace`. It is the group of `leader`, the process of the run's
-/// window, else looked for wherever it is: its window may be gone.
+/// Ends the process group that works for `run`: SIGTERM, and SIGKILL after `grace`. That is the group of `leader`, the
+/// process of the run's window; where that does not carry the run, the group is looked for: its window may be gone.
 ///
 /// Only the group that carries the run is signalled, and that is checked again right before each signal. A group's
 /// number is not given to others while a process is left in it.
@@ -56,7 +56,7 @@ pub fn terminate(run: Uuid, leader: Option<Pid>, grace: Duration) -> Result<Ende
         return Ok(Ended::NotThere);
     };
     signal(group, Signal::TERM)?;
-    // What is stopped does not take notice before it goes on.
+    // A stopped process sees the signal only once it goes on.
     signal(group, Signal::CONT)?;
     if is_gone_within(group, grace)? || !carries_run(group, run)? {
         return Ok(Ended::Terminated);

@@ -5,8 +5,8 @@ use std::fs;
 /// The systemd service that this process runs in, `ccl.service`; none outside of one, or where that cannot be found out.
 ///
 /// The environment does not show it: panes inherit `INVOCATION_ID` from the server's unit. A pane lies in the cgroup of
-/// the unit that holds its server, so called there this names the server's service. Without a login manager
-/// the services of ssh and cron hold their users' sessions.
+/// its tmux server's unit: called in a pane, this names the server's service. Without a login manager the services of
+/// ssh and cron hold their users' sessions.
 pub(crate) fn in_service() -> Option<String> {
     unit_of_cgroup(&fs::read_to_string("/proc/self/cgroup").ok()?)
 }

@@ -62,7 +62,7 @@ impl OpenFiles {
             if entry.file_type() == FileType::Directory {
                 continue;
             }
-            // By name and directory: a long path costs twice as much, a thousand times.
+            // By name below the open directory: a whole path costs twice as much, for each of a thousand entries.
             let look = |flags| statat(&descriptors, entry.file_name(), flags);
             // The link's own mode says how the file was opened, as in `l-wx------`.
             let is_writable = look(AtFlags::SYMLINK_NOFOLLOW)
@@ -99,8 +99,8 @@ impl Writers {
     pub(crate) fn of(&self, file: &Metadata) -> io::Result<Option<bool>> {
         let asked = Instant::now();
         let mut latest = locked(&self.0);
-        // Whoever had the lock while we waited for it has looked for us too, unless that look had
-        // begun before we asked.
+        // The thread that had the lock while we waited for it has looked for us too, unless its look
+        // had begun before we asked.
         let open = match latest.take() {
             Some(open) if open.began > asked => open,
             _ => OpenFiles::look()?,
@@ -119,7 +119,8 @@ fn is_hidden(pid: Pid, user: u32) -> io::Result<bool> {
 }
 
 /// Whether `/proc/PID/status` names `user` as the one that files are opened as,
-/// the last of its `Uid:` line. The directory of a hidden process belongs to root.
+/// the last of its `Uid:` line. The owner of its directory in `/proc` does not
+/// show it: for a hidden process that is root.
 fn acts_as(status: &str, user: u32) -> bool {
     status
         .lines()
