@@ -48,15 +48,16 @@ pub struct Pane {
     pub socket: PathBuf,
 }
 
-/// What names the run in the command of a run's pane, so that a pass that was killed before it could note the pane finds
-/// it again. No option of the pane: a person's `after-new-window` hook may have split or left the window before an option
-/// is set.
+/// The word that names the run in the command of a run's pane. If a pass is killed before it can note the pane, the
+/// next one finds the pane by it. It is no option of the pane: a person's `after-new-window` hook may have split or
+/// left the window before an option is set.
 const RUN_WORD: &str = "ccl-run=";
 
 /// The fields of [`Pane`]. Blanks between them, for tmux prints a tab as `_` in some locales. The socket may hold
 /// blanks itself; a session's name holds no colon.
 ///
-/// Of the command its last 45 characters, [`RUN_WORD`], the run and a quote; what a run's has not is printed as `_`.
+/// Of the command the last 45 characters: [`RUN_WORD`], the run and a quote. Characters that these do not have are
+/// printed as `_`, the quote too.
 const PANE_FORMAT: &str = "#{pane_id} #{pane_pid} #{pane_dead} -#{s/[^0-9a-z=-]/_/;=-45:pane_start_command} \
      #{session_attached} #{session_activity} #{pid} #{socket_path}:#{session_name}";
 
@@ -125,8 +126,8 @@ impl Tmux {
         let mut call = Call::new(program, self.limit);
         // `-u`: without a UTF-8 locale, as under systemd, tmux would print `_` for what is not ASCII.
         call.command.args(flags).arg("-u").args(args);
-        // A client that starts the server hands its environment to every pane: called by an agent, it would make all that
-        // a person ever starts there part of the agent's run.
+        // A client that starts the server hands its environment to every pane: all of them would have the keys, and,
+        // where an agent calls `ccl`, all that a person ever starts there would be part of the agent's run.
         for variable in KEY_VARIABLES.into_iter().chain([RUN_VARIABLE, LEADER_VARIABLE]) {
             call.command.env_remove(variable);
         }
@@ -193,12 +194,13 @@ impl Tmux {
             return Err(unfit(name, "a session's name is made of letters, digits, `-` and `_`"));
         }
         let (width, height) = (width.to_string(), height.to_string());
+        // `-N` keeps the call from starting a server.
         let mut args = vec!["-N"];
         if may_start_server {
             args.clear();
         }
         args.extend(["new-session", "-d", "-s", name, "-x", &width, "-y", &height]);
-        // Where a person's configuration has it on, the session would be gone when this call ends.
+        // Where a person's configuration has `destroy-unattached` on, the session would be gone when this call ends.
         let target = format!("={name}:");
         args.extend([";", "set-option", "-t", &target, "destroy-unattached", "off"]);
         self.call_in(Some(cwd), &args).map(drop)
@@ -213,7 +215,7 @@ impl Tmux {
         let (run, script) = (window.run.to_string(), path_argument(window.script)?);
         let shell = path_argument(window.shell)?;
         let (run_env, script_env) = (format!("CCL_RUN={run}"), format!("CCL_SCRIPT={script}"));
-        // It reads the same in bash, zsh, dash and fish.
+        // It reads the same in bash, zsh, dash and fish. The script ignores its argument, which only names the run.
         let line = format!("exec sh \"$CCL_SCRIPT\" {RUN_WORD}{run}");
         let name = window_name(window.name);
         let args = [
