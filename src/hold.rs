@@ -10,8 +10,8 @@
 //! ```
 //!
 //! A limit of one model has a file of its own, `NAME@MODEL.hold`: two of them may be reached at once. A probe counts as
-//! long as its session has its marker. Whoever is killed in between leaves a hold whose time has come, and the next task is
-//! the probe.
+//! long as its session has its marker. A pass that is killed in between leaves a hold whose time has come, and the next
+//! task is the probe.
 
 mod choice;
 
@@ -30,11 +30,11 @@ use crate::spend::{self, Spend, Spent};
 
 pub(crate) use choice::{AgentAvailability, Choice, Lineup, Readiness, Wanted};
 
-/// Claude Code's clock and the account's need not be the same.
+/// How long after its reset a limit is still respected: this machine's clock and the account's need not be the same.
 const BEHIND_RESET: SignedDuration = SignedDuration::from_mins(1);
 /// How long what only a person can mend is left alone.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_hours(1);
-/// At most this many tasks are noted as probes in vain.
+/// At most this many tasks are noted as probes that have met the same again.
 const MOST_REFUSED: usize = 100;
 
 /// Why a run begins a hold on its agent.
@@ -114,7 +114,7 @@ impl<'a> Holds<'a> {
     /// How the agents stand, those of `failover` first. What cannot be read is in its row.
     pub(crate) fn lineup(&self) -> Lineup<'a> {
         let agents = &self.config.agents;
-        // What was spent is looked up only where something is made to depend on it.
+        // What was spent is looked up only where a budget depends on it.
         let has_budget = agents.all().iter().any(|agent| agent.budget.per_day.is_some());
         let spent = has_budget.then(|| Spend::new(&self.config.state_dir).of_today(self.now));
         let spent = spent.transpose().map_err(|error| format!("{error:#}"));
@@ -171,7 +171,8 @@ impl<'a> Holds<'a> {
         if hold.probe.as_ref().is_some_and(|probe| self.is_under_way(probe)) {
             return Readiness::Probing(hold);
         }
-        // One that begins in the future was written while the clock was wrong, and nobody knows when it would end.
+        // A hold that begins in the future was written while the clock was wrong: its end is wrong as well, so it is
+        // due.
         match hold.until > self.now && hold.stamp.at <= self.now + marker::CLOCK_SKEW {
             true => Readiness::Held(hold),
             false => Readiness::Due(hold),
@@ -183,7 +184,7 @@ impl<'a> Holds<'a> {
             self.config.state_dir.join("sessions").join(format!("{}.dispatched", probe.session));
         match marker::read::<Dispatched>(&path) {
             Ok(marker) => marker.is_some_and(|marker| marker.run == probe.run),
-            // It is left alone by every pass, and so is what it may stand for.
+            // Every pass leaves such a marker alone, so the probe may still be under way.
             Err(_) => true,
         }
     }
@@ -234,7 +235,8 @@ impl<'a> Holds<'a> {
         if hold.probe.as_ref().is_some_and(|probe| probe.run == trigger.run) {
             return false;
         }
-        // A pass may have sent the run before another one, which had begun earlier, wrote this.
+        // The stamp is the time at which the writing pass began: another pass may have sent the run after that, and
+        // before this was written.
         let is_known = trigger.started_at <= hold.stamp.at || trigger.started_at < hold.until;
         let is_graver = match (trigger.cause, hold.cause) {
             (_, HoldCause::Account) => false,
@@ -261,8 +263,8 @@ impl<'a> Holds<'a> {
         }
     }
 
-    /// Notes the run as the one that finds out whether the hold of what it is to have has ended. False: another one does,
-    /// or it is not the time.
+    /// Notes the run as the probe of the hold that stands in its way. False: another run is the probe, or the hold's
+    /// time has not come.
     pub(crate) fn begin_probe(
         &self,
         agent: &AgentConfig,
@@ -272,6 +274,7 @@ impl<'a> Holds<'a> {
         let _lock = self.lock(&agent.name)?;
         let availability = self.availability(agent);
         match availability.in_the_way(model) {
+            // The hold has ended meanwhile, so there is nothing to find out.
             None => Ok(true),
             Some(Readiness::Due(hold)) => {
                 let path = self.path(&agent.name, hold.model.as_deref());
@@ -287,7 +290,7 @@ impl<'a> Holds<'a> {
         Ok(self.probed_by(agent, run)?.is_some())
     }
 
-    /// The probe has an answer: the hold has ended. False where it is no probe any more.
+    /// Ends the hold whose probe has an answer. False where the run is no probe any more.
     pub(crate) fn end(&self, agent: &str, probe: Uuid) -> Result<bool> {
         let _lock = self.lock(agent)?;
         match self.probed_by(agent, probe)? {
@@ -296,10 +299,11 @@ impl<'a> Holds<'a> {
         }
     }
 
-    /// A person says that what it was held for is mended. False where nothing was.
+    /// Removes all holds of the agent: a person says that their cause is mended. False where there were none.
     pub(crate) fn lift(&self, agent: &str) -> Result<bool> {
         let _lock = self.lock(agent)?;
         let mut was_held = false;
+        // None is read: one that cannot be understood goes as well.
         for path in self.paths(agent)? {
             was_held |= durable::remove(&path)?;
         }
@@ -307,7 +311,7 @@ impl<'a> Holds<'a> {
     }
 }
 
-/// A file that says nothing is left alone, and no task goes to the agent meanwhile.
+/// Reads a hold. One that cannot be understood is left alone, and the agent gets no task meanwhile.
 fn read(path: &Path, agent: &str) -> Result<Option<AgentHold>> {
     match marker::read(path) {
         Err(marker::Unreadable::Nonsense { path, why }) => Err(anyhow!(
@@ -318,7 +322,7 @@ fn read(path: &Path, agent: &str) -> Result<Option<AgentHold>> {
     }
 }
 
-/// The tasks that have met what this hold is for as its probes.
+/// The tasks that were probes of this hold and have met the same again, its last probe at the end.
 fn refused_with_its_probe(hold: AgentHold) -> Vec<String> {
     let AgentHold { mut refused, probe, .. } = hold;
     if let Some(Probe { task, .. }) = probe {

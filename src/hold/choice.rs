@@ -1,4 +1,4 @@
-//! Which agent has a task now. Pure.
+//! Which agent gets a task now. Pure.
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
@@ -12,7 +12,7 @@ use crate::money::Cost;
 use crate::next_step::HoldCause;
 use crate::text::local_time;
 
-/// From its third try on an outage is not waited for.
+/// Up to this try an outage is waited for; from its third try on it is not.
 const PATIENT_TRIES: u32 = 2;
 
 /// Whether an agent may have a task.
@@ -46,7 +46,7 @@ impl Readiness {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AgentAvailability {
     pub(super) all: Readiness,
-    /// Each with a hold.
+    /// One for each model that has a hold.
     pub(super) models: Vec<Readiness>,
 }
 
@@ -83,7 +83,7 @@ impl AgentAvailability {
     }
 }
 
-/// Who has a task, or why nobody has.
+/// Which agent gets a task, or why none does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Choice<'a> {
     Agent {
@@ -92,13 +92,13 @@ pub(crate) enum Choice<'a> {
         model: Option<String>,
         /// It finds out whether the agent's hold has ended.
         is_probe: bool,
-        /// Why one that comes before it, or the model that was asked for, does not have it.
+        /// Why an agent that comes before it, or the model that was asked for, does not get the task.
         passed_over: Option<String>,
     },
     /// No agent yet; a clause says why: `the agent claude, held until 15:00: …`.
     Wait(String),
-    /// No agent yet, for the reason in this clause; but behind all others the task may be a probe. It was one before, in
-    /// vain.
+    /// No agent yet, for the reason in this clause: the task was a probe before, and met the same again. After all
+    /// other tasks it may be a probe once more.
     Last(String),
 }
 
@@ -107,7 +107,7 @@ pub(crate) enum Choice<'a> {
 pub(crate) struct Wanted<'t> {
     /// Project and name.
     pub(crate) task: &'t str,
-    /// The only agent that may have it; one that the configuration does not name is none.
+    /// The agent that the task is pinned to; a name that the configuration does not have pins it to none.
     pub(crate) agent: Option<&'t str>,
     /// The model that Claude Code would be given.
     pub(crate) model: &'t str,
@@ -118,13 +118,13 @@ pub(crate) struct Wanted<'t> {
 pub(crate) struct Lineup<'a> {
     agents: &'a Agents,
     now: Timestamp,
-    /// The machine's, once a sentence names a time: to find it, hundreds of files are looked at.
+    /// The machine's time zone, found once a sentence names a time: to find it, hundreds of files are looked at.
     zone: OnceCell<TimeZone>,
     /// In the order of [`Agents::all`].
     availability: Vec<AgentAvailability>,
     /// The holds that have a probe in this pass: the agent, and the model that it is about.
     probed: HashSet<(&'a str, Option<String>)>,
-    /// Whether a task may be a probe that was one before in vain.
+    /// Whether a task may be a probe that was one before, and met the same again.
     takes_last: bool,
 }
 
@@ -152,7 +152,7 @@ impl<'a> Lineup<'a> {
         self.agents.all().iter().zip(&self.availability)
     }
 
-    /// Whether every agent is ready for every task, as a rule.
+    /// Whether no agent is held, for any model, or over its budget, or unusable.
     pub(crate) fn is_all_ready(&self) -> bool {
         self.availability.iter().all(|availability| *availability.worst() == Readiness::Ready)
     }
@@ -169,12 +169,13 @@ impl<'a> Lineup<'a> {
         })
     }
 
-    /// From now on those go, too, that were a probe before in vain: none of the others was one.
+    /// From now on, tasks that were probes before may be probes again: no other task has become one.
     pub(crate) fn take_last(&mut self) {
         self.takes_last = true;
     }
 
-    /// Who has the task: the agent that it is pinned to, else the first of `failover` that is neither held nor waited for.
+    /// Chooses the agent: the one that the task is pinned to, else the first of `failover` that takes it. A held agent
+    /// that is worth waiting for ends the search.
     pub(crate) fn choose(&self, wanted: Wanted<'_>) -> Choice<'a> {
         if let Some(agent) = wanted.agent.and_then(|name| self.agents.named(name)) {
             return self.try_agent(agent, wanted).unwrap_or_else(|why_not| why_not.choice());
@@ -194,14 +195,14 @@ impl<'a> Lineup<'a> {
                 Err(why_not) => not_taken.push(why_not),
             }
         }
-        // One that takes it last is worth more than the first that does not take it at all.
+        // An agent that may take it after all other tasks goes before those that do not take it at all.
         not_taken.sort_by_key(|why_not| why_not.patience != Patience::ComeLast);
         let first = not_taken.into_iter().next();
         first.map_or_else(|| Choice::Wait(String::new()), NotTaken::choice)
     }
 
-    /// Whether no agent of this machine that takes any task is to be waited for: then secutools takes over, where
-    /// `failover` names it. A task that is pinned waits for its agent.
+    /// Whether secutools takes the task over: `failover` names it, and no agent before it there takes the task or is
+    /// waited for. A pinned task waits for its agent.
     pub(crate) fn goes_to_secutools(&self, wanted: Wanted<'_>) -> bool {
         let Some(before) = self.agents.secutools_after else { return false };
         if wanted.agent.is_some_and(|name| self.agents.named(name).is_some()) {
