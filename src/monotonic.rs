@@ -1,11 +1,12 @@
-//! Time as an agent has it: it stands still while the machine sleeps, and nobody can set it. Pure.
+//! Monotonic time, by which an agent's work is measured: it stands still while the machine sleeps, and nobody can set
+//! it. Pure.
 
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// A moment: for how long the machine had been awake since it was started. The time of day is no measure of work: a
-/// machine that slept over night would end each agent that it had put to sleep, and so would a clock that is set.
+/// A moment: for how long the machine had been awake since it was started. The time of day is no measure of work: with
+/// it, a machine that slept over night would end every agent when it wakes, and so would a clock that is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MonotonicTime {
     /// Which start of the machine: the kernel's `boot_id`.
@@ -36,7 +37,7 @@ pub struct WorkTime {
 }
 
 impl WorkTime {
-    /// It is given its task, or something back.
+    /// The agent is given its task, or its work back.
     pub(crate) fn begin(&mut self, now: MonotonicTime) {
         self.since = Some(now);
     }
@@ -46,7 +47,7 @@ impl WorkTime {
         *self = Self { since: None, before: self.so_far(now) };
     }
 
-    /// No agent outlives the machine: after a restart none has worked since.
+    /// How long it has worked by `now`. No agent outlives the machine: after a restart none has worked since.
     pub(crate) fn so_far(&self, now: MonotonicTime) -> SignedDuration {
         let since = self.since.and_then(|since| now.since(since));
         self.before.saturating_add(since.unwrap_or_default())

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::durable;
 use crate::money::{Cost, Totals};
 
-/// What lines of secutools' jobs have for an agent.
+/// What stands in place of an agent's name in the lines of secutools' jobs.
 pub(crate) const OF_SECUTOOLS: &str = "secutools";
 
 /// What one run has cost.
@@ -73,7 +73,7 @@ impl Spend {
         write().with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Notes what a run has cost that is still at work, unless today's file says so already.
+    /// Notes what a run that is still at work has cost so far, unless today's file says so already.
     pub(crate) fn note_so_far(&self, line: &SpendLine, now: Timestamp) -> Result<()> {
         let mut known = HashMap::new();
         self.read(day_of(now), &mut known)?;
@@ -83,8 +83,8 @@ impl Spend {
         }
     }
 
-    /// What each agent has spent on the day of `now`; of a run that was at work at midnight, what came after. A line that is
-    /// torn is passed over.
+    /// What each agent has spent on the day of `now`; of a run that was at work at midnight, only what it spent since.
+    /// A torn line is passed over.
     pub(crate) fn of_today(&self, now: Timestamp) -> Result<HashMap<String, Spent>> {
         let (mut lines, mut before) = (HashMap::new(), HashMap::new());
         let today = day_of(now);
@@ -94,6 +94,7 @@ impl Spend {
         }
         let mut spent: HashMap<String, Spent> = HashMap::new();
         for (run, line) in &lines {
+            // A line counts from the run's start: what yesterday's file has of it was spent yesterday.
             let before = before.get(run).and_then(|line| line.cost.as_ref());
             let cost = line.cost.as_ref().map(|cost| cost.beyond(before));
             spent.entry(line.agent.clone()).or_default().add(cost.as_ref());
@@ -114,7 +115,7 @@ impl Spend {
 }
 
 impl Spent {
-    /// An amount of a currency that nobody knows says no more than none.
+    /// An amount without a known currency counts as an unknown cost.
     fn add(&mut self, cost: Option<&Cost>) {
         match cost {
             Some(cost) if cost.currency.is_some() => self.totals.add(cost),

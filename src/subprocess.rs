@@ -53,7 +53,7 @@ impl Call {
     }
 
     /// A program in a session of its own, without a terminal: an interactive shell would stop itself, or take the
-    /// terminal away from whoever called `ccl`. Where there is no such program, setsid ends with status 127.
+    /// terminal away from the caller of `ccl`. Where there is no such program, setsid ends with status 127.
     pub(crate) fn in_own_session(program: impl AsRef<OsStr>, limit: Duration) -> Self {
         // Not in a group of its own: setsid(1) would have to fork, and what it forks would outlive the time limit.
         // In its new session the program leads its group all the same.
@@ -147,6 +147,7 @@ fn wait(
 /// Reads what is there; a pipe that has ended is closed, so that nobody waits for it again.
 fn drain(pipe: &mut Option<impl Read>, into: &mut Vec<u8>) -> io::Result<()> {
     let Some(open) = pipe else { return Ok(()) };
+    // One byte more than is allowed shows that there is too much.
     let left = MAX_OUTPUT + 1 - into.len();
     let read = open.take(left as u64).read_to_end(into);
     if into.len() > MAX_OUTPUT {
