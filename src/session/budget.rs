@@ -113,6 +113,7 @@ impl Pool<'_> {
         let price = self.config.prices.iter().find(|(name, _)| model.contains(name.as_str()));
         let (_, Price { input, output }) = price?;
         let (read, written) = summary.tokens?;
+        // Those from the cache are among those that were read.
         let (fresh, cached) = (read.saturating_sub(summary.cached), summary.cached);
         let of = |tokens: u64, price: Decimal| Decimal::from(tokens).checked_mul(price);
         let total = of(fresh, *input)?

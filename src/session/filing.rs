@@ -38,6 +38,7 @@ impl Pool<'_> {
             self.hold_project(claim, failure)?;
         }
         let mut ending = self.ending(claim, outcome, Some(failure.reason.clone()));
+        // A released task's ending line says how many attempts have counted so far.
         if !failure.counts {
             ending.attempt = ending.attempt.saturating_sub(1);
         }

@@ -86,9 +86,11 @@ fn is_ahead(other: &ClaimMarker, own: &ClaimMarker, now: Timestamp) -> bool {
         return false;
     }
     match place.behind {
+        // A turn lapses: no check takes that long, so nobody looks at it any more.
         None => age(other, now) < other.work.rules.check_timeout.saturating_add(AFTER_TIMEOUT),
         Some(_) => {
             let since = own.landing_place().map_or(now, |place| place.since);
+            // A branch with the turn waits for none that only waits.
             !has_turn(own)
                 && age(other, now) < PLACE_KEPT
                 && (place.since, other.run) < (since, own.run)

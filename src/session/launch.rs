@@ -148,6 +148,7 @@ impl Pool<'_> {
             run,
             pane: None,
         };
+        // Before all else: a later pass finds whatever this one begins by the session's marker.
         marker::write(&session.marker_path(), &marker)?;
         let run = Run { session: session.clone(), marker, pane: None };
         // Written after the session's marker: a probe counts only as long as that marker is there.
