@@ -484,6 +484,7 @@ pub(crate) fn next_step(snapshot: &Snapshot) -> Step {
             }
         },
         Found::Started { phase, agent } => match agent {
+            // Also while a person is looking: it ends nothing.
             AgentState::Working | AgentState::NeedsAttention(_) if *phase == Phase::Launching => {
                 return Step::MarkWorking;
             }
@@ -569,6 +570,7 @@ pub(crate) fn has_answer(found: &Found, answered: Answered) -> bool {
             Finished(_) | Failed(_) => has_ended,
             Working | NeedsAttention(_) | Interrupted(_) => false,
         },
+        // Its turn has ended well.
         (Found::Noted(Outcome::Done) | Found::Checking { .. } | Found::Landing, _) => true,
         (Found::NoClaim | Found::NoTask { .. } | Found::Noted(_), _) => false,
         (Found::Claimed | Found::Unstarted { .. }, _) => false,

@@ -267,6 +267,7 @@ pub(crate) fn has_background(stop: &Path) -> bool {
     let bytes = fs::read(stop).unwrap_or_default();
     let payload: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let mut tasks = payload["background_tasks"].as_array().into_iter().flatten();
+    // One without a status may be running.
     tasks.any(|task| task["status"].as_str().is_none_or(|status| status == "running"))
 }
 

@@ -123,6 +123,7 @@ fn is_idle(seen: &Observations<'_>) -> bool {
     let shows_idle = match (seen.status, seen.screen) {
         (Some(status), _) => status == "idle",
         (None, Some(Screen::Composer { busy })) => !busy,
+        // Neither registry nor screen shows it: only a hook or a person can say so.
         (None, _) => seen.idle_hint,
     };
     shows_idle && (seen.idle_hint || seen.quiet >= SETTLED)

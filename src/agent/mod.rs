@@ -174,6 +174,7 @@ impl Launch<'_> {
         let (directory, run_file) = (quote_path(self.directory)?, quote_path(&files.run)?);
         let run = self.run;
         let start = match self.kind {
+            // It takes the script's place: its transcript shows how its turn ended, and nobody has to note it.
             AgentKind::Claude => format!("exec {}", self.command_line()?),
             // SIGTERM is for the agent: were the script to end before it, the terminal would hang up on it.
             AgentKind::Command => format!("trap : TERM\n{}\nfinish $?", self.command_line()?),
