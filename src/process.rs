@@ -54,6 +54,7 @@ impl Stat {
         let (pid, rest) = line.split_once(" (")?;
         let (_, rest) = rest.rsplit_once(") ")?;
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        // Numbered as in proc_pid_stat(5): what follows the name begins with the third field.
         let number = |nth: usize| fields.get(nth - 3)?.parse::<i32>().ok();
         Some(Self {
             pid: to_pid(pid.parse().ok()?)?,
@@ -91,6 +92,7 @@ pub(crate) fn own_program() -> io::Result<PathBuf> {
     let program = std::env::current_exe()?;
     let replaced = program.as_os_str().as_bytes().strip_suffix(b" (deleted)");
     Ok(match replaced {
+        // Unless the program is really called that.
         Some(path) if !program.exists() => PathBuf::from(OsStr::from_bytes(path)),
         _ => program,
     })
@@ -143,6 +145,7 @@ fn environ(pid: Pid) -> io::Result<Vec<u8>> {
     let deadline = Instant::now() + BETWEEN_PROGRAMS;
     loop {
         let environ = unless_gone(fs::read(proc_path(pid, "environ")))?.unwrap_or_default();
+        // A process that has ended, or a kernel thread, never has either.
         let settled = !environ.is_empty()
             || unless_gone(fs::read(proc_path(pid, "cmdline")))?.is_none_or(|it| !it.is_empty())
             || stat(pid)?.is_none_or(|process| !process.is_alive() || process.is_kernel_thread());

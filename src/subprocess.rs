@@ -107,6 +107,7 @@ impl Call {
 fn collect(child: &mut Child, deadline: Instant) -> io::Result<Output> {
     let exit = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
     let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
+    // Not blocking: what the program has left running may keep them open, and write nothing.
     for pipe in [out.as_ref().map(AsFd::as_fd), err.as_ref().map(AsFd::as_fd)] {
         pipe.map_or(Ok(()), |pipe| rustix::io::ioctl_fionbio(pipe, true))?;
     }

@@ -221,6 +221,7 @@ impl Tmux {
         let args = [
             &["new-window", "-P", "-F", "#{pane_id} #{pane_pid} #{pid} #{socket_path}"][..],
             &["-t", &target, "-n", &name, "-e", &run_env, "-e", &script_env, "--"],
+            // As a login shell it gives the agent the PATH and the environment of a terminal that the user opens.
             &[shell, "-l", "-i", "-c", &line, ";"],
             // Without a target it is the pane that was just opened, also where a person's hook has gone elsewhere since.
             &["set-option", "-p", "remain-on-exit", "on"],

@@ -91,6 +91,7 @@ pub(crate) fn terminate_marked(
                 }
             }
         }
+        // Looked for anew each time: what has the signal may have started others before it ends.
         while let Some((_, handle)) = carriers(name, value)?.first() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {

@@ -39,6 +39,7 @@ impl OpenFiles {
         let mut open = Self { began, written: HashSet::new(), shows_all_of_ours: true };
         for pid in super::all_processes()? {
             match open.add(pid) {
+                // A process that has ended meanwhile writes no more.
                 Ok(()) | Err(Errno::NOENT | Errno::SRCH) => {}
                 Err(Errno::ACCESS | Errno::PERM) => {
                     let is_ours = !user.is_root() && is_hidden(pid, user.as_raw())?;
