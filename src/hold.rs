@@ -100,6 +100,7 @@ impl<'a> Holds<'a> {
                 paths.push(self.directory().join(name));
             }
         }
+        // The dot of `NAME.hold` sorts before the `@` of a model's.
         paths.sort();
         Ok(paths)
     }
@@ -204,6 +205,7 @@ impl<'a> Holds<'a> {
         if before.as_ref().is_some_and(|hold| self.is_older_news(trigger, hold)) {
             return Ok(None);
         }
+        // With another cause it is another hold, whose beginning and tries count anew.
         let same = before.filter(|hold| hold.cause == trigger.cause);
         let tries = same.as_ref().map_or(0, |hold| hold.tries).saturating_add(1);
         let hold = AgentHold {
@@ -232,6 +234,7 @@ impl<'a> Holds<'a> {
     /// Whether the run that has met this was at work before the hold began, so that it says nothing of the time since. A
     /// graver cause counts all the same: a limit that is reset tomorrow, behind an outage.
     fn is_older_news(&self, trigger: &HoldTrigger<'_>, hold: &AgentHold) -> bool {
+        // The probe was sent to find this out.
         if hold.probe.as_ref().is_some_and(|probe| probe.run == trigger.run) {
             return false;
         }
@@ -248,6 +251,7 @@ impl<'a> Holds<'a> {
 
     fn until(&self, trigger: &HoldTrigger<'_>, tries: u32) -> Timestamp {
         let doubling = |first: SignedDuration, most: SignedDuration| {
+            // After ten doublings every delay is at its maximum anyway.
             let factor = 1_i32.checked_shl(tries.saturating_sub(1).min(10)).unwrap_or(1);
             self.now + first.saturating_mul(factor).min(most)
         };

@@ -295,6 +295,7 @@ impl<'a> Lineup<'a> {
                 return Err(NotTaken { patience: self.patience(readiness, hold), why });
             }
             Readiness::Probing(hold) => (hold, false),
+            // Not asked about these: `try_agent` has dealt with them.
             Readiness::Ready | Readiness::OverBudget { .. } | Readiness::Unusable(_) => {
                 return Ok(String::new());
             }
