@@ -1,11 +1,10 @@
 //! Files that survive a crash: written whole or not at all, moved without
 //! overwriting, synced before anything relies on them.
 //!
-//! A write goes to a temporary file `.ccl-*.tmp` in the same directory (for a
-//! project's `done/` and `failed/`: in its inbox, so that nobody has to walk what
-//! was finished for what was left), is synced, and takes its name by one rename;
-//! the directory is synced after it. What a killed process leaves behind is such a
-//! temporary file and nothing else; `sweep` removes it after a day.
+//! A write goes to a temporary file `.ccl-*.tmp` in the same directory, is synced, and takes its name by one rename;
+//! the directory is synced after it. For a project's `done/` and `failed/` the temporary file lies in the inbox, so
+//! that `sweep` need not walk all that was ever finished. A killed process leaves such a temporary file behind and
+//! nothing else; `sweep` removes it after a day.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirEntry, File, OpenOptions};
@@ -37,8 +36,8 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     sync_parent(path)
 }
 
-/// Puts `bytes` at `path` like [`write()`], but does not sync: for a file that is useless after a crash of the machine. A
-/// reader sees all of it or nothing.
+/// Puts `bytes` at `path` like [`write()`], but does not sync: for a file that is useless after a crash of the machine.
+/// A reader sees all of it or nothing.
 pub(crate) fn write_unsynced(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let filled = filled(directory_of(path), bytes, mode);
     let filled = filled.with_context(|| format!("cannot write {}", path.display()))?;
@@ -79,8 +78,8 @@ impl Staged {
         put.with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Gives it its name unless that is taken; true if it did. Else another name may be tried. The
-    /// caller syncs the directory.
+    /// Gives it its name unless that is taken; true if it did. If not, the caller may try another name. The caller
+    /// syncs the directory.
     pub(crate) fn put_new(&mut self, path: &Path) -> Result<bool> {
         match rename_noreplace(&self.0, path) {
             Ok(()) => {
@@ -94,7 +93,7 @@ impl Staged {
     }
 }
 
-/// Gives a file of ours to the old file's owner, as far as we may: others than root at most to the group.
+/// Gives a file of ours the owner and the group of the old one, as far as we may: without root, the group at most.
 fn copy_owner(file: &File, old: &fs::Metadata) -> io::Result<()> {
     let new = file.metadata()?;
     if new.gid() != old.gid() {
@@ -116,10 +115,11 @@ pub(crate) fn rewrite(
 ) -> Result<bool> {
     let old = look_at(path)?;
     let write = || -> io::Result<Staged> {
+        // Private at first: the old permissions are meant for the old owner.
         let file = filled(directory_of(path), bytes, PRIVATE)?;
         file.as_file().sync_all()?;
         copy_owner(file.as_file(), &old)?;
-        // After the owner: these are the new owner's.
+        // After the owner is set, whom these permissions are meant for.
         file.as_file().set_permissions(old.permissions())?;
         Ok(Staged(file.into_temp_path()))
     };
@@ -133,7 +133,7 @@ pub(crate) fn rewrite(
 
 /// A new file in `directory` that is removed when it is dropped, or by [`sweep`] should this process be killed.
 pub(crate) fn temporary(directory: &Path, mode: u32) -> io::Result<NamedTempFile> {
-    // Opened here, and written to as a plain file: tempfile's own errors do not say any more which they were.
+    // Opened here, and written to as a plain file: tempfile wraps errors, and the system's error code is lost.
     let open = |path: &Path| OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     Builder::new().prefix(TEMPORARY_PREFIX).suffix(TEMPORARY_SUFFIX).make_in(directory, open)
 }
@@ -149,6 +149,7 @@ fn filled(directory: &Path, bytes: &[u8], mode: u32) -> io::Result<NamedTempFile
 /// are what a kill between those two leaves: then `from` is removed.
 pub(crate) fn rename_noreplace(from: &Path, to: &Path) -> io::Result<()> {
     let outcome = match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // The file system lacks the flag, or the kernel lacks the call.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             fs::hard_link(from, to).and_then(|()| fs::remove_file(from))
         }
@@ -224,7 +225,7 @@ pub(crate) fn if_there<T>(done: io::Result<T>) -> io::Result<Option<T>> {
 }
 
 /// Opens a file to lock it: for writing where that is allowed, since NFS locks no other descriptor, else for reading (a
-/// file that another user made). `more` may say that it is made.
+/// file that another user made). `more` are further flags: `CREATE` where a missing file is to be made.
 pub(crate) fn open_to_lock(path: &Path, more: OFlags) -> io::Result<File> {
     let open = |access| {
         let flags = NOFOLLOW.difference(OFlags::RDONLY) | access | more;
@@ -240,6 +241,7 @@ pub(crate) fn open_to_lock(path: &Path, more: OFlags) -> io::Result<File> {
 pub(crate) fn open_to_append(path: &Path) -> io::Result<File> {
     let open = || {
         let mut options = OpenOptions::new();
+        // Readable, too: `spend` looks at the last byte before it adds a line.
         options.append(true).read(true).create(true).mode(PRIVATE).open(path)
     };
     match open() {
@@ -251,7 +253,7 @@ pub(crate) fn open_to_append(path: &Path) -> io::Result<File> {
     }
 }
 
-/// The flags with which a file is opened that somebody else may have put there.
+/// The flags for opening a file that somebody else may have put there: no link is followed, no FIFO is waited for.
 pub(crate) const NOFOLLOW: OFlags =
     OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
@@ -279,7 +281,7 @@ pub(crate) fn exists(path: &Path) -> Result<bool> {
     Ok(found.with_context(|| format!("cannot look at {}", path.display()))?.is_some())
 }
 
-/// What the kernel says of a file that has to be there; of a link itself, where it is one.
+/// The metadata of a file that has to be there; of a link itself, not of what it points to.
 pub(crate) fn look_at(path: &Path) -> Result<fs::Metadata> {
     fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))
 }
@@ -306,9 +308,10 @@ pub(crate) fn make_dirs(directory: &Path) -> Result<()> {
     fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))
 }
 
-/// Makes a directory in one that is there.
+/// Makes a directory whose parent is there.
 pub(crate) fn make_dir(directory: &Path) -> Result<()> {
     match fs::create_dir(directory) {
+        // What is put into it next is synced: the directory itself must survive a crash, too.
         Ok(()) => sync_dir(directory.parent().unwrap_or(directory)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error).with_context(|| format!("cannot make {}", directory.display())),
