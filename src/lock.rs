@@ -19,7 +19,7 @@ use crate::error::Failure;
 
 /// How long a lock that is held only for a moment is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
-/// [`is_held`] takes the lock for an instant to see whether it can.
+/// How long [`try_exclusive`] tries: [`is_held`] in another process takes the lock for an instant.
 const PROBE: Duration = Duration::from_millis(20);
 
 /// A lock, held until it is dropped.
@@ -28,16 +28,16 @@ pub struct Lock {
     _file: File,
 }
 
-/// Takes the lock if nobody holds it. `None`: somebody does, and for longer than [`is_held`].
+/// Takes the lock if nobody holds it. `None`: another process holds it, and not only for a look by [`is_held`].
 pub fn try_exclusive(path: &Path) -> Result<Option<Lock>> {
     poll(path, PROBE)
 }
 
 /// Takes the lock, if it becomes free within `limit`.
 ///
-/// The kernel serves those who wait about in the order in which they came. It knows no limit, so the
-/// waiting is done by a thread of its own. When the time is up nobody takes what the thread gets
-/// later, and the lock is dropped at once. Where the system refuses the thread, it is polled for.
+/// The kernel serves those who wait about in the order in which they came, but it has no time limit, so a thread of its
+/// own waits. When the time is up, nobody receives from the thread any more: it drops the lock as soon as it gets it.
+/// Where the system refuses the thread, the lock is polled for.
 pub(crate) fn within(path: &Path, limit: Duration) -> Result<Option<Lock>> {
     let failed = || format!("cannot lock {}", path.display());
     let file = open(path)?;
@@ -47,7 +47,7 @@ pub(crate) fn within(path: &Path, limit: Duration) -> Result<Option<Lock>> {
     if limit.is_zero() {
         return Ok(None);
     }
-    // None of `concurrent`: those threads end before the call returns, and this one may wait for longer.
+    // Not a thread of `concurrent`: those end before the call returns, and this one may wait for longer.
     let (sender, receiver) = mpsc::channel();
     let wait = move || {
         let locked = fs2::FileExt::lock_exclusive(&file).map(|()| file);
@@ -62,7 +62,7 @@ pub(crate) fn within(path: &Path, limit: Duration) -> Result<Option<Lock>> {
     }
 }
 
-/// Tries the lock again and again. It may always be another's at that moment, but needs no thread.
+/// Tries the lock again and again. This needs no thread, but is not fair: others may get the lock each time in between.
 fn poll(path: &Path, limit: Duration) -> Result<Option<Lock>> {
     const PAUSE: Duration = Duration::from_millis(2);
     let deadline = Instant::now() + limit;
@@ -103,7 +103,7 @@ pub(crate) fn is_held(path: &Path) -> Result<bool> {
     }
 }
 
-/// Locks an open file that is not one of our lock files (a marker); false if
+/// Locks an open file, a lock file or a marker, without waiting; false if
 /// somebody holds it.
 pub(crate) fn lock(file: &File) -> io::Result<bool> {
     match fs2::FileExt::try_lock_exclusive(file) {
