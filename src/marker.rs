@@ -30,8 +30,8 @@ pub const VERSION: u32 = 1;
 /// text, which JSON may write with six characters for one.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// A marker may be newer than the pass that reads it, where another pass wrote it meanwhile, but by no more than this:
-/// else the clock was wrong.
+/// A marker may be newer than the pass that reads it, since another pass may have written it meanwhile. If it is newer
+/// by more than this, the clock was wrong.
 pub(crate) const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// What every marker begins with.
@@ -71,9 +71,9 @@ pub struct ClaimMarker {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Work {
-    /// What holds for this run, whatever becomes of the files that said so.
+    /// The rules of this run, frozen when it was claimed: later changes of the files do not count.
     pub rules: TaskRules,
-    /// Where the agent works, where that is in a git repository; noted before git is called.
+    /// Where the agent works; none outside of a git repository. Noted before git is called.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkout: Option<ClaimedCheckout>,
     pub rounds: Rounds,
@@ -86,17 +86,17 @@ pub struct Work {
     /// What the last check of the work said, red or green.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checked: Option<CheckEnding>,
-    /// Its branch's place among those that land in the same base; none before it comes to that.
+    /// The place of its branch among those that land in the same base; none before it is about to land.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub landing: Option<LandingPlace>,
-    /// What the run left in its repository, once that is known: from then on only the worktree has to go, and the task
-    /// to be filed.
+    /// What the run left in its repository, once that is known. From then on only two things remain: to remove the
+    /// worktree, and to file the task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub git: Option<GitEnding>,
     /// How long its agent has worked; counted where `max_duration` is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worked: Option<WorkTime>,
-    /// For what an agent of the task was ended in an earlier attempt.
+    /// The time limit for which an agent of the task was ended in an earlier attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Timeout>,
     /// What earlier attempts at the task have cost, by currency.
@@ -105,14 +105,14 @@ pub struct Work {
 }
 
 impl Work {
-    /// Its agent begins, or goes on, where its time is counted.
+    /// The agent begins, or goes on: its working time is counted from here. `now` is none where it is not counted.
     pub(crate) fn begin(&mut self, now: Option<MonotonicTime>) {
         if let Some(now) = now {
             self.worked.get_or_insert_default().begin(now);
         }
     }
 
-    /// The turn of its agent is over.
+    /// The turn of its agent is over, and the counting of its working time stops.
     pub(crate) fn end(&mut self, now: Option<MonotonicTime>) {
         if let (Some(worked), Some(now)) = (&mut self.worked, now) {
             worked.end(now);
@@ -121,8 +121,9 @@ impl Work {
 }
 
 impl ClaimMarker {
-    /// Its branch's place, while it is on its way into its base.
+    /// The place of its branch in the landing order, while the branch is on its way into its base.
     pub(crate) fn landing_place(&self) -> Option<&LandingPlace> {
+        // Once `git` is noted, its branch has landed or stays: nobody has to wait for it any more.
         let place = self.work.landing.as_ref().filter(|_| self.work.git.is_none())?;
         let counts = match (self.phase, &place.behind) {
             (Phase::Landing, _) | (Phase::Checking, None) => true,
@@ -153,21 +154,21 @@ pub struct LandingPlace {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClaimedCheckout {
-    /// In the project's own checkout, which was like this before.
+    /// In the project's own checkout; this was its state before the run.
     Shared { head: Option<String>, dirty: u32 },
-    /// In a worktree of its own; `fresh` until the agent of some attempt was started in it.
+    /// In a worktree of its own; `fresh` as long as no agent of any attempt was started in it.
     Own { worktree: Worktree, fresh: bool },
 }
 
 impl Rounds {
-    /// The agent is given something back; its conversation is this long by now.
+    /// Counts a round: the agent is given something back. Its conversation has `transcript_from` bytes by now.
     pub(crate) fn begin(&mut self, round: Round, transcript_from: u64) {
         *self.count(round) += 1;
         self.last = Some(round);
         self.transcript_from = Some(transcript_from);
     }
 
-    /// It was never given to the agent, and does not count.
+    /// Takes back a round that never reached the agent: it does not count.
     pub(crate) fn undo(&mut self, round: Round) {
         let count = self.count(round);
         *count = count.saturating_sub(1);
@@ -185,11 +186,11 @@ impl Rounds {
 /// One run of the check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckRun {
-    /// Of this very run of it, so that what another one wrote late is not taken for its end.
+    /// The id of this one run of the check, so that what an earlier run writes late is not taken for its end.
     pub id: Uuid,
     pub of: CheckTarget,
     pub started_at: Timestamp,
-    /// How often it was started since something could last be judged.
+    /// How often it was started for the same verdict: a check that could not be run is started again.
     pub tries: u32,
     /// The tree object that it judges, in a worktree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -213,21 +214,21 @@ pub struct RedCheck {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Rounds {
-    /// Conflicts with what its base had become.
+    /// How often it was given the conflicts with what its base had become.
     pub conflicts: u32,
     pub red: u32,
-    /// How often its branch was rebased onto what its base had become, since it has its turn to land; not a round, but a
-    /// reason to check again.
+    /// How often its branch was rebased onto what its base had become, since it has its turn to land; not a round, but
+    /// a reason to check again.
     pub rebased: u32,
     /// How often its branch was found to be another than the one that was green; no round either.
     pub changed: u32,
-    /// The last of them.
+    /// The kind of the last round.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Round>,
     /// Whether the base was red, too; `None` where nobody has looked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub red_before: Option<bool>,
-    /// How many bytes of its conversation are older than the last of these; `None` where there was none.
+    /// How many bytes of its conversation are older than the last round; `None` where there was no round.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transcript_from: Option<u64>,
 }
@@ -257,7 +258,7 @@ pub struct StartedAgent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     pub kind: AgentKind,
-    /// Where its Claude Code keeps its files, whatever becomes of the configuration; the same.
+    /// Where its Claude Code keeps its files, as configured when it started; claims of earlier versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claude_dir: Option<PathBuf>,
     pub model: Option<String>,
@@ -268,13 +269,13 @@ pub struct StartedAgent {
 }
 
 impl StartedAgent {
-    /// Without one it is that of `agent:`, which is called by its kind.
+    /// Its name in the configuration. A claim without one is from the agent under `agent:`, which is named by its kind.
     pub(crate) fn name(&self) -> &str {
         self.name.as_deref().unwrap_or(self.kind.as_str())
     }
 }
 
-/// The worktree that a task has for itself: what the claim says before git is called, and the ending line after it.
+/// The worktree that a task has for itself. The claim names it before git is called, and the ending line after the run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Worktree {
     /// `PROJECT/.agent-queue/worktrees/T`, absolute.
@@ -294,7 +295,7 @@ pub struct Worktree {
 impl Worktree {
     /// Where the agent works: what the project's directory is in the project's own checkout.
     pub(crate) fn directory(&self) -> PathBuf {
-        // Joined with nothing, a path ends with a slash.
+        // Joined with an empty path, the path would end with a slash.
         if is_empty(&self.subdirectory) {
             self.path.clone()
         } else {
@@ -339,12 +340,12 @@ pub struct Dispatched {
     pub task: String,
     /// The run that the claim beside the task must name.
     pub run: Uuid,
-    /// Where its agent was started; none before that, and where the pass was killed before it could note it.
+    /// Where its agent was started; none before that, and none where the pass was killed before it could note the pane.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pane: Option<AgentPane>,
 }
 
-/// `STATE/sessions/NAME.signs`: what Claude Code has shown of its work, and since when no pass has seen anything else.
+/// `STATE/sessions/NAME.signs`: the last signs of life of Claude Code, and since when no pass has seen newer ones.
 /// Written where `stall` is set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Signs {
@@ -379,6 +380,7 @@ impl PaneId {
     /// Reads `%12`; anything else is none.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix('%')?;
+        // tmux numbers panes with 32 bits: ten digits at most.
         let fits = (1..=10).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
         fits.then(|| Self(text.to_owned()))
     }
@@ -440,6 +442,7 @@ pub struct Cooldown {
     /// What happened, and what a person can do about it.
     pub reason: String,
     /// Whether it goes on only after a person has acted (login, billing).
+    // The key stays as earlier versions wrote it.
     #[serde(rename = "needs_person")]
     pub needs_attention: bool,
     /// Whether `ccl doctor` can see that it is mended.
@@ -452,7 +455,7 @@ pub struct Cooldown {
 pub(crate) struct AgentHold {
     #[serde(flatten)]
     pub stamp: Stamp,
-    /// Then one task may go, to see whether it has ended.
+    /// From then on one task may go as a probe, to find out whether the hold has ended.
     pub until: Timestamp,
     /// The one model that it is about, by a word that the names of such models contain (`opus`); `None`: all.
     pub model: Option<String>,
@@ -461,20 +464,20 @@ pub(crate) struct AgentHold {
     pub reason: String,
     /// When it began.
     pub since: Timestamp,
-    /// How often a run has met the same since then.
+    /// How often a run has met the same cause since then.
     pub tries: u32,
     /// Whether `until` comes from the account, and was not chosen by `ccl`.
     pub has_reset: bool,
-    /// The task that has gone to see whether it has ended.
+    /// The probe that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<Probe>,
-    /// The tasks that have gone to see that, and have met the same: the others go first. It may be the task itself that
-    /// looks like a limit.
+    /// The tasks that were probes and have met the same cause again. Others go first, since it may be the task itself
+    /// that looks like a limit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<String>,
 }
 
-/// A run by which it is found out whether its agent's hold has ended.
+/// A run that was sent to find out whether its agent's hold has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Probe {
     pub run: Uuid,
@@ -508,8 +511,9 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Unreadable> {
     }
 }
 
-/// `path` is for messages.
+/// Reads a marker from an open file; `path` is for messages.
 pub(crate) fn read_file<T: DeserializeOwned>(file: &File, path: &Path) -> Result<T, Unreadable> {
+    // One byte more shows that it is too long.
     let bytes = read_at_most(file, MAX_BYTES + 1)
         .map_err(|source| Unreadable::Io { path: path.to_owned(), source })?;
     parse(&bytes).map_err(|why| Unreadable::Nonsense { path: path.to_owned(), why })
@@ -524,6 +528,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err("it is longer than any marker of ours".to_owned());
     }
+    // The version first: a marker of another version may have other fields.
     let version = serde_json::from_slice::<Versioned>(bytes).map_err(not_a_marker)?.version;
     if version != u64::from(VERSION) {
         return Err(format!("it is of version {version}, and this ccl knows version {VERSION}"));
