@@ -88,6 +88,7 @@ impl Entry {
 
     pub(crate) fn of_run(self, ending: &Ending) -> Self {
         Self {
+            // Nil where the task was filed without a run; 0 where no attempt has counted.
             run: Some(ending.run).filter(|run| !run.is_nil()),
             agent: ending.agent().map(str::to_owned),
             provider: ending.provider,
@@ -134,21 +135,23 @@ impl Journal {
             self.rotate()?;
             file = durable::open_to_append(&self.path)?;
         }
-        // A line of which only a part fits on the disk is a torn one: what is left of it is not written behind another's.
+        // One `write`, and no second one for the rest: where only a part fits on the disk, the line is torn, and its
+        // rest must not end up behind another pass's line.
         let written = file.write(line)?;
         anyhow::ensure!(written == line.len(), io::Error::from(io::ErrorKind::StorageFull));
         Ok(())
     }
 
-    /// Moves a file that is too long aside. Whoever still has it open writes into the one that was moved.
+    /// Moves a file that is too long aside. A pass that still has it open writes into the moved file.
     fn rotate(&self) -> Result<()> {
         let _lock = lock::exclusive(&self.path.with_extension("lock"))?;
-        // Another process may have been first, and may not have made the next file yet.
+        // Another process may have moved it first, and may not have made the next file yet.
         if !fs::metadata(&self.path).is_ok_and(|found| found.len() >= LONGEST) {
             return Ok(());
         }
         for number in (1..KEPT).rev() {
             let (older, newer) = (self.aside(number + 1), self.aside(number));
+            // Missing at first, and after a kill between these renames.
             if durable::exists(&newer)? {
                 rename(&newer, &older)?;
             }
@@ -174,7 +177,8 @@ impl Journal {
 
 fn read_file(path: &Path, since: Timestamp, take: &mut impl FnMut(Entry)) -> io::Result<()> {
     let Some(file) = durable::open_if_there(path)? else { return Ok(()) };
-    // No entry is newer than the file's last change. A change time in the future proves nothing.
+    // No entry is newer than the file's last change: an older file need not be read. A time in the future proves
+    // nothing.
     if durable::modified(&file.metadata()?).is_some_and(|modified| modified < since) {
         return Ok(());
     }
@@ -192,11 +196,12 @@ fn read_file(path: &Path, since: Timestamp, take: &mut impl FnMut(Entry)) -> io:
     Ok(())
 }
 
-/// The entry in a line. Behind a torn one the next stands on the same line, and is found there.
+/// The entry in a line. Behind a torn entry the next one stands on the same line, and is found by its beginning.
 fn parse(line: &[u8]) -> Option<Entry> {
     const BEGINNING: &[u8] = br#"{"time":"#;
     serde_json::from_slice(line).ok().or_else(|| {
         let last = line.windows(BEGINNING.len()).rposition(|part| part == BEGINNING)?;
+        // At 0 it is the line itself, which could not be read.
         (last > 0).then(|| serde_json::from_slice(&line[last..]).ok())?
     })
 }
