@@ -50,8 +50,8 @@ impl<'a> Records<'a> {
         event
     }
 
-    /// Files a task: queues the notification of it, has `file` file it, and adds it to the journal. `file` says whether
-    /// it did; where the task has left meanwhile, whoever took it has recorded that.
+    /// Files a task: queues the notification of it, has `file` file it, and adds it to the journal. `file` returns
+    /// `None` where the task has left meanwhile: the pass that took it has recorded that.
     pub(crate) fn file_and_record<T>(
         &self,
         (project, task): (&Path, &str),
@@ -64,12 +64,14 @@ impl<'a> Records<'a> {
             Outcome::Failed => (Some(Occasion::Failed), EventKind::Failed),
             Outcome::Released => (None, EventKind::Released),
         };
+        // Without a run nothing gives its event an id: the outbox makes one, and keeps it until the task is filed.
         let unworked = occasion.filter(|_| ending.run.is_nil());
         if let Some(occasion) = occasion {
             let time = ending.ended_at.unwrap_or_else(Timestamp::now);
             let id = match unworked {
                 Some(_) => self.outbox.begin_unworked(occasion, (project, task), time)?,
                 None => {
+                    // A pass that was killed in `ccl cancel`, say, may have queued a failure: that did not happen.
                     self.outbox.retract_undecided(Occasion::Failed, (project, task))?;
                     ending.run
                 }
@@ -80,8 +82,10 @@ impl<'a> Records<'a> {
                 Some(reason) => notice.because(reason),
                 None => notice,
             };
+            // Before the filing: a pass that is killed in between is followed by one that queues the same id once more.
             self.outbox.queue(notice, text)?;
         }
+        // Before the filing as well: of a repeated line of one run only the last counts.
         self.note_spent((project, task), ending);
         let filed = file()?;
         if filed.is_some() {
@@ -92,7 +96,7 @@ impl<'a> Records<'a> {
             (Some(occasion), None) => self.outbox.retract_unfiled(occasion, (project, task)),
             (None, _) => Ok(()),
         };
-        // What is filed is filed; the next pass finds out the rest.
+        // The filing stands. The pass that sends the event finds out by itself whether it has happened.
         if let Err(error) = settled {
             self.log.warn(format_args!("{error:#}"));
         }
@@ -102,7 +106,7 @@ impl<'a> Records<'a> {
     /// Writes down what a run has cost. What cannot be written is reported, and stops nothing.
     fn note_spent(&self, (project, task): (&Path, &str), ending: &Ending) {
         let agent = match ending.provider {
-            // What a cluster costs is nothing to secutools' budget.
+            // The cost of a cluster does not count against the budget of secutools.
             Some(provider @ Provider::Remote) => provider.as_str(),
             Some(provider) if provider.is_remote() => OF_SECUTOOLS,
             _ => match ending.agent() {
@@ -125,15 +129,16 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// Notifies people once that an agent, a project or a recurring task is held; every pass that finds it held calls
-    /// this. `name` says which one it is; `since` tells one hold from the next.
+    /// Notifies people once that an agent, a project or a recurring task is held, however often it is called for one
+    /// hold. `name` says what is held; `since` tells one hold from the next.
     pub(crate) fn notify_hold(&self, entry: &Entry, name: &str, since: Timestamp) -> Result<()> {
         let notice = Notice::new(Occasion::Hold, &format!("{name}-{since}"), since);
         self.outbox.queue_once(notice.of_entry(entry), || Ok(None))
     }
 }
 
-/// How many seconds a task has waited by `now`: since its file was last changed, when it was dropped or given back.
+/// How many seconds a task has waited by `now`, counted from the last change of its file: it was dropped or given back
+/// then.
 pub(crate) fn waited(file: &Path, now: Timestamp) -> Option<u64> {
     let modified = durable::modified(&file.symlink_metadata().ok()?)?;
     u64::try_from(now.duration_since(modified).as_secs()).ok()
