@@ -33,7 +33,7 @@ pub enum EventKind {
     Cooldown,
     /// An agent, a project or a recurring task is held, until its time has come or until `ccl resume`.
     Hold,
-    /// Another agent goes on with the task than the one that began it.
+    /// An agent other than the one that began the task goes on with it.
     Switched,
     /// Nothing is handed out until `ccl resume`.
     Paused,

@@ -1,4 +1,4 @@
-//! `STATE/passed`: a file that every scan touches which was no dry run, so that others see that passes are made.
+//! `STATE/passed`: a file that every scan except a dry run touches at its end, so that others see that passes are made.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -20,7 +20,7 @@ pub(crate) fn touch(state_dir: &Path) -> Result<()> {
     let write = || {
         let mut options = OpenOptions::new();
         let options = options.write(true).create(true).truncate(false).mode(durable::PRIVATE);
-        // What is written is the same every time; a write sets the time.
+        // The same byte every time: it is the write that sets the file's time.
         options.open(&path)?.write_all(b"\n")
     };
     let touched = match write() {

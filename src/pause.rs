@@ -15,7 +15,7 @@ use crate::text::{self, local_time};
 /// At most this many characters of a person's text are shown.
 const MAX_WORDS: usize = 300;
 
-/// Since when nothing is handed out, on whose word, and why.
+/// Since when nothing is handed out, by whom, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Pause {
     pub(crate) since: Timestamp,
@@ -56,7 +56,7 @@ pub(crate) fn end(path: &Path) -> Result<bool> {
     durable::remove(path)
 }
 
-/// The pause, if there is one. What cannot be looked at pauses, too: nothing is handed out on the strength of it.
+/// The pause, if there is one. A file that cannot be read pauses, too: nothing is handed out on the strength of it.
 pub(crate) fn read(path: &Path) -> Option<Pause> {
     match marker::read::<PauseMarker>(path) {
         Ok(None) => None,
