@@ -48,7 +48,7 @@ impl Project {
         writers: &Writers,
     ) -> Result<Claim, Skip> {
         let claim = Claim { project: self.clone(), name: name.clone(), marker };
-        // Many sessions wait for the lock: what takes time is done before and after.
+        // Many sessions wait for the lock: what takes time is done before it is taken, or once it is released.
         let staged = claim.stage()?;
         let lock = self.lock()?;
         let (waiting, dispatched) = (self.waiting_path(name), self.dispatched_path(name));
@@ -64,15 +64,16 @@ impl Project {
             return Err(Skip::Full);
         }
         staged.put(&self.claim_path(name))?;
-        // Not every file system keeps the order: a task without its claim would be nobody's.
+        // Not every file system keeps the order, and no pass touches a dispatched task without a claim.
         durable::sync_dir(&self.folder(Folder::Inbox))?;
+        // Where this fails, or is never reached, the claim lies beside a waiting task, and is void.
         durable::rename_noreplace(&waiting, &dispatched).with_context(|| {
             format!("cannot rename {} to {}", waiting.display(), dispatched.display())
         })?;
         drop(lock);
         durable::sync_dir(&self.folder(Folder::Inbox))?;
-        // Whoever opened the file just before it was renamed may still write to it, or has done so
-        // and closed it: in this order neither is missed.
+        // A process that had opened the file before the rename may still write to it, or has written
+        // and closed it since: with these two looks in this order neither is missed.
         if waiting::is_being_written(&dispatched, writers)? || !seen.is_still(&dispatched) {
             claim.release()?;
             return Err(Held::BeingWritten.into());
@@ -91,6 +92,7 @@ impl Project {
         if !claim.is_at_work()? {
             return Ok(ClaimLookup::TaskMissing(claim));
         }
+        // The last line may be that of an earlier attempt.
         let outcome =
             claim.ending()?.filter(|ending| ending.run == run).map(|ending| ending.outcome);
         Ok(ClaimLookup::Active(claim, outcome))
@@ -155,6 +157,7 @@ impl Claim {
             return self.remove_marker().map(|()| None);
         }
         let dispatched = self.project.dispatched_path(&self.name);
+        // A pass that was killed before the move has noted it already.
         let noted = self.ending()?.is_some_and(|old| old.run == ending.run)
             || note::note(&dispatched, ending, result, footer)?;
         let placed = self.move_to(Folder::from(ending.outcome))?;
@@ -201,6 +204,7 @@ impl Claim {
 
     /// The caller holds the lock.
     fn move_to(&self, folder: Folder) -> Result<Option<PathBuf>> {
+        // The claim goes last: without its task it is void, but no pass touches a dispatched task without a claim.
         let dispatched = self.project.dispatched_path(&self.name);
         let placed = if self.is_at_work()? {
             Some(self.project.place(&dispatched, folder, &self.name)?)

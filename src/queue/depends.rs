@@ -34,8 +34,8 @@ impl Dependencies {
         Ok((!reasons.is_empty()).then(|| reasons.join(" and ")))
     }
 
-    /// What the task waits for that never comes unless somebody does something, and what to do: a task that failed, or that
-    /// is nowhere.
+    /// Those of its dependencies that stay unready until a person acts (one that failed, that is nowhere, or that is no
+    /// task's name), each with what to do.
     pub(crate) fn lost(&mut self, project: &Project, order: &Order) -> Result<Option<String>> {
         let mut reasons = Vec::new();
         for (unready, reason) in self.unready(project, order)? {
@@ -50,7 +50,7 @@ impl Dependencies {
         Ok((!reasons.is_empty()).then(|| reasons.join("; ")))
     }
 
-    /// Each task that is not done yet, once, with a clause that says so in the words of whoever waits.
+    /// Each dependency that is not done yet, once, with a clause that names it as the header of the waiting task does.
     fn unready(&mut self, project: &Project, order: &Order) -> Result<Vec<(Unready, String)>> {
         let mut found: Vec<(Unready, String)> = Vec::new();
         let mut seen = HashSet::new();
@@ -86,6 +86,7 @@ impl Dependencies {
             return Ok(*known);
         }
         let TaskRef { project, name } = task;
+        // `done/` first: `ccl retry` of a task that was done leaves it there, and puts a copy into the inbox.
         let there = |folder| durable::exists(&project.folder(folder).join(name.as_str()));
         let unready = if there(Folder::Done)? {
             None
@@ -102,10 +103,10 @@ impl Dependencies {
 
     /// The cycle that a waiting task is part of, from it to itself: `a.md → b.md → a.md`.
     pub(crate) fn cycle(&mut self, task: &TaskRef, order: &Order) -> Option<String> {
-        // The way to each task, and what it depends on that was not looked at yet.
+        // The path to the task at hand; each task with those of its dependencies that were not looked at yet.
         let mut way: Vec<(TaskRef, Vec<String>)> = vec![(task.clone(), order.depends_on.clone())];
         let mut seen = HashSet::from([key_of(task)]);
-        // The tasks so far lead into a cycle, so none of them may be noted as free of one.
+        // How many tasks at the beginning of the path lead into a cycle: none of these may be noted as straight.
         let mut crooked = 0;
         while let Some((here, next)) = way.last_mut() {
             let here = here.clone();
@@ -123,7 +124,7 @@ impl Dependencies {
                 let names: Vec<&str> = names.chain([task.name.as_str()]).collect();
                 return Some(names.join(" → "));
             }
-            // One in a cycle without this task waits for that cycle, which is named where it is.
+            // A cycle that the task is not part of is named at its own tasks: here it only ends the walk.
             if self.straight.contains(&key_of(&further)) {
                 continue;
             }
@@ -131,6 +132,7 @@ impl Dependencies {
                 crooked = way.len();
                 continue;
             }
+            // What does not wait, or cannot be read, leads no further.
             if let Ok(peek) = further.project.peek(further.name.as_str().as_ref()) {
                 way.push((further, peek.head.order.depends_on));
             }
@@ -143,7 +145,7 @@ fn key_of(task: &TaskRef) -> (PathBuf, String) {
     (task.project.path().to_owned(), task.name.to_string())
 }
 
-/// The task that is meant: `T.md` or `T` of the same project, or `PATH:T.md` of another, by the path from this one to it.
+/// The task that is meant: `T.md` or `T` of this project, or `PATH:T.md` of another, by the path from this one to it.
 pub(crate) fn resolve(project: &Project, written: &str) -> Option<TaskRef> {
     let (other, name) = match written.rsplit_once(':') {
         Some((path, name)) => (Some(path), name),

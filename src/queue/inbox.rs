@@ -84,9 +84,9 @@ impl Project {
         Ok(inbox)
     }
 
-    /// When each task that waits may go, from the first bytes of its file;
-    /// one that cannot be read counts as ordinary: when its turn comes, that is
-    /// reported. The error is of an inbox that cannot be opened.
+    /// When each task that waits may go, from the first bytes of its file. One
+    /// that cannot be read counts as ordinary: the failure is reported when its
+    /// turn comes. The error is that of an inbox that cannot be opened.
     pub(crate) fn turns(&self, names: &[OsString]) -> Result<Vec<(TaskTurn, OsString)>> {
         self.heads(names, task::turn_of, |whole| whole.header.into())
     }
@@ -97,8 +97,8 @@ impl Project {
         self.heads(names, task::head, |whole| whole.header)
     }
 
-    /// Reads the first bytes of each file, and only where they do not suffice
-    /// all of it. The reading is shared by all cores.
+    /// Reads the first bytes of each file, and all of it only where they do not
+    /// suffice. All cores share the reading.
     fn heads<T: Default + Send>(
         &self,
         names: &[OsString],
@@ -143,7 +143,7 @@ impl Inbox {
         self.delegated.iter().filter_map(|name| self.task(name))
     }
 
-    /// Only what nobody has, and what has a good name, waits.
+    /// Takes out of `waiting` what somebody has, and what has a name that no task can have.
     fn separate_active(&mut self) {
         let dispatched: HashSet<&OsString> = self.dispatched.iter().collect();
         let delegated: HashSet<&OsString> = self.delegated.iter().collect();
@@ -152,6 +152,7 @@ impl Inbox {
             let reason = if dispatched.contains(name) {
                 Some(Held::NameActive)
             } else if delegated.contains(name) {
+                // The file of a delegated task stays in the inbox: it is that task, and no new one of its name.
                 return false;
             } else {
                 Name::new(name).err()

@@ -45,7 +45,7 @@ pub(crate) struct EndedTask {
     pub title: Option<String>,
     /// When its ending line says that it ended, else when the file was last changed.
     pub at: Timestamp,
-    /// Of one that is no text, in the file beside it; `None` where nobody noted one.
+    /// Its ending line; for a task that is no text, the one in `T.md.reason`. `None` where nobody noted one.
     pub ending: Option<Ending>,
 }
 
@@ -58,8 +58,8 @@ pub(crate) struct EndedTasks {
 }
 
 impl Project {
-    /// Glances at a file of the inbox; at most 80 KiB of it are read. The
-    /// answer says why it is left alone, if it is no file of ours to read.
+    /// Reads the head and the ending line of a file of the inbox, at most 80 KiB
+    /// of it. The error says why a file that is not ours to read is left alone.
     pub(crate) fn peek(&self, file_name: &OsStr) -> Result<Peek, Skip> {
         let path = self.folder(Folder::Inbox).join(file_name);
         let (file, metadata) = waiting::open_regular(&path)?;
@@ -78,8 +78,8 @@ impl Project {
         })
     }
 
-    /// What ended in `done/` or `failed/` in this time, in the order in which it ended. Only files changed since then are
-    /// opened, and only their first and last bytes are read.
+    /// What ended in `done/` or `failed/` in this time, in the order in which it ended. Only files changed since then
+    /// are opened, and only their first and last bytes are read.
     pub(crate) fn ended_between(
         &self,
         folder: Folder,
@@ -128,7 +128,7 @@ impl Project {
             Err(error) => return Err(error).with_context(failed),
         };
         let mut tasks = 0;
-        // Of a hundred thousand files each is one system call, and nothing is allocated for it.
+        // Of a hundred thousand files, each costs one system call and no allocation.
         let mut buffer = vec![MaybeUninit::uninit(); LISTED];
         let mut entries = RawDir::new(&handle, &mut buffer);
         while let Some(entry) = entries.next() {
@@ -137,7 +137,7 @@ impl Project {
             if name.to_bytes().starts_with(b".") || !name.to_bytes().ends_with(b".md") {
                 continue;
             }
-            // What is moved away meanwhile is not there any more.
+            // It was moved away after it was listed.
             let Ok(found) = rustix::fs::statat(&handle, name, AtFlags::SYMLINK_NOFOLLOW) else {
                 continue;
             };
@@ -145,7 +145,7 @@ impl Project {
             if !FileType::from_raw_mode(found.st_mode).is_file() || is_older(&found, since) {
                 continue;
             }
-            // What is no file of ours to read only counts.
+            // A file that is not ours to read only counts as a task.
             if let Err(Skip::Failed(error)) =
                 show(&directory.join(OsStr::from_bytes(name.to_bytes())))
             {
@@ -172,8 +172,10 @@ impl Project {
             for number in 1.. {
                 match read_ending(&directory.join(name.numbered(number))) {
                     Ok(Some(ending)) if is_meant(&ending) => return Ok(true),
+                    // Numbers are given in order: behind the first free name there is no copy.
                     Err(Skip::Gone) => break,
                     Err(Skip::Failed(error)) => return Err(error),
+                    // Another task, or no regular file, has this name: the copy may have the next one.
                     Ok(_) | Err(_) => {}
                 }
             }

@@ -78,8 +78,9 @@ impl Name {
         }
     }
 
-    /// The name of a claimed task, as a marker has it.
+    /// The name of a task as a marker or a header has it; none unless it is a plain file name `*.md`.
     pub fn from_marker(name: &str) -> Option<Self> {
+        // It becomes part of a path, and anybody may have written it.
         let plain = name.ends_with(".md") && !name.starts_with('.') && !name.contains('/');
         Self::new(name.as_ref()).ok().filter(|_| plain)
     }
@@ -88,8 +89,8 @@ impl Name {
         &self.0
     }
 
-    /// The `number`th name to try where this one is taken: `T.md`, `T.2.md` … Of a
-    /// very long one the end is cut off: it would be held as too long.
+    /// The `number`th name to try where this one is taken: `T.md`, `T.2.md` … A very
+    /// long name is cut before the number, or the task would be held as too long.
     fn numbered(&self, number: u32) -> String {
         match (number, self.0.strip_suffix(".md")) {
             (0 | 1, _) | (_, None) => self.0.clone(),
@@ -235,7 +236,7 @@ impl Project {
     /// Takes the lock under which tasks change hands; held only for a moment.
     pub(crate) fn lock(&self) -> Result<Lock> {
         let lock = lock::exclusive(&self.path.join(QUEUE).join(".lock"))?;
-        // On NFS names are up to half a minute old, also under a lock, until the directory is opened.
+        // On NFS the names that are seen are up to half a minute old, also under a lock, until the directory is opened.
         let inbox = self.folder(Folder::Inbox);
         match durable::open_dir(&inbox) {
             Err(error) if !durable::is_no_directory(&error) => {
@@ -268,9 +269,11 @@ impl Project {
     ) -> Result<Option<PathBuf>> {
         let _lock = self.lock()?;
         let waiting = self.waiting_path(name);
+        // A delegation that another pass has begun since leaves the file itself as it was seen.
         if !seen.is_still(&waiting) || durable::exists(&self.delegated_path(name))? {
             return Ok(None);
         }
+        // Noted before it is moved: after a kill in between it still waits, and no filed text lacks its reason.
         let noted = !seen.is_too_large() && note::note(&waiting, ending, None, None)?;
         let placed = self.place(&waiting, Folder::Failed, name)?;
         if !noted {
@@ -338,8 +341,8 @@ impl Project {
         bail!("no free name for {name} in {}", directory.display())
     }
 
-    /// Writes a file that is to get its name in one of the folders. The inbox is the one of them
-    /// that `reap` walks, and sweeps.
+    /// Writes a file that is to get its name in one of the folders. It lies in the inbox, the only
+    /// folder that `reap` walks and sweeps.
     fn stage(&self, text: &str, mode: u32) -> Result<Staged> {
         let inbox = self.folder(Folder::Inbox);
         durable::stage_in(&inbox, text.as_bytes(), mode)
@@ -353,9 +356,9 @@ impl Project {
         durable::sync_dir(placed.parent().unwrap_or(&self.path))
     }
 
-    /// Puts a filed task back to wait, and starts it afresh: what failed leaves
-    /// `failed/`, what was done stays there as the record of it. `None` if it is
-    /// not there any more.
+    /// Puts a filed task back to wait, and starts it afresh: a task that failed
+    /// leaves `failed/`, one that was done stays in `done/` as the record of it.
+    /// `None` if it is not there any more.
     pub(crate) fn requeue(&self, folder: Folder, name: &Name) -> Result<Option<PathBuf>> {
         let _lock = self.lock()?;
         let filed = self.folder(folder).join(name.as_str());
@@ -373,13 +376,14 @@ impl Project {
             }
             (_, None) => self.place(&filed, Folder::Inbox, name)?,
             (_, Some(written)) => {
-                // Its branch goes on where it is, and what it has cost is still paid for.
+                // Where it names a branch or a cost, the ending line stays: the branch goes on, the cost still counts.
                 let ending = task::split(text)
                     .read_ending()
                     .filter(|ending| ending.branch().is_some() || !ending.cost_of_task.is_empty());
                 let again = ending.map(|ending| {
                     task::with_ending(written, &Ending { check: None, ..ending }, None, None)
                 });
+                // The copy first: a kill in between leaves the task in both folders, and not in none.
                 let placed = self.put(Folder::Inbox, name, again.as_deref().unwrap_or(written))?;
                 durable::remove(&filed)?;
                 placed
@@ -395,7 +399,7 @@ impl Project {
         ending_at(&self.folder(folder).join(name.as_str()))
     }
 
-    /// Notes in a filed task what has become of it since.
+    /// Writes into a filed task what has become of it since.
     pub(crate) fn renote(&self, folder: Folder, name: &Name, ending: &Ending) -> Result<()> {
         let _lock = self.lock()?;
         note::note(&self.folder(folder).join(name.as_str()), ending, None, None).map(drop)

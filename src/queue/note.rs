@@ -28,7 +28,7 @@ pub(super) fn note(
             return Ok(false);
         };
         let noted = task::with_ending(&text, ending, result, footer);
-        // What somebody adds meanwhile is not lost: then it is read again.
+        // Not where somebody has added something meanwhile: then all of it is read again, and nothing is lost.
         if durable::rewrite(path, noted.as_bytes(), |path| seen.is_still(path))? {
             return Ok(true);
         }

@@ -8,9 +8,10 @@
 //! inbox/T.20261127T0100Z.md       the task of the slot at 01:00 UTC
 //! ```
 //!
-//! A slot is served under the project's lock: the task is written, then `.last`, then the task is renamed into the inbox.
-//! What a killed pass leaves says how far it came: a task of a later slot than `.last` is void, any other one is moved by
-//! the next pass. So no slot is served twice, and none is lost; also with several machines, and after a task was taken away.
+//! A slot is served under the project's lock: the task is written, then `.last`, then the task is renamed into the
+//! inbox. What a killed pass leaves says how far it came: a task of a later slot than `.last` is void, any other one is
+//! moved by the next pass. So no slot is served twice, and none is lost; also with several machines, and after a task
+//! was taken away.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -46,7 +47,7 @@ struct LastSlot {
     slot: Timestamp,
     /// The last tasks that were made, the newest last.
     made: Vec<String>,
-    /// What the file said then of its slots; earlier versions did not note it.
+    /// Schedule and zone as the file had them then; earlier versions did not note them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     schedule: Option<String>,
 }
@@ -203,6 +204,7 @@ impl Recurring {
                 at(*place, &message)
             })?,
         };
+        // Two bytes more: the name of a slot may have seconds, too.
         if self.task_name(Timestamp::UNIX_EPOCH).len() > MAX_NAME - "15".len() {
             return Err("its name is too long for the slots behind it: shorten it".to_owned());
         }
@@ -210,7 +212,7 @@ impl Recurring {
         Ok(RecurringFile { text: text.to_owned(), recurrence, zone, changed_at })
     }
 
-    /// Serves the slot that has come, if one has; says what that did. A dry run only says so.
+    /// Serves the slot that has come, if one has, and returns what that did. A dry run returns what it would do.
     pub(crate) fn serve(&self, stamp: &Stamp, dry_run: bool) -> Result<Option<Served>> {
         let reading = match self.read()? {
             RecurringRead::Gone => return Ok(None),
@@ -273,14 +275,17 @@ impl Recurring {
             return Ok(None);
         };
         let path = self.project.recurring_folder().join(self.name.as_str());
+        // It was read before, perhaps half written: then a later pass serves the slot.
         if waiting::is_being_written(&path, &Writers::default())? {
             return Ok(None);
         }
         let mut made = last.map(|last| last.made).unwrap_or_default();
         let name = self.task_name(due.slot);
+        // A slot that passes makes no task, but is noted in `.last` all the same, so that it is not caught up.
         let passes = !due.punctual && !reading.recurrence.catch_up
             || !reading.recurrence.overlap && self.is_any_active()?
             || self.was_made(&name)?;
+        // In this order, so that no slot is lost and none served twice: the task, `.last`, the rename.
         let unfinished = self.unfinished_path(&name);
         if !passes {
             let text = task::without_fields(&reading.text, &RECURRING_FIELDS);
@@ -318,13 +323,13 @@ impl Recurring {
         Ok(unfinished)
     }
 
-    /// Ends what a killed pass has begun. The lock is held.
+    /// Finishes what a killed pass has begun. The caller holds the lock.
     fn finish(&self, last: Option<&LastSlot>) -> Result<Option<Served>> {
         let mut finished = None;
         for task in self.unfinished()? {
             let path = self.unfinished_path(&task);
             let slot = self.slot_of(&task);
-            // Nobody has noted the slot: it is served anew.
+            // A slot behind `.last` was not noted: its task goes, and the slot is served anew.
             let is_void = slot > last.map(|last| last.slot);
             match slot {
                 Some(slot) if !is_void && !self.was_made(&task)? => {
@@ -337,7 +342,7 @@ impl Recurring {
         Ok(finished)
     }
 
-    /// One rename: as long as the task is here it is not there.
+    /// One rename: the task is never in both places.
     fn put_into_the_inbox(&self, from: &std::path::Path, task: &str) -> Result<()> {
         let inbox = self.project.make_folder(Folder::Inbox)?;
         let to = inbox.join(task);
@@ -384,7 +389,7 @@ impl Recurring {
         Ok(true)
     }
 
-    /// The lock is held.
+    /// The caller holds the lock.
     fn begin_hold(&self, stamp: &Stamp) -> Result<Served> {
         let reason = format!(
             "its last {FAILURES} tasks have failed: look at them in failed/, then run `ccl resume --project {}`",
@@ -404,7 +409,7 @@ impl Recurring {
             return Ok(false);
         }
         let _lock = self.project.lock()?;
-        // First: with these it would be held again at once.
+        // First it forgets the failed tasks, for which it would be held again at once.
         if let Some(last) = marker::read::<LastSlot>(&self.beside("last"))? {
             marker::write(&self.beside("last"), &LastSlot { made: Vec::new(), ..last })?;
         }
@@ -433,7 +438,7 @@ impl Recurring {
         let held = match (next, last) {
             (None, _) if is_over => None,
             (None, _) => Some("no slot of it ever comes: mend its `at`".to_owned()),
-            // Served while the clock was wrong: nothing comes before that, so that no slot comes twice.
+            // A slot was served while the clock was wrong. None before it is served, so that none comes twice.
             (Some(_), Some(last)) if last.slot.duration_since(now) > SKEW => Some(format!(
                 "its last slot ({}) has not come yet: if the clock was wrong then, remove {}",
                 local_time(last.slot, now, &TimeZone::system()),
@@ -454,13 +459,13 @@ struct Due {
 }
 
 impl RecurringFile {
-    /// Where slots begin to count for a file that nobody has seen before: with its last change, if that was just now.
+    /// When slots begin to count for a file that no pass has seen before: at its last change, at most ten minutes ago.
     fn first_sight(&self, now: Timestamp) -> Timestamp {
         let earliest = now.checked_sub(PUNCTUAL).unwrap_or(now);
         self.changed_at.clamp(earliest, now)
     }
 
-    /// What it says of its slots, so that another saying is noticed.
+    /// Its schedule and zone as one text, by which a later change is noticed.
     fn schedule(&self) -> String {
         let Recurrence { schedule_text, zone, .. } = &self.recurrence;
         match zone {
@@ -473,9 +478,9 @@ impl RecurringFile {
         let slot = last.map(|last| last.slot);
         let due = due(&self.recurrence.schedule, &self.zone, slot, self.first_sight(now), now)?;
         let Some(last) = last else { return Some(due) };
-        // A slot before the file's last change was missed only if the file named it then, too: whoever mends the text, or
-        // pulls the repository, loses none. Where that is not known, or the change has not come yet, one that is still
-        // on time counts.
+        // A slot before the file's last change counts only if the file had the same schedule then, so that no slot is
+        // lost when a person mends the text or pulls the repository. Where the old schedule is not known, or the time
+        // of the change is in the future, a slot that is still on time counts.
         let said = last.schedule.as_ref();
         let was_named = said.is_some_and(|said| *said == self.schedule());
         let may_be_named = said.is_none() || self.changed_at > now;
@@ -491,7 +496,7 @@ impl RecurringFile {
         match &self.recurrence.schedule {
             Schedule::At(calendar) => calendar.next_after(last.max(now), &self.zone),
             Schedule::Every(every) => {
-                // Those that have come do not count any more.
+                // Slots that have come already do not count any more.
                 let passed = now.duration_since(last).as_secs().div_euclid(every.as_secs()).max(0);
                 let until_next = (passed + 1).checked_mul(every.as_secs())?;
                 last.checked_add(SignedDuration::from_secs(until_next)).ok()
@@ -507,7 +512,7 @@ impl RecurringFile {
     }
 }
 
-/// The latest slot behind `last` that has come by `now`; earlier ones are behind it for good. Pure.
+/// The latest slot after `last` that has come by `now`; the earlier ones have passed for good. Pure.
 fn due(
     schedule: &Schedule,
     zone: &TimeZone,
@@ -519,10 +524,12 @@ fn due(
         Schedule::At(calendar) => {
             let slot = calendar.last_between(last.unwrap_or(first_sight), now, zone)?;
             let next = calendar.next_after(slot, zone);
+            // Without a next slot, half the interval is no less than `PUNCTUAL`.
             (slot, next.map_or(PUNCTUAL * 2, |next| next.duration_since(slot)))
         }
         Schedule::Every(every) => {
             let Some(last) = last else {
+                // Whole seconds: the name of its task has no smaller unit.
                 let slot = Timestamp::from_second(now.as_second()).ok()?;
                 return Some(Due { slot, punctual: true });
             };

@@ -47,7 +47,7 @@ pub enum Held {
 pub enum Skip {
     /// It is not there any more, or is another file by now.
     Gone,
-    /// It waits for a time, another task or an agent: `status` and `decide` say for which, and a pass does not repeat it.
+    /// It waits for a time, another task or an agent: `status` and `decide` say which, and a pass does not repeat it.
     NotYet,
     /// Its project has reached its limit of agents at work: none of its tasks starts now.
     Full,
@@ -86,7 +86,7 @@ impl Skip {
                 let held = Event::of_project(EventKind::Held, at.project.path());
                 Some(held.because(why.as_str()))
             }
-            // What can never be a task is filed, and a failure is reported, by whoever passes it over.
+            // The pass files what can never be a task, and reports a failure, where it passes over the task.
             Self::Gone | Self::NotYet | Self::Full | Self::Unfit(..) | Self::Failed(_) => None,
         }
     }
@@ -128,6 +128,7 @@ impl Seen {
         Self {
             file: FileId::of(metadata),
             size: metadata.size(),
+            // Not ctime, which changes with the rename of a claim.
             changed: (metadata.mtime(), metadata.mtime_nsec()),
         }
     }
@@ -143,7 +144,7 @@ impl Seen {
     }
 }
 
-/// A waiting task, read and understood. Whoever wants it claims it: only then is it theirs.
+/// A waiting task, read and parsed. It belongs to nobody until it is claimed.
 #[derive(Debug)]
 pub struct WaitingTask {
     pub at: TaskRef,
@@ -173,7 +174,7 @@ impl Project {
 pub(crate) fn read_all(tasks: Vec<TaskRef>) -> Result<Vec<Read>> {
     let files: Vec<_> =
         tasks.iter().map(|at| read_regular(&at.project.waiting_path(&at.name))).collect();
-    // After all of them were read: whoever has one open now may have written less than all of it.
+    // After all of them were read: a process that has one open now may not have written all of it yet.
     let open = look()?;
     let read = tasks.into_iter().zip(files).map(|(at, file)| {
         let read = file.and_then(|file| file.into_task(at.clone(), &open));
@@ -201,7 +202,7 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    /// When it was last changed, given this name, or given to somebody: what no copy takes over from its original.
+    /// Its ctime: when it was last changed, given this name, or given to somebody. A copy does not take it over.
     pub(super) fn changed_at(&self) -> Timestamp {
         Timestamp::from_second(self.metadata.ctime()).unwrap_or_default()
     }
@@ -263,7 +264,7 @@ pub(super) fn is_being_written(path: &Path, writers: &Writers) -> Result<bool> {
     Ok(is_written.unwrap_or_else(|| !is_settled(&metadata)))
 }
 
-/// Whether the file has not changed for a second. One with a time in the future counts as settled.
+/// Whether the file has not changed for a second. A file with a time in the future counts as settled.
 fn is_settled(metadata: &fs::Metadata) -> bool {
     durable::age(metadata, SystemTime::now()).is_none_or(|age| age >= SETTLED)
 }
