@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! STATE/notify/ID.N.json    one event for the Nth entry of `notify:`; gone once it was taken, or after a day
-//! STATE/notify/begun/TASK   a task that nobody worked on is being filed: which id its event has
-//! STATE/notify/told/ID      a state that lasts (an agent waits for a person, a hold) was queued
+//! STATE/notify/begun/TASK   a task that nobody worked on is being filed: the id of its event
+//! STATE/notify/told/ID      the event of a state that lasts (an agent waits for a person, a hold) was queued
 //! ```
 //!
-//! A file is there before the task is filed, and its name follows from the run: a pass that is killed anywhere between
-//! the two, or after it has sent one, makes nothing worse than a second message. Where nobody worked on the task there is no
-//! run: the id is noted first, so that the next try has the same, and nothing is sent while the task still lies there.
+//! The event's file is there before the task is filed, and its name follows from the run: a pass that is killed
+//! anywhere between the two, or after it has sent the event, makes nothing worse than a second message. Where nobody
+//! worked on the task there is no run: the id is noted first, so that the next try uses it again, and nothing is sent
+//! while the task still waits to be filed.
 
 mod send;
 
@@ -33,9 +34,9 @@ use crate::queue::{self, Project};
 use crate::task;
 use crate::text;
 
-/// No id has more characters, but for the occasion behind it.
+/// An id is cut to this many characters, without the occasion at its end.
 const MAX_ID: usize = 150;
-/// An event that nobody has taken for this long is given up.
+/// An event that its receiver has not taken for this long is given up.
 const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// A state that lasts is noted anew after this, so that its note outlives the sweep.
 const NOTED_ANEW: Duration = Duration::from_secs(24 * 60 * 60);
@@ -46,7 +47,7 @@ const NOTE_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Notice {
     version: u32,
-    /// Does not change, however often it is sent.
+    /// The same for each try to send it.
     id: String,
     event: Occasion,
     time: Timestamp,
@@ -57,15 +58,15 @@ pub(crate) struct Notice {
     reason: Option<String>,
     agent: Option<String>,
     cost: Option<Cost>,
-    /// The task's text, for whom `body: true` says so.
+    /// The task's text, only for an entry with `body: true`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     body: Option<String>,
 }
 
 impl Notice {
-    /// An event of which only the occasion is known. `what` and the occasion are its id: a run, a session and a moment.
+    /// An event of which only the occasion is known. Its id is `what` (a run, or a name and a moment) and the occasion.
     pub(crate) fn new(event: Occasion, what: &str, time: Timestamp) -> Self {
-        // It becomes a file's name.
+        // The id becomes a file's name.
         let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         let what: String = what.chars().map(|c| if plain(c) { c } else { '-' }).collect();
         // The end of a path tells more than its beginning.
@@ -142,7 +143,7 @@ impl Notice {
 #[derive(Debug, Serialize, Deserialize)]
 struct Begun {
     version: u32,
-    /// In place of the run's.
+    /// The id that its event has in place of a run's.
     id: Uuid,
     /// When the first try looked at the task, and when this was written.
     time: Timestamp,
@@ -150,16 +151,17 @@ struct Begun {
 }
 
 impl Begun {
-    /// Whether the task has not been filed yet. One that was dropped later under its name is another one.
+    /// Whether the task has not been filed yet. A task that was dropped later under its name is another one.
     fn is_undecided(&self, project: &Path, task: &str) -> Result<bool> {
         let project = Project::new(project.to_owned());
         let Some(name) = queue::Name::from_marker(task) else { return Ok(false) };
+        // Claimed since, it has not been filed either.
         for path in [project.waiting_path(&name), project.dispatched_path(&name)] {
             let Ok(found) = fs::symlink_metadata(&path) else { continue };
             if durable::modified(&found).is_some_and(|modified| modified <= self.written) {
                 return Ok(true);
             }
-            // A try that was killed may have noted in the file how it ends.
+            // A killed try may have written its ending line, which made the file newer.
             let ending = queue::ending_at(&path)?;
             if ending.is_some_and(|ending| self.is_noted_in(&ending)) {
                 return Ok(true);
@@ -202,7 +204,7 @@ impl<'a> Outbox<'a> {
         Self { directory, notifiers: &config.notifiers, log }
     }
 
-    /// Who wants to know of it, by the entry's number.
+    /// The entries of `notify:` that want the event, with their numbers.
     fn listeners(&self, event: Occasion) -> impl Iterator<Item = (usize, &'a Notifier)> {
         self.notifiers.iter().enumerate().filter(move |(_, it)| it.on.contains(&event))
     }
@@ -211,7 +213,7 @@ impl<'a> Outbox<'a> {
         self.listeners(event).next().is_some()
     }
 
-    /// Queues an event, for each one who wants it; the task's `text` is only asked for where somebody does.
+    /// Queues an event, once for each entry that wants it. The task's `text` is read only where there is one.
     pub(crate) fn queue(
         &self,
         notice: Notice,
@@ -235,7 +237,8 @@ impl<'a> Outbox<'a> {
         Ok(())
     }
 
-    /// The id of the event that a task is filed on which nobody worked: the same for each try. [`Self::settle`] ends it.
+    /// Notes that a task on which nobody worked is being filed. Returns the id of its event, the same for each try.
+    /// [`Self::settle`] ends it.
     pub(crate) fn begin_unworked(
         &self,
         event: Occasion,
@@ -265,7 +268,7 @@ impl<'a> Outbox<'a> {
         durable::remove(&self.begun(event, project, task)).map(drop)
     }
 
-    /// What a killed pass began to file has come to another end, or is about to: its event did not happen.
+    /// Takes back the event of a filing that a killed pass began: the task has come to another end, or is about to.
     pub(crate) fn retract(&self, event: Occasion, (project, task): (&Path, &str)) -> Result<()> {
         if !self.wants(event) {
             return Ok(());
@@ -273,6 +276,7 @@ impl<'a> Outbox<'a> {
         let path = self.begun(event, project, task);
         let Some(begun) = self.read_begun(&path) else { return Ok(()) };
         let notice = Notice::of_run(event, begun.id, begun.time);
+        // The queued files first: without `begun/TASK` they would be sent.
         for (number, _) in self.listeners(event) {
             durable::remove(&self.file(&notice.id, number))?;
         }
@@ -288,8 +292,8 @@ impl<'a> Outbox<'a> {
         }
     }
 
-    /// A run is filed. Takes back the event that a killed pass began for the same task, but not one of another task that
-    /// had its name.
+    /// A run is filed. Takes back the event that a killed pass began for the same task, but not one of another task
+    /// that had its name.
     pub(crate) fn retract_undecided(&self, event: Occasion, at: (&Path, &str)) -> Result<()> {
         match self.read_begun(&self.begun(event, at.0, at.1)) {
             Some(begun) if begun.is_undecided(at.0, at.1)? => self.retract(event, at),
@@ -297,7 +301,7 @@ impl<'a> Outbox<'a> {
         }
     }
 
-    /// Whether a pass was killed, or is at work, before what the notice says has happened.
+    /// Whether what the notice says has not happened yet: the pass that is about to do it is at work, or was killed.
     fn is_undecided(&self, notice: &Notice) -> Result<bool> {
         let Some((project, task)) = notice.project.as_deref().zip(notice.task.as_deref()) else {
             return Ok(false);
@@ -309,13 +313,13 @@ impl<'a> Outbox<'a> {
         let Some(begun) = begun else { return Ok(false) };
         let is_undecided = begun.is_undecided(project, task)?;
         if !is_undecided {
-            // A pass was killed after it had filed the task: the next of its name is another one.
+            // A pass was killed after it had filed the task: the next task of this name is another one.
             durable::remove(&path)?;
         }
         Ok(is_undecided)
     }
 
-    /// What cannot be read is as good as nothing: the worst is a second id.
+    /// A note that cannot be read counts as none: the worst that follows is a second id.
     fn read_begun(&self, path: &Path) -> Option<Begun> {
         marker::read(path).ok().flatten()
     }
@@ -325,7 +329,7 @@ impl<'a> Outbox<'a> {
         self.directory.join("begun").join(Notice::new(event, &what, Timestamp::UNIX_EPOCH).id)
     }
 
-    /// Queues what lasts once, until [`Self::forget`].
+    /// Queues the event of a state that lasts, once until [`Self::forget`].
     pub(crate) fn queue_once(
         &self,
         notice: Notice,
@@ -340,8 +344,9 @@ impl<'a> Outbox<'a> {
         };
         match fs::symlink_metadata(&note) {
             Ok(found) if is_fresh(&found) => return Ok(()),
+            // Queued long ago: only its note is renewed.
             Ok(_) => {}
-            // In this order: a kill in between sends it twice, and not never.
+            // Queued before it is noted: after a kill in between it is sent twice, and not never.
             Err(_) => self.queue(notice, text)?,
         }
         let told = self.directory.join("told");
@@ -349,7 +354,7 @@ impl<'a> Outbox<'a> {
         durable::write(&note, b"", durable::PRIVATE)
     }
 
-    /// The state is over: the next one is news again.
+    /// The state is over: when it comes again, it is queued again.
     pub(crate) fn forget(&self, event: Occasion, what: &str) -> Result<()> {
         if !self.wants(event) {
             return Ok(());
@@ -383,7 +388,7 @@ impl<'a> Outbox<'a> {
         Ok(())
     }
 
-    /// The events that wait for each entry of `notify:`, those first that were tried least lately.
+    /// The events that wait for each entry of `notify:`, those first whose last try is longest ago.
     fn waiting(&self) -> Result<Vec<Vec<PathBuf>>> {
         let mut waiting: Vec<Vec<(SystemTime, PathBuf)>> = vec![Vec::new(); self.notifiers.len()];
         for entry in durable::list_dir(&self.directory)? {

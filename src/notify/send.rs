@@ -36,7 +36,7 @@ impl Outbox<'_> {
     }
 
     fn send_until(&self, deadline: Instant) -> Result<()> {
-        // Without the lock first: nearly always nothing waits, and then nothing is made.
+        // First without the lock: nearly always nothing waits, and then no lock file is made.
         if self.waiting()?.iter().all(Vec::is_empty) {
             return Ok(());
         }
@@ -44,12 +44,13 @@ impl Outbox<'_> {
         let Some(_lock) = lock else {
             return Ok(());
         };
+        // Another pass may have sent some of it meanwhile.
         let waiting = self.waiting()?;
         let work = self.notifiers.iter().zip(waiting).filter(|(_, files)| !files.is_empty());
         concurrent::map(work.collect(), |(notifier, files)| {
             let mut is_reported = false;
             for file in files {
-                // A program that is given no time says nothing about the message.
+                // A try without time for it would say nothing about the receiver.
                 if left(deadline) < Duration::from_millis(50) {
                     return;
                 }
@@ -80,7 +81,7 @@ impl Outbox<'_> {
             }
         };
         if !notifier.on.contains(&notice.event) {
-            // The configuration has changed.
+            // The configuration has changed: this entry does not want the event any more.
             durable::remove(file)?;
             return Ok(());
         }
@@ -101,7 +102,7 @@ impl Outbox<'_> {
                 notice.line()
             ));
         } else if let Ok(opened) = File::options().write(true).open(file) {
-            // The others go first the next time.
+            // Its time orders what waits: next time the others go first.
             opened
                 .set_modified(SystemTime::now())
                 .with_context(|| format!("cannot set the time of {}", file.display()))?;
@@ -115,7 +116,7 @@ fn left(deadline: Instant) -> Duration {
 }
 
 fn deliver(notifier: &Notifier, notice: &Notice, deadline: Instant) -> Result<()> {
-    // What was queued under another configuration may hold more than may be sent.
+    // Queued under another configuration, it may have a body that may not be sent now.
     let notice = Notice { body: notice.body.clone().filter(|_| notifier.body), ..notice.clone() };
     match &notifier.target {
         Receiver::Command(words) => run(words, &notice, left(deadline)),
@@ -145,7 +146,7 @@ fn text(notice: &Notice) -> String {
 /// Runs a command with the event on its standard input; no secret of ours is in its environment.
 fn run(words: &[String], notice: &Notice, limit: Duration) -> Result<()> {
     let (program, arguments) = words.split_first().context("there is no program")?;
-    // A file and no pipe: a program that does not read cannot keep us waiting.
+    // A file, not a pipe: a program that does not read cannot keep us waiting.
     let mut input = tempfile::tempfile().context("cannot make a temporary file")?;
     serde_json::to_writer(&input, notice)?;
     input.write_all(b"\n").and_then(|()| input.rewind()).context("cannot write for a program")?;
@@ -190,6 +191,7 @@ fn post(
         Ok(answer) => bail!("it answered with {}", answer.status()),
         Err(ureq::Error::Timeout(_)) => bail!("it did not answer within {limit:.1?}"),
         Err(ureq::Error::Io(error)) => bail!("it could not be reached: {error}"),
+        // Without the library's words, which would quote the address.
         Err(ureq::Error::BadUri(_)) => bail!("its address is not one that can be asked"),
         Err(error) => bail!("it could not be reached: {error}"),
     }
