@@ -1,5 +1,5 @@
-//! The acceptance check: the script that runs it in a window of its own, what that noted, and what is said of it; and one
-//! that a person waits for.
+//! The acceptance check: the script that runs it in a window of its own, the status that the script notes, and the
+//! words for people and agents about it; and a check in the foreground, for which a person waits.
 //!
 //! One run of a check is three files in `STATE/sessions/`: `NAME.check` (the script), `NAME.check-ticket` (the right to
 //! start) and `NAME.check-exit` (how it ended, `ID STATUS`). Its output is what the window shows.
@@ -20,14 +20,14 @@ use crate::process;
 use crate::subprocess::Call;
 use crate::text::{excerpt, is_unprintable};
 
-/// In the environment of the check and of all that it starts: which run of it that is.
+/// The variable that names this run of the check, in the environment of the check and of all that it starts.
 pub(crate) const VARIABLE: &str = "CCL_CHECK";
 
-/// Neither `ccl`'s key nor a provider's is the check's business.
+/// The variables that a check does not get: the key of `ccl`, and those of providers.
 pub(crate) const KEYS: &str = "SECUTOOLS_API_KEY CREDENTIALS_DIRECTORY ANTHROPIC_API_KEY ANTHROPIC_AUTH_TOKEN CLAUDE_CODE_OAUTH_TOKEN \
     OPENAI_API_KEY CODEX_API_KEY GEMINI_API_KEY GOOGLE_API_KEY OPENROUTER_API_KEY";
 
-/// What `timeout` ends with where the time ran out, and where what it ran did not end before it was killed.
+/// The exit statuses of timeout(1): the time ran out; and its command did not end before it was killed.
 const TIMED_OUT: i32 = 124;
 const KILLED: i32 = 128 + 9;
 
@@ -37,17 +37,18 @@ const TAIL: usize = 4 << 10;
 /// What tmux writes into a window whose program has ended.
 const DEAD: &str = "Pane is dead";
 
-/// A command may be a script; of a longer one sentences quote the beginning.
+/// How many characters of a command, which may be a whole script, a sentence quotes.
 const LONG_COMMAND: usize = 200;
 
 /// How much longer than its time limit a check that a person waits for may take: for its set-up, and to be killed.
 const AFTER_TIMEOUT: Duration = Duration::from_mins(10);
 
-/// How often a check is run again that could not be run.
+/// How often a check that could not be run is started, the first time included.
 pub(crate) const TRIES: u32 = 3;
 
-/// Asks the terminal whether it is well, which tmux answers once it has read all that came before: the last words of a
-/// program that ends at once are lost now and then. Another process may have the terminal by now.
+/// Asks the terminal for its status, and waits at most 2 s for the answer, which tmux gives once it has read all that
+/// was printed before. Otherwise the last words of a program that ends at once are lost now and then. The signals are
+/// ignored since another process may have the terminal by now.
 const DRAIN: &str = "trap '' TTIN TTOU; stty -icanon -echo min 0 time 20 && printf '\\033[5n' && dd bs=16 count=1 >/dev/null";
 
 /// One run of a check.
@@ -63,7 +64,7 @@ pub(crate) struct Script<'a> {
     pub(crate) base: Option<&'a str>,
     pub(crate) setup: Option<Setup<'a>>,
     pub(crate) files: &'a CheckFiles,
-    /// Run at the end, to have the verdict looked at.
+    /// A script that is run at the end, so that a pass looks at the verdict.
     pub(crate) hook: Option<&'a Path>,
 }
 
@@ -78,8 +79,10 @@ impl Script<'_> {
         };
         let setup = self.setup.as_ref().map_or(Ok(String::new()), Setup::script)?;
         let environment = environment(*id, self.task, self.base)?;
-        // `finish` tries again and again: on a full disk the exit would be lost. It stops when the session's files are
-        // cleared.
+        // The run is compared first: this file may be the next run's by the time the shell of a slow window reads it.
+        // The script starts itself anew with CCL_PID, since /proc shows only the environment that a program was started
+        // with. `finish` tries again and again: on a full disk the exit would be lost. It stops when the session's
+        // files are cleared.
         Ok(format!(
             "# Check {id} of run {run} of ccl. It starts once: whoever removes the ticket starts it.\n\
              [ \"${{CCL_RUN-}}\" = {run} ] || exit 0\n\
@@ -106,7 +109,7 @@ fn environment(id: Uuid, task: &str, base: Option<&str>) -> Result<String> {
     Ok(format!("export CCL_TASK={} {VARIABLE}={id}\n{base}\n", quote(task)?))
 }
 
-/// A run of a check that a person waits for.
+/// A run of a check in the foreground, for which a person waits.
 pub(crate) struct ForegroundCheck<'a> {
     pub(crate) run: Uuid,
     pub(crate) task: &'a str,
@@ -126,7 +129,7 @@ pub(crate) struct ForegroundEnd {
 }
 
 impl ForegroundCheck<'_> {
-    /// Runs the check to its end, and ends what it leaves running.
+    /// Runs the check to its end, and then ends what it has left running.
     pub(crate) fn wait(&self) -> Result<ForegroundEnd> {
         let (id, output) = (
             Uuid::new_v4(),
@@ -136,6 +139,7 @@ impl ForegroundCheck<'_> {
         call.command.arg("-c").arg(self.text(id, output.path())?).current_dir(self.directory);
         let started = Instant::now();
         let ended = call.run();
+        // Also where the call has failed: what it started must not go on beside `ccl`.
         process::terminate_marked(VARIABLE, &id.to_string(), process::GRACE)?;
         let exit = ended?.status;
         Ok(ForegroundEnd {
@@ -146,6 +150,8 @@ impl ForegroundCheck<'_> {
     }
 
     fn text(&self, id: Uuid, output: &Path) -> Result<String> {
+        // Into a file: a call of another program reads 16 MiB at most, and a check may print more.
+        // A set-up that fails ends with 126, which says that nothing was judged.
         Ok(format!(
             "unset CLAUDECODE CLAUDE_CODE_ENTRYPOINT {KEYS}\n\
              exec >{output} 2>&1\n\
@@ -164,7 +170,7 @@ impl ForegroundCheck<'_> {
     }
 }
 
-/// The end of a file, of which the tail is made.
+/// The end of a file, from which the tail is made. It is longer: what no terminal shows is left out of the tail.
 fn last_of(path: &Path) -> Result<String> {
     let read = || -> io::Result<Vec<u8>> {
         let mut file = File::open(path)?;
@@ -207,6 +213,7 @@ impl CheckExit {
 pub(crate) fn how(status: i32, seconds: u64, timeout: SignedDuration) -> String {
     let is_over = seconds >= timeout.as_secs().unsigned_abs();
     match status {
+        // Earlier, such a status is the command's own, or the kernel was out of memory.
         TIMED_OUT | KILLED if is_over => format!("ran out of time after {timeout:#}"),
         status => format!("ended with {status}"),
     }
@@ -249,7 +256,7 @@ pub fn fenced(text: &str) -> String {
 pub fn tail(screen: &str) -> String {
     let text = plain(screen);
     let text = text.trim_matches('\n').trim_end();
-    // tmux writes this below, once the program has ended, and behind a last line that has no end.
+    // tmux writes this below the output once the program has ended, or right behind a last line without a newline.
     let last = text.rfind('\n').map_or(0, |newline| newline + 1);
     let end = text[last..].rfind(DEAD).map_or(text.len(), |at| last + at);
     let text = text[..end].trim_end();
@@ -258,7 +265,7 @@ pub fn tail(screen: &str) -> String {
         return text.to_owned();
     }
     let start = text.ceil_char_boundary(start);
-    // One long line has no beginning in it.
+    // Within one long line no line begins: then it is cut.
     let line = text[start..].find('\n').map_or(start, |newline| start + newline + 1);
     text[line..].trim_start_matches('\n').to_owned()
 }
