@@ -1,8 +1,8 @@
 //! Everything `ccl` does with git: a project's state, a worktree for a task, what the agent left in it, landing.
 //!
-//! Paths, branches and commits are all it knows. Each step may be killed at any moment, its git with it or not, and is
-//! then simply made again: it finds what there is. Whoever makes two of them for one project at once must not; the
-//! caller holds the project's lock.
+//! It knows only paths, branches and commits. Each step may be killed at any moment, with its git or without it, and is
+//! then simply made again: it starts from what it finds. No two steps change one project at once: the caller holds the
+//! lock of the project's checkout.
 //!
 //! What is on disk: the worktree `PROJECT/.agent-queue/worktrees/T`, locked against `git worktree prune`; its branch
 //! `ccl/T`; a line in the repository's `info/exclude`. Nothing is forced, no branch of anybody else's is moved but
@@ -133,8 +133,8 @@ impl From<GitError> for OpenError {
     }
 }
 
-/// Whether a later pass may do better, without anybody mending anything in the repository. A lock of git's that was waited
-/// for in vain was left behind: no session is to wait for whoever removes it.
+/// Whether a later pass may do better, without anybody mending anything in the repository. A lock of git's that did not
+/// go away counts as left behind: no session waits for the person who removes it.
 pub(crate) fn is_temporary(error: &anyhow::Error) -> bool {
     let is_lock = |cause: &(dyn std::error::Error + 'static)| {
         matches!(cause.downcast_ref(), Some(GitError::Locked { .. }))
@@ -177,7 +177,7 @@ struct GitStatus {
     branch: Option<String>,
     /// How many files differ or are untracked, without those of the queue.
     changed: usize,
-    /// How many files differ or are untracked, with those of the queue, but without deleted ones.
+    /// How many files differ or are untracked, including those of the queue, but not deleted ones.
     present: usize,
     /// Those whose merge a person or an agent has to finish.
     unmerged: Vec<String>,
@@ -186,7 +186,8 @@ struct GitStatus {
 impl GitStatus {
     fn of(directory: &Path) -> Result<Self, GitError> {
         let args = ["status", "--porcelain=v2", "--branch", "-z", "--untracked-files=normal"];
-        // Without `--no-renames`, git compares all that is new with all that has gone.
+        // Without `--no-renames`, git compares all that is new with all that has gone. What is untracked counts,
+        // whatever the user has set in `status.showUntrackedFiles`.
         Ok(Self::parse(&Git::look(directory, args.into_iter().chain(["--no-renames"])).run()?))
     }
 
@@ -223,7 +224,7 @@ impl GitStatus {
             if path.components().all(|part| part.as_os_str() != QUEUE) {
                 status.changed += 1;
             }
-            // In the index as in HEAD, and not there.
+            // Unchanged in the index, and deleted in the worktree.
             if !field.starts_with(b"1 .D ") {
                 status.present += 1;
             }
@@ -270,7 +271,7 @@ impl Repository {
         let ask = |more: &[&str]| {
             Git::look(&project, ["rev-parse"].iter().chain(&what).chain(more)).run()
         };
-        // As a rule there is a commit, and one call is enough.
+        // As a rule there is a commit, and one call is enough. Without one git fails, and is asked only for the rest.
         let (mut printed, has_commit) = match ask(&HEAD) {
             Ok(printed) => (printed, true),
             Err(GitError::Failed { .. }) => match ask(&[]) {
@@ -280,10 +281,10 @@ impl Repository {
             Err(error) => return Err(error.into()),
         };
         let head = if has_commit { take_head(&mut printed) } else { None };
-        // The one path comes last of the rest: it may have newlines in it.
+        // `--git-common-dir` was asked for last: it is a path, and may have newlines in it.
         let mut lines = printed.splitn(5, |byte| *byte == b'\n');
         let mut next = || lines.next().unwrap_or_default();
-        // What git does not know it prints as it is: before 2.28, which may be too old.
+        // A git before 2.28 prints `--show-object-format`, which it does not know, as it is: it may be too old.
         if next().starts_with(b"--") {
             check_version(&project)?;
         }
@@ -293,6 +294,7 @@ impl Repository {
         if next() != b"true" {
             return Err(Obstacle::NotARepository { project: shown(&project) }.into());
         }
+        // `--show-cdup` prints `../` for each directory up to the top.
         let up = next().strip_suffix(b"/").map_or(0, |up| up.split(|byte| *byte == b'/').count());
         let common = next();
         let common = common.strip_suffix(b"\n").unwrap_or(common);
@@ -311,8 +313,8 @@ impl Repository {
     /// The worktree that the task `T.md` is to have; makes nothing.
     ///
     /// `own` is the one that an earlier attempt of this very task had: taken again where its branch is still there.
-    /// Otherwise the first of `ccl/T`, `ccl/T.2` … whose branch and directory are free, from `base` or what HEAD was when
-    /// the repository was opened.
+    /// Otherwise the first of `ccl/T`, `ccl/T.2` … whose branch and directory are free, from `base` or what HEAD was
+    /// when the repository was opened.
     pub(crate) fn plan(
         &self,
         task: &str,
@@ -333,6 +335,7 @@ impl Repository {
         let registered = self.registered()?;
         let is_taken = |name: &str| {
             let (branch, path) = (format!("ccl/{name}"), self.worktrees.join(name));
+            // Beside a ref `ccl/T/x` git cannot make a ref `ccl/T`.
             let below = format!("{branch}/");
             branches.contains(branch.as_str())
                 || branches.iter().any(|other| other.starts_with(&below))
@@ -353,7 +356,7 @@ impl Repository {
     /// The worktree that an earlier attempt had, by its ending; none where that names no branch of ours.
     pub(crate) fn worktree_of(&self, ending: &BranchEnding) -> Option<Worktree> {
         let name = ending.summary.branch.strip_prefix("ccl/")?;
-        // The line may have been written by anybody.
+        // Anybody may have written the ending line, and the name becomes a path.
         if name.is_empty() || name.starts_with('.') || name.contains('/') {
             return None;
         }
@@ -385,7 +388,7 @@ impl Repository {
         if base.is_empty() || base.starts_with('-') {
             return Err(unknown().into());
         }
-        // A tag may have the same name, and git would take that.
+        // The branch first: git would prefer a tag of the same name.
         let found = match self.resolve(&format!("refs/heads/{base}"))? {
             None => self.resolve(base)?,
             found => found,
@@ -399,7 +402,7 @@ impl Repository {
         let look = self.look(["rev-parse", commit.as_str(), "--symbolic-full-name", name]);
         let printed = match look.word() {
             Ok(printed) => printed,
-            // Whatever else is wrong is found out by the next call, which needs what this one would have named.
+            // The name is unknown; any other failure of git's is taken for that, too.
             Err(GitError::Failed { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
@@ -414,7 +417,8 @@ impl Repository {
         let commits = self.look(["rev-list", "--count", range.as_str(), "--"]).word()?;
         let diff = ["diff", "--numstat", "-z", "--no-renames", "--no-ext-diff", "--no-textconv"];
         let diff = |ends: &str| self.look(diff.into_iter().chain([ends, "--"])).run();
-        // As a person sees it. Without a common ancestor, where the agent began a history of its own, the two ends.
+        // From the common ancestor, as a person sees it. Where the agent began a history of its own, there is none:
+        // then the two ends are compared.
         let printed = diff(&format!("{base}...{head}")).or_else(|error| match error {
             GitError::Failed { .. } => diff(&range),
             other => Err(other),
@@ -473,6 +477,7 @@ impl Repository {
         let name = format!("refs/heads/{branch}");
         match self.look(["rev-parse", "--verify", "--quiet", name.as_str()]).word() {
             Ok(tip) => Ok(Some(tip)),
+            // With `--quiet`, 1 says that there is no such ref.
             Err(error) if error.is(1) => Ok(None),
             Err(error) => Err(error),
         }
@@ -487,7 +492,7 @@ impl Repository {
     }
 }
 
-/// Takes off what [`HEAD`] has added to what `git rev-parse` prints: its last two lines.
+/// Takes the last two lines off what `git rev-parse` has printed: those that [`HEAD`] asked for.
 fn take_head(printed: &mut Vec<u8>) -> Option<Start> {
     let mut take_line = || {
         printed.pop_if(|byte| *byte == b'\n')?;
@@ -545,7 +550,7 @@ fn is_object_name(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// What is read of a file of git's, its newline cut off; none where there is no such file.
+/// The contents of a file of git's, without the newline at the end; none where there is no such file.
 fn read_line(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs::read(path) {
         Ok(mut bytes) => {
@@ -554,6 +559,7 @@ fn read_line(path: &Path) -> Result<Option<Vec<u8>>> {
             }
             Ok(Some(bytes))
         }
+        // `.git` of a main checkout is a directory.
         Err(error)
             if durable::is_no_directory(&error) || error.kind() == io::ErrorKind::IsADirectory =>
         {
@@ -563,7 +569,8 @@ fn read_line(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Notes by an empty file among git's own that something has begun there; a crash of the machine may take it back.
+/// Puts an empty file among git's own, as a mark that something has begun there. Not synced: a crash of the machine may
+/// take it back.
 fn put_mark(path: &Path) -> Result<()> {
     fs::write(path, "").with_context(|| format!("cannot write {}", path.display()))
 }

@@ -19,7 +19,7 @@ use crate::text::{escape, excerpt, path_text};
 
 /// How long a call that only looks may take.
 const READ_LIMIT: Duration = Duration::from_secs(120);
-/// How long one that checks files out or in may take. One that is killed leaves its locks behind.
+/// How long a call that checks files out or in may take. A git that is killed leaves its locks behind.
 const WRITE_LIMIT: Duration = Duration::from_secs(900);
 /// How long a lock is waited for, and a git that an earlier pass started.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,8 +29,9 @@ pub(super) const POLL: Duration = Duration::from_millis(50);
 /// was killed leaves its git running; the next one finds it by this.
 const MARK: &str = "CCL_CHECKOUT";
 
-/// What a caller's git, whose hook `ccl` may be called from, would make ours do: `git rev-parse --local-env-vars`
-/// of 2.47, and what else changes where it works, what paths mean, or what it prints.
+/// Variables that would change what our git does where `ccl` is called from a hook of another git: the list of
+/// `git rev-parse --local-env-vars` of 2.47, and others that change where git works, what paths mean, or what it
+/// prints.
 const INHERITED: [&str; 30] = [
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_CONFIG",
@@ -65,13 +66,14 @@ const INHERITED: [&str; 30] = [
     "GIT_ADVICE",
 ];
 
-/// What holds for every call, whatever the user's configuration says. Unknown keys are nothing to an older git.
+/// The settings of every call, whatever the user's configuration says. An older git ignores keys that it does not know.
 const SETTINGS: [&str; 14] = [
     // Hooks run for the agent's commits and for nobody else's.
     "core.hooksPath=/dev/null",
     // Empty: before 2.36 the value is a program.
     "core.fsmonitor=",
     "core.editor=true",
+    // Or `git add` may refuse a file for its line ends.
     "core.safecrlf=false",
     "color.ui=false",
     "commit.gpgSign=false",
@@ -82,7 +84,7 @@ const SETTINGS: [&str; 14] = [
     "merge.conflictStyle=merge",
     "merge.autoStash=false",
     "rebase.autoStash=false",
-    // So that `gitdir` says where a worktree is.
+    // So that `gitdir` says where a worktree is: it is compared with an absolute path.
     "worktree.useRelativePaths=false",
 ];
 
@@ -145,11 +147,11 @@ const FAILED_WRITES: [&str; 16] = [
     "failed to finalize",
     "failed to refresh the index",
     "write failure",
-    // A commit of ours has a message: it could not be written into its file.
+    // Our commits always have a message: git could not write it into its file.
     "due to empty commit message",
 ];
 
-/// With less than this many bytes on its disk no git is blamed for a failure.
+/// With fewer free bytes than this on the disk, any failure of git is taken for one of the full disk.
 const FULL: u64 = 64 << 10;
 
 /// What ends a program from outside: a person, a shutdown, the kernel where memory is short.
@@ -177,11 +179,11 @@ pub(super) struct Git<'a> {
     patience: Duration,
     /// None: what is usual for calls that look, or change something.
     limit: Option<Duration>,
-    /// Whether it is without a terminal, on which ssh would ask whatever its environment says.
+    /// Whether it runs without a terminal: on one, ssh would ask, whatever its environment says.
     alone: bool,
     /// The file that is its standard input.
     input: Option<&'a Path>,
-    /// Where the objects go that it makes, instead of the repository's own directory.
+    /// The directory for the objects that it makes, instead of the repository's own.
     objects: Option<&'a Path>,
 }
 
@@ -214,22 +216,22 @@ impl<'a> Git<'a> {
         Self { changes: Some(worktree), ..Self::look(directory, args) }
     }
 
-    /// For one that may not simply be made again: it fails at once where there is a lock.
+    /// For a call that may not simply be made again: it fails at once where there is a lock.
     pub(super) fn once(self) -> Self {
         Self { patience: Duration::ZERO, ..self }
     }
 
-    /// For one that talks with another machine: it may not take longer, and nobody is asked for anything.
+    /// For a call that talks with another machine: it may not take longer than this, and asks nobody for anything.
     pub(super) fn remote(self, limit: Duration) -> Self {
         Self { limit: Some(limit), alone: true, ..self }
     }
 
-    /// For one that reads this file.
+    /// For a call that reads this file.
     pub(super) fn with_input(self, input: &'a Path) -> Self {
         Self { input: Some(input), ..self }
     }
 
-    /// For one whose objects are not the repository's yet.
+    /// For a call whose objects are not to be the repository's yet.
     pub(super) fn with_objects(self, objects: &'a Path) -> Self {
         Self { objects: Some(objects), ..self }
     }
@@ -277,6 +279,7 @@ impl<'a> Git<'a> {
             false => Call::new("git", limit),
         };
         if let Some(path) = self.input {
+            // Opened for each try: a further one reads it from the beginning.
             let opened = File::open(path).map_err(|source| RunError::Io {
                 program: "git".to_owned(),
                 place: format!(" with {}", path.display()),
@@ -289,6 +292,7 @@ impl<'a> Git<'a> {
         }
         call.command
             .current_dir(self.directory)
+            // In English, since the words of git are compared below.
             .envs([("LC_ALL", "C"), ("GIT_TERMINAL_PROMPT", "0"), ("GIT_ASKPASS", "true")])
             .envs([("GIT_EDITOR", "true"), ("GIT_SEQUENCE_EDITOR", "true"), ("GIT_PAGER", "cat")])
             .arg("--no-pager");
@@ -321,7 +325,7 @@ impl<'a> Git<'a> {
             words if words.is_empty() => last_lines(&String::from_utf8_lossy(&output.stdout)),
             words => words,
         };
-        // Killed, what it said last is not why.
+        // Where it was killed, its last words are not the reason.
         let words = match output.status.code() {
             Some(_) if !words.is_empty() => words,
             _ => format!("it ended with {}", output.status),
@@ -363,7 +367,8 @@ fn last_lines(text: &str) -> String {
     excerpt(&end.join(" / "), LONGEST)
 }
 
-/// Waits until no git of an earlier pass is at work in the worktree any more; the process that still is.
+/// Waits until no git of an earlier pass is at work in the worktree any more. Returns the process that still is after
+/// [`PATIENCE`].
 pub(super) fn wait_for_earlier_git(worktree: &Path) -> std::io::Result<Option<i32>> {
     let (value, deadline) = (path_text(worktree), Instant::now() + PATIENCE);
     loop {

@@ -8,7 +8,7 @@ use super::{GitStatus, Repository, is_temporary};
 use crate::marker::Worktree;
 use crate::text::excerpt;
 
-/// Of a worktree's files, those that are no queue's.
+/// The pathspec for all files of a worktree except those of a queue.
 pub(super) const NOT_QUEUE: &str = ":(exclude,top,glob)**/.agent-queue/**";
 
 /// What became of what the agent left uncommitted.
@@ -30,9 +30,10 @@ impl Repository {
         match self.find(worktree)? {
             Extent::Whole => {}
             Extent::Half => return stuck(no_worktree(worktree)),
-            // What was to be committed was, or it would not be going.
+            // Its removal has begun only after all was committed.
             Extent::Leaving | Extent::Nothing => return Ok(Leftovers::None),
         }
+        // First: what a killed rebase of `ccl` has left in the files is no work of the agent's.
         match self.take_back_ours(worktree) {
             Err(error) if is_temporary(&error) => return Err(error),
             Err(error) => return stuck(format!("{error:#}")),
@@ -58,7 +59,7 @@ impl Repository {
         if status.changed == 0 {
             return Ok(Leftovers::None);
         }
-        // An earlier pass's may be about to commit this very change.
+        // The git of a killed pass may be about to commit this very change.
         wait_for_idle(worktree)?;
         match self.commit(worktree, task) {
             Ok(()) => Ok(Leftovers::Committed),
@@ -69,21 +70,22 @@ impl Repository {
         }
     }
 
-    /// Takes away what lies uncommitted in the worktree, all but what git ignores and the queue, and says how many files
+    /// Takes away what lies uncommitted in the worktree, all but what git ignores and the queue. Returns how many files
     /// that were.
     pub(crate) fn drop_uncommitted(&self, worktree: &Worktree) -> Result<usize> {
         if self.find(worktree)? != Extent::Whole || under_way(worktree)?.is_some() {
             return Ok(0);
         }
         let GitStatus { changed, branch, .. } = GitStatus::of(&worktree.path)?;
-        // What is there instead is a person's.
+        // Another branch is checked out: what lies there is a person's.
         if branch.as_deref() != Some(&worktree.branch) {
             return Ok(0);
         }
         if changed > 0 {
             wait_for_idle(worktree)?;
             let call = |args: &[&str]| Git::change(&worktree.path, &worktree.path, args).run();
-            // First: it frees a disk that the check has filled, where git could not write its index.
+            // First: it frees a disk that the check has filled, on which `reset` could not write its index. `-ff`
+            // removes repositories that the check has made there, too.
             call(&["clean", "-ffd", "--quiet", "--exclude=.agent-queue"])?;
             call(&["reset", "--hard", "--quiet"])?;
         }
@@ -103,7 +105,7 @@ impl Repository {
         &self,
         worktree: &Worktree,
     ) -> Result<&'static [&'static str], GitError> {
-        // Or it would make an address up, of the machine's name.
+        // Without `useConfigOnly` git would make an address up from the machine's name.
         let ask = Git::look(&worktree.path, ["var", "GIT_COMMITTER_IDENT"]);
         match ask.with(&["user.useConfigOnly=true"]).run() {
             Ok(_) => Ok(&[]),
