@@ -17,16 +17,17 @@ use crate::durable;
 use crate::error::Failure;
 use crate::marker::Worktree;
 
-/// Where git notes a rebase that is under way; the second before 2.26, or as the user has `rebase.backend`.
+/// Where git notes a rebase that is under way; the second by a git before 2.26, or with the user's `rebase.backend`.
 const REBASE_STATES: [&str; 2] = ["rebase-merge", "rebase-apply"];
 
-/// In git's directory for a worktree: a rebase of `ccl`'s is under way there, and nothing is uncommitted but by it.
+/// A mark in git's directory for a worktree: a rebase of `ccl`'s is under way there, and all that is uncommitted comes
+/// from it.
 const REBASING: &str = "ccl-rebases";
-/// There: such a rebase is being taken back. Until that is over, the files are those of a commit halfway, also where HEAD is
-/// on its branch again.
+/// A second mark there: such a rebase is being taken back. Until that is over, the files may be those of a commit
+/// halfway, even where HEAD is on its branch again.
 const TAKING_BACK: &str = "ccl-takes-back";
-/// Before the branch's name and a dot: the commit of that name has what lay in its worktree, and no branch had, when a rebase
-/// of `ccl`'s was taken back.
+/// The beginning of a ref; the branch's name, a dot and a commit follow. That commit holds what lay in the worktree,
+/// and was on no branch, when a rebase of `ccl`'s was taken back.
 pub(crate) const SAVED: &str = "refs/ccl-saved/";
 
 /// Bytes that git needs beside the files: its index, objects, logs.
@@ -85,8 +86,8 @@ pub(crate) fn base_moved_on(times: u32) -> String {
 
 impl Repository {
     /// Brings the branch into the branch that it started from. `note` is called with the worktree's new base before
-    /// anything lands: what is counted as the branch's own afterwards starts there. What is `checked` does not land once
-    /// it was rebased.
+    /// anything lands: what is counted as the branch's own afterwards starts there. A branch that is `checked` does not
+    /// land after a rebase, but is to be checked again first.
     pub(crate) fn land(
         &self,
         worktree: &mut Worktree,
@@ -97,7 +98,7 @@ impl Repository {
             return Ok(LandStep::Refused("it did not start from a branch".to_owned()));
         };
         for _ in 0..ROUNDS {
-            // Of a branch that has landed the base stays what it was before.
+            // Before the rebase: a branch that has landed keeps its base, or it would seem to have no commits.
             if self.has_landed(worktree, &base_branch)? {
                 return Ok(LandStep::Landed);
             }
@@ -117,6 +118,7 @@ impl Repository {
             match self.fast_forward(worktree, &base_branch)? {
                 Landing::Landed => return Ok(LandStep::Landed),
                 Landing::Refused(why) => return Ok(LandStep::Refused(why)),
+                // The base has moved on since the rebase: once more.
                 Landing::Moved => {}
             }
         }
@@ -149,6 +151,7 @@ impl Repository {
             }
             _ => return Ok(Rebase::Stuck(no_worktree(worktree))),
         };
+        // Waited for before, since the rebase itself fails at once where there is a lock.
         if let Some(lock) = self.wait_for_lock(worktree)? {
             return Ok(Rebase::Stuck(left_behind(&lock)));
         }
@@ -169,7 +172,7 @@ impl Repository {
             return Ok(Rebase::UpToDate { onto });
         }
         let settings = [
-            // It notes what it is about to do before it changes anything: `take_back_ours` relies on that.
+            // This backend notes what it is about to do before it changes anything: `take_back_ours` relies on that.
             "rebase.backend=merge",
             "rebase.autoSquash=false",
             "rebase.updateRefs=false",
@@ -187,12 +190,14 @@ impl Repository {
         let rebased = rebase.with(&settings).with(identity).run();
         let files = match &rebased {
             Ok(_) => Vec::new(),
+            // Before it is undone, which takes the conflict away.
             Err(_) => self.conflicts(worktree)?,
         };
         if rebased.is_err() {
-            // Nothing is in it but by the rebase: nobody was there since.
+            // Nothing needs to be saved: nobody has worked there since the rebase began.
             self.undo(worktree, &admin)?;
         }
+        // Last: by the mark the next call knows that a rebase which was broken off is ours.
         durable::remove(&mark)?;
         Ok(match rebased {
             Ok(_) => Rebase::Rebased { onto },
@@ -202,11 +207,11 @@ impl Repository {
         })
     }
 
-    /// Takes a rebase of ours back whose pass was killed, wherever git stood in it: an agent's own is nobody else's. False
-    /// where none was begun. What keeps git from it is an error, and the next call tries again.
+    /// Takes back a rebase of ours whose pass was killed, wherever git stood in it; an agent's own rebase is left
+    /// alone. False where none of ours was begun. What keeps git from it is an error, and the next call tries again.
     ///
-    /// A person may have come by since. So a rebase that is over is left as it is, and what no branch has of one that is not
-    /// is kept at [`SAVED`] before it goes.
+    /// A person may have worked there since. So a rebase that is over stays as it is. Of one that is not over, what no
+    /// branch has is kept at [`SAVED`] before it goes.
     pub(crate) fn take_back_ours(&self, worktree: &Worktree) -> Result<bool> {
         let Some(admin) = admin_of(&worktree.path)? else { return Ok(false) };
         let mark = admin.join(REBASING);
@@ -220,7 +225,7 @@ impl Repository {
         let is_on_its_branch =
             GitStatus::of(&worktree.path)?.branch.as_deref() == Some(&worktree.branch);
         let taking_back = admin.join(TAKING_BACK);
-        // Git writes the index last. Once that is the branch's it is over, and a person may have gone on.
+        // Git writes the index last. Once that is the branch's, the taking back is over: a person may have gone on.
         let is_half_taken_back = || -> Result<bool> {
             let is_reset = Git::look(&worktree.path, ["diff", "--cached", "--quiet", "HEAD"]);
             Ok(durable::exists(&taking_back)? && !is_reset.is_yes()?)
@@ -230,26 +235,27 @@ impl Repository {
             self.save(worktree)?;
             self.undo(worktree, &admin)?;
         } else if durable::exists(&admin.join("CHERRY_PICK_HEAD"))? {
-            // Git was killed, or a lock was in its way, when it had all but ended.
+            // The rebase is over but for this note: git was killed, or met a lock, before it could remove it.
             Git::change(&worktree.path, &worktree.path, ["cherry-pick", "--quit"]).run()?;
         }
+        // In this order: without the mark no later call would look here.
         durable::remove(&taking_back)?;
         durable::remove(&mark)?;
         Ok(true)
     }
 
-    /// Keeps what is uncommitted in the worktree, with the commits that lie below it. Nothing that was kept before is lost
-    /// for that: its ref has another name.
+    /// Keeps what is uncommitted in the worktree, with the commits that lie below it. What was kept before is not lost:
+    /// its ref has another name.
     fn save(&self, worktree: &Worktree) -> Result<()> {
         let call = |args: &[&str]| Git::change(&worktree.path, &worktree.path, args);
-        // Also what is not merged, as it is in its file; a stash takes nothing that is not in the index.
+        // A stash takes only files that are in the index. So all are added first, unmerged ones as they lie there.
         call(&["add", "--all", "--", ":(top)", NOT_QUEUE]).run()?;
         let stash = call(&["stash", "create", "ccl: a rebase was taken back"])
             .with(self.identity(worktree)?)
             .word()?;
         let saved = match stash.is_empty() {
             false => Some(stash),
-            // Somebody may have committed on the way.
+            // Nothing is uncommitted, but somebody may have committed on the detached HEAD.
             true => self.commit_on_the_way(worktree)?,
         };
         if let Some(saved) = saved {
@@ -259,7 +265,7 @@ impl Repository {
         Ok(())
     }
 
-    /// HEAD, where neither the branch nor its base has it.
+    /// The commit that HEAD is, unless the branch or its base has it.
     fn commit_on_the_way(&self, worktree: &Worktree) -> Result<Option<String>> {
         let head = Git::look(&worktree.path, ["rev-parse", "--verify", "HEAD"]).word()?;
         for branch in [Some(&worktree.branch), worktree.base_branch.as_ref()].into_iter().flatten()
@@ -275,18 +281,19 @@ impl Repository {
 
     /// Makes the worktree what its branch says.
     ///
-    /// `git rebase --abort` does too little. It refuses where git was killed before it had noted where to go back to, and
-    /// has nothing to abort once git has removed its notes; then HEAD may be detached and the files be those of a commit
-    /// halfway. Git moves the branch itself once, with all its commits.
+    /// `git rebase --abort` does too little. It refuses where git was killed before it had noted where to go back to,
+    /// and has nothing to abort once git has removed its notes; then HEAD may be detached and the files be those of a
+    /// commit halfway. The branch itself is whole in any case: git moves it once, with all its commits.
     fn undo(&self, worktree: &Worktree, admin: &Path) -> Result<()> {
         if let Some(lock) = self.wait_for_lock(worktree)? {
             bail!("{}", left_behind(&lock));
         }
         let call = |args: &[&str]| Git::change(&worktree.path, &worktree.path, args).run();
-        // A pass may be killed, or the disk be full, before the files are those of the branch.
+        // A mark, since the pass may be killed, or the disk be full, before the files are those of the branch.
         let taking_back = admin.join(TAKING_BACK);
         put_mark(&taking_back)?;
         if is_noted(admin)? {
+            // Only git's notes of it go; HEAD and the files are set below.
             call(&["rebase", "--quit"])?;
         }
         let branch = format!("refs/heads/{}", worktree.branch);
@@ -330,7 +337,9 @@ impl Repository {
         checkout: &Path,
         new: &str,
     ) -> Result<Landing> {
-        // Git changes the files before it moves the branch: where it could not do that, they would differ from it.
+        // Git changes the files before it moves the branch. Where a lock keeps it from moving the branch, the files
+        // would be ahead of it: so locks are looked for first. A main checkout has no `.git` file that names its git
+        // directory.
         let admin = admin_of(checkout)?.unwrap_or_else(|| self.common.clone());
         let branch = self.common.join("refs/heads").join(format!("{base_branch}.lock"));
         for lock in [admin.join("index.lock"), admin.join("HEAD.lock"), branch] {
@@ -355,13 +364,13 @@ impl Repository {
         }
     }
 
-    /// Fails where the disk of the checkout has no room for the files that are to land: a git that finds out in the middle
-    /// leaves half of them there.
+    /// Fails where the disk of the checkout has no room for the files that are to land: a git that finds out in the
+    /// middle leaves half of them there.
     fn check_free_space(&self, worktree: &Worktree, checkout: &Path, new: &str) -> Result<()> {
         let diff = ["diff", "--name-only", "-z", "--no-renames", "--diff-filter=d", "HEAD", new];
         let names = Git::look(checkout, diff.into_iter().chain(["--"])).run()?;
         let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-        // They lie in the worktree as they are to lie there.
+        // In the worktree these files are as they will be in the checkout.
         let size = |name| fs::symlink_metadata(worktree.path.join(OsStr::from_bytes(name)));
         let needed: u64 = names.filter_map(|name| size(name).ok()).map(|it| it.len()).sum();
         let free = free_space(checkout)
@@ -382,6 +391,7 @@ impl Repository {
         let args = ["update-ref", "-m", &reason, &name, new, old];
         match Git::change(&self.project, &worktree.path, args).run() {
             Ok(_) => Ok(Landing::Landed),
+            // The words of git where the ref is not `old` any more.
             Err(error) if error.says("but expected") => Ok(Landing::Moved),
             Err(error) if error.is_of_the_machine() => Err(error.into()),
             Err(error) => Ok(Landing::Refused(error.to_string())),
@@ -398,6 +408,7 @@ impl Repository {
     /// The checkout other than its worktree that has the task's branch checked out.
     pub(crate) fn checked_out_elsewhere(&self, worktree: &Worktree) -> Result<Option<PathBuf>> {
         let checkout = self.checked_out(&worktree.branch)?;
+        // Git also lists worktrees whose directory is gone.
         Ok(checkout.filter(|path| *path != worktree.path && durable::exists(path).unwrap_or(true)))
     }
 
@@ -418,7 +429,7 @@ impl Repository {
             } else if line == wanted.as_bytes() {
                 let Some(path) = path else { bail!("git lists a worktree without a path") };
                 let path = PathBuf::from(OsStr::from_bytes(path));
-                // So git lists the main checkout where its git directory lies elsewhere, as a submodule's.
+                // Git lists a main checkout by its git directory where that lies elsewhere, as a submodule's.
                 let is_ours = path == self.common && admin_of(&self.top)?.as_ref() == Some(&path);
                 return Ok(Some(if is_ours { self.top.clone() } else { path }));
             }
@@ -426,8 +437,8 @@ impl Repository {
         Ok(None)
     }
 
-    /// The git directory of a checkout in which the branch is being rebased: meanwhile it is checked out nowhere, and
-    /// comes back at the end.
+    /// The git directory of a checkout in which the branch is being rebased: until the end of that the branch is
+    /// checked out nowhere, and then it is again.
     fn rebased_in(&self, branch: &str) -> Result<Option<PathBuf>> {
         let name = format!("refs/heads/{branch}");
         let linked = self.registered()?.into_iter().map(|(admin, _)| admin);
@@ -480,7 +491,7 @@ fn abort(worktree: &Worktree, admin: &Path) -> Result<()> {
         }
         let call = |how| Git::change(&worktree.path, &worktree.path, ["rebase", how]).run();
         match call("--abort") {
-            // It notes last where to go back to, and leaves after that.
+            // Git notes last where to go back to, and leaves the branch only after that: only its notes have to go.
             Err(GitError::Failed { .. } | GitError::OfMachine { .. })
                 if read_line(&state.join("orig-head"))?.is_none_or(|it| it.is_empty()) =>
             {
