@@ -43,7 +43,7 @@ pub(crate) fn list_worktrees(project: &Path) -> Result<Vec<ListedWorktree>> {
     let mut found = Vec::new();
     for entry in durable::list_dir(&project.join(WORKTREES))? {
         let path = entry?.path();
-        // Those of checks come and go.
+        // Hidden ones are those of checks, which come and go.
         let is_hidden = path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"."));
         let Some(admin) = admin_of(&path)?.filter(|_| !is_hidden) else { continue };
         let text = |name: &str| -> Result<Option<String>> {
@@ -51,7 +51,7 @@ pub(crate) fn list_worktrees(project: &Path) -> Result<Vec<ListedWorktree>> {
             Ok(line.map(|line| String::from_utf8_lossy(&line).into_owned()))
         };
         let Some(head) = text("HEAD")? else { continue };
-        // What git writes there instead of a branch's name where refs are no files.
+        // Where refs are no files, git writes `.invalid` there instead of a branch's name.
         let branch = head.strip_prefix("ref: refs/heads/").filter(|name| *name != ".invalid");
         let branch = branch.map(ToOwned::to_owned);
         found.push(ListedWorktree { branch, locked: text("locked")?, path });
@@ -60,7 +60,8 @@ pub(crate) fn list_worktrees(project: &Path) -> Result<Vec<ListedWorktree>> {
     Ok(found)
 }
 
-/// The file that says that a worktree has what it needs. Among git's own notes of it, it goes with the worktree.
+/// The file that says that the set-up of a worktree is done. It lies among git's own notes of the worktree, and goes
+/// with them.
 pub(crate) fn setup_stamp(worktree: &Worktree) -> Result<PathBuf> {
     let admin = admin_of(&worktree.path)?
         .with_context(|| format!("{} is no worktree of git", shown(&worktree.path)))?;
@@ -76,8 +77,8 @@ pub(super) fn admin_of(path: &Path) -> Result<Option<PathBuf>> {
     Ok(admin.map(|admin| fs::canonicalize(&admin).unwrap_or(admin)))
 }
 
-/// In git's directory for a worktree: it was clean, and its removal has begun. What is missing of it then is no work of
-/// the agent's.
+/// A mark in git's directory for a worktree: it was clean, and its removal has begun. Files that are missing from then
+/// on were not deleted by the agent.
 const LEAVING: &str = "ccl-removes-it";
 
 /// How much there is of a worktree.
@@ -100,7 +101,7 @@ impl Repository {
     pub(crate) fn make(&self, worktree: &Worktree, run: Uuid, fresh: bool) -> Result<()> {
         self.exclude()?;
         let find = || match self.find(worktree)? {
-            // All files are there, and the agent could not commit.
+            // All files are there, but with a lock that was left behind the agent could not commit.
             Extent::Whole if fresh && self.lock(worktree)?.is_some() => Ok(Extent::Half),
             found => anyhow::Ok(found),
         };
@@ -118,13 +119,14 @@ impl Repository {
                     bail!(why);
                 }
             }
+            // Nothing is lost: no agent was in it, or its directory is gone; the branch stays.
             Extent::Half if fresh || !durable::exists(&worktree.path)? => {
                 self.throw_away(worktree)?;
             }
             Extent::Half => bail!(no_worktree(worktree)),
         }
         let Err(error) = self.add(worktree, run) else { return Ok(()) };
-        // The git of a killed pass may have been at it, too early to be seen above.
+        // The git of a killed pass may have made it, and begun too late to be seen above.
         wait_for_idle(worktree)?;
         match find()? {
             Extent::Whole => Ok(()),
@@ -147,7 +149,7 @@ impl Repository {
             Git::change(&self.project, &worktree.path, args).run().map(drop)
         };
         let add = |with_reason| match add(with_reason, true) {
-            // An earlier attempt's, or made by a git that was killed right after.
+            // The branch is that of an earlier attempt, or of a git that was killed right after it had made it.
             Err(error) if error.says("already exists") && error.says("branch") => {
                 add(with_reason, false)
             }
@@ -178,8 +180,8 @@ impl Repository {
         self.delete_branch(worktree, &worktree.base).map(drop)
     }
 
-    /// A worktree, made anew, in which a check judges `commit`: detached, with what the globs in `protect` name as it is in
-    /// the task's base.
+    /// Makes anew the worktree in which a check judges `commit`: detached, and with the paths that the globs in
+    /// `protect` name as they are in the task's base.
     pub(crate) fn make_check_worktree(
         &self,
         worktree: &Worktree,
@@ -223,7 +225,8 @@ impl Repository {
                 ["diff", "--name-only", "-z", "--no-renames", filter, &judged.base, tree, "--"];
             Ok(Git::look(&judged.path, args.into_iter().chain(globs())).run()?)
         };
-        // Paths may be any bytes, so they stay with git where that can tell them from the globs itself.
+        // The base has no added paths, so they are removed one by one. Git finds all others by the globs itself: paths
+        // may be any bytes.
         let added = listed(commit, "--diff-filter=A")?;
         for path in added.split(|byte| *byte == 0).filter(|path| !path.is_empty()) {
             let path = judged.path.join(OsStr::from_bytes(path));
@@ -232,6 +235,7 @@ impl Repository {
         if !listed(commit, "--diff-filter=MDT")?.is_empty() {
             call(["checkout", &judged.base, "--"].into_iter().chain(globs()).collect())?;
         }
+        // The index, whose tree is noted as what was judged, has to be what lies there.
         call(vec!["add", "--all", "--", ":(top)"]).map(drop).map_err(Into::into)
     }
 
@@ -245,7 +249,7 @@ impl Repository {
         let removal = match found {
             Extent::Whole => self.remove_whole(worktree)?,
             Extent::Leaving => self.finish_removal(worktree)?,
-            // Its directory has gone, and git's notes of it are of no use.
+            // Its directory has gone, and git's notes of it are of no use any more.
             Extent::Half if !durable::exists(&worktree.path)? => {
                 self.throw_away(worktree)?;
                 Removal::Removed
@@ -269,34 +273,36 @@ impl Repository {
             let args = [OsStr::new("worktree"), verb.as_ref(), path.as_os_str()];
             Git::change(&self.project, path, args).run()
         };
-        // Git removes file by file. Before the first, so that no later pass commits what is missing then.
+        // Git removes file by file. The mark comes before the first, so that no later pass commits what is gone.
         let leaving = admin.join(LEAVING);
         put_mark(&leaving)?;
         match call("unlock") {
+            // A killed pass may have unlocked it already.
             Err(error) if !error.says("is not locked") => return Err(error.into()),
             _ => {}
         }
         match call("remove") {
             Ok(_) => Ok(Removal::Removed),
-            // 128: it has refused, and removed nothing. Locked, so that no `git worktree prune` forgets it.
+            // 128: git has refused, and removed nothing. Locked again, so that no `git worktree prune` forgets it.
             Err(error) if error.is(128) && !error.is_of_the_machine() => {
                 durable::remove(&leaving)?;
                 call("lock")?;
                 Ok(Removal::Kept(error.to_string()))
             }
-            // Killed, or come to a file that it may not remove: the mark stays, and the next call goes on.
+            // Git was killed, or met a file that it may not remove: the mark stays, and the next call goes on.
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Removes what a git that was killed in [`Self::remove_whole`] has left. By hand: to git files are missing.
+    /// Removes what a git that was killed in [`Self::remove_whole`] has left. By hand: to git the missing files are
+    /// changes.
     fn finish_removal(&self, worktree: &Worktree) -> Result<Removal> {
         let path = &worktree.path;
         if durable::exists(path)? {
             let admins = self.registered()?;
             let admin = admins.iter().find(|(_, at)| at == path).map(|(admin, _)| admin);
             let file = path.join(".git");
-            // As `git worktree repair` does: git may have removed this one first.
+            // Git may have removed the `.git` file first. It is made anew, as by `git worktree repair`.
             if let Some(admin) = admin
                 && !durable::exists(&file)?
             {
@@ -374,7 +380,7 @@ impl Repository {
         }
     }
 
-    /// A lock by which a git keeps others from the worktree or its branch, or one that was killed still does.
+    /// A lock that keeps others from the worktree or its branch: of a git at work, or of one that was killed.
     fn lock(&self, worktree: &Worktree) -> Result<Option<PathBuf>> {
         let Some(admin) = admin_of(&worktree.path)? else { return Ok(None) };
         for entry in durable::list_dir(&admin)? {
@@ -387,9 +393,9 @@ impl Repository {
         Ok(durable::exists(&of_branch)?.then_some(of_branch))
     }
 
-    /// Waits until nothing is locked that a rebase needs; the lock that stays.
+    /// Waits until nothing is locked that a rebase needs. Returns the lock that stays.
     pub(super) fn wait_for_lock(&self, worktree: &Worktree) -> Result<Option<PathBuf>> {
-        // Without it git cannot delete what it has noted of a commit that it picks, and says nothing of that.
+        // Where `packed-refs` is locked, git cannot delete its note of a commit that it picks, and says nothing of it.
         let packed = self.common.join("packed-refs.lock");
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -404,8 +410,8 @@ impl Repository {
         }
     }
 
-    /// Asked before any call of git in the worktree: where `.git` is missing, git would take the person's checkout, which
-    /// lies above.
+    /// How much there is of the worktree. Asked before any call of git in it: where its `.git` is missing, git would
+    /// work in the person's checkout, which lies above.
     pub(super) fn find(&self, worktree: &Worktree) -> Result<Extent> {
         let path = &worktree.path;
         let exists = durable::exists(path)?;
@@ -429,8 +435,8 @@ impl Repository {
         if durable::exists(&admin.join(LEAVING))? {
             return Ok(Extent::Leaving);
         }
-        // Git writes the index last, when all files are there. The others are missing where it was taking back what it had
-        // failed to make.
+        // Git writes the index last, when all files are there. One of the others is missing where git was killed as it
+        // took back what it had failed to make.
         for file in ["index", "HEAD", "commondir", "gitdir"] {
             if !durable::exists(&admin.join(file))? {
                 return Ok(Extent::Half);
@@ -446,8 +452,8 @@ impl Repository {
             let admin = entry?.path();
             let path = match read_line(&admin.join("gitdir"))?.filter(|line| !line.is_empty()) {
                 Some(line) => admin.join(OsStr::from_bytes(&line)).parent().map(Path::to_owned),
-                // A git that was killed had come no further than to its lock, with our reason, and `git worktree prune`
-                // would remove it but for that.
+                // A git that was killed had come no further than to its lock, with our reason. Without the lock
+                // `git worktree prune` would remove it.
                 None => Some(read_line(&admin.join("locked"))?.unwrap_or_default())
                     .filter(|reason| reason.is_empty() || reason.starts_with(b"ccl "))
                     .and_then(|_| Some(self.worktrees.join(admin.file_name()?))),
@@ -457,10 +463,10 @@ impl Repository {
         Ok(found)
     }
 
-    /// Removes a worktree that nobody has worked in. Deletes the directories itself: `git worktree remove` refuses where
-    /// a part is missing.
+    /// Removes a worktree that nobody has worked in. Deletes the directories itself: `git worktree remove` refuses
+    /// where a part is missing.
     fn throw_away(&self, worktree: &Worktree) -> Result<()> {
-        // The directory first: git's notes, found by its path, are what shows that it was begun.
+        // The directory first: git's notes, which name its path, show the next pass that there was something to remove.
         let known = self.registered()?.into_iter().filter(|(_, at)| *at == worktree.path);
         let admins = known.map(|(admin, _)| admin).collect::<Vec<_>>();
         for directory in [worktree.path.clone()].into_iter().chain(admins) {
@@ -516,7 +522,7 @@ fn exclude_line(subdirectory: &Path) -> Vec<u8> {
     line
 }
 
-/// What is said of a directory that git knows nothing of, or a part of which is missing.
+/// The sentence about a directory that git knows nothing of, or of which a part is missing.
 pub(super) fn no_worktree(worktree: &Worktree) -> String {
     format!(
         "{} is no worktree of git any more: look at what is in it, and move it away",
