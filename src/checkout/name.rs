@@ -2,10 +2,10 @@
 
 use crate::text::is_unprintable;
 
-/// Bytes: git adds `.lock` to it, `ccl` a number, and a file's name has 255.
+/// In bytes: git adds `.lock` to it, `ccl` a number, and a file's name may have 255.
 const LONGEST: usize = 100;
 
-/// The task's name made fit for a ref (git-check-ref-format(1)), a directory, and a shell's command line without quotes.
+/// The task's name made fit for a ref (git-check-ref-format(1)), a directory, and a shell's command without quotes.
 pub(super) fn fit(task: &str) -> String {
     let task = task.strip_suffix(".md").unwrap_or(task);
     let mut name = String::new();
@@ -23,6 +23,7 @@ pub(super) fn fit(task: &str) -> String {
     name.truncate(end.unwrap_or(0));
     let mut name = name.as_str();
     loop {
+        // In a loop: what comes off may leave another end that git refuses.
         let trimmed = name.trim_matches(['.', '-']);
         let trimmed = trimmed.strip_suffix(".lock").unwrap_or(trimmed);
         if trimmed == name {
@@ -37,7 +38,7 @@ pub(super) fn fit(task: &str) -> String {
 pub(super) fn first_free(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
     let numbered = (2_u64..).map(|number| format!("{name}.{number}"));
     let mut names = std::iter::once(name.to_owned()).chain(numbered);
-    // The numbers do not end before the names that are taken.
+    // There are more numbers than names that are taken, so one is always found.
     names.find(|name| !is_taken(name)).unwrap_or_else(|| name.to_owned())
 }
 
