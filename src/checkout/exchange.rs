@@ -28,11 +28,12 @@ use crate::subprocess::RunError;
 use crate::task::Summary;
 use crate::text::escape;
 
-/// For one call of git that talks with the exchange. A fetch of what came back gets what its pass still has, and no less.
+/// The time limit of one call of git that talks with the exchange. A fetch of what came back gets what is left of its
+/// pass's time, and at least this.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
-/// The name of a quarantine begins with this: a directory beside the project's objects, in which the objects of one fetch
-/// lie until all of them are there.
+/// The name of a quarantine begins with this: a directory beside the project's objects, in which the objects of one
+/// fetch lie until all of them are there.
 const QUARANTINE: &str = "tmp_objdir-ccl-";
 /// A quarantine older than this is a killed pass's: no fetch takes nearly as long.
 const OLD_QUARANTINE: Duration = Duration::from_secs(60 * 60);
@@ -41,9 +42,10 @@ const OLD_QUARANTINE: Duration = Duration::from_secs(60 * 60);
 const IDENTITY: &[&str] =
     &["user.name=ccl", "user.email=ccl@localhost", "i18n.commitEncoding=UTF-8"];
 
-/// What a user may have set for their own pushes and fetches.
+/// Settings against what a user may have set for their own pushes.
 const PUSH: &[&str] = &["push.followTags=false", "push.gpgSign=false", "push.recurseSubmodules=no"];
-/// With all of it synced, by git 2.36 and newer: once the task is filed, the only other copy is deleted in the exchange.
+/// Settings against what a user may have set for their own fetches. `core.fsync=all` has all of it synced, by git 2.36
+/// and newer: once the task is filed, the only other copy is deleted in the exchange.
 const FETCH: &[&str] = &[
     "fetch.fsckObjects=true",
     "fetch.prune=false",
@@ -51,7 +53,7 @@ const FETCH: &[&str] = &[
     "core.fsync=all",
 ];
 
-/// What may be left behind.
+/// What may stay behind, and does not hold the project's tasks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
     pub(crate) uncommitted: bool,
@@ -67,7 +69,7 @@ pub(crate) struct Travel {
     pub(crate) branch: Option<String>,
     /// Where the project lies in its repository.
     pub(crate) subdirectory: PathBuf,
-    /// Where submodules and LFS start from, if anything is to be fetched from there.
+    /// The address from which a worker fetches submodules and LFS files, where it may.
     pub(crate) origin: Option<String>,
     /// The exchange's address.
     pub(crate) url: String,
@@ -77,7 +79,7 @@ pub(crate) struct Travel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Moved {
     Yes,
-    /// It is not what it was taken for: somebody else has moved it.
+    /// The ref is not what the caller took it for: somebody else has moved it.
     Refused,
 }
 
@@ -107,6 +109,7 @@ impl Repository {
             }
         }
         let origin = match terms.lfs || terms.submodules {
+            // Every worker would show the password.
             true => self.address_of("origin")?.filter(|address| !has_password(address)),
             false => None,
         };
@@ -164,6 +167,7 @@ impl Repository {
         ];
         match Git::change(&self.project, &self.project, args).run() {
             Ok(_) => Ok(true),
+            // Another pass may have made it meanwhile.
             Err(error @ GitError::Failed { .. }) => match self.find_tip(branch)? {
                 Some(tip) => Ok(tip == commit),
                 None => Err(error.into()),
@@ -192,7 +196,7 @@ pub(crate) struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    /// The exchange as an empty repository in `directory` reaches it, which this makes.
+    /// Makes an empty repository in `directory`, and returns the exchange as that reaches it.
     pub(crate) fn scratch(directory: &'a Path, url: &'a str) -> Result<Self, GitError> {
         Git::change(directory, directory, ["init", "--quiet", "--bare"]).run()?;
         Ok(Self { project: directory, url })
@@ -202,6 +206,7 @@ impl<'a> Exchange<'a> {
 impl Exchange<'_> {
     /// A commit of the tree of `of`, with these parents. Nothing refers to it yet.
     pub(crate) fn commit(&self, of: &str, parents: &[&str], message: &str) -> Result<String> {
+        // By a file: a prompt may be longer than an argument can be.
         let mut file = NamedTempFile::new().context("cannot make a file for a commit's message")?;
         file.write_all(message.as_bytes()).context("cannot write a commit's message")?;
         let tree = format!("{of}^{{tree}}");
@@ -238,7 +243,7 @@ impl Exchange<'_> {
         let args = ["push", "--quiet", lease.as_str(), self.url, refspec.as_str()];
         match self.change(args, PUSH).run() {
             Ok(_) => Ok(Moved::Yes),
-            // In the words of the client that has seen it, and of a server that has seen it in the last moment.
+            // The words of a client that has seen it, and of a server that has seen it at the last moment.
             Err(error)
                 if ["stale info", "fetch first", "but expected", "reference already exists"]
                     .iter()
@@ -270,8 +275,8 @@ impl Exchange<'_> {
     }
 
     /// Brings what a ref names, and all that it needs, into the project's git, and checks every object. All of it comes
-    /// into a quarantine first, as git does for a push, so that a fetch that is ended by its limit leaves nothing. A later
-    /// fetch removes the quarantine of a killed pass; so does `git gc`, since the name is one of git's own.
+    /// into a quarantine first, as git does for a push, so that a fetch that is ended by its limit leaves nothing. A
+    /// later fetch removes the quarantine of a killed pass; so does `git gc`, since the name is one of git's own.
     pub(crate) fn fetch(&self, reference: &str, limit: Duration) -> Result<(), GitError> {
         let objects = self.objects()?;
         let failed = |source| GitError::Objects { directory: shown(&objects), source };
@@ -280,7 +285,7 @@ impl Exchange<'_> {
         let quarantine = quarantine.map_err(failed)?;
         let info = quarantine.path().join("info");
         fs::create_dir(&info).map_err(failed)?;
-        // What is here already is not brought again.
+        // An alternate, the project's own objects: what is here already is not fetched again.
         fs::write(info.join("alternates"), "..\n").map_err(failed)?;
         let args = [
             "fetch",
@@ -327,7 +332,7 @@ impl Exchange<'_> {
         match Git::look(self.project, ["cat-file", "blob", file.as_str()]).run() {
             Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
             Err(GitError::Failed { .. }) => Ok(String::new()),
-            // A runner cuts it; whoever has put it there is not to hold up what else there is.
+            // A runner cuts its files. A longer one was put there by somebody else, and must not hold up the rest.
             Err(GitError::Run(RunError::TooLong { .. })) => {
                 Ok("(It is longer than what any runner hands in.)".to_owned())
             }
@@ -355,7 +360,7 @@ fn remove_old_quarantines(objects: &Path) -> io::Result<()> {
         }
         let age = entry.metadata().ok().and_then(|found| durable::age(&found, SystemTime::now()));
         if age.is_some_and(|age| age > OLD_QUARANTINE) {
-            // It may be another user's, or another pass removes it at this moment: it is in nobody's way.
+            // It may be another user's, or another pass may remove it at this moment. Where it stays, it does no harm.
             let _left = fs::remove_dir_all(entry.path());
         }
     }
@@ -368,11 +373,12 @@ fn take_over(quarantine: &Path, objects: &Path) -> io::Result<()> {
     for entry in fs::read_dir(quarantine)? {
         let entry = entry?;
         let (name, from) = (entry.file_name(), entry.path());
+        // Only `alternates` lies in `info`.
         if name == "info" || !entry.file_type()?.is_dir() {
             continue;
         }
         let to = objects.join(&name);
-        // With the permissions that git has given it.
+        // A whole directory at once, with the permissions that git has given it.
         if !to.exists() && fs::rename(&from, &to).is_ok() {
             continue;
         }
@@ -402,8 +408,8 @@ fn copy(from: &Path, to: &Path, name: &OsStr) -> io::Result<()> {
 }
 
 impl GitError {
-    /// Whether git refused an object that a fetch has brought, and would refuse it again. A connection that broke off, or
-    /// a disk that is full, has other words.
+    /// Whether git refused an object that a fetch has brought, and would refuse it again. A connection that broke off,
+    /// or a disk that is full, has other words.
     pub(crate) fn is_bad_object(&self) -> bool {
         self.says("fsck error")
     }
