@@ -1,4 +1,4 @@
-//! What an engine answered, apart from what its fields mean: errors, excerpts, and its key kept out of all that is read.
+//! Reading an engine's answers, apart from what their fields mean: errors, excerpts, and the key kept out of all texts.
 //! Pure.
 
 use std::collections::BTreeMap;
@@ -17,14 +17,14 @@ const REDACTED: &str = "[API key]";
 /// Reads the answers to one client's requests.
 #[derive(Clone, Copy)]
 pub(super) struct Answers<'a> {
-    /// What sentences call the engine.
+    /// The engine's name in sentences.
     engine: &'static str,
     server: &'a str,
     key: Option<&'a str>,
 }
 
-/// A JSON object, its values still as JSON text: so an amount keeps its digits, and a field that is
-/// not as it should be spoils no other.
+/// A JSON object whose values are still JSON text: so an amount keeps its digits, and a malformed
+/// field spoils no other.
 pub(super) type Object<'a> = BTreeMap<String, &'a RawValue>;
 
 impl<'a> Answers<'a> {
@@ -43,7 +43,7 @@ impl<'a> Answers<'a> {
         })
     }
 
-    /// All but a 2xx is an error, which quotes what the server says.
+    /// Everything but a 2xx is an error, which quotes what the server says.
     pub(super) fn check_success(self, reply: &Reply) -> Result<(), EngineError> {
         if reply.is_success() {
             return Ok(());
@@ -63,7 +63,7 @@ impl<'a> Answers<'a> {
         })
     }
 
-    /// A 2xx of which nothing can be made.
+    /// The error for a 2xx that cannot be understood.
     pub(super) fn garbled(self, reply: &Reply, what: &str) -> EngineError {
         EngineError {
             kind: ErrorKind::Garbled,
@@ -72,7 +72,7 @@ impl<'a> Answers<'a> {
         }
     }
 
-    /// `what` with the server's name in front, fit to be shown.
+    /// `what` with the server's name in front, safe to be shown.
     fn sentence(self, what: &str) -> String {
         self.line(&format!("{} at {} {what}", self.engine, self.server))
     }
@@ -85,6 +85,7 @@ impl<'a> Answers<'a> {
 
     /// `text` as one line of at most 300 characters, without control characters and the key.
     fn line(self, text: &str) -> String {
+        // Hidden before the cut: a key that was cut in two would not be found.
         text::excerpt(&self.hide(text.to_owned()), EXCERPT)
     }
 
@@ -105,7 +106,7 @@ impl<'a> Answers<'a> {
         serde_json::from_str(object.get(name)?.get()).ok().map(|text| self.hide(text))
     }
 
-    /// The field, be it a string or other JSON (then as it was written); null is nothing.
+    /// The field, a string or other JSON (then as it was written); `None` for null.
     pub(super) fn text(self, object: &Object, name: &str) -> Option<String> {
         let raw = object.get(name)?.get();
         match raw {

@@ -1,4 +1,4 @@
-//! A person wants a delegated task to come to an end.
+//! `ccl cancel` of a delegated task.
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
@@ -14,16 +14,16 @@ use crate::marker;
 use crate::queue::TaskRef;
 
 impl Delegation<'_> {
-    /// Ends the task's job and files the task; `reason` is noted where there was no job yet. A job
-    /// that the server still has to end is filed by a later pass, and the event says so. `None`: it
-    /// is not delegated.
+    /// Ends the task's job and files the task; `reason` is noted where there was no job yet. Where the
+    /// server has not ended the job yet, a later pass files the task, and the event says so. `None`: the
+    /// task is not delegated.
     pub(crate) fn cancel(&self, task: &TaskRef, reason: &str) -> Result<Option<Event>> {
         let path = task.project.delegated_path(&task.name);
         let Some(marker) = marker::read::<Delegated>(&path)? else {
             return Ok(None);
         };
         if let (Engine::Ray(ray), Some(note)) = (&self.engine, &marker.exchange) {
-            // Whoever submits it holds this lock.
+            // The pass that submits it holds this lock.
             let _lock = match &marker.phase {
                 DelegationPhase::Submitted { .. } => None,
                 DelegationPhase::Submitting { .. } => Some(lock_marker(&path)?.ok_or_else(busy)?),
@@ -38,7 +38,8 @@ impl Delegation<'_> {
         .map(Some)
     }
 
-    /// Whatever the server answers, the job itself shows what came of it: it may have ended before.
+    /// Asks the server to cancel the job, then asks for the job's own status, whatever the first answer
+    /// was: it may have ended before.
     fn end_job(&self, task: &TaskRef, marker: &Delegated, id: &JobId) -> Result<Event> {
         let asked = match self.engine.cancel(id) {
             Err(error) if error.kind.server_state() != ServerState::Answering => {
@@ -57,10 +58,11 @@ impl Delegation<'_> {
         }
     }
 
-    /// Takes back what was not submitted yet.
+    /// Takes back a task that was not submitted yet.
     fn withdraw(&self, task: &TaskRef, reason: &str) -> Result<Event> {
         let path = task.project.delegated_path(&task.name);
         let _lock = lock_marker(&path)?.ok_or_else(busy)?;
+        // Read again under the lock: a pass may have sent it meanwhile.
         let marker: Delegated = marker::read(&path)?.context("it has just been filed")?;
         if !matches!(marker.phase, DelegationPhase::Submitting { ambiguous: false, .. }) {
             bail!(
@@ -71,6 +73,7 @@ impl Delegation<'_> {
         let filing = Filing::given_up(self.now(), reason.to_owned());
         let event = self.put_away(task, &marker, &filing)?;
         if event.event == EventKind::Held {
+            // Nothing is noted of the cancellation: the next scan would submit the task.
             bail!(Failure::Temporary(
                 "its file is open for writing: close it, then cancel it again".to_owned()
             ));

@@ -1,4 +1,4 @@
-//! A run in the exchange comes to its end: its task is filed, given up, asked for anew or goes to a session, and its refs go.
+//! The end of a run in the exchange: its task is filed, given up, submitted anew or goes to a session; its refs go.
 
 use anyhow::{Context, Result, anyhow};
 use uuid::Uuid;
@@ -17,13 +17,14 @@ use crate::marker as markers;
 use crate::queue::Project;
 use crate::text::{escape, excerpt};
 
-/// How often a job that came to nothing before anybody began is asked for anew.
+/// How often a job that ended before any runner began is submitted anew.
 const MOST_RESTARTS: u32 = 3;
 
 impl OpenRun<'_> {
-    /// Files a task whose result git does not take. Nobody else has it, so it stays in the exchange, for a person.
+    /// Files a task whose result git refuses. The result has no other copy, so it stays in the exchange, for a person.
     pub(super) fn file_refused(&self, why: &str) -> Result<RemoteOutcome> {
         let OpenRun { marker, note, .. } = *self;
+        // Noted before the filing: the pass that removes the refs may be another one.
         self.keep_run(true)?;
         let (url, run) = (escape(&note.url), Refs::of(marker.key).run);
         let reason =
@@ -37,8 +38,8 @@ impl OpenRun<'_> {
         self.end(&filing)
     }
 
-    /// Puts the tombstone at the run's ref, so that no runner can hand in a result any more; then does what the tombstone
-    /// is for: files the task, sends it again or lets it run here.
+    /// Puts the tombstone at the run's ref, so that no runner can hand in a result any more. Then takes the step that
+    /// the tombstone stands for: files the task, submits it again or lets it run here.
     pub(super) fn take_back(
         &self,
         old: Option<&str>,
@@ -54,18 +55,18 @@ impl OpenRun<'_> {
         self.bury(tombstone)
     }
 
-    /// Puts a tombstone in place of `old`; false where that is not there any more.
+    /// Puts a tombstone in place of `old`; false if the ref has moved meanwhile.
     fn swap(&self, old: Option<&str>, tombstone: &Tombstone) -> Result<bool> {
         let OpenRun { task, marker, note, .. } = *self;
         let exchange = self.exchange();
-        // Nothing refers to it here: after two weeks a person's git may have thrown it away.
+        // No ref here keeps the base commit: after two weeks a person's git may have thrown it away.
         if !exchange.has(&note.base)? {
             exchange
                 .fetch(&Refs::of(marker.key).base, EXCHANGE_LIMIT)
                 .context("cannot fetch what the run starts from")?;
         }
         let message = serde_json::to_string(tombstone)?;
-        // What a stranger has put there is not to be handed on.
+        // Only a claim that was noted becomes a parent: what a stranger put at the ref is not handed on.
         let claim = old.filter(|old| note.claim.as_deref() == Some(*old));
         let parents: Vec<&str> = [note.base.as_str()].into_iter().chain(claim).collect();
         let commit = exchange.commit(&note.base, &parents, &message)?;
@@ -75,7 +76,7 @@ impl OpenRun<'_> {
         Ok(moved == Moved::Yes)
     }
 
-    /// Does what a tombstone is there for.
+    /// Takes the step that a tombstone stands for.
     pub(super) fn bury(&self, tombstone: &Tombstone) -> Result<RemoteOutcome> {
         let OpenRun { task, note, .. } = *self;
         let reason = excerpt(&tombstone.reason, 2000);
@@ -96,13 +97,14 @@ impl OpenRun<'_> {
         }
     }
 
-    /// Files the task, and takes its refs away.
+    /// Files the task, and removes its refs.
     pub(super) fn file_and_clean(&self, filing: &Filing) -> Result<RemoteOutcome> {
+        // An earlier pass may have noted that it stays, when git still refused the result.
         self.keep_run(false)?;
         self.end(filing)
     }
 
-    /// Writes down whether `run` stays in the exchange once the task is filed.
+    /// Notes whether `run` stays in the exchange once the task is filed.
     fn keep_run(&self, keeps_run: bool) -> Result<()> {
         if self.note.keeps_run != keeps_run {
             self.change(|marker| {
@@ -117,13 +119,14 @@ impl OpenRun<'_> {
     fn end(&self, filing: &Filing) -> Result<RemoteOutcome> {
         let OpenRun { ray, task, marker, .. } = *self;
         let outcome = self.by.file(task, marker, filing)?;
+        // A task that is held keeps its marker, and its refs with it.
         if !self.by.dry_run && durable::exists(&task.project.leaving_path(marker.key))? {
             self.by.clean(ray, &task.project, marker.key);
         }
         Ok(outcome)
     }
 
-    /// Removes the marker of a task that a session gets.
+    /// Removes the marker and the refs of a task that a session gets.
     fn leave(&self, reason: String) -> Result<RemoteOutcome> {
         let OpenRun { ray, task, marker, .. } = *self;
         if !self.by.dry_run {
@@ -142,13 +145,13 @@ impl OpenRun<'_> {
         Ok(RemoteOutcome::RunLocally { reason })
     }
 
-    /// The end of a submission that a session gets instead: nobody is to begin with it any more.
+    /// Ends a submission whose task goes to a session instead. First it makes sure that no runner can begin any more.
     pub(super) fn withdraw(&self, reason: &str) -> Result<RemoteOutcome> {
         let OpenRun { ray, task, note, .. } = *self;
         if !note.is_sent || self.by.dry_run {
             return self.leave(reason.to_owned());
         }
-        // A push of this pass may have had no answer, and it is to be withdrawn for just that.
+        // The exchange may count as silent because this submission's push had no answer: it is asked all the same.
         ray.look_again(&note.url);
         match self.look()? {
             RunState::Absent => {
@@ -160,7 +163,7 @@ impl OpenRun<'_> {
                 self.by.log.warn(format_args!("{task} cannot be taken back to run here: {why}"));
                 Ok(RemoteOutcome::Nothing)
             }
-            // Somebody is at work after all.
+            // A runner has begun after all: the task counts as submitted, and `poll` goes on with it.
             RunState::Claim(_)
             | RunState::Result(..)
             | RunState::Foreign(..)
@@ -179,26 +182,28 @@ impl OpenRun<'_> {
         }
     }
 
-    /// A person wants it to end: whoever has the run loses it, unless the result is there already.
+    /// Cancels the run for a person: a runner that has it loses it, unless its result is there already.
     pub(super) fn cancel(&self, reason: &str) -> Result<RemoteOutcome> {
         let OpenRun { ray, task, marker, note, .. } = *self;
         let tombstone = Tombstone::new(Why::Cancelled, reason.to_owned());
         if !note.is_sent {
+            // No runner can have begun: there is nothing to take back.
             return self.bury(&tombstone);
         }
-        // A hint, as all that is said to it.
+        // Ray is asked to stop the job, but the ref decides: an error here changes nothing.
         if let Err(error) = ray.client.cancel(&JobId::of_key(marker.key)) {
             self.by.log.warn(format_args!("{task}: {error}"));
         }
-        // A person may wait for it: it is tried, whenever it was to be.
+        // A person may be waiting: the result is fetched now, even if its next attempt is due later.
         let unhurried = ExchangeNote { unfetched: None, ..note.clone() };
         let seen = OpenRun { note: &unhurried, ..*self }.look()?;
         match seen {
             RunState::Result(commit, result) => self.file_result(&commit, &result),
             RunState::Refused(why) => self.file_refused(&why),
+            // Not the one that is there: it may have the task submitted again, or run here.
             RunState::Tombstone(_) => self.bury(&tombstone),
             RunState::Absent => self.take_back(None, &tombstone),
-            // Also one that cannot be fetched: it may be too large ever to be.
+            // Also a result that cannot be fetched: it may be too large to be fetched ever.
             RunState::Claim(old)
             | RunState::Foreign(old, _)
             | RunState::Unfetched(old)
@@ -209,20 +214,20 @@ impl OpenRun<'_> {
         }
     }
 
-    /// Asks for the task under another key, after the old one's tombstone. The old one's refs go.
+    /// Has the task submitted under a new key; the old key's run has its tombstone. The old key's refs are removed.
     fn begin_anew(&self) -> Result<()> {
         let OpenRun { task, marker, .. } = *self;
         let (old, new) = (marker.key, Uuid::new_v4());
         let now = self.by.now();
         let begun = self.by.change_with(task, marker, |project, marker| {
-            // Before the marker: what is not noted would stay in the exchange.
+            // Noted before the marker changes: after a kill in between nothing else would lead to the old key's refs.
             durable::write(
                 &project.leaving_path(old),
                 &serde_json::to_vec(marker)?,
                 durable::PRIVATE,
             )?;
             if let Some(note) = &mut marker.exchange {
-                // A key is random: nothing else in the request looks like it.
+                // The key is random, so nothing else in the request equals it.
                 note.request = note.request.replace(&old.to_string(), &new.to_string());
                 note.restarts += 1;
                 note.claim = None;
@@ -241,7 +246,7 @@ impl OpenRun<'_> {
 }
 
 impl Delegation<'_> {
-    /// Takes the refs away of what was filed; what cannot be taken away is tried again by a later pass.
+    /// Removes the refs of a run that is over. Refs that cannot be removed are tried again by a later pass.
     fn clean(&self, ray: &RayEngine<'_>, project: &Project, key: Uuid) {
         if let Err(error) = self.try_clean(ray, project, key) {
             self.log.debug(format_args!(
@@ -261,7 +266,8 @@ impl Delegation<'_> {
             }
             let exchange = Exchange { project: project.path(), url: &note.url };
             let refs = Refs::of(key);
-            // In this order: a runner that comes in between finds `run`, or no base.
+            // Base first: a runner that starts in between finds no base, or `run` taken. It looks for base again after
+            // its claim.
             let gone: &[&String] =
                 if note.keeps_run { &[&refs.base] } else { &[&refs.base, &refs.run] };
             for name in gone {
@@ -276,7 +282,7 @@ impl Delegation<'_> {
         durable::remove(&path).map(drop)
     }
 
-    /// Takes the refs away that earlier passes have left.
+    /// Removes the refs that earlier passes have left.
     pub(crate) fn sweep_exchanges(&self, leaving: &[(Project, Uuid)]) {
         if let (super::engine::Engine::Ray(ray), false) = (&self.engine, self.dry_run) {
             leaving.iter().for_each(|(project, key)| self.clean(ray, project, *key));

@@ -1,4 +1,4 @@
-//! What runs jobs: one of two, each behind the same few questions.
+//! The engine that runs jobs, secutools or Ray, behind the same few methods.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -27,13 +27,13 @@ use crate::queue::{Project, WaitingTask};
 use crate::task::{Provider, Task, TaskRules};
 use crate::text::escape;
 
-/// A shell script: see there.
+/// The shell script that a job runs; its head says what it does.
 const RUNNER: &str = include_str!("runner.sh");
 
-/// How long an agent may work where nobody has said so: a node that is taken for ever is nobody's any more.
+/// How long an agent may work where no `max_duration` is set: without a limit it could occupy its node for ever.
 const LONGEST_WORK: SignedDuration = SignedDuration::from_hours(6);
 
-/// The kernel takes 128 KiB for one word of a command line.
+/// Somewhat less than the 128 KiB that the kernel takes for one word of a command line.
 const LONGEST_ENTRYPOINT: usize = 120 << 10;
 
 /// The engine of a [`super::Delegation`].
@@ -44,15 +44,15 @@ pub(crate) enum Engine<'a> {
 
 /// What a task needs besides its text before it can be submitted.
 pub(super) enum Ground {
-    /// Its text alone goes there.
+    /// Nothing: its text alone goes to the engine.
     Text,
     Travel(Box<Travel>, TaskRules),
-    /// It stays, and this is the sentence that mends it.
+    /// The task is held; the sentence says how to mend that.
     Held(String),
 }
 
 impl<'a> Engine<'a> {
-    /// The engine, where the configuration has it.
+    /// The engine of this kind; `None` where the configuration has none.
     pub(crate) fn of(kind: EngineKind, config: &'a Config, limits: Limits) -> Result<Option<Self>> {
         Ok(match (kind, &config.secutools, &config.remote) {
             (EngineKind::Secutools, Ok(secutools), _) => {
@@ -72,7 +72,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// What sentences call it.
+    /// Its name in sentences.
     pub(crate) fn name(&self) -> &'static str {
         self.kind().as_str()
     }
@@ -96,7 +96,7 @@ impl<'a> Engine<'a> {
         match (self, ground) {
             (Self::Ray(ray), Ground::Travel(travel, rules)) => {
                 let note = ray.compose(waiting, *travel, rules, key, host)?;
-                // It stands in the note, where it outlives the submission.
+                // The request stands in the note, which outlives the submission: it may be sent again later.
                 Ok((String::new(), Some(note)))
             }
             _ => {
@@ -106,7 +106,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Asks for the job of a marker that says that it may exist.
+    /// Asks for the marker's job. The marker on the disk must say already that the job may exist.
     pub(super) fn submit(
         &self,
         project: &Path,
@@ -127,7 +127,8 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// A job that has ended, with what its agent has made: of one at Ray that is in the exchange until it is filed.
+    /// Adds to a job that has ended what its agent has printed. For a job at Ray that is in the exchange until the task
+    /// is filed.
     pub(crate) fn with_output(&self, job: Job, projects: &[Project]) -> Result<Job> {
         match (self, JobId::key(&job.id)) {
             (Self::Ray(ray), Some(key)) if job.status.is_final() => {
@@ -145,7 +146,7 @@ impl<'a> Engine<'a> {
     }
 }
 
-/// A submission that has come to nothing because of the exchange.
+/// A submission that failed because of the exchange. `Later`: the engine was not asked, so there is no job yet.
 fn no_exchange(text: String) -> NotAccepted {
     let error = EngineError { kind: ErrorKind::NoExchange, retry_after: None, text };
     NotAccepted { certainty: Certainty::Later, error }
@@ -159,8 +160,9 @@ pub(crate) struct RayEngine<'a> {
     pub(super) client: RayClient,
     settings: &'a RemoteEngine,
     config: &'a Config,
+    /// For each project: whether it can go to the exchange, looked up once in a pass.
     departures: Mutex<HashMap<PathBuf, Departure>>,
-    /// Of each address: its refs, asked for once in a pass, or why there is no answer.
+    /// For each exchange's address: its refs, asked for once in a pass, or why there is no answer.
     listed: Mutex<HashMap<String, Listing>>,
 }
 
@@ -188,6 +190,7 @@ impl<'a> RayEngine<'a> {
             let exchange = Exchange::scratch(scratch.path(), &url)?;
             let refs = match exchange.list() {
                 Ok(refs) => refs,
+                // The result may lie in another exchange: only if none has it is this the answer.
                 Err(error) => {
                     failed = Some(error);
                     continue;
@@ -202,7 +205,7 @@ impl<'a> RayEngine<'a> {
         failed.map_or(Ok(None), |error| Err(error.into()))
     }
 
-    /// The exchanges of these projects. One that is no repository any more has none.
+    /// The exchanges of these projects. A project that is no repository any more has none.
     fn exchanges(&self, projects: &[Project]) -> BTreeSet<String> {
         let exchange = &self.settings.exchange;
         if let ExchangeAt::Url(url) = exchange {
@@ -220,6 +223,7 @@ impl<'a> RayEngine<'a> {
             Ok(rules) => rules.for_task(&waiting.task.header.rules),
             Err(error) => return Ok(Ground::Held(format!("{error:#}"))),
         };
+        // Held while git looks: the tasks of one project wait for one look.
         let mut departures = locked(&self.departures);
         let departure = match departures.get(project.path()) {
             Some(known) => known.clone(),
@@ -255,6 +259,7 @@ impl<'a> RayEngine<'a> {
         Ok(ExchangeNote {
             url: travel.url,
             base,
+            // The marker is written before the job is asked for, and a pass may be killed in between.
             is_sent: true,
             head: travel.head,
             branch: travel.branch,
@@ -268,7 +273,8 @@ impl<'a> RayEngine<'a> {
         })
     }
 
-    /// The request for a job. One key always makes the same request. It holds no secret: Ray shows it to everybody.
+    /// The body of the request for a job; the same key always gives the same one. It holds no secret: Ray shows it to
+    /// everybody.
     fn request(
         &self,
         name: &str,
@@ -285,6 +291,7 @@ impl<'a> RayEngine<'a> {
         let (key_text, check) = (key.to_string(), rules.check.command().unwrap_or_default());
         let timeout = format!("{}s", rules.check_timeout.as_secs());
         let protect = rules.protect.join("\n");
+        // In the order in which the runner reads them; `ccl` is its `$0`.
         let mut words = vec!["sh", "-c", RUNNER, "ccl", &travel.url, &key_text, directory];
         let limit = format!("{}s", time_limit(rules).as_secs());
         words.extend([limit.as_str(), name, travel.origin.as_deref().unwrap_or_default()]);
@@ -309,7 +316,7 @@ impl<'a> RayEngine<'a> {
         Ok(body.to_string())
     }
 
-    /// Pushes what the run starts from, and asks for the job. Both change nothing where they were done before.
+    /// Pushes the commit that the run starts from, and asks for the job. Both are idempotent.
     fn submit(
         &self,
         project: &Path,
@@ -321,7 +328,8 @@ impl<'a> RayEngine<'a> {
         }
         let exchange = Exchange { project, url: &note.url };
         if let Err(error) = exchange.push(&note.base, &Refs::of(key).base) {
-            // What is refused is this project's matter; who does not answer is not asked again in this pass.
+            // A refusal concerns this project alone. An exchange that does not answer in time is not asked again in
+            // this pass.
             return Err(no_exchange(match error.is_timeout() {
                 true => self.note_silent(&note.url, &error.to_string()),
                 false => silence(&note.url, &error.to_string()),
@@ -330,9 +338,10 @@ impl<'a> RayEngine<'a> {
         self.client.submit(&JobId::of_key(key), note.request.as_bytes())
     }
 
-    /// The exchange's refs as they were at the first look of this pass; or why there is no answer. What is done about
-    /// one of them is a compare-and-swap, so that an old look does no harm.
+    /// The exchange's refs as they were at the first look of this pass, or why there is no answer. A listing that is
+    /// out of date does no harm: a ref is changed only by compare-and-swap.
     pub(super) fn refs(&self, exchange: Exchange<'_>) -> Listing {
+        // Held during the call: all tasks of a pass share one `ls-remote`.
         let mut listed = locked(&self.listed);
         if let Some(known) = listed.get(exchange.url) {
             return known.clone();
@@ -343,12 +352,12 @@ impl<'a> RayEngine<'a> {
         found
     }
 
-    /// Why nothing more is asked of the exchange in this pass.
+    /// Why the exchange is asked nothing more in this pass; `None`: it may be asked.
     pub(super) fn why_silent(&self, url: &str) -> Option<String> {
         locked(&self.listed).get(url).and_then(|known| known.as_ref().err().cloned())
     }
 
-    /// The next look at the exchange is a new one, where the last one had no answer.
+    /// Forgets that the exchange did not answer, so that it is asked again.
     pub(super) fn look_again(&self, url: &str) {
         let mut listed = locked(&self.listed);
         if listed.get(url).is_some_and(|known| known.is_err()) {
@@ -356,7 +365,7 @@ impl<'a> RayEngine<'a> {
         }
     }
 
-    /// From now on nothing more is asked of the exchange in this pass; the sentence that says so.
+    /// From now on the exchange is asked nothing more in this pass. Returns the sentence that says why.
     pub(super) fn note_silent(&self, url: &str, words: &str) -> String {
         let sentence = silence(url, words);
         locked(&self.listed).insert(url.to_owned(), Err(sentence.clone()));
@@ -377,11 +386,11 @@ fn silence(url: &str, words: &str) -> String {
 #[derive(Debug, Clone)]
 pub(crate) enum Departure {
     Ready(Box<Travel>),
-    /// Its tasks stay, and this is the sentence that mends it.
+    /// Its tasks are held; the sentence says how to mend that.
     Held(String),
 }
 
-/// Looks at a project.
+/// Finds out whether a project can go to the exchange.
 pub(crate) fn departure(settings: &RemoteEngine, project: &Path) -> Result<Departure> {
     let terms = Terms {
         uncommitted: settings.dirty == Uncommitted::Ignore,
@@ -396,9 +405,9 @@ pub(crate) fn departure(settings: &RemoteEngine, project: &Path) -> Result<Depar
     }
 }
 
-/// What the agent is asked to do, as a local one is.
+/// The prompt, the same that a local agent gets.
 fn prompt(config: &Config, task: &Task, name: &str, project: &Path) -> String {
-    // A task may be all title.
+    // A task may have a title and no body.
     let title = task.header.title.as_deref().unwrap_or_default();
     let body = if task.body.is_empty() { title } else { &task.body };
     agent::message(&config.dispatcher, name, body, &project.join(name))

@@ -1,19 +1,19 @@
-//! What can go wrong between us and an engine, in the terms in which callers decide. Pure.
+//! What can go wrong between `ccl` and an engine, in the terms by which callers decide. Pure.
 
 use std::time::Duration;
 
-/// Why an engine has not done what it was asked for.
+/// Why an engine has not done what it was asked to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct EngineError {
     pub kind: ErrorKind,
-    /// When the server wants to be asked again, from now; 1 s to 1 h.
+    /// How long from now the server wants to be left alone; 1 s to 1 h.
     pub retry_after: Option<Duration>,
     /// One line, without the API key and without control characters.
     pub text: String,
 }
 
-/// The kinds of [`EngineError`] between which callers distinguish.
+/// The kinds of [`EngineError`] that callers distinguish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
     /// There was no connection: not a byte of the request's body has left this machine.
@@ -30,11 +30,11 @@ pub enum ErrorKind {
     /// which a proxy or the server itself may have failed after the job was made; 409, by which a
     /// server may mean that another request with the same key is under way.
     Failing,
-    /// It says no, for good (any other 3xx or 4xx).
+    /// It refuses for good (any other 3xx or 4xx).
     Refused,
-    /// It broke off, or what it said cannot be understood.
+    /// It broke off its answer, or the answer cannot be understood.
     Garbled,
-    /// The exchange does not take what the job is to work on: nothing was asked of the engine.
+    /// The exchange did not take the commit that the job starts from: the engine was not asked.
     NoExchange,
     /// The answer is longer than [`Limits::longest_answer`](super::Limits).
     TooLong,
@@ -45,7 +45,7 @@ pub enum ErrorKind {
 pub enum Certainty {
     /// Not a byte of the request's body has left this machine: there is no job.
     NeverReached,
-    /// The server said no, for good: there is no job.
+    /// The server refused for good: there is no job.
     Refused,
     /// The server has not taken it and asks to come back later: there is no job yet.
     Later,
@@ -56,11 +56,11 @@ pub enum Certainty {
 /// What an exchange says about the server, for the rest of the pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerState {
-    /// Other requests may fare better.
+    /// It answers: other requests may succeed.
     Answering,
-    /// It could not be reached or did not answer in time: no other request in this pass.
+    /// It could not be reached or did not answer in time: no further request in this pass.
     Silent,
-    /// It refuses our key: no other request in this pass, and the pass has failed.
+    /// It refuses our key: no further request in this pass, and the pass has failed.
     Unauthorized,
 }
 
@@ -69,12 +69,12 @@ pub enum ServerState {
 #[error("{error}")]
 pub struct NotAccepted {
     pub certainty: Certainty,
-    /// The last one's error. Its text names the earlier ones too.
+    /// The last try's error. Its text names those of earlier tries too.
     pub error: EngineError,
 }
 
 impl ErrorKind {
-    /// What an answer is whose status is not a success that was understood.
+    /// The kind of error that an HTTP status stands for; a 2xx here is one that was not understood.
     pub(super) fn of_status(status: u16) -> ErrorKind {
         match status {
             401 | 403 => ErrorKind::Unauthorized,
@@ -116,8 +116,8 @@ impl ErrorKind {
 }
 
 impl Certainty {
-    /// What is known after a try whose key was sent before, with the certainty `earlier`. A refusal
-    /// of such a key does not show what became of the first try.
+    /// What is known after a try whose key was tried before, with the certainty `earlier`. A refusal
+    /// of a key that was sent before does not show what became of the first try.
     pub(super) fn after(self, earlier: Certainty) -> Certainty {
         match (earlier, self) {
             (Certainty::NeverReached, now) => now,
@@ -135,6 +135,7 @@ impl NotAccepted {
             return NotAccepted { certainty, error };
         };
         error.retry_after = error.retry_after.or(earlier.retry_after);
+        // The same error twice in a row is quoted once.
         if !error.text.starts_with(&earlier.text) {
             error.text = format!("{} (before that: {})", error.text, earlier.text);
         }

@@ -1,16 +1,16 @@
-//! A job whose work goes by an exchange: the ref `run` there decides what became of it, and the engine's word is a hint.
+//! A job whose work goes by an exchange: the ref `run` there decides what became of it; the engine's status is a hint.
 //!
 //! | engine | `run` | what is done |
 //! | --- | --- | --- |
 //! | whatever, also nothing | result | file it |
 //! | whatever | result that git refuses | `failed/`; it stays there |
-//! | whatever | tombstone | what it says |
+//! | whatever | tombstone | what the tombstone says |
 //! | ended, or unknown | claim | tombstone, then `failed/` |
 //! | ended | absent | tombstone, then again under a new key, three times at most |
 //! | unknown | absent | ask for the same job again |
 //! | anything else | claim, absent | wait |
 //!
-//! Every step may be cut off, and is then made again: a tombstone says why it is there, the branch that takes the work
+//! Every step may be cut off, and is then repeated: a tombstone holds the reason for it, the branch that takes the work
 //! is noted before it is made, and a filed task's marker becomes `inbox/.KEY.leaving` until the refs are gone.
 
 use std::time::Duration;
@@ -26,33 +26,33 @@ use crate::checkout::{EXCHANGE_LIMIT, Exchange, GitError};
 use crate::queue::TaskRef;
 use crate::text::{escape, excerpt};
 
-/// What an engine's or an agent's own errors are cut to in a sentence.
+/// Errors of an engine or an agent are cut to this many characters in a sentence.
 pub(super) const LONGEST_ERROR: usize = 300;
 
-/// One delegated task whose work goes by an exchange, and those with whom a pass speaks of it.
+/// One delegated task whose work goes by an exchange, with its delegation and its engine.
 #[derive(Clone, Copy)]
 pub(super) struct OpenRun<'a> {
     pub(super) by: &'a Delegation<'a>,
     pub(super) ray: &'a RayEngine<'a>,
     pub(super) task: &'a TaskRef,
     pub(super) marker: &'a Delegated,
-    /// That of the marker.
+    /// The marker's own note, except in [`Self::cancel`].
     pub(super) note: &'a ExchangeNote,
 }
 
-/// What `run` is at the moment.
+/// What `run` is at the moment. A variant's text is the commit's name, unless said otherwise.
 pub(super) enum RunState {
     Absent,
     Claim(String),
     Result(String, Box<RunResult>),
     Tombstone(Tombstone),
-    /// Something that no runner has written for this task. The sentence says what.
+    /// Something that no runner has written for this task. The second text is a sentence that says what.
     Foreign(String, String),
-    /// What came back takes longer than a pass has, and its next attempt is still to come.
+    /// What came back could not be fetched, and the next attempt is not due yet.
     Unfetched(String),
-    /// What came back for this task, and git does not take. The sentence says why.
+    /// Git refuses what came back for this task. The text is a sentence that says why.
     Refused(String),
-    /// The exchange does not say, or it moves at this moment; why. What is known of it is at most its commit's name.
+    /// The exchange does not answer, or `run` is just moving. The commit's name, where that is known, and why.
     Unknown(Option<String>, String),
 }
 
@@ -66,12 +66,12 @@ impl OpenRun<'_> {
         self.by.change(self.task, self.marker, change)
     }
 
-    /// Does what the table says.
+    /// Takes the step of the table above.
     pub(super) fn poll(&self, answer: Result<Job, EngineError>) -> Result<RemoteOutcome> {
         let OpenRun { task, marker, note, .. } = *self;
         let exchange = self.exchange();
         let seen = self.look()?;
-        // A submission that is under way, or whose outcome is not known, goes on by itself.
+        // A submission without an outcome is resumed by `scan`, so the engine's word does not end it here.
         let is_submitted = marker.job_id().is_some();
         let is_over = is_submitted
             && match &answer {
@@ -97,7 +97,7 @@ impl OpenRun<'_> {
                 let tombstone = Tombstone::new(why_lost(&answer), why);
                 self.take_back(Some(&claim), &tombstone)
             }
-            // Somebody else has removed what a runner had put there: it is not to be done twice.
+            // Somebody removed the run after a runner had begun: it is given up, or the work might be done twice.
             (RunState::Absent, answer) if is_over && has_begun(note, &answer) => {
                 let why = "its run has been removed from the exchange, where a runner had begun";
                 let tombstone = Tombstone::new(why_lost(&answer), why.to_owned());
@@ -127,10 +127,11 @@ impl OpenRun<'_> {
                     Err(error) if is_submitted && self.by.stopped().is_none() => {
                         self.by.log.warn(format_args!("{task}: {error}"));
                     }
-                    // It was logged once, for all jobs.
+                    // Why nothing more is asked was logged once, for all jobs.
                     Err(_) => {}
                 }
                 match seen {
+                    // The noted claim needs no fetch at the next look, and shows for good that a runner has begun.
                     RunState::Claim(claim) if note.claim.as_ref() != Some(&claim) => {
                         self.change(|marker| {
                             if let Some(note) = &mut marker.exchange {
@@ -146,7 +147,7 @@ impl OpenRun<'_> {
         }
     }
 
-    /// What `run` is. Whatever it names that was not seen before is fetched.
+    /// Looks up what `run` is. A commit that was not seen before is fetched.
     pub(super) fn look(&self) -> Result<RunState> {
         let OpenRun { ray, marker, note, .. } = *self;
         let exchange = self.exchange();
@@ -159,12 +160,12 @@ impl OpenRun<'_> {
         if note.claim.as_ref() == Some(&commit) {
             return Ok(RunState::Claim(commit));
         }
-        // A person may have brought it here by hand meanwhile.
+        // If the commit is here, a person has fetched it by hand, as the noted reason advises: no more waiting.
         let unfetched = note.unfetched.as_ref().filter(|it| it.commit == commit);
         if unfetched.is_some_and(|it| it.waits(self.by.now())) && !exchange.has(&commit)? {
             return Ok(RunState::Unfetched(commit));
         }
-        // Also where its commit is here already: another git may have left all but that away.
+        // Fetched even where the commit is here: another git may have brought it without all that it needs.
         let left = TIME_BUDGET.saturating_sub(self.by.now.1.elapsed());
         if let Err(error) = exchange.fetch(&name, left.max(EXCHANGE_LIMIT)) {
             if error.is_bad_object() {
@@ -175,6 +176,7 @@ impl OpenRun<'_> {
         }
         let foreign =
             |what: &str| format!("its run in the exchange {} is {what}", escape(&note.url));
+        // The listing may be old: then the fetch has brought what the ref names now, and not this commit.
         let Some(bytes) = exchange.read_commit(&commit)? else {
             return Ok(match exchange.has(&commit)? {
                 true => RunState::Foreign(commit, foreign("no commit")),
@@ -195,11 +197,11 @@ impl OpenRun<'_> {
         })
     }
 
-    /// Writes down that what came back was not fetched, because that takes longer than a pass has, say: it is tried again
-    /// after ever longer pauses.
+    /// Notes in the marker that what came back was not fetched (it may take longer than a pass has). The fetch is tried
+    /// again after ever longer pauses.
     fn note_unfetched(&self, commit: String, tries: u32, error: &GitError) -> Result<RunState> {
         let OpenRun { task, marker, note, .. } = *self;
-        // A connection that has broken off once may hold in the next pass.
+        // A connection that broke off once may hold in the next pass; a fetch that took too long will again.
         let pause = match tries {
             1 if !error.is_timeout() => Duration::ZERO,
             _ => marker::pause(tries, None),
@@ -230,10 +232,11 @@ impl OpenRun<'_> {
     }
 }
 
-/// The job is to be asked for in the next pass, and has as long as a new one to get there.
+/// Has the next pass ask for the job again. It gets as much time to be accepted as a new one.
 pub(super) fn ask_again(marker: &mut Delegated, now: Timestamp) {
     marker.started_at = now;
     marker.phase = DelegationPhase::Submitting {
+        // The request stands in the exchange's note.
         request: String::new(),
         ambiguous: true,
         tries: 0,
@@ -242,7 +245,7 @@ pub(super) fn ask_again(marker: &mut Delegated, now: Timestamp) {
     };
 }
 
-/// That a run was claimed and has no result, and where its work may lie, as far as its claim says.
+/// The words that a run was claimed and has no result, and where its work may lie, as far as its claim says that.
 fn without_result(exchange: Exchange<'_>, claim: &str, base: &str) -> Result<String> {
     let claim = exchange.read_commit(claim)?;
     Ok(match claim.map(|bytes| run::parse(&bytes, base)) {
@@ -257,7 +260,7 @@ fn without_result(exchange: Exchange<'_>, claim: &str, base: &str) -> Result<Str
     })
 }
 
-/// Whether a runner was seen at work, or has ended well, which it does with a result only.
+/// Whether a runner has begun: one was seen at work, or the job has succeeded, which needs a result at `run`.
 fn has_begun(note: &ExchangeNote, answer: &Result<Job, EngineError>) -> bool {
     let was_seen = note.claim.is_some() || note.unfetched.is_some();
     was_seen || answer.as_ref().is_ok_and(|job| job.status == JobStatus::Succeeded)

@@ -19,10 +19,10 @@ use crate::queue::{Folder, TaskRef};
 use crate::task::{self, BranchEnding, CheckEnding, Ending, GitEnding, Outcome, Timeout};
 use crate::text::{self, escape};
 
-/// The footer quotes at most this many characters of a server's words.
+/// The footer quotes at most this many characters of a server's text.
 const MAX_WORDS: usize = 300;
 
-/// What is to be written into the filed task.
+/// What is written into the filed task.
 pub(super) struct Filing {
     pub(super) outcome: Outcome,
     pub(super) result: Option<String>,
@@ -35,9 +35,9 @@ pub(super) struct Filing {
     pub(super) session: Option<String>,
     pub(super) git: Option<GitEnding>,
     pub(super) check: Option<CheckEnding>,
-    /// What has ended its agent.
+    /// The time limit that ended its agent, if one did.
     pub(super) timeout: Option<Timeout>,
-    /// What a red check has printed has no line below it.
+    /// False where the result is a red check's output, which has no footer below it.
     pub(super) has_footer: bool,
 }
 
@@ -61,7 +61,7 @@ impl Filing {
         }
     }
 
-    /// A task of which nothing more can be learned.
+    /// The filing of a task that is given up, for this reason.
     pub(super) fn given_up(at: Timestamp, reason: String) -> Filing {
         Self::bare(at, Some(reason))
     }
@@ -127,7 +127,7 @@ fn one_line(text: &str) -> String {
 }
 
 impl Delegation<'_> {
-    /// Files the task as it was submitted: first the copy, then the task is removed if it is still
+    /// Files the task as it was submitted: first writes the copy, then removes the task if it is still
     /// that file, and the marker last. A copy that a killed pass has written is found by the run in
     /// its last line.
     pub(super) fn file(
@@ -195,11 +195,11 @@ impl Delegation<'_> {
         }
         if is_the_submitted_file(&waiting, marker)? {
             durable::remove(&waiting)?;
-            // Should the machine crash, the marker must not be gone while the task is back.
+            // After a crash of the machine the task must not be back without its marker: it would run again.
             durable::sync_dir(&project.folder(Folder::Inbox))?;
         }
         match &marker.exchange {
-            // Its refs have to go, and the task's name is free meanwhile.
+            // Kept under another name until its refs are gone; the task's name is free at once.
             Some(_) => project.set_aside(name, marker.key)?,
             None => durable::remove(&path).map(drop)?,
         }
@@ -207,9 +207,9 @@ impl Delegation<'_> {
     }
 }
 
-/// Whether somebody has the file open for writing, as far as that can be seen.
+/// Whether a process has the file open for writing, as far as that can be seen.
 fn is_being_written(path: &Path) -> Result<bool> {
-    // If there is a file after all, the next steps will meet it.
+    // Gone, as a rule; if it is there after all, `is_the_submitted_file` meets it.
     let Ok(metadata) = fs::symlink_metadata(path) else {
         return Ok(false);
     };
@@ -218,7 +218,7 @@ fn is_being_written(path: &Path) -> Result<bool> {
     Ok(open.is_written(&metadata) == Some(true))
 }
 
-/// Whether `path` is the file that was submitted, byte for byte; false as well if it has gone.
+/// Whether `path` is the file that was submitted, byte for byte; false also if it is gone.
 fn is_the_submitted_file(path: &Path, marker: &Delegated) -> Result<bool> {
     let failed = || format!("cannot read {}", path.display());
     let file = match durable::open_if_there(path) {
@@ -233,6 +233,7 @@ fn is_the_submitted_file(path: &Path, marker: &Delegated) -> Result<bool> {
     if !file.metadata().with_context(failed)?.is_file() {
         return Ok(false);
     }
+    // One byte more than was submitted: a longer file is a different one.
     let bytes = durable::read_at_most(file, marker.text.len() as u64 + 1).with_context(failed)?;
     Ok(bytes == marker.text.as_bytes())
 }

@@ -1,4 +1,4 @@
-//! One request and its answer over HTTP, and what is known when there is none.
+//! One request and its answer over HTTP, and what is known about the request when no answer came.
 
 use std::io::{self, ErrorKind as IoErrorKind, Read};
 use std::time::Duration;
@@ -14,13 +14,13 @@ use uuid::Uuid;
 use super::error::ErrorKind;
 use crate::config::ServerUrl;
 
-/// Of an error's body no more is read than this: only an excerpt is shown, in bytes.
+/// The most that is read of an error's body, in bytes: only an excerpt is shown.
 const LONGEST_ERROR: u64 = 64 * 1024;
 
-/// How long we wait, and how often we try.
+/// Time limits of requests, and how often a submission is tried.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// For the name, and again for the connection, TLS included.
+    /// For looking up the name, and again for the connection, TLS included.
     pub connect: Duration,
     /// For one request from its start to the last byte of its answer.
     pub answer: Duration,
@@ -48,7 +48,7 @@ impl Default for Limits {
     }
 }
 
-/// A server's answer, as far as anything is made of it.
+/// The parts of a server's answer that are used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     pub status: u16,
@@ -68,11 +68,11 @@ impl Reply {
 /// A request without a usable answer.
 pub(super) struct TransportError {
     pub(super) kind: ErrorKind,
-    /// What happened, to be read behind the server's name.
+    /// What happened, as the end of a sentence that begins with the server's name.
     pub(super) text: String,
 }
 
-/// Connections to one server. Threads may share it: connections are reused.
+/// The connections to one server. Threads may share it: connections are reused.
 pub(super) struct Http {
     agent: ureq::Agent,
     pub(super) url: ServerUrl,
@@ -81,12 +81,12 @@ pub(super) struct Http {
 }
 
 impl Http {
-    /// Connections to `url` with the key `key`, where the server asks for one. `proxy` is the URL of an http(s) proxy, as
-    /// [`ServerUrl::proxy`] finds it; it never applies to a server on this machine. No connection
-    /// is made yet. Certificates are checked against the system's trust store.
+    /// Connections to `url` with the key `key`, where the server asks for one. `proxy` is the URL of an
+    /// http(s) proxy, as [`ServerUrl::proxy`] finds it; it never applies to a server on this machine.
+    /// No connection is made yet. Certificates are checked against the system's trust store.
     ///
-    /// Errors: a key that cannot stand in a header, or a proxy that cannot be used. Neither is
-    /// repeated in the error.
+    /// Errors: a key that cannot stand in a header, or a proxy that cannot be used. The error repeats
+    /// neither.
     pub(super) fn new(
         url: ServerUrl,
         key: Option<&str>,
@@ -138,8 +138,8 @@ impl Http {
         self.reply(self.request(self.agent.post(self.address(path))).send_empty(), true)
     }
 
-    /// Gets `path`: one request, and a second one at once where the server broke off. It may have
-    /// closed an idle connection at that very moment.
+    /// Gets `path`: one request, and a second one at once where the server broke off: it may have
+    /// closed an idle connection just as it was used again.
     pub(super) fn get(&self, path: &str) -> Result<Reply, TransportError> {
         let get = || self.reply(self.request(self.agent.get(self.address(path))).call(), true);
         match get() {
@@ -166,7 +166,7 @@ impl Http {
             bytes.map_err(|error| self.transport_error(error, true))?
         } else {
             let mut bytes = Vec::new();
-            // Whatever comes is welcome, also before an error, and nothing depends on it.
+            // What was read before an error is kept, and the error ignored: nothing depends on the body.
             let _ = body.as_reader().take(LONGEST_ERROR).read_to_end(&mut bytes);
             bytes
         };
@@ -177,7 +177,7 @@ impl Http {
     /// What an error says about a request of which a byte `may_be_sent`.
     fn transport_error(&self, error: Error, may_be_sent: bool) -> TransportError {
         let Limits { connect, answer, .. } = self.limits;
-        // Whatever kind of error it is: what was not asked for was not sent.
+        // Whatever the error: as long as ureq has not asked for the body, the request was not sent.
         let silent = if may_be_sent { ErrorKind::Silent } else { ErrorKind::NotSent };
         let unreachable = |why: String| (silent, format!("could not be reached: {why}"));
         let late = || (silent, format!("did not answer within {answer:?}"));
@@ -191,7 +191,7 @@ impl Http {
             Error::BodyExceedsLimit(most) => {
                 (ErrorKind::TooLong, format!("answered with more than {} MiB", most >> 20))
             }
-            // Without ureq's word for its kind.
+            // The inner error's text: ureq's own begins with the kind of error.
             Error::Io(error) if !may_be_sent => unreachable(error.to_string()),
             error if !may_be_sent => unreachable(error.to_string()),
             Error::Io(error) => match error.kind() {
@@ -239,9 +239,9 @@ fn authorization(key: &str) -> anyhow::Result<HeaderValue> {
     Ok(authorization)
 }
 
-/// A request's body that notes whether it was asked for. ureq asks for it only once there is a
-/// connection, TLS included, and the header is written: as long as nobody has, no server can have
-/// seen the request. That holds whatever kind of error is returned.
+/// A request's body that notes whether ureq has asked for it. ureq does so only once there is a
+/// connection, TLS included, and the header is written: until then no server can have seen the
+/// request. That holds whatever kind of error is returned.
 struct TrackedBody<'a> {
     rest: &'a [u8],
     is_begun: bool,
@@ -267,7 +267,7 @@ fn usable_proxy(text: &str) -> anyhow::Result<ureq::Proxy> {
     }
 }
 
-/// `Retry-After`: seconds, or the date of RFC 9110 as seen from `now`; brought into 1 s … 1 h.
+/// `Retry-After`: seconds, or a date of RFC 9110, which is counted from `now`; clamped to 1 s … 1 h.
 /// `None`: it is neither.
 pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();

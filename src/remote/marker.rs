@@ -1,4 +1,4 @@
-//! The marker beside a delegated task, and what time makes of it. Pure.
+//! The marker beside a delegated task, and what to do about it as time passes. Pure.
 
 use std::time::Duration;
 
@@ -21,23 +21,23 @@ const KEY_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// The pause after the first submission; it doubles with every further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10 * 60);
-/// The longest that a server may ask for.
+/// The longest pause that a server may ask for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 
-/// `inbox/T.md.delegated`: secutools has the task, or is being given it.
+/// `inbox/T.md.delegated`: an engine has the task, or is being given it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delegated {
     #[serde(flatten)]
     pub stamp: Stamp,
-    /// The idempotency key: one from the first submission to the filing, and the `run` in the
-    /// ending line.
+    /// The idempotency key: the same from the first submission to the filing, and the `run` in the
+    /// ending line. With an exchange, a job that nobody began goes again under a new one.
     pub key: Uuid,
-    /// The task's text as it was read; it is what is filed, whatever happens to the file.
+    /// The task's text as it was read. This text is filed, whatever happens to the file.
     pub text: String,
     pub provider: Provider,
     pub rule: String,
     pub started_at: Timestamp,
-    /// Absent in the markers of secutools.
+    /// Not written in the markers of secutools.
     #[serde(default, skip_serializing_if = "is_secutools")]
     pub engine: EngineKind,
     /// How the work goes to the engine and comes back; none at secutools, which gets no files.
@@ -57,34 +57,34 @@ pub struct ExchangeNote {
     pub url: String,
     /// The commit that the run starts from; its message is the prompt.
     pub base: String,
-    /// Whether the engine may have been asked for the job. Before that no runner can begin.
+    /// Whether the engine may have been asked for the job. Until then no runner can begin.
     pub is_sent: bool,
-    /// The project's commit below it, and the branch that was checked out.
+    /// The project's commit that `base` stands on; then the branch that was checked out.
     pub head: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
     /// The body of the request, sent again where the engine has forgotten the job.
     pub request: String,
-    /// What holds for this run, whatever becomes of the files that said so.
+    /// The task's rules as they were when it was submitted, whatever becomes of the files that set them.
     pub rules: TaskRules,
-    /// The claim of the runner that is at work.
+    /// The claim of the runner that was seen at work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<String>,
     /// The branch that takes the work, noted before it is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<String>,
-    /// What came back, and takes longer than a pass has.
+    /// A result that came back and could not be fetched yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unfetched: Option<Unfetched>,
-    /// Whether what came back stays in the exchange: git does not take it, so that it is nowhere else.
+    /// Whether `run` stays in the exchange after the filing: git refuses its objects, so there is no other copy.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keeps_run: bool,
-    /// How often a job came to nothing before anybody began.
+    /// How often a job ended before any runner began.
     #[serde(default)]
     pub restarts: u32,
 }
 
-/// A result that could not be fetched within the time of a pass.
+/// A result whose fetch failed, or took longer than a pass has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unfetched {
     pub commit: String,
@@ -95,7 +95,7 @@ pub struct Unfetched {
 }
 
 impl Unfetched {
-    /// Whether its next attempt is still to come.
+    /// Whether its next attempt is not due yet.
     pub(super) fn waits(&self, now: Timestamp) -> bool {
         !is_due(self.not_before, now)
     }
@@ -105,13 +105,13 @@ impl Unfetched {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "lowercase")]
 pub enum DelegationPhase {
-    /// A submission is under way, was broken off by a kill, or is to be repeated. Whoever submits
+    /// A submission is under way, was broken off by a kill, or will be repeated. The pass that submits
     /// holds a lock on the marker.
     Submitting {
         /// The request's body, sent as it is at every try.
         request: String,
-        /// Whether a job may exist. True also while a submission is under way, because nobody knows
-        /// what a killed one came to.
+        /// Whether a job may exist. True also while a submission is under way: if it is killed, its
+        /// outcome is not known.
         ambiguous: bool,
         /// Submissions so far, each of up to three requests.
         tries: u32,
@@ -121,14 +121,14 @@ pub enum DelegationPhase {
     Submitted {
         job_id: JobId,
         submitted_at: Timestamp,
-        /// Since when nothing can be learned of it: the server does not know it, or its answer is
-        /// too long.
+        /// Since when nothing can be learned about the job: the server does not know it, or its answer
+        /// is too long.
         unknown_since: Option<Timestamp>,
     },
 }
 
 impl Delegated {
-    /// What a pass does that finds the marker; `may_send` is whether it may talk with the server.
+    /// What a pass does about this marker; `may_send` is whether it may talk with the server.
     pub(super) fn next(&self, now: Timestamp, may_send: bool) -> Next {
         let DelegationPhase::Submitting { ambiguous, tries, not_before, .. } = self.phase else {
             return Next::Wait;
@@ -137,12 +137,13 @@ impl Delegated {
         let certainty = if ambiguous { Certainty::Ambiguous } else { Certainty::Later };
         match is_due(not_before, now) {
             false => Next::Wait,
+            // With an exchange no key is too old: the ref `run` keeps a second job from doing the work again.
             true if may_send && (age < KEY_LIFE || self.exchange.is_some()) => Next::Send,
             true => self.judge(certainty, age, tries),
         }
     }
 
-    /// See [`judge`]. With an exchange it is always known in the end, from the ref.
+    /// See [`judge`]. With an exchange nothing stays ambiguous for ever: the ref shows it in the end.
     pub(super) fn judge(&self, certainty: Certainty, age: Duration, tries: u32) -> Next {
         match (&self.exchange, certainty) {
             (None, _) => judge(certainty, age, tries),
@@ -170,7 +171,7 @@ impl Delegated {
     }
 }
 
-/// What is to be done about a task of which nobody knows yet that there is a job.
+/// What to do about a task whose submission was not accepted yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
     Send,
@@ -178,12 +179,12 @@ pub(super) enum Next {
     Wait,
     /// There is no job: a session gets the task.
     RunLocally,
-    /// There may be a job, and nothing will show whether there is: file the task as failed.
+    /// There may be a job, and no answer will show whether there is: file the task as failed.
     GiveUp,
 }
 
-/// Judges a submission that was not accepted by what all its tries together mean, how long ago the
-/// first was, and how many there were.
+/// Judges a submission that was not accepted: by what all its tries together say, the time since the
+/// first one, and their number.
 fn judge(certainty: Certainty, age: Duration, tries: u32) -> Next {
     match certainty {
         Certainty::NeverReached | Certainty::Refused => Next::RunLocally,
@@ -205,12 +206,13 @@ pub(super) fn pause(tries: u32, asked_for: Option<Duration>) -> Duration {
     asked_for.unwrap_or((FIRST_PAUSE * 2_u32.pow(doublings)).min(LONGEST_PAUSE))
 }
 
-/// Whether the time has come. One further off than a server may ask for was written under another clock.
+/// Whether `not_before` has come. A time further off than a server may ask for was written under a wrong clock, and
+/// does not count.
 fn is_due(not_before: Option<Timestamp>, now: Timestamp) -> bool {
     not_before.is_none_or(|then| then <= now || between(now, then) > LONGEST_RETRY_AFTER)
 }
 
-/// How long after `start` it is; nothing if the clock was set back.
+/// The time from `start` to `now`; zero if the clock was set back.
 pub(super) fn between(start: Timestamp, now: Timestamp) -> Duration {
     now.duration_since(start).try_into().unwrap_or_default()
 }

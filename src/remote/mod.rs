@@ -6,16 +6,16 @@
 //!   | send:  POST with the marker's key and bytes
 //!   |          accepted               -> phase submitted, with the job's id
 //!   |          no job, for certain    -> remove the marker: a session gets the task
-//!   |          later, or nobody knows -> keep the marker; resume it in a later pass
-//! inbox/T.md + T.md.delegated      at secutools
+//!   |          later, or not known    -> keep the marker; resume it in a later pass
+//! inbox/T.md + T.md.delegated      at the engine
 //!   | cancel: POST …/cancel, if a person asks for it; then as poll
 //!   | poll:  GET; once it has ended, file:                           (under the project's lock)
 //!   |          write done/T.md or failed/T.md, remove T.md, then the marker
 //! done/T.md, failed/T.md
 //! ```
 //!
-//! The marker is there before the first byte is sent, and while it says `submitting` without an
-//! outcome, a job may exist. So whatever a killed pass leaves is resumed with the same key and the
+//! The marker is written before the first byte is sent, and while it says `submitting` without an
+//! outcome, a job may exist. So what a killed pass leaves is resumed with the same key and the
 //! same bytes: the server makes one job of them.
 //!
 //! The job's life is [`submit`], [`poll`], [`filing`] and [`cancel`], with what they write down in
@@ -70,8 +70,8 @@ pub use marker::{Delegated, DelegationPhase, ExchangeNote, Unfetched};
 pub use status::job_row;
 pub(crate) use status::{engine_of, leaving_keys};
 
-/// No request begins later than this after the pass's first: what is left then waits for the next
-/// pass, and a slow server does not hold up what runs here.
+/// No request begins later than this after the pass has begun with the engine. What is left then
+/// waits for the next pass, and a slow server does not hold up what runs here.
 const TIME_BUDGET: Duration = Duration::from_secs(60);
 
 /// All that one pass has to do with the engine. Threads share it as `&Delegation`.
@@ -81,16 +81,16 @@ pub struct Delegation<'a> {
     /// Where work is recorded; `None` in tests.
     records: Option<&'a Records<'a>>,
     engine: Engine<'a>,
-    /// The pass's time, and when it was handed to us: the clock is read once.
+    /// The pass's time, and the moment at which it was handed over: the clock is read once per pass.
     now: (Timestamp, Instant),
-    /// What would be done is decided and returned as ever, but nothing is changed on the disk and
-    /// nothing submitted. The server is asked about jobs all the same.
+    /// A dry run decides and returns what would be done, but changes nothing on the disk and submits
+    /// nothing. It still asks the server about jobs.
     dry_run: bool,
     /// Whether the server has answered in this pass.
     answered: AtomicBool,
     stopped: Mutex<Option<StopReason>>,
-    /// Held while a project's lock is: threads of one pass wait for each other here, and do not
-    /// compete with other passes for the file's lock.
+    /// Taken before a project's lock and held as long: the threads of one pass wait for each other
+    /// here, and do not compete with other passes for the file's lock.
     local_lock: Mutex<()>,
 }
 
@@ -120,15 +120,15 @@ pub enum RemoteOutcome {
     /// There is no job of it and no marker: give it to a session in this pass. The reason is why
     /// the engine does not have it.
     RunLocally { reason: String },
-    /// Nothing new: it is being worked on, its time has not come, or another process has it.
+    /// Nothing new: it is being worked on, its next try is not due yet, or another process has it.
     Nothing,
-    /// An error that regards this task alone. Its marker lies as it lay.
+    /// An error that concerns this task alone. Its marker is unchanged.
     Failed(anyhow::Error),
 }
 
 impl<'a> Delegation<'a> {
-    /// What talks to the configured engines: none where delegation is off. No connection is made
-    /// yet. The error: a proxy that cannot be used.
+    /// One `Delegation` for each configured engine; none where delegation is off. No connection is
+    /// made yet. The error: a proxy that cannot be used.
     pub(crate) fn open(
         config: &'a Config,
         log: &'a Log,
@@ -145,7 +145,7 @@ impl<'a> Delegation<'a> {
         engines.collect()
     }
 
-    /// What talks to the engine that has the task.
+    /// The `Delegation` for the engine that has the task.
     pub(crate) fn for_task(
         task: &TaskRef,
         config: &'a Config,
@@ -194,7 +194,7 @@ impl<'a> Delegation<'a> {
         provider.is_remote() && EngineKind::of(provider) == self.engine.kind()
     }
 
-    /// Makes this record what it does.
+    /// Has this delegation record its work there.
     pub(crate) fn with_records(self, records: &'a Records<'a>) -> Self {
         Self { records: Some(records), ..self }
     }
@@ -242,7 +242,7 @@ impl<'a> Delegation<'a> {
         stopped.clone()
     }
 
-    /// Takes note of what an exchange says about the server.
+    /// Notes what a request's outcome says about the server; `None`: it answered.
     fn note_exchange(&self, error: Option<&EngineError>) {
         let Some(error) = error else {
             return self.answered.store(true, Ordering::Relaxed);
@@ -251,7 +251,7 @@ impl<'a> Delegation<'a> {
         let mut stopped = locked(&self.stopped);
         match (error.kind.server_state(), &*stopped) {
             (ServerState::Answering, _) => self.answered.store(true, Ordering::Relaxed),
-            // That the key is refused is the graver reason, and an error of the pass.
+            // A refused key is the graver reason, and an error of the pass: silence does not replace it.
             (_, Some(StopReason::Unauthorized(_))) | (ServerState::Silent, Some(_)) => {}
             (ServerState::Silent, None) => {
                 self.log
@@ -271,7 +271,7 @@ impl<'a> Delegation<'a> {
         }
     }
 
-    /// Changes a marker, unless it is another submission's by now; whether it did.
+    /// Changes a marker, unless it belongs to another submission by now; true if it did.
     fn change(
         &self,
         task: &TaskRef,
@@ -296,6 +296,7 @@ impl<'a> Delegation<'a> {
         let path = task.project.delegated_path(&task.name);
         let _local = locked(&self.local_lock);
         let _lock = task.project.lock()?;
+        // Read again under the lock: another pass may have filed the task or begun anew meanwhile.
         let Some(mut current) = markers::read::<Delegated>(&path)? else { return Ok(false) };
         if !current.is_same_submission(marker) {
             return Ok(false);
@@ -316,7 +317,7 @@ pub(crate) fn why_off(kind: EngineKind, config: &Config) -> String {
     }
 }
 
-/// Replaces the task's marker, which keeps its permissions.
+/// Replaces the task's marker and keeps the file's permissions.
 fn save(task: &TaskRef, marker: &Delegated) -> Result<()> {
     let path = task.project.delegated_path(&task.name);
     let mode =

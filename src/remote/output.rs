@@ -3,14 +3,14 @@
 use super::answer::Object;
 use crate::money::Cost;
 
-/// What is made of it.
+/// What was read from an agent's output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Spoken {
     pub(super) text: String,
     pub(super) cost: Option<Cost>,
     /// Claude Code's own name for the conversation.
     pub(super) session: Option<String>,
-    /// It says itself that it has failed, whatever its exit status.
+    /// Whether the agent says itself that it has failed, whatever its exit status.
     pub(super) is_error: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Asking how far the jobs are, and filing those that have ended.
+//! Asking for the status of jobs, and filing those that have ended.
 
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ use crate::marker;
 use crate::queue::TaskRef;
 use crate::text::escape;
 
-/// A job that the server does not know, or whose answer is too long to be filed, is given up when
-/// that is so again after this time.
+/// A job that the server does not know, or whose answer is too long to be filed, is given up if
+/// that is still so after this time.
 const UNKNOWN_FOR: Duration = Duration::from_secs(60);
 
 impl Delegation<'_> {
-    /// Asks once about each job, several at once, and files what has ended. A dry run asks, too.
+    /// Asks once about each job, several at once, and files those that have ended. A dry run asks, too.
     pub fn poll(&self, tasks: Vec<TaskRef>) -> Vec<(TaskRef, RemoteOutcome)> {
         self.map_requests(tasks, |task| {
             let outcome = self.poll_one(&task);
@@ -74,13 +74,13 @@ impl Delegation<'_> {
             (Err(error), _) if error.kind.server_state() == ServerState::Answering => {
                 self.log.warn(format_args!("{task}, job {id}: {error}"));
             }
-            // It was logged once, for all jobs.
+            // Why the server is asked nothing more was logged once, for all jobs.
             (Err(_), _) => {}
         }
         Ok(RemoteOutcome::Nothing)
     }
 
-    /// Polls a job whose work goes by an exchange. The exchange is asked whatever the engine says.
+    /// Polls a job whose work goes by an exchange. The exchange is asked, whatever the engine says.
     fn poll_exchange(
         &self,
         ray: &RayEngine<'_>,
@@ -91,17 +91,19 @@ impl Delegation<'_> {
         let path = task.project.delegated_path(&task.name);
         let _lock = match &marker.phase {
             DelegationPhase::Submitted { .. } => None,
-            // Whoever submits it holds this lock.
+            // A result may be there already, unless the pass that submits is still at work: that one holds this lock.
             DelegationPhase::Submitting { .. } if note.is_sent => match lock_marker(&path)? {
                 Some(lock) => Some(lock),
                 None => return Ok(RemoteOutcome::Nothing),
             },
+            // Not sent: no runner can have begun.
             DelegationPhase::Submitting { .. } => return Ok(RemoteOutcome::Nothing),
         };
         let unasked =
             |text: String| EngineError { kind: ErrorKind::Silent, retry_after: None, text };
         let answer = match (self.stopped(), marker.job_id()) {
             (Some(StopReason::TimeUp), _) => return Ok(RemoteOutcome::Nothing),
+            // The exchange may hold a result all the same.
             (Some(StopReason::Silent(text) | StopReason::Unauthorized(text)), _) => {
                 Err(unasked(text))
             }
@@ -125,8 +127,8 @@ impl Delegation<'_> {
         }
     }
 
-    /// Writes into the marker that from now on nothing can be learned of the job, or that
-    /// something is after all.
+    /// Notes in the marker that from now on nothing can be learned about the job, or that the server
+    /// knows it after all.
     fn note_unknown(&self, task: &TaskRef, marker: &Delegated, is_unknown: bool) -> Result<()> {
         let now = self.now();
         let changed = self.change(task, marker, |marker| {
@@ -138,13 +140,13 @@ impl Delegation<'_> {
     }
 }
 
-/// Whether this is all that will be learned of a job, should it stay so.
+/// Whether the error means that nothing can be learned about the job, should it stay so.
 fn is_no_news(error: &EngineError) -> bool {
     matches!(error.kind, ErrorKind::UnknownJob | ErrorKind::TooLong)
 }
 
-/// Why a job is given up of which nothing can be learned. What has become too long for a pass is
-/// not lost: a person can read it.
+/// Why a job about which nothing can be learned is given up. An answer that is too long for a pass
+/// is not lost: a person can read it.
 fn why_given_up(error: &EngineError, job: &JobId) -> String {
     match error.kind {
         ErrorKind::TooLong => format!(

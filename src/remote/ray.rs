@@ -9,8 +9,8 @@
 //! GET  {url}/api/version      -> 200 {"ray_version"}
 //! ```
 //!
-//! The id is known before, so a job whose submission got no answer is simply asked about. Ray forgets its ids when its
-//! head is started again without Redis: what it says is a hint, and the exchange's ref decides.
+//! `ccl` chooses the job's id, so it can ask about a job whose submission got no answer. Ray forgets its ids when its
+//! head is restarted without Redis: its status is a hint, and the exchange's ref decides.
 
 use std::fmt;
 
@@ -38,14 +38,15 @@ impl RayClient {
         Ok(Self { http, token: token.map(str::to_owned) })
     }
 
-    /// Asks for the job `id`, which `body` names. Whatever is not a success is cleared up by asking about the job.
+    /// Asks for the job `id`, which `body` names. Where the answer is no success, Ray is asked whether the job exists.
     ///
-    /// Where there is none, the task waits for a later try: what an engine of one's own refuses, a person mends there.
+    /// If it does not, the task waits for a later try: what a user's own engine refuses, a person mends there.
     pub(crate) fn submit(&self, id: &JobId, body: &[u8]) -> Result<Accepted, NotAccepted> {
         let reply = self.answers().received(self.http.post("/api/jobs/", body, None));
         let Err(error) = reply.and_then(|reply| self.answers().check_success(&reply)) else {
             return Ok(Accepted { id: id.clone(), status: JobStatus::Queued });
         };
+        // Nothing arrived, or the token was refused: there is no job from this request to ask about.
         let no_job = matches!(error.kind, ErrorKind::NotSent | ErrorKind::Unauthorized);
         let certainty = match no_job {
             true => Certainty::Later,
@@ -63,7 +64,7 @@ impl RayClient {
         job(self.answers(), &self.answers().received(reply)?, id)
     }
 
-    /// Asks Ray to end a job; to ask twice does no harm.
+    /// Asks Ray to end a job; idempotent.
     pub(crate) fn cancel(&self, id: &JobId) -> Result<(), EngineError> {
         let reply = self.http.post_empty(&format!("/api/jobs/{id}/stop"));
         self.answers().check_success(&self.answers().received(reply)?)
@@ -90,10 +91,10 @@ impl fmt::Debug for RayClient {
     }
 }
 
-/// The answer to the question about the job `id`.
+/// Reads the answer to a GET of the job `id`.
 fn job(answers: Answers<'_>, reply: &Reply, id: &JobId) -> Result<Job, EngineError> {
     answers.check_success(reply).map_err(|error| match error.kind {
-        // Whatever else listens there says nothing about jobs.
+        // Ray's own 404 names the job. Another server's 404 must not count as "unknown".
         ErrorKind::UnknownJob if !reply.body.contains(id.as_str()) => {
             EngineError { kind: ErrorKind::Failing, ..error }
         }

@@ -1,4 +1,4 @@
-//! What a runner has handed in becomes a branch, and a filed task.
+//! A runner's result becomes a branch, and the task is filed.
 
 use anyhow::Result;
 
@@ -17,11 +17,11 @@ use crate::queue::TaskRef;
 use crate::task::{BranchEnding, CheckEnding, GitEnding, Land, Outcome, Timeout};
 use crate::text::{escape, excerpt};
 
-/// The exit code of a shell, and of `timeout`, where their program was killed.
+/// The exit code of a shell, and of `timeout`, where the program that they ran was killed.
 const KILLED: i32 = 128 + 9;
 
 impl OpenRun<'_> {
-    /// Files what a runner has handed in: its work becomes a branch, its words the task's result.
+    /// Files a task with what its runner has handed in: the work becomes a branch, the agent's output the result.
     pub(super) fn file_result(&self, commit: &str, result: &RunResult) -> Result<RemoteOutcome> {
         let note = self.note;
         let exchange = self.exchange();
@@ -29,6 +29,7 @@ impl OpenRun<'_> {
         let spoken = output::read(&read("output")?);
         let reason = why_failed(result, &spoken, &read("errors")?, note);
         let is_done = reason.is_none();
+        // The branch comes first: once the task is filed, the exchange's copy of the work is deleted.
         let git = match self.by.dry_run || result.work == note.head {
             true => None,
             false => match self.bring_in(result, is_done)? {
@@ -66,12 +67,13 @@ impl OpenRun<'_> {
         self.file_and_clean(&filing)
     }
 
-    /// Makes the branch of the work: one for one result, also after a kill. `None`: another pass has just filed the task.
+    /// Makes the branch of the work: one for one result, also after a kill. `None`: another pass has filed the task.
     fn bring_in(&self, result: &RunResult, is_done: bool) -> Result<Option<GitEnding>> {
         let OpenRun { task: TaskRef { project, name }, marker, note, .. } = *self;
         let _lock = project.lock_checkout()?;
         let repository = Repository::open(project.path()).map_err(of_project)?;
-        // Of which an earlier pass may have been killed, or is the one that this one waited for.
+        // Read again under the lock: the pass that held it may have filed the task. A pass that was killed may have
+        // noted the branch.
         let current = markers::read::<Delegated>(&project.delegated_path(name))?;
         let Some(current) = current.filter(|it| it.is_same_submission(marker)) else {
             return Ok(None);
@@ -94,6 +96,7 @@ impl OpenRun<'_> {
                     branch
                 }
             };
+            // False: the name was taken for something else since it was planned. The next round plans another one.
             if repository.make_branch(&branch, &result.work)? {
                 break branch;
             }

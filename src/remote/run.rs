@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! claim       parent base               {"version":1,"claim":"RANDOM","host","directory"}
-//! result      parents claim and work    {"version":1,"exit","host","work","failed","check":{"exit","seconds"},"directory"}; output, errors, check in its tree
-//! tombstone   parent base or claim      {"version":1,"tombstone","reason"}
+//! result      parents claim and work    {"version":1,"exit","host","work","failed","check":{"exit","seconds"},
+//!                                        "directory"}; output, errors, check in its tree
+//! tombstone   parents base and claim     {"version":1,"tombstone","reason"}; the claim only where ccl has noted it
 //! ```
 //!
-//! All of it was written by somebody else, also the tombstones: nothing is believed that does not hang together.
+//! Anybody who reaches the exchange can write these commits, tombstones too. What is not consistent is not believed.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,19 +23,19 @@ impl Refs {
     }
 }
 
-/// What the commit says that `run` names.
+/// What the commit that `run` names says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RunCommit {
     /// A runner is at work.
     Claim(Workplace),
     Result(RunResult),
-    /// `ccl` took the run away.
+    /// `ccl` took the run away from its runners.
     Tombstone(Tombstone),
-    /// Neither of these. The words follow "it names".
+    /// None of these. The words are the end of a sentence, "its run … is".
     Foreign(&'static str),
 }
 
-/// Where a runner is at work, in its own words; empty where it does not say.
+/// Where a runner is at work, as it says itself; empty where it does not say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Workplace {
     pub(super) host: String,
@@ -43,17 +44,17 @@ pub(super) struct Workplace {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RunResult {
-    /// The agent's exit status; another one than 0 where `failed` says what came before it, or ended it.
+    /// The agent's exit status. Where `failed` is set, the agent did not begin or was ended, and this is not 0.
     pub(super) exit: i32,
-    /// Where that is no word of the agent's.
+    /// Why the exit status is not the agent's own.
     pub(super) failed: Option<RunnerFailure>,
     pub(super) host: String,
     pub(super) check: Option<CheckResult>,
-    /// The claim that it stands on.
+    /// The claim that it replaced.
     pub(super) claim: String,
     /// The last commit of the work.
     pub(super) work: String,
-    /// The runner's directory, which holds what that commit does not; empty where the runner does not say.
+    /// The runner's directory, where it still holds work that the commit lacks; empty where the runner does not say.
     pub(super) left_in: Option<String>,
 }
 
@@ -81,7 +82,7 @@ pub(super) struct CheckResult {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Tombstone {
     version: u32,
-    /// Why it was taken away.
+    /// Why the run was taken away.
     pub(super) tombstone: Why,
     /// The sentence that stands in the filed task.
     pub(super) reason: String,
@@ -90,11 +91,11 @@ pub(super) struct Tombstone {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Why {
-    /// Its engine has ended it, or forgotten it, and there is no result.
+    /// The engine has ended or forgotten the job, and there is no result.
     Lost,
-    /// Its engine has ended or forgotten it, and no runner had begun: another run may take its place.
+    /// The engine has ended the job, and no runner had begun: another run may take its place.
     Unbegun,
-    /// A person wants that.
+    /// A person cancelled it, here or at the engine.
     Cancelled,
     /// The task runs here after all.
     Withdrawn,
@@ -106,7 +107,7 @@ impl Tombstone {
     }
 }
 
-/// A commit object, as far as it counts here.
+/// The parts of a commit object that are read here.
 struct Commit<'a> {
     parents: Vec<&'a str>,
     message: &'a str,
@@ -121,7 +122,7 @@ impl<'a> Commit<'a> {
     }
 }
 
-/// The keys of all three kinds.
+/// The message of a claim, a result or a tombstone: the keys of all three.
 #[derive(Deserialize)]
 struct RunMessage {
     version: u32,
@@ -135,8 +136,8 @@ struct RunMessage {
     check: Option<CheckResult>,
 }
 
-/// Reads the commit that `run` names; `base` is what it has to start from. A result is only believed once
-/// [`is_claim_of`] has seen its claim.
+/// Reads the commit that `run` names; `base` is the commit that the run has to start from. A result is believed only
+/// once [`is_claim_of`] has seen its claim.
 pub(super) fn parse(bytes: &[u8], base: &str) -> RunCommit {
     let Some(commit) = Commit::parse(bytes) else {
         return RunCommit::Foreign("a commit that ccl cannot read");
@@ -176,7 +177,7 @@ pub(super) fn parse(bytes: &[u8], base: &str) -> RunCommit {
     }
 }
 
-/// The beginning of what a runner says of itself.
+/// The first `most` characters of what a runner says of itself.
 fn short(word: Option<String>, most: usize) -> String {
     word.unwrap_or_default().chars().take(most).collect()
 }

@@ -16,9 +16,9 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/ccl-XXXXXX") || exit 75
 trap 'rm -rf "$work"' EXIT
 trap 'exit 143' HUP INT TERM
 tree=$work/tree patience=600 place=$work
-# It stands in JSON.
+# The path is written into JSON as it is: one that would have to be escaped is left out.
 case $work in *[!A-Za-z0-9._/-]*) place= ;; esac
-# A connection that is half dead is not waited for, and a repository around this one is not ours.
+# A git that hangs is ended by timeout, and git does not walk up into a repository around this directory.
 g() {
     GIT_TERMINAL_PROMPT=0 GIT_CEILING_DIRECTORIES="$work" timeout -k 10 "$patience" git -C "$tree" \
         -c core.hooksPath=/dev/null -c user.name=ccl -c user.email=ccl@localhost \
@@ -33,9 +33,9 @@ given=$(g rev-parse "$base") && head=$(g rev-parse "$base^") || exit 75
 claim=$(g commit-tree "$base^{tree}" -p "$base" \
     -m "{\"version\":1,\"claim\":\"$(od -An -N16 -tx1 /dev/urandom | tr -cd 0-9a-f)\",\"host\":\"$host\",\"directory\":\"$place\"}") || exit 75
 move '' "$claim" || [ "$(tip "$run")" = "$claim" ] || exit 75
-# The agent may have git throw away what nothing refers to.
+# A ref keeps the claim: the agent may run git gc, which throws away what nothing refers to.
 g update-ref "refs/ccl/$key/claim" "$claim"
-# Of a run that was filed meanwhile there is neither ref: the claim made one that nobody may have.
+# A run that was filed meanwhile has no refs any more: then the claim has just made one anew, and it is removed again.
 [ "$(tip "$base")" = "$given" ] || { g push -q --force-with-lease="$run:$claim" "$url" ":$run"; exit 75; }
 
 patience=7200
@@ -47,7 +47,7 @@ patience=7200
 } 2>"$work/errors" || exit=125 failed=checkout
 patience=600
 commit=$head
-# From here on nothing is thrown away that somebody may want.
+# From here on nothing is thrown away that somebody may want: lies() keeps the directory and says where it is.
 lies() {
     trap - EXIT HUP INT TERM
     echo "ccl: what came of $task $1: it lies on $host in $tree, commit $commit and what is not committed" >&2
@@ -62,7 +62,7 @@ if [ -z "$failed" ]; then
     trap keep HUP INT TERM
     began=$(date +%s)
     timeout --foreground -k 30 "$limit" "$@" <"$work/prompt" >"$work/output" 2>"$work/errors" || exit=$?
-    # An agent may end with these itself.
+    # The agent may end with one of these itself: the time that has passed, or a message of timeout, shows which it is.
     case $exit in
         124 | 137) [ $(($(date +%s) - began)) -lt "${limit%s}" ] || failed=time ;;
         127) [ "$(head -c 8 "$work/errors")" != timeout: ] || failed=program ;;
@@ -73,24 +73,24 @@ ours() { g "$@" -- ':(top)' ':(exclude,top,glob)**/.agent-queue/**'; }
 made=$(g rev-parse -q --verify HEAD) || made=
 unmerged=$(g ls-files -u)
 [ "$failed" = checkout ] || {
-    # Also what the agent has hidden from its own git.
+    # Also files that the agent has told its git not to look at.
     g -c core.sparseCheckout=true update-index -q --really-refresh
-    # What git cannot take, a file that nobody may read, say, leaves the rest.
+    # A file that git cannot take, an unreadable one, say, does not keep the others out.
     ours add --all || ours add --all --ignore-errors
     g diff --cached --quiet || g commit -q --no-verify -m "ccl: what $task left uncommitted"
 } >/dev/null 2>>"$work/errors"
 commit=$(g rev-parse --verify -q HEAD) || commit=$head
 
-# What the agent has made and that commit does not hold: files; a repository of its own; commits on other branches only.
+# left: what the agent has made and the commit lacks: files; a repository of its own; commits on other branches only.
 if [ "$failed" != checkout ]; then
     loose=$(ours status --porcelain --untracked-files=normal --ignore-submodules=dirty) && [ -z "$loose" ] || left="not committed: ${loose:-git cannot say what}"
-    # A commit of another repository for which no submodule stands, unless it is a worktree of what is handed in.
+    # A repository within the repository that is neither a submodule nor a worktree of what is handed in.
     for link in $(g diff --raw --no-renames --no-abbrev --ignore-submodules=none --diff-filter=AT "$head" "$commit" | sed -n 's/^:[0-7]* 160000 [0-9a-f]* \([0-9a-f]*\) .*/\1/p'); do
         path=$(g ls-tree -r -z "$commit" | tr '\0' '\n' | sed -n "s/^160000 commit $link	//p" | head -n 1)
         g config --blob "$commit:.gitmodules" --get-regexp '^submodule\..*\.path$' | grep -qF " $path" ||
             g merge-base --is-ancestor "$link" "$commit" || left='a repository within the repository'
     done
-    # Git has the name of such a file only.
+    # Of a file in LFS the commit holds a pointer only.
     [ ! -d .git/lfs/objects ] || [ -z "$(g diff --no-ext-diff --no-textconv --name-only -M -G'^oid sha256:[0-9a-f]{64}$' "$head" "$commit")" ] ||
         left='the content of files that are kept with git lfs'
     [ -z "$(g submodule foreach -q --recursive 'git status --porcelain -uno; git rev-list -n 1 HEAD --branches --not --remotes --tags')" ] ||
@@ -98,7 +98,7 @@ if [ "$failed" != checkout ]; then
     [ "$(ls -A "$work" | grep -cvx 'tree\|output\|errors\|prompt')" = 0 ] || left="beside the project's directory"
     [ ! -d .git/rebase-merge ] && [ ! -d .git/rebase-apply ] && [ -z "$unmerged" ] || left='an unfinished merge or rebase'
     [ "$made" != "$head" ] || [ -z "$(g rev-list -n 1 --branches --tags --reflog --not "$head" "$commit" --remotes)" ] || left='on other branches only'
-    # A side branch may have been squashed: it is kept, and no failure.
+    # A side branch or a stash may be in the commit already, squashed: the directory is kept, but that is no failure.
     [ -z "$(g rev-list -n 1 --branches $(g rev-parse -q --verify refs/stash) --not "$commit" --remotes)" ] || trap - EXIT
 fi 2>>"$work/errors"
 if [ -n "$left" ]; then

@@ -5,7 +5,8 @@
 //!   {"provider","priority","input":{"prompt","title"},"metadata":{"task","project","host","tags"}}
 //!   -> 200, 201, 202 {"id","status"}
 //! GET  {url}/v1/jobs/ID
-//!   -> 200 {"id","status","provider","result":{"output","cost":{"amount","currency"},"usage"},"error":{"title","detail"}}
+//!   -> 200 {"id","status","provider","result":{"output","cost":{"amount","currency"},"usage"},
+//!           "error":{"title","detail"}}
 //! POST {url}/v1/jobs/ID/cancel       without a body
 //! ```
 
@@ -44,11 +45,11 @@ impl Client {
         Ok(Client { http, key: key.to_owned() })
     }
 
-    /// Asks for a job. `body` is sent as it is, at every try; `key` makes sure that several tries,
-    /// also of several passes, come to one job. At most three tries, none begun later than 5 s
+    /// Asks for a job. Every try sends `body` as it is; `key` makes sure that several tries,
+    /// also of several passes, make one job. At most three tries, none begun later than 5 s
     /// after the first; none after a timeout.
     ///
-    /// The error's certainty regards this call only: one that regards earlier passes too is
+    /// The error's certainty covers this call only: one that covers earlier passes too is
     /// `certainty.after(earlier)`.
     pub fn submit(&self, body: &[u8], key: Uuid) -> Result<Accepted, NotAccepted> {
         let start = Instant::now();
@@ -67,6 +68,7 @@ impl Client {
             let is_final = error.kind.certainty() == Certainty::Refused;
             tries += 1;
             let failed = NotAccepted::new(error, earlier);
+            // A longer `Retry-After` is not waited for here: a later pass tries again at that time.
             if is_final
                 || tries >= self.http.limits.tries
                 || start.elapsed() + pause >= self.http.limits.retrying
@@ -84,8 +86,8 @@ impl Client {
     }
 
     /// Asks the server to cancel a job, without a body, as job APIs commonly have it. The contract
-    /// says nothing of it: a server that does not offer it answers 404 or 405, and the job goes on.
-    /// What has become of the job, [`Client::get`] says. One request; to ask twice does no harm.
+    /// does not mention it: a server that does not offer it answers 404 or 405, and the job goes on.
+    /// [`Client::get`] says what has become of the job. One request; idempotent.
     pub(crate) fn cancel(&self, id: &JobId) -> Result<(), EngineError> {
         let reply = self.http.post_empty(&format!("/v1/jobs/{id}/cancel"));
         let answers = self.reader().0;
@@ -105,7 +107,7 @@ impl fmt::Debug for Client {
 }
 
 /// The body of the request for `task`, whose file has this name: compact JSON, the same for the
-/// same task. Of the project's directory only the name leaves this machine.
+/// same task. Only the name of the project's directory leaves this machine, not its path.
 pub fn request_body(
     task: &Task,
     file_name: &str,
@@ -115,7 +117,7 @@ pub fn request_body(
 ) -> String {
     let stem = file_name.strip_suffix(".md").unwrap_or(file_name);
     let title = task.header.title.as_deref().unwrap_or(stem);
-    // A task may be all title.
+    // A task may have a title and no body.
     let prompt = if task.body.is_empty() { title } else { &task.body };
     let project = project.file_name().unwrap_or_default().to_string_lossy();
     let body = json!({
@@ -127,8 +129,8 @@ pub fn request_body(
     body.to_string()
 }
 
-/// Evenly spread between nothing and `longest`, so that many that failed together do not come
-/// back together.
+/// A pause evenly spread between zero and `longest` (full jitter), so that requests that failed
+/// together do not come back together.
 fn random_up_to(longest: Duration) -> Duration {
     // 62 of a random UUID's lower 64 bits are random.
     let random = Uuid::new_v4().as_u64_pair().1 & (u64::MAX >> 2);

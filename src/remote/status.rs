@@ -9,7 +9,7 @@ use crate::marker;
 use crate::queue::{Inbox, Project, TaskRef};
 use crate::report::JobRow;
 
-/// The job that a delegated task is; `None` if its marker has just gone.
+/// The row for a delegated task's job; `None` if its marker has just gone.
 pub fn job_row(task: &TaskRef) -> Result<Option<JobRow>> {
     let path = task.project.delegated_path(&task.name);
     let Some(marker) = marker::read::<Delegated>(&path)? else {
@@ -53,7 +53,7 @@ pub(crate) fn engine_of(task: &TaskRef) -> Result<EngineKind> {
     Ok(marker.map_or(EngineKind::Secutools, |marker| marker.engine))
 }
 
-/// The runs of filed tasks whose refs are still in an exchange.
+/// The keys of runs that are over and whose refs are still in an exchange.
 pub(crate) fn leaving_keys(inbox: &Inbox) -> Vec<(Project, Uuid)> {
     inbox.leaving.iter().map(|key| (inbox.project.clone(), *key)).collect()
 }

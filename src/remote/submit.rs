@@ -1,4 +1,4 @@
-//! From the inbox to a job: begin, send, and what comes of it.
+//! From the inbox to a job: begin a submission, send it, and act on its outcome.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -27,15 +27,16 @@ use crate::records;
 use crate::router::Decision;
 use crate::text::escape;
 
-/// A submission that this pass alone may send: its marker is there and locked.
+/// A submission that this pass alone may send: its marker exists and is locked.
 struct Pending {
     marker: Delegated,
     request: String,
     /// What is known after the tries of earlier passes. The marker itself says `ambiguous` while
-    /// this one goes on.
+    /// this pass sends.
     earlier: Certainty,
     tries: u32,
-    /// What the marker said of its exchange, which says `is_sent` while this one goes on.
+    /// Whether earlier passes may have asked the engine. The marker itself says `is_sent` while this
+    /// pass sends.
     was_sent: bool,
     /// The marker's file, locked.
     _lock: File,
@@ -49,8 +50,8 @@ impl Delegation<'_> {
         })
     }
 
-    /// Goes on with the submissions that earlier passes have left, by a kill or because the server
-    /// was not ready. Jobs that were accepted are left alone.
+    /// Goes on with the submissions that earlier passes left unfinished: they were killed, or the
+    /// server was not ready. Jobs that were accepted are left alone.
     pub fn resume(&self, tasks: Vec<TaskRef>) -> Vec<(TaskRef, RemoteOutcome)> {
         self.map_requests(tasks, |task| {
             let outcome = self.resume_one(&task);
@@ -63,7 +64,7 @@ impl Delegation<'_> {
             Some(StopReason::Silent(reason) | StopReason::Unauthorized(reason)) => {
                 return Ok(match self.engine.kind() {
                     EngineKind::Secutools => RemoteOutcome::RunLocally { reason },
-                    // What was meant for a cluster is not to pile up on one machine.
+                    // Tasks meant for a cluster must not pile up on one machine.
                     EngineKind::Ray => self.held(&waiting, decision, reason),
                 });
             }
@@ -80,6 +81,7 @@ impl Delegation<'_> {
             return Ok(RemoteOutcome::Event(event.because(decision.rule.to_string())));
         }
         let key = Uuid::new_v4();
+        // Before the marker, which holds what this makes; for Ray that is a commit to which nothing refers yet.
         let composed = self.engine.compose(&waiting, decision.provider, ground, key, self.host);
         let (request, exchange) = composed.with_context(failed)?;
         let now = self.now();
@@ -113,14 +115,15 @@ impl Delegation<'_> {
         RemoteOutcome::Event(event.because(reason))
     }
 
-    /// Writes the marker and locks it. `None`: the task is not the file any more that was read, or
-    /// somebody has one of its name.
+    /// Writes the marker and locks it. `None`: the task's file is no longer the one that was read, a
+    /// task of its name is active, or another process has just locked the new marker.
     fn begin(&self, waiting: &WaitingTask, marker: &Delegated) -> Result<Option<File>> {
         let TaskRef { project, name } = &waiting.at;
         let (path, task) = (project.delegated_path(name), project.waiting_path(name));
         let _local = locked(&self.local_lock);
         let _lock = project.lock()?;
-        // The marker holds the task's text, and is readable for the same users.
+        // The marker holds the task's text, so it is readable for the same users. A file that is gone
+        // fails the check below.
         let mode = task.symlink_metadata().map_or(0, |found| found.mode());
         if !waiting.seen.is_still(&task) || durable::exists(&project.dispatched_path(name))? {
             return Ok(None);
@@ -133,11 +136,11 @@ impl Delegation<'_> {
         }
     }
 
-    /// Goes on with a submission that an earlier pass has left, if its time has come and no other
-    /// process has it.
+    /// Goes on with a submission that an earlier pass left unfinished, if its next try is due and no
+    /// other process has it.
     fn resume_one(&self, task: &TaskRef) -> Result<RemoteOutcome> {
         let path = task.project.delegated_path(&task.name);
-        // Most markers are of running jobs, which a look without any lock shows.
+        // Most markers belong to running jobs: those are passed over without taking any lock.
         let Some(marker) = markers::read::<Delegated>(&path)? else {
             return Ok(RemoteOutcome::Nothing);
         };
@@ -156,7 +159,8 @@ impl Delegation<'_> {
         let Some((pending, next)) = self.take(task)? else {
             return Ok(RemoteOutcome::Nothing);
         };
-        // A pass was killed after it had filed the task, and before it had removed the marker.
+        // A pass was killed after it had filed the task and before it had removed the marker. The copy
+        // in done/ or failed/ stays as it is; only the task and the marker are removed.
         if task.project.is_filed(&task.name, pending.marker.key)? {
             let filing = Filing::given_up(self.now(), "it was given up before".to_owned());
             return self.file(task, &pending.marker, &filing);
@@ -178,9 +182,9 @@ impl Delegation<'_> {
         }
     }
 
-    /// Locks a marker that waits for its next submission, and judges anew what is to be done with
-    /// it. Before it is sent, the marker says that a job may exist: this pass may be killed. `None`:
-    /// another process has it.
+    /// Locks a marker that waits for its next submission, and judges again what to do about it.
+    /// Before the request is sent, the marker is made to say that a job may exist: this pass may be
+    /// killed. `None`: another process has it.
     fn take(&self, task: &TaskRef) -> Result<Option<(Pending, Next)>> {
         let path = task.project.delegated_path(&task.name);
         let _local = locked(&self.local_lock);
@@ -203,6 +207,7 @@ impl Delegation<'_> {
             }
             marker.stamp = Stamp::new(self.host, self.now());
             super::save(task, &marker)?;
+            // The marker is a new file now, and the lock above is one of the old file.
             match lock_marker(&path)? {
                 Some(new) => lock = new,
                 None => return Ok(None),
@@ -269,7 +274,8 @@ impl Delegation<'_> {
         let (now, tries) = (self.now(), tries + 1);
         let certainty = match &mut marker.exchange {
             None => certainty.after(earlier),
-            // Ray was asked about the job itself, by its name.
+            // Earlier tries do not count: `RayClient::submit` asks about the job by its name, and before
+            // the task runs here its ref is taken back.
             Some(note) => {
                 let is_unsent = matches!(error.kind, ErrorKind::NotSent | ErrorKind::NoExchange);
                 note.is_sent = was_sent || !is_unsent;
@@ -304,7 +310,7 @@ impl Delegation<'_> {
         Ok(RemoteOutcome::Event(marker.event(task, EventKind::Held).because(reason)))
     }
 
-    /// Ends a submission that has come to nothing; the caller holds the marker's lock.
+    /// Ends a submission that made no job; the caller holds the marker's lock.
     fn end_submission(
         &self,
         task: &TaskRef,
@@ -324,6 +330,7 @@ impl Delegation<'_> {
             }
             Next::RunLocally => {
                 if let (Engine::Ray(ray), Some(note)) = (&self.engine, &marker.exchange) {
+                    // Once the engine was asked, a runner may have begun: its ref is taken back first.
                     return OpenRun { by: self, ray, task, marker, note }.withdraw(reason);
                 }
                 if !self.dry_run {
@@ -337,12 +344,13 @@ impl Delegation<'_> {
     }
 }
 
-/// Locks a marker. `None`: there is none, somebody holds it, or it was replaced at this moment.
+/// Locks a marker. `None`: there is none, another process holds it, or it was replaced just now.
 pub(super) fn lock_marker(path: &Path) -> Result<Option<File>> {
     let opened = durable::if_there(durable::open_to_lock(path, rustix::fs::OFlags::empty()));
     let opened = opened.with_context(|| format!("cannot open {}", path.display()))?;
     let Some(file) = opened else { return Ok(None) };
     let is_locked = lock::lock(&file).with_context(|| format!("cannot lock {}", path.display()))?;
+    // Markers are replaced by a rename: the lock may be one of a file that no longer has the name.
     let is_current = match (file.metadata(), path.symlink_metadata()) {
         (Ok(locked), Ok(named)) => FileId::of(&locked) == FileId::of(&named),
         _ => false,

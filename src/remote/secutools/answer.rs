@@ -5,7 +5,7 @@ use crate::remote::answer::{Answers, Object, inner};
 use crate::remote::http::Reply;
 use crate::remote::{Accepted, EngineError, Job, JobId, JobStatus};
 
-/// Reads the answers to one client's requests, and keeps its API key out of all that is read.
+/// Reads the answers to one client's requests, and keeps the client's API key out of every text.
 #[derive(Clone, Copy)]
 pub struct Reader<'a>(pub(super) Answers<'a>);
 
@@ -14,7 +14,7 @@ impl<'a> Reader<'a> {
         Reader(Answers::new("secutools", server, Some(key)))
     }
 
-    /// The answer to the first submission of a key: all but a 2xx with a usable job id is an error.
+    /// Reads the answer to a submission. Everything but a 2xx with a usable job id is an error.
     pub fn submission(self, reply: &Reply) -> Result<Accepted, EngineError> {
         self.0.check_success(reply)?;
         let object: Object = serde_json::from_str(&reply.body).unwrap_or_default();
@@ -25,7 +25,7 @@ impl<'a> Reader<'a> {
         Ok(Accepted { id, status })
     }
 
-    /// The answer to the question about the job `id`: all but a 2xx that holds the state of this
+    /// Reads the answer to a GET of the job `id`. Everything but a 2xx that holds the state of this
     /// very job is an error.
     pub fn job(self, reply: &Reply, id: &JobId) -> Result<Job, EngineError> {
         self.0.check_success(reply)?;
