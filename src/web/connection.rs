@@ -1,6 +1,6 @@
 //! The two ends of a connection, standard input and output, each with a deadline.
 //!
-//! Neither end is made non-blocking: where they are a terminal or a pipe, others use them too.
+//! Neither end is made non-blocking: a terminal or a pipe may be shared, and the flag would hold for all who use it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,16 +15,16 @@ use super::request::MAX_HEAD;
 
 /// A pipe that has room takes this many bytes at once (`PIPE_BUF`).
 const PIECE: usize = 4096;
-/// How much of what a client sends beside its request is taken and thrown away.
+/// How many bytes a client may send beside its request before the connection is closed; they are thrown away.
 const MAX_IGNORED: usize = 1 << 20;
 
 /// What came of waiting for a request.
 #[derive(Debug)]
 pub(crate) enum Received {
     Asked(Asked),
-    /// Its end came first; of its head this many bytes were there.
+    /// The input ended first, after this many bytes of the head.
     Broken(usize),
-    /// The time was over first.
+    /// The deadline came first.
     TooSlow,
 }
 
@@ -32,7 +32,7 @@ pub(crate) enum Received {
 pub(crate) struct Connection<'a> {
     input: BorrowedFd<'a>,
     output: BorrowedFd<'a>,
-    /// For the head to come, and for the response to be taken.
+    /// The time limit for the head to arrive, and again for the response to be taken.
     limit: Duration,
 }
 
@@ -63,7 +63,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Writes the response, and sees to it that it arrives. A client that is too slow is left.
+    /// Writes the response, and makes sure that it arrives. A client that is too slow is given up.
     pub(crate) fn answer(&self, mut bytes: &[u8]) -> io::Result<()> {
         let deadline = Instant::now() + self.limit;
         while !bytes.is_empty() {
@@ -79,11 +79,11 @@ impl<'a> Connection<'a> {
         self.linger(deadline)
     }
 
-    /// Where what has come is not read, a closed socket takes back what was sent: so the rest is read, until the client
-    /// has taken the response and closes.
+    /// Reads what else the client sends, until it has taken the response and closes. A socket that is closed with
+    /// unread input takes back what was sent.
     fn linger(&self, deadline: Instant) -> io::Result<()> {
         if shutdown(self.output, Shutdown::Write).is_err() {
-            // No socket.
+            // Not a socket, so nothing is taken back.
             return Ok(());
         }
         let mut piece = [0; MAX_HEAD];
@@ -100,7 +100,8 @@ impl<'a> Connection<'a> {
     }
 }
 
-/// Writes as much as can be written without waiting.
+/// Writes as much as can be written without waiting. Only a socket has `DONTWAIT`: a pipe gets a piece for which it has
+/// room.
 fn write_some(output: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     match send(output, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
         Err(Errno::NOTSOCK) => rustix::io::write(output, &bytes[..bytes.len().min(PIECE)]),
@@ -108,7 +109,8 @@ fn write_some(output: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     }
 }
 
-/// Whether something can be read or written by the deadline. An end of the other side counts: then the call says so.
+/// Whether something can be read or written by the deadline. If the other side has closed, that counts too: the read or
+/// write then reports it.
 fn wait(fd: BorrowedFd<'_>, flags: PollFlags, deadline: Instant) -> io::Result<bool> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());

@@ -1,18 +1,18 @@
 //! What a request asks for, from the bytes of its head. Pure.
 //!
-//! Only what is understood is answered. Whoever is asked under a foreign name may be asked by a page from there (DNS
+//! Only what is understood is answered. A request under a foreign name may come from a page of that site (DNS
 //! rebinding), so the name must be this machine's own, or one that the configuration lists.
 
 use std::net::IpAddr;
 
 use httparse::{EMPTY_HEADER, Error, Header, Status};
 
-/// The longest head, in bytes: the request line, the header's lines and the empty line.
+/// The longest head, in bytes: the request line, the header lines and the empty line.
 pub const MAX_HEAD: usize = 8 << 10;
-/// More lines are refused, however short they are.
+/// More header lines are refused, however short they are.
 const MAX_LINES: usize = 100;
 
-/// What the bytes that have come so far are.
+/// What the bytes received so far are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
     /// The beginning of a head.
@@ -56,8 +56,8 @@ impl Request {
     }
 }
 
-/// Reads a head, of which at most [`MAX_HEAD`] bytes count. What follows it is not looked at. `hosts` are names that this
-/// machine may be asked under, beside its own.
+/// Reads a head of at most [`MAX_HEAD`] bytes. What follows it is not looked at. `hosts` are names under which this
+/// machine may be asked, beside its own.
 pub fn read(bytes: &[u8], hosts: &[String]) -> Asked {
     let head = &bytes[..bytes.len().min(MAX_HEAD)];
     let mut lines = [EMPTY_HEADER; MAX_LINES];
@@ -79,7 +79,7 @@ pub fn read(bytes: &[u8], hosts: &[String]) -> Asked {
 }
 
 fn too_long(head: &[u8]) -> Refusal {
-    // Empty lines may stand in front.
+    // Empty lines may stand before the request line.
     let line = head.iter().skip_while(|byte| b"\r\n".contains(byte));
     let limit = MAX_HEAD >> 10;
     match line.into_iter().any(|byte| *byte == b'\n') {
@@ -97,7 +97,7 @@ fn examine(parsed: &httparse::Request<'_, '_>, hosts: &[String]) -> Result<Reque
         Some("HEAD") => Ok(true),
         _ => Err(Refusal::new(405, "only GET and HEAD: nothing can be changed from here")),
     };
-    // The target of OPTIONS or CONNECT may be no path.
+    // The target of OPTIONS or CONNECT need not be a path: the method is then the better reason.
     let (authority, target) =
         split_target(target).map_err(|no_path| is_head.clone().err().unwrap_or(no_path))?;
     if let Some(foreign) =
@@ -110,13 +110,13 @@ fn examine(parsed: &httparse::Request<'_, '_>, hosts: &[String]) -> Result<Reque
     }
     no_body(lines)?;
     let is_head = is_head?;
-    // What stands behind `#` is never sent by those who know what it is.
+    // A client that knows what a fragment is never sends one: what stands behind `#` is dropped.
     let target = target.split('#').next().unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     Ok(Request { path: path.to_owned(), query: query.to_owned(), is_head })
 }
 
-/// The one `Host` line; in HTTP/1.0 there may be none.
+/// The value of the one `Host` line; in HTTP/1.0 there may be none.
 fn host<'a>(lines: &[Header<'a>], version: Option<u8>) -> Result<Option<&'a str>, Refusal> {
     let mut found = of_name(lines, "Host");
     match (found.next(), found.next()) {
@@ -142,7 +142,7 @@ fn split_target(target: &str) -> Result<(Option<&str>, &str), Refusal> {
     Ok((Some(authority), if path.starts_with('/') { path } else { "/" }))
 }
 
-/// Whether a name, with or without a port, is one of this machine's own, or one that is listed.
+/// Whether a name, with or without a port, is one of this machine's own, or is listed in the configuration.
 fn is_ours(authority: &str, hosts: &[String]) -> bool {
     let Some(name) = without_port(authority) else { return false };
     let address = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
@@ -157,8 +157,9 @@ fn is_listed(name: &str, hosts: &[String]) -> bool {
     hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
 }
 
-/// The name without `:PORT`; `None` where what stands behind it is no port.
+/// The name without `:PORT`; `None` where what follows the colon is no port.
 fn without_port(authority: &str) -> Option<&str> {
+    // The colons inside an IPv6 address are passed over.
     let end = authority.rfind(']').map_or(0, |at| at + 1);
     let Some(colon) = authority[end..].find(':') else { return Some(authority) };
     let (name, port) = authority.split_at(end + colon);
@@ -166,7 +167,7 @@ fn without_port(authority: &str) -> Option<&str> {
     (port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit())).then_some(name)
 }
 
-/// Refuses what brings a body.
+/// Refuses a request that brings a body.
 fn no_body(lines: &[Header<'_>]) -> Result<(), Refusal> {
     let too_much = || Refusal::new(413, "a request has no body here");
     if of_name(lines, "Transfer-Encoding").next().is_some() {

@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::Refusal;
 
-/// For every response: nobody else's page reads it, keeps it, frames it, or takes it for something else.
+/// Header lines of every response: no page of another site can read or frame it, nothing stores it, and no browser
+/// takes it for another type.
 const ALWAYS: &str = "Cache-Control: no-store\r\n\
     X-Content-Type-Options: nosniff\r\n\
     X-Frame-Options: DENY\r\n\
@@ -14,12 +15,12 @@ const ALWAYS: &str = "Cache-Control: no-store\r\n\
     Cross-Origin-Resource-Policy: same-origin\r\n\
     Connection: close\r\n";
 
-/// What is answered.
+/// The answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Response {
     status: u16,
     content_type: &'static str,
-    /// Header lines of its own, each with its end.
+    /// Further header lines, each with its line end.
     lines: String,
     body: String,
 }
@@ -41,7 +42,7 @@ impl Response {
         }
     }
 
-    /// Adds a header line. Name and value are constants of `ccl`: nothing that a client sent comes into a head.
+    /// Adds a header line. Name and value are constants of `ccl`: nothing that a client sent gets into a head.
     pub(crate) fn with_line(mut self, name: &str, value: &str) -> Self {
         self.lines.push_str(&format!("{name}: {value}\r\n"));
         self
@@ -51,7 +52,7 @@ impl Response {
     pub(crate) fn bytes(&self, now: Timestamp, is_head: bool) -> Vec<u8> {
         let Self { status, content_type, lines, body } = self;
         let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&now);
-        // A year that has no four digits has no date.
+        // The format has only years of four digits: outside of those there is no `Date` line.
         let date = date.map_or(String::new(), |date| format!("Date: {date}\r\n"));
         let head = format!(
             "HTTP/1.1 {status} {}\r\n{date}Content-Type: {content_type}\r\nContent-Length: {}\r\n{lines}{ALWAYS}\r\n",
