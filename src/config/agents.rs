@@ -1,4 +1,4 @@
-//! The agents by name, and which one takes over from which.
+//! The agents by name, and the order in which they take over from each other.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -18,17 +18,17 @@ use crate::marker::{AgentKind, StartedAgent};
 use crate::money::Cost;
 use crate::task::Provider;
 
-/// In `failover`: the task goes to the provider that its `complexity_hint` names.
+/// This word in `failover` stands for the provider that the task's `complexity_hint` names.
 const SECUTOOLS: &str = "secutools";
-/// What Claude Code counts its costs in.
+/// The currency in which Claude Code counts its costs.
 const USD: &str = "USD";
-/// The variables that say whose login Claude Code uses.
+/// The variables that decide whose login Claude Code uses.
 const CONFIG_DIR: &str = "CLAUDE_CONFIG_DIR";
 const LOGIN_VARIABLES: [&str; 2] = [CONFIG_DIR, "CLAUDE_CODE_OAUTH_TOKEN"];
-/// How much memory a pattern may take: the last screen is all that it is matched with.
+/// How many bytes a compiled pattern may take: it is matched with the last screen only.
 const LARGEST_PATTERN: usize = 1 << 20;
 
-/// A program that works on tasks, and what holds for its runs.
+/// A program that works on tasks, and the settings of its runs.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(crate) struct AgentConfig {
@@ -40,42 +40,42 @@ pub(crate) struct AgentConfig {
     /// and for its file, by themselves or inside a longer word; without them the prompt is the last argument.
     #[serde(deserialize_with = "scalar::command")]
     pub(crate) command: Vec<String>,
-    /// Holds `agent.shell`, or nothing until [`Self::shell`] is asked.
+    /// `agent.shell`; without that it is empty until [`Self::shell`] looks the user's own up.
     #[serde(deserialize_with = "value::shell")]
     shell: OnceLock<PathBuf>,
-    /// Whether the file has this key of earlier versions, which is ignored.
+    /// Whether the file has this key, which earlier versions knew and which is ignored.
     #[serde(deserialize_with = "value::is_given")]
     pub(super) delivery: bool,
     /// Whether Claude Code calls `ccl` as soon as it is idle.
     #[serde(deserialize_with = "value::switch")]
     pub(crate) hooks: bool,
-    /// What is in its environment, beside what its shell has.
+    /// Variables that are added to the environment that its shell gives it.
     #[serde(deserialize_with = "variables")]
     pub(crate) env: BTreeMap<String, String>,
-    /// A directory of its own for Claude Code's settings, login and transcripts.
+    /// The agent's own directory for Claude Code's settings, login and transcripts.
     #[serde(deserialize_with = "value::optional_path")]
     pub(super) config_dir: Option<PathBuf>,
-    /// A file with the key that Claude Code is to use; it is in no argument, environment or marker.
+    /// A file with the API key for Claude Code; the key is in no argument, environment or marker.
     #[serde(deserialize_with = "value::optional_path")]
     pub(crate) api_key_file: Option<PathBuf>,
-    /// What becomes of what Claude Code asks while it works.
+    /// What happens to questions that Claude Code asks while it works.
     pub(crate) questions: Questions,
     /// The model to use while another one is overloaded, or its limit is reached.
     #[serde(deserialize_with = "value::optional_model")]
     pub(crate) fallback_model: Option<String>,
-    /// A program that ends with an error has reached a limit if its last screen shows this.
+    /// A program that ends with an error has reached a limit if its last screen matches this.
     #[serde(deserialize_with = "pattern")]
     pub(crate) limit: Option<LimitPattern>,
     /// A program that ends with this exit code has reached a limit.
     #[serde(deserialize_with = "exit_code")]
     pub(crate) limit_exit: Option<i32>,
     pub(crate) budget: Budget,
-    /// Where its Claude Code keeps its files, and its state file.
+    /// The directory in which its Claude Code keeps its files, and its state file.
     #[serde(skip)]
     pub(crate) claude: ClaudeFiles,
 }
 
-/// Where one Claude Code keeps what it knows.
+/// Where one Claude Code keeps its files.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct ClaudeFiles {
     /// `CLAUDE_CONFIG_DIR`, else `~/.claude`.
@@ -92,17 +92,18 @@ impl ClaudeFiles {
         }
     }
 
-    /// `CLAUDE_CONFIG_DIR`, where it has to be set for them.
+    /// The value of `CLAUDE_CONFIG_DIR`, where it has to be set for these files.
     pub(crate) fn config_dir(&self) -> Option<&Path> {
+        // By default the state file lies beside the directory, and not in it.
         Some(self.directory.as_path()).filter(|directory| self.state.starts_with(directory))
     }
 }
 
-/// What may be spent.
+/// How much may be spent.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "per_day and per_task")]
 pub(crate) struct Budget {
-    /// From midnight to midnight, local time.
+    /// For a day from midnight to midnight, local time.
     #[serde(deserialize_with = "money")]
     pub(crate) per_day: Option<Cost>,
     #[serde(deserialize_with = "money")]
@@ -121,7 +122,7 @@ impl Budget {
         *self != Self::default()
     }
 
-    /// Whether Claude Code's runs can reach it: what they cost is in USD.
+    /// Whether Claude Code's runs can reach it: their costs are in USD.
     fn check_usd(&self) -> Result<(), String> {
         for (key, limit) in [("per_day", &self.per_day), ("per_task", &self.per_task)] {
             if let Some(limit) = limit
@@ -136,7 +137,7 @@ impl Budget {
     }
 }
 
-/// What a million tokens of one model cost, in USD.
+/// The price of a million tokens of one model, in USD.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "input and output")]
 pub(crate) struct Price {
@@ -153,7 +154,7 @@ fn dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Decimal, D::Err
     })
 }
 
-/// A regular expression without regard to case.
+/// A regular expression that ignores case.
 #[derive(Debug, Clone)]
 pub(crate) struct LimitPattern(Regex);
 
@@ -205,13 +206,13 @@ impl Default for AgentConfig {
 }
 
 impl AgentConfig {
-    /// The shell that reads the user's start-up files and then becomes the agent: `agent.shell`, else the user's own. That
-    /// is looked up only when an agent is launched: most passes launch none, and with LDAP the answer comes from a server.
+    /// The shell that reads the user's start-up files and then becomes the agent: `agent.shell`, else the user's own.
+    /// The user's is looked up only when an agent is launched: most passes launch none, and with LDAP a server answers.
     pub(crate) fn shell(&self) -> &Path {
         self.shell.get_or_init(|| shell::usable(shell::of_user()))
     }
 
-    /// What messages call the agent's program.
+    /// The name of the agent's program in messages.
     pub(crate) fn program(&self) -> &str {
         self.command.first().map_or("agent", String::as_str)
     }
@@ -261,8 +262,8 @@ impl AgentConfig {
         }
     }
 
-    /// Whether the two differ in nothing but whose login they use. What a run may cost and how it is watched makes no
-    /// other agent of it.
+    /// Whether the two differ only in the login that they use. The name, the budget, the hooks and what happens to
+    /// questions do not count as a difference.
     fn is_same_but_for_login(&self, other: &Self) -> bool {
         let bare = |agent: &Self| {
             let mut env = agent.env.clone();
@@ -285,7 +286,7 @@ impl AgentConfig {
     }
 }
 
-/// `agents:` as it is written: in its order, each with its name.
+/// `agents:` in the order of the file, each agent with its name.
 #[derive(Debug, Default)]
 pub(super) struct AgentSections(pub(super) Vec<AgentConfig>);
 
@@ -333,10 +334,10 @@ impl<'de> Deserialize<'de> for AgentName {
     }
 }
 
-/// The name of an agent; it is one of a file, too.
+/// The name of an agent, which is the name of a file, too.
 pub(super) fn name(text: &str) -> Result<String, String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    // Their jobs' costs stand under these names.
+    // The costs of the providers' jobs are recorded under these names.
     if [SECUTOOLS, Provider::Remote.as_str()].contains(&text) {
         return Err(format!("`{text}` is the name of a provider: choose another one"));
     }
@@ -357,7 +358,7 @@ fn agent_section<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AgentConf
     checked(deserializer, AgentConfig::check)
 }
 
-/// `agent:`, which is the one agent of a configuration without `agents:`.
+/// `agent:`, the only agent of a configuration without `agents:`.
 pub(super) fn only_agent<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<AgentConfig>, D::Error> {
@@ -407,16 +408,16 @@ fn exit_code<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, 
 pub(crate) struct Agents {
     /// Never empty.
     all: Vec<AgentConfig>,
-    /// Which of them take tasks that are pinned to none, in this order; never empty.
+    /// The places in `all` of the agents that take tasks that are pinned to none, in this order; never empty.
     failover: Vec<usize>,
-    /// Behind how many of `failover` secutools takes over.
+    /// How many agents of `failover` come before secutools; `None` where it is not in the list.
     pub(crate) secutools_after: Option<usize>,
     /// A limit whose known reset is nearer than this is waited for.
     pub(crate) reset_further_than: SignedDuration,
 }
 
 impl Agents {
-    /// `failover` holds names, as they are written. The error is a sentence for people.
+    /// `failover` holds the names as they are written in the file. The error is a sentence for people.
     pub(super) fn new(
         all: Vec<AgentConfig>,
         failover: Option<Vec<String>>,
@@ -474,7 +475,7 @@ impl Agents {
         self.all.iter().find(|agent| agent.name == name)
     }
 
-    /// Those that take tasks that are pinned to none, in the order in which they are tried.
+    /// The agents that take tasks that are pinned to none, in the order in which they are tried.
     pub(crate) fn failover(&self) -> impl Iterator<Item = &AgentConfig> {
         self.failover.iter().map(|index| &self.all[*index])
     }
@@ -485,7 +486,7 @@ impl Agents {
         &self.all[self.failover[0]]
     }
 
-    /// The agent that a run was started with, where the configuration still has it, with the same conversations.
+    /// The agent that a run was started with, if the configuration still has it, with the same conversations.
     pub(crate) fn still_has(&self, started: &StartedAgent) -> Option<&AgentConfig> {
         let has_files = |agent: &&AgentConfig| {
             started.claude_dir.as_ref().is_none_or(|dir| agent.claude.directory == *dir)
@@ -493,8 +494,8 @@ impl Agents {
         self.named(started.name()).filter(|agent| agent.kind == started.kind).filter(has_files)
     }
 
-    /// The agent that a run was started with. One that the configuration no longer names is replaced by one that can go
-    /// on with the same conversation.
+    /// The agent that a run was started with. If the configuration no longer names it, an agent that can go on with the
+    /// same conversation takes its place, else the first one.
     pub(crate) fn of_run(&self, started: &StartedAgent) -> &AgentConfig {
         let is_like = |agent: &&AgentConfig| {
             agent.kind == started.kind

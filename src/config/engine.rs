@@ -1,4 +1,5 @@
-//! `remote:` of the configuration: an engine of one's own, and the git repository by which work goes there and comes back.
+//! `remote:` of the configuration: the user's own engine, and the git repository by which work goes there and comes
+//! back.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,19 +18,19 @@ use crate::environment::Environment;
 #[derive(Clone)]
 pub(crate) struct RemoteEngine {
     pub url: ServerUrl,
-    /// Where the engine asks for one.
+    /// The token, where the engine asks for one.
     pub token: Option<ApiKey>,
     /// See [`ServerUrl::proxy`]; it may hold a password.
     pub proxy: Option<String>,
     pub(crate) exchange: ExchangeAt,
     /// The agent's program and its arguments, as the worker finds them; the prompt is its standard input.
     pub(crate) agent: Vec<String>,
-    /// What a job takes of a node, by the engine's names.
+    /// How much of a node's resources a job takes, by the engine's names for them.
     pub(crate) resources: BTreeMap<String, f64>,
     pub(crate) dirty: Uncommitted,
-    /// The worker fetches the files that LFS keeps, with its own credentials.
+    /// Whether the worker fetches the files that LFS keeps, with its own credentials.
     pub(crate) lfs: bool,
-    /// The worker fetches the submodules, with its own credentials.
+    /// Whether the worker fetches the submodules, with its own credentials.
     pub(crate) submodules: bool,
 }
 
@@ -49,7 +50,7 @@ impl fmt::Debug for RemoteEngine {
 /// The bare repository that this machine and the workers reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ExchangeAt {
-    /// What git takes as an address.
+    /// An address as git takes it.
     Url(String),
     /// A remote of the project's own, such as `origin`.
     RemoteOfProject(String),
@@ -58,6 +59,7 @@ pub(crate) enum ExchangeAt {
 impl ExchangeAt {
     fn parse(text: &str) -> Result<Self, String> {
         let text = scalar::name(text)?.trim().to_owned();
+        // Git would take it for an option.
         if text.starts_with('-') {
             return Err(format!("`{text}` is no address that git takes"));
         }
@@ -78,7 +80,8 @@ impl ExchangeAt {
     }
 }
 
-/// Whether `text` is an address with a password in it: `https://name:word@host/`, and over HTTP `https://TOKEN@host/`, too.
+/// Whether `text` is an address with a password in it: `https://name:word@host/`, and over HTTP also
+/// `https://TOKEN@host/`.
 pub(crate) fn has_password(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once("://") else { return false };
     let authority = rest.split('/').next().unwrap_or_default();
@@ -86,14 +89,14 @@ pub(crate) fn has_password(text: &str) -> bool {
     authority.rsplit_once('@').is_some_and(|(user, _)| is_http || user.contains(':'))
 }
 
-/// What becomes of a task whose project has uncommitted changes, which do not travel.
+/// What happens to a task whose project has uncommitted changes, which do not travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Uncommitted {
-    /// It waits until they are committed.
+    /// The task waits until they are committed.
     #[default]
     Hold,
-    /// It goes without them.
+    /// The task goes without them.
     Ignore,
 }
 

@@ -1,4 +1,4 @@
-//! `config.yaml`: its shape, and errors that say where in it they are.
+//! `config.yaml`: its shape, and errors that name their place in it.
 //!
 //! The sections are deserialized straight into the types of [`super`]; each value is checked while it is read, because
 //! only then its line and column are known.
@@ -46,7 +46,7 @@ pub(super) struct File {
     pub(super) state_dir: Option<PathBuf>,
     #[serde(deserialize_with = "optional_name")]
     pub(super) host: Option<String>,
-    /// What in the file is ignored, each with its place.
+    /// A sentence for each key of the file that is ignored, with its place.
     #[serde(skip)]
     pub(super) warnings: Vec<String>,
 }
@@ -80,7 +80,7 @@ fn secutools_section<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<SecutoolsSection, D::Error> {
     checked(deserializer, |section: &SecutoolsSection| match section.budget.per_task {
-        // A job is over when its cost is known.
+        // A job's cost is known only when the job has ended.
         Some(_) => {
             Err("budget.per_task: a job cannot be ended for its cost; take it out, and use per_day"
                 .to_owned())
@@ -95,7 +95,7 @@ pub(super) struct HttpSection {
     pub(super) hosts: Vec<HostName>,
 }
 
-/// A name or an address that requests may be sent to.
+/// A name or an address under which `ccl http` may be asked.
 #[derive(Debug)]
 pub(super) struct HostName(pub(super) String);
 
@@ -131,7 +131,7 @@ fn notifier_section<'de, D: Deserializer<'de>>(
     checked(deserializer, NotifierSection::check)
 }
 
-/// One of `failover`.
+/// One name in `failover`.
 #[derive(Debug)]
 pub(super) struct FailoverName(pub(super) String);
 
@@ -141,7 +141,8 @@ impl<'de> Deserialize<'de> for FailoverName {
     }
 }
 
-/// A text without any YAML in it is all defaults. The error is `FILE:LINE:COLUMN: KEY: what is wrong`.
+/// Reads the configuration. A text without any YAML in it is all defaults. The error is
+/// `FILE:LINE:COLUMN: KEY: what is wrong`.
 pub(super) fn parse(text: &str, path: &Path) -> Result<File, Failure> {
     let mut file: File = from_yaml(text, path)?;
     if file.agent.as_ref().is_some_and(|agent| agent.delivery) {
@@ -157,14 +158,14 @@ pub(super) fn from_yaml<'t, T: Deserialize<'t>>(text: &'t str, path: &Path) -> R
         let place = error
             .location()
             .map_or(String::new(), |at| format!(" at line {} column {}", at.line(), at.column()));
-        // The YAML reader puts the place last.
+        // The YAML reader puts the place at the end of its message; ours begins with it.
         let sentence = explain(message.strip_suffix(&place).unwrap_or(&message));
         Failure::Config(format!("{}: {sentence}", place_of(path, &error)))
     })
 }
 
 fn delivery_warning(text: &str, path: &Path) -> String {
-    /// The YAML reader knows places only of errors, so this refuses the value.
+    /// The YAML reader gives places for errors only, so this refuses the value to learn where it is.
     #[derive(Deserialize)]
     struct DeliveryKey {
         #[serde(rename = "delivery", deserialize_with = "refuse")]
@@ -205,7 +206,7 @@ fn explain(message: &str) -> String {
         let Some((unknown, list)) = rest.split_once("`, expected ") else {
             continue;
         };
-        // Names stand between backticks: every second piece.
+        // The known names stand between backticks: they are every second piece.
         let known: Vec<&str> = list.split('`').skip(1).step_by(2).collect();
         return match nearest(unknown, &known) {
             Some(near) => format!("{path}{ours} `{unknown}`; did you mean `{near}`?"),

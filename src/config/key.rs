@@ -1,4 +1,4 @@
-//! Where secutools answers, and the key to it.
+//! The address of secutools, and its API key.
 
 use super::url::ServerUrl;
 use crate::durable;
@@ -65,7 +65,7 @@ impl fmt::Display for KeySource {
 pub(crate) enum DelegationOff {
     #[error("delegation is not configured (secutools.url and secutools.api_key_file)")]
     NotConfigured,
-    /// There is a URL, but no key. Under a hook this is ordinary: agents do not get the key.
+    /// There is a URL, but no key. In a call by a hook this is normal: agents do not get the key.
     #[error(
         "there is no API key: set SECUTOOLS_API_KEY or secutools.api_key_file, \
          or load the systemd credential secutools_api_key"
@@ -80,12 +80,12 @@ pub(crate) enum DelegationOff {
 pub struct ApiKey(String);
 
 impl ApiKey {
-    /// For the one header that carries it.
+    /// The key itself, for the one header that carries it.
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Drops white space around the key. The error is the end of a sentence, and does not repeat the key.
+    /// Reads a key; white space around it is dropped. The error is the end of a sentence, and does not repeat the key.
     pub fn parse(text: &str) -> Result<Self, String> {
         let key = text.trim();
         if key.is_empty() {
@@ -119,7 +119,7 @@ pub(super) fn api_key(
     let Some(directory) = environment.absolute_path("CREDENTIALS_DIRECTORY") else {
         return Ok(None);
     };
-    // systemd keeps others from the credential, in ways that its mode does not show.
+    // The file's mode is not checked: systemd keeps others from the credential in ways that the mode does not show.
     let credential = read(&directory.join("secutools_api_key"), KEY_FILE)?;
     Ok(credential.map(|(key, _)| (key, KeySource::Credential)))
 }
@@ -177,7 +177,7 @@ pub(crate) fn private(path: &Path) -> Result<ApiKey> {
     from_file(path, KEY_FILE)
 }
 
-/// The key in the file, and the file's mode; `None` where there is no file. A FIFO is not waited for.
+/// The key in the file, and the file's mode; `None` where there is no file. Opening a FIFO does not wait for a writer.
 fn read(path: &Path, what: &str) -> Result<Option<(ApiKey, u32)>> {
     const LIMIT: u64 = 16 * 1024;
     let failed = |error| unreadable_config(format!("{what} {}", path.display()), error);

@@ -1,4 +1,4 @@
-//! Finding the file, and putting it together with the environment and the command line.
+//! Finds the file, and combines it with the environment and the command line.
 
 use super::agents::AgentSections;
 use super::file::{self, File};
@@ -14,16 +14,17 @@ use jiff::SignedDuration;
 use rustix::system::uname;
 use std::path::{Component, Path, PathBuf};
 
-/// How near a limit's reset has to be for it to be waited for, unless the file says otherwise.
+/// A limit whose reset is further off is not waited for, unless the file says otherwise.
 const RESET_FURTHER_THAN: SignedDuration = SignedDuration::from_mins(15);
 
 impl Config {
-    /// Reads the file and the environment, checks everything and fills in the defaults. Whatever a person has to mend is a
-    /// [`Failure::Config`] that names file, line and key, or the variable.
+    /// Reads the file and the environment, checks everything and fills in the defaults. A mistake that a person has to
+    /// mend is a [`Failure::Config`] that names file, line and key, or the variable.
     pub fn load(overrides: &Overrides, environment: &Environment) -> Result<Self> {
         let home = home(environment)?;
         let (path, mut file) = read(overrides, environment, &home)?;
-        // Only the command line's paths and a relative $CCL_CONFIG need the current directory.
+        // The file's relative paths start at its own directory. Paths of the command line, $CCL_CONFIG and
+        // $CLAUDE_CONFIG_DIR start at the current one.
         let base = path.as_deref().and_then(Path::parent).unwrap_or(&home);
         let resolve = |path: PathBuf| absolute(&path, base, &home);
         let claude = environment
@@ -81,7 +82,7 @@ impl Config {
     }
 }
 
-/// The agents of the file; `claude` is `$CLAUDE_CONFIG_DIR`, which holds for those without a directory of their own.
+/// The agents of the file; `claude` is `$CLAUDE_CONFIG_DIR`, which applies to agents without a directory of their own.
 fn agents(
     file: &mut File,
     claude: Option<&Path>,
@@ -98,6 +99,7 @@ fn agents(
         }
         only if all.is_empty() => {
             let mut only = only.unwrap_or_default();
+            // It has no key to be named by: journals and holds know it by its kind.
             only.name = only.kind.as_str().to_owned();
             all.push(only);
         }
@@ -123,7 +125,7 @@ fn home(environment: &Environment) -> Result<PathBuf, Failure> {
 }
 
 /// Finds, reads and parses the file: `--config`, `$CCL_CONFIG`, `$XDG_CONFIG_HOME/ccl/config.yaml`,
-/// `~/.config/ccl/config.yaml`. One that was named must exist, the default one need not.
+/// `~/.config/ccl/config.yaml`. A file that was named must exist, the default one need not.
 fn read(
     overrides: &Overrides,
     environment: &Environment,
@@ -139,7 +141,7 @@ fn read(
             .join("ccl/config.yaml"),
     };
     let text = std::fs::read_to_string(&path);
-    // One that was named has to be there.
+    // A file that was named has to be there.
     let text = if named.is_some() { text.map(Some) } else { durable::if_there(text) };
     let failed = || format!("cannot read the configuration {}", path.display());
     let Some(text) = text.map_err(|error| unreadable_config(failed(), error))? else {
@@ -149,7 +151,7 @@ fn read(
     Ok((Some(path), file))
 }
 
-/// The path as seen from `base`, `~` replaced, with no `.` in it.
+/// The path as seen from `base`, with `~` replaced and without `.` in it.
 fn absolute(path: &Path, base: &Path, home: &Path) -> PathBuf {
     match path.strip_prefix("~") {
         Ok(rest) => without_dots(&home.join(rest)),
@@ -175,8 +177,8 @@ fn without_dots(path: &Path) -> PathBuf {
     path.components().filter(|part| *part != Component::CurDir).collect()
 }
 
-/// `--state-dir`, `state_dir`, `$XDG_STATE_HOME/ccl`, `~/.local/state/ccl`. Its path stands in scripts and in
-/// tmux's arguments, which are text of one line.
+/// The state directory: `--state-dir`, `state_dir`, `$XDG_STATE_HOME/ccl`, `~/.local/state/ccl`. Its path stands in
+/// scripts and in tmux's arguments, so it has to be text of one line.
 fn state_dir(
     overrides: &Overrides,
     from_file: Option<PathBuf>,
@@ -200,7 +202,7 @@ fn state_dir(
     }
 }
 
-/// Outside of tmux a pane's id means nothing.
+/// The pane that `ccl` was called in. Outside of tmux `$TMUX_PANE` means nothing.
 fn tmux_pane(environment: &Environment) -> Option<String> {
     environment.var("TMUX")?;
     let pane = environment.var("TMUX_PANE")?.to_str()?;

@@ -32,25 +32,25 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Everything that can be set, checked and resolved: paths are absolute, values within their bounds.
+/// Everything that can be set, checked and resolved: paths are absolute, values are within their bounds.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `None` where there is no file and all is default.
+    /// The file that was read; `None` where there is none and all is default.
     pub(crate) file: Option<PathBuf>,
     pub(crate) pool: PoolConfig,
     pub(crate) dedicated: Vec<Dedicated>,
     pub(crate) projects: Projects,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) agents: Agents,
-    /// By a part of the model's name, such as `opus`; for what turns that are under way have cost so far.
+    /// Prices by a part of the model's name, such as `opus`; for what turns that are under way have cost so far.
     pub(crate) prices: BTreeMap<String, Price>,
-    /// What secutools' jobs may cost.
+    /// How much secutools' jobs may cost.
     pub(crate) secutools_budget: Budget,
-    /// For `preferred_ai: auto`.
+    /// Where `preferred_ai: auto` sends a task.
     pub(crate) auto_routes: AutoRoutes,
-    /// What holds for a project whose `project.yaml` does not say otherwise.
+    /// The rules of a project where its `project.yaml` does not say otherwise.
     pub(crate) defaults: ProjectKeys,
-    /// Or why nothing is delegated.
+    /// The secutools server, or why nothing is delegated to it.
     pub(crate) secutools: Result<Secutools, DelegationOff>,
     /// Where tasks of the provider `remote` go; `None`: they run here.
     pub(crate) remote: Option<RemoteEngine>,
@@ -58,22 +58,22 @@ pub struct Config {
     pub(crate) tmux: Vec<String>,
     /// Who is notified.
     pub(crate) notifiers: Vec<Notifier>,
-    /// Names that `ccl http` answers to, beside those of every machine.
+    /// Names under which `ccl http` may be asked, beside those that every machine has.
     pub(crate) http_hosts: Vec<String>,
     pub state_dir: PathBuf,
-    /// This machine, as markers name it.
+    /// This machine's name in markers.
     pub(crate) host: String,
     pub(crate) home: PathBuf,
-    /// Claude Code's files by the environment that `ccl` has.
+    /// Claude Code's files, as the environment of `ccl` places them.
     pub(crate) claude: ClaudeFiles,
     /// The pane that `ccl` was called in, such as `%3`.
     pub(crate) tmux_pane: Option<String>,
-    /// What in the file is ignored: sentences with file and line, to be logged once.
+    /// A sentence for each key of the file that is ignored, with file and line, to be logged once.
     pub(crate) warnings: Vec<String>,
 }
 
 impl Config {
-    /// The model that the agent is given for a task; `None` where it is not Claude Code.
+    /// The model that the agent gets for a task; `None` where the agent is not Claude Code.
     pub(crate) fn model(
         &self,
         agent: &AgentConfig,
@@ -84,8 +84,8 @@ impl Config {
         (agent.kind == AgentKind::Claude).then(|| pinned.unwrap_or_else(by_priority).to_owned())
     }
 
-    /// Whether tasks of the provider leave this machine. An address of secutools without a key counts as on: hooks are not
-    /// given the key, but `scan` may have it.
+    /// Whether tasks of the provider leave this machine. An address of secutools without a key counts as on: hooks do
+    /// not get the key, but `scan` may have it.
     pub(crate) fn delegates_to(&self, provider: Provider) -> bool {
         match provider {
             Provider::ClaudeCode => false,
@@ -103,7 +103,7 @@ impl Config {
     }
 }
 
-/// The command line's `--config`, `--project` and `--state-dir`; they go before file and environment.
+/// The command line's `--config`, `--project` and `--state-dir`; they override file and environment.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
     pub config: Option<PathBuf>,
@@ -128,12 +128,12 @@ pub(crate) enum Projects {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(crate) struct PoolConfig {
-    /// See [`crate::text::is_session_name`].
+    /// For its characters see [`crate::text::is_session_name`].
     #[serde(deserialize_with = "value::prefix")]
     pub(crate) prefix: String,
     #[serde(deserialize_with = "value::start_index")]
     pub(crate) start_index: u32,
-    /// With 0 nothing runs here.
+    /// The number of sessions; with 0 nothing runs here.
     #[serde(deserialize_with = "value::max")]
     pub(crate) max: u32,
     /// Whether a missing session is created.
@@ -154,7 +154,7 @@ impl PoolConfig {
     }
 }
 
-/// A session of the operator's own, which is never touched, and the project whose inbox is served all the same.
+/// The operator's own session, which is never touched, and the project whose inbox is served nevertheless.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a session and its project")]
 pub(crate) struct Dedicated {
@@ -175,7 +175,7 @@ pub struct Dispatcher {
     /// How long a session is left alone after a failed attempt.
     #[serde(deserialize_with = "value::cooldown")]
     pub(crate) cooldown: Duration,
-    /// After this many failed attempts a task is given up.
+    /// A task is given up after this many failed attempts.
     #[serde(deserialize_with = "value::max_attempts")]
     pub(crate) max_attempts: u32,
     /// A task that has been at work for longer counts as stale.
@@ -204,14 +204,14 @@ impl Default for Dispatcher {
 }
 
 impl Dispatcher {
-    /// The prompt: the template with `{task}` and `{body}` filled in. Both are inserted as they are; a
-    /// `{task}` inside the body is the body's own.
+    /// The prompt: the template with `{task}` and `{body}` filled in. Both are inserted as they are: a
+    /// `{task}` inside the body is not replaced.
     pub(crate) fn fill_message(&self, task: &str, body: &str) -> String {
         let mut filled = String::with_capacity(self.message.len() + body.len());
         let mut rest = self.message.as_str();
         while let Some((before, name, after)) = scalar::placeholder(rest) {
             filled.push_str(before);
-            // The configuration allows no third name.
+            // `scalar::message` refuses a template with a third name.
             filled.push_str(if name == "task" { task } else { body });
             rest = after;
         }
@@ -244,11 +244,11 @@ impl Models {
     }
 }
 
-/// What becomes of a question for which Claude Code would wait: whether it may use a tool, say, or which way to go.
+/// What happens to a question for which Claude Code would wait: whether it may use a tool, say, or which way to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Questions {
-    /// It is refused at once, and the turn goes on, where Claude Code can do that (from 2.1.319 on).
+    /// It is refused at once, and the turn goes on, if Claude Code can do that (2.1.319 and later).
     #[default]
     Refuse,
     /// It waits for a person.

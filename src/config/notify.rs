@@ -8,7 +8,7 @@ use super::scalar::{self, scalar};
 use super::url::{ServerUrl, UrlError};
 use crate::environment::Environment;
 
-/// What people can be notified of.
+/// The occasions on which people can be notified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Occasion {
@@ -18,11 +18,11 @@ pub(crate) enum Occasion {
     NeedsAttention,
     /// An agent, a project or a recurring task is held.
     Hold,
-    /// A branch waits for a person who lands it.
+    /// A branch waits for a person to land it.
     ToLand,
 }
 
-/// What is posted to an address.
+/// The format of what is posted to an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum NoticeFormat {
@@ -43,12 +43,12 @@ pub(crate) struct Notifier {
 
 #[derive(Clone)]
 pub(crate) enum Receiver {
-    /// A program and its arguments; it is given JSON on its standard input.
+    /// A program and its arguments; it gets JSON on its standard input.
     Command(Vec<String>),
     Address {
         address: Address,
         format: NoticeFormat,
-        /// Lines `Name: value`.
+        /// A file of header lines, `Name: value`.
         header_file: Option<PathBuf>,
         /// The proxy that the environment asks for; it may hold a password.
         proxy: Option<String>,
@@ -63,7 +63,7 @@ impl std::fmt::Debug for Receiver {
 }
 
 impl Receiver {
-    /// What messages call it: the program, or the address's host.
+    /// Its name in messages: the program, or the address's host.
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Command(words) => words.first().cloned().unwrap_or_default(),
@@ -89,6 +89,7 @@ impl Address {
     /// The error is the end of a sentence, and does not repeat the text.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
+        // Checked without its query, which [`ServerUrl`] refuses and a receiver may need.
         let base = text.split(['?', '#']).next().unwrap_or_default();
         let server = ServerUrl::read(base).map_err(|error| match error {
             UrlError::NoUrl | UrlError::Query => "is not an address such as https://ntfy.sh/my-topic",
@@ -105,7 +106,7 @@ impl Address {
     }
 }
 
-/// One entry as it is written.
+/// One entry as it is written in the file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "occasions, and a command or a url")]
 pub(super) struct NotifierSection {
@@ -143,7 +144,7 @@ fn body<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Er
 }
 
 impl NotifierSection {
-    /// What is wrong with the values together.
+    /// Whether the values fit together; the error says what does not.
     pub(super) fn check(&self) -> Result<(), String> {
         let of_url = self.header_file.is_some() || self.format.is_some();
         match (&self.command, &self.url) {

@@ -1,4 +1,4 @@
-//! `.agent-queue/project.yaml`, and `defaults:` of the configuration, which has the same keys.
+//! `.agent-queue/project.yaml`, and the configuration's `defaults:` with the same keys.
 
 use std::path::{Component, Path};
 
@@ -11,13 +11,13 @@ use super::{Config, agents, file, scalar, value};
 use crate::durable;
 use crate::task::{Check, Isolation, Land, ProjectRules, TaskRules, TimeLimit};
 
-/// A longer file is no `project.yaml`.
+/// A longer `project.yaml` is refused.
 const MAX_BYTES: u64 = 64 << 10;
 
-/// A check is part of its task's ending line, which has room for this much.
+/// The longest check, in bytes: it becomes part of its task's ending line, which has room for this much.
 const MAX_CHECK: usize = 4 << 10;
 
-/// What is said of a project's tasks; `None` where nothing is.
+/// The keys that hold for a project's tasks; `None` where a key is not given.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "keys and values")]
 pub(crate) struct ProjectKeys {
@@ -100,7 +100,7 @@ values! {
 }
 
 impl Config {
-    /// What holds for the project whose `project.yaml` this is; it need not be there. The error names file, line and key.
+    /// The rules of the project whose `project.yaml` is at `path`, if there is one. The error names file, line and key.
     pub(crate) fn project_rules(&self, path: &Path) -> Result<ProjectRules> {
         let failed = || format!("cannot read {}", path.display());
         let Some(file) = durable::open_if_there(path).with_context(failed)? else {
@@ -116,19 +116,19 @@ impl Config {
         let Ok(text) = String::from_utf8(bytes) else {
             bail!("{} is not UTF-8 text: save it as UTF-8", path.display());
         };
-        // It is a project's, not ccl's own configuration: a pass goes on without it.
+        // A plain error, not `Failure::Config`: the file is one project's, and a pass goes on without that project.
         let keys = file::from_yaml(&text, path).map_err(|failure| anyhow!("{failure}"))?;
         Ok(self.defaults.clone().over(keys))
     }
 
-    /// What holds for a task that lies in no project.
+    /// The rules of a task that lies in no project.
     pub(crate) fn default_rules(&self) -> ProjectRules {
         self.defaults.clone().over(ProjectKeys::default())
     }
 }
 
 impl ProjectKeys {
-    /// `keys` go before these.
+    /// The rules by `keys`; where they say nothing, by these.
     fn over(self, keys: Self) -> ProjectRules {
         let default = TaskRules::default();
         let texts = |list: Vec<CopiedPath>| list.into_iter().map(|it| it.0).collect();

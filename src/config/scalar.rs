@@ -1,4 +1,5 @@
-//! One small parser for each kind of value in the file. Its error is the end of the sentence `FILE:LINE:COLUMN: KEY: …`.
+//! One small parser for each kind of value in the file. Its error is the end of a sentence,
+//! `FILE:LINE:COLUMN: KEY: …`.
 
 use crate::text::is_session_name;
 use jiff::fmt::friendly::{SpanParser, SpanPrinter};
@@ -10,8 +11,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Deserializes one scalar through `parse`. Its error is raised inside the visitor, where the YAML reader still knows
-/// the line and the column of the value.
+/// Deserializes one scalar through `parse`. The error is raised inside the visitor, where the YAML reader still knows
+/// the value's line and column.
 pub(super) fn scalar<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     parse: impl FnOnce(&str) -> Result<T, String>,
@@ -61,7 +62,7 @@ pub(super) fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<
     deserializer.deserialize_seq(ProgramAndArguments)
 }
 
-/// One word of a command; it may be empty, but nothing in it may end a line of the launch script.
+/// One word of a command. It may be empty, but must not hold a character that ends a line of the launch script.
 struct Argument(String);
 
 impl<'de> Deserialize<'de> for Argument {
@@ -86,7 +87,7 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     printable(text)
 }
 
-/// A path as it is written in the file: `~` and what is relative are resolved later.
+/// A path as it is written in the file: `~` and relative paths are resolved later.
 pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     if text.starts_with('~') && text != "~" && !text.starts_with("~/") {
         return Err(format!(
@@ -103,7 +104,7 @@ pub(super) fn program(text: &str) -> Result<PathBuf, String> {
     name(text).map(PathBuf::from)
 }
 
-/// A machine's name or address, as a browser's address line has it, without a port: `ccl.example`, `192.0.2.7`, `[::1]`.
+/// A machine's name or address as in a browser's address line, without a port: `ccl.example`, `192.0.2.7`, `[::1]`.
 pub(super) fn host_name(text: &str) -> Result<String, String> {
     let is_address = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let is_address = is_address.is_some_and(|it| it.parse::<Ipv6Addr>().is_ok());
@@ -114,15 +115,16 @@ pub(super) fn host_name(text: &str) -> Result<String, String> {
     Err(format!("`{text}` is not a name such as ccl.example, without http:// and without a port"))
 }
 
-/// What git is asked for as a commit: a branch, a tag, a commit's name.
+/// A commit as git is asked for it: a branch, a tag or a commit's name.
 pub(super) fn revision(text: &str) -> Result<String, String> {
+    // Git would take it for an option.
     match text.starts_with('-') {
         true => Err(format!("`{text}` is not a branch, a tag or a commit")),
         false => name(text),
     }
 }
 
-/// What `sh -c` runs; it may have several lines.
+/// A command for `sh -c`; it may have several lines.
 pub(super) fn shell_command(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("is empty".to_owned()),
@@ -141,7 +143,7 @@ pub(super) fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, Stri
     })
 }
 
-/// Such as `30s`, `5m` or `2h`.
+/// A duration such as `30s`, `5m` or `2h`.
 pub(super) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, String> {
     let duration = SpanParser::new()
         .parse_unsigned_duration(text)
@@ -157,7 +159,7 @@ pub(super) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Du
     ))
 }
 
-/// Starts the names of the pool's sessions, which are file names, too.
+/// The start of the names of the pool's sessions, which are file names, too.
 pub(super) fn prefix(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Err("is empty; tmux sessions need a name, such as ccl-auto-".to_owned());
@@ -185,7 +187,7 @@ pub(super) fn model(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// The message's template: `{body}` must be in it, `{task}` may be, and no other placeholder.
+/// The message's template: it must hold `{body}`, may hold `{task}`, and has no other placeholder.
 pub(super) fn message(text: &str) -> Result<String, String> {
     let mut has_body = false;
     let mut rest = text;

@@ -1,4 +1,4 @@
-//! The user's login shell: it gives an agent the environment of a terminal that the user opens.
+//! The user's login shell: it gives an agent the environment that a terminal of the user has.
 
 use nix::unistd::{Uid, User};
 use std::path::PathBuf;

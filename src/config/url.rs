@@ -1,18 +1,18 @@
-//! Where secutools is, and whether a proxy stands in between. Pure.
+//! The address of a server, and whether it is reached through a proxy. Pure.
 
 use std::net::IpAddr;
 
 use ureq::http::Uri;
 
-/// The address of a secutools server: https, or http on this machine only.
+/// The address of a server (secutools, Ray, a receiver of notifications): https, or http on this machine only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerUrl {
     text: String,
     host: String,
 }
 
-/// What is wrong with an address, as the end of a sentence. It never repeats the text: that may hold a password, or be the
-/// API key put into the wrong variable.
+/// What is wrong with an address, as the end of a sentence. It never repeats the text, which may hold a password, or be
+/// the API key in the wrong variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum UrlError {
     #[error("is not an address such as https://secutools.example")]
@@ -45,6 +45,7 @@ impl ServerUrl {
         let uri: Uri = text.parse().map_err(|_| UrlError::NoUrl)?;
         let authority = uri.authority().ok_or(UrlError::NoUrl)?;
         let host = bare(authority.host());
+        // `Uri` takes a port that is empty, too large or 0: what follows the host must be a usable one.
         let port_is_sound = match authority.as_str().strip_prefix(authority.host()) {
             Some("") => true,
             _ => authority.port_u16().is_some_and(|port| port > 0),
@@ -78,7 +79,7 @@ impl ServerUrl {
 
     /// The proxy that the environment asks for: `https_proxy`, else `all_proxy`, unless `no_proxy`
     /// exempts the host or it is this machine. `variable` gives an environment variable's value;
-    /// small letters come first, as curl has it. `http_proxy` never applies: http is only spoken
+    /// names in small letters come first, as in curl. `http_proxy` never applies: http is spoken only
     /// to this machine.
     pub(crate) fn proxy(&self, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
         let either = |name: &str| {
@@ -108,7 +109,7 @@ impl ServerUrl {
     }
 }
 
-/// A host in small letters, without the brackets of an IPv6 address and the dot at a name's end.
+/// A host in small letters, without the brackets of an IPv6 address and without the dot at a name's end.
 fn bare(host: &str) -> String {
     host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.').to_ascii_lowercase()
 }

@@ -1,4 +1,5 @@
-//! How single keys of the file are read: each deserializer checks its text, and sections whose values have to fit together.
+//! Deserializers for single keys of the file, which check the value's text, and for sections whose values have to fit
+//! together.
 
 use std::fmt;
 use std::marker::PhantomData;
