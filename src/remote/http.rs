@@ -124,6 +124,7 @@ impl Http {
         let mut request = self
             .request(self.agent.post(self.address(path)))
             .header(header::CONTENT_TYPE, "application/json")
+            // Without it ureq would send a body from a reader chunked.
             .header(header::CONTENT_LENGTH, body.len());
         if let Some(key) = key {
             // RFC 8941 asks for the quotes: the header's value is a string.
