@@ -1,8 +1,8 @@
 //! When a recurring task's slots come: systemd's calendar expressions, as far as days and times go. Pure.
 //!
-//! The grammar is that of systemd.time(7): `Mon..Fri 02:00`, `*-*-01 04:00`, `*:0/15`, `weekly`. A time that a change of
-//! the clock leaves out comes once, right after the gap; one that a change repeats comes once, the first time. (systemd
-//! leaves out the former; in all else the two agree, which a test shows.)
+//! The grammar is that of systemd.time(7): `Mon..Fri 02:00`, `*-*-01 04:00`, `*:0/15`, `weekly`. A time that a change
+//! of the clock skips comes once, right after the gap; a time that a change repeats comes once, the first time.
+//! (systemd leaves the former out; in all else the two agree, which a test shows.)
 
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime, Time, Weekday};
@@ -10,13 +10,13 @@ use jiff::tz::{AmbiguousOffset, TimeZone};
 
 /// No later year is looked at.
 const LAST_YEAR: i16 = 2199;
-/// One more than a month has days.
+/// One more than the longest month has days.
 const BEYOND: i8 = 32;
 
 /// A calendar expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Calendar {
-    /// From Monday on; `None`: every one of them.
+    /// Which weekdays match, from Monday on; `None`: all of them.
     weekdays: Option<[bool; 7]>,
     years: Numbers,
     months: Numbers,
@@ -41,12 +41,13 @@ struct Range {
     start: i16,
     stop: i16,
     step: i16,
-    /// Nobody said where it stops.
+    /// Whether the expression does not say where it stops, as in `5/2`.
     is_open: bool,
 }
 
 impl Range {
-    /// `~7/2` is the seventh day before the month's end, and every second one behind it.
+    /// Turns a range that is counted back from the month's end into numbers of [`Calendar::from_end`]. `~7/2` is the
+    /// seventh day before the end, and every second one after it.
     fn turn_round(&mut self) {
         let beyond = i16::from(BEYOND);
         let last = if self.is_open { 1 } else { self.start };
@@ -66,7 +67,7 @@ impl Numbers {
         }
     }
 
-    /// Those up to `most`, in their order.
+    /// The numbers up to `most` that match, in ascending order.
     fn list(&self, most: i8) -> Vec<i8> {
         (0..=most).filter(|number| self.matches(i16::from(*number))).collect()
     }
@@ -138,7 +139,7 @@ impl Calendar {
             }
             weekdays[first..=last].fill(true);
             match after.strip_prefix(',') {
-                // A comma may stand behind the last one.
+                // A comma may stand behind the last weekday, too.
                 Some(after) if after.starts_with(' ') || after.is_empty() => {
                     rest = after;
                     break;
@@ -216,7 +217,7 @@ impl Calendar {
                 continue;
             }
             if self.matches(date) {
-                // What comes earlier by the clock on the wall does not come later: a repeated time counts the first time.
+                // A time before `from` cannot come after `after`: where the clock repeats it, the first time counts.
                 let from = if date == local.date() { local.time() } else { Time::midnight() };
                 let mut slots =
                     self.times(from).filter_map(|time| instant(date.to_datetime(time), zone));
@@ -244,7 +245,8 @@ impl Calendar {
         })
     }
 
-    /// The last slot after `after` and not after `until`; `None` where none came. As quick for a minute as for years.
+    /// The last slot after `after` and not after `until`; `None` where none came. It takes as long for years as for a
+    /// minute.
     pub(crate) fn last_between(
         &self,
         after: Timestamp,
@@ -254,6 +256,7 @@ impl Calendar {
         let next = |moment| self.next_after(moment, zone).filter(|slot| *slot <= until);
         let mut found = next(after)?;
         let (mut low, mut high) = (found.as_second(), until.as_second());
+        // Bisection: a slot after `middle` is the new lower end; without one the last slot is not after `middle`.
         while low < high {
             let middle = low + (high - low) / 2;
             match next(Timestamp::from_second(middle).ok()?) {
@@ -268,19 +271,20 @@ impl Calendar {
     }
 }
 
-/// The moment of a local time: the first of two, and of none the end of the gap.
+/// The moment of a local time: the first of two, or where there is none the end of the gap.
 fn instant(local: DateTime, zone: &TimeZone) -> Option<Timestamp> {
     match zone.to_ambiguous_timestamp(local).offset() {
         AmbiguousOffset::Unambiguous { offset } => offset.to_timestamp(local).ok(),
         AmbiguousOffset::Fold { before, .. } => before.to_timestamp(local).ok(),
         AmbiguousOffset::Gap { after, .. } => {
+            // Read with the offset that holds after it, a time in the gap is a moment just before the gap.
             let before_the_gap = after.to_timestamp(local).ok()?;
             zone.following(before_the_gap).next().map(|change| change.timestamp())
         }
     }
 }
 
-/// The weekday that the text begins with, from Monday = 0, and what follows.
+/// The weekday with which the text begins, from Monday = 0, and what follows it.
 fn weekday(text: &str) -> Result<(usize, &str), String> {
     const DAYS: [(&str, Weekday); 7] = [
         ("monday", Weekday::Monday),

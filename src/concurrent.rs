@@ -1,6 +1,6 @@
-//! Work that runs side by side, on threads that end before the call returns.
+//! Work on several threads, all of which end before the call returns.
 //!
-//! Where the system refuses a further thread, those that there are do the work, at worst the caller's own.
+//! Where the system refuses a further thread, the existing ones do the work, at worst the caller's own alone.
 
 use std::panic;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,14 +10,14 @@ use std::thread::{self, Builder};
 const REQUESTS: usize = 16;
 
 /// Does `work` for all `items` at once, and returns the results in the items' order. An item is dropped as soon as its
-/// own work is done. A panic in one goes on in the caller.
+/// own work is done. A panic in one thread is resumed in the caller.
 pub(crate) fn map<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
     let threads = items.len();
     map_on(threads, items, work)
 }
 
 /// Does `work` for all `items` like [`map`], where each is a request to a server: one at a time until `may_parallelise`
-/// returns true, then up to 16 at once. So a server that is not there costs one timeout, and not one for each thread.
+/// returns true, then up to 16 at once. So a server that does not answer costs one timeout, not one for each thread.
 pub(crate) fn map_requests<T: Send, R: Send>(
     items: Vec<T>,
     may_parallelise: impl Fn() -> bool,
@@ -42,7 +42,7 @@ fn map_on<T: Send, R: Send>(threads: usize, items: Vec<T>, work: impl Fn(T) -> R
     let work_off = || {
         let mut results = Vec::new();
         loop {
-            // A statement of its own: the next thread may go on before the work is done.
+            // A statement of its own, so that the lock is not held during the work.
             let next = locked(&items).next();
             let Some((index, item)) = next else { return results };
             results.push((index, work(item)));
@@ -62,7 +62,7 @@ fn map_on<T: Send, R: Send>(threads: usize, items: Vec<T>, work: impl Fn(T) -> R
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-/// A mutex's value, also after a thread that held it has panicked: for values that are never half changed.
+/// Locks a mutex, even after a thread that held it has panicked: only for values that are never half changed.
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

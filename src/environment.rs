@@ -1,4 +1,4 @@
-//! The environment of the process, as a value: tests make their own.
+//! The environment of the process, as a value, so that tests can make their own.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -27,7 +27,7 @@ impl Environment {
         Self { variables: variables.collect(), current_dir: Some(current_dir.into()) }
     }
 
-    /// The variable's value; one that is set to nothing counts as not set.
+    /// The variable's value; an empty one counts as not set.
     pub(crate) fn var(&self, name: &str) -> Option<&OsStr> {
         let value = self.variables.get(OsStr::new(name))?;
         (!value.is_empty()).then_some(value)

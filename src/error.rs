@@ -26,7 +26,7 @@ pub(crate) const TEMPORARY: u8 = 75;
 /// The exit status for an error that ended the program: 78 for the configuration, 75 for what
 /// may work later, otherwise 1. The outermost [`Failure`] decides; without one, an I/O error of a passing kind is 75.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
-    // What was attached with `.context()` is only found from the outside, what was returned as it is only in the chain.
+    // `downcast_ref` finds what `.context()` attached, which `chain` hides; `chain` finds another error's source.
     let failure = error
         .downcast_ref::<Failure>()
         .or_else(|| error.chain().find_map(|cause| cause.downcast_ref()));
@@ -41,8 +41,8 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     }
 }
 
-/// Whether the same call may succeed later without anybody mending anything: the machine is out of space, memory, locks
-/// or file descriptors, or a disk is failing.
+/// Whether the same call may succeed later although nobody changes anything: the machine is out of space, memory, locks
+/// or file descriptors, a disk is failing or read-only, or a file server does not answer.
 fn is_temporary(error: &io::Error) -> bool {
     use rustix::io::Errno;
     const PASSING: [Errno; 12] = [
@@ -62,7 +62,8 @@ fn is_temporary(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|errno| PASSING.contains(&errno))
 }
 
-/// The error for `what`, a path of the configuration that cannot be read: a person has to mend it, unless it may work later.
+/// The error for `what`, a file of the configuration that cannot be read: a person has to mend that, unless it may work
+/// later.
 pub(crate) fn unreadable_config(what: String, error: io::Error) -> anyhow::Error {
     if is_temporary(&error) {
         return anyhow::Error::new(error).context(what);

@@ -8,10 +8,10 @@ use uuid::Uuid;
 use crate::money::Cost;
 use crate::task::Provider;
 
-/// Begins the names of `ccl`'s jobs at Ray; the key follows.
+/// The start of the names of `ccl`'s jobs at Ray; the key follows.
 const RAY_PREFIX: &str = "ccl-";
 
-/// What runs jobs.
+/// The engines that run jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineKind {
@@ -28,7 +28,7 @@ impl EngineKind {
         }
     }
 
-    /// What sentences call it.
+    /// Its name in sentences.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Secutools => "secutools",
@@ -37,7 +37,7 @@ impl EngineKind {
     }
 }
 
-/// The name that the engine gave a job: 1 to 128 of `A-Z a-z 0-9 . _ -`, and neither `.` nor `..`, so
+/// A job's name at its engine: 1 to 128 of `A-Z a-z 0-9 . _ -`, and neither `.` nor `..`, so
 /// that it cannot lead to another path when it becomes part of a URL.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -49,17 +49,17 @@ impl JobId {
         JobId(format!("ccl-doctor-{}", Uuid::new_v4()))
     }
 
-    /// The one that Ray's job of this key has.
+    /// The id of Ray's job with this key.
     pub(crate) fn of_key(key: Uuid) -> JobId {
         JobId(format!("{RAY_PREFIX}{key}"))
     }
 
-    /// The key of a job of ours at Ray.
+    /// The key in the id of one of our jobs at Ray; `None` for any other id.
     pub(crate) fn key(&self) -> Option<Uuid> {
         self.0.strip_prefix(RAY_PREFIX).and_then(|key| Uuid::try_parse(key).ok())
     }
 
-    /// The engine that has given it, or was given it.
+    /// The engine whose job it is: Ray gets its ids from us, secutools chooses its own.
     pub(crate) fn engine(&self) -> EngineKind {
         if self.key().is_some() { EngineKind::Ray } else { EngineKind::Secutools }
     }
@@ -96,7 +96,7 @@ impl fmt::Display for JobId {
     }
 }
 
-/// How far a job is.
+/// How far a job has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobStatus {
     Queued,
@@ -107,7 +107,7 @@ pub enum JobStatus {
     Cancelled,
     /// The engine gave it up.
     Expired,
-    /// A word that the contract does not know, its first 64 characters: it counts as not finished.
+    /// A status that the contract does not know, its first 64 characters: it counts as not finished.
     Unknown(String),
 }
 
@@ -116,7 +116,7 @@ impl JobStatus {
         !matches!(self, JobStatus::Queued | JobStatus::Running | JobStatus::Unknown(_))
     }
 
-    /// The word for it; for an unknown one the server's own, which may hold anything.
+    /// The status as a word; for an unknown one the server's own, which may hold anything.
     pub fn as_str(&self) -> &str {
         match self {
             JobStatus::Queued => "queued",
@@ -140,7 +140,7 @@ impl Serialize for JobStatus {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
     pub id: JobId,
-    /// How far it is; queued where the server did not say.
+    /// Its status; queued where the server did not say.
     pub status: JobStatus,
 }
 
@@ -154,7 +154,7 @@ pub struct Job {
     pub provider: Option<String>,
     /// The result; JSON that is not a string is here as JSON text.
     pub output: Option<String>,
-    /// `None`: not known, which is not the same as nothing.
+    /// `None`: not known, which is not the same as zero.
     pub cost: Option<Cost>,
     pub error: Option<String>,
 }

@@ -44,13 +44,14 @@ impl Cost {
         Some(Cost { amount: canonical(amount)?, currency })
     }
 
-    /// Reads `10 USD`, as a configuration has it.
+    /// Reads an amount as a configuration has it, `10 USD`.
     pub(crate) fn parse(text: &str) -> Option<Cost> {
         let (amount, currency) = text.trim().split_once(' ')?;
         Some(Cost { amount: canonical(amount)?, currency: Some(currency_code(currency)?) })
     }
 
-    /// What it is more than `before`, which counted of the same; nothing where it is less.
+    /// By how much it exceeds `before`, an earlier count of the same costs; zero where it is less, all of it where
+    /// `before` has another currency.
     pub(crate) fn beyond(&self, before: Option<&Cost>) -> Cost {
         let before = before.filter(|before| before.currency == self.currency);
         let difference = before.and_then(|before| {
@@ -66,7 +67,7 @@ impl Cost {
     }
 }
 
-/// The text of a JSON number, which so never becomes a float, or what a JSON string holds.
+/// The text of a JSON number, so that it never becomes a float, or the contents of a JSON string.
 fn scalar(raw: &RawValue) -> Option<String> {
     if raw.get().starts_with('"') { string(raw) } else { Some(raw.get().to_owned()) }
 }
@@ -75,7 +76,7 @@ fn string(raw: &RawValue) -> Option<String> {
     serde_json::from_str(raw.get()).ok()
 }
 
-/// The one way to write an amount.
+/// The amount in the one form in which it is written.
 fn canonical(text: &str) -> Option<String> {
     amount(text).map(|amount| amount.to_string())
 }
@@ -97,7 +98,7 @@ fn amount(text: &str) -> Option<Decimal> {
     }
     let scale = i64::from(amount.scale()) - i64::from(exponent);
     amount.set_scale(u32::try_from(scale.max(0)).ok()?).ok()?;
-    // It overflows before it takes long.
+    // Any amount but zero overflows after some 28 rounds, however large the exponent.
     for _ in scale..0 {
         amount = amount.checked_mul(Decimal::TEN)?;
     }
@@ -130,7 +131,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Adds one cost. An amount that is no decimal number (in a line that somebody edited) is
+    /// Adds one cost. An amount that is no decimal number (in a line that a person edited) is
     /// unknown, and adds nothing.
     pub fn add(&mut self, cost: &Cost) {
         if let Some(amount) = amount(&cost.amount) {
@@ -139,7 +140,7 @@ impl Totals {
         }
     }
 
-    /// Whether the sum in the limit's currency is as high as that, or too high to be held.
+    /// Whether the sum in the limit's currency has reached the limit, or is too high to be held.
     pub(crate) fn reaches(&self, limit: &Cost) -> bool {
         let sum = self.sums.get(&limit.currency);
         sum.is_some_and(|sum| {
@@ -158,7 +159,7 @@ impl Totals {
     }
 }
 
-/// `None`: only a rounded sum could be held.
+/// The sum; `None` where it could only be held rounded.
 fn exact_sum(one: Decimal, other: Decimal) -> Option<Decimal> {
     let sum = one.checked_add(other)?;
     let is_exact = sum.scale() == one.scale().max(other.scale()) && sum.mantissa() < LIMIT;
