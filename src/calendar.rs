@@ -245,8 +245,8 @@ impl Calendar {
         })
     }
 
-    /// The last slot after `after` and not after `until`; `None` where none came. It takes as long for years as for a
-    /// minute.
+    /// The last slot after `after` and not after `until`; `None` where none came. A span of years takes about as long
+    /// as one of a minute.
     pub(crate) fn last_between(
         &self,
         after: Timestamp,

@@ -135,7 +135,7 @@ impl NotAccepted {
             return NotAccepted { certainty, error };
         };
         error.retry_after = error.retry_after.or(earlier.retry_after);
-        // The same error twice in a row is quoted once.
+        // Tries that all fail alike are quoted once.
         if !error.text.starts_with(&earlier.text) {
             error.text = format!("{} (before that: {})", error.text, earlier.text);
         }
