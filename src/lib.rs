@@ -19,9 +19,9 @@
 //!
 //! # Which room does what
 //!
-//! - [`command`]: one file per verb, a straight line: read, decide, act, report. `cli` is what can be asked for,
-//!   [`config`] what is set, `report` what standard output shows, [`log`] what standard error shows, `error` which exit
-//!   status that is.
+//! - [`command`]: one file per verb, a straight line: read, decide, act, report. `cli` holds the commands and flags,
+//!   [`config`] the settings. `report` is what standard output shows, [`log`] what standard error shows, `error` the
+//!   exit status.
 //! - [`web`] is one HTTP request, and the response to it.
 //! - `records` is what a pass records: `journal`, a line for every change, and `notify`, notifications.
 //! - `hold` is which agents may have a task, `spend` what each has cost today, `pause` whether tasks are handed out at
@@ -32,9 +32,9 @@
 //! - [`tmux`], [`process`], [`session`], [`agent`]: the terminal, what the kernel says of it, the pool, and what an
 //!   agent is doing. `checkout` is git: a task's worktree, what it left, and landing; `check` what judges the work.
 //!   `subprocess` is one call of another program.
-//! - [`remote`]: the jobs' life, and the engine they run on: secutools, or Ray, to which work goes by the exchange of
-//!   `checkout`, and where a ref decides (`remote::run`). `concurrent` is work on several threads, `progress` what
-//!   a terminal shows meanwhile.
+//! - [`remote`]: the jobs' life, and the engine they run on, secutools or Ray. To Ray work goes by the git exchange of
+//!   `checkout`, where a ref decides (`remote::run`). `concurrent` is work on several threads, `progress` what a
+//!   terminal shows meanwhile.
 //!
 //! Arrows point one way: command → (session, remote, report) → (queue, agent, checkout, tmux) → (marker, lock, durable,
 //! process, subprocess) → the pure rooms.

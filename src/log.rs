@@ -46,7 +46,8 @@ pub enum Style {
 
 impl Style {
     /// What suits standard error: the journal's priorities only if `JOURNAL_STREAM` names this very stream (panes of a
-    /// tmux server under systemd inherit the variable, but not the stream), colour only on a terminal without `NO_COLOR`.
+    /// tmux server under systemd inherit the variable, but not the stream), colour only on a terminal without
+    /// `NO_COLOR`.
     pub(crate) fn of_stderr(environment: &Environment) -> Self {
         let stderr = io::stderr();
         let stream = environment.var("JOURNAL_STREAM").and_then(|value| value.to_str());
@@ -108,7 +109,7 @@ impl Log {
         }
     }
 
-    /// Why nothing was done: for a person, not for the journal, where it would stand every minute.
+    /// Why nothing was done. The journal gets it only with `--verbose`: a timer would repeat it there every minute.
     pub(crate) fn notice(&self, message: impl Display) {
         match self.style {
             Style::Journal => self.debug(message),

@@ -9,11 +9,11 @@ use crate::task::Priority;
 /// The local tasks of one project: those that wait, and how many run.
 #[derive(Debug, Default)]
 pub struct Queue {
-    /// Those included that [`next`] has picked.
+    /// Including those that [`next`] has picked.
     running: usize,
-    /// The most urgent on top, of those the first by name. A heap, since of a hundred thousand only a few are taken.
+    /// The most urgent on top, of equals the first by name. A heap: of a hundred thousand only a few are taken.
     waiting: BinaryHeap<Reverse<(Priority, OsString)>>,
-    /// Since when the task on top waits, once that has been asked.
+    /// Since when the task on top waits, once [`next`] has asked.
     since: Option<i64>,
 }
 
@@ -24,7 +24,7 @@ impl Queue {
         Self { running, waiting: waiting.into(), since: None }
     }
 
-    /// Nothing more of this project goes in this pass.
+    /// Drops what waits: no further task of this project goes in this pass.
     pub(crate) fn close(&mut self) {
         self.waiting.clear();
         self.since = None;
@@ -42,8 +42,8 @@ impl Queue {
 /// has waited longest, then the first of them; within a project the first by file name. The task counts as running from
 /// now on.
 ///
-/// `since(project, name)` is the time since when a task waits; a smaller number is earlier. It costs a system call, so it is
-/// asked only where nothing else decides, and once for each task.
+/// `since(project, name)` is the time since when a task waits; a smaller number is earlier. It costs a system call, so
+/// it is asked only where nothing else decides, and once for each task.
 pub fn next(
     queues: &mut [Queue],
     mut since: impl FnMut(usize, &OsStr) -> i64,
@@ -56,6 +56,7 @@ pub fn next(
         (0..queues.len()).filter(|&project| rank(&queues[project]) == Some(best)).collect();
     let project = match tied[..] {
         [only] => only,
+        // Of equal times `min_by_key` takes the first: then the order of the projects decides.
         _ => tied.into_iter().min_by_key(|&project| {
             let queue = &mut queues[project];
             let Reverse((_, name)) = queue.waiting.peek()?;

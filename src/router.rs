@@ -33,7 +33,7 @@ impl AutoRoutes {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decision {
-    /// Where delegation is off, everything runs locally all the same.
+    /// The one that the rule names. Where delegation is off, the task runs locally all the same.
     pub provider: Provider,
     pub rule: Rule,
 }
@@ -57,7 +57,7 @@ pub enum Rule {
     AutoWithoutHint,
     /// An unknown word in `preferred_ai` or `complexity_hint`.
     UnknownProvider,
-    /// No agent of this machine can be waited for, and `failover` names secutools.
+    /// No agent of this machine can take the task soon, and `failover` names secutools.
     Failover,
     /// What secutools may cost today is spent.
     OverBudget,
@@ -88,8 +88,9 @@ impl fmt::Display for Rule {
 
 /// Decides where a task goes: the first rule that matches wins.
 ///
-/// A header that does not parse gets the rule of that name, although its `allow_delegation` is not true either. A bad
-/// `complexity_hint` keeps a task local even beside a good `preferred_ai`: bad input never leaves the machine.
+/// A header that does not parse gets the rule `invalid-frontmatter`, although its `allow_delegation` is not true
+/// either. A bad `complexity_hint` keeps a task local even beside a good `preferred_ai`: bad input never leaves the
+/// machine.
 pub fn decide(routing: &Routing, auto: &AutoRoutes) -> Decision {
     use Field::{Absent, Given};
     use Preference::{Auto, Provider as Named};
@@ -104,6 +105,7 @@ pub fn decide(routing: &Routing, auto: &AutoRoutes) -> Decision {
     if routing.state != HeaderState::Unreadable && routing.allow_delegation != Given(true) {
         return local(Rule::DelegationNotAllowed);
     }
+    // `allow_delegation` is true by now, or the header unreadable. An unknown word has a rule of its own, the last.
     let has_wrong_type = routing.needs_claude_code.is_bad()
         || routing.preferred_ai == Field::WrongType
         || routing.complexity_hint == Field::WrongType;
@@ -122,8 +124,8 @@ pub fn decide(routing: &Routing, auto: &AutoRoutes) -> Decision {
     }
 }
 
-/// Where a task of this machine goes while its agents cannot be waited for: the provider that its `complexity_hint` names,
-/// if it may leave the machine.
+/// Where a local task goes when no agent of this machine can take it soon: to the provider that its `complexity_hint`
+/// names, if the task may leave the machine.
 pub(crate) fn failover(routing: &Routing, auto: &AutoRoutes) -> Option<Decision> {
     let Field::Given(hint) = routing.complexity_hint else { return None };
     let may_leave = routing.state == HeaderState::Sound
@@ -132,6 +134,7 @@ pub(crate) fn failover(routing: &Routing, auto: &AutoRoutes) -> Option<Decision>
         && matches!(routing.needs_claude_code, Field::Absent | Field::Given(false));
     let is_local = !decide(routing, auto).provider.is_remote();
     let decision = Decision { provider: auto.of(hint), rule: Rule::Failover };
+    // `routing.auto` may name claude-code for this hint, which is no way out.
     (may_leave && is_local && decision.provider.is_remote()).then_some(decision)
 }
 

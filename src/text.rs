@@ -35,9 +35,10 @@ pub(crate) fn is_unprintable(c: char) -> bool {
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// The beginning of somebody's words as one harmless line: at most `most` characters, and `…` where more were said.
+/// The beginning of a foreign text as one printable line: at most `most` characters, then `…` if it was longer.
 pub(crate) fn excerpt(text: &str, most: usize) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
+    // One character more shows that it was longer. Escapes make it longer still, so it is cut once more below.
     let beginning: String = words.join(" ").chars().take(most + 1).collect();
     let mut line = escape(&beginning).into_owned();
     if let Some((end, _)) = line.char_indices().nth(most) {
@@ -84,6 +85,7 @@ pub(crate) fn local_time(moment: Timestamp, now: Timestamp, zone: &TimeZone) -> 
         _ => local.strftime("%Y-%m-%d %H:%M"),
     };
     let seconds = moment.duration_since(now).as_secs();
+    // A unit ends where rounding would reach the next: at 59.5 min and at 23.5 h.
     let distance = match seconds.unsigned_abs() {
         0 => return format!("{clock}, now"),
         s @ 1..60 => format!("{s} s"),
@@ -118,8 +120,8 @@ pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
         .map(|(_, known)| known)
 }
 
-/// Whether `ccl` gives a tmux session this name. tmux reads `:` and `.` as parts of a target, expands `#`, and takes what
-/// begins with `=`, `$`, `@`, `%` or `-` for something else.
+/// Whether `ccl` may give a tmux session this name. tmux reads `:` and `.` as parts of a target, expands `#`, and takes
+/// what begins with `=`, `$`, `@`, `%` or `-` for something else.
 pub(crate) fn is_session_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('-')
