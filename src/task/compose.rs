@@ -10,7 +10,8 @@ const CHECK: &str = "\n## Check\n";
 /// The text with these fields in its header instead of any older ones; a header is made where there is none. The values
 /// are YAML on one line.
 ///
-/// The caller checks with [`super::parse`] whether the header then says so: what stands in it by hand may be anything.
+/// A header that was written by hand may hold anything, so the caller checks with [`super::parse`] that it now says
+/// this.
 pub fn with_fields(text: &str, fields: &[(&str, String)]) -> String {
     let lines: String = fields.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
     if lines.is_empty() {
@@ -41,9 +42,11 @@ fn replaced(header: &str, keys: &[&str], lines: &str) -> String {
     let mut old = header.split_inclusive('\n').peekable();
     while let Some(line) = old.next() {
         if old.peek().is_none() {
+            // The fence that closes the header: the new lines go above it.
             kept.push_str(lines);
             in_older = false;
         } else if !line.starts_with([' ', '\t', '-', '\r', '\n']) {
+            // A key. Items, indented lines and blank ones go with the key above them.
             in_older = keys.iter().any(|key| {
                 line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':'))
             });
@@ -55,18 +58,19 @@ fn replaced(header: &str, keys: &[&str], lines: &str) -> String {
     kept
 }
 
-/// A filed task as it goes back to wait, without what was added when it was filed; `None` where that was the ending line
-/// alone, which does no harm.
+/// A filed task as it goes back to wait, without what was added when it was filed; `None` where that was the ending
+/// line alone, which does no harm.
 ///
-/// A task that failed at secutools loses its footer. One that failed here, or that nobody worked on, has none: a last line
-/// between asterisks is its author's. A finished task also loses everything from the last heading `## Result` on, so this
-/// is for a copy only.
+/// A task that failed at secutools loses its footer. One that failed here, or that nobody worked on, has none: a last
+/// line between asterisks is its author's. A finished task also loses everything from the last heading `## Result` on,
+/// so this is for a copy only.
 pub fn as_written(text: &str) -> Option<&str> {
     let ending = split(text).read_ending()?;
     let has_footer =
         ending.outcome == Outcome::Done || ending.provider.is_some_and(|it| it.is_remote());
     let written = without_ending(text).trim_end();
     if is_red(&ending) {
+        // A section `## Check` has no footer below it.
         return without_check(written);
     }
     let footer = written.rfind('\n').map_or(0, |newline| newline + 1);
@@ -87,8 +91,8 @@ fn is_red(ending: &Ending) -> bool {
     ending.outcome == Outcome::Failed && ending.check.as_ref().is_some_and(|check| check.exit != 0)
 }
 
-/// The text above the last section `## Check`. Its fences are longer than any in it, so that nothing that the check has
-/// printed is taken for its beginning.
+/// The text above the last section `## Check`. Its fences are longer than any fence in it, so nothing that the check
+/// has printed can be taken for the beginning of the section.
 fn without_check(written: &str) -> Option<&str> {
     let fence = &written[written.rfind('\n')? + 1..];
     let is_fence = fence.len() > 2 && fence.bytes().all(|byte| byte == b'`');

@@ -61,7 +61,7 @@ pub struct Ending {
     /// How many of the agent's calls and questions were refused because nobody was there to be asked.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub refused: u32,
-    /// For what an agent of the task was ended before its turn was over, in this attempt or in an earlier one.
+    /// Why an agent of the task was ended before its turn was over, in this attempt or in an earlier one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Timeout>,
 }
@@ -85,10 +85,10 @@ pub enum Timeout {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckEnding {
     pub command: String,
-    /// What it ended with at last; 0 is green.
+    /// The exit status of its last run; 0 is green.
     pub exit: i32,
     pub seconds: u64,
-    /// How often its agent got a red one back.
+    /// How often the agent got a red check back.
     pub rounds: u32,
     /// The tree object that was judged; `None` where the agent had no worktree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -115,7 +115,7 @@ pub struct BranchEnding {
     /// The branch that it started from, which is the one to land in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_branch: Option<String>,
-    /// Whether the base has it; `None` where nobody asked for that.
+    /// Whether it has landed in its base; `None` where nobody asked for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub landed: Option<bool>,
     /// Why it has not landed, or why its worktree stays.
@@ -152,7 +152,7 @@ impl fmt::Display for Summary {
 }
 
 impl Summary {
-    /// Of a branch of which no more is known than where it began.
+    /// The summary of a branch of which only the start is known.
     pub(crate) fn of_nothing(branch: &str, base: &str) -> Self {
         Self {
             branch: branch.to_owned(),
@@ -219,7 +219,7 @@ impl Ending {
         }
     }
 
-    /// Notes what the attempt has cost, where the ending knows what those before it have.
+    /// Notes what the attempt has cost, and adds it to the cost of the attempts before it, which the ending knows.
     #[must_use]
     pub(crate) fn with_cost(self, cost: Option<Cost>) -> Self {
         let mut totals = Totals::default();
@@ -236,7 +236,7 @@ impl Ending {
         }
     }
 
-    /// What an agent of this machine is called that worked on it; `None` for a job, and where nobody did.
+    /// The name of the agent of this machine that worked on the task; `None` for a job, and where nobody worked on it.
     pub(crate) fn agent(&self) -> Option<&str> {
         // Lines of earlier versions have no name, and only Claude Code has a session of its own.
         let kind = if self.agent_session.is_some() { "claude" } else { "command" };
@@ -258,7 +258,7 @@ impl Ending {
         let mut line = String::with_capacity(json.len() + OPEN.len() + CLOSE.len());
         line.push_str(OPEN);
         for c in json.chars() {
-            // In JSON these stand only inside of strings. All of them have four hexadecimal digits.
+            // In JSON these stand only inside of strings. None is beyond U+FFFF, so four digits are enough.
             if is_unprintable(c) || matches!(c, '<' | '>') {
                 let _ = write!(line, "\\u{:04x}", u32::from(c));
             } else {

@@ -1,9 +1,10 @@
 //! When a task goes, from its header, without YAML.
 //!
-//! Why this exists: a pass with a free session has to know the priority and the time of every waiting task, and must not take much
-//! longer over 100,000 of them than it takes to open and read the files (`cargo bench` holds it to that). The YAML library would take
-//! several times as long. Most headers are a few plain `key: value` lines: those are read here, and whatever is not
-//! plainly such a line is left to the library. A property test proves that both find the same.
+//! Why this exists: a pass with a free session has to know the priority and the time of every waiting task, and must
+//! not take much longer over 100,000 of them than it takes to open and read the files (`cargo bench` holds it to that).
+//! The YAML library would take several times as long. Most headers are a few plain `key: value` lines: those are read
+//! here, and whatever is not plainly such a line is left to the library. A property test proves that both find the
+//! same.
 
 use super::{Moment, TaskTurn};
 
@@ -11,6 +12,7 @@ use super::{Moment, TaskTurn};
 pub(super) fn read(yaml: &[u8]) -> Option<TaskTurn> {
     let (mut priority, mut not_before, mut depends_on) = (None, None, None);
     let mut list = List::No;
+    // Behind the opening `---`.
     for line in yaml.split(|&b| b == b'\n').skip(1) {
         let line = line.strip_suffix(b"\r").unwrap_or(line).trim_ascii_end();
         if !is_plain(line) {
@@ -33,13 +35,15 @@ pub(super) fn read(yaml: &[u8]) -> Option<TaskTurn> {
         list = if open { List::MayBegin } else { List::No };
         match key {
             b"priority" if priority.is_none() => {
+                // A bad one counts as default, as in the library's way.
                 priority = Some(std::str::from_utf8(value).ok()?.parse().unwrap_or_default());
             }
-            // What is no time is a reason to hold the task, which the library's way finds.
+            // What is no time holds the task: the library's way finds the reason.
             b"not_before" if not_before.is_none() => {
                 not_before = Some(Moment::parse(std::str::from_utf8(value).ok()?)?);
             }
             b"depends_on" if depends_on.is_none() => depends_on = Some(tasks(value)?),
+            // A second `depends_on`, and what pins the task, which only the library's way reads.
             b"depends_on" | b"agent" | b"model" => return None,
             _ => {}
         }

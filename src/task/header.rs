@@ -125,7 +125,8 @@ impl fmt::Display for Warning {
     }
 }
 
-/// A warning without its place, which costs another reading of the header: most callers want no warnings.
+/// A warning whose place is not known yet. To find that costs another reading of the header, and most callers want no
+/// warnings.
 pub(super) struct Problem {
     at: At,
     message: String,
@@ -164,8 +165,8 @@ fn unreadable(place: Position, why: &str) -> (Header, Vec<Problem>) {
     (Header { routing, ..Header::default() }, vec![Problem { at: At::Position(place), message }])
 }
 
-/// Refuses what the YAML library reports without a place (control characters) or resolves wrongly (of two anchors of one
-/// name it may take the wrong one, and a header does not need them).
+/// Refuses what the YAML library reports without a place (control characters) or resolves wrongly (of two anchors of
+/// one name it may take the wrong one, and a header does not need them).
 fn refuse_odd_text(yaml: &str) -> Result<(), (Position, String)> {
     let odd = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}');
     if let Some(at) = yaml.find(odd) {
@@ -262,7 +263,7 @@ fn take_title(title: &mut Option<String>, value: Value) -> Option<String> {
     }
 }
 
-/// What reaches a command line is one word, and no option.
+/// Takes the name of an agent or of a model. It reaches a command line, so it is one word, and no option.
 fn take_name(name: &mut Option<String>, key: &str, value: Value) -> Option<String> {
     let text = match value {
         Value::Null => return None,
@@ -352,7 +353,7 @@ fn take_protect(protect: &mut Option<Vec<String>>, value: Value) -> Option<Strin
             ));
         }
     };
-    // A list without one of them would leave open what its author meant to protect.
+    // All of them or none: a list without one would leave open what its author meant to protect.
     match globs.collect() {
         Ok(globs) => {
             *protect = Some(globs);
@@ -420,7 +421,7 @@ fn take_depends_on(order: &mut Order, value: Value) -> Option<String> {
     }
 }
 
-/// A task that might go too early does not go.
+/// Notes why the task is held: it might go too early otherwise. The first reason stays.
 fn hold(order: &mut Order, why: String) -> String {
     let sentence = format!("{why}; the task is held until that is mended");
     order.wrong.get_or_insert(why);

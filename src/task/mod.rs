@@ -34,7 +34,7 @@ use crate::money::Cost;
 /// A larger file, not counting its ending line, is no task.
 pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 
-/// What the ending line may add to a file: the most that has to be read of one is [`MAX_BYTES`] and this.
+/// The most that the ending line may add to a file: no more than [`MAX_BYTES`] and this has to be read of one.
 pub(crate) const MAX_ENDING_BYTES: usize = 64 * 1024;
 
 /// This many bytes of a file show whether it is too large to be a task.
@@ -67,6 +67,7 @@ pub fn text_of(bytes: &[u8]) -> Result<&str, Unfit> {
     if bytes.len() > MAX_BYTES + MAX_ENDING_BYTES {
         return Err(Unfit::TooLarge);
     }
+    // Of a NUL and a byte that is not UTF-8 the first is reported.
     let nul = bytes.iter().position(|&b| b == 0);
     let text = std::str::from_utf8(&bytes[..nul.unwrap_or(bytes.len())])
         .map_err(|error| Unfit::NotText { offset: error.valid_up_to() })?;
@@ -88,8 +89,8 @@ pub fn text_of(bytes: &[u8]) -> Result<&str, Unfit> {
 pub struct Task {
     pub header: Header,
     /// What to do: the body without blank lines around it, and without the ending line. Where the header does not parse
-    /// this is all that the author wrote, header included: it may be Markdown between two thematic breaks, and nothing of
-    /// a task may be kept from the agent.
+    /// this is all that the author wrote, header included: it may be Markdown between two thematic breaks, and nothing
+    /// of a task may be kept from the agent.
     pub body: String,
     /// What was wrong with the header, in the order of the file.
     pub warnings: Vec<Warning>,
@@ -112,15 +113,16 @@ impl Task {
         unfinished.map_or_else(Vec::new, |ending| ending.cost_of_task.clone())
     }
 
-    /// For what an agent of it was ended before its turn was over; a file that comes back starts afresh.
+    /// Why an agent of it was ended before its turn was over. A file that comes back after it was done or had failed
+    /// starts afresh.
     pub(crate) fn timeout(&self) -> Option<Timeout> {
         let released = self.ending.as_ref().filter(|it| it.outcome == Outcome::Released);
         released.and_then(|ending| ending.timeout)
     }
 }
 
-/// Reads a task file. Every text is some task: what cannot be understood is a warning, and keeps the task on this machine
-/// where it might have decided otherwise.
+/// Reads a task file. Every text is some task: what cannot be understood becomes a warning. Where it could have sent
+/// the task elsewhere, the task stays on this machine.
 pub fn parse(text: &str) -> Task {
     let parts = split(text);
     let (header, problems) = header::read(text, parts.opening);
@@ -136,8 +138,9 @@ pub fn parse(text: &str) -> Task {
     }
 }
 
-/// The header that [`parse`] would find, from the first bytes of a file. `None` if they do not suffice, or if the file ends
-/// within an open header: then read all of it and parse. [`MAX_HEADER_BYTES`] and the rest of a line always suffice.
+/// The header that [`parse`] would find, from the first bytes of a file. `None` if they do not suffice, or if the file
+/// ends within an open header: then read all of it and parse. [`MAX_HEADER_BYTES`] and the rest of a line always
+/// suffice.
 pub fn head(bytes: &[u8]) -> Option<Header> {
     let opening = parts::open(bytes, false);
     if opening == Opening::NeedMoreInput {
@@ -151,10 +154,12 @@ pub fn head(bytes: &[u8]) -> Option<Header> {
     }
 }
 
-/// When a task goes as [`parse`] would find it, from the first bytes of a file. `None` as with [`head`], but much faster.
+/// When a task goes, as [`parse`] would find it, from the first bytes of a file. `None` as with [`head`], which is much
+/// slower.
 pub fn turn_of(bytes: &[u8]) -> Option<TaskTurn> {
     match parts::open(bytes, false) {
         Opening::NeedMoreInput => None,
+        // Of a header that is not closed no field counts.
         Opening::Absent | Opening::Unclosed => Some(TaskTurn::default()),
         Opening::Closed { start, close, .. } => {
             fast_turn::read(&bytes[start..close]).or_else(|| head(bytes).map(TaskTurn::from))

@@ -44,7 +44,7 @@ impl Moment {
     /// `2026-11-27 02:00` or `2026-11-27` in local time, or RFC 3339 with an offset.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
-        // A zone's name in brackets would be read over.
+        // A zone's name in brackets would be ignored below, and a bare number such as 20261127 be read as a date.
         if text.contains('[') || text.as_bytes().get(4) != Some(&b'-') {
             return None;
         }
@@ -56,7 +56,7 @@ impl Moment {
         })
     }
 
-    /// Of a local time that comes twice the first, of one that is left out the same distance behind the gap.
+    /// A local time that comes twice means the first; one that the clocks skip is moved on by the length of the gap.
     pub(crate) fn timestamp(self, zone: &TimeZone) -> Timestamp {
         match self {
             Self::Local(local) => zone.to_timestamp(local).unwrap_or_else(|_| end(local)),
@@ -65,12 +65,12 @@ impl Moment {
     }
 }
 
-/// The first or the last moment that there is, for a time beyond it: a task of the year 9999 waits all the same.
+/// The last moment that there is, or the first, for a time beyond it: a task of the year 9999 still waits.
 fn end(beyond: DateTime) -> Timestamp {
     if beyond.year() > 0 { Timestamp::MAX } else { Timestamp::MIN }
 }
 
-/// What a task starts from whose project gives each task a worktree.
+/// What the worktree of a task starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StartFrom<'a> {
     /// What any task starts from.

@@ -22,9 +22,9 @@ impl Parts<'_> {
 
 /// Cuts a task file into header, body and ending line; any text will do.
 ///
-/// A header opens with a line `---` at the very start (after a BOM at most) and closes with the next such line, which may
-/// end the file; blanks after the dashes and CRLF are accepted. A header that is not closed within [`MAX_HEADER_BYTES`]
-/// counts as body.
+/// A header opens with a line `---` at the very start (after a BOM at most) and closes with the next such line, which
+/// may end the file; blanks after the dashes and CRLF are accepted. A header that is not closed within
+/// [`MAX_HEADER_BYTES`] counts as body.
 pub fn split(text: &str) -> Parts<'_> {
     let (written, ending) = text.split_at(ending_start(text));
     let opening = open(written.as_bytes(), true);
@@ -43,8 +43,8 @@ pub(super) fn without_ending(text: &str) -> &str {
 
 /// Where the ending of a file begins: at the one newline above its ending line, or at the file's end.
 ///
-/// That newline always belongs to the ending: [`super::with_ending`] puts it there, so that the body comes back as it was,
-/// whether or not it ended with a newline of its own.
+/// That newline always belongs to the ending: [`super::with_ending`] puts it there, so that the body comes back as it
+/// was, whether or not it ended with a newline of its own.
 fn ending_start(text: &str) -> usize {
     let end = text.trim_end_matches(['\r', '\n']).len();
     let line = text[..end].rfind('\n').map_or(0, |newline| newline + 1);
@@ -69,6 +69,7 @@ pub(super) enum Opening {
 pub(super) fn open(bytes: &[u8], whole: bool) -> Opening {
     const BOM: &[u8] = "\u{feff}".as_bytes();
     let start = if bytes.starts_with(BOM) { BOM.len() } else { 0 };
+    // So few bytes that they may still become a BOM or a fence.
     if !whole && [BOM, b"---"].iter().any(|word| word.starts_with(&bytes[start..])) {
         return Opening::NeedMoreInput;
     }

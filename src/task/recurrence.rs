@@ -16,7 +16,7 @@ pub(crate) const RECURRING_FIELDS: [&str; 5] = ["at", "every", "zone", "catch_up
 const SHORTEST: SignedDuration = SignedDuration::from_mins(1);
 const LONGEST: SignedDuration = SignedDuration::from_hours(24 * 366);
 
-/// When a recurring task's slots come, and what becomes of those that nobody served.
+/// When a recurring task's slots come, and what becomes of those that were missed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Recurrence {
     pub(crate) schedule: Schedule,
@@ -36,7 +36,7 @@ pub(crate) enum Schedule {
     Every(SignedDuration),
 }
 
-/// Reads it; the error says where and what is wrong.
+/// Reads the header of a file in `recurring/`; the error says where and what is wrong.
 pub(crate) fn recurrence(text: &str) -> Result<Recurrence, Warning> {
     let wrong = |(line, column), message: String| Warning { line, column, message };
     let parts = split(text);

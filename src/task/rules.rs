@@ -1,7 +1,7 @@
 //! How a task is worked on: where its agent works, what judges the work, and what becomes of it. Pure.
 //!
-//! A task's header goes before its project's `project.yaml`, and that before `defaults:` of the configuration. What holds
-//! for a run is frozen in its claim: an agent that edits a file changes the next task, not its own.
+//! A task's header goes before its project's `project.yaml`, and that before `defaults:` of the configuration. What
+//! holds for a run is frozen in its claim: an agent that edits a file changes the next task, not its own.
 
 use jiff::SignedDuration;
 use jiff::fmt::friendly::SpanParser;
@@ -67,7 +67,7 @@ impl TimeLimit {
     const SHORTEST: SignedDuration = SignedDuration::from_secs(1);
     const LONGEST: SignedDuration = SignedDuration::from_hours(24 * 30);
 
-    /// `30m`, `2h`; `none`, where a project says otherwise. The error begins with the text.
+    /// Reads `30m` or `2h`, or `none`, which lifts the limit of a project. The error begins with the text.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         if text.eq_ignore_ascii_case("none") {
@@ -108,29 +108,29 @@ pub(crate) struct ProjectRules {
 pub struct TaskRules {
     pub isolation: Isolation,
     pub land: Land,
-    /// What a worktree starts from; `None`: what HEAD is then.
+    /// What a worktree starts from; `None`: what HEAD is at that moment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
     /// Run in a new worktree before the agent, by `sh -c`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub setup: Option<String>,
-    /// Files that git does not know and a new worktree gets from the project; paths below it.
+    /// Untracked files that a new worktree gets from the project, by their paths in it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub copy: Vec<String>,
     pub check: Check,
     pub check_timeout: SignedDuration,
     /// How often the agent gets a red check back.
     pub check_rounds: u32,
-    /// Globs of what is as in the base when the check judges.
+    /// Globs of the files that are as in the base when the check judges.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub protect: Vec<String>,
-    /// How long its agent may work in one attempt, set-up and all; what a check takes does not count, nor what the agent
-    /// spends waiting for a person that it may ask.
+    /// How long its agent may work in one attempt, set-up and all; what a check takes does not count, nor what the
+    /// agent spends waiting for a person that it may ask.
     #[serde(skip_serializing_if = "TimeLimit::is_none")]
     pub max_duration: TimeLimit,
-    /// How long Claude Code may show no sign of life: nothing new in its transcripts, nothing new in its registry, and no
-    /// command that it runs. Its screen is no sign, for that moves while the API hangs. Another agent shows nothing but that
-    /// it lives, and what lives may be a command that takes long: `stall` never ends it, `max_duration` does.
+    /// How long Claude Code may show no sign of life: nothing new in its transcripts, nothing new in its registry, and
+    /// no command that it runs. Its screen is no sign, for that moves while the API hangs. Another agent shows nothing
+    /// but that it lives, and what lives may be a command that takes long: `stall` never ends it, `max_duration` does.
     #[serde(skip_serializing_if = "TimeLimit::is_none")]
     pub stall: TimeLimit,
 }
@@ -191,6 +191,7 @@ impl ProjectRules {
 
     /// How many other tasks of the project may be at work when one begins; `None` for any number.
     pub(crate) fn max_others(&self, isolation: Isolation) -> Option<usize> {
+        // The limit 0 stands for any number, and so becomes `None`.
         usize::try_from(self.limit_beside(isolation)).ok()?.checked_sub(1)
     }
 }
