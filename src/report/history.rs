@@ -175,6 +175,7 @@ impl History {
                 }
             }
             EventKind::Done | EventKind::Failed | EventKind::Cancelled => {
+                // A later task of this name waits anew.
                 self.stages.remove(&key);
             }
             _ => {}

@@ -91,7 +91,7 @@ pub(crate) struct DecisionRow {
     pub(crate) rule: String,
     /// The agent that would have the task now; `None` where it leaves this machine, or waits for one.
     pub(crate) agent: Option<String>,
-    /// Why that one, where another comes before it, or where it finds out whether its hold has ended.
+    /// Why that agent: another one that comes before it is passed over, or the task is the probe of its hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) agent_reason: Option<String>,
     /// `None` where the provider chooses.
@@ -157,7 +157,8 @@ impl Report {
         }
     }
 
-    /// For people. The terminal's `style` is only asked for where it is needed: the time zone is read from a dozen files.
+    /// For people. The terminal's `style` is only asked for where it is needed: the time zone is read from a dozen
+    /// files.
     pub(crate) fn text(&self, now: Timestamp, style: impl FnOnce() -> TerminalStyle) -> String {
         match self {
             Self::Pass { events, .. } => text::events(events),

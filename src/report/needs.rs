@@ -69,8 +69,9 @@ impl NeedKind {
         }
     }
 
-    /// Whether the tables and the page show it where it belongs, with more than its sentence: pauses and stopped scans at
-    /// the top, branches in a section of their own, and what an engine does not take, which is tried again, with the jobs.
+    /// Whether the tables and the page show it where it belongs, with more than its sentence: pauses and stopped scans
+    /// at the top, branches in a section of their own, and what an engine does not take, which is tried again, with the
+    /// jobs.
     pub(super) fn has_a_place_of_its_own(self) -> bool {
         match self {
             Self::Overdue | Self::Paused | Self::ToLand | Self::Job => true,
@@ -96,9 +97,10 @@ impl<'a> Need<'a> {
 const STALE: &str = "it has been at work for long: attach and look, or `ccl cancel` it";
 
 impl Status {
-    /// Everything that waits for a person: `status`, the page and `report` show no other things than these.
+    /// Everything that waits for a person: `status`, the page and `report` take it from here.
     pub(crate) fn needs(&self, now: Timestamp, zone: &TimeZone) -> Vec<Need<'_>> {
         let tasks = self.tasks.iter().filter_map(|task| self.need_of(task));
+        // Only those without a task in the list: `need_of` names the others by their task.
         let sessions = self.sessions.iter().filter(|session| {
             let tasks = &mut self.tasks.iter();
             session.state == SessionState::NeedsAttention

@@ -1,7 +1,7 @@
 //! The status as metrics in Prometheus' text format, for node_exporter's textfile collector.
 //!
-//! Names and units follow <https://prometheus.io/docs/practices/naming/>. All are gauges: they are counted anew from what
-//! lies on disk, and go down when files are removed.
+//! Names and units follow <https://prometheus.io/docs/practices/naming/>. All are gauges: they are counted anew from
+//! what lies on disk, and go down when files are removed.
 
 use std::fmt::{Display, Write as _};
 
@@ -108,6 +108,7 @@ impl Exposition {
 
     fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
         let quoted = labels.iter().map(|(label, value)| {
+            // In this order: of what the format wants escaped only backslashes and quotes are left behind `escape`.
             let value = escape(value).replace('\\', "\\\\").replace('"', "\\\"");
             format!("{label}=\"{value}\"")
         });

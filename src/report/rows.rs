@@ -246,7 +246,7 @@ pub(crate) enum TaskState {
 }
 
 impl TaskState {
-    /// Of a task that the provider has.
+    /// The state of a task that this provider has.
     pub(crate) fn delegated_to(provider: Option<Provider>) -> Self {
         match provider {
             Some(Provider::Remote) => Self::DelegatedToRemote,

@@ -76,6 +76,7 @@ impl View<'_> {
         let is_here =
             |need: &Need<'_>| need.kind == NeedKind::Overdue || !need.kind.has_a_place_of_its_own();
         let mut needs: Vec<Need<'_>> = needs.filter(is_here).collect();
+        // Only scans that have stopped have no name here: their row is named after the command that makes one.
         for need in needs.iter_mut().filter(|need| need.names.is_empty()) {
             need.names.push("ccl scan");
         }
@@ -115,7 +116,7 @@ impl View<'_> {
         text
     }
 
-    /// Those that are held stand above.
+    /// The recurring tasks but those that are held: these stand above, with what needs a person.
     fn recurring(&self) -> String {
         let ready = self.status.recurring.iter().filter(|row| row.reason.is_none());
         let rows = ready.map(|row| {

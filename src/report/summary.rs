@@ -153,10 +153,11 @@ impl Runs {
             let mut rows: Vec<SpentRow> = Vec::new();
             for cost in sum.totals.costs() {
                 let runs = sum.runs.get(&cost.currency).copied().unwrap_or_default();
-                // Those of which nothing is known stand in the first row.
+                // Runs of unknown cost have no currency: the first row counts them.
                 let unknown = if rows.is_empty() { sum.unknown } else { 0 };
                 rows.push(row(Some(cost.amount), cost.currency, runs + unknown, unknown));
             }
+            // No cost is known, or each sum is too large to be held.
             if rows.is_empty() {
                 let runs = sum.unknown + sum.runs.values().sum::<usize>();
                 rows.push(row(None, None, runs, runs));
@@ -347,12 +348,12 @@ fn attention(row: &AttentionRow) -> String {
     }
 }
 
-/// A sentence of ours, which may quote a file's words: what stands in it between backquotes is code, and nothing else in
-/// it is Markdown.
+/// A sentence of ours, which may quote a file's words: what stands in it between backquotes is code, and nothing else
+/// in it is Markdown.
 fn sentence(text: &str) -> String {
     let line = one_line(text);
     let parts: Vec<&str> = line.split('`').collect();
-    // Where one of the backquotes has no other, it may be a file's: none of them is ours for certain.
+    // An odd number of backquotes: one of them is a file's, and nobody knows which. So none begins code.
     if parts.len().is_multiple_of(2) {
         return escaped(&line);
     }
@@ -382,6 +383,7 @@ fn escaped(line: &str) -> String {
 }
 
 fn code(text: &str) -> String {
+    // Within code Markdown has no escapes.
     format!("`{}`", one_line(text).replace('`', "'"))
 }
 

@@ -122,6 +122,7 @@ fn cut(text: &str, width: usize) -> String {
         return text.to_owned();
     }
     let mut kept = String::new();
+    // The ellipsis takes a column.
     let mut taken = 1;
     for c in text.chars() {
         taken += c.width().unwrap_or(0);

@@ -19,7 +19,7 @@ pub(super) fn events(events: &[Event]) -> String {
 /// The path of a task that was added; else
 /// `dispatched  fix-login.md  → ccl-auto-0 (opus)  /srv/app: reason`
 fn event(event: &Event) -> String {
-    // With a reason it was not added by hand.
+    // By `ccl add`, which prints the path alone. A task that a recurring one has made has a reason.
     if let (EventKind::Added, Some(project), Some(task), None) =
         (event.event, &event.project, &event.task, &event.reason)
     {
@@ -33,7 +33,7 @@ fn event(event: &Event) -> String {
         line.push_str(&escape(&part));
     }
     if let Some(reason) = &event.reason {
-        // Where nothing stands between the two.
+        // The word is padded: where no part follows it, blanks would stand before the colon.
         line.truncate(line.trim_end().len());
         line.push_str(": ");
         line.push_str(&escape(reason));

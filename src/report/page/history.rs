@@ -51,7 +51,7 @@ impl StatusPage<'_> {
         let days = self.history.days();
         let mut currencies: BTreeSet<(bool, Option<String>)> = BTreeSet::new();
         for (_, costs) in days.iter().flat_map(DaySlot::spent) {
-            // The unknown one comes last.
+            // The unknown currency comes last.
             currencies.extend(costs.into_iter().map(|it| (it.currency.is_none(), it.currency)));
         }
         if currencies.is_empty() {
@@ -131,10 +131,10 @@ fn day_name(day: &DaySlot) -> String {
     day.date.strftime("%a %-d %b").to_string()
 }
 
-/// Today and the days a week apart from it.
+/// The labels below the days: yesterday, and the days that are whole weeks before it.
 fn weeks(days: &[DaySlot]) -> Vec<(usize, String)> {
     let label = |index: usize| (index, days[index].date.strftime("%-d %b").to_string());
-    // The last one's label would be cut off at the edge.
+    // Today's label would be cut off at the edge.
     (0..days.len().saturating_sub(1)).rev().step_by(7).map(label).collect()
 }
 
@@ -215,6 +215,7 @@ impl<'a> AgentSeries<'a> {
 
     fn name(&self, series: usize) -> String {
         match self.0.len().saturating_sub(SERIES) {
+            // The last series stands for an agent of its own and for these others.
             others @ 1.. if series == SERIES - 1 => format!("{} others", others + 1),
             _ => self.0.get(series).copied().unwrap_or_default().to_owned(),
         }
@@ -243,10 +244,11 @@ fn cost(
         let day = day_name(&days[*slot]);
         series[agents.series(agent)].push(Bar {
             slot: *slot,
-            // Only for the drawing.
+            // A float is exact enough for the drawing: the tooltip and the table have the amount itself.
             value: amount.parse().unwrap_or(0.0),
             tooltip: format!("{day}: {} {amount} {word}", escape(agent)),
         });
+        // All are of one currency, which the sum need not name.
         total.add(&Cost { amount: amount.clone(), currency: None });
     }
     let names: Vec<(usize, String)> = series

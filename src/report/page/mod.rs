@@ -1,8 +1,8 @@
 //! The status as a page for a browser. Pure: rows in, markup out.
 //!
-//! It is one file that asks for nothing else: no script, no font, no picture. What needs a person comes first. All text from
-//! elsewhere has its control and bidirectional characters escaped, is markup nowhere (maud escapes what it is not told to
-//! leave alone), and stands isolated, so that what is written from right to left moves nothing around it.
+//! It is one file that asks for nothing else: no script, no font, no picture. What needs a person comes first. All text
+//! from elsewhere has its control and bidirectional characters escaped, is markup nowhere (maud escapes what it is not
+//! told to leave alone), and stands isolated, so that what is written from right to left moves nothing around it.
 
 mod history;
 mod plot;
@@ -209,7 +209,7 @@ impl StatusPage<'_> {
         }
     }
 
-    /// The sentence about passes that have stopped, where anything waits for them.
+    /// The sentence about scans that have stopped, where anything waits for them.
     fn overdue(&self) -> Option<String> {
         self.status.overdue(self.now, self.zone)
     }
@@ -302,7 +302,7 @@ fn title(text: &str) -> Markup {
 fn sentence(text: &str) -> Markup {
     let text = without_middle(text);
     let parts: Vec<&str> = text.split('`').collect();
-    // An odd backquote is somebody's.
+    // An odd number of backquotes: one of them is not ours, and nobody knows which.
     if parts.len().is_multiple_of(2) {
         return words(&text);
     }

@@ -1,5 +1,5 @@
-//! Plots as SVG, drawn by hand: bars and dots over equal slots of time. What a colour says, a place, a pattern or a shape
-//! says as well.
+//! Plots as SVG, drawn by hand: bars and dots over equal slots of time. What a colour says, a place, a pattern or a
+//! shape says as well.
 
 use maud::{Markup, html};
 
@@ -92,6 +92,7 @@ pub(super) fn up_and_down(slots: usize, up: &[Bar], down: &[Bar]) -> Markup {
     };
     let mut marks = Vec::new();
     let mut value = -below;
+    // Half a step more, since a sum of floats may end just above the last mark.
     while value <= above + step / 2.0 {
         marks.push((y(value), number(value.abs())));
         value += step;
@@ -222,6 +223,7 @@ pub(super) fn ranges(slots: usize, ranges: &[WaitRange]) -> Markup {
     let least = ranges.iter().map(|range| range.median).min().unwrap_or(0).max(1);
     let most = ranges.iter().map(|range| range.p90).max().unwrap_or(0).max(1);
     let first = MARKS.iter().rposition(|(seconds, _)| *seconds <= least).unwrap_or(0);
+    // At least one mark further than the first, or the scale would have no height.
     let last = MARKS.iter().position(|(seconds, _)| *seconds >= most && *seconds > MARKS[first].0);
     let last = last.unwrap_or(MARKS.len() - 1);
     let log = |seconds: u64| (seconds.max(1) as f64).ln();
@@ -263,6 +265,7 @@ fn scale_of(marks: &[(f64, String)]) -> Markup {
 /// Where a slot's bar stands, and how wide it is.
 fn place(slot: usize, slots: usize) -> (f64, f64) {
     let width = (WIDTH - LEFT - RIGHT) / slots.max(1) as f64;
+    // Between two bars a quarter of a slot stays empty.
     (LEFT + width * slot as f64 + width * 0.12, width * 0.76)
 }
 
@@ -278,6 +281,7 @@ fn step(most: f64) -> f64 {
 }
 
 fn round_up(value: f64, step: f64) -> f64 {
+    // What is on a mark, but for a rounding error, stays there.
     (value / step - 1e-9).ceil().max(0.0) * step
 }
 

@@ -272,7 +272,7 @@ impl StatusPage<'_> {
         section("worktrees", "Worktrees left behind", &content)
     }
 
-    /// Those that are held stand above.
+    /// The recurring tasks but those that are held: these stand above, with what needs a person.
     pub(super) fn recurring(&self) -> Markup {
         let ready: Vec<_> =
             self.status.recurring.iter().filter(|row| row.reason.is_none()).collect();
