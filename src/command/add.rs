@@ -17,7 +17,7 @@ use crate::text::path_text;
 
 /// A name that is made of words has at most this many characters.
 const SLUG: usize = 60;
-/// A file's own name is cut to this many bytes: `.123.md` still fits.
+/// A file's own name is cut to this many bytes, so that `.123.md` still fits behind it.
 const MAX_STEM: usize = 180;
 
 /// `start` is the current directory.
@@ -83,6 +83,7 @@ fn read(context: Context<'_>, file: Option<&Path>) -> Result<String> {
             ("standard input".to_owned(), bytes)
         }
     };
+    // Not refused yet: with a `--title` an empty text becomes a task.
     if bytes.is_empty() {
         return Ok(String::new());
     }
@@ -172,6 +173,7 @@ fn sanitised(stem: &str) -> String {
         }
         kept.push(c);
     }
+    // What begins with a dot is no task.
     kept.trim_start_matches('.').trim().to_owned()
 }
 

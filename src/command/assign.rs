@@ -11,7 +11,7 @@ use super::{Context, Pass, pause};
 use crate::error::Failure;
 use crate::session::{self, Pool, Session, Trigger};
 
-/// When a hook fires, the agent's own files may not be complete yet.
+/// How long the session is looked at again: when a hook fires, the agent's own files may not be complete yet.
 const TURN_END_WAIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(200);
 
@@ -70,14 +70,15 @@ fn reconcile<'a>(
 ) -> Result<Option<Pool<'a>>> {
     let asked = run.is_none();
     let run = run.or(session.dispatched()?.map(|marker| marker.run));
-    // A person asks once; what follows is watched.
+    // Only the first look is the person's: `Asked` has a check run again that has used up its tries.
     let mut trigger = if asked { Trigger::Asked(run) } else { Trigger::Idle(run) };
     let _waiting = context.progress.wait_for(&format!("{} ends its turn", session.name()));
     let mut deadline = None;
     loop {
-        // Read anew each time: a person may have come.
+        // The pool is read anew each time: a person may have come.
         let pool = context.pool()?;
         pass.take(context, pool.reconcile(session, trigger));
+        // What this session has just landed may have given the turn to another one's branch.
         let others = session::marked(&context.config.state_dir)?;
         context.reconcile_waiting_to_land(&pool, &others, pass);
         trigger = Trigger::Idle(run);

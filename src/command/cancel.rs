@@ -36,6 +36,7 @@ fn withdraw(context: Context<'_>, target: &Target) -> Result<Vec<Event>> {
         let Context { config, log, now, .. } = context;
         let delegation =
             Delegation::for_task(&task, config, log, now)?.with_records(context.records);
+        // None: the marker has just gone, and the task waits as any other does, or is filed.
         if let Some(event) = delegation.cancel(&task, REASON)? {
             return Ok(vec![event]);
         }

@@ -19,7 +19,7 @@ use crate::text::path_text;
 pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Answer {
     let mut decisions = Vec::new();
     let mut exit = 0;
-    // One for all files: where a hold's time has come, only the first of them goes to see whether it has ended.
+    // One for all files: where a hold's time has come, only the first task is its probe.
     let mut lineup = Holds::new(context.config, context.now).lineup();
     for file in files {
         let decision = read(file).and_then(|task| {
@@ -41,7 +41,7 @@ pub(super) fn run(context: Context<'_>, files: &[PathBuf]) -> Answer {
     Answer { report: Report::Decisions { decisions }, exit }
 }
 
-/// For a file that `scan` would not take the error is the reason that `scan` would give.
+/// Reads the file. Where `scan` would not take it, the error is the reason that `scan` would give.
 fn read(path: &Path) -> Result<Task> {
     queue::read_file(path).map_err(|skip| match skip {
         Skip::Gone => anyhow!("there is no file {}", path.display()),
@@ -51,12 +51,12 @@ fn read(path: &Path) -> Result<Task> {
     })
 }
 
-/// For what a task in an inbox waits.
+/// What the task waits for.
 fn waits(context: Context<'_>, file: &Path, task: &Task) -> Result<Option<String>> {
     let order = &task.header.order;
     let mut waits = Waits::new(context.now);
     let Some(project) = project_of(file)? else {
-        // Nobody knows yet beside which tasks it will lie.
+        // Outside of a queue only its time counts: there is no project in which to look up what it depends on.
         let order = Order { depends_on: Vec::new(), ..order.clone() };
         return waits.why(&Project::new(PathBuf::new()), &order);
     };
@@ -68,6 +68,7 @@ fn waits(context: Context<'_>, file: &Path, task: &Task) -> Result<Option<String
 fn project_of(file: &Path) -> Result<Option<Project>> {
     let absolute =
         std::path::absolute(file).with_context(|| format!("cannot find {}", file.display()))?;
+    // PROJECT/.agent-queue/FOLDER/FILE
     let mut above = absolute.ancestors().skip(2);
     Ok(match (above.next(), above.next()) {
         (Some(queue), Some(project)) if queue.ends_with(QUEUE) => {
@@ -125,7 +126,7 @@ fn decide<'a>(
     {
         warnings.push(report::warning(path, None, &format!("it would be held: {why}")));
     }
-    // The runner of the remote engine has it judged, too.
+    // The runner of the remote engine runs the check, too; secutools does not.
     let judged = Some(&of_project).filter(|_| !delegated || decision.provider == Provider::Remote);
     let is_unchecked = delegated && decision.provider != Provider::Remote;
     if let (true, Some(command)) = (is_unchecked, of_project.check.command()) {

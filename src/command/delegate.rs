@@ -18,7 +18,7 @@ pub(super) fn open<'a>(
 }
 
 /// Goes on with what earlier passes have begun, and delegates the tasks that route to the engine.
-/// Returns those that it does not have, which are for sessions.
+/// Returns the tasks that the engine does not take: they go to sessions.
 pub(super) fn submit(
     context: Context<'_>,
     delegation: &Delegation<'_>,
@@ -47,7 +47,7 @@ pub(super) fn reap(
     note_unauthorized(delegation, pass);
 }
 
-/// That the key is refused was reported by the call which met it.
+/// A refused key fails the pass. The call that met it has reported it.
 fn note_unauthorized(delegation: &Delegation<'_>, pass: &mut Pass) {
     if delegation.is_unauthorized() {
         pass.exit = combine_exit(pass.exit, 1);
@@ -93,7 +93,7 @@ fn read(
             Read::Task(waiting) => {
                 let pin = context.pin_of(&waiting.at.project);
                 let decision = context.route(&waiting.task.header, pin.as_deref());
-                // One that was changed a moment ago may be local by now: the next pass has it.
+                // Its file may have been changed since it was routed, and be local now: the next pass takes it.
                 if !delegation.takes(decision.provider) {
                     continue;
                 }

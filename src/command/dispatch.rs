@@ -22,8 +22,8 @@ use crate::task::{
     self, Ending, Isolation, Order, Priority, ProjectRules, StartFrom, TaskRules, TaskTurn,
 };
 
-/// How many tasks are read before one look for those still being written: a look costs some milliseconds, a task up to a
-/// megabyte of memory.
+/// How many tasks are read before one look for those still being written: a look costs some milliseconds, a task up to
+/// a megabyte of memory.
 pub(super) const READ_TOGETHER: usize = 32;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,8 +41,8 @@ pub(super) fn list(context: Context<'_>, projects: &[Project], pass: &mut Pass) 
     projects.iter().filter_map(|project| pass.ok(context, project.list())).collect()
 }
 
-/// The next tasks that can be launched, up to `wanted`, in the order of [`plan::next`]. Others are passed over, with the
-/// reason.
+/// The next tasks that can be launched, up to `wanted`, in the order of [`plan::next`]. Others are passed over, with
+/// the reason.
 pub(super) fn choose(
     context: Context<'_>,
     inboxes: &[Inbox],
@@ -50,7 +50,7 @@ pub(super) fn choose(
     mode: Mode,
     pass: &mut Pass,
 ) -> Vec<Assignment> {
-    // The order would be read from every waiting file.
+    // Without a free session no file is opened, not even to find the order.
     if wanted == 0 {
         return Vec::new();
     }
@@ -60,10 +60,9 @@ pub(super) fn choose(
         Candidates::list(context, inboxes, &waits, &mut agents, pass);
     let mut admission = AdmissionControl::new(context, inboxes, agents);
     let (mut chosen, mut passed_over) = (Vec::new(), 0);
-    // Behind a probe nothing more goes: what waits is not read to its end to find that out.
+    // Where each agent is held or has its probe, no further task can go: the rest is not read to find that out.
     while chosen.len() < wanted && admission.agents.lineup.has_capacity() {
-        // As many as can be used are read together, and more where many had to be passed over: those that are not used go
-        // on waiting.
+        // Reads as many tasks as are wanted, and more once many were passed over: what is not used goes on waiting.
         let count = (wanted - chosen.len()).max(passed_over).min(READ_TOGETHER);
         let (indices, tasks) = next_in_turn(inboxes, &mut queues, count, |index, task| {
             let Some(order) = dependents[index].get(OsStr::new(task.name.as_str())) else {
@@ -76,10 +75,12 @@ pub(super) fn choose(
             if last.is_empty() {
                 break;
             }
+            // No other task is left that could be the probe. This comes once: `last` is empty then.
             queues = std::mem::take(&mut last);
             admission.agents.lineup.take_last();
             continue;
         }
+        // An error means that nobody knows which files are still being written: then none is taken.
         let Some(read) = pass.ok(context, queue::read_all(tasks)) else {
             break;
         };
@@ -95,6 +96,7 @@ pub(super) fn choose(
                 Read::Skipped(at, skip) => (at, skip),
             };
             match skip {
+                // None of its other tasks can go either, so none of them is read.
                 Skip::Full | Skip::ProjectHeld(_) => queues[index].close(),
                 _ => queues[index].not_started(),
             }
@@ -102,6 +104,7 @@ pub(super) fn choose(
             passed_over += 1;
         }
     }
+    // More may have been read, and admitted, than were wanted.
     chosen.truncate(wanted);
     admission.agents.say_who_is_held(pass);
     chosen
@@ -110,9 +113,9 @@ pub(super) fn choose(
 /// What may go, as far as the first bytes of the files say: a queue for each inbox.
 struct Candidates {
     queues: Vec<Queue>,
-    /// Those that an agent takes only where no other task can be its probe: they come behind all others.
+    /// The tasks that an agent takes only where no other one can be its probe: they come behind all others.
     last: Vec<Queue>,
-    /// The orders of those that depend on others. They are few, and are looked at when their turn comes.
+    /// The orders of the tasks that depend on others. They are few, and are looked at when their turn comes.
     dependents: Vec<HashMap<OsString, Order>>,
 }
 
@@ -156,7 +159,7 @@ impl Candidates {
 /// When an agent takes a task.
 enum Eligible {
     Now,
-    /// Behind all others: it was a probe before, in vain.
+    /// Behind all others: it was a probe before, and its agent's hold had not ended.
     Last,
     Later,
 }
@@ -165,11 +168,11 @@ enum Eligible {
 struct AgentChooser<'a> {
     context: Context<'a>,
     lineup: Lineup<'a>,
-    /// Whom the Claude Code of each agent trusts, once one has been chosen.
+    /// What the Claude Code of each agent trusts; read once the agent is chosen.
     trust: HashMap<&'a str, Trust>,
     /// The agent that each project is pinned to, by its path; read once an agent is held.
     pinned: HashMap<PathBuf, Option<String>>,
-    /// Why some task waits for an agent; said once.
+    /// Why the first task that waits for an agent does so. It is reported once, and for all of them.
     waits: Option<String>,
 }
 
@@ -241,6 +244,7 @@ impl<'a> AgentChooser<'a> {
             }
         }
         if is_probe {
+            // At once: the next task of this pass must not become a second probe.
             self.lineup.note_probe(agent, model.as_deref());
         }
         Ok(ChosenAgent { name: agent.name.clone(), model, is_probe })
@@ -255,6 +259,7 @@ impl<'a> AgentChooser<'a> {
                 unusable.push(why);
             }
         }
+        // What was just reported as a failure is not repeated.
         if let Some(why) = self.waits.as_ref().filter(|why| !unusable.contains(why)) {
             self.context.log.notice(format_args!("tasks wait for {why}"));
         }
@@ -274,7 +279,7 @@ enum Rules {
     Unread,
     /// With the repository, where its tasks have worktrees.
     Read(Box<ProjectRules>, Option<Repository>),
-    /// Nothing of the project goes in this pass, which was said.
+    /// None of the project's tasks goes in this pass, which was reported.
     Held,
 }
 
@@ -296,8 +301,8 @@ impl<'a> AdmissionControl<'a> {
         }
     }
 
-    /// Admits the task of the project at `index` if nothing of its own stands in its way, its project has capacity and an
-    /// agent takes it.
+    /// Admits the task of the project at `index` if nothing of its own stands in its way, its project has capacity and
+    /// an agent takes it.
     fn admit(
         &mut self,
         index: usize,
@@ -311,7 +316,7 @@ impl<'a> AdmissionControl<'a> {
         }
         // Its file may have changed since its first bytes were read.
         waits.admit(project, &header.order)?;
-        // Neither a marker nor a shell script can name it.
+        // Neither a marker nor the agent's script can name a path that is not UTF-8.
         if project.path().to_str().is_none() {
             let why = "the path of its project is not UTF-8: rename the directory";
             return Err(Skip::HeldBecause(why.to_owned()));
@@ -327,7 +332,7 @@ impl<'a> AdmissionControl<'a> {
                 }
             }
         }
-        // Others of it may have been read together with the one that found it held.
+        // This one was read together with the task that found the project held, which was reported then.
         let Rules::Read(of_project, repository) = &self.rules[index] else {
             return Err(Skip::Full);
         };
@@ -335,13 +340,14 @@ impl<'a> AdmissionControl<'a> {
         let mut rules = of_project.for_task(&header.rules);
         let max_others = of_project.max_others(rules.isolation);
         if is_full(max_others) {
-            // What waits behind it may want a worktree, but a project that is full as a whole is not read to its end.
+            // Where only this task's isolation is full, one behind it may still go. Where the project's own is, the
+            // project is not read to its end.
             return Err(match is_full(of_project.max_others(of_project.task.isolation)) {
                 true => Skip::Full,
                 false => Skip::NotYet,
             });
         }
-        // What its project says of all tasks was looked at above.
+        // The project's own rules were looked at above; only other ones need a look of their own.
         let is_other = (rules.isolation, &rules.protect)
             != (of_project.task.isolation, &of_project.task.protect);
         let repository = match is_other {
@@ -369,8 +375,8 @@ fn is_remote(context: Context<'_>, task: &WaitingTask) -> bool {
     context.destination(&task.task.header, pin.as_deref()).is_remote()
 }
 
-/// Those whose turn it is, up to `count`: the index of each one's project, and the task. What `may_go` refuses is passed
-/// over without a look into its file.
+/// The next tasks in turn, up to `count`, each with the index of its project. What `may_go` refuses is passed over
+/// without a look into its file.
 fn next_in_turn(
     inboxes: &[Inbox],
     queues: &mut [Queue],
@@ -395,8 +401,8 @@ fn next_in_turn(
     (indices, tasks)
 }
 
-/// Passes over a task that does not go now, and says what a person has to know of that; a file that can never be a task is
-/// filed as failed.
+/// Passes over a task that does not go now, and says what a person has to know of that; a file that can never be a task
+/// is filed as failed.
 pub(super) fn pass_over(
     context: Context<'_>,
     at: &TaskRef,
@@ -413,6 +419,7 @@ pub(super) fn pass_over(
                 let file = || at.project.reject(&at.name, &seen, &ending);
                 context.records.file_and_record(place, &ending, || Ok(None), file)
             };
+            // Where another pass was faster, that one reports it.
             let filed = dry_run || pass.ok(context, reject()).flatten().is_some();
             if filed {
                 pass.events.push(at.event(EventKind::Failed).because(why));
@@ -438,7 +445,7 @@ pub(super) fn launch(
     });
 }
 
-/// Says what [`launch`] would come to in the free sessions of these names.
+/// The dry run of [`launch`]: reports what that would do in the free sessions of these names.
 pub(super) fn rehearse(
     context: Context<'_>,
     pool: &Pool<'_>,
@@ -462,6 +469,7 @@ fn hand_out<F: Send>(
     let pairs = free.into_iter().zip(tasks).collect();
     let given =
         concurrent::map(pairs, |(free, assignment): (F, Assignment)| give(free, &assignment));
+    // A session that was put on cooldown is not free either.
     let used = given
         .iter()
         .flat_map(|(events, _)| events)

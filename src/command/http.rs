@@ -21,7 +21,7 @@ use crate::text::local_time;
 use crate::web::request::read;
 use crate::web::{Asked, Connection, Received, Refusal, Request, Response};
 
-/// For the head to come, and for the response to be taken.
+/// The time limit for the head to come, and again for the response to be taken.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// How often a browser that shows the page asks for it again, in seconds.
@@ -49,7 +49,7 @@ pub(super) fn run<'a>(
                 let sentence = format!("no whole request came within {} s", LIMIT.as_secs());
                 ((&Refusal::new(408, sentence)).into(), false)
             }
-            // Whoever said nothing gets no answer.
+            // A client that has sent nothing gets no answer. `Incomplete` is never returned: `receive` reads on.
             Received::Broken(0) | Received::Asked(Asked::Incomplete) => return Ok(()),
             Received::Broken(_) => ((&Refusal::new(400, "the request has no end")).into(), false),
         };
@@ -74,7 +74,7 @@ fn respond(request: &Request, context: &Result<Context<'_>>, log: &Log) -> Respo
         Err(error) => return failure(error),
     };
     resource.read(context, request).unwrap_or_else(|error| {
-        // What was asked for wrongly is the client's: anybody could fill the journal with it.
+        // A wrong request is the client's fault: were it logged, anybody could fill the journal.
         if error::exit_code(&error) != 2 {
             log.error(format_args!("{error:#}"));
         }
@@ -162,8 +162,8 @@ fn health(illnesses: Vec<String>) -> Response {
     }
 }
 
-/// Whether a waiting task could be handed out here and now: it waits for no time, task, agent or person. If that cannot be
-/// known, any may be one.
+/// Whether a waiting task could be handed out here and now: it waits for no time, task, agent or person. Where the
+/// status cannot be read, one may be ready.
 fn is_any_ready(context: Context<'_>) -> bool {
     let Ok(Collected { status, .. }) = status::collect(context) else { return true };
     let mut tasks = status.tasks.iter();
@@ -192,6 +192,7 @@ fn illnesses(context: Context<'_>) -> Vec<String> {
         Err(error) => found.push(format!("{error:#}")),
         Ok(pool) => {
             let has_server = pool.has_server() || context.config.pool.max == 0;
+            // Asked last: it reads the whole status.
             if waits && !has_server && is_any_ready(context) {
                 found.push("tasks wait, and no tmux server is running".to_owned());
             }

@@ -26,7 +26,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// `--wait` gives up after this many failures in a row: about two minutes.
 const MOST_FAILURES: u32 = 12;
 
-/// A person who asks for a job gets results that are too long for a pass, up to this many bytes.
+/// The longest result that a person may ask for, in bytes: more than a pass would take.
 const LONGEST_ANSWER: u64 = 256 << 20;
 
 /// Why no task is given to the remote engine by hand.
@@ -79,7 +79,7 @@ fn submit(
         .file_name()
         .with_context(|| format!("{} is no file", file.display()))?
         .to_string_lossy();
-    // A pipe has a name, but no place.
+    // A pipe, such as `/dev/fd/63`, cannot be resolved, and lies in no inbox.
     let place = file.canonicalize().unwrap_or_else(|_| file.to_owned());
     let directory = place.parent().unwrap_or(Path::new("/"));
     ensure!(

@@ -16,7 +16,7 @@ use crate::marker::Worktree;
 use crate::queue;
 use crate::task::{BranchEnding, CheckEnding, Ending, GitEnding, TaskRules};
 
-/// How often a branch is rebased and checked again whose base has moved on meanwhile.
+/// How often a branch is rebased and checked again because its base has moved on meanwhile.
 const ROUNDS: u32 = 3;
 
 pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
@@ -39,7 +39,7 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
         .with_context(|| format!("{} is not a branch that ccl makes", branch.summary.branch))?;
     if !repository.has_branch(&worktree)? {
         let name = &worktree.branch;
-        // There is nothing to decide any more.
+        // Nothing is left to decide, so it is no longer listed as to land.
         durable::remove(&project.to_land_path(name))?;
         bail!("the branch {name} is gone: {target} has landed, or somebody has deleted it");
     }
@@ -50,8 +50,9 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
             elsewhere.display()
         );
     }
-    // The worktree of a finished task is gone; git rebases in one.
+    // A finished task has no worktree any more, and git needs one to rebase in.
     repository.make(&worktree, ending.run, false)?;
+    // Where the worktree was kept, somebody may have worked in it since.
     if let Leftovers::Stuck(why) = repository.commit_leftovers(&worktree, name.as_str())? {
         bail!("{} stays to land: {why}", worktree.branch);
     }
@@ -59,10 +60,12 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
     let mut judged_head = None;
     let mut rounds = 0;
     loop {
-        // What its check has found to be green lands; by hand nothing else is checked, for a person has decided.
+        // A task that was checked lands only as its check has judged it. Any other lands unchecked: a person decided
+        // so.
         if let Some(green) = &mut check {
             let head = repository.head_of(&worktree)?;
             let is_judged = match &judged_head {
+                // By the commit: with `protect`, the tree that was judged is not the commit's.
                 Some(judged) => head == *judged,
                 None => green.tree == Some(repository.tree_of_head(&worktree)?),
             };
@@ -72,6 +75,7 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
                 drop(lock);
                 let judged = recheck.wait(&target, ending, &worktree, &green.command);
                 lock = project.lock_checkout()?;
+                // Before the verdict is looked at: what the check has left goes, whatever it says.
                 recheck.clear(&repository, &worktree)?;
                 *green = CheckEnding { rounds: green.rounds, ..judged? };
                 judged_head = Some(head);
@@ -94,7 +98,8 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
             LandStep::Refused(why) => bail!("{} stays to land: {why}", worktree.branch),
         }
     }
-    // Noted before the branch goes: whoever runs it again after it was killed finds either, and goes on.
+    // Noted before the branch goes: after a kill in between, the next `ccl land` finds the one or the other, and goes
+    // on.
     let landed = BranchEnding { landed: Some(true), reason: None, ..branch.clone() };
     let noted = Ending { git: Some(GitEnding::Branch(landed)), check, ..ending.clone() };
     project.renote(target.place.folder(), name, &noted)?;
@@ -108,7 +113,7 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
     Ok(Pass { events: vec![landed], ..Pass::default() })
 }
 
-/// A check that is to judge a branch once more, because that is another by now.
+/// A check that judges a branch once more, because the branch has changed since.
 struct Recheck {
     rules: TaskRules,
     /// Where it runs: the task's, or one that was made for it.
@@ -197,7 +202,7 @@ impl Recheck {
     /// Takes away what the check has left. The checkout's lock is held.
     fn clear(&self, repository: &Repository, worktree: &Worktree) -> Result<()> {
         match self.rules.protect.is_empty() {
-            // It was clean before.
+            // The worktree was clean before, so what is uncommitted is the check's.
             true => repository.drop_uncommitted(worktree).map(drop),
             false => repository.remove_check_worktree(worktree),
         }

@@ -63,10 +63,10 @@ pub(crate) struct Context<'a> {
     progress: &'a Progress,
     /// The clock is read once.
     now: Timestamp,
-    /// How the agents stand, where `failover` names secutools: it takes over what none of them can be waited for; or the
-    /// remote engine does, where a task's hint names that.
+    /// How the agents stand; `None` unless `failover` names secutools. Then secutools takes over the tasks that no
+    /// agent can take soon, or the remote engine does, where a task's hint names that.
     lineup: Option<&'a Lineup<'a>>,
-    /// Its jobs of today have cost as much as they may: tasks run here until midnight.
+    /// Secutools' jobs of today have cost as much as they may: its tasks run here until midnight.
     secutools_over_budget: bool,
 }
 
@@ -131,8 +131,8 @@ impl Pass {
         self.into()
     }
 
-    /// What happened, how often, and the names of the first few; `None` where nothing did. Held tasks are left out: they
-    /// would stand there every minute.
+    /// What happened, how often, and the names of the first few; `None` where nothing did. Held tasks are left out:
+    /// they would stand there every minute.
     fn summary(&self) -> Option<String> {
         const NAMED: usize = 5;
         const KINDS: [(EventKind, &str); 8] = [
@@ -159,7 +159,7 @@ impl Pass {
     }
 }
 
-/// A failure outweighs what may work later.
+/// One exit status for two: a failure outweighs 75, which stands for what may work later.
 fn combine_exit(one: u8, other: u8) -> u8 {
     match (one, other) {
         (0, status) | (status, 0) => status,
@@ -181,12 +181,12 @@ pub fn main(environment: &Environment) -> ExitCode {
     let progress = Progress::on_stderr(cli.level());
     let mut log = Log::new(cli.level(), Style::of_stderr(environment), Box::new(progress.clone()));
     if io::stdout().is_terminal() {
-        // The result on standard output has a line for each event.
+        // The result has a line for each event: on the same terminal each would stand there twice.
         log = log.without_events();
     }
     let now = Timestamp::now();
     let (config, records, lineup) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
-    // Only read where it is needed: `man` works with a broken configuration, too.
+    // The configuration is only read where it is needed: `man` works with a broken one, too.
     let context = || -> Result<Context<'_>> {
         if config.get().is_none() {
             let read = Config::load(&cli.overrides(), environment)?;
@@ -196,7 +196,7 @@ pub fn main(environment: &Environment) -> ExitCode {
         let config = config.get().context("the configuration was not read")?;
         let records = records.get_or_init(|| Records::new(config, &log));
         let holds = Holds::new(config, now);
-        // What cannot be read may be more than is allowed, and stops nothing else.
+        // A sum that cannot be read may be too high: secutools gets nothing, and all else goes on.
         let secutools_over_budget = holds.is_secutools_over_budget().unwrap_or_else(|error| {
             log.warn(format_args!("secutools gets no task until this is mended: {error:#}"));
             true
@@ -243,6 +243,7 @@ fn run<'a>(
         Command::Scan { dry_run: true, .. } => scan::run(context()?, true)?.into(),
         Command::Scan { .. } => {
             let context = context()?;
+            // Noted also where it failed: `status` and `/healthz` show that scans are made, however they end.
             let scanned = scan::run(context, false);
             context.note_scan();
             scanned?.finish_with_summary(log, "scan")
@@ -323,9 +324,10 @@ impl<'a> Context<'a> {
         Pool::read(self.config, self.log, self.now)
     }
 
-    /// The agent that a project pins its tasks to, where that matters for their route. Rules that cannot be read pin nothing:
-    /// they hold the project's tasks later.
+    /// The agent that a project pins its tasks to, where that matters for their route. Rules that cannot be read pin
+    /// nothing: they hold the project's tasks later.
     fn pin_of(self, project: &Project) -> Option<String> {
+        // The route depends on the pin only where secutools may take over.
         self.lineup?;
         self.config.project_rules(&project.rules_path()).ok()?.agent
     }
@@ -358,7 +360,7 @@ impl<'a> Context<'a> {
     fn route(self, header: &Header, of_project: Option<&str>) -> Decision {
         let auto = &self.config.auto_routes;
         let decision = router::decide(&header.routing, auto);
-        // A cluster has no budget of secutools'.
+        // Secutools' budget does not limit the remote engine.
         let is_spent = |provider: Provider| {
             let is_at_secutools = provider.is_remote() && provider != Provider::Remote;
             is_at_secutools && self.secutools_over_budget
@@ -366,6 +368,7 @@ impl<'a> Context<'a> {
         if is_spent(decision.provider) {
             return Decision { provider: Provider::ClaudeCode, rule: Rule::OverBudget };
         }
+        // Without its name: whether it was a probe before does not change where it goes.
         let wanted = self.wanted("", header, of_project);
         let instead = match self.lineup.is_some_and(|lineup| lineup.goes_to_secutools(wanted)) {
             true => router::failover(&header.routing, auto),
@@ -388,8 +391,8 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Looks once more at the sessions whose branches wait for others to land, one after the other: it may be their turn
-    /// now.
+    /// Looks once more at the sessions whose branches wait for others to land, one after the other: it may be their
+    /// turn now.
     fn reconcile_waiting_to_land(self, pool: &Pool<'_>, sessions: &[Session], pass: &mut Pass) {
         for session in pool.waiting_to_land(sessions) {
             pass.take(self, pool.reconcile(&session, Trigger::Poll));

@@ -35,7 +35,7 @@ pub(super) fn run(
     Ok(pass)
 }
 
-/// What is paused by one file.
+/// What one file pauses: a project, or everything where `project` is none.
 pub(super) struct PauseScope {
     pub(super) file: std::path::PathBuf,
     pub(super) project: Option<std::path::PathBuf>,
@@ -57,8 +57,8 @@ pub(super) fn places(context: Context<'_>) -> Result<Vec<PauseScope>> {
     Ok(projects.map(place).collect())
 }
 
-/// Takes what waits out of the inboxes of what is paused, and says so in the pass's first lines. Of a project in which
-/// nothing waits nobody needs to know.
+/// Takes what waits out of the inboxes of what is paused, and says so in the pass's first lines. A paused project in
+/// which nothing waits is not mentioned.
 pub(super) fn take_out_paused(context: Context<'_>, inboxes: &mut [Inbox], pass: &mut Pass) {
     if let Some(pause) = pause::read(&pause::of_state(&context.config.state_dir)) {
         inboxes.iter_mut().for_each(|inbox| inbox.waiting.clear());

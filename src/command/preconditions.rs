@@ -19,8 +19,9 @@ pub(super) fn of_project(
     Ok((rules, repository))
 }
 
-/// Where a task with these rules has its worktree, if it has one; the sentence that mends it, if it cannot go. Outside of
-/// git no process is started, and in it none for a task that neither has a worktree nor requires a clean checkout.
+/// The repository in which a task with these rules has its worktree, if it has one. The error is the sentence that
+/// mends why it cannot go. Outside of git no process is started, and in it none for a task that neither has a worktree
+/// nor requires a clean checkout.
 pub(super) fn of_task(
     project: &Project,
     project_rules: &ProjectRules,
@@ -64,7 +65,7 @@ pub(super) fn of_task(
     Ok(None)
 }
 
-/// The hold of a project whose set-up has failed, as long as what that depends on has not changed.
+/// The hold of a project whose set-up has failed. It counts until `setup`, `copy` or the commit to start from changes.
 fn setup_hold(project: &Project, rules: &TaskRules, start: &str) -> Result<Option<SetupHold>> {
     let hold = marker::read::<SetupHold>(&project.setup_hold_path())?;
     Ok(hold.filter(|hold| {

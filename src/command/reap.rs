@@ -30,8 +30,8 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
     if dry_run {
         return Ok(pass);
     }
-    // What killed passes left half written goes a day later. Nothing is written in done/ and failed/, so these long
-    // directories are not walked every minute.
+    // Temporary files of killed passes are removed when they are a day old. None is ever written in done/ and failed/,
+    // so these long directories need not be walked every minute.
     let now = std::time::SystemTime::try_from(context.now)?;
     pass.ok(context, session::sweep(&context.config.state_dir, context.now));
     pass.ok(context, context.records.outbox().sweep(context.now));

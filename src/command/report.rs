@@ -113,7 +113,7 @@ fn window(since: &str, now: &ZonedDateTime) -> Result<(Timestamp, Timestamp), St
     let day = match text.as_str() {
         "today" => Some(now.date()),
         "yesterday" => now.date().yesterday().ok(),
-        // A date with a time is read as one, too, and its time is passed over.
+        // Parsing would take a date with a time as well, and drop the time: a day has ten characters.
         other => other.parse::<Date>().ok().filter(|_| other.len() == "2026-11-26".len()),
     };
     let Some(day) = day else {

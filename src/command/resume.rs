@@ -29,7 +29,7 @@ pub(super) fn run(context: Context<'_>) -> Result<Pass> {
             pass.record(context, event.because("its slots are served again"));
         }
     }
-    // Sessions and agents are every project's.
+    // Sessions and agents serve every project: `ccl resume --project` leaves them alone.
     if !matches!(context.config.projects, Projects::Given(_)) {
         for session in session::attention_cooldowns(&context.config.state_dir)? {
             session.end_cooldown()?;
@@ -50,7 +50,7 @@ pub(super) fn run(context: Context<'_>) -> Result<Pass> {
     Ok(pass)
 }
 
-/// Those of the configuration; without one, and outside of a project, none.
+/// The projects of the configuration; without one, and outside of a project, none.
 fn projects(context: Context<'_>) -> Result<Vec<Project>> {
     match context.projects() {
         Err(_) if matches!(context.config.projects, Projects::NearestTo(_)) => Ok(Vec::new()),

@@ -20,6 +20,7 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
     let mut pass = Pass::default();
     let pool = reconcile(context, dry_run, &mut pass)?;
     let projects = context.projects()?;
+    // Before the inboxes are listed, so that a task that is due goes in this same pass.
     serve_recurring(context, &projects, dry_run, &mut pass);
     let mut inboxes = dispatch::list(context, &projects, &mut pass);
     report_held(&inboxes, &mut pass);
@@ -28,7 +29,7 @@ pub(super) fn run(context: Context<'_>, dry_run: bool) -> Result<Pass> {
     let delegations = delegate::open(context, dry_run, &mut pass);
     let remote = route(context, &delegations, &mut inboxes, dry_run, &mut pass);
     let refused = submit(context, &delegations, &inboxes, remote, &mut pass);
-    // They wait for a session in this same pass.
+    // What no engine takes waits for a session in this same pass.
     refused.into_iter().for_each(|task| put_with_waiting(&mut inboxes, &task));
     if inboxes.iter().all(|inbox| inbox.waiting.is_empty()) {
         report_nothing_waits(context, &inboxes, &pass);
@@ -50,6 +51,7 @@ enum SeenPool<'a> {
 fn reconcile<'a>(context: Context<'a>, dry_run: bool, pass: &mut Pass) -> Result<SeenPool<'a>> {
     let marked = session::marked(&context.config.state_dir)?;
     if marked.is_empty() {
+        // Nothing to file. `launch` asks tmux, if a task waits.
         return Ok(SeenPool::Unread);
     }
     match context.pool() {
@@ -87,7 +89,7 @@ fn serve_recurring(context: Context<'_>, projects: &[Project], dry_run: bool, pa
                 Served::OnHold { since, reason, is_new } => {
                     let entry = Entry::of(&event_of(EventKind::Hold).because(reason.as_str()));
                     let name = path_text(&project.path().join(recurring.name()));
-                    // In every pass: `queue_once` sends it once for each hold.
+                    // In every pass, since one may be killed before this; `notify_hold` sends it once for each hold.
                     if !dry_run {
                         pass.ok(context, context.records.notify_hold(&entry, &name, since));
                     }
@@ -123,6 +125,7 @@ fn route(
 ) -> Vec<(Provider, TaskRef)> {
     let (mut remote, mut waits) = (Vec::new(), Waits::new(context.now));
     if delegations.is_empty() {
+        // Without an engine no header is read here.
         return remote;
     }
     for inbox in inboxes {
@@ -181,7 +184,7 @@ fn launch(
         SeenPool::Read(pool) => pool,
         SeenPool::Silent => return Ok(()),
     };
-    // Once, and not for each session that would have to be created.
+    // Checked once here, or each session that has to be created would fail with the same error.
     pool.check_server()?;
     if dry_run {
         let free = pool.free_names().into_iter();

@@ -60,8 +60,8 @@ impl fmt::Display for Target {
     }
 }
 
-/// Finds the task in one of the places. By its name it is looked for in the first places of all projects, then in the
-/// next.
+/// Finds the task in one of the places. A bare name is looked for in the first group of places in all projects, then in
+/// the next group.
 pub(super) fn find(context: Context<'_>, task: &OsStr, places: &[&[TaskPlace]]) -> Result<Target> {
     let path = Path::new(task);
     if path.components().count() > 1 || path.is_absolute() {

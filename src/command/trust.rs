@@ -7,12 +7,13 @@ use crate::agent::claude::Trust;
 use crate::config::{AgentConfig, AgentKind};
 use crate::hold::{Choice, Lineup, Wanted};
 
-/// Whom the Claude Code of each agent trusts; what each of them says is read once.
+/// What the Claude Code of each agent trusts. Each one's file is read once.
 #[derive(Default)]
 pub(super) struct Trusts<'a>(HashMap<&'a str, Trust>);
 
 impl<'a> Trusts<'a> {
-    /// The sentence that mends it where the agent is not let into the project; `None` also where it is no Claude Code.
+    /// The sentence that mends it where the agent's Claude Code does not trust the project; `None` also for another
+    /// program.
     pub(super) fn refusal(&mut self, agent: &'a AgentConfig, project: &Path) -> Option<String> {
         let trust = self.of(agent)?;
         trust.refuses(project).then(|| trust.advice(project))
@@ -24,8 +25,7 @@ impl<'a> Trusts<'a> {
         is_claude.then(|| &*self.0.entry(&agent.name).or_insert_with(|| Trust::read(&agent.claude)))
     }
 
-    /// The sentence that mends it where the agent that a task would get is not let into the project; `None` also where the
-    /// task waits for an agent.
+    /// [`Self::refusal`] of the agent that a task would get; `None` also where the task waits for an agent.
     pub(super) fn refusal_of(
         &mut self,
         lineup: &Lineup<'a>,

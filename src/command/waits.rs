@@ -1,4 +1,4 @@
-//! Which tasks wait for a time, or for other tasks: of `scan`, `assign`, `status` and `decide`.
+//! Which tasks wait for a time, or for other tasks. `scan`, `assign`, `status` and `decide` ask for it.
 
 use std::cell::OnceCell;
 
@@ -40,6 +40,7 @@ impl Waits {
 
     /// Why it waits, as a clause: `until 02:00, in 8 h`, `schema.md failed`.
     pub(super) fn why(&mut self, project: &Project, order: &Order) -> Result<Option<String>> {
+        // The time first: before it, nothing has to be looked up on disk.
         if let Some(moment) = self.early(order) {
             return Ok(Some(format!("until {}", local_time(moment, self.now, self.zone()))));
         }
@@ -74,7 +75,7 @@ impl Waits {
         Some(format!("they wait for each other, {cycle}: take one out of a `depends_on`"))
     }
 
-    /// What it waits for in vain, and what to do about that, whether its time has come or not.
+    /// What the task waits for that never comes by itself, and what to do about that; also before the task's time.
     pub(super) fn in_vain(&mut self, task: &TaskRef, order: &Order) -> Result<Option<String>> {
         if order.depends_on.is_empty() {
             return Ok(None);
@@ -84,8 +85,8 @@ impl Waits {
     }
 }
 
-/// The tasks of its own project that a task depends on, each with the branch that it has left and that has not landed. Other
-/// projects have other repositories.
+/// The tasks of its own project that a task depends on, each with the branch that it has left and that has not landed.
+/// Other projects have other repositories.
 pub(super) fn branches(project: &Project, order: &Order) -> Result<Vec<(String, Option<String>)>> {
     let mut found: Vec<(String, Option<String>)> = Vec::new();
     for written in &order.depends_on {
@@ -104,14 +105,14 @@ fn open_branch(task: &TaskRef) -> Result<Option<String>> {
     let Some(branch) = ending.branch().filter(|branch| branch.landed != Some(true)) else {
         return Ok(None);
     };
-    // Where git cannot be asked, no worktree can be made either, and the sentence for that is said then.
+    // Where git cannot be asked, no worktree can be made either: the task is held for that, with the sentence for it.
     let Ok(repository) = Repository::open(task.project.path()) else { return Ok(None) };
     let Some(worktree) = repository.worktree_of(branch) else { return Ok(None) };
     let is_there = repository.has_branch(&worktree)?;
     Ok(is_there.then(|| branch.summary.branch.clone()))
 }
 
-/// For which branches a task waits that is to have a worktree: `a.md and b.md to land`.
+/// Which branches have to land before a task can have its worktree, as a clause: `a.md and b.md to land`.
 pub(super) fn why_to_land(project: &Project, order: &Order) -> Result<Option<String>> {
     let branches = branches(project, order)?;
     Ok(match task::start_from(&borrowed(&branches)) {

@@ -17,11 +17,11 @@ use crate::command::trust::Trusts;
 /// From this version on its transcript, registry and hooks are those that `ccl` reads.
 const OLDEST_CLAUDE: [u32; 3] = [2, 1, 100];
 
-/// What a window gets where no server runs that could be asked: systemd's own.
+/// The PATH that a window gets where no tmux server runs that could be asked: systemd's own.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Is the agent on the PATH that the start-up files of the login shell make, and does it do what `ccl` needs? The shell is
-/// started as for an agent, but without a terminal.
+/// Is the agent on the PATH that the start-up files of the login shell make, and does it do what `ccl` needs? The shell
+/// is started as for an agent, but without a terminal.
 pub(super) fn program(
     config: &Config,
     agent: &AgentConfig,
@@ -33,7 +33,8 @@ pub(super) fn program(
     if program.contains('/') && !program.starts_with('/') {
         return DoctorRow::skipped("agent", format!("{program} is looked up in each project"));
     }
-    // sh does the looking up, as in the script that starts the agent; the marks keep what start-up files print apart.
+    // sh looks the program up, as in the script that starts the agent. The marks tell the answer from what start-up
+    // files print.
     let question = r#"printf "\nccl:%s:%s:ccl\n" "$(command -v -- "$CCL_DOCTOR")" "$IS_SANDBOX""#;
     let answer = match ask(in_shell(config, agent, tmux, environment, question)) {
         Ok(answer) => answer,
@@ -103,8 +104,8 @@ pub(super) fn files(agent: &AgentConfig) -> Vec<DoctorRow> {
     rows
 }
 
-/// `claude --version` prints `2.1.332 (Claude Code)`. A program in front of Claude Code, such as `env`, prints something
-/// else, which is not judged.
+/// `claude --version` prints `2.1.332 (Claude Code)`. A program in front of Claude Code, such as `env`, prints
+/// something else, which is not judged.
 fn version(place: &str, printed: anyhow::Result<String>) -> DoctorRow {
     let printed = match printed {
         Ok(printed) => printed,
@@ -140,7 +141,8 @@ fn in_shell(
     let path = tmux.display_global("#{PATH}").ok().filter(|path| !path.is_empty());
     let shell = agent.shell().as_os_str();
     let mut call = Call::in_own_session(shell, LIMIT);
-    // Behind the start-up files, as where it works. The values are in variables, so that no shell has to quote them.
+    // Exported behind the start-up files, as in the script that starts the agent. The values are in variables, so that
+    // no shell has to quote them.
     let own = |name: &str| format!("CCL_DOCTOR_{name}");
     let exports: String =
         agent.env.keys().map(|name| format!("export {name}=\"${}\"; ", own(name))).collect();
@@ -160,8 +162,8 @@ fn in_shell(
     call
 }
 
-/// Does Claude Code trust the projects, where a task would go to it? One finding where it does, else one for each that it
-/// refuses. One more, and no fault, for each repository that only newer versions refuse.
+/// Does Claude Code trust the projects, where a task would go to it? One finding where it does, else one for each that
+/// it refuses. One more, and no fault, for each repository that only newer versions refuse.
 pub(super) fn trust(context: Context<'_>, projects: &[Project]) -> Vec<DoctorRow> {
     let agents = &context.config.agents;
     let lineup = Holds::new(context.config, context.now).lineup();

@@ -98,6 +98,7 @@ fn try_out(directory: &Path) -> Result<()> {
         .with_context(|| format!("cannot sync a file in {shown}"))?;
     durable::sync_dir(directory)?;
 
+    // Opened a second time, since flock(2) locks an opening and not a process.
     let again = File::open(one.path()).with_context(|| format!("cannot read in {shown}"))?;
     let lock = |file| lock::lock(file).with_context(|| format!("cannot lock in {shown}"));
     ensure!(

@@ -6,7 +6,8 @@ use crate::queue::Project;
 use crate::report::DoctorRow;
 use crate::task::Isolation;
 
-/// What each `project.yaml` says, and whether git can give that: nothing is found where no task has a worktree.
+/// Whether each `project.yaml` can be read, and whether git can make the worktrees that it asks for. Git is not asked
+/// where no task has a worktree.
 pub(super) fn checks(config: &Config, projects: &[Project]) -> Vec<DoctorRow> {
     let mut checks = Vec::new();
     let mut with_worktrees = Vec::new();

@@ -1,7 +1,8 @@
 //! `ccl doctor`: what a pass needs, and how to mend what is missing.
 //!
-//! Nothing here changes anything but a cooldown whose cause is found mended: the disk is tried out with temporary files,
-//! the login shell is asked for a path, the server for a job that does not exist.
+//! Nothing here changes anything but a cooldown whose cause is found mended: the disk is tried out with temporary
+//! files, the exchange with a ref that is removed again; the login shell is asked for a path, the server for a job that
+//! does not exist.
 
 mod agent;
 mod disk;

@@ -69,13 +69,14 @@ fn kind_of(table: &str, path: &Path) -> Option<String> {
         let at = unescape(left.split(' ').nth(4)?);
         path.starts_with(&at).then(|| (at.len(), right.split(' ').next()))
     });
-    // Of several at one place the last one is on top.
+    // Of several mounts at one place the last is on top, and of equals `max_by_key` takes the last.
     let (_, kind) = mounts.max_by_key(|(length, _)| *length)?;
     kind.map(str::to_owned)
 }
 
 /// The kernel writes a blank as `\040`, and so on.
 fn unescape(text: &str) -> String {
+    // The backslash last: what it makes is not to be read as another escape.
     let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
     escapes.iter().fold(text.to_owned(), |text, (escape, c)| text.replace(escape, c))
 }

@@ -23,7 +23,7 @@ pub(super) fn checks(config: &Config, projects: &[Project]) -> Vec<DoctorRow> {
                 format!("nobody knows whether tasks of {shown} can go to Ray"),
                 format!("{error:#}"),
             )),
-            // It may have no task that is to go there.
+            // No failure: the project may have no task that is to go there.
             Ok(Departure::Held(why)) => checks.push(DoctorRow {
                 remedy: Some(why),
                 ..DoctorRow::skipped("travel", format!("no task of {shown} can go to Ray"))
@@ -43,7 +43,7 @@ pub(super) fn checks(config: &Config, projects: &[Project]) -> Vec<DoctorRow> {
     checks
 }
 
-/// Its version, by which the token is taken as well.
+/// The engine's version. Asking for it shows that the token is accepted, too.
 fn engine(settings: &RemoteEngine) -> DoctorRow {
     let client = match remote::ray_client(settings, Limits::default()) {
         Ok(client) => client,
@@ -73,7 +73,7 @@ fn engine(settings: &RemoteEngine) -> DoctorRow {
     DoctorRow::bad("remote", error.text, remedy)
 }
 
-/// Whether a run's ref can be made there by compare-and-swap, and removed: it is done.
+/// Whether a run's ref can be made there by compare-and-swap, and removed. It makes and removes one.
 fn answer(exchange: Exchange<'_>) -> DoctorRow {
     let url = exchange.url;
     let probe = format!("refs/ccl/doctor/{}", Uuid::new_v4());

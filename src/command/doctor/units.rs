@@ -109,7 +109,7 @@ impl Units {
                 "ccl-tmux.service has failed, or is not installed",
                 "see `systemctl --user status ccl-tmux.service`",
             ),
-            // A server of the user's own keeps it from starting.
+            // Good also where it is inactive: a tmux server of the user's own keeps it from starting.
             state => DoctorRow::good("units", format!("ccl-tmux.service is {state}")),
         }
     }
@@ -132,6 +132,7 @@ impl Units {
                 "see `systemctl --user status ccl.timer ccl.service`",
             ),
             ("success", "0") => DoctorRow::good("last pass", format!("it ended well, at {at}")),
+            // EXIT_CREDENTIALS, systemd.exec(5).
             (_, "243") => DoctorRow::bad(
                 "last pass",
                 "systemd could not load a credential",

@@ -1,6 +1,7 @@
 //! `ccl status`: sessions, queues, jobs. Changes nothing.
 //!
-//! What cannot be read is reported on standard error, and is the reason in its row; everything else is shown all the same.
+//! What cannot be read is reported on standard error, and is the reason in its row; everything else is shown all the
+//! same.
 
 mod agents;
 mod sessions;
@@ -102,7 +103,7 @@ pub(super) fn page(context: Context<'_>, collected: &Collected) -> String {
     let mut history = History::new(context.now, &zone);
     let journal = Journal::new(&context.config.state_dir);
     let read = journal.read(history.since(), |entry| history.add(entry));
-    // What is the reason in a row stands there.
+    // A problem that is the reason in a row is shown there, and not once more at the top.
     let is_shown = |problem: &String| {
         let tasks = status.tasks.iter().map(|row| &row.reason);
         let reasons = status.sessions.iter().map(|row| &row.reason).chain(tasks);

@@ -95,6 +95,7 @@ fn at_work(
         Some(check) if claim.marker().phase == Phase::Checking => check.started_at,
         _ => claim.marker().started_at,
     });
+    // While a pass has the lock, what looks left behind is still being made.
     let is_locked = session.is_locked()?;
     let (state, reason) = match &snapshot.found {
         Found::Claimed => (SessionState::Claiming, None),

@@ -28,7 +28,7 @@ use crate::spend;
 use crate::task::{Header, Isolation, Outcome, Priority, ProjectRules, Provider};
 use crate::text::path_text;
 
-/// Of each project's waiting tasks the next ones, this many, are shown with more than their priority.
+/// How many of each project's next tasks are looked at closely. Of those behind them only the priority is shown.
 const CLOSELY: usize = 1000;
 
 /// Reads all projects and writes rows. One that cannot be read does not hide the others.
@@ -100,6 +100,7 @@ impl Collector<'_, '_> {
         let mut inbox = project.list()?;
         let done = self.ended(project, Folder::Done)?;
         let failed = self.ended(project, Folder::Failed)?;
+        // Git is asked only where a task waits: without one, its answer holds up nothing.
         let rules = match inbox.waiting.is_empty() {
             true => self.context.config.project_rules(&project.rules_path()),
             false => {
@@ -136,6 +137,7 @@ impl Collector<'_, '_> {
             self.push(project, name, TaskState::DelegatedToSecutools, found);
         }
         let rules = rules.map_err(|error| format!("{error:#}"));
+        // Returned at the end: where it fails, the held files are shown all the same.
         let waiting = self.add_waiting(project, &inbox, &rules, is_paused);
         inbox.held.sort_by(|one, other| one.0.cmp(&other.0));
         for (name, why) in inbox.held {
@@ -269,6 +271,7 @@ impl Collector<'_, '_> {
         // An unreadable marker is reported where the session is.
         let is_known =
             session.dispatched().map_or(true, |found| found.is_some_and(|it| it.run == claim.run));
+        // The claim is read once more: the task may have been filed since, and its session be free.
         if is_known || project.claimant(name)?.as_ref() != Some(claim) {
             return Ok(None);
         }
@@ -346,7 +349,7 @@ impl Collector<'_, '_> {
                             row.waits = Some(why);
                         }
                         self.describe_order(&mut row, inbox, name, &peek)?;
-                        // That it waits in vain is not over with the pause.
+                        // What waits for ever still does once the pause is over, so that stays its reason.
                         if is_paused && row.state == TaskState::Waiting && row.stuck.is_none() {
                             row.waits = Some("it is paused, until `ccl resume`".to_owned());
                         }
@@ -374,6 +377,7 @@ impl Collector<'_, '_> {
             if is_local && row.state == TaskState::Waiting {
                 let refusal = refusals.remove(&index).unwrap_or_else(|| {
                     let priority = row.priority.unwrap_or_default();
+                    // Which agent it gets depends on its model, and that on its priority.
                     let refusal = by_default.entry(priority).or_insert_with(|| {
                         let header = Header { priority, ..Header::default() };
                         let of_project = rules.as_ref().ok().and_then(|it| it.agent.as_deref());

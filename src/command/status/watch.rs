@@ -35,7 +35,7 @@ const PERIOD: Duration = Duration::from_secs(2);
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 
-/// In the place of a special character: there is none (`_POSIX_VDISABLE`).
+/// In the place of a special character: it is switched off (`_POSIX_VDISABLE`).
 const DISABLED: u8 = 0;
 
 /// What ends the wait for the next drawing.
@@ -44,7 +44,7 @@ enum Wake {
     End,
 }
 
-/// Draws until a person has seen enough.
+/// Draws the status again and again, until a key or a signal ends it.
 pub(in crate::command) fn watch(
     context: Context<'_>,
     environment: &Environment,
@@ -94,13 +94,13 @@ impl Write for Said {
     }
 }
 
-/// The terminal while it is watched; when it is dropped it is as it was.
+/// The terminal while the status is drawn on it. Dropping this sets the terminal back to what it was before.
 struct AlternateScreen {
     terminal: File,
     before: Termios,
     is_entered: bool,
-    /// Each is readable when a signal has come: one that ends it; that says that the terminal has another size; that asks
-    /// it to stop; that lets it go on afterwards.
+    /// Each becomes readable when a signal of its kind has come: one that ends the program, the terminal's new size, a
+    /// request to stop, and what lets it go on afterwards.
     end: UnixStream,
     resized: UnixStream,
     suspended: UnixStream,
@@ -116,13 +116,14 @@ impl AlternateScreen {
             }
             io::Result::Ok(readable)
         };
+        // Before the terminal is changed: from here on none of these ends the program while it is.
         let end = signals(&[SIGINT, SIGQUIT, SIGTERM, SIGHUP])?;
         let resized = signals(&[SIGWINCH])?;
         let suspended = signals(&[SIGTSTP])?;
         let resumed = signals(&[SIGCONT])?;
         let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
         let before = tcgetattr(&terminal)?;
-        // From here on it is set back.
+        // From here on `drop` sets it back.
         let is_entered = false;
         let mut screen = Self { terminal, before, is_entered, end, resized, suspended, resumed };
         screen.enter()?;
@@ -133,16 +134,17 @@ impl AlternateScreen {
         let mut keys = self.before.clone();
         // Each key by itself, and not shown; C-c stays a signal.
         keys.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
-        // C-z is one of them: as a signal it would also stop the tmux that is just being started. The thread that starts
-        // it sleeps until it has (vfork), and could not be woken by anybody.
+        // C-z is a key as well. As a signal it would also stop the child that is about to become tmux, and the thread
+        // that starts it sleeps until then (vfork), with all signals blocked: nothing could wake it.
         keys.special_codes[SpecialCodeIndex::VSUSP] = DISABLED;
-        // First: in the background it stops here, before it draws over the shell.
+        // Before anything is drawn: in the background this call stops the program, and the shell keeps its screen.
         tcsetattr(&self.terminal, OptionalActions::Drain, &keys)?;
         self.is_entered = true;
         self.terminal.write_all(ENTER.as_bytes())
     }
 
-    /// Gives the terminal back, if it has it: in the background it would be stopped for that.
+    /// Gives the terminal back, if it has it. Else the terminal is not touched: in the background that would stop the
+    /// program.
     fn leave(&mut self) -> io::Result<()> {
         if !std::mem::take(&mut self.is_entered) {
             return Ok(());
@@ -155,11 +157,13 @@ impl AlternateScreen {
     fn stop(&mut self, by_key: bool) -> io::Result<Wake> {
         self.leave()?;
         if by_key {
-            // As the terminal would have done: a script that runs it and the rest of a pipeline stand still, too. The signal
-            // comes here as well, and is no second one.
+            // To the whole group, as the terminal does it: a script that runs this and the rest of a pipeline stop,
+            // too. This process gets the signal as well, and takes it out here, so that it does not count as a second
+            // C-z.
             kill_current_process_group(Signal::TSTP)?;
             let _length = self.suspended.read(&mut [0; 64])?;
         }
+        // Once more where it was continued in the background (`bg`): the terminal is still the shell's.
         loop {
             low_level::raise(SIGSTOP)?;
             let mut end = [PollFd::new(&self.end, PollFlags::IN)];
@@ -167,7 +171,7 @@ impl AlternateScreen {
                 return Ok(Wake::End);
             }
             if tcgetpgrp(&self.terminal)? == getpgrp() {
-                // A person may have changed it meanwhile.
+                // A person may have changed the terminal's settings meanwhile.
                 self.before = tcgetattr(&self.terminal)?;
                 return Ok(Wake::Redraw);
             }
@@ -182,7 +186,7 @@ impl AlternateScreen {
 
     fn draw(&mut self, text: &str) -> io::Result<()> {
         let size = tcgetwinsize(&self.terminal)?;
-        // One that does not know how wide it is.
+        // 0 columns: the terminal does not know how wide it is.
         let columns = if size.ws_col == 0 { usize::MAX } else { size.ws_col.into() };
         let drawn = drawing(text, columns, size.ws_row.max(1).into());
         self.terminal.write_all(drawn.as_bytes())
@@ -231,7 +235,7 @@ impl AlternateScreen {
         }
         let suspended = suspended || by_key;
         if suspended {
-            // Where no shell of this terminal's could let it go on, C-z does nothing, as anywhere.
+            // Without a shell that could let it go on, C-z does nothing, as with any other program.
             if has_a_shell()
                 && let Wake::End = self.stop(by_key)?
             {
@@ -239,7 +243,7 @@ impl AlternateScreen {
             }
         }
         if suspended || resumed {
-            // The shell has set the terminal as it needs it.
+            // The shell has set the terminal to what it needs itself.
             self.enter()?;
         }
         if resumed {
@@ -249,7 +253,8 @@ impl AlternateScreen {
     }
 }
 
-/// Whether a shell with jobs has started this: it gives each a process group, other than the one of its session's leader.
+/// Whether a shell with job control has started this: such a shell gives each job a process group of its own, other
+/// than the one of the session's leader.
 fn has_a_shell() -> bool {
     let own = getsid(None).ok();
     let of_parent = getppid().and_then(|parent| getsid(Some(parent)).ok());
@@ -290,6 +295,7 @@ fn cut(line: &str, columns: usize) -> Cow<'_, str> {
         if taken > columns {
             return Cow::Owned(format!("{}…\x1b[0m", &line[..fits]));
         }
+        // One column is left for the ellipsis.
         if taken < columns {
             fits = at + c.len_utf8();
         }
