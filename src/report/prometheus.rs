@@ -95,7 +95,7 @@ fn last_day(text: &mut Exposition, status: &Status) {
 #[derive(Default)]
 struct Exposition {
     text: String,
-    /// Of the family that samples are added to.
+    /// The name of the family that samples are added to.
     name: &'static str,
 }
 

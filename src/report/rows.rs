@@ -146,7 +146,7 @@ pub(crate) struct ProjectRow {
     pub(crate) path: PathBuf,
     /// How many local agents may be at work in it, 0 for any number; `None` where its `project.yaml` cannot be read.
     pub(crate) parallel: Option<u32>,
-    /// Those that are held count, too.
+    /// How many tasks wait; those that are held count, too.
     pub(crate) waiting: usize,
     pub(crate) dispatched: usize,
     pub(crate) delegated: usize,

@@ -18,7 +18,7 @@ use crate::text::{escape, local_time, path_text};
 /// How many waiting tasks of each project are shown, and how many rows of what needs a person.
 const SHOWN: usize = 20;
 
-/// What an agent has spent today; what is not known is said, too.
+/// What an agent has spent today, and how many of its runs have no known cost.
 pub(super) fn spent(row: &AgentRow) -> String {
     let mut parts: Vec<String> = row.spent_today.iter().map(ToString::to_string).collect();
     if row.unknown_costs > 0 {
@@ -313,7 +313,7 @@ impl View<'_> {
         table(self.style, ["TO LAND", "PROJECT", "BRANCH"], rows)
     }
 
-    /// Those in which no agent works any more.
+    /// The worktrees in which no agent works any more.
     fn worktrees(&self) -> String {
         let projects = self.status.projects.iter();
         let left = projects.flat_map(|project| {

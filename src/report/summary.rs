@@ -92,8 +92,8 @@ struct EndedRun {
     cost: Option<Cost>,
 }
 
-/// The runs that ended, each once, whichever source has it: the journal has all those of this pool, the task files also
-/// those of others.
+/// The runs that ended, each once. The journal has all runs of this pool, the task files also have those of other
+/// pools.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Runs {
     ended: HashMap<Uuid, EndedRun>,
@@ -366,7 +366,7 @@ fn sentence(text: &str) -> String {
     parts.collect()
 }
 
-/// Somebody's words, in which nothing is Markdown.
+/// A foreign text, in which nothing is Markdown.
 fn plain(text: &str) -> String {
     escaped(&one_line(text))
 }

@@ -196,7 +196,7 @@ fn ended(
 struct AgentSeries<'a>(Vec<&'a str>);
 
 impl<'a> AgentSeries<'a> {
-    /// Those that worked on most days come first.
+    /// The agents that worked on most days come first.
     fn of(days: &'a [DaySlot]) -> Self {
         let mut worked: BTreeMap<&str, usize> = BTreeMap::new();
         for (agent, _) in days.iter().flat_map(DaySlot::spent) {

@@ -29,7 +29,7 @@ pub(crate) const POLICY: &str = "default-src 'none'; style-src 'sha256-g4BUoQ7UJ
 
 /// A title is cut at this many characters; the whole of it is its tooltip.
 const MAX_TITLE: usize = 200;
-/// Of a longer sentence the middle is left out: what mends it often stands at its end. In characters.
+/// The middle of a longer sentence is left out, since what mends it often stands at the end. In characters.
 const MAX_SENTENCE: usize = 1200;
 /// How many rows of what needs a person are shown, and how many tasks of each are named.
 const NEEDS: usize = 50;
@@ -285,7 +285,7 @@ fn table(caption: &str, columns: &[&str], rows: &Markup) -> Markup {
     }
 }
 
-/// Somebody's words, isolated.
+/// A foreign text, escaped and isolated.
 fn words(text: &str) -> Markup {
     html! { bdi { (escape(text)) } }
 }

@@ -22,7 +22,7 @@ pub(super) struct Figure<'a> {
     pub(super) title: &'a str,
     /// The text alternative, for screen readers.
     pub(super) summary: &'a str,
-    /// Of the slots that have one, the label below.
+    /// The slots that have a label below them, each with its label.
     pub(super) labels: &'a [(usize, String)],
     pub(super) slots: usize,
     pub(super) drawing: &'a Markup,
