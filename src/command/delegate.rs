@@ -6,7 +6,7 @@ use super::{Context, Pass, combine_exit};
 use crate::queue::{self, Inbox, Read, TaskRef};
 use crate::remote::{self, Delegation, EngineKind, RemoteOutcome, Submission};
 
-/// What talks to each engine that is configured.
+/// A [`Delegation`] for each engine that is configured.
 pub(super) fn open<'a>(
     context: Context<'a>,
     dry_run: bool,

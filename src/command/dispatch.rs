@@ -456,7 +456,7 @@ pub(super) fn rehearse(
     hand_out(context, free, tasks, pass, |name, assignment| pool.rehearse(&name, assignment));
 }
 
-/// Gives the tasks to those that are free, and reports what came of it.
+/// Gives each task to a free session, and reports what came of it.
 fn hand_out<F: Send>(
     context: Context<'_>,
     free: Vec<F>,

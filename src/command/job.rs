@@ -172,7 +172,7 @@ fn wait_for(context: Context<'_>, engine: &Engine<'_>, id: &JobId) -> Result<Job
     }
 }
 
-/// What the job has made; the exit status is how it ended.
+/// What the job has made. The exit status says how the job ended.
 fn result(context: Context<'_>, engine: &Engine<'_>, job: Job) -> Answer {
     let exit = match &job.status {
         JobStatus::Succeeded => 0,

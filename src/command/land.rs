@@ -50,7 +50,7 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
             elsewhere.display()
         );
     }
-    // A finished task has no worktree any more, and git needs one to rebase in.
+    // As a rule a finished task has no worktree any more, and git needs one to rebase in.
     repository.make(&worktree, ending.run, false)?;
     // Where the worktree was kept, somebody may have worked in it since.
     if let Leftovers::Stuck(why) = repository.commit_leftovers(&worktree, name.as_str())? {

@@ -356,7 +356,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Where the router sends a task, or, where no agent of this machine can be waited for, what `failover` says.
+    /// Where the router sends a task; or `failover`, where no agent of this machine can take the task soon.
     fn route(self, header: &Header, of_project: Option<&str>) -> Decision {
         let auto = &self.config.auto_routes;
         let decision = router::decide(&header.routing, auto);

@@ -80,7 +80,7 @@ fn done(task: EndedTask) -> DoneRow {
     }
 }
 
-/// What a person has to do something about in this project, or in none.
+/// What a person has to do something about in this project; without one, what concerns no single project.
 fn attention(needs: &[Need<'_>], project: Option<&Path>) -> Vec<AttentionRow> {
     let of_project = needs.iter().filter(|need| need.project == project);
     let rows = of_project.flat_map(|need| {

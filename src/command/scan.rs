@@ -114,8 +114,8 @@ fn report_held(inboxes: &[Inbox], pass: &mut Pass) {
     }
 }
 
-/// Takes the tasks that route to one of the engines out of those that wait for sessions; without an engine, none. Of a
-/// project whose routes cannot be read, nothing waits in this pass.
+/// Takes the tasks that route to one of the engines out of those that wait for sessions; without an engine, none. A
+/// project whose headers cannot be read is left out of this pass.
 fn route(
     context: Context<'_>,
     delegations: &[Delegation<'_>],

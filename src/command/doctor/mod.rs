@@ -25,7 +25,7 @@ use crate::session::Session;
 use crate::subprocess::Call;
 use crate::tmux::{Tmux, TmuxError};
 
-/// For a program to answer.
+/// The time limit for a program to answer.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// `new-session -N`, which never starts a server, came with this one.

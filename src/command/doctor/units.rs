@@ -152,7 +152,7 @@ fn linger(user: Option<&str>) -> DoctorRow {
     let Some(user) = user else {
         return DoctorRow::skipped("linger", "neither USER nor LOGNAME is set");
     };
-    // What logind looks at itself.
+    // logind itself looks for this file.
     if Path::new("/var/lib/systemd/linger").join(user).exists() {
         return DoctorRow::good("linger", format!("{user}'s units run without a login"));
     }

@@ -1,4 +1,4 @@
-//! What each session of the pool does, and each other one that has a marker.
+//! What the sessions do: those of the pool, and others that have a marker.
 
 use anyhow::Result;
 

@@ -315,7 +315,7 @@ impl Collector<'_, '_> {
         order.sort_unstable();
         let first = self.status.tasks.len();
         let mut files = Vec::new();
-        // Of the rows behind those that are looked at closely only the priority is known.
+        // Of the rows behind the first `CLOSELY` only the priority is known.
         let (mut by_default, mut refusals) = (HashMap::new(), HashMap::new());
         for (index, (priority, name)) in order.iter().enumerate() {
             let mut row =

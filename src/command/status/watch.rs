@@ -268,7 +268,7 @@ impl Drop for AlternateScreen {
     }
 }
 
-/// As many lines as there is room for, each no wider than the terminal, over what stands there.
+/// One drawing: as many lines as there is room for, each no wider than the terminal, over the drawing before.
 fn drawing(text: &str, columns: usize, rows: usize) -> String {
     let height = rows - 1;
     let lines: Vec<&str> = text.lines().collect();
