@@ -206,8 +206,10 @@ fn result_waits_through_whatever_passes() {
 
 #[test]
 fn a_waiting_result_can_be_interrupted() {
-    let world = world();
+    let mut world = world();
     job(&world, &["submit", "T.md"]);
+    // A shell's script starts the tests with SIGINT ignored, where it does so in the background.
+    world.sandbox.wrap(["env", "--default-signal=INT"]);
     let mut ccl = world.sandbox.std_ccl();
     let mut ccl = ccl.args(["job", "result", "job-1", "--wait"]).spawn().unwrap();
     wait_until("it has asked", PATIENCE, || world.server.requests().len() > 1);
