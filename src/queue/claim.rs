@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -11,7 +11,8 @@ use super::note;
 use super::waiting::{self, Held, Seen, Skip};
 use super::{Folder, Name, Project};
 use crate::durable::{self, Staged};
-use crate::marker::{self, ClaimedCheckout, Phase};
+use crate::lock::Lock;
+use crate::marker::{self, ClaimedCheckout, Phase, Worktree};
 use crate::process::Writers;
 use crate::task::{self, Ending, Outcome};
 
@@ -189,13 +190,35 @@ impl Claim {
         durable::remove(&self.project.claim_path(&self.name)).map(drop)
     }
 
+    /// Takes the lock under which the run's worktree is changed. `None`: the task came back into the inbox, and another run
+    /// has claimed it with a worktree of the same name. That claim was written under this lock, too.
+    pub(crate) fn lock_worktree(&self, worktree: &Worktree) -> Result<Option<Lock>> {
+        let lock = self.project.lock_checkout()?;
+        let is_anothers = self.on_disk()?.is_some_and(|claim| {
+            let its = claim.work.checkout;
+            claim.run != self.marker.run
+                && matches!(its, Some(ClaimedCheckout::Own { worktree: its, .. }) if its.path == worktree.path)
+        });
+        Ok((!is_anothers).then_some(lock))
+    }
+
+    /// What is wrong where the run needs its claim, and has it no more.
+    pub(crate) fn lost(&self) -> anyhow::Error {
+        anyhow!(
+            "{} is not ours any more: it came back into the inbox, and was claimed anew",
+            self.name
+        )
+    }
+
     /// Whether the claim on disk is still this run's. A task that came back into
     /// the inbox may have been claimed anew by anybody since it was looked at.
     /// The caller holds the lock.
     fn is_ours(&self) -> Result<bool> {
-        let found: Option<marker::ClaimMarker> =
-            marker::read(&self.project.claim_path(&self.name))?;
-        Ok(found.is_some_and(|claim| claim.run == self.marker.run))
+        Ok(self.on_disk()?.is_some_and(|claim| claim.run == self.marker.run))
+    }
+
+    fn on_disk(&self) -> Result<Option<marker::ClaimMarker>> {
+        Ok(marker::read(&self.project.claim_path(&self.name))?)
     }
 
     fn is_at_work(&self) -> Result<bool> {
@@ -230,10 +253,7 @@ impl Claim {
         let staged = self.stage()?;
         let lock = self.project.lock()?;
         if !self.is_ours()? {
-            bail!(
-                "{} is not ours any more: it came back into the inbox, and was claimed anew",
-                self.name
-            );
+            return Err(self.lost());
         }
         staged.put(&self.project.claim_path(&self.name))?;
         drop(lock);

@@ -203,7 +203,7 @@ impl Pool<'_> {
             let directory = claim.project().path().to_owned();
             return Ok(Prepared { directory, worktree: None, tree: None, head: None });
         };
-        let _lock = claim.project().lock_checkout()?;
+        let _lock = claim.lock_worktree(worktree)?.ok_or_else(|| claim.lost())?;
         let repository = self.repository(claim)?;
         let (judged, head) = match of {
             CheckTarget::Base => {
@@ -239,7 +239,7 @@ impl Pool<'_> {
         if let (Some(ClaimedCheckout::Own { worktree, .. }), Check::Command(_), true) =
             (&work.checkout, &work.rules.check, has_worktree)
         {
-            let _lock = claim.project().lock_checkout()?;
+            let Some(_lock) = claim.lock_worktree(worktree)? else { return Ok(()) };
             match self.repository(claim).and_then(|it| it.remove_check_worktree(worktree)) {
                 // The agent has broken the repository: the task is filed all the same.
                 Err(error) if !is_temporary(&error) => {

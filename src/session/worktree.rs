@@ -107,7 +107,7 @@ impl Pool<'_> {
         let Some(ClaimedCheckout::Own { worktree, .. }) = &claim.marker().work.checkout else {
             return Ok(());
         };
-        let _lock = claim.project().lock_checkout()?;
+        let Some(_lock) = claim.lock_worktree(worktree)? else { return Ok(()) };
         match self.repository(claim).and_then(|it| it.remove(worktree)) {
             Err(error) if is_temporary(&error) => return Err(error),
             Err(error) => {
@@ -133,7 +133,7 @@ impl Pool<'_> {
             return Ok(());
         };
         let take_away = || -> Result<()> {
-            let _lock = claim.project().lock_checkout()?;
+            let Some(_lock) = claim.lock_worktree(worktree)? else { return Ok(()) };
             how(&self.repository(claim)?, worktree)
         };
         match take_away() {
@@ -154,7 +154,7 @@ impl Pool<'_> {
         let outcome = match &claim.marker().work.checkout {
             Some(ClaimedCheckout::Own { worktree, .. }) => {
                 let mut worktree = worktree.clone();
-                let _lock = claim.project().lock_checkout()?;
+                let _lock = claim.lock_worktree(&worktree)?.ok_or_else(|| claim.lost())?;
                 match self.finish_locked(claim, &mut worktree) {
                     // No later pass could do more, and the session is not to wait for a person.
                     Err(error) if !is_temporary(&error) => {
@@ -420,7 +420,7 @@ impl Pool<'_> {
         if !work.rules.protect.is_empty() || !durable::exists(&worktree.path)? {
             return Ok(());
         }
-        let _lock = claim.project().lock_checkout()?;
+        let _lock = claim.lock_worktree(worktree)?.ok_or_else(|| claim.lost())?;
         let dropped = self.repository(claim).and_then(|repository| {
             match repository.head_of(worktree)? == *judged {
                 true => repository.drop_uncommitted(worktree),

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::support::Project;
 use super::support::git::git;
+use super::support::{PATIENCE, Project, wait_until};
 use super::worktree::{commit, reap, worktrees, world};
 use super::world::{HOLDS, World, ending};
 
@@ -274,4 +274,37 @@ fn a_task_that_a_person_takes_back_leaves_what_was_made() {
     assert!(events.contains(&"landed a.md ccl-auto-0".to_owned()), "{events:?}");
     assert_eq!(project.git(["show", "ccl/a:a.txt"]), "one");
     assert_eq!(worktrees(&project), [""; 0]);
+}
+
+/// A pass that was killed may have put the task back, and not removed its claim: then the next run has a worktree of the
+/// same name.
+#[test]
+fn the_worktree_of_the_next_run_stays_while_the_last_one_is_cleared() {
+    let (world, project) = world(1, LANDS);
+    project.drop_task("a.md", HOLDS);
+    world.scan();
+    let inbox = project.queue("inbox");
+    let (waiting, dispatched) = (inbox.join("a.md"), inbox.join("a.md.dispatched"));
+    fs::rename(&dispatched, &waiting).unwrap();
+    let lock_path = project.queue(".checkout.lock");
+    let lock = fs::File::options().read(true).write(true).open(&lock_path).unwrap();
+    fs2::FileExt::lock_exclusive(&lock).unwrap();
+    let mut reap = world.sandbox.std_ccl();
+    let mut reap =
+        reap.arg("--config").arg(world.sandbox.config_file()).arg("reap").spawn().unwrap();
+    let files = format!("/proc/{}/fd", reap.id());
+    wait_until("it waits for the checkout", PATIENCE, || {
+        let mut files = fs::read_dir(&files).unwrap().flatten();
+        files.any(|file| fs::read_link(file.path()).is_ok_and(|path| path == lock_path))
+    });
+    let claim = inbox.join(".a.md.claim");
+    let mut next: Value = serde_json::from_slice(&fs::read(&claim).unwrap()).unwrap();
+    next["run"] = json!(uuid::Uuid::new_v4());
+    fs::write(&claim, next.to_string()).unwrap();
+    fs::rename(&waiting, &dispatched).unwrap();
+    fs2::FileExt::unlock(&lock).unwrap();
+    assert!(reap.wait().unwrap().success());
+    assert_eq!(worktrees(&project), ["a"]);
+    assert_eq!(fs::read_to_string(&claim).unwrap(), next.to_string());
+    assert!(dispatched.exists());
 }
