@@ -12,6 +12,8 @@ use rustix::process::{
 use thiserror::Error;
 use uuid::Uuid;
 
+use crate::text::escape;
+
 use super::{RUN_VARIABLE, carries_run, environ_has, group_of, members, processes_that, visibly};
 
 /// How long a process may take to end by itself after SIGTERM.
@@ -37,9 +39,10 @@ pub enum EndingError {
     #[error("cannot end process {process}: {error}")]
     Refused { process: i32, error: Errno },
     #[error(
-        "process {process} does not end, even after SIGKILL: it hangs in the kernel, perhaps on a dead network drive"
+        "process {process} ({}) does not end, even after SIGKILL: it hangs in the kernel, perhaps on a dead network drive",
+        escape(name)
     )]
-    StillThere { process: i32 },
+    StillThere { process: i32, name: String },
 }
 
 /// Ends the process group that works for `run`: SIGTERM, and SIGKILL after `grace`. That is the group of `leader`, the
@@ -65,7 +68,8 @@ pub fn terminate(run: Uuid, leader: Option<Pid>, grace: Duration) -> Result<Ende
     if is_gone_within(group, AFTER_KILL)? {
         return Ok(Ended::Killed);
     }
-    Err(EndingError::StillThere { process: group.as_raw_pid() })
+    let left = members(group)?.first().map_or(group, |member| member.pid);
+    Err(still_there(left))
 }
 
 /// Ends all that carries the run, in whatever group or session: what a failed attempt has started must not go on beside
@@ -83,27 +87,37 @@ pub(crate) fn terminate_marked(
 ) -> Result<(), EndingError> {
     for (signal, limit) in [(Signal::TERM, grace), (Signal::KILL, AFTER_KILL)] {
         let deadline = Instant::now() + limit;
-        for (process, handle) in &carriers(name, value)? {
-            match pidfd_send_signal(handle, signal) {
-                Ok(()) | Err(Errno::SRCH) => {}
-                Err(error) => {
-                    return Err(EndingError::Refused { process: process.as_raw_pid(), error });
+        let mut is_first_look = true;
+        loop {
+            let found = carriers(name, value)?;
+            let Some((_, first)) = found.first() else { return Ok(()) };
+            // What has SIGTERM may start others that tidy up. After the grace, those are ended as well.
+            let to_signal = if is_first_look || signal == Signal::KILL { &found[..] } else { &[] };
+            is_first_look = false;
+            for (process, handle) in to_signal {
+                match pidfd_send_signal(handle, signal) {
+                    Ok(()) | Err(Errno::SRCH) => {}
+                    Err(error) => {
+                        return Err(EndingError::Refused { process: process.as_raw_pid(), error });
+                    }
                 }
             }
-        }
-        // Looked for anew each time: what has the signal may have started others before it ends.
-        while let Some((_, handle)) = carriers(name, value)?.first() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
-            wait_for(handle, left);
+            wait_for(first, left);
         }
     }
     match carriers(name, value)?.first() {
         None => Ok(()),
-        Some((process, _)) => Err(EndingError::StillThere { process: process.as_raw_pid() }),
+        Some((process, _)) => Err(still_there(*process)),
     }
+}
+
+fn still_there(process: Pid) -> EndingError {
+    let name = super::name(process).unwrap_or_default();
+    EndingError::StillThere { process: process.as_raw_pid(), name }
 }
 
 /// The processes that carry it, but for this one: an agent may have called `ccl`. Each with a handle that was opened
