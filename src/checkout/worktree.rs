@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -218,25 +218,33 @@ impl Repository {
     /// Puts the protected paths back to the base's; what was added there goes.
     fn restore(&self, judged: &Worktree, commit: &str, protect: &[String]) -> Result<()> {
         let globs: Vec<String> = protect.iter().map(|glob| format!(":(top,glob){glob}")).collect();
-        let globs = || globs.iter().map(String::as_str);
-        let call = |args: Vec<&str>| Git::change(&judged.path, &judged.path, args).run();
-        let listed = |tree: &str, filter: &str| -> Result<Vec<u8>> {
-            let args =
-                ["diff", "--name-only", "-z", "--no-renames", filter, &judged.base, tree, "--"];
-            Ok(Git::look(&judged.path, args.into_iter().chain(globs())).run()?)
+        let call = |args: &[&str]| Git::change(&judged.path, &judged.path, args).run();
+        let listed = |filter: &str, globs: &[String]| -> Result<Vec<u8>> {
+            // The agent's `.gitmodules` may say that a submodule is to be ignored.
+            let diff = ["diff", "--name-only", "-z", "--no-renames", "--ignore-submodules=none"];
+            let ends = [filter, &judged.base, commit, "--"];
+            let globs = globs.iter().map(String::as_str);
+            Ok(Git::look(&judged.path, diff.into_iter().chain(ends).chain(globs)).run()?)
         };
         // The base has no added paths, so they are removed one by one. Git finds all others by the globs itself: paths
         // may be any bytes.
-        let added = listed(commit, "--diff-filter=A")?;
+        let added = listed("--diff-filter=A", &globs)?;
         for path in added.split(|byte| *byte == 0).filter(|path| !path.is_empty()) {
             let path = judged.path.join(OsStr::from_bytes(path));
-            durable::remove(&path)?;
+            // A submodule is an empty directory here.
+            match fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
+                true => remove_dir_all(&path)?,
+                false => durable::remove(&path).map(drop)?,
+            }
         }
-        if !listed(commit, "--diff-filter=MDT")?.is_empty() {
-            call(["checkout", &judged.base, "--"].into_iter().chain(globs()).collect())?;
+        // One by one, too: given a glob that matches nothing in the base, git puts nothing back.
+        for glob in &globs {
+            if !listed("--diff-filter=MDT", std::slice::from_ref(glob))?.is_empty() {
+                call(&["checkout", &judged.base, "--", glob])?;
+            }
         }
         // The index, whose tree is noted as what was judged, has to be what lies there.
-        call(vec!["add", "--all", "--", ":(top)"]).map(drop).map_err(Into::into)
+        call(&["add", "--all", "--", ":(top)"]).map(drop).map_err(Into::into)
     }
 
     /// Removes the worktree where nothing in it would be lost, and its branch where that has no commit of its own.
@@ -470,13 +478,7 @@ impl Repository {
         let known = self.registered()?.into_iter().filter(|(_, at)| *at == worktree.path);
         let admins = known.map(|(admin, _)| admin).collect::<Vec<_>>();
         for directory in [worktree.path.clone()].into_iter().chain(admins) {
-            match fs::remove_dir_all(&directory) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(error)
-                        .with_context(|| format!("cannot remove {}", directory.display()));
-                }
-                _ => {}
-            }
+            remove_dir_all(&directory)?;
         }
         Ok(())
     }
@@ -502,6 +504,12 @@ impl Repository {
             .and_then(|mut file| file.write_all(&[before, &line, b"\n"].concat()))
             .with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+/// Removes a directory with all that is in it, if it is there.
+fn remove_dir_all(directory: &Path) -> Result<()> {
+    let removed = durable::if_there(fs::remove_dir_all(directory));
+    removed.map(drop).with_context(|| format!("cannot remove {}", directory.display()))
 }
 
 /// The line of gitignore(5) for the worktrees of a project that lies there in its repository.

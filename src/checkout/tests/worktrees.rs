@@ -375,3 +375,46 @@ fn a_git_that_still_works_is_waited_for() {
     assert!(earlier.wait().unwrap().success());
     assert_eq!(fs::read_to_string(plan.path.join("slow")).unwrap(), "slow\n");
 }
+
+#[test]
+fn each_protected_glob_counts_by_itself() {
+    let world = World::new();
+    let odd = Path::new(OsStr::from_bytes(b"tests/\xff\n"));
+    fs::create_dir(world.project.join("tests")).unwrap();
+    for path in [odd, Path::new("tests/changed"), Path::new("tests/deleted")] {
+        fs::write(world.project.join(path), "base").unwrap();
+    }
+    world.git(["add", "tests"]);
+    world.git(["commit", "--quiet", "-m", "tests"]);
+    let (worktree, repository) = (world.worktree("T.md"), world.open());
+    fs::write(worktree.path.join(odd), "weaker").unwrap();
+    fs::remove_file(worktree.path.join("tests/deleted")).unwrap();
+    for file in ["tests/changed", "tests/added", "spec/added"] {
+        write_in(&worktree.path, file, "weaker");
+    }
+    git_in(&worktree.path, ["add", "--all"]);
+    let head = commit_in(&worktree.path, "work", "");
+    // The base has nothing that the second one matches.
+    let protect = ["tests/**", "spec/**"].map(str::to_owned);
+    let judged = repository.make_check_worktree(&worktree, &head, &protect).unwrap();
+    assert_eq!(git_in(&judged.path, ["diff", "--name-only", &worktree.base]), "work");
+    assert_eq!(git_in(&judged.path, ["diff", "--name-only", "--cached", &worktree.base]), "work");
+    assert!(!judged.path.join("spec/added").exists());
+}
+
+#[test]
+fn a_submodule_that_was_added_to_what_is_protected_goes() {
+    let (library, world) = (World::new(), World::new());
+    let (worktree, repository) = (world.worktree("T.md"), world.open());
+    let add = ["-c", "protocol.file.allow=always", "submodule", "--quiet", "add"];
+    let more = [library.project.to_str().unwrap(), "tests/lib"];
+    git_in(&worktree.path, add.into_iter().chain(more));
+    git_in(&worktree.path, ["config", "-f", ".gitmodules", "submodule.tests/lib.ignore", "all"]);
+    git_in(&worktree.path, ["add", ".gitmodules"]);
+    let head = commit_in(&worktree.path, "work", "");
+    let judged = repository.make_check_worktree(&worktree, &head, &["tests/**".to_owned()]);
+    let judged = judged.unwrap();
+    let changed = git_in(&judged.path, ["diff", "--name-only", "--cached", &worktree.base]);
+    assert_eq!(changed, ".gitmodules\nwork");
+    assert!(!judged.path.join("tests/lib").exists());
+}
