@@ -81,8 +81,8 @@ impl Script<'_> {
         let environment = environment(*id, self.task, self.base)?;
         // The run is compared first: this file may be the next run's by the time the shell of a slow window reads it.
         // The script starts itself anew with CCL_PID, since /proc shows only the environment that a program was started
-        // with. `finish` tries again and again: on a full disk the exit would be lost. It stops when the session's
-        // files are cleared.
+        // with. The ticket goes before anything can fail: where it stays, the shell is to blame. `finish` tries again
+        // and again: on a full disk the exit would be lost. It stops when the session's files are cleared.
         Ok(format!(
             "# Check {id} of run {run} of ccl. It starts once: whoever removes the ticket starts it.\n\
              [ \"${{CCL_RUN-}}\" = {run} ] || exit 0\n\
@@ -91,8 +91,8 @@ impl Script<'_> {
              drain() {{ {DRAIN}; }} 2>/dev/null\n\
              finish() {{ drain; until {{ echo \"{id} $1\" > {exit}.new && mv {exit}.new {exit}; }} 2>/dev/null; do\n\
              \t[ -e {script} ] || exit; sleep 1; done; {hook}exit; }}\n\
-             cd {directory} || finish not-run\n\
              rm {ticket} 2>/dev/null || exit 0\n\
+             cd {directory} || finish not-run\n\
              {setup}\
              {environment}\
              timeout --foreground -k 10 {seconds} sh -c {command} </dev/null\n\

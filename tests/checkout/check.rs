@@ -146,6 +146,29 @@ fn a_check_that_could_not_run_is_nobodys_fault_and_a_person_has_it_run_again() {
 }
 
 #[test]
+fn a_check_whose_directory_the_agent_has_renamed_says_so() {
+    let world =
+        World::commands(1).with("defaults", Value::Null).with("agent", json!({"hooks": false}));
+    let repository = world.project("repo");
+    repository.init_git();
+    let world = world.with("dispatcher", json!({"projects_dir": repository.root()}));
+    let project = world.project("repo/app");
+    say(&project, "isolation: worktree\ncheck: 'true'\n");
+    fs::write(project.root().join("code"), "").unwrap();
+    repository.git(["add", "app/code"]);
+    repository.git(["commit", "-qm", "app"]);
+    project.drop_task("a.md", "DO: cd .. && git mv app other\n");
+    world.scan();
+    let reason = world.tmux.wait_for("a person is needed", || {
+        world.pass(&["reap"]);
+        let session = &world.sandbox.ccl_json(&["status"])["sessions"][0];
+        (session["state"] == "needs-attention").then(|| session["reason"].clone())
+    });
+    let reason = reason.as_str().unwrap();
+    assert!(reason.contains("could not be run (its directory or its set-up)"), "{reason}");
+}
+
+#[test]
 fn a_window_that_a_person_closes_has_the_check_run_again() {
     let (world, project) =
         plain("check: echo run >> ~/noted; until [ -e ~/go ]; do sleep 0.05; done\n");
