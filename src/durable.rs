@@ -105,6 +105,18 @@ fn copy_owner(file: &File, old: &fs::Metadata) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes and syncs a temporary file like [`stage_in`], with the permissions of the old file, and its owner where we
+/// may.
+pub(crate) fn stage_like(directory: &Path, bytes: &[u8], old: &fs::Metadata) -> io::Result<Staged> {
+    // Private at first: the old permissions are meant for the old owner.
+    let file = filled(directory, bytes, PRIVATE)?;
+    file.as_file().sync_all()?;
+    copy_owner(file.as_file(), old)?;
+    // After the owner is set, whom these permissions are meant for.
+    file.as_file().set_permissions(old.permissions())?;
+    Ok(Staged(file.into_temp_path()))
+}
+
 /// Replaces the contents of the file at `path` and keeps its permissions, and
 /// its owner where we may, unless it has changed: `is_still` is asked at the
 /// last moment. True if it did.
@@ -113,17 +125,8 @@ pub(crate) fn rewrite(
     bytes: &[u8],
     is_still: impl FnOnce(&Path) -> bool,
 ) -> Result<bool> {
-    let old = look_at(path)?;
-    let write = || -> io::Result<Staged> {
-        // Private at first: the old permissions are meant for the old owner.
-        let file = filled(directory_of(path), bytes, PRIVATE)?;
-        file.as_file().sync_all()?;
-        copy_owner(file.as_file(), &old)?;
-        // After the owner is set, whom these permissions are meant for.
-        file.as_file().set_permissions(old.permissions())?;
-        Ok(Staged(file.into_temp_path()))
-    };
-    let staged = write().with_context(|| format!("cannot write {}", path.display()))?;
+    let staged = stage_like(directory_of(path), bytes, &look_at(path)?);
+    let staged = staged.with_context(|| format!("cannot write {}", path.display()))?;
     if !is_still(path) {
         return Ok(false);
     }

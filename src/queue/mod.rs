@@ -362,19 +362,26 @@ impl Project {
     pub(crate) fn requeue(&self, folder: Folder, name: &Name) -> Result<Option<PathBuf>> {
         let _lock = self.lock()?;
         let filed = self.folder(folder).join(name.as_str());
-        let bytes = match waiting::read_regular(&filed) {
-            Ok(contents) => contents.bytes,
+        let waiting::Contents { metadata, bytes } = match waiting::read_regular(&filed) {
+            Ok(contents) => contents,
             Err(Skip::Gone) => return Ok(None),
             Err(Skip::Failed(error)) => return Err(error),
             Err(held) => bail!("{}: {held}", filed.display()),
         };
         let text = task::text_of(&bytes)
             .with_context(|| format!("{} cannot be a task", filed.display()))?;
-        let placed = match (folder, task::as_written(text)) {
+        let stage = |text: &str| {
+            let inbox = self.folder(Folder::Inbox);
+            durable::stage_like(&inbox, text.as_bytes(), &metadata)
+                .with_context(|| format!("cannot write in {}", inbox.display()))
+        };
+        match (folder, task::as_written(text)) {
             (Folder::Done, written) => {
-                return self.put(Folder::Inbox, name, written.unwrap_or(text)).map(Some);
+                let mut copy = stage(written.unwrap_or(text))?;
+                let take = |to: &Path| copy.put_new(to);
+                return self.take_name(Folder::Inbox, name, Path::new(""), take).map(Some);
             }
-            (_, None) => self.place(&filed, Folder::Inbox, name)?,
+            (_, None) => {}
             (_, Some(written)) => {
                 // Where it names a branch or a cost, the ending line stays: the branch goes on, the cost still counts.
                 let ending = task::split(text)
@@ -383,12 +390,15 @@ impl Project {
                 let again = ending.map(|ending| {
                     task::with_ending(written, &Ending { check: None, ..ending }, None, None)
                 });
-                // The copy first: a kill in between leaves the task in both folders, and not in none.
-                let placed = self.put(Folder::Inbox, name, again.as_deref().unwrap_or(written))?;
-                durable::remove(&filed)?;
-                placed
+                let again = stage(again.as_deref().unwrap_or(written))?;
+                if !Seen::of(&metadata).is_still(&filed) {
+                    bail!("{} has just changed: try it again", filed.display());
+                }
+                // Before it is moved, so that a kill never leaves two of it: both would be worked on.
+                again.put(&filed)?;
             }
-        };
+        }
+        let placed = self.place(&filed, Folder::Inbox, name)?;
         durable::sync_dir(&self.folder(folder))?;
         durable::remove(&note::reason_path(&filed))?;
         Ok(Some(placed))

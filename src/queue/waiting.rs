@@ -197,7 +197,7 @@ pub(crate) fn read_file(path: &Path) -> Result<Task, Skip> {
 
 /// A regular file with one name, and its contents: up to one byte more than a task may have.
 pub(super) struct Contents {
-    metadata: fs::Metadata,
+    pub(super) metadata: fs::Metadata,
     pub(super) bytes: Vec<u8>,
 }
 

@@ -1,12 +1,14 @@
 //! `ccl retry`: what failed, or is to be done again, goes back.
 
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 
 use serde_json::Value;
 
 use crate::support::Project;
-use crate::{RUN, fails, ok, sandbox};
+use crate::support::faults::{pass_with, was_killed};
+use crate::support::scenes::kill;
+use crate::{RUN, fails, ok, run, sandbox};
 
 fn file(project: &Project, path: &str, above: &str, outcome: &str) {
     let line = format!(
@@ -50,6 +52,52 @@ fn a_done_task_is_done_again_from_a_copy_without_its_result() {
     assert_eq!(project.read("inbox/a.2.md"), "---\ntitle: T\n---\nDo it.");
     assert_eq!(project.read("inbox/a.md"), "a new one\n");
     assert_eq!(project.read("done/a.md"), before, "the record stays");
+}
+
+#[test]
+fn who_may_read_a_task_does_not_change() {
+    let (sandbox, project) = sandbox();
+    let mode_and_owner = |path: &str| {
+        let found = fs::metadata(project.root().join(".agent-queue").join(path)).unwrap();
+        (found.mode() & 0o777, found.uid(), found.gid())
+    };
+    for (from, outcome) in [("failed/a.md", "failed"), ("done/b.md", "done")] {
+        file(&project, from, "Do it.\n\n*gemini · 3s*\n", outcome);
+        let path = project.root().join(".agent-queue").join(from);
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        // Only root can make it somebody else's.
+        let _refused = chown(&path, Some(12345), Some(23456));
+        let before = mode_and_owner(from);
+        let (_, name) = from.split_once('/').unwrap();
+        ok(&sandbox, "", &["retry", name]);
+        assert_eq!(mode_and_owner(&format!("inbox/{name}")), before, "{from}");
+    }
+}
+
+#[test]
+fn a_retry_that_was_killed_is_made_once() {
+    let mut kills = 0;
+    for syscall in ["write", "fsync", "fchmod", "rename", "renameat", "renameat2", "unlink"] {
+        for nth in 1.. {
+            let when = format!("killed at {syscall} {nth}");
+            let (sandbox, project) = sandbox();
+            file(&project, "failed/a.md", "Do it.\n\n*gemini · 3s*\n", "failed");
+            fs::write(project.queue("failed").join("a.md.reason"), "r").unwrap();
+            let output = pass_with(&sandbox, &["retry", "a"], kill(syscall, nth), &[]);
+            // A person calls it once more. Where the task is back already, it says so.
+            let (_, stderr, exit) = run(&sandbox, "", &["retry", "a"]);
+            assert!(exit == 0 || stderr.contains("no task a in failed/"), "{when}: {stderr}");
+            let tasks = [project.inbox(), project.failed()].concat();
+            let tasks: Vec<_> = tasks.iter().filter(|name| name.ends_with(".md")).collect();
+            assert_eq!(tasks, ["a.md"], "{when}");
+            assert_eq!(project.read("inbox/a.md"), "Do it.", "{when}");
+            if !was_killed(output.status) {
+                break;
+            }
+            kills += 1;
+        }
+    }
+    assert!(kills > 5, "only {kills} kills");
 }
 
 #[test]
