@@ -208,6 +208,9 @@ pub struct RedCheck {
     pub seconds: u64,
     /// The last of its output, as plain text.
     pub tail: String,
+    /// The tree object that it judged, in a worktree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<String>,
 }
 
 /// What the agent of a run was given back after its turn, in the same conversation.

@@ -269,6 +269,7 @@ impl Pool<'_> {
             exit,
             seconds: self.seconds(run, &check),
             tail: check::tail(&self.screen_of_check(run)),
+            tree: check.tree,
         };
         claim.update(self.now, |claim| claim.work.red = Some(red))
     }
@@ -341,8 +342,8 @@ impl Pool<'_> {
         let how = check::how(red.exit, red.seconds, work.rules.check_timeout);
         let still_red = || format!("{} {how}", check::named(work_command(claim.marker())));
         let reason = over_budget.unwrap_or_else(still_red);
-        let tree = work.check.as_ref().and_then(|check| check.tree.clone());
-        let check = ending(work, red.exit, red.seconds, tree);
+        // Not that of `work.check`, which may be the base's run by now.
+        let check = ending(work, red.exit, red.seconds, red.tree.clone());
         let ending = Ending {
             check: Some(CheckEnding { red_before: red_before.or(check.red_before), ..check }),
             refused: self.refused(claim)?,

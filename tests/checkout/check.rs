@@ -125,6 +125,17 @@ fn what_stays_red_is_given_up_after_its_rounds_and_not_done() {
 }
 
 #[test]
+fn what_is_given_up_at_once_has_the_tree_of_the_work() {
+    let (world, project) = world(1, "check: '[ -e good ]'\ncheck_rounds: 0\n");
+    project.drop_task("a.md", commit("a.txt", "one"));
+    world.scan();
+    until(&world, &project, "failed/a.md");
+    let check = ending(&project, "failed/a.md")["check"].clone();
+    assert_eq!((&check["exit"], &check["red_before"]), (&json!(1), &json!(true)));
+    assert_eq!(check["tree"], project.git(["rev-parse", "ccl/a^{tree}"]));
+}
+
+#[test]
 fn a_check_that_could_not_run_is_nobodys_fault_and_a_person_has_it_run_again() {
     let (world, project) = plain("check: echo run >> ~/noted; ~/the-check\n");
     project.drop_task("a.md", "DO: true\n");
