@@ -70,12 +70,17 @@ impl Setup<'_> {
     /// up twice at once; they may take long.
     pub(crate) fn script(&self) -> Result<String> {
         let Self { from, copy, command, stamp } = self;
+        // The mark names the path that is being copied: after a kill only a part of it may lie there. It is put beside
+        // the stamp, where git takes it for nobody's work.
+        let mark = quote_path(&stamp.with_file_name("ccl-copies"))?;
         let (stamp, failed) = (quote_path(stamp)?, command::Exit::SETUP_FAILED);
         let mut steps = String::new();
         for path in *copy {
             let (source, copied) = (quote_path(&from.join(path))?, quote(&format!("./{path}"))?);
             steps.push_str(&format!(
-                "[ ! -e {source} ] || [ -e {copied} ] || {{ mkdir -p \"$(dirname {copied})\" && cp -RPp {source} {copied}; }} || finish {failed}\n"
+                "[ ! -e {source} ] || {{ [ -e {copied} ] && [ \"$(cat {mark} 2>/dev/null)\" != {copied} ]; }} ||\n\
+                 \t{{ mkdir -p \"$(dirname {copied})\" && printf %s {copied} >{mark} && rm -rf {copied} &&\n\
+                 \tcp -RPp {source} {copied} && rm {mark}; }} || finish {failed}\n"
             ));
         }
         if let Some(command) = command {
@@ -434,6 +439,39 @@ mod tests {
             show(&["{prompt_file}'{prompt}:{prompt}"]),
             format!("<{file}'it's\n$(x):it's\n$(x)>|0")
         );
+    }
+
+    #[test]
+    fn a_copy_that_was_cut_off_is_made_again() {
+        for (cut_off, file) in [("printf wh >\"$3\"", "it's"), ("mkdir \"$3\"", "it's/a")] {
+            let dir = tempfile::tempdir().unwrap();
+            let (project, worktree) = (dir.path().join("pro ject"), dir.path().join("T"));
+            let stamp = dir.path().join("it's ready");
+            for (path, text) in [(file, "whole"), ("first", "whole"), ("tracked", "theirs")] {
+                let path = project.join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, text).unwrap();
+            }
+            std::fs::create_dir(&worktree).unwrap();
+            std::fs::write(worktree.join("tracked"), "git's").unwrap();
+            let copy = ["tracked", "first", "it's"].map(str::to_owned);
+            let setup = Setup { from: &project, copy: &copy, command: None, stamp: &stamp };
+            let run = |before: &str| {
+                let script =
+                    format!("finish() {{ exit 1; }}\n{before}\n{}", setup.script().unwrap());
+                let mut command = Command::new("sh");
+                command.args(["-c", &script]).current_dir(&worktree).status().unwrap().success()
+            };
+            let killed = format!(
+                "cp() {{ case $3 in *first) command cp \"$@\";; *) {cut_off}; kill -KILL $$;; esac; }}"
+            );
+            assert!(!run(&killed) && !stamp.exists() && worktree.join("it's").exists());
+            assert!(run("") && stamp.exists());
+            let diff = Command::new("diff").arg("-r").args([&project, &worktree]).output().unwrap();
+            let diff = String::from_utf8_lossy(&diff.stdout).into_owned();
+            assert!(diff.lines().all(|line| !line.starts_with("Only in")), "{diff}");
+            assert!(diff.contains("< theirs\n") && diff.lines().count() == 7, "{diff}");
+        }
     }
 
     #[test]
