@@ -161,11 +161,14 @@ impl Claim {
         // A pass that was killed before the move has noted it already.
         let noted = self.ending()?.is_some_and(|old| old.run == ending.run)
             || note::note(&dispatched, ending, result, footer)?;
-        let placed = self.move_to(Folder::from(ending.outcome))?;
-        if let (false, Some(path)) = (noted, &placed) {
-            self.project.note_beside(path, ending, result)?;
+        let folder = Folder::from(ending.outcome);
+        if noted {
+            return self.move_to(folder);
         }
-        Ok(placed)
+        let placed =
+            self.project.place_with_reason(&dispatched, folder, &self.name, ending, result)?;
+        self.remove_marker()?;
+        Ok(Some(placed))
     }
 
     /// Moves the task where the outcome says. Nothing is noted in it: an earlier pass has done that.

@@ -275,27 +275,45 @@ impl Project {
         }
         // Noted before it is moved: after a kill in between it still waits, and no filed text lacks its reason.
         let noted = !seen.is_too_large() && note::note(&waiting, ending, None, None)?;
-        let placed = self.place(&waiting, Folder::Failed, name)?;
-        if !noted {
-            self.note_beside(&placed, ending, None)?;
-        }
-        Ok(Some(placed))
+        let placed = match noted {
+            true => self.place(&waiting, Folder::Failed, name),
+            false => self.place_with_reason(&waiting, Folder::Failed, name, ending, None),
+        };
+        placed.map(Some)
     }
 
     /// Moves `from` into `folder` under the first free name; both directories
     /// are synced. The caller holds the lock.
     fn place(&self, from: &Path, folder: Folder, name: &Name) -> Result<PathBuf> {
-        let placed =
-            self.take_name(folder, name, from, |to| match durable::rename_noreplace(from, to) {
-                Ok(()) => Ok(true),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-                Err(error) => Err(error).with_context(|| {
-                    format!("cannot rename {} to {}", from.display(), to.display())
-                }),
-            })?;
+        let placed = self.take_name(folder, name, from, |to| rename_to_free(from, to))?;
         if folder != Folder::Inbox {
             durable::sync_dir(&self.folder(Folder::Inbox))?;
         }
+        Ok(placed)
+    }
+
+    /// Moves `from` like [`Project::place`], for a file that cannot take `ending`: that is written
+    /// into `T.md.reason` beside it.
+    fn place_with_reason(
+        &self,
+        from: &Path,
+        folder: Folder,
+        name: &Name,
+        ending: &Ending,
+        result: Option<&str>,
+    ) -> Result<PathBuf> {
+        let moved = Seen::of(&durable::look_at(from)?);
+        let noted = task::with_ending("", ending, result, None);
+        let placed = self.take_name(folder, name, from, |to| {
+            // A second name of the same file is what a kill in the middle of a rename may have left.
+            if durable::exists(to)? && !moved.is_still(to) {
+                return Ok(false);
+            }
+            // The reason first: after a kill in between the task is where it was, and is filed again.
+            self.stage(&noted, durable::SHARED)?.put(&note::reason_path(to))?;
+            rename_to_free(from, to)
+        })?;
+        durable::sync_dir(&self.folder(Folder::Inbox))?;
         Ok(placed)
     }
 
@@ -347,13 +365,6 @@ impl Project {
         let inbox = self.folder(Folder::Inbox);
         durable::stage_in(&inbox, text.as_bytes(), mode)
             .with_context(|| format!("cannot write in {}", inbox.display()))
-    }
-
-    /// Writes `ending` into `T.md.reason`, beside a filed task that cannot take it.
-    fn note_beside(&self, placed: &Path, ending: &Ending, result: Option<&str>) -> Result<()> {
-        let noted = task::with_ending("", ending, result, None);
-        self.stage(&noted, durable::SHARED)?.put(&note::reason_path(placed))?;
-        durable::sync_dir(placed.parent().unwrap_or(&self.path))
     }
 
     /// Puts a filed task back to wait, and starts it afresh: a task that failed
@@ -435,6 +446,16 @@ impl Project {
         let directory = self.folder(folder);
         durable::make_dir(&directory)?;
         Ok(directory)
+    }
+}
+
+/// Renames a file unless the name is taken; true if it did.
+fn rename_to_free(from: &Path, to: &Path) -> Result<bool> {
+    match durable::rename_noreplace(from, to) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error)
+            .with_context(|| format!("cannot rename {} to {}", from.display(), to.display())),
     }
 }
 

@@ -260,6 +260,41 @@ fn a_rejected_file_keeps_its_bytes() {
     assert_eq!(names(&project, Folder::Inbox), [""; 0]);
 }
 
+/// So that a kill in between leaves no filed task without its outcome.
+fn assert_is_noted_first(
+    project: &Project,
+    folder: Folder,
+    file: impl Fn() -> anyhow::Result<Option<PathBuf>>,
+) {
+    let (directory, inbox) = (project.folder(folder), names(project, Folder::Inbox));
+    let in_the_way = directory.join("T.2.md.reason");
+    fs::create_dir_all(&in_the_way).unwrap();
+    fs::write(directory.join("T.md"), "older").unwrap();
+    file().unwrap_err();
+    assert_eq!(names(project, Folder::Inbox), inbox);
+    fs::remove_dir(in_the_way).unwrap();
+    assert_eq!(file().unwrap(), Some(directory.join("T.2.md")));
+    assert_eq!(names(project, folder), ["T.2.md", "T.2.md.reason", "T.md"]);
+    assert_eq!(names(project, Folder::Inbox), [""; 0]);
+}
+
+#[test]
+fn the_outcome_beside_a_task_is_there_before_the_task() {
+    let (_dir, rejecting) = project();
+    fs::write(rejecting.waiting_path(&name()), b"\xff").unwrap();
+    let Err(Skip::Unfit(seen, _)) = rejecting.read(&name()) else { panic!("it is text") };
+    assert_is_noted_first(&rejecting, Folder::Failed, || {
+        rejecting.reject(&name(), &seen, &ending(Outcome::Failed))
+    });
+    let (_dir, finishing) = project();
+    drop_task(&finishing, "Do it.\n");
+    let claim = claim(&finishing).unwrap();
+    fs::write(finishing.dispatched_path(&name()), b"\xff").unwrap();
+    assert_is_noted_first(&finishing, Folder::Done, || {
+        claim.finish(&ending(Outcome::Done), None, None)
+    });
+}
+
 #[test]
 fn an_inbox_that_cannot_be_opened_is_no_empty_one() {
     let (_dir, project) = project();
