@@ -49,7 +49,7 @@ impl Delegation<'_> {
         };
         match (self.engine.get(id), asked) {
             (Ok(job), _) if job.status.is_final() => {
-                self.put_away(task, marker, &Filing::of_job(&job, self.now()))
+                filed(self.file(task, marker, &Filing::of_job(&job, self.now()))?)
             }
             (_, Ok(())) => Ok(marker.event(task, EventKind::Held).because(format!(
                 "secutools was asked to cancel job {id}; `ccl reap` files the task once the job has ended"
@@ -71,24 +71,25 @@ impl Delegation<'_> {
             );
         }
         let filing = Filing::given_up(self.now(), reason.to_owned());
-        let event = self.put_away(task, &marker, &filing)?;
-        if event.event == EventKind::Held {
-            // Nothing is noted of the cancellation: the next scan would submit the task.
-            bail!(Failure::Temporary(
-                "its file is open for writing: close it, then cancel it again".to_owned()
-            ));
-        }
-        Ok(event)
-    }
-
-    fn put_away(&self, task: &TaskRef, marker: &Delegated, filing: &Filing) -> Result<Event> {
-        filed(self.file(task, marker, filing)?)
+        filed(unless_held(self.file(task, &marker, &filing)?)?)
     }
 }
 
 fn busy() -> Failure {
     let busy = "another process submits it at this moment: look with `ccl status`, then try again";
     Failure::Temporary(busy.to_owned())
+}
+
+/// For a cancellation of which nothing is noted before the task is filed: the next scan would submit a task that is held.
+pub(super) fn unless_held(outcome: RemoteOutcome) -> Result<RemoteOutcome> {
+    match outcome {
+        RemoteOutcome::Event(event) if event.event == EventKind::Held => {
+            bail!(Failure::Temporary(
+                "its file is open for writing: close it, then cancel it again".to_owned()
+            ))
+        }
+        outcome => Ok(outcome),
+    }
 }
 
 fn filed(outcome: RemoteOutcome) -> Result<Event> {

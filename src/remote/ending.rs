@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, anyhow};
 use uuid::Uuid;
 
+use super::cancel::unless_held;
 use super::engine::RayEngine;
 use super::exchange::{OpenRun, RunState, ask_again};
 use super::filing::Filing;
@@ -188,7 +189,7 @@ impl OpenRun<'_> {
         let tombstone = Tombstone::new(Why::Cancelled, reason.to_owned());
         if !note.is_sent {
             // No runner can have begun: there is nothing to take back.
-            return self.bury(&tombstone);
+            return unless_held(self.bury(&tombstone)?);
         }
         // Ray is asked to stop the job, but the ref decides: an error here changes nothing.
         if let Err(error) = ray.client.cancel(&JobId::of_key(marker.key)) {
@@ -201,7 +202,7 @@ impl OpenRun<'_> {
             RunState::Result(commit, result) => self.file_result(&commit, &result),
             RunState::Refused(why) => self.file_refused(&why),
             // Not the one that is there: it may have the task submitted again, or run here.
-            RunState::Tombstone(_) => self.bury(&tombstone),
+            RunState::Tombstone(_) => unless_held(self.bury(&tombstone)?),
             RunState::Absent => self.take_back(None, &tombstone),
             // Also a result that cannot be fetched: it may be too large to be fetched ever.
             RunState::Claim(old)

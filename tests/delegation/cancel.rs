@@ -119,6 +119,23 @@ fn what_secutools_has_refused_for_now_is_withdrawn_without_asking() {
     assert_eq!(world.server.requests().len(), asked);
 }
 
+/// Nothing would be noted of it, and the next scan would submit the task.
+#[test]
+fn what_is_open_for_writing_is_not_withdrawn() {
+    let world = Binary::new();
+    world.project.drop_task("T.md", TASK);
+    world.server.otherwise(Step::status(429));
+    world.run(&["scan"]);
+    let path = world.project.queue("inbox").join("T.md");
+    let open = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+    let words = ["close it, then cancel it again"];
+    assert_refused(&world.run(&["cancel", "T"]), 75, &words);
+    assert_untouched(&world);
+    drop(open);
+    world.pass(&["cancel", "T"]);
+    assert_eq!(ending(&world, "failed/T.md")["reason"], "cancelled");
+}
+
 #[test]
 fn what_secutools_may_have_taken_is_not_withdrawn() {
     let world = Binary::new();

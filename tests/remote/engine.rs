@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use crate::ray_server::{Answer, Step, kill_group};
+use crate::support::faults::said;
 use crate::support::git::git;
 use crate::support::wait_until;
 use crate::world::{AGENT, LONG, Runner, TASK, World, left_in};
@@ -255,6 +256,43 @@ fn a_person_cancels_what_waits_runs_or_is_done() {
     world.worker().command(&world.ray.only_job().1.entrypoint()).output().unwrap();
     world.pass(&["cancel", "a"]);
     assert_eq!(world.project.done(), ["a.md"]);
+}
+
+/// Nothing says that a task is cancelled which is neither filed nor taken back in the exchange: the next scan submits it.
+#[test]
+fn what_is_open_for_writing_is_not_cancelled_before_it_was_taken_back() {
+    let never_sent = {
+        let mut world = World::new();
+        world.sandbox.config("remote", json!({"url": "http://127.0.0.1:1"}));
+        world.project.drop_task("a.md", TASK);
+        world.pass(&["scan"]);
+        assert_eq!(world.marker("a.md")["exchange"]["is_sent"], false);
+        world
+    };
+    let to_run_here = {
+        let (world, key, _) = World::submitted();
+        let base = format!("refs/ccl/{key}/base");
+        let message = r#"{"version":1,"tombstone":"withdrawn","reason":"busy"}"#;
+        let tree = format!("{base}^{{tree}}");
+        let words = ["commit-tree", &tree, "-p", &base, "-m", message];
+        let tombstone = git(&world.exchange(), words);
+        git(&world.exchange(), ["update-ref", &format!("refs/ccl/{key}/run"), &tombstone]);
+        world
+    };
+    for world in [never_sent, to_run_here] {
+        let path = world.project.queue("inbox").join("a.md");
+        let open = fs::OpenOptions::new().append(true).open(path).unwrap();
+        let output = world.run(&["cancel", "a"]);
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(75), "{said}");
+        assert!(output.stdout.is_empty(), "{said}");
+        assert!(said.contains("close it, then cancel it again"), "{said}");
+        assert_eq!(world.journal().matches("cancelled").count(), 0);
+        drop(open);
+        world.pass(&["cancel", "a"]);
+        assert_eq!(world.ending("failed/a.md")["reason"], "cancelled");
+        assert!(world.is_clean());
+    }
 }
 
 /// Whoever removes a run from the exchange does not have it done twice.

@@ -40,9 +40,8 @@ fn passes_at_once_do_everything_once() {
     assert_eq!(world.ray.taken().len(), TASKS);
     assert!(world.ray.taken().values().all(|times| *times == 1), "{:?}", world.ray.taken());
     let runs = fs::read_to_string(world.node().join("runs")).unwrap();
-    let journal = fs::read_to_string(world.sandbox.state_dir().join("journal.jsonl")).unwrap();
     let events: Vec<Value> =
-        journal.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        world.journal().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for number in 0..TASKS {
         let task = format!("{number}.md");
         assert_eq!(runs.matches(&format!("[{task}]")).count(), 1, "{runs}");

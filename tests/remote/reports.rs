@@ -50,8 +50,7 @@ fn status_page_metrics_journal_words_and_report_know_it() {
     assert_eq!((&day["provider"], &day["done"]), (&json!("remote"), &json!(1)), "{day}");
     let metrics = printed(&world, &["status", "--format", "prometheus"]);
     assert!(metrics.contains("{provider=\"remote\",outcome=\"done\"} 1"), "{metrics}");
-    let journal =
-        lines(&fs::read_to_string(world.sandbox.state_dir().join("journal.jsonl")).unwrap());
+    let journal = lines(&world.journal());
     let events: Vec<_> = journal.iter().map(|line| (&line["event"], &line["provider"])).collect();
     assert_eq!(
         events,

@@ -164,6 +164,11 @@ impl World {
         ending_line(&self.project.read(place)).unwrap()
     }
 
+    /// What passes have noted of tasks.
+    pub(crate) fn journal(&self) -> String {
+        fs::read_to_string(self.sandbox.state_dir().join("journal.jsonl")).unwrap_or_default()
+    }
+
     /// The marker of a delegated task.
     #[track_caller]
     pub(crate) fn marker(&self, task: &str) -> Value {
