@@ -155,10 +155,10 @@ impl Project {
         Ok(tasks)
     }
 
-    /// Whether `done/` or `failed/` holds a copy of the task that `run` has filed,
-    /// under its name or a numbered one.
-    pub(crate) fn is_filed(&self, name: &Name, run: Uuid) -> Result<bool> {
-        self.is_filed_with(name, |ending| ending.run == run)
+    /// The ending of the copy of the task that `run` has filed; `None` where neither `done/` nor `failed/` holds one,
+    /// under the task's name or a numbered one.
+    pub(crate) fn filed_ending(&self, name: &Name, run: Uuid) -> Result<Option<Ending>> {
+        self.find_filed(name, |ending| ending.run == run)
     }
 
     /// Whether one of the copies has such an ending.
@@ -167,11 +167,19 @@ impl Project {
         name: &Name,
         is_meant: impl Fn(&Ending) -> bool,
     ) -> Result<bool> {
+        self.find_filed(name, is_meant).map(|found| found.is_some())
+    }
+
+    fn find_filed(
+        &self,
+        name: &Name,
+        is_meant: impl Fn(&Ending) -> bool,
+    ) -> Result<Option<Ending>> {
         for folder in [Folder::Done, Folder::Failed] {
             let directory = self.folder(folder);
             for number in 1.. {
                 match read_ending(&directory.join(name.numbered(number))) {
-                    Ok(Some(ending)) if is_meant(&ending) => return Ok(true),
+                    Ok(Some(ending)) if is_meant(&ending) => return Ok(Some(ending)),
                     // Numbers are given in order: behind the first free name there is no copy.
                     Err(Skip::Gone) => break,
                     Err(Skip::Failed(error)) => return Err(error),
@@ -180,7 +188,7 @@ impl Project {
                 }
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Who has the task, whichever pool that is; `None` without a claim.

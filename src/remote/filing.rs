@@ -66,6 +66,19 @@ impl Filing {
         Self::bare(at, Some(reason))
     }
 
+    /// What an earlier pass has written into the copy, as far as its last line says it.
+    pub(super) fn of_copy(ending: Ending, now: Timestamp) -> Filing {
+        Filing {
+            outcome: ending.outcome,
+            cost: ending.cost,
+            session: ending.agent_session,
+            git: ending.git,
+            check: ending.check,
+            timeout: ending.timeout,
+            ..Self::bare(ending.ended_at.unwrap_or(now), ending.reason)
+        }
+    }
+
     fn bare(at: Timestamp, reason: Option<String>) -> Filing {
         Filing {
             outcome: Outcome::Failed,
@@ -189,7 +202,7 @@ impl Delegation<'_> {
         if !current.is_some_and(|current| current.is_same_submission(marker)) {
             return Ok(false);
         }
-        if !project.is_filed(name, marker.key)? {
+        if project.filed_ending(name, marker.key)?.is_none() {
             let mode = durable::look_at(&path)?.mode();
             project.put_as(filing.outcome.into(), name, &filing.text(marker, ending), mode)?;
         }

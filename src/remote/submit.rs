@@ -160,9 +160,9 @@ impl Delegation<'_> {
             return Ok(RemoteOutcome::Nothing);
         };
         // A pass was killed after it had filed the task and before it had removed the marker. The copy
-        // in done/ or failed/ stays as it is; only the task and the marker are removed.
-        if task.project.is_filed(&task.name, pending.marker.key)? {
-            let filing = Filing::given_up(self.now(), "it was given up before".to_owned());
+        // in done/ or failed/ stays as it is; the task and the marker are removed, and recorded is what the copy says.
+        if let Some(ending) = task.project.filed_ending(&task.name, pending.marker.key)? {
+            let filing = Filing::of_copy(ending, self.now());
             return self.file(task, &pending.marker, &filing);
         }
         match next {

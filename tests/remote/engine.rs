@@ -105,6 +105,38 @@ fn a_submission_without_an_answer_is_cleared_up_by_asking() {
     assert_eq!(world.marker("a.md")["phase"], "submitted");
 }
 
+/// A pass ended after it had filed the result and before it had put the marker away, and Ray's answer never came.
+#[test]
+fn what_is_done_is_done_also_where_its_submission_had_no_answer() {
+    let world = World::new();
+    world.project.drop_task("a.md", TASK);
+    world.ray.otherwise(Step::DropRead { create: true });
+    world.pass(&["scan"]);
+    world.worker().command(&world.ray.only_job().1.entrypoint()).output().unwrap();
+    let mut due = world.marker("a.md");
+    due["not_before"] = json!("2020-01-01T00:00:00Z");
+    let inbox = world.project.queue("inbox");
+    fs::write(inbox.join("a.md.delegated"), due.to_string()).unwrap();
+    // The marker cannot get its new name.
+    let leaving = inbox.join(format!(".{}.leaving", due["key"].as_str().unwrap()));
+    fs::create_dir(&leaving).unwrap();
+    let output = world.run(&["reap"]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert_eq!(world.project.done(), ["a.md"]);
+    assert_eq!(world.marker("a.md")["phase"], "submitting");
+    fs::remove_dir(&leaving).unwrap();
+    world.ray.otherwise(Step::Behave);
+    let told = world.pass(&["scan"]);
+    assert!(told.contains("\ndone ") && told.contains("DONE task=a.md"), "{told}");
+    assert!(!told.to_lowercase().contains("failed"), "{told}");
+    let journal = world.journal();
+    let of_run = journal.lines().filter(|line| line.contains(due["key"].as_str().unwrap()));
+    assert_eq!(of_run.filter(|line| line.contains(r#""event":"done""#)).count(), 1, "{journal}");
+    assert!(!journal.contains("failed"), "{journal}");
+    world.converge("a.md", "done/a.md");
+    assert_eq!((world.agents(), world.ray.taken().len()), (1, 1));
+}
+
 /// What nobody has begun when its run was taken back does not begin any more, and the task runs here.
 #[test]
 fn what_ray_does_not_take_for_an_hour_runs_here_and_nowhere_else() {
