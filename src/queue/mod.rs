@@ -222,11 +222,13 @@ impl Project {
         self.folder(Folder::Inbox).join(format!(".{key}.leaving"))
     }
 
-    /// Gives a marker the name that it keeps until its refs are gone. The caller holds the lock.
+    /// Gives a marker the name that it keeps until its refs are gone; synced. The caller holds the lock.
     pub(crate) fn set_aside(&self, name: &Name, key: Uuid) -> Result<()> {
         let (from, to) = (self.delegated_path(name), self.leaving_path(key));
         std::fs::rename(&from, &to)
-            .with_context(|| format!("cannot rename {} to {}", from.display(), to.display()))
+            .with_context(|| format!("cannot rename {} to {}", from.display(), to.display()))?;
+        // The refs go next: after a crash of the machine the old name would have the task worked on again.
+        durable::sync_dir(&self.folder(Folder::Inbox))
     }
 
     fn beside(&self, name: &str, suffix: &str) -> PathBuf {

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
+use crate::support::faults::traced;
 use crate::support::git::{git, instead_of_git, try_git};
 use crate::world::{TASK, World};
 
@@ -169,6 +170,23 @@ fn what_is_deleted_there_was_synced_here() {
     for call in [fetched, made] {
         assert!(calls.lines().nth(call).unwrap().contains("-c core.fsync=all "), "{calls}");
     }
+}
+
+/// After a crash of the machine a filed task must not be back with a marker whose refs are gone: it would run again.
+#[test]
+fn a_marker_that_is_put_away_is_synced_before_its_refs_go() {
+    let (world, key, entrypoint) = World::submitted();
+    world.worker().command(&entrypoint).output().unwrap();
+    let trace = traced(&world.sandbox, &["reap"], &["rename", "openat", "fsync", "clone3"]);
+    assert_eq!(world.project.done(), ["a.md"]);
+    let leaving = format!(".{key}.leaving\") = 0");
+    let mut after = trace.lines().skip_while(|line| !line.contains(&leaving)).skip(1);
+    let opened = after.next().unwrap();
+    assert!(opened.contains("/.agent-queue/inbox\""), "{trace}");
+    let descriptor = opened.rsplit("= ").next().unwrap();
+    let synced = after.next().unwrap();
+    assert!(synced.contains(&format!("fsync({descriptor}) ")), "{trace}");
+    assert!(after.any(|line| line.contains("clone3(")), "{trace}");
 }
 
 /// What keeps a task from being made ready names it.
