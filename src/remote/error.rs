@@ -128,18 +128,23 @@ impl Certainty {
 }
 
 impl NotAccepted {
-    /// A submission whose last try ended in `error`, after those that ended in `earlier`.
-    pub(super) fn new(mut error: EngineError, earlier: Option<NotAccepted>) -> NotAccepted {
-        let certainty = error.kind.certainty();
-        let Some(NotAccepted { certainty: before, error: earlier }) = earlier else {
-            return NotAccepted { certainty, error };
-        };
-        error.retry_after = error.retry_after.or(earlier.retry_after);
-        // Tries that all fail alike are quoted once.
-        if !error.text.starts_with(&earlier.text) {
-            error.text = format!("{} (before that: {})", error.text, earlier.text);
+    /// A submission whose tries ended in `earlier`, in this order, and the last one in `error`.
+    pub(super) fn new(mut error: EngineError, earlier: &[EngineError]) -> NotAccepted {
+        let kinds = earlier.iter().map(|it| it.kind).chain([error.kind]);
+        let certainty =
+            kinds.fold(Certainty::NeverReached, |earlier, kind| kind.certainty().after(earlier));
+        // Tries that fail alike are quoted once.
+        let mut before: Vec<&str> = Vec::new();
+        for it in earlier.iter().rev() {
+            error.retry_after = error.retry_after.or(it.retry_after);
+            if it.text != error.text && !before.contains(&it.text.as_str()) {
+                before.push(&it.text);
+            }
         }
-        NotAccepted { certainty: certainty.after(before), error }
+        if !before.is_empty() {
+            error.text = format!("{} (before that: {})", error.text, before.join("; "));
+        }
+        NotAccepted { certainty, error }
     }
 }
 
@@ -178,6 +183,27 @@ mod tests {
             (Ambiguous, Ambiguous, Ambiguous),
         ] {
             assert_eq!(now.after(earlier), want, "{now:?} after {earlier:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_error_names_each_other_one_once() {
+        let error = |text: &&str| EngineError {
+            kind: ErrorKind::Busy,
+            retry_after: None,
+            text: (*text).to_owned(),
+        };
+        for (earlier, last, want) in [
+            (vec![], "A", "A"),
+            (vec!["A", "A"], "A", "A"),
+            (vec!["A"], "B", "B (before that: A)"),
+            (vec!["A", "B"], "B", "B (before that: A)"),
+            (vec!["A", "B"], "A", "A (before that: B)"),
+            (vec!["A", "B"], "C", "C (before that: B; A)"),
+            (vec!["A"], "AB", "AB (before that: A)"),
+        ] {
+            let tries = earlier.iter().map(error).collect::<Vec<_>>();
+            assert_eq!(NotAccepted::new(error(&last), &tries).error.text, want, "{earlier:?}");
         }
     }
 }

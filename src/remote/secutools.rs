@@ -53,7 +53,7 @@ impl Client {
     /// `certainty.after(earlier)`.
     pub fn submit(&self, body: &[u8], key: Uuid) -> Result<Accepted, NotAccepted> {
         let start = Instant::now();
-        let mut earlier = None;
+        let mut earlier = Vec::new();
         let mut tries = 0;
         loop {
             let reply = self.http.post("/v1/jobs", body, Some(key));
@@ -67,16 +67,15 @@ impl Client {
             let pause = error.retry_after.unwrap_or_else(|| random_up_to(longest));
             let is_final = error.kind.certainty() == Certainty::Refused;
             tries += 1;
-            let failed = NotAccepted::new(error, earlier);
             // A longer `Retry-After` is not waited for here: a later pass tries again at that time.
             if is_final
                 || tries >= self.http.limits.tries
                 || start.elapsed() + pause >= self.http.limits.retrying
             {
-                return Err(failed);
+                return Err(NotAccepted::new(error, &earlier));
             }
             thread::sleep(pause);
-            earlier = Some(failed);
+            earlier.push(error);
         }
     }
 
