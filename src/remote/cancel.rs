@@ -95,9 +95,14 @@ pub(super) fn unless_held(outcome: RemoteOutcome) -> Result<RemoteOutcome> {
 fn filed(outcome: RemoteOutcome) -> Result<Event> {
     match outcome {
         RemoteOutcome::Event(event) => Ok(event),
-        _ => bail!(Failure::Temporary(
-            "another pass is just filing it: look with `ccl status`".to_owned()
+        RemoteOutcome::RunLocally { reason } => {
+            bail!(Failure::Temporary(format!("a session gets it now: cancel it again ({reason})")))
+        }
+        RemoteOutcome::Nothing => bail!(Failure::Temporary(
+            "another pass has just filed it, or has begun anew with it: look with `ccl status`"
+                .to_owned()
         )),
+        RemoteOutcome::Failed(error) => Err(error),
     }
 }
 

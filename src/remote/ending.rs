@@ -1,6 +1,6 @@
 //! The end of a run in the exchange: its task is filed, given up, submitted anew or goes to a session; its refs go.
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, bail};
 use uuid::Uuid;
 
 use super::cancel::unless_held;
@@ -198,21 +198,27 @@ impl OpenRun<'_> {
         // A person may be waiting: the result is fetched now, even if its next attempt is due later.
         let unhurried = ExchangeNote { unfetched: None, ..note.clone() };
         let seen = OpenRun { note: &unhurried, ..*self }.look()?;
-        match seen {
-            RunState::Result(commit, result) => self.file_result(&commit, &result),
-            RunState::Refused(why) => self.file_refused(&why),
+        let old = match seen {
+            RunState::Result(commit, result) => return self.file_result(&commit, &result),
+            RunState::Refused(why) => return self.file_refused(&why),
             // Not the one that is there: it may have the task submitted again, or run here.
-            RunState::Tombstone(_) => unless_held(self.bury(&tombstone)?),
-            RunState::Absent => self.take_back(None, &tombstone),
+            RunState::Tombstone(_) => return unless_held(self.bury(&tombstone)?),
+            RunState::Absent => None,
             // Also a result that cannot be fetched: it may be too large to be fetched ever.
             RunState::Claim(old)
             | RunState::Foreign(old, _)
             | RunState::Unfetched(old)
-            | RunState::Unknown(Some(old), _) => self.take_back(Some(&old), &tombstone),
-            RunState::Unknown(None, why) => Err(anyhow!(Failure::Temporary(format!(
+            | RunState::Unknown(Some(old), _) => Some(old),
+            RunState::Unknown(None, why) => bail!(Failure::Temporary(format!(
                 "its run cannot be taken away from who may be at work on it: {why}"
-            )))),
+            ))),
+        };
+        if !self.swap(old.as_deref(), &tombstone)? {
+            bail!(Failure::Temporary(
+                "its run has just moved in the exchange, by a runner or by another pass: cancel it again".to_owned()
+            ));
         }
+        self.bury(&tombstone)
     }
 
     /// Has the task submitted under a new key; the old key's run has its tombstone. The old key's refs are removed.

@@ -303,11 +303,8 @@ fn what_is_open_for_writing_is_not_cancelled_before_it_was_taken_back() {
     };
     let to_run_here = {
         let (world, key, _) = World::submitted();
-        let base = format!("refs/ccl/{key}/base");
         let message = r#"{"version":1,"tombstone":"withdrawn","reason":"busy"}"#;
-        let tree = format!("{base}^{{tree}}");
-        let words = ["commit-tree", &tree, "-p", &base, "-m", message];
-        let tombstone = git(&world.exchange(), words);
+        let tombstone = world.commit_there(&format!("refs/ccl/{key}/base"), message);
         git(&world.exchange(), ["update-ref", &format!("refs/ccl/{key}/run"), &tombstone]);
         world
     };

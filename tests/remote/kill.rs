@@ -74,12 +74,8 @@ fn claimed(world: &World, task: &str) {
     let marker = world.marker(task);
     let (key, base) =
         (marker["key"].as_str().unwrap(), marker["exchange"]["base"].as_str().unwrap());
-    let (tree, exchange) = (format!("{base}^{{tree}}"), world.exchange());
-    let claim = git(
-        &exchange,
-        ["commit-tree", &tree, "-p", base, "-m", r#"{"version":1,"claim":"x","host":"h"}"#],
-    );
-    git(&exchange, ["update-ref", &format!("refs/ccl/{key}/run"), &claim]);
+    let claim = world.commit_there(base, r#"{"version":1,"claim":"x","host":"h"}"#);
+    git(&world.exchange(), ["update-ref", &format!("refs/ccl/{key}/run"), &claim]);
     world.ray.set(marker["job_id"].as_str().unwrap(), "FAILED", None);
 }
 

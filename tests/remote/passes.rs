@@ -96,3 +96,26 @@ fn a_pass_that_comes_late_does_nothing_twice() {
         assert_eq!(branches.trim(), "ccl/a", "{is_killed}");
     }
 }
+
+/// A runner claims in the moment in which a person takes the run away from it.
+#[test]
+fn a_runner_that_begins_as_a_person_cancels_is_named_and_loses_the_run_the_next_time() {
+    let (mut world, key, _) = World::submitted();
+    let run = format!("refs/ccl/{key}/run");
+    let message = r#"{"version":1,"claim":"x","host":"h"}"#;
+    let claim = world.commit_there(&format!("refs/ccl/{key}/base"), message);
+    let path = instead_of_git(world.sandbox.path(), |git| {
+        format!(
+            "#!/bin/sh\ncase \"$*\" in *' --force-with-lease='*) {git} -C {} update-ref {run} {claim} ;; esac\nexec {git} \"$@\"\n",
+            world.exchange().display()
+        )
+    });
+    world.sandbox.env("PATH", path);
+    let output = world.run(&["cancel", "a"]);
+    assert_eq!(output.status.code(), Some(75), "{}", said(&output));
+    assert!(said(&output).contains("its run has just moved in the exchange"), "{}", said(&output));
+    assert_eq!(world.refs()[&run], claim);
+    world.pass(&["cancel", "a"]);
+    assert_eq!(world.ending("failed/a.md")["reason"], "cancelled");
+    assert!(world.is_clean());
+}

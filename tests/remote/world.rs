@@ -158,6 +158,12 @@ impl World {
         pairs.map(|(name, object)| (name.to_owned(), object.to_owned())).collect()
     }
 
+    /// Makes a commit in the exchange, as a runner or a pass of `ccl` would for the run that starts from `base`; its name.
+    pub(crate) fn commit_there(&self, base: &str, message: &str) -> String {
+        let tree = format!("{base}^{{tree}}");
+        git(&self.exchange(), ["commit-tree", &tree, "-p", base, "-m", message])
+    }
+
     /// The JSON of the last line of a filed task.
     #[track_caller]
     pub(crate) fn ending(&self, place: &str) -> Map<String, Value> {
