@@ -1,6 +1,6 @@
 //! `ccl cancel` of a delegated task.
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 
 use super::engine::Engine;
 use super::exchange::OpenRun;
@@ -19,21 +19,33 @@ impl Delegation<'_> {
     /// task is not delegated.
     pub(crate) fn cancel(&self, task: &TaskRef, reason: &str) -> Result<Option<Event>> {
         let path = task.project.delegated_path(&task.name);
-        let Some(marker) = marker::read::<Delegated>(&path)? else {
+        let Some(mut marker) = marker::read::<Delegated>(&path)? else {
             return Ok(None);
         };
-        if let (Engine::Ray(ray), Some(note)) = (&self.engine, &marker.exchange) {
-            // The pass that submits it holds this lock.
-            let _lock = match &marker.phase {
-                DelegationPhase::Submitted { .. } => None,
-                DelegationPhase::Submitting { .. } => Some(lock_marker(&path)?.ok_or_else(busy)?),
-            };
-            let outcome = OpenRun { by: self, ray, task, marker: &marker, note }.cancel(reason)?;
-            return filed(outcome).map(Some);
-        }
-        match &marker.phase {
-            DelegationPhase::Submitted { job_id, .. } => self.end_job(task, &marker, job_id),
-            DelegationPhase::Submitting { .. } => self.withdraw(task, reason),
+        // The pass that submits it holds this lock: only under the lock it is certain how far the submission is.
+        let _lock = match marker.phase {
+            DelegationPhase::Submitted { .. } => None,
+            DelegationPhase::Submitting { .. } => {
+                let lock = lock_marker(&path)?.ok_or_else(busy)?;
+                marker = marker::read_file(&lock, &path)?;
+                Some(lock)
+            }
+        };
+        match (&self.engine, &marker.exchange, &marker.phase) {
+            (Engine::Ray(ray), Some(note), _) => {
+                filed(OpenRun { by: self, ray, task, marker: &marker, note }.cancel(reason)?)
+            }
+            (_, _, DelegationPhase::Submitted { job_id, .. }) => {
+                self.end_job(task, &marker, job_id)
+            }
+            (_, _, DelegationPhase::Submitting { ambiguous: true, .. }) => bail!(
+                "it is not known yet whether secutools has taken it: `ccl scan` asks again under the same idempotency key, {}; cancel it once `ccl status` shows a job",
+                marker.key
+            ),
+            (_, _, DelegationPhase::Submitting { .. }) => {
+                let filing = Filing::given_up(self.now(), reason.to_owned());
+                filed(unless_held(self.file(task, &marker, &filing)?)?)
+            }
         }
         .map(Some)
     }
@@ -56,22 +68,6 @@ impl Delegation<'_> {
             ))),
             (_, Err(error)) => Err(not_cancelled(error, id)),
         }
-    }
-
-    /// Takes back a task that was not submitted yet.
-    fn withdraw(&self, task: &TaskRef, reason: &str) -> Result<Event> {
-        let path = task.project.delegated_path(&task.name);
-        let _lock = lock_marker(&path)?.ok_or_else(busy)?;
-        // Read again under the lock: a pass may have sent it meanwhile.
-        let marker: Delegated = marker::read(&path)?.context("it has just been filed")?;
-        if !matches!(marker.phase, DelegationPhase::Submitting { ambiguous: false, .. }) {
-            bail!(
-                "it is not known yet whether secutools has taken it: `ccl scan` asks again under the same idempotency key, {}; cancel it once `ccl status` shows a job",
-                marker.key
-            );
-        }
-        let filing = Filing::given_up(self.now(), reason.to_owned());
-        filed(unless_held(self.file(task, &marker, &filing)?)?)
     }
 }
 

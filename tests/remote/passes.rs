@@ -4,11 +4,13 @@ use std::fs;
 use std::process::Stdio;
 use std::thread;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::faults::said;
+use crate::support::faults::{Fault, pass_with, said};
 use crate::support::git::instead_of_git;
-use crate::support::wait_until;
+use crate::support::wait::poll;
+use crate::support::{Sandbox, wait_until};
 use crate::world::{LONG, TASK, World};
 
 /// Notes for whom it works.
@@ -118,4 +120,45 @@ fn a_runner_that_begins_as_a_person_cancels_is_named_and_loses_the_run_the_next_
     world.pass(&["cancel", "a"]);
     assert_eq!(world.ending("failed/a.md")["reason"], "cancelled");
     assert!(world.is_clean());
+}
+
+/// A pass submits the task between a person's look at its marker and the lock.
+#[test]
+fn what_is_submitted_as_a_person_cancels_is_cancelled_at_ray() {
+    let world = World::new();
+    let elsewhere = world.sandbox.path().join("elsewhere.git");
+    fs::rename(world.exchange(), &elsewhere).unwrap();
+    world.project.drop_task("a.md", TASK);
+    world.pass(&["scan"]);
+    fs::rename(&elsewhere, world.exchange()).unwrap();
+    let path = world.project.queue("inbox").join("a.md.delegated");
+    let mut due = world.marker("a.md");
+    assert_eq!(due["exchange"]["is_sent"], false);
+    due["not_before"] = "2020-01-01T00:00:00Z".into();
+    fs::write(&path, due.to_string()).unwrap();
+    // It looks for the engine first, then at how far the task is.
+    let fault = Fault { syscall: "close", nth: 2, action: "signal=SIGSTOP", from_then_on: false };
+    let only_the_marker = format!("--trace-path={}", path.display());
+    let output = thread::scope(|scope| {
+        let cancel =
+            scope.spawn(|| pass_with(&world.sandbox, &["cancel", "a"], fault, &[&only_the_marker]));
+        let stopped = poll(LONG, || stopped_process(&world.sandbox));
+        let scanned = world.run(&["scan"]);
+        if let Some(process) = stopped {
+            kill_process(process, Signal::CONT).unwrap();
+        }
+        assert!(scanned.status.success(), "{}", said(&scanned));
+        cancel.join().unwrap()
+    });
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(world.ending("failed/a.md")["reason"], "cancelled");
+    assert_eq!(world.ray.only_job().1.status, "STOPPED");
+    assert!(world.is_clean());
+}
+
+/// The process that a fault has stopped.
+fn stopped_process(sandbox: &Sandbox) -> Option<Pid> {
+    let trace = fs::read_to_string(sandbox.path().join("trace")).ok()?;
+    let line = trace.lines().find(|line| line.contains("stopped by SIGSTOP"))?;
+    Pid::from_raw(line.split(' ').next()?.parse().ok()?)
 }
