@@ -288,8 +288,8 @@ impl Pool<'_> {
         Ok(())
     }
 
-    /// Waits for evidence, up to `prompt_timeout`.
-    pub(super) fn await_evidence(&self, attempt: &Attempt) -> Result<Evidence> {
+    /// Waits for evidence, up to `prompt_timeout`. `sets_up`: a set-up runs before the agent.
+    pub(super) fn await_evidence(&self, attempt: &Attempt, sets_up: bool) -> Result<Evidence> {
         let started = Instant::now();
         let limit = self.config.dispatcher.prompt_timeout;
         let ticket = attempt.run.session.files().ticket;
@@ -298,7 +298,7 @@ impl Pool<'_> {
             // Looked at before the evidence: once an agent is gone, what it leaves at its end is there.
             let lives = has_process(&attempt.run)?;
             let started_agent = !durable::exists(&ticket)?;
-            if let Some(evidence) = self.evidence(attempt, started_agent, lives)? {
+            if let Some(evidence) = self.evidence(attempt, sets_up, started_agent, lives)? {
                 return Ok(evidence);
             }
             let now = Instant::now();
@@ -326,6 +326,7 @@ impl Pool<'_> {
     fn evidence(
         &self,
         attempt: &Attempt,
+        sets_up: bool,
         started_agent: bool,
         lives: bool,
     ) -> Result<Option<Evidence>> {
@@ -343,7 +344,7 @@ impl Pool<'_> {
             }
             (None, None) => started_agent && lives,
             // The set-up may take longer than `prompt_timeout`: a later pass sees what comes of it.
-            (None, Some(_)) if claim.work.rules.setup.is_some() && started_agent && lives => true,
+            (None, Some(_)) if sets_up && started_agent && lives => true,
             (None, Some(id)) => started_agent && self.has_prompt(id, claim)?,
         };
         // As long as it lives, or has not started, more evidence may come.
@@ -438,6 +439,16 @@ impl Pool<'_> {
         }
         unless_closed(attempt.run.pane.as_ref().map(|pane| self.tmux.capture_last(&pane.id)))
     }
+}
+
+/// Whether a launch runs `setup` before the agent: once, and only in a worktree of the task's own.
+pub(super) fn sets_up(work: &Work) -> Result<bool> {
+    Ok(match &work.checkout {
+        Some(ClaimedCheckout::Own { worktree, .. }) if work.rules.setup.is_some() => {
+            !durable::exists(&checkout::setup_stamp(worktree)?)?
+        }
+        _ => false,
+    })
 }
 
 /// What tmux says of a window's pane; none where there is none, or a person has closed it.

@@ -12,7 +12,7 @@
 use anyhow::{Error, Result, bail};
 use uuid::Uuid;
 
-use super::attempt::{Attempt, Conversation, Evidence, TakenOver};
+use super::attempt::{self, Attempt, Conversation, Evidence, TakenOver};
 use super::filing::AGENT_NOTICE_ID;
 use super::snapshot::{Run, Trigger};
 use super::{Assignment, Pool, Session, Slot, unavailable};
@@ -230,11 +230,13 @@ impl Pool<'_> {
             // The ticket is written before the phase: in `launching`, a missing ticket shows that the agent has
             // started.
             self.write_files(&attempt)?;
+            // Looked at before the window is open: the script there notes that the set-up is done.
+            let sets_up = attempt::sets_up(&attempt.claim.marker().work)?;
             attempt.claim.advance(Phase::Launching, self.now)?;
             let files = attempt.run.session.files();
             let shell = self.agent_of(attempt.claim.marker()).shell();
             self.open_window(&mut attempt.run, shell, &files.run)?;
-            let failure = match self.await_evidence(&attempt)? {
+            let failure = match self.await_evidence(&attempt, sets_up)? {
                 Evidence::HasTask => return self.note_dispatched(events, attempt),
                 Evidence::ResumeRefused => {
                     self.end_agent(&attempt.run)?;

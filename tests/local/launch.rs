@@ -172,6 +172,51 @@ fn a_conversation_that_claude_does_not_know_is_begun_anew() {
     assert_eq!(project.marker("inbox/.a.md.claim")["attempt"], 1);
 }
 
+/// `setup` is among a task's rules also where none runs: without a worktree, and in one that is set up already.
+#[test]
+fn a_launch_before_which_no_set_up_runs_is_waited_for() {
+    let world = quick(World::claude(1));
+    let [shared, own] = [("a-shared", "none"), ("b-own", "worktree")].map(|(name, isolation)| {
+        let project = world.project(name);
+        project.init_git();
+        let rules = format!("isolation: {isolation}\nsetup: 'true'\n");
+        fs::write(project.root().join(".agent-queue/project.yaml"), rules).unwrap();
+        project
+    });
+    let context = world.sandbox.home().join(".claude-context");
+    fs::create_dir(&context).unwrap();
+    let request = context.join("ccl-auto-0-resume-id.txt");
+    fs::write(&request, "0b8a1c1e-7a42-4f0c-9d3e-5f6a7b8c9d0e\n").unwrap();
+    let crash = Turn { run: "echo one > one".to_owned(), end: Ending::Crash, ..Turn::default() };
+    world.script(&[
+        Behaviour {
+            when: "b-own".to_owned(),
+            times: 1,
+            turns: vec![crash],
+            ..Behaviour::default()
+        },
+        Behaviour { screens: vec![Screen::Bypass], ..Behaviour::default() },
+    ]);
+
+    // The stand-in refuses the conversation before it shows anything, and then asks.
+    shared.drop_task("a.md", "Do it.\n");
+    let pass = world.ccl(&["scan"]);
+    assert!(pass.stderr.contains("does not know the conversation"), "{pass:#?}");
+    assert_eq!((pass.code, pass.short()[0].as_str()), (1, "released a.md ccl-auto-0"), "{pass:#?}");
+    assert!(request.exists(), "the agent did not get the task");
+    assert_eq!(ending(&shared, "inbox/a.md")["attempt"], 0);
+    fs::remove_file(shared.queue("inbox").join("a.md")).unwrap();
+    fs::remove_file(&request).unwrap();
+
+    own.drop_task("b.md", "Do it.\n");
+    assert_eq!(world.scan(), ["dispatched b.md ccl-auto-0"], "this one runs");
+    world.wait_for_end("ccl-auto-0");
+    world.pass(&["reap"]);
+    assert_eq!(own.inbox(), ["b.md"]);
+    let pass = world.ccl(&["scan"]);
+    assert_eq!((pass.code, pass.short()[0].as_str()), (1, "released b.md ccl-auto-0"), "{pass:#?}");
+}
+
 #[test]
 fn an_agent_that_shows_no_sign_in_time_is_ended() {
     let world = World::claude(1).with("dispatcher", json!({"prompt_timeout": "1s"}));
