@@ -14,9 +14,11 @@ use crate::durable;
 use crate::error::Failure;
 use crate::marker::Worktree;
 use crate::queue;
+use crate::session::NOT_WHAT_WAS_GREEN;
 use crate::task::{BranchEnding, CheckEnding, Ending, GitEnding, TaskRules};
 
-/// How often a branch is rebased and checked again because its base has moved on meanwhile.
+/// How often a branch is checked again because its base has moved on meanwhile, and how often because the branch has
+/// changed while it was checked.
 const ROUNDS: u32 = 3;
 
 pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
@@ -58,7 +60,7 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
     }
     let mut check = ending.check.clone();
     let mut judged_head = None;
-    let mut rounds = 0;
+    let (mut rebased, mut changed) = (0, 0);
     loop {
         // A task that was checked lands only as its check has judged it. Any other lands unchecked: a person decided
         // so.
@@ -70,6 +72,13 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
                 None => green.tree == Some(repository.tree_of_head(&worktree)?),
             };
             if !is_judged {
+                // A check has just judged it, and something has changed it since.
+                if judged_head.is_some() {
+                    if changed == ROUNDS {
+                        bail!("{} stays to land: {NOT_WHAT_WAS_GREEN}", worktree.branch);
+                    }
+                    changed += 1;
+                }
                 let recheck = Recheck::prepare(context, &target, &repository, &worktree)?;
                 // It may take long, and other branches may land meanwhile.
                 drop(lock);
@@ -84,7 +93,11 @@ pub(super) fn run(context: Context<'_>, task: &OsStr) -> Result<Pass> {
         }
         match repository.land(&mut worktree, check.is_some(), |_| Ok(()))? {
             LandStep::Landed => break,
-            LandStep::Rebased if rounds < ROUNDS => rounds += 1,
+            LandStep::Rebased if rebased < ROUNDS => {
+                rebased += 1;
+                // No check has judged what the rebase has made, so nothing has changed that since.
+                judged_head = None;
+            }
             LandStep::Rebased => bail!(Failure::Temporary(format!(
                 "{} stays to land: {base} has moved on {ROUNDS} times while it was checked",
                 worktree.branch

@@ -45,6 +45,7 @@ pub use files::Session;
 pub(crate) use files::marked;
 pub(crate) use files::{attention_cooldowns, sweep};
 pub(crate) use snapshot::{Reading, Trigger};
+pub(crate) use worktree::NOT_WHAT_WAS_GREEN;
 
 /// A person who pressed a key this recently is still looking at the session.
 const ATTENDED: SignedDuration = SignedDuration::from_secs(60);

@@ -27,7 +27,7 @@ use crate::task::{
 pub(super) const UNJUDGED: &str = "its check cannot judge it";
 
 /// Why a branch that was green does not land.
-const NOT_WHAT_WAS_GREEN: &str = "its check, or what its agent has left running, changes the branch each time: end that, and look at the branch";
+pub(crate) const NOT_WHAT_WAS_GREEN: &str = "its check, or what its agent has left running, changes the branch each time: end that, and look at the branch";
 
 /// How often a branch that has its turn to land is checked again because somebody other than `ccl` has moved its base
 /// meanwhile.

@@ -189,6 +189,34 @@ fn a_branch_that_is_another_than_was_checked_is_checked_again_before_it_lands_by
     assert_eq!(worktrees(&project), [""; 0]);
 }
 
+/// As a check that a pass runs, see `NOT_WHAT_WAS_GREEN`.
+#[test]
+fn a_check_by_hand_that_commits_each_time_comes_to_an_end() {
+    let commits = "git -c user.name=A -c user.email=a@b commit -q --allow-empty -m again";
+    let (world, project) =
+        world(1, &format!("check: echo $CCL_TASK >> ~/noted; [ ! -e ~/commits ] || {commits}\n"));
+    let home = world.sandbox.home();
+    project.drop_task("a.md", commit("a.txt", "one"));
+    world.scan();
+    world.tmux.wait_until("it is done", || {
+        world.pass(&["reap"]);
+        project.done() == ["a.md"]
+    });
+    fs::write(project.root().join("README"), "two\n").unwrap();
+    project.git(["commit", "-qam", "a person's"]);
+    fs::write(home.join("commits"), "").unwrap();
+    let pass = world.ccl(&["land", "a"]);
+    assert_eq!((pass.code, pass.short()), (1, vec![]), "{pass:#?}");
+    for part in ["ccl/a stays to land", "changes the branch each time"] {
+        assert!(pass.stderr.contains(part), "{part}: {}", pass.stderr);
+    }
+    let noted = || fs::read_to_string(home.join("noted")).unwrap().lines().count();
+    assert_eq!(noted(), 1 + 4);
+    fs::remove_file(home.join("commits")).unwrap();
+    assert_eq!(world.pass(&["land", "a"]), ["landed a.md -"]);
+    assert_eq!(noted(), 1 + 4 + 1);
+}
+
 #[test]
 fn a_check_by_hand_has_its_time_limit_its_setup_and_its_protected_files() {
     let (world, project) = world(
