@@ -12,6 +12,7 @@ use crate::hold::{Choice, Holds, Lineup};
 use crate::queue::{self, Name, Project, QUEUE, Skip, TaskRef};
 use crate::remote::{self, Departure};
 use crate::report::{self, DecisionRow, Report};
+use crate::spend;
 use crate::task::{Order, ProjectRules, Provider, Task};
 use crate::text::path_text;
 
@@ -142,8 +143,12 @@ fn decide<'a>(
         let sentence = format!("there is no agent `{name}`: any of `failover` has the task");
         warnings.push(report::warning(path, None, &sentence));
     }
-    let name = path_text(path);
-    let wanted = context.wanted(&name, &task.header, rules_of_project.agent.as_deref());
+    // As holds name the task; a file outside of a queue is in none.
+    let key = match project.zip(path.file_name()) {
+        Some((project, name)) => spend::task_key(project.path(), &name.to_string_lossy()),
+        None => path_text(path),
+    };
+    let wanted = context.wanted(&key, &task.header, rules_of_project.agent.as_deref());
     let (mut agent, mut model, mut agent_reason, mut waits) = (None, None, None, None);
     match (!delegated).then(|| lineup.choose(wanted)) {
         Some(Choice::Agent { agent: chosen, model: its, is_probe, passed_over }) => {

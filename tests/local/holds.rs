@@ -6,7 +6,7 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::agents::{hold_file, let_it_end};
+use super::agents::{hold_file, hold_of, let_it_end};
 use super::support::program::write_program;
 use super::world::{World, ending};
 
@@ -87,6 +87,22 @@ fn a_hold_that_cannot_be_read_keeps_nothing_from_being_filed() {
     assert_eq!(world.ccl(&["scan"]).code, 1);
     assert_eq!(world.pass(&["resume"]), ["resumed codex"]);
     assert_eq!(world.scan(), ["dispatched b.md ccl-auto-0"]);
+}
+
+#[test]
+fn decide_says_that_a_task_that_was_a_probe_before_lets_another_go_first() {
+    let world = world(1, json!({}));
+    let project = world.project("web");
+    let [a, b] = ["a.md", "b.md"].map(|name| project.drop_task(name, "Do it.\n"));
+    write_hold(&world, "codex", "limit", None);
+    let_it_end(&world, "codex");
+    let mut hold = hold_of(&world, "codex");
+    hold["refused"] = json!([project.root().join("a.md")]);
+    fs::write(hold_file(&world, "codex"), hold.to_string()).unwrap();
+    let waits = decision(&world, &a)["waits"].clone();
+    assert!(waits.as_str().is_some_and(|it| it.contains("another task goes first")), "{waits}");
+    assert_eq!(decision(&world, &b)["agent"], "codex");
+    assert_eq!(world.pass(&["scan", "--dry-run"]), ["dispatched b.md ccl-auto-0"]);
 }
 
 #[test]
