@@ -34,7 +34,7 @@ use crate::queue::{self, Project};
 use crate::task;
 use crate::text;
 
-/// An id is cut to this many characters, without the occasion at its end.
+/// A longer id is cut to this many characters, without the occasion at its end and the hash that replaces the rest.
 const MAX_ID: usize = 150;
 /// An event that its receiver has not taken for this long is given up.
 const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -66,14 +66,9 @@ pub(crate) struct Notice {
 impl Notice {
     /// An event of which only the occasion is known. Its id is `what` (a run, or a name and a moment) and the occasion.
     pub(crate) fn new(event: Occasion, what: &str, time: Timestamp) -> Self {
-        // The id becomes a file's name.
-        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        let what: String = what.chars().map(|c| if plain(c) { c } else { '-' }).collect();
-        // The end of a path tells more than its beginning.
-        let what = &what[what.len().saturating_sub(MAX_ID)..];
         Self {
             version: VERSION,
-            id: format!("{what}-{}", word(event)),
+            id: format!("{}-{}", file_name(what), word(event)),
             event,
             time,
             project: None,
@@ -179,6 +174,30 @@ impl Begun {
         let ended = ending.ended_at.map(Timestamp::as_second);
         ending.run.is_nil() && ended >= Some(self.time.as_second())
     }
+}
+
+/// A text as part of a file's name: another one for each text. A run's UUID stays as it is.
+fn file_name(what: &str) -> String {
+    let mut name = String::new();
+    for byte in what.bytes() {
+        match byte {
+            b'.' | b'-' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => name.push(char::from(byte)),
+            other => name.push_str(&format!("_{other:02x}")),
+        }
+    }
+    // The end of a path tells more than its beginning.
+    match name.len().checked_sub(MAX_ID) {
+        Some(cut @ 1..) => format!("{:016x}-{}", hash(what), &name[cut..]),
+        _ => name,
+    }
+}
+
+/// FNV-1a. The standard library's hash may be another one in the next release, and then each state would be notified
+/// once more.
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 fn word(event: Occasion) -> &'static str {
@@ -325,7 +344,7 @@ impl<'a> Outbox<'a> {
     }
 
     fn begun(&self, event: Occasion, project: &Path, task: &str) -> PathBuf {
-        let what = format!("{}-{task}", text::path_text(project));
+        let what = text::path_text(&project.join(task));
         self.directory.join("begun").join(Notice::new(event, &what, Timestamp::UNIX_EPOCH).id)
     }
 
@@ -423,4 +442,41 @@ impl<'a> Outbox<'a> {
 /// Reads a queued event; `None` where it was taken meanwhile.
 fn read(path: &Path) -> Result<Option<Notice>, marker::Unreadable> {
     marker::read(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(what: &str) -> String {
+        Notice::new(Occasion::Hold, what, Timestamp::UNIX_EPOCH).id
+    }
+
+    #[test]
+    fn two_names_are_two_ids() {
+        let long = |directory: &str| format!("/srv/{directory}/{}", "a".repeat(300));
+        for (one, other) in [
+            ("/p/日報.md", "/p/週報.md"),
+            ("/srv/a/b", "/srv/a-b"),
+            ("/srv/a/b", "_2fsrv_2fa_2fb"),
+            (&long("one"), &long("two")),
+        ] {
+            assert_ne!(id(one), id(other));
+        }
+        for what in ["日本語/".repeat(100), long("one")] {
+            let id = id(&what);
+            assert!(id.len() < 200, "it is a file's name: {id}");
+            assert!(
+                id.bytes().all(|it| it.is_ascii_alphanumeric() || b"._-".contains(&it)),
+                "{id}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_id_of_a_run_holds_the_run_as_it_is() {
+        let run = Uuid::new_v4();
+        let notice = Notice::of_run(Occasion::ToLand, run, Timestamp::UNIX_EPOCH);
+        assert_eq!(notice.id, format!("{run}-to-land"));
+    }
 }
