@@ -451,6 +451,9 @@ pub struct Cooldown {
     /// Whether `ccl doctor` can see that it is mended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub of_program: bool,
+    /// The agent whose launch failed; `None` where an earlier version wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
 }
 
 /// `STATE/agents/NAME.hold`: the agent gets no task for a while; `NAME@MODEL.hold`: none for that model.

@@ -308,3 +308,31 @@ fn a_cooldown_ends_where_its_cause_is_found_mended() {
     assert!(ended.2.contains("the cooldown of ccl-auto-0 is over"), "{ended:?}");
     assert!(!program.exists() && limit.exists());
 }
+
+/// Which one of several agents was missing is what counts.
+#[test]
+fn a_cooldown_ends_where_the_program_of_its_own_agent_is_found() {
+    let mut patient = Patient::new();
+    let good = json!(["my-claude", "--dangerously-skip-permissions"]);
+    let missing = |name: &str| json!({"kind": "command", "command": [name]});
+    patient.sandbox.config("agent", Value::Null);
+    patient
+        .sandbox
+        .config("agents", json!({"claude": {"command": good}, "codex": missing("no-such-codex")}));
+    patient.project.drop_task("a.md", "---\nagent: codex\n---\nDo it.\n");
+    let scan = patient.sandbox.ccl(["scan"]).output().unwrap();
+    assert_eq!(scan.status.code(), Some(1), "{scan:?}");
+    let cooldown = patient.sandbox.session_file("ccl-auto-0", "cooldown");
+    assert!(cooldown.exists());
+    patient.fault();
+    assert!(cooldown.exists(), "codex is still missing");
+
+    // Now the first agent is missing, and the second one is there.
+    patient.sandbox.config(
+        "agents",
+        json!({"claude": {"command": ["no-such-claude"]}, "codex": missing("my-claude")}),
+    );
+    let fault = patient.fault();
+    assert!(fault.contains("no-such-claude"), "{fault}");
+    assert!(!cooldown.exists(), "codex is there");
+}

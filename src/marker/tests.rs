@@ -7,6 +7,7 @@ fn cooldown() -> Cooldown {
         reason: "no evidence".to_owned(),
         needs_attention: false,
         of_program: false,
+        agent: Some("claude".to_owned()),
     }
 }
 

@@ -175,7 +175,12 @@ impl Pool<'_> {
     }
 
     /// Writes the session's cooldown.
-    pub(super) fn start_cooldown(&self, session: &Session, failure: &AttemptFailure) -> Result<()> {
+    pub(super) fn start_cooldown(
+        &self,
+        session: &Session,
+        claim: &Claim,
+        failure: &AttemptFailure,
+    ) -> Result<()> {
         let until = failure.until.unwrap_or_else(|| self.now + self.config.dispatcher.cooldown);
         let cooldown = Cooldown {
             stamp: self.stamp(),
@@ -183,6 +188,7 @@ impl Pool<'_> {
             reason: failure.reason.clone(),
             needs_attention: failure.needs_attention,
             of_program: failure.of_program,
+            agent: claim.marker().agent.name.clone(),
         };
         marker::write(&session.cooldown_path(), &cooldown)?;
         if failure.needs_attention {

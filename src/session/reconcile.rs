@@ -389,7 +389,7 @@ impl Pool<'_> {
     fn fail(&self, run: &Run, claim: Claim, mut end: AttemptEnd) -> Result<StepOutcome> {
         // Cooldown and hold come before the task is filed: a pass after that knows nothing of the failure.
         if end.cooldown {
-            self.start_cooldown(&run.session, &end.failure)?;
+            self.start_cooldown(&run.session, &claim, &end.failure)?;
         }
         // Another pass may have held the agent since this one looked.
         end.hold = self.hold_agent(&claim, &end.failure)?;

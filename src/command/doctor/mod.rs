@@ -36,6 +36,7 @@ pub(super) fn run(context: Context<'_>, environment: &Environment) -> Answer {
     let config = context.config;
     let tmux = Tmux::new(config.tmux.clone());
     let mut checks = vec![tmux_program(&tmux), tmux_server(&tmux)];
+    let mut unproven = Vec::new();
     for agent in config.agents.all() {
         // Where there are several, each row says which one it is about.
         let named = |row: DoctorRow| match config.agents.all() {
@@ -43,12 +44,13 @@ pub(super) fn run(context: Context<'_>, environment: &Environment) -> Answer {
             _ => DoctorRow { detail: format!("{}: {}", agent.name, row.detail), ..row },
         };
         let program = agent::program(config, agent, &tmux, environment);
-        if program.ok == Some(true) && agent.name == config.agents.first().name {
-            checks.extend(end_cooldowns(context));
+        if program.ok != Some(true) {
+            unproven.push(agent.name.as_str());
         }
         checks.push(named(program));
         checks.extend(agent::files(agent).into_iter().map(named));
     }
+    checks.extend(end_cooldowns(context, &unproven));
     checks.push(disk::state(&config.state_dir));
     match context.projects() {
         Ok(projects) => {
@@ -77,16 +79,20 @@ pub(super) fn run(context: Context<'_>, environment: &Environment) -> Answer {
     Answer { report: Report::Checks { checks }, exit }
 }
 
-/// Ends the cooldowns whose cause was the agent's program, since that works now. One finding for all of them.
-fn end_cooldowns(context: Context<'_>) -> Option<DoctorRow> {
+/// Ends the cooldowns whose cause was an agent's program, where that works now. `unproven` are the agents whose program
+/// does not, or may not. One finding for all of them.
+fn end_cooldowns(context: Context<'_>, unproven: &[&str]) -> Option<DoctorRow> {
     let state_dir = &context.config.state_dir;
     let sessions = context.config.pool.session_names().map(|name| Session::new(state_dir, &name));
-    let of_program = |session: &Session| {
+    let is_mended = |session: &Session| {
         // An unreadable one is reported by the pass that meets it.
         let cooldown = session.cooldown(context.now).ok().flatten();
-        cooldown.is_some_and(|cooldown| cooldown.of_program)
+        cooldown.filter(|it| it.of_program).is_some_and(|it| match it.agent.as_deref() {
+            Some(agent) => !unproven.contains(&agent),
+            None => unproven.is_empty(),
+        })
     };
-    let mended: Vec<Session> = sessions.filter(of_program).collect();
+    let mended: Vec<Session> = sessions.filter(is_mended).collect();
     if mended.is_empty() {
         return None;
     }
