@@ -39,3 +39,25 @@ fn a_dependent_starts_from_the_one_branch_that_has_not_landed() {
     reap(&world, 1);
     assert_eq!(files("ccl/e"), "README\na.txt\nb.txt\ne.txt");
 }
+
+/// Its work goes elsewhere, so it has no worktree here that could start from only one branch.
+#[test]
+fn a_dependent_that_is_delegated_waits_for_no_branch_to_land() {
+    let (world, project) = world(2, "");
+    project.drop_task("a.md", commit("a.txt", "one"));
+    project.drop_task("b.md", commit("b.txt", "two"));
+    assert_eq!(world.scan().len(), 2);
+    reap(&world, 2);
+    let mut world = world;
+    world.sandbox.env("SECUTOOLS_URL", "http://127.0.0.1:9");
+    world.sandbox.env("SECUTOOLS_API_KEY", "key");
+    let fields = "allow_delegation: true\npreferred_ai: gpu\ndepends_on: [a.md, b.md]";
+    let file = project.drop_task("c.md", format!("---\n{fields}\n---\nDo it.\n"));
+    assert_eq!(world.pass(&["scan", "--dry-run"]), ["delegated c.md -"]);
+    let status = world.sandbox.ccl_json(&["status"]);
+    let row = &status["tasks"][0];
+    assert_eq!((&row["name"], &row["provider"]), (&json!("c.md"), &json!("gpu")), "{status:#}");
+    assert_eq!(row["waits"], json!(null));
+    let decided = world.sandbox.ccl_json(&["decide", file.to_str().unwrap()]);
+    assert_eq!(decided["decisions"][0]["waits"], json!(null), "{decided:#}");
+}

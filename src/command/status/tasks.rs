@@ -340,9 +340,9 @@ impl Collector<'_, '_> {
                             row.waits = capacity.or_else(|| self.waits_for_agent(wanted));
                         }
                         if row.provider.is_some_and(Provider::is_remote) {
+                            // It needs no session and no worktree here.
                             row.waits = None;
-                        }
-                        if let Ok(rules) = rules
+                        } else if let Ok(rules) = rules
                             && rules.for_task(&peek.head.rules).isolation == Isolation::Worktree
                             && let Some(why) = waits::why_to_land(project, &peek.head.order)?
                         {
