@@ -195,22 +195,7 @@ pub fn main(environment: &Environment) -> ExitCode {
         }
         let config = config.get().context("the configuration was not read")?;
         let records = records.get_or_init(|| Records::new(config, &log));
-        let holds = Holds::new(config, now);
-        // A sum that cannot be read may be too high: secutools gets nothing, and all else goes on.
-        let secutools_over_budget = holds.is_secutools_over_budget().unwrap_or_else(|error| {
-            log.warn(format_args!("secutools gets no task until this is mended: {error:#}"));
-            true
-        });
-        let may_take_over = config.agents.secutools_after.is_some();
-        Ok(Context {
-            config,
-            log: &log,
-            records,
-            progress: &progress,
-            now,
-            lineup: may_take_over.then(|| lineup.get_or_init(|| holds.lineup())),
-            secutools_over_budget,
-        })
+        Ok(Context::new(config, &log, records, &progress, now, &lineup))
     };
     let finish = || -> Result<u8> {
         let Answer { report, exit } = run(&cli, environment, &log, now, context)?;
@@ -300,6 +285,26 @@ fn manual(words: &[String]) -> Result<String> {
 }
 
 impl<'a> Context<'a> {
+    /// `lineup` is filled where the route of tasks depends on it.
+    fn new(
+        config: &'a Config,
+        log: &'a Log,
+        records: &'a Records<'a>,
+        progress: &'a Progress,
+        now: Timestamp,
+        lineup: &'a OnceCell<Lineup<'a>>,
+    ) -> Self {
+        let holds = Holds::new(config, now);
+        // A sum that cannot be read may be too high: secutools gets nothing, and all else goes on.
+        let secutools_over_budget = holds.is_secutools_over_budget().unwrap_or_else(|error| {
+            log.warn(format_args!("secutools gets no task until this is mended: {error:#}"));
+            true
+        });
+        let may_take_over = config.agents.secutools_after.is_some();
+        let lineup = may_take_over.then(|| lineup.get_or_init(|| holds.lineup()));
+        Self { config, log, records, progress, now, lineup, secutools_over_budget }
+    }
+
     /// Reports what is odd about a task file.
     fn warn_about(self, file: &Path, task: &Task) {
         for found in &task.warnings {

@@ -1,5 +1,8 @@
 //! `ccl status --watch` on a real terminal.
 
+use std::fs;
+
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use crate::support::{Sandbox, TmuxServer};
@@ -17,7 +20,10 @@ impl Watched {
 
     /// Words stand before `ccl` that run it.
     fn under(wrapper: &str) -> Self {
-        let mut sandbox = Sandbox::new();
+        Self::of(Sandbox::new(), wrapper)
+    }
+
+    fn of(mut sandbox: Sandbox, wrapper: &str) -> Self {
         sandbox.config("tmux", json!({"command": ["/nonexistent/tmux"]}));
         sandbox.project("web");
         let terminal = TmuxServer::start();
@@ -67,7 +73,7 @@ fn it_draws_again_by_itself_and_leaves_the_terminal_as_it_was() {
     // What would go to standard error stands below.
     terminal.wait_for_text(pane, "there is no program `/nonexistent/tmux`");
     let inbox = sandbox.projects_dir().join("web/.agent-queue/inbox");
-    std::fs::write(inbox.join("new-one.md"), "Do it.\n").unwrap();
+    fs::write(inbox.join("new-one.md"), "Do it.\n").unwrap();
     terminal.wait_for_text(pane, "new-one.md");
     terminal.run(&["send-keys", "-t", pane, "q"]);
     terminal.wait_for_text(pane, "end 0");
@@ -80,6 +86,31 @@ fn it_draws_again_by_itself_and_leaves_the_terminal_as_it_was() {
     terminal.run(&["send-keys", "-t", pane, "C-c"]);
     terminal.wait_for_text(pane, "end 0");
     assert_eq!(watched.mode(), "0 1");
+}
+
+/// How the agents stand decides where a waiting task goes, and that changes while somebody watches.
+#[test]
+fn a_hold_that_ends_meanwhile_changes_where_a_task_goes() {
+    let mut sandbox = Sandbox::new();
+    sandbox.config("failover", json!(["claude", "secutools"]));
+    let now = Timestamp::now();
+    let until = now + SignedDuration::from_hours(9);
+    let hold = json!({"version": 1, "host": "h", "at": now, "until": until, "model": null, "cause": "limit",
+                      "reason": "the limit", "since": now, "tries": 1, "has_reset": false});
+    let agents = sandbox.state_dir().join("agents");
+    fs::create_dir_all(&agents).unwrap();
+    fs::write(agents.join("claude.hold"), hold.to_string()).unwrap();
+    let fields = "allow_delegation: true\npreferred_ai: claude-code\ncomplexity_hint: medium";
+    sandbox.project("web").drop_task("t.md", format!("---\n{fields}\n---\nDo it.\n"));
+    let key = "SECUTOOLS_URL=http://127.0.0.1:9 SECUTOOLS_API_KEY=key";
+    let watched = Watched::of(sandbox, key);
+    let Watched { terminal, pane, .. } = &watched;
+    terminal.wait_for_text(pane, "gemini");
+    fs::remove_file(agents.join("claude.hold")).unwrap();
+    terminal.wait_until("it goes to the agent here", || {
+        let shown = terminal.capture(pane);
+        shown.contains("t.md") && !shown.contains("gemini")
+    });
 }
 
 #[test]
@@ -178,7 +209,7 @@ fn what_does_not_fit_is_counted() {
     let Watched { sandbox, terminal, pane } = &watched;
     let inbox = sandbox.projects_dir().join("web/.agent-queue/inbox");
     for number in 0..19 {
-        std::fs::write(inbox.join(format!("t{number}.md")), "Do it.\n").unwrap();
+        fs::write(inbox.join(format!("t{number}.md")), "Do it.\n").unwrap();
     }
     terminal.run(&["resize-window", "-t", pane, "-x", "80", "-y", "12"]);
     terminal.wait_for_text(pane, "q ends; ");

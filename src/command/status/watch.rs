@@ -1,6 +1,7 @@
 //! `ccl status --watch`: the status on a terminal, drawn again every two seconds.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -72,7 +73,10 @@ pub(in crate::command) fn watch(
 fn frame(context: Context<'_>, environment: &Environment) -> Result<String> {
     let said = Said::default();
     let log = Log::new(Level::Warn, Style::Plain, Box::new(said.clone()));
-    let context = Context { log: &log, now: Timestamp::now(), ..context };
+    // Made anew each time: a hold may have ended since, or the day whose spending counts.
+    let Context { config, records, progress, .. } = context;
+    let lineup = OnceCell::new();
+    let context = Context::new(config, &log, records, progress, Timestamp::now(), &lineup);
     let Collected { status, .. } = collect(context)?;
     let style = TerminalStyle::of_stdout(environment);
     let text = Report::Status(status).text(context.now, || style);
