@@ -93,7 +93,8 @@ pub(crate) fn exclusive(path: &Path) -> Result<Lock> {
 /// Whether somebody holds the lock; a file that does not exist is not locked,
 /// and is not made.
 pub(crate) fn is_held(path: &Path) -> Result<bool> {
-    let opened = durable::open_if_there(path);
+    // Open for writing, although nothing is written: NFS locks no other descriptor.
+    let opened = durable::if_there(durable::open_to_lock(path, OFlags::empty()));
     match opened.with_context(|| format!("cannot open {}", path.display()))? {
         Some(file) => {
             let is_free = lock(&file).with_context(|| format!("cannot lock {}", path.display()))?;

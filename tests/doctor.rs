@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use secutools_server::SecutoolsServer;
 use serde_json::{Value, json};
 use support::claude_home::{Consent, prepare_home};
+use support::faults::traced;
 use support::write_program;
 use support::{Project, Sandbox, TmuxServer};
 
@@ -281,6 +282,17 @@ fn git_is_looked_at_where_tasks_have_worktrees() {
         fault.starts_with("git: no task can have a worktree → there is no program `git`"),
         "{fault}"
     );
+}
+
+/// NFS locks only descriptors that are open for writing, and a queue on NFS is a good one.
+#[test]
+fn the_lock_of_a_queue_is_tried_on_a_descriptor_that_is_open_for_writing() {
+    let patient = Patient::new();
+    fs::write(patient.project.root().join(".agent-queue/.lock"), "").unwrap();
+    let trace = traced(&patient.sandbox, &["doctor"], &["openat", "open"]);
+    let mut opened = trace.lines().filter(|line| line.contains("/.agent-queue/.lock\""));
+    assert!(opened.next().is_some_and(|line| line.contains("O_RDWR")), "{trace}");
+    assert_eq!(opened.next(), None);
 }
 
 /// Whoever has mended the agent does not have to wait for the end of the cooldown that it was the cause of.
