@@ -197,7 +197,7 @@ impl<'a> Holds<'a> {
         &self,
         agent: &str,
         trigger: &HoldTrigger<'_>,
-        tell: impl FnOnce(&AgentHold) -> Result<()>,
+        notify: impl FnOnce(&AgentHold) -> Result<()>,
     ) -> Result<Option<AgentHold>> {
         let _lock = self.lock(agent)?;
         let path = self.path(agent, trigger.model);
@@ -220,7 +220,7 @@ impl<'a> Holds<'a> {
             probe: None,
             refused: same.map(refused_with_its_probe).unwrap_or_default(),
         };
-        tell(&hold)?;
+        notify(&hold)?;
         marker::write(&path, &hold)?;
         Ok(Some(hold))
     }

@@ -441,19 +441,19 @@ pub(super) fn launch(
     hand_out(context, slots, tasks, pass, |slot, assignment| {
         let what = format!("{} → {}", assignment.task.at.name, slot.name());
         let _waiting = context.progress.wait_for(&what);
-        pool.dispatch(slot, assignment)
+        pool.launch(slot, assignment)
     });
 }
 
 /// The dry run of [`launch`]: reports what that would do in the free sessions of these names.
-pub(super) fn rehearse(
+pub(super) fn launch_dry_run(
     context: Context<'_>,
     pool: &Pool<'_>,
     free: Vec<String>,
     tasks: Vec<Assignment>,
     pass: &mut Pass,
 ) {
-    hand_out(context, free, tasks, pass, |name, assignment| pool.rehearse(&name, assignment));
+    hand_out(context, free, tasks, pass, |name, assignment| pool.launch_dry_run(&name, assignment));
 }
 
 /// Gives each task to a free session, and reports what came of it.

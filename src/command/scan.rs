@@ -190,7 +190,7 @@ fn launch(
         let free = pool.free_names().into_iter();
         let free: Vec<String> = free.filter_map(|name| pass.ok(context, name)).collect();
         let tasks = choose(context, &pool, inboxes, free.len(), Mode::DryRun, pass);
-        dispatch::rehearse(context, &pool, free, tasks, pass);
+        dispatch::launch_dry_run(context, &pool, free, tasks, pass);
     } else {
         let free = pool.free().into_iter();
         let slots: Vec<Slot> = free.filter_map(|slot| pass.ok(context, slot)).collect();

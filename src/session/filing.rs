@@ -124,8 +124,8 @@ impl Pool<'_> {
             ..Entry::new(EventKind::Hold)
         };
         let entry = entry.because(failure.reason.as_str());
-        let tell = |hold: &AgentHold| self.records.notify_hold(&entry, name, hold.since);
-        let is_held = match self.holds.begin(name, &trigger, tell) {
+        let notify = |hold: &AgentHold| self.records.notify_hold(&entry, name, hold.since);
+        let is_held = match self.holds.begin(name, &trigger, notify) {
             Ok(hold) => hold.is_some(),
             // The task goes back all the same: a hold that cannot be read keeps tasks from the agent as well.
             Err(error) => {

@@ -46,9 +46,9 @@ impl Pool<'_> {
     ///
     /// The slot is given up as soon as the outcome is known, and not when all launches of the pass are over: a hook of
     /// the agent may wait for it.
-    pub fn dispatch(&self, slot: Slot, assignment: &Assignment) -> (Vec<Event>, Result<()>) {
+    pub fn launch(&self, slot: Slot, assignment: &Assignment) -> (Vec<Event>, Result<()>) {
         let mut events = Vec::new();
-        let skip = match self.launch(&mut events, &slot, assignment) {
+        let skip = match self.try_launch(&mut events, &slot, assignment) {
             Ok(()) => return (events, Ok(())),
             Err(Skip::Failed(error)) => Skip::Failed(self.undo(&mut events, &slot.session, error)),
             Err(skip) => skip,
@@ -58,13 +58,13 @@ impl Pool<'_> {
         (events, outcome)
     }
 
-    /// What [`Pool::dispatch`] to the free session of this name would come to, as far as reading shows: nothing is
+    /// What [`Pool::launch`] to the free session of this name would come to, as far as reading shows: nothing is
     /// locked or written.
     ///
     /// A dry run cannot know what git says when it makes the worktree, whether tmux opens the window and the agent
     /// takes the task, or what another pass or a person does meanwhile: make the session, claim the task, fill its
     /// project, send the agent's probe, or still write to the file.
-    pub(crate) fn rehearse(
+    pub(crate) fn launch_dry_run(
         &self,
         session: &str,
         assignment: &Assignment,
@@ -86,7 +86,7 @@ impl Pool<'_> {
         }
     }
 
-    fn launch(
+    fn try_launch(
         &self,
         events: &mut Vec<Event>,
         slot: &Slot,

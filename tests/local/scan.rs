@@ -92,13 +92,13 @@ fn a_dry_run_changes_nothing_at_all() {
     waits_for(&alpha.drop_task("a0.md", " \n"), 1);
     std::os::unix::fs::symlink("/etc/passwd", alpha.queue("inbox").join("link.md")).unwrap();
     let before = tree(world.sandbox.path());
-    let rehearsed = world.pass(&["scan", "--dry-run"]);
+    let foreseen = world.pass(&["scan", "--dry-run"]);
     world.pass(&["reap", "--dry-run"]);
     world.sandbox.ccl(["scan", "-n"]).assert().success();
     assert!(before == tree(world.sandbox.path()));
     assert_eq!(world.tmux.sessions(), [""; 0]);
-    assert_eq!(world.scan(), rehearsed);
-    assert!(rehearsed.contains(&"dispatched b1.md ccl-auto-0".to_owned()));
+    assert_eq!(world.scan(), foreseen);
+    assert!(foreseen.contains(&"dispatched b1.md ccl-auto-0".to_owned()));
 
     // Now there are sessions, markers and agents, which write down what they got.
     wait_until("both agents have begun", PATIENCE, || world.order().len() == 2);
@@ -110,13 +110,13 @@ fn a_dry_run_changes_nothing_at_all() {
     world.wait_for_exit("ccl-auto-0");
     world.wait_for_exit("ccl-auto-1");
     let before = tree(world.sandbox.path());
-    let rehearsed = world.pass(&["reap", "--dry-run"]);
-    assert_eq!(rehearsed, ["done b1.md ccl-auto-0", "done g1.md ccl-auto-1"]);
+    let foreseen = world.pass(&["reap", "--dry-run"]);
+    assert_eq!(foreseen, ["done b1.md ccl-auto-0", "done g1.md ccl-auto-1"]);
     // So does scan, which goes on with what waits.
     let of_scan = world.pass(&["scan", "--dry-run"]);
-    assert_eq!(of_scan[..2], rehearsed);
+    assert_eq!(of_scan[..2], foreseen);
     assert!(before == tree(world.sandbox.path()));
-    assert_eq!(world.pass(&["reap"]), rehearsed);
+    assert_eq!(world.pass(&["reap"]), foreseen);
 }
 
 #[test]

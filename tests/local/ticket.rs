@@ -173,7 +173,7 @@ fn what_a_person_starts_between_the_look_and_the_launch_is_not_disturbed() {
     world.tmux.wait_until("cat is in front", || {
         world.tmux.format(&pane, "#{pane_current_command}") == "cat"
     });
-    let (events, outcome) = pool.dispatch(slot, &assignment);
+    let (events, outcome) = pool.launch(slot, &assignment);
     outcome.unwrap();
     let kinds: Vec<_> = events.iter().map(|event| event.event).collect();
     assert_eq!(kinds, [EventKind::Dispatched]);
