@@ -70,8 +70,9 @@ impl Setup<'_> {
     /// up twice at once; they may take long.
     pub(crate) fn script(&self) -> Result<String> {
         let Self { from, copy, command, stamp } = self;
-        // The mark names the path that is being copied: after a kill only a part of it may lie there. It is put beside
-        // the stamp, where git takes it for nobody's work.
+        // The mark names the path that is being copied: after a kill only a part of it may lie there, and goes before the
+        // mark is written anew. A copy that fails takes both away: a person may put the path there by hand. The mark lies
+        // beside the stamp, where git takes it for nobody's work.
         let mark = quote_path(&stamp.with_file_name("ccl-copies"))?;
         let (stamp, failed) = (quote_path(stamp)?, command::Exit::SETUP_FAILED);
         let mut steps = String::new();
@@ -79,8 +80,9 @@ impl Setup<'_> {
             let (source, copied) = (quote_path(&from.join(path))?, quote(&format!("./{path}"))?);
             steps.push_str(&format!(
                 "[ ! -e {source} ] || {{ [ -e {copied} ] && [ \"$(cat {mark} 2>/dev/null)\" != {copied} ]; }} ||\n\
-                 \t{{ mkdir -p \"$(dirname {copied})\" && printf %s {copied} >{mark} && rm -rf {copied} &&\n\
-                 \tcp -RPp {source} {copied} && rm {mark}; }} || finish {failed}\n"
+                 \t{{ mkdir -p \"$(dirname {copied})\" && rm -rf {copied} && printf %s {copied} >{mark} &&\n\
+                 \t{{ cp -RPp {source} {copied} || {{ rm -rf {copied} {mark}; false; }}; }} && rm -f {mark}; }} ||\n\
+                 \tfinish {failed}\n"
             ));
         }
         if let Some(command) = command {
@@ -466,12 +468,34 @@ mod tests {
                 "cp() {{ case $3 in *first) command cp \"$@\";; *) {cut_off}; kill -KILL $$;; esac; }}"
             );
             assert!(!run(&killed) && !stamp.exists() && worktree.join("it's").exists());
+            assert!(!run("printf() { return 1; }") && !stamp.exists());
             assert!(run("") && stamp.exists());
             let diff = Command::new("diff").arg("-r").args([&project, &worktree]).output().unwrap();
             let diff = String::from_utf8_lossy(&diff.stdout).into_owned();
             assert!(diff.lines().all(|line| !line.starts_with("Only in")), "{diff}");
             assert!(diff.contains("< theirs\n") && diff.lines().count() == 7, "{diff}");
         }
+    }
+
+    #[test]
+    fn what_a_person_puts_where_a_copy_has_failed_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let [project, worktree] = ["project", "T"].map(|name| dir.path().join(name));
+        for directory in [&project, &worktree] {
+            std::fs::create_dir(directory).unwrap();
+        }
+        std::fs::write(project.join("env"), "whole").unwrap();
+        let (copy, stamp) = (["env".to_owned()], dir.path().join("ready"));
+        let setup = Setup { from: &project, copy: &copy, command: None, stamp: &stamp };
+        let run = |before: &str| {
+            let script = format!("finish() {{ exit 1; }}\n{before}\n{}", setup.script().unwrap());
+            let mut command = Command::new("sh");
+            command.args(["-c", &script]).current_dir(&worktree).status().unwrap().success()
+        };
+        assert!(!run("cp() { printf wh >\"$3\"; return 1; }") && !worktree.join("env").exists());
+        std::fs::write(worktree.join("env"), "by hand").unwrap();
+        assert!(run("") && stamp.exists());
+        assert_eq!(std::fs::read_to_string(worktree.join("env")).unwrap(), "by hand");
     }
 
     #[test]
