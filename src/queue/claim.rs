@@ -193,8 +193,8 @@ impl Claim {
         durable::remove(&self.project.claim_path(&self.name)).map(drop)
     }
 
-    /// Takes the lock under which the run's worktree is changed. `None`: the task came back into the inbox, and another run
-    /// has claimed it with a worktree of the same name. That claim was written under this lock, too.
+    /// Takes the lock under which the run's worktree is changed. `None`: the task came back into the inbox, and
+    /// another run has claimed it with a worktree of the same name. That claim was written under this lock, too.
     pub(crate) fn lock_worktree(&self, worktree: &Worktree) -> Result<Option<Lock>> {
         let lock = self.project.lock_checkout()?;
         let is_anothers = self.on_disk()?.is_some_and(|claim| {
