@@ -130,8 +130,12 @@ impl GitError {
     }
 }
 
-/// What git 2.17 to 2.47 says where a write has failed. Often it does not name the system's error.
-const FAILED_WRITES: [&str; 16] = [
+/// What git 2.17 to 2.47 says where the machine has failed it, most often at a write. Often it does not name the system's
+/// error.
+const FAILED_CALLS: [&str; 19] = [
+    "Input/output error",
+    "Too many open files",
+    "Out of memory",
     "No space left on device",
     "Out of diskspace",
     "Disk quota exceeded",
@@ -159,7 +163,7 @@ const KILLS: [Signal; 4] = [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP
 
 fn is_of_the_machine(status: ExitStatus, said: &str, directory: &Path) -> bool {
     status.signal().is_some_and(|it| KILLS.iter().any(|kill| kill.as_raw() == it))
-        || FAILED_WRITES.iter().any(|failed| said.contains(failed))
+        || FAILED_CALLS.iter().any(|failed| said.contains(failed))
         || free_space(directory).is_ok_and(|free| free < FULL)
 }
 
