@@ -59,6 +59,10 @@ impl OpenRun<'_> {
     /// Puts a tombstone in place of `old`; false if the ref has moved meanwhile.
     fn swap(&self, old: Option<&str>, tombstone: &Tombstone) -> Result<bool> {
         let OpenRun { task, marker, note, .. } = *self;
+        // Nothing is at the ref, too, once another pass has filed the task: its marker goes before its refs.
+        if old.is_none() && !self.is_open()? {
+            return Ok(false);
+        }
         let exchange = self.exchange();
         // No ref here keeps the base commit: after two weeks a person's git may have thrown it away.
         if !exchange.has(&note.base)? {

@@ -57,17 +57,19 @@ fn passes_at_once_do_everything_once() {
     assert_eq!(world.checkout(), before);
 }
 
-/// A pass has read the result, and stands still; another one files it, or is killed over it. The late one makes no second
-/// branch, and brings no marker back.
+/// A pass has read the result, or is about to look for one, and stands still; another one files it, or is killed over it.
+/// The late one makes no second branch, brings no marker back, and puts nothing at a ref that has gone.
 #[test]
 fn a_pass_that_comes_late_does_nothing_twice() {
-    for is_killed in [false, true] {
-        let (mut world, _, entrypoint) = World::submitted();
+    let cases = [("cat-file blob", false), ("cat-file blob", true), ("ls-remote", false)];
+    for (stands_at, is_killed) in cases {
+        let (mut world, key, entrypoint) = World::submitted();
         world.worker().command(&entrypoint).output().unwrap();
+        world.ray.set(&format!("ccl-{key}"), "SUCCEEDED", None);
         let (late, go) = (world.sandbox.path().join("late"), world.sandbox.path().join("go"));
         let waits = instead_of_git(world.sandbox.path(), |git| {
             format!(
-                "#!/bin/sh\ncase \"$*\" in *' cat-file blob '*) : >{}; until [ -e {} ]; do sleep 0.02; done ;; esac\nexec {git} \"$@\"\n",
+                "#!/bin/sh\ncase \"$*\" in *' {stands_at} '*) : >{}; until [ -e {} ]; do sleep 0.02; done ;; esac\nexec {git} \"$@\"\n",
                 late.display(),
                 go.display()
             )
@@ -81,7 +83,7 @@ fn a_pass_that_comes_late_does_nothing_twice() {
         pass.arg("--config").arg(world.sandbox.config_file()).arg("reap").env("PATH", waits);
         pass.stdout(Stdio::null()).stderr(Stdio::piped());
         let pass = pass.spawn().unwrap();
-        wait_until("the pass has read the result", LONG, || late.exists());
+        wait_until("the pass stands still", LONG, || late.exists());
         if is_killed {
             world.sandbox.env("PATH", dies);
             assert_eq!(world.run(&["reap"]).status.code(), None);
@@ -91,11 +93,12 @@ fn a_pass_that_comes_late_does_nothing_twice() {
         }
         fs::write(&go, "").unwrap();
         let output = pass.wait_with_output().unwrap();
-        assert!(output.status.success(), "{is_killed}: {}", said(&output));
-        assert_eq!(world.project.task_places("a.md"), ["done/a.md"], "{is_killed}");
-        assert!(world.is_clean(), "{is_killed}: {:?}", world.project.inbox());
+        let when = format!("{stands_at}, {is_killed}");
+        assert!(output.status.success(), "{when}: {}", said(&output));
+        assert_eq!(world.project.task_places("a.md"), ["done/a.md"], "{when}");
+        assert!(world.is_clean(), "{when}: {:?} {:?}", world.project.inbox(), world.refs());
         let branches = world.project.git(["branch", "--list", "ccl/*"]);
-        assert_eq!(branches.trim(), "ccl/a", "{is_killed}");
+        assert_eq!(branches.trim(), "ccl/a", "{when}");
     }
 }
 
