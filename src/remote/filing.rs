@@ -155,6 +155,11 @@ impl Delegation<'_> {
             self.log.warn(format_args!("{task}: {reason}"));
             return Ok(RemoteOutcome::Event(marker.event(task, EventKind::Held).because(reason)));
         }
+        // A pass was killed after it had filed the task and before it had put the marker away: the copy stays as it is, and
+        // what it says is recorded.
+        let copied = project.filed_ending(name, marker.key)?;
+        let copied = copied.map(|ending| Filing::of_copy(ending, self.now()));
+        let filing = copied.as_ref().unwrap_or(filing);
         let (kind, word) = match filing.outcome {
             Outcome::Done => (EventKind::Done, "DONE"),
             Outcome::Failed | Outcome::Released => (EventKind::Failed, "FAILED"),
