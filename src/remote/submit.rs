@@ -184,7 +184,7 @@ impl Delegation<'_> {
 
     /// Locks a marker that waits for its next submission, and judges again what to do about it.
     /// Before the request is sent, the marker is made to say that a job may exist: this pass may be
-    /// killed. `None`: another process has it.
+    /// killed. `None`: another process has it, or `reap` goes on with its result.
     fn take(&self, task: &TaskRef) -> Result<Option<(Pending, Next)>> {
         let path = task.project.delegated_path(&task.name);
         let _local = locked(&self.local_lock);
@@ -193,6 +193,10 @@ impl Delegation<'_> {
             return Ok(None);
         };
         let mut marker: Delegated = markers::read_file(&lock, &path)?;
+        // The result is there, and `reap` files it. What it has noted is a new file, so it may have lost its lock.
+        if marker.exchange.as_ref().is_some_and(|note| note.work.is_some()) {
+            return Ok(None);
+        }
         let next = self.next(&marker);
         let was_sent = marker.exchange.as_ref().is_some_and(|note| note.is_sent);
         let DelegationPhase::Submitting { request, ambiguous, tries, .. } = &mut marker.phase
