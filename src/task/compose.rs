@@ -79,13 +79,9 @@ pub fn as_written(text: &str) -> Option<&str> {
         return None;
     }
     let above = &written[..footer];
-    // Only the transcript of a conversation, or an engine, gives a result: what another agent of this machine has
-    // finished holds none.
-    let has_result =
-        ending.agent_session.is_some() || ending.provider.is_some_and(|it| it.is_remote());
     let end = match ending.outcome {
-        Outcome::Done if has_result => above.rfind(RESULT).unwrap_or(above.len()),
-        Outcome::Done | Outcome::Failed | Outcome::Released => above.len(),
+        Outcome::Done => above.rfind(RESULT).unwrap_or(above.len()),
+        Outcome::Failed | Outcome::Released => above.len(),
     };
     Some(above[..end].trim_end())
 }
@@ -208,18 +204,6 @@ mod tests {
         let text = "Write it below.\n\n## Result\n\nhere";
         let failed = filed(Outcome::Failed, None, Some("*x*")).replace("Do it.", text);
         assert!(as_written(&failed).unwrap().ends_with(text));
-    }
-
-    /// A program that is no Claude Code leaves no result, and the heading is its author's.
-    #[test]
-    fn nothing_that_the_author_wrote_is_taken_for_a_result_that_nobody_added() {
-        let text = "Write it below.\n\n## Result\n\nhere";
-        let of_command = ending(Outcome::Done, Provider::ClaudeCode);
-        let filed = with_ending(text, &of_command, None, Some("*codex · 3s*"));
-        assert_eq!(as_written(&filed), Some(text));
-        let of_claude = Ending { agent_session: Some("0".to_owned()), ..of_command };
-        let filed = with_ending(text, &of_claude, Some("fine"), Some("*claude-code · 3s*"));
-        assert_eq!(as_written(&filed), Some(text));
     }
 
     /// A session that fails adds no footer, nor does `ccl cancel`.
