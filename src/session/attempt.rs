@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use uuid::Uuid;
 
-use super::snapshot::Run;
+use super::snapshot::{LAST_WORDS_WAIT, Run};
 use super::{Pool, Session, unavailable};
 use crate::agent::claude::{self, Transcript};
 use crate::agent::command::Exit;
@@ -29,8 +29,6 @@ use crate::tmux::{NewWindow, TmuxError};
 /// How often evidence is looked for: often at first, for a script starts within milliseconds, less often later.
 const SHORTEST_POLL: Duration = Duration::from_millis(5);
 const LONGEST_POLL: Duration = Duration::from_millis(50);
-/// How long tmux may take to read what a program wrote before it ended.
-const LAST_SCREEN_WAIT: Duration = Duration::from_secs(2);
 /// How often the screen is looked at, which costs a call of tmux.
 const SCREEN_POLL: Duration = Duration::from_millis(500);
 
@@ -429,13 +427,8 @@ impl Pool<'_> {
     /// What the window shows once its process has ended; none where a person has closed it. tmux may not have read the
     /// last words yet, which is waited for.
     fn last_screen(&self, attempt: &Attempt) -> Result<Option<String>> {
-        let deadline = Instant::now() + LAST_SCREEN_WAIT;
-        while let Some(pane) = &attempt.run.pane {
-            let all_read = unless_closed(Some(self.tmux.has_read_all(&pane.id)))?;
-            if all_read != Some(false) || Instant::now() > deadline {
-                break;
-            }
-            thread::sleep(SHORTEST_POLL);
+        if let Some(pane) = &attempt.run.pane {
+            self.await_last_words(pane, LAST_WORDS_WAIT);
         }
         unless_closed(attempt.run.pane.as_ref().map(|pane| self.tmux.capture_last(&pane.id)))
     }

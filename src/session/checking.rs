@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
@@ -277,10 +277,7 @@ impl Pool<'_> {
     /// What the check's window shows, and what has scrolled out of it; nothing where it was closed.
     fn screen_of_check(&self, run: &Run) -> String {
         let Some(pane) = &run.pane else { return String::new() };
-        let deadline = Instant::now() + CHECK_OUTPUT_WAIT;
-        while !self.tmux.has_read_all(&pane.id).unwrap_or(true) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        self.await_last_words(pane, CHECK_OUTPUT_WAIT);
         self.tmux.capture_history(&pane.id, LINES).unwrap_or_default()
     }
 

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, bail};
 use uuid::Uuid;
@@ -25,6 +27,9 @@ use crate::owner;
 use crate::process;
 use crate::queue::{Claim, ClaimLookup, Name, Project};
 use crate::tmux::{Pane, TmuxError};
+
+/// How long tmux may take to read what a program wrote before it ended.
+pub(super) const LAST_WORDS_WAIT: Duration = Duration::from_secs(2);
 
 /// Why a pass looks at a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -289,11 +294,22 @@ impl Pool<'_> {
     /// What the window of an agent that has ended badly shows; `None` where tmux does not have it any more.
     pub(super) fn words_of(&self, exit: Exit, pane: Option<&AgentPane>) -> Option<String> {
         match exit {
-            Exit::SetupFailed | Exit::Code(1..) => {
-                pane.and_then(|pane| self.tmux.capture_last(&pane.id).ok())
-            }
+            Exit::SetupFailed | Exit::Code(1..) => pane.and_then(|pane| {
+                // The exit is noted before the window's process ends.
+                self.await_last_words(pane, LAST_WORDS_WAIT);
+                self.tmux.capture_last(&pane.id).ok()
+            }),
             // The screen would add nothing. Not `None`, which says that the window is gone.
             _ => Some(String::new()),
+        }
+    }
+
+    /// Waits until tmux has read all that the window's process has written before its end.
+    pub(super) fn await_last_words(&self, pane: &AgentPane, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        // A tmux that does not answer is met by the next call.
+        while !self.tmux.has_read_all(&pane.id).unwrap_or(true) && Instant::now() < deadline {
+            sleep(Duration::from_millis(5));
         }
     }
 
