@@ -60,7 +60,7 @@ impl OpenRun<'_> {
     fn swap(&self, old: Option<&str>, tombstone: &Tombstone) -> Result<bool> {
         let OpenRun { task, marker, note, .. } = *self;
         // Nothing is at the ref, too, once another pass has filed the task: its marker goes before its refs.
-        if old.is_none() && !self.is_open()? {
+        if old.is_none() && super::current(task, marker)?.is_none() {
             return Ok(false);
         }
         let exchange = self.exchange();

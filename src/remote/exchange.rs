@@ -23,7 +23,6 @@ use super::marker::{self, Delegated, DelegationPhase, ExchangeNote, Unfetched};
 use super::run::{self, Refs, RunCommit, RunResult, Tombstone, Why, Workplace};
 use super::{Delegation, EngineError, ErrorKind, Job, JobStatus, RemoteOutcome, TIME_BUDGET};
 use crate::checkout::{EXCHANGE_LIMIT, Exchange, GitError};
-use crate::marker as markers;
 use crate::queue::TaskRef;
 use crate::text::{escape, excerpt};
 
@@ -65,13 +64,6 @@ impl OpenRun<'_> {
     /// Changes the marker; false where another pass has ended this run.
     pub(super) fn change(&self, change: impl FnOnce(&mut Delegated)) -> Result<bool> {
         self.by.change(self.task, self.marker, change)
-    }
-
-    /// Whether the marker on disk is still that of this run.
-    pub(super) fn is_open(&self) -> Result<bool> {
-        let TaskRef { project, name } = self.task;
-        let current = markers::read::<Delegated>(&project.delegated_path(name))?;
-        Ok(current.is_some_and(|current| current.is_same_submission(self.marker)))
     }
 
     /// Takes the step of the table above.

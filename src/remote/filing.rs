@@ -12,7 +12,6 @@ use super::{Delegation, Job, JobStatus, RemoteOutcome};
 use crate::concurrent::locked;
 use crate::durable;
 use crate::event::{Event, EventKind};
-use crate::marker;
 use crate::money::Cost;
 use crate::process::OpenFiles;
 use crate::queue::{Folder, TaskRef};
@@ -203,8 +202,7 @@ impl Delegation<'_> {
         let (waiting, path) = (project.waiting_path(name), project.delegated_path(name));
         let _local = locked(&self.local_lock);
         let _lock = project.lock()?;
-        let current: Option<Delegated> = marker::read(&path)?;
-        if !current.is_some_and(|current| current.is_same_submission(marker)) {
+        if super::current(task, marker)?.is_none() {
             return Ok(false);
         }
         if project.filed_ending(name, marker.key)?.is_none() {

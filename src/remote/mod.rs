@@ -293,14 +293,9 @@ impl<'a> Delegation<'a> {
         if self.dry_run {
             return Ok(true);
         }
-        let path = task.project.delegated_path(&task.name);
         let _local = locked(&self.local_lock);
         let _lock = task.project.lock()?;
-        // Read again under the lock: another pass may have filed the task or begun anew meanwhile.
-        let Some(mut current) = markers::read::<Delegated>(&path)? else { return Ok(false) };
-        if !current.is_same_submission(marker) {
-            return Ok(false);
-        }
+        let Some(mut current) = current(task, marker)? else { return Ok(false) };
         change(&task.project, &mut current)?;
         current.stamp = Stamp::new(self.host, self.now());
         save(task, &current)?;
@@ -315,6 +310,13 @@ pub(crate) fn why_off(kind: EngineKind, config: &Config) -> String {
         (EngineKind::Secutools, Err(off)) => off.to_string(),
         (EngineKind::Secutools, Ok(_)) => String::new(),
     }
+}
+
+/// The task's marker as it is on disk now; `None` where another pass has filed the task or begun anew since `marker` was
+/// read.
+fn current(task: &TaskRef, marker: &Delegated) -> Result<Option<Delegated>> {
+    let current = markers::read::<Delegated>(&task.project.delegated_path(&task.name))?;
+    Ok(current.filter(|current| current.is_same_submission(marker)))
 }
 
 /// Replaces the task's marker and keeps the file's permissions.

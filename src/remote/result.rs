@@ -6,7 +6,7 @@ use super::RemoteOutcome;
 use super::engine::time_limit;
 use super::exchange::{LONGEST_ERROR, OpenRun};
 use super::filing::Filing;
-use super::marker::{Delegated, ExchangeNote};
+use super::marker::ExchangeNote;
 use super::output::{self, Spoken};
 use super::run::{RunResult, RunnerFailure};
 use crate::check;
@@ -74,10 +74,7 @@ impl OpenRun<'_> {
         let repository = Repository::open(project.path()).map_err(of_project)?;
         // Read again under the lock: the pass that held it may have filed the task. A pass that was killed may have
         // noted the branch.
-        let current = markers::read::<Delegated>(&project.delegated_path(name))?;
-        let Some(current) = current.filter(|it| it.is_same_submission(marker)) else {
-            return Ok(None);
-        };
+        let Some(current) = super::current(self.task, marker)? else { return Ok(None) };
         let mut noted = current.exchange.and_then(|note| note.work);
         let branch = loop {
             let branch = match noted.take() {
