@@ -30,8 +30,9 @@ impl Served {
                 if stream.peer_addr().is_err() || is_over(&stream) {
                     return;
                 }
-                let child = spawn(stream).expect("ccl starts");
-                children.lock().unwrap().push(child);
+                // Under the lock: a client that has its answer finds its `ccl` in `exits`.
+                let mut children = children.lock().unwrap();
+                children.push(spawn(stream).expect("ccl starts"));
             }
         });
         Self { address, started, listener: Some(thread) }
