@@ -14,10 +14,12 @@ pub(super) fn read(yaml: &[u8]) -> Option<TaskTurn> {
     let mut list = List::No;
     // Behind the opening `---`.
     for line in yaml.split(|&b| b == b'\n').skip(1) {
-        let line = line.strip_suffix(b"\r").unwrap_or(line).trim_ascii_end();
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        // Also a tab at the end is for the library: in a line of its own it can make the header unreadable.
         if !is_plain(line) {
             return None;
         }
+        let line = line.trim_ascii_end();
         let text = line.trim_ascii_start();
         if text.is_empty() || text.starts_with(b"#") {
             continue;

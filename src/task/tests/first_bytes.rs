@@ -107,6 +107,8 @@ fn the_quick_look_reads_what_is_plain_and_leaves_the_rest() {
         "a: b\u{2028}c",
         "\"priority\": high",
         "a:\tb",
+        "a: b\t",
+        "a: b\n\t\nc: d",
         "...",
         "- a",
         "just text",
