@@ -144,15 +144,20 @@ fn server(answer: &'static str) -> (String, Requests) {
     // It ends with the test's process.
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let request = read_request(stream.unwrap(), answer);
+            let mut stream = stream.unwrap();
+            let request = read_request(&mut stream);
+            // Before the answer: with that, `ccl` may have ended, and the test looks.
             kept.lock().unwrap().push(request);
+            let reply =
+                format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            stream.write_all(reply.as_bytes()).unwrap();
         }
     });
     (url, requests)
 }
 
-fn read_request(mut stream: TcpStream, answer: &str) -> (String, Vec<String>, String) {
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
+fn read_request(stream: &mut TcpStream) -> (String, Vec<String>, String) {
+    let mut reader = BufReader::new(stream);
     let mut head = Vec::new();
     loop {
         let mut line = String::new();
@@ -167,8 +172,6 @@ fn read_request(mut stream: TcpStream, answer: &str) -> (String, Vec<String>, St
     });
     let mut body = vec![0; length.unwrap_or(0)];
     reader.read_exact(&mut body).unwrap();
-    let reply = format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    stream.write_all(reply.as_bytes()).unwrap();
     let first = head.remove(0);
     (first, head, String::from_utf8(body).unwrap())
 }
