@@ -112,10 +112,9 @@ impl World {
         self.server.otherwise(Step::Behave);
     }
 
-    /// Talks with a port at which nobody answers.
+    /// Talks with a port on which nothing listens, and which no other test can be given.
     pub(crate) fn without_server(mut self) -> World {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        self.url = format!("http://{}", listener.local_addr().unwrap());
+        self.url = "http://127.0.0.1:1".to_owned();
         self
     }
 

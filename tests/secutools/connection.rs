@@ -11,11 +11,8 @@ use uuid::Uuid;
 use crate::secutools_server::{Answer, SecutoolsServer, Step};
 use crate::{KEY, body, client, client_for, client_with, id, impatient, limits, meaning};
 
-/// A port of this machine on which nothing listens.
-fn dead_url() -> String {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
-}
+/// A port on which nothing listens, and which no other test can be given.
+const DEAD_URL: &str = "http://127.0.0.1:1";
 
 #[test]
 fn a_connection_dropped_before_the_request_was_read_is_ambiguous() {
@@ -30,7 +27,7 @@ fn a_connection_dropped_before_the_request_was_read_is_ambiguous() {
 #[test]
 fn a_server_that_is_not_there_was_never_reached() {
     // The second is no host: a label cannot be as long, so no name server is asked.
-    for url in [dead_url(), format!("https://{}.invalid", "x".repeat(70))] {
+    for url in [DEAD_URL.to_owned(), format!("https://{}.invalid", "x".repeat(70))] {
         let error = client_for(&url).submit(&body(), Uuid::new_v4()).unwrap_err();
         assert_eq!(meaning(&error), (Certainty::NeverReached, ServerState::Silent), "{error:?}");
         assert!(error.error.text.contains("could not be reached"), "{error:?}");
