@@ -12,6 +12,7 @@
 //! `ccl` chooses the job's id, so it can ask about a job whose submission got no answer. Ray forgets its ids when its
 //! head is restarted without Redis: its status is a hint, and the exchange's ref decides.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use super::answer::{Answers, Object};
@@ -109,8 +110,17 @@ fn job(answers: Answers<'_>, reply: &Reply, id: &JobId) -> Result<Job, EngineErr
     let word = word.ok_or_else(|| answers.garbled(reply, "with a job without a status"))?;
     let status = status(&word, answers.string(&object, "error_type").as_deref());
     let is_bad = status.is_final() && status != JobStatus::Succeeded;
-    let error = answers.text(&object, "message").filter(|_| is_bad);
+    let entrypoint = answers.string(&object, "entrypoint").unwrap_or_default();
+    let message = answers.text(&object, "message").filter(|_| is_bad);
+    let error = message.map(|message| without_echo(&message, &entrypoint));
     Ok(Job { id: id.clone(), status, provider: None, output: None, cost: None, error })
+}
+
+/// The message without the lines of the entrypoint. Ray writes the entrypoint into the job's log, and quotes the log's
+/// last ten lines: the end of a long script would stand before the few words that say what went wrong.
+fn without_echo(message: &str, entrypoint: &str) -> String {
+    let echo: HashSet<&str> = entrypoint.lines().collect();
+    message.lines().filter(|line| !echo.contains(line)).collect::<Vec<_>>().join("\n")
 }
 
 /// Ray's words for a job's status.
@@ -158,6 +168,16 @@ mod tests {
             assert_eq!(job.error, is_bad.then(|| "why [API key]".to_owned()), "{body}");
             assert_eq!(job.status, want, "{body}");
         }
+    }
+
+    #[test]
+    fn what_went_wrong_is_not_hidden_by_the_script_that_ran() {
+        // As Ray 2.60 quotes a log: the end of the entrypoint, then what it printed.
+        let body = r#"{"submission_id":"ccl-1","status":"FAILED","entrypoint":"sh -c 'g fetch\nkeep\n' ccl x",
+            "message":"Job entrypoint command failed with exit code 75, last available logs:\nkeep\n' ccl x\nfatal: no\n"}"#;
+        let want =
+            "Job entrypoint command failed with exit code 75, last available logs:\nfatal: no";
+        assert_eq!(read(200, body).unwrap().error.as_deref(), Some(want));
     }
 
     #[test]
