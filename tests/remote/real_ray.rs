@@ -33,10 +33,15 @@ fn real() -> (World, RealRay) {
     (world, ray)
 }
 
-fn status_of(world: &World, id: &str) -> String {
+/// A field of what `ccl` says of a job; empty where there is none.
+fn field_of(world: &World, id: &str, name: &str) -> String {
     let output = world.sandbox.ccl(["job", "get", id, "--json"]).output().unwrap();
     let job: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    job["job"]["status"].as_str().unwrap_or_default().to_owned()
+    job["job"][name].as_str().unwrap_or_default().to_owned()
+}
+
+fn status_of(world: &World, id: &str) -> String {
+    field_of(world, id, "status")
 }
 
 /// The id of the task's job, which has to be submitted: a head that was just started may still say no.
@@ -86,20 +91,31 @@ fn submit_run_result_cancel_and_twenty_runners_with_one_key() {
     };
     let twins_of = (0..20).map(|number| {
         let mut body = request.clone();
-        body["submission_id"] = json!(format!("twin-{number}"));
+        body["submission_id"] = json!(twin_id(number));
         body.to_string()
     });
     ray.post(&twins_of.collect::<Vec<_>>());
-    // One of the twenty-one has the run, and has not ended.
+    // One of the twenty-one has the run, and has not ended. It may be a twin, though the task's own job came first.
     wait_until("the end of all but one", LONG, || {
         let twins = twins(&ray);
         let at_work = twins.iter().filter(|status| *status == "RUNNING").count();
         twins.len() == 20 && at_work <= 1 && !twins.iter().any(|status| status == "PENDING")
     });
     fs::write(world.node().join("go"), "").unwrap();
+    // No pass looks before all have ended: a claim whose job has ended is given up, and that job may be one of the losers.
+    wait_until("the end of the last one", LONG, || {
+        let is_over = |status: &String| ["SUCCEEDED", "FAILED"].contains(&status.as_str());
+        twins(&ray).iter().all(is_over)
+            && ["succeeded", "failed"].contains(&status_of(&world, &id).as_str())
+    });
+    let winners = twins(&ray).iter().filter(|status| *status == "SUCCEEDED").count();
+    assert_eq!(winners + usize::from(status_of(&world, &id) == "succeeded"), 1);
     world.converge("b.md", "done/b.md");
     assert_eq!(world.agents(), 2, "one for each task");
-    assert!(!id.is_empty());
+    // One that came too late says so, and does not hide it behind the end of its script.
+    let mut whys = (0..20).map(|number| field_of(&world, &twin_id(number), "error"));
+    let why = whys.find(|why| why.contains("exit code 75")).unwrap();
+    assert!(why.contains("failed to push") && !why.contains("keep"), "{why}");
 
     // Cancelled while it runs.
     fs::remove_file(world.node().join("go")).unwrap();
@@ -112,12 +128,20 @@ fn submit_run_result_cancel_and_twenty_runners_with_one_key() {
     assert!(world.refs().is_empty(), "{:?}", world.refs());
 }
 
-/// What Ray says of the jobs whose ids begin with `twin`.
+/// The start of the ids of jobs that run a task's entrypoint beside the task's own.
+const TWIN: &str = "ccl-00000000";
+
+/// An id such as `ccl` itself gives.
+fn twin_id(number: u32) -> String {
+    format!("{TWIN}-0000-4000-8000-{number:012}")
+}
+
+/// What Ray says of the twins.
 fn twins(ray: &RealRay) -> Vec<String> {
     let jobs: Value = serde_json::from_str(&ray.get("/api/jobs/")).unwrap_or_default();
     let jobs = jobs.as_array().into_iter().flatten();
     let is_twin =
-        |job: &&Value| job["submission_id"].as_str().is_some_and(|id| id.starts_with("twin"));
+        |job: &&Value| job["submission_id"].as_str().is_some_and(|id| id.starts_with(TWIN));
     jobs.filter(is_twin).map(|job| job["status"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
