@@ -219,6 +219,9 @@ impl Pool<'_> {
             Step::Release => self.release_as_it_was(claim, Step::Release),
             Step::TakeTicket => {
                 self.end_unstarted(run)?;
+                // What its start-up files have begun may outlive the shell: a zsh hands no SIGHUP on to what it is just
+                // starting.
+                self.end_agent_and_its_tools(run)?;
                 self.release_as_it_was(claim, Step::TakeTicket)
             }
             // Named only where there is no claim.
@@ -408,7 +411,7 @@ impl Pool<'_> {
         Ok(())
     }
 
-    /// Ends the agent of this run and all that it has started, so that nothing goes on beside the next attempt. After a
+    /// Ends the agent of this run and all that carries the run, so that nothing goes on beside the next attempt. After a
     /// turn that ended well [`Self::end_agent`] is used: the task may have asked for a server that stays.
     pub(super) fn end_agent_and_its_tools(&self, run: &Run) -> Result<()> {
         run.session.take_ticket()?;

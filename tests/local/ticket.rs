@@ -17,7 +17,7 @@ use super::launch::forever;
 use super::support::fake_script::Behaviour;
 use super::support::write_program;
 use super::support::{PATIENCE, wait_until};
-use super::world::{HOLDS, World, ending};
+use super::world::{HOLDS, World, ending, lives};
 
 /// Puts a script between `ccl` and tmux that treats the calls that open a window in its own way.
 fn between(world: World, on_window: &str) -> World {
@@ -142,6 +142,34 @@ fn a_shell_whose_startup_files_hang_or_end_uses_up_no_attempt() {
         world.assert_nothing_is_left("ccl-auto-0");
         assert_eq!(world.order(), [""; 0]);
     }
+}
+
+/// A shell may end and leave behind what its start-up files have begun, also by accident: zsh does, where its terminal
+/// ends while it starts a program.
+#[test]
+fn what_startup_files_have_begun_ends_with_the_run_that_never_started() {
+    let world = World::commands(1);
+    let project = world.project("web");
+    world.tmux.new_session("ccl-auto-0", &[]);
+    let noted = world.sandbox.home().join("begun");
+    let startup = format!("setsid sleep 1000 & echo $! >{}; sleep 1000", noted.display());
+    for name in [".profile", ".bash_profile"] {
+        fs::write(world.sandbox.home().join(name), &startup).unwrap();
+    }
+    project.drop_task("a.md", "Do it.\n");
+    let mut scan = world.sandbox.std_ccl();
+    scan.arg("--config").arg(world.sandbox.config_file()).arg("scan");
+    let mut scan = scan.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = || fs::read_to_string(&noted).ok()?.trim().parse().ok();
+    world.tmux.wait_until("the start-up file is read", || begun().is_some());
+    scan.kill().unwrap();
+    scan.wait().unwrap();
+    let begun: i32 = begun().unwrap();
+    assert!(lives(begun));
+    assert_eq!(world.pass(&["reap"]), ["released a.md ccl-auto-0"]);
+    assert!(!lives(begun));
+    assert_eq!(project.read("inbox/a.md"), "Do it.\n", "no attempt counts");
+    world.assert_nothing_is_left("ccl-auto-0");
 }
 
 /// The library's view of this world, with nothing of the test's own environment in it.
