@@ -86,8 +86,8 @@ impl OpenRun<'_> {
                 let tombstone = Tombstone::new(Why::Lost, why);
                 self.take_back(Some(&commit), &tombstone)
             }
-            // The claim may be of a runner that the engine has forgotten, where the job's own came too late. That one may
-            // still be at work, but nothing would ever say that it has ended.
+            // Also where the job's own runner came too late, and the claim is of one that the engine has forgotten: that
+            // runner may still be at work, but nothing would ever say that it has ended.
             (RunState::Claim(claim), answer) if is_over => {
                 let why = match &answer {
                     Ok(job) => why_ended(job),

@@ -4,7 +4,7 @@
 //! POST {url}/api/jobs/        Authorization: Bearer TOKEN
 //!   {"entrypoint","submission_id":"ccl-KEY","entrypoint_resources","metadata"} -> 200 {"submission_id"}
 //!   the same id again                                                          -> 500 "already exists"
-//! GET  {url}/api/jobs/ID      -> 200 {"submission_id","status","message","error_type"}, 404 with the id in its text
+//! GET  {url}/api/jobs/ID      -> 200 {"submission_id","status","entrypoint","message","error_type"}, 404 with the id in its text
 //! POST {url}/api/jobs/ID/stop -> 200
 //! GET  {url}/api/version      -> 200 {"ray_version"}
 //! ```
@@ -174,9 +174,8 @@ mod tests {
     fn what_went_wrong_is_not_hidden_by_the_script_that_ran() {
         // As Ray 2.60 quotes a log: the end of the entrypoint, then what it printed.
         let body = r#"{"submission_id":"ccl-1","status":"FAILED","entrypoint":"sh -c 'g fetch\nkeep\n' ccl x",
-            "message":"Job entrypoint command failed with exit code 75, last available logs:\nkeep\n' ccl x\nfatal: no\n"}"#;
-        let want =
-            "Job entrypoint command failed with exit code 75, last available logs:\nfatal: no";
+            "message":"Job entrypoint command failed with exit code 75, last available logs (truncated to 20,000 chars):\nkeep\n' ccl x\nfatal: no\n"}"#;
+        let want = "Job entrypoint command failed with exit code 75, last available logs (truncated to 20,000 chars):\nfatal: no";
         assert_eq!(read(200, body).unwrap().error.as_deref(), Some(want));
     }
 

@@ -245,7 +245,6 @@ impl Pool<'_> {
                     continue;
                 }
                 Evidence::NotStarted(failure) => {
-                    // A shell that still reads its start-up files ignores SIGTERM, but not the end of its terminal.
                     self.close_window(&attempt.run)?;
                     failure
                 }

@@ -193,7 +193,9 @@ impl Pool<'_> {
             Step::Leave(why) => self.leave(run, claim, &why).map(StepOutcome::quietly),
             Step::MarkWorking => claim.advance(Phase::Working, self.now).map(StepOutcome::quietly),
             Step::UndoRound(round) => {
-                self.end_unstarted(run)?;
+                self.close_window(run)?;
+                // No more than that: an earlier turn of the run may have begun a server that is to stay.
+                self.end_agent(run)?;
                 self.undo_round(&mut claim, round).map(StepOutcome::quietly)
             }
             Step::EndTurn => {
@@ -218,7 +220,7 @@ impl Pool<'_> {
             Step::Place(outcome) => self.place(run, claim, outcome),
             Step::Release => self.release_as_it_was(claim, Step::Release),
             Step::TakeTicket => {
-                self.end_unstarted(run)?;
+                self.close_window(run)?;
                 // What its start-up files have begun may outlive the shell: a zsh hands no SIGHUP on to what it is just
                 // starting.
                 self.end_agent_and_its_tools(run)?;
@@ -261,13 +263,6 @@ impl Pool<'_> {
             }
             Leave::Checking | Leave::WaitsToLand { .. } | Leave::Attended => Ok(()),
         }
-    }
-
-    /// Ends the shell that has not started its agent, and cannot any more.
-    fn end_unstarted(&self, run: &Run) -> Result<()> {
-        // A shell that still reads its start-up files ignores SIGTERM, but not the end of its terminal.
-        self.close_window(run)?;
-        self.end_agent(run)
     }
 
     fn release_as_it_was(&self, claim: Claim, step: Step) -> Result<StepOutcome> {
@@ -418,6 +413,8 @@ impl Pool<'_> {
         Ok(process::terminate_all(run.id(), leader(run)?, process::GRACE)?)
     }
 
+    /// Closes the window of this run. That also ends a shell that still reads its start-up files: it ignores SIGTERM, but
+    /// not the end of its terminal.
     pub(super) fn close_window(&self, run: &Run) -> Result<()> {
         match &run.pane {
             // Also where the pass has found no server: it may have been started for this run.
