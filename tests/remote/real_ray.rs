@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::support::real_ray::{RealRay, URL};
+use crate::support::wait::poll;
 use crate::support::wait_until;
 use crate::world::{AGENT, LONG, TASK, TOKEN, World};
 
@@ -95,15 +96,18 @@ fn submit_run_result_cancel_and_twenty_runners_with_one_key() {
         body.to_string()
     });
     ray.post(&twins_of.collect::<Vec<_>>());
-    // One of the twenty-one has the run, and has not ended. It may be a twin, though the task's own job came first.
-    wait_until("the end of all but one", LONG, || {
-        let twins = twins(&ray);
-        let at_work = twins.iter().filter(|status| *status == "RUNNING").count();
-        twins.len() == 20 && at_work <= 1 && !twins.iter().any(|status| status == "PENDING")
+    // One of the twenty-one has the run, and has not ended. It may be a twin, though the task's own job came first. Ray
+    // starts a Python for each of them, which takes minutes where dozens of other processes want the same cores.
+    let mut statuses = Vec::new();
+    let has_ended = poll(LONG * 3, || {
+        statuses = twins(&ray);
+        let at_work = statuses.iter().filter(|status| *status == "RUNNING").count();
+        let are_there = statuses.len() == 20 && !statuses.iter().any(|status| status == "PENDING");
+        (are_there && at_work <= 1).then_some(())
     });
+    assert!(has_ended.is_some(), "more than one is at work: {statuses:?}");
     fs::write(world.node().join("go"), "").unwrap();
     // No pass looks before all have ended: a claim whose job has ended is given up, and that job may be one of the losers.
-    let mut statuses = Vec::new();
     wait_until("the end of the last one", LONG, || {
         statuses = twins(&ray);
         statuses.push(status_of(&world, &id).to_uppercase());
